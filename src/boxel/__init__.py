@@ -1,0 +1,67 @@
+"""Boxel: detection of objects in medical images, in 2D, in slices with context, and in 3D.
+
+import boxel
+
+boxel.make_toy("toys", num_train=100, num_val=20, num_test=20)
+boxel.prepare("toys", "work", recipe="retina_unet_small")
+run = boxel.train("work", recipe="retina_unet_small")
+detector = boxel.load(run)
+found = detector.predict("toys/imagesTs/test_00000_0000.mha")
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from boxel.api.demo import demo
+    from boxel.api.detector import Detector, load
+    from boxel.api.prediction import evaluate, predict
+    from boxel.api.reporting import report
+    from boxel.api.training import prepare, train
+    from boxel.consolidation import ConsolidateConfig, consolidate
+    from boxel.data.cases import Case, Dataset
+    from boxel.data.check import check
+    from boxel.data.formats import open_dataset, register_format
+    from boxel.data.store import Store
+    from boxel.data.toy import make_toy
+    from boxel.evaluation import Evaluation
+    from boxel.export.boxel_json import read_detections, write_detections
+    from boxel.io import read_image, read_label_map, write_image
+    from boxel.models import Model, ModelConfig
+    from boxel.recipes import Experiment, get_recipe
+    from boxel.types import Detections, Geometry, Image, Instances, RawDetections, Task
+
+_HOME = {
+    "boxel.api.demo": ("demo",),
+    "boxel.api.detector": ("Detector", "load"),
+    "boxel.api.prediction": ("evaluate", "predict"),
+    "boxel.api.reporting": ("report",),
+    "boxel.api.training": ("prepare", "train"),
+    "boxel.consolidation": ("ConsolidateConfig", "consolidate"),
+    "boxel.data.cases": ("Case", "Dataset"),
+    "boxel.data.check": ("check",),
+    "boxel.data.formats": ("open_dataset", "register_format"),
+    "boxel.data.store": ("Store",),
+    "boxel.data.toy": ("make_toy",),
+    "boxel.evaluation": ("Evaluation",),
+    "boxel.export.boxel_json": ("read_detections", "write_detections"),
+    "boxel.io": ("read_image", "read_label_map", "write_image"),
+    "boxel.models": ("Model", "ModelConfig"),
+    "boxel.recipes": ("Experiment", "get_recipe"),
+    "boxel.types": ("Detections", "Geometry", "Image", "Instances", "RawDetections", "Task"),
+}
+_MODULE = {name: module for module, names in _HOME.items() for name in names}
+
+__version__ = "0.1.0"
+__all__ = sorted(_MODULE)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: `import boxel` stays instant."""
+    if name not in _MODULE:
+        raise AttributeError(f"module 'boxel' has no attribute {name!r}")
+    return getattr(import_module(_MODULE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,5 @@
+"""`python -m boxel`."""
+
+from boxel.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""What the verbs of the command line call; `boxel` exports the same functions."""

@@ -1,0 +1,65 @@
+"""`boxel demo`: the whole way in one command."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from boxel.api.prediction import evaluate, predict
+from boxel.api.reporting import report
+from boxel.api.training import Progress, prepare, silent, train
+from boxel.config import read_json
+from boxel.data.formats import open_dataset
+from boxel.data.toy import make_toy
+from boxel.recipes import get_recipe
+
+NUM_TRAIN, NUM_VAL, NUM_TEST = 400, 40, 200
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What a demo leaves: the figures, and where the rest lies."""
+
+    metrics: dict[str, Any]
+    run: Path
+    predictions: Path
+    report: Path
+
+
+def demo(
+    out: Path | str,
+    *,
+    data: Path | str | None = None,
+    fold: int = 0,
+    recipe: str = "retina_unet_small",
+    overrides: Sequence[str] = (),
+    seed: int = 0,
+    progress: Progress = silent,
+) -> DemoResult:
+    """Generate data (or take `data`), prepare, train, predict the test images, evaluate, report; all into `out`.
+
+    The test images are the data set's own (`imagesTs`), or the test part of the fold.
+    A stopped demo continues with the same call.
+    """
+    out = Path(out)
+    experiment = get_recipe(recipe).override([f"seed={seed}", *overrides])
+    if data is None:
+        data = make_toy(
+            out / "data",
+            "donuts_shape",
+            "mdt",
+            num_train=NUM_TRAIN,
+            num_val=NUM_VAL,
+            num_test=NUM_TEST,
+            seed=seed,
+            on_progress=lambda done, total: progress("generate", done, total),
+        )
+    store = prepare(data, out / "work", recipe=experiment, progress=progress)
+    run = train(out / "work", out / "run", fold=fold, recipe=experiment, progress=progress)
+    dataset = open_dataset(Path(data))
+    test = set(store.splits[fold]["test"])
+    images = [file for case in dataset.cases if case.id in test for file in case.channels]
+    predict(run, images, out / "predictions", progress=progress)
+    evaluate(out / "predictions", data, out, progress=progress)
+    page = report(run, predictions=out / "predictions", dataset=data, out=out / "report.html")
+    return DemoResult(read_json(out / "metrics.json"), run, out / "predictions", page)

@@ -1,0 +1,157 @@
+"""`boxel predict` and `boxel evaluate`."""
+
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+
+from boxel.api.detector import Detector, read_channels
+from boxel.api.training import Progress, silent
+from boxel.config import read_json, write_bytes
+from boxel.data.cases import Case, Dataset, read_case
+from boxel.data.formats import open_dataset
+from boxel.evaluation import Evaluation, write_evaluation
+from boxel.evaluation import evaluate as judge
+from boxel.export.boxel_json import read_folder, write_detections
+from boxel.io import SUFFIXES, split_suffix
+from boxel.types import Detections, Instances, RawDetections
+
+
+def predict(
+    run: Path | str,
+    images: Sequence[Path | str],
+    out: Path | str,
+    *,
+    overrides: Sequence[str] = (),
+    progress: Progress = silent,
+) -> list[Path]:
+    """Write one JSON of detections per image into `out`, and every raw box into `out/raw`.
+
+    A stopped prediction continues with the same call: images that this detector has already done are not repeated.
+
+    Args:
+        images: image files, DICOM folders, or folders of images (`CASE_0000`, `CASE_0001` are channels of one).
+
+    Raises:
+        ValueError: an image that cannot be read or does not fit the detector, before or at its turn.
+    """
+    detector = Detector.load(run, overrides=overrides)
+    cases = find_images([Path(image) for image in images], len(detector.task.channels))
+    out = Path(out)
+    written = []
+    for done, (case, files) in enumerate(sorted(cases.items())):
+        progress("predict", done, len(cases))
+        path = out / f"{case}.json"
+        written.append(path)
+        source = [
+            {"file": str(file), "bytes": file.stat().st_size, "modified": file.stat().st_mtime_ns} for file in files
+        ]
+        stamp = {"detector": detector.fingerprint, "source": source}
+        if path.exists() and read_json(path).get("extra") == stamp:
+            continue
+        image = read_channels(files)
+        raw, shape = detector.predict_raw(image)
+        save_raw(out / "raw" / f"{case}.npz", raw)
+        found = detector.finish(raw, shape, image)
+        write_detections(path, found, case, detector.classes, image_files=files, extra=stamp)
+    progress("predict", len(cases), len(cases))
+    return written
+
+
+def save_raw(path: Path, raw: RawDetections) -> None:
+    """Every box of every view, as compressed numpy arrays."""
+    buffer = BytesIO()
+    np.savez_compressed(buffer, **vars(raw))
+    write_bytes(path, buffer.getvalue())
+
+
+def find_images(paths: Sequence[Path], num_channels: int) -> dict[str, list[Path]]:
+    """Files per case. A name that ends in `_0000` and so on is one channel of the case before the number.
+
+    Raises:
+        ValueError: nothing there, no image in it, or a case without one of its channels.
+    """
+    cases: dict[str, list[Path]] = {}
+    for path in paths:
+        if not path.exists():
+            raise ValueError(f"{path}: no such file or folder")
+        files = [path]
+        if path.is_dir():
+            files = sorted(file for file in path.iterdir() if file.name.lower().endswith(tuple(SUFFIXES)))
+            if not files and any(file.suffix.lower() in (".dcm", "") for file in path.iterdir() if file.is_file()):
+                files = [path]  # a DICOM series
+            if not files:
+                raise ValueError(
+                    f"{path}: no image in this folder; known: {', '.join(sorted(SUFFIXES))} and DICOM series"
+                )
+        for file in files:
+            stem, _ = split_suffix(file)
+            head, _, number = stem.rpartition("_")
+            cases.setdefault(head if head and len(number) == 4 and number.isdigit() else stem, []).append(file)
+    for case, files in cases.items():
+        if len(files) != num_channels:
+            raise ValueError(
+                f"{files[0]}: case {case!r} has {len(files)} image files, the detector needs one for each of its "
+                f"{num_channels} channels ({case}_0000 ...)"
+            )
+    return cases
+
+
+def read_predictions(folder: Path | str, classes: Sequence[str]) -> dict[str, Detections]:
+    """Detections per case from a folder of Boxel JSON files.
+
+    Raises:
+        ValueError: no predictions there, or of other classes.
+    """
+    found, names = read_folder(Path(folder))
+    if tuple(names) != tuple(classes):
+        raise ValueError(f"{folder}: predictions of the classes {list(names)}, the data set has {list(classes)}")
+    return found
+
+
+def choose_truth(dataset: Dataset, predicted: Sequence[str]) -> list[Case]:
+    """The cases to judge: all test cases if only such were predicted, else exactly those predicted."""
+    test = [case for case in dataset.cases if case.split == "test"]
+    if set(predicted) <= {case.id for case in test}:
+        return test
+    return [case for case in dataset.cases if case.id in set(predicted)]
+
+
+def read_truth(cases: Sequence[Case], dataset: Dataset, progress: Progress = silent) -> dict[str, Instances]:
+    """The annotated objects of each case."""
+    truths = {}
+    for done, case in enumerate(cases, start=1):
+        truths[case.id] = read_case(case, dataset).instances
+        progress("evaluate", done, len(cases))
+    return truths
+
+
+def evaluate(
+    predictions: Path | str,
+    dataset: Path | str,
+    out: Path | str | None = None,
+    *,
+    progress: Progress = silent,
+) -> Evaluation:
+    """Judge a folder of predictions against a data set; write `metrics.json` and two CSV tables into `out`.
+
+    Predictions of test cases only are judged on all test cases, so that a missing one is an error; other
+    predictions on exactly the cases predicted.
+
+    Raises:
+        ValueError: predictions missing, of other classes, or of cases that the data set does not have.
+    """
+    if out is not None and Path(out).resolve() == Path(predictions).resolve():
+        raise ValueError(f"{out}: holds the predictions; choose another folder with --out")
+    data = open_dataset(Path(dataset))
+    found = read_predictions(predictions, data.classes)
+    cases = choose_truth(data, list(found))
+    groups = {case.id: case.group or case.id for case in cases}
+    evaluation = judge(found, read_truth(cases, data, progress), classes=data.classes, groups=groups)
+    if out is not None:
+        write_evaluation(Path(out), evaluation)
+    return evaluation
+
+
+__all__ = ["evaluate", "predict"]

@@ -1,0 +1,107 @@
+"""Run folders: what a training leaves behind, and what a detector loads from.
+
+RUN/config.json task.json environment.json     every choice, what the data dictated, on what it ran
+    split.json                                  the fold's cases, and the prepared data it was trained on
+    metrics.jsonl checkpoints/ weights.safetensors
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+from boxel.config import Config, read_json, write_text
+from boxel.recipes import Experiment
+from boxel.types import Task
+
+
+class Split(Config):
+    """Which cases a run saw."""
+
+    work: str
+    fold: int
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    test: tuple[str, ...] = ()
+
+
+def start_run(run: Path, experiment: Experiment, task: Task, split: Split) -> None:
+    """Write the folder's description, or check that it is the one a stopped training left.
+
+    Raises:
+        ValueError: the folder belongs to something else, or to a run with other choices.
+    """
+    records = {"config.json": experiment, "task.json": task, "split.json": split}
+    started = {"environment.json", *records}
+    if run.exists() and not (run / "config.json").exists() and {path.name for path in run.iterdir()} - started:
+        raise ValueError(f"{run}: not empty and not a run; choose another folder with --out")
+    if (run / "config.json").exists():
+        for name, record in records.items():
+            if (run / name).exists() and read_json(run / name) != json.loads(record.to_json()):
+                raise ValueError(
+                    f"{run / name}: this run was started with other choices or data; continue it with the same "
+                    "recipe, --set and fold, or choose another folder with --out"
+                )
+    run.mkdir(parents=True, exist_ok=True)
+    write_text(run / "environment.json", json.dumps(environment(), indent=2) + "\n")
+    for name, record in reversed(records.items()):
+        record.save(run / name)
+
+
+def read_run(run: Path) -> tuple[Experiment, Task, Split]:
+    """The description of a run.
+
+    Raises:
+        ValueError: the folder is not a run.
+    """
+    run = Path(run)
+    if not (run / "config.json").exists():
+        raise ValueError(f"{run}: not a run folder (no config.json); give the folder that `boxel train` wrote")
+    return (
+        Experiment.load(run / "config.json"),
+        Task.load(run / "task.json"),
+        Split.load(run / "split.json"),
+    )
+
+
+def environment(
+    packages: Sequence[str] = ("boxel", "torch", "numpy", "SimpleITK", "blosc2", "numba"),
+) -> dict[str, object]:
+    """Versions and hardware, for the record."""
+    import torch
+
+    versions = {}
+    for name in packages:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+        "versions": versions,
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    folder = Path(__file__).parent
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except OSError:
+        return None
+    return answer.stdout.strip() or None

@@ -1,0 +1,155 @@
+"""`boxel prepare` and `boxel train`."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from boxel.api.detector import Detector
+from boxel.api.run import Split, read_run, start_run
+from boxel.data.formats import open_dataset
+from boxel.data.plan import plan
+from boxel.data.store import Store
+from boxel.data.store import prepare as prepare_store
+from boxel.evaluation import evaluate as judge
+from boxel.models.base import Model
+from boxel.recipes import Experiment, get_recipe
+from boxel.training.checkpoints import read_ranking
+from boxel.training.loop import train as train_model
+from boxel.types import Detections, Task
+
+Progress = Callable[[str, int, int], None]
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Report no progress."""
+
+
+def prepare(
+    dataset: Path | str,
+    out: Path | str,
+    *,
+    recipe: str | Experiment = "auto",
+    overrides: Sequence[str] = (),
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> Store:
+    """Measure a data set, plan, resample and normalise it into the folder `out`.
+
+    Only what is missing or changed is done, so a stopped preparation continues with the same call.
+
+    Raises:
+        ValueError: something is wrong with the data; names the file and the remedy.
+    """
+    experiment = get_recipe(recipe).override(overrides)
+    return prepare_store(
+        open_dataset(Path(dataset)),
+        Path(out),
+        experiment.plan,
+        workers=workers,
+        on_progress=lambda done, total, what: progress(what, done, total),
+    )
+
+
+def train(
+    work: Path | str,
+    run: Path | str | None = None,
+    *,
+    fold: int = 0,
+    recipe: str | Experiment = "auto",
+    overrides: Sequence[str] = (),
+    progress: Progress = silent,
+) -> Path:
+    """Train a detector on prepared data; the run folder it returns is all that `load` needs.
+
+    A stopped training continues with the same call, and ends as an undisturbed one.
+
+    Args:
+        work: what `prepare` wrote.
+        run: folder to write; `WORK/runs/RECIPE_foldK` if not given.
+
+    Raises:
+        ValueError: unknown recipe, key or fold; a run folder with other choices; data prepared differently.
+    """
+    store = Store(Path(work))
+    experiment = get_recipe(recipe).override(overrides)
+    task = plan_for(store, experiment)
+    if not 0 <= fold < len(store.splits):
+        raise ValueError(f"fold {fold} does not exist; {store.path} has the folds 0 to {len(store.splits) - 1}")
+    chosen = store.splits[fold]
+    split = Split(
+        work=str(store.path.resolve()),
+        fold=fold,
+        train=tuple(chosen["train"]),
+        val=tuple(chosen["val"]),
+        test=tuple(chosen.get("test", ())),
+    )
+    run = Path(run) if run else store.path / "runs" / f"{experiment.recipe}_fold{fold}"
+    start_run(run, experiment, task, split)
+    steps = experiment.train.steps
+    if read_ranking(run) and _finished(run, steps):
+        progress("train", steps, steps)
+        return run
+    val_ids = list(split.val)[: experiment.train.validation_cases]
+    identity = experiment.predict.model_copy(update={"views": "identity"})
+
+    def validate(model: Model) -> dict[str, float]:
+        detector = Detector(task, [model], identity, experiment.consolidate, device=next(model.parameters()).device)
+        found = predict_stored(detector, store, val_ids)
+        truths = {case: store.meta(case).original_instances for case in val_ids}
+        metrics = judge(found, truths, classes=task.classes, num_resamples=0).metrics
+        return {name: metrics[name] or 0.0 for name in ("AP@0.10", "AP@0.50", "mAP@0.10:0.50")}
+
+    train_model(
+        run,
+        store,
+        list(split.train),
+        task,
+        experiment.model,
+        experiment.train,
+        seed=experiment.seed,
+        validate=validate if val_ids else lambda model: {},
+        on_step=lambda done, measured: progress("train", done, steps),
+    )
+    return run
+
+
+def plan_for(store: Store, experiment: Experiment) -> Task:
+    """The plan of a recipe on prepared data; the store's own where the recipe asks for nothing else.
+
+    Raises:
+        ValueError: the recipe needs other spacing or normalisation than the data were prepared with.
+    """
+    task = plan(store.fingerprint, experiment.plan)
+    for field in ("spacing", "normalisation", "channels", "classes"):
+        if getattr(task, field) != getattr(store.task, field):
+            raise ValueError(
+                f"{store.path}: prepared with {field} {getattr(store.task, field)}, but recipe "
+                f"{experiment.recipe!r} needs {getattr(task, field)}; run `boxel prepare` with "
+                f"--recipe {experiment.recipe} into another folder"
+            )
+    return task
+
+
+def predict_stored(detector: Detector, store: Store, ids: Sequence[str]) -> dict[str, Detections]:
+    """Detections of prepared cases, in original voxels."""
+    from boxel.consolidation import consolidate
+    from boxel.data.preprocess import to_original
+
+    found = {}
+    for case in ids:
+        meta = store.meta(case)
+        image, _ = store.read(case, (0,) * len(meta.shape), meta.shape)
+        raw = detector.predict_prepared(image)
+        one = consolidate(raw, detector.consolidate_config, geometry=meta.original)
+        boxes = to_original(one.boxes, meta.shape, meta.original.shape)
+        found[case] = Detections(boxes, one.scores, one.labels, meta.original)
+    return found
+
+
+def _finished(run: Path, steps: int) -> bool:
+    path = run / "metrics.jsonl"
+    return (
+        path.exists() and f'{{"step": {steps},' in path.read_text()[-4000:] and (run / "weights.safetensors").exists()
+    )
+
+
+__all__ = ["Progress", "plan_for", "predict_stored", "prepare", "read_run", "silent", "train"]

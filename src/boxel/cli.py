@@ -1,0 +1,296 @@
+"""The command line: one verb for each stage, each the function of the same name in Python.
+
+Exit status: 0 done, 1 our fault, 2 your input. Progress goes to standard error, results to standard output.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="boxel",
+    help="Detect objects in medical images: 2D slices, slices with context, and 3D volumes.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+DatasetPath = Annotated[
+    Path, typer.Argument(metavar="DATASET", help="Data set folder; see docs/reference/dataset_layout.md.")
+]
+WorkPath = Annotated[Path, typer.Argument(metavar="WORK", help="Folder that `boxel prepare` wrote.")]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `boxel train` wrote.")]
+Recipe = Annotated[
+    str,
+    typer.Option(metavar="NAME|FILE", help="Recipe, see `boxel models`, or a JSON file; `auto`: by the hardware."),
+]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting of the recipe.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+@app.command(epilog="Example: **boxel check my_dataset**")
+def check(dataset: DatasetPath, as_json: AsJson = False) -> None:
+    """Read every case once and list what is wrong, with file and remedy. Exit status 2 if there are errors."""
+    from boxel.data.check import check as run_check
+
+    with _progress() as progress:
+        findings = run_check(dataset, on_progress=lambda done, total, what: progress(what, done, total))
+    if as_json:
+        print(json.dumps([_plain(finding) for finding in findings], indent=2))
+    else:
+        _print_findings(findings)
+    if any(finding.severity == "error" for finding in findings):
+        raise typer.Exit(2)
+
+
+@app.command(epilog="Example: **boxel prepare my_dataset --out work**")
+def prepare(
+    dataset: DatasetPath,
+    out: Annotated[Path, typer.Option(metavar="WORK", help="Folder to write; continued if it exists.")],
+    recipe: Recipe = "auto",
+    set_: Settings = None,
+    workers: Annotated[int | None, typer.Option(help="Processes; 0 works in this one.")] = None,
+) -> None:
+    """Measure the data set, plan, resample, normalise, and store it for training."""
+    from boxel.api.training import prepare as run_prepare
+
+    with _progress() as progress:
+        store = run_prepare(dataset, out, recipe=recipe, overrides=set_ or (), workers=workers, progress=progress)
+    print(f"prepared {len(store.ids)} cases in {out}")
+    _print_table("plan", {key: _short(value) for key, value in store.task.to_dict().items() if key != "why"})
+    for choice, reason in store.task.why.items():
+        print(f"  {choice}: {reason}")
+
+
+@app.command(epilog="Example: **boxel train work --fold 0 --recipe retina_unet_small --set train.steps=500**")
+def train(
+    work: WorkPath,
+    out: Annotated[Path | None, typer.Option(metavar="RUN", help="Run folder [WORK/runs/RECIPE_foldK].")] = None,
+    fold: Annotated[int, typer.Option(help="Which fold to leave out.")] = 0,
+    recipe: Recipe = "auto",
+    set_: Settings = None,
+) -> None:
+    """Train a detector; a stopped training continues with the same command."""
+    from boxel.api.training import train as run_train
+
+    with _progress() as progress:
+        run = run_train(work, out, fold=fold, recipe=recipe, overrides=set_ or (), progress=progress)
+    best = json.loads((run / "checkpoints" / "ranking.json").read_text())[0]
+    print(f"trained {run}: best validation score {best['score']:.3f} at step {best['step']}")
+
+
+@app.command(epilog="Example: **boxel predict work/runs/retina_unet_fold0 scans/ --out predictions**")
+def predict(
+    run: RunPath,
+    images: Annotated[
+        list[Path],
+        typer.Argument(metavar="IMAGE...", help="Image files, DICOM folders, or folders of images."),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for one JSON file per image.")],
+    set_: Settings = None,
+) -> None:
+    """Find objects in images; boxes are written in voxels of the original image and in mm."""
+    from boxel.api.prediction import predict as run_predict
+
+    with _progress() as progress:
+        written = run_predict(run, images, out, overrides=set_ or (), progress=progress)
+    print(f"predicted {len(written)} images in {out}")
+
+
+@app.command(epilog="Example: **boxel evaluate predictions my_dataset --out evaluation**")
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="Folder that `boxel predict` wrote.")],
+    dataset: DatasetPath,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for metrics.json, per_case.csv, per_object.csv.")],
+    as_json: AsJson = False,
+) -> None:
+    """Compare predictions with the annotations."""
+    from boxel.api.prediction import evaluate as run_evaluate
+
+    with _progress() as progress:
+        metrics = run_evaluate(predictions, dataset, out, progress=progress).metrics
+    print(json.dumps(metrics, indent=2)) if as_json else _print_metrics(metrics)
+
+
+@app.command(epilog="Example: **boxel report run --predictions predictions --dataset my_dataset --out report.html**")
+def report(
+    run: RunPath,
+    predictions: Annotated[Path | None, typer.Option(metavar="DIR", help="Predictions to show.")] = None,
+    dataset: Annotated[Path | None, typer.Option(metavar="DATASET", help="Annotations to compare them with.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Page to write [RUN/report.html].")] = None,
+) -> None:
+    """Write one self-contained HTML page about a run."""
+    from boxel.api.reporting import report as run_report
+
+    print(f"wrote {run_report(run, predictions=predictions, dataset=dataset, out=out)}")
+
+
+@app.command(epilog="Example: **boxel demo --out demo_out**, or on your own data: **boxel demo --data my_dataset**")
+def demo(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; continued if it exists.")] = Path(
+        "demo_out"
+    ),
+    data: Annotated[
+        Path | None, typer.Option(metavar="DATASET", help="Data set to use instead of generated images.")
+    ] = None,
+    fold: Annotated[int, typer.Option(help="Which fold to leave out.")] = 0,
+    recipe: Recipe = "retina_unet_small",
+    set_: Settings = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same numbers.")] = 0,
+) -> None:
+    """The whole way in one command: data, training, prediction, evaluation, report."""
+    from boxel.api.demo import demo as run_demo
+
+    with _progress() as progress:
+        result = run_demo(out, data=data, fold=fold, recipe=recipe, overrides=set_ or (), seed=seed, progress=progress)
+    _print_metrics(result.metrics)
+    print(f"open {result.report}")
+
+
+@app.command(
+    epilog="Example: **boxel toy --task donuts_shape --preset mdt --out toys --train 200 --val 50 --test 100**"
+)
+def toy(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.")],
+    task: Annotated[str, typer.Option(help="donuts_shape, donuts_pattern or circles_scale.")] = "donuts_shape",
+    preset: Annotated[str, typer.Option(help="`paper`: sizes as printed; `mdt`: as the toolkit drew them.")] = "mdt",
+    train_: Annotated[int, typer.Option("--train", help="Training images.")] = 1000,
+    val: Annotated[int, typer.Option(help="Validation images.")] = 500,
+    test: Annotated[int, typer.Option(help="Test images.")] = 1000,
+    ndim: Annotated[int, typer.Option(help="2: discs and donuts; 3: balls and hollow balls.")] = 2,
+    size: Annotated[int | None, typer.Option(help="Voxels per axis [320 in 2D, 64 in 3D].")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same images.")] = 0,
+) -> None:
+    """Generate the toy data sets of the Retina U-Net papers, in the native layout."""
+    from boxel.data.toy import make_toy
+
+    with _progress() as progress:
+        make_toy(
+            out, task, preset, num_train=train_, num_val=val, num_test=test, ndim=ndim, size=size, seed=seed,
+            on_progress=lambda done, total: progress("generate", done, total),
+        )  # fmt: skip
+    print(f"wrote {train_ + val + test} images to {out}")
+
+
+@app.command(epilog="Example: **boxel models --recipe mdt_toy --json**")
+def models(
+    recipe: Annotated[
+        str | None, typer.Option(metavar="NAME|FILE", help="Count parameters under this recipe's plan.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List recipes and models; with --recipe, the parameters of each model, total and by part."""
+    from boxel.api.listing import count_parameters, list_recipes
+
+    table: dict[str, Any] = count_parameters(recipe) if recipe else list_recipes()
+    if as_json:
+        print(json.dumps(table, indent=2))
+        return
+    for name, entry in table.items():
+        if recipe:
+            parts = ", ".join(f"{part} {count:,}" for part, count in entry["parameters"].items())
+            print(f"{name}: {parts}")
+        else:
+            print(f"{name}: {entry['about']}" + (f" Reproduces: {entry['reproduces']}" if entry["reproduces"] else ""))
+
+
+def main() -> None:
+    """Entry point: user errors become one line and exit status 2."""
+    try:
+        app()
+    except ValueError as error:
+        print(f"boxel: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(
+            f"boxel: {where}{error.strerror or error}; check the disk space and the permissions",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("boxel: stopped; the same command continues", file=sys.stderr)
+        sys.exit(130)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar per stage on standard error; nothing is drawn when that is no terminal."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description:<10}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console) as bars:
+        known: dict[str, Any] = {}
+
+        def update(what: str, done: int, total: int) -> None:
+            if what not in known:
+                known[what] = bars.add_task(what, total=total)
+            bars.update(known[what], completed=done, total=total)
+
+        yield update
+
+
+def _plain(record: Any) -> dict[str, Any]:
+    return {key: str(value) if isinstance(value, Path) else value for key, value in vars(record).items()}
+
+
+def _print_findings(findings: list[Any]) -> None:
+    for finding in findings:
+        where = " ".join(str(part) for part in (finding.case, finding.file) if part)
+        print(f"{finding.severity.upper()} {where}: {finding.problem}; {finding.remedy}")
+    counts = {name: sum(f.severity == name for f in findings) for name in ("error", "warning", "note")}
+    print(", ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in counts.items()))
+
+
+def _print_table(title: str, rows: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, show_header=False, title_justify="left")
+    for key, value in rows.items():
+        table.add_row(key, str(value))
+    Console().print(table)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 90 else text[:87] + "..."
+
+
+def _print_metrics(metrics: dict[str, Any]) -> None:
+    headline = ("AP@0.10", "AP@0.50", "mAP@0.10:0.50", "FROC@0.10", "patient_AP", "patient_AUROC")
+    rows: dict[str, str] = {}
+    for name in headline:
+        value = metrics.get(name)
+        if name not in metrics:
+            continue
+        interval = metrics.get(f"{name}/ci95")
+        text = "not defined" if value is None else f"{value:.3f}"
+        rows[name] = text + (f"  (95 % interval {interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
+    rows |= {name: str(metrics[name]) for name in ("num_images", "num_objects", "num_detections") if name in metrics}
+    if metrics.get("absent_classes"):
+        rows["absent classes"] = ", ".join(metrics["absent_classes"])
+    _print_table("evaluation", rows)

@@ -1,0 +1,177 @@
+"""Configurations: frozen records of plain values, read from and written to JSON, overridden by dotted keys.
+
+A record refuses unknown keys and says which key was probably meant. A *choice* is an abstract record whose subclasses
+register under a name; its JSON carries that name as `"type"`.
+"""
+
+import difflib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer, model_validator
+
+
+class Config(BaseModel):
+    """A frozen record; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values; a choice carries its name as `"type"`."""
+        return self.model_dump(mode="json", serialize_as_any=True)
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), indent=2) + "\n"
+
+    def save(self, path: Path) -> None:
+        """Write as JSON; the file appears whole or not at all."""
+        write_text(path, self.to_json())
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], source: str = "configuration") -> Self:
+        """Build from plain values.
+
+        Raises:
+            ValueError: names `source`, the key, the value, the rule and, for an unknown key, the likely one.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ValueError(_explain(cls, error, source)) from None
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        return cls.from_dict(read_json(path), str(path))
+
+    def override(self, assignments: Iterable[str]) -> Self:
+        """A copy with leaves replaced, each `"dotted.key=value"`; the value is JSON, or else a string.
+
+        Example:
+            >>> class Train(Config):
+            ...     lr: float = 0.1
+            >>> Train().override(["lr=0.5"]).lr
+            0.5
+        """
+        values = self.to_dict()
+        for assignment in assignments:
+            key, separator, text = assignment.partition("=")
+            if not separator:
+                raise ValueError(f"override {assignment!r} is not of the form key=value, for example train.steps=100")
+            *parents, leaf = key.strip().split(".")
+            node = values
+            for depth, name in enumerate([*parents, leaf]):
+                if not isinstance(node, dict) or name not in node:
+                    known = list(node) if isinstance(node, dict) else []
+                    place = ".".join(parents[:depth]) or "the recipe"
+                    raise ValueError(
+                        f"unknown key {name!r} in {place} (from {assignment!r}){did_you_mean(name, known)}"
+                    )
+                if depth < len(parents):
+                    node = node[name]
+            try:
+                node[leaf] = json.loads(text)
+            except json.JSONDecodeError:
+                node[leaf] = text
+        return type(self).from_dict(values, "override")
+
+
+class Choice(Config):
+    """An abstract record: each direct subclass opens a registry; theirs register under `name=` in the class line."""
+
+    registry: ClassVar[dict[str, type["Choice"]]]
+    type_name: ClassVar[str] = ""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, name: str = "", **_: Any) -> None:
+        if Choice in cls.__bases__:
+            cls.registry = {}
+        if name:
+            cls.type_name = name
+            cls.registry[name] = cls
+
+    def __init_subclass__(cls, name: str = "", **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _pick(cls, value: Any, handler: Any) -> Any:
+        if isinstance(value, cls):
+            return value
+        if not isinstance(value, Mapping):
+            return handler(value)
+        values = dict(value)
+        name = values.pop("type", cls.type_name)
+        if name == cls.type_name:
+            return handler(values)
+        if name not in cls.registry:
+            what = cls.__name__.removesuffix("Config")
+            raise ValueError(f"unknown {what} {name!r}{did_you_mean(str(name), cls.registry)}")
+        return cls.registry[name].model_validate(values)
+
+    @model_serializer(mode="wrap")
+    def _with_type(self, handler: Any) -> dict[str, Any]:
+        return {"type": self.type_name, **handler(self)}
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`"; did you mean 'x'? Known: ..."`, for the end of an error message."""
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else "."
+    return f"{hint} Known: {', '.join(known) or 'nothing'}"
+
+
+def _explain(cls: type[BaseModel], error: ValidationError, source: str) -> str:
+    lines = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"unknown key {key!r}{did_you_mean(str(problem['loc'][-1]), _siblings(cls, problem['loc']))}")
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            given = "" if problem["type"] == "missing" else f" (given: {str(problem['input'])[:80]!r})"
+            lines.append(f"{key or cls.__name__}: {message}{given}")
+    return f"{source}: " + "; ".join(lines)
+
+
+def _siblings(cls: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    record: Any = cls
+    for part in location[:-1]:
+        field = getattr(record, "model_fields", {}).get(part)
+        record = field.annotation if field else None
+    return list(getattr(record, "model_fields", {}))
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        ValueError: names the file when it is missing, unreadable or not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not valid JSON ({error})") from None
+
+
+def write_text(path: Path, text: str) -> None:
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file that appears whole or not at all: a temporary name first, then renamed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

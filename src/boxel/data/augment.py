@@ -1,0 +1,192 @@
+"""Augmentation of image, label map and boxes together: parameters are sampled, applied, and inverted on boxes.
+
+One composed affine map and elastic field, one interpolation, on the device of the batch. Boxes of objects with a mask
+are those of the transformed mask; other boxes are carried as the hull of their inscribed ellipsoid, which unlike a
+hull of corners does not swell under rotation.
+"""
+
+import itertools
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from boxel.config import Config
+from boxel.nn import nd
+from boxel.ops.masks import boxes_from_label_map
+from boxel.types import Batch, Instances
+
+
+class AugmentConfig(Config):
+    """Ranges and probabilities.
+
+    Attributes:
+        mirror: probability of mirroring, per axis.
+        rotate: largest angle in degrees, in each plane of `rotate_planes`.
+        in_plane: rotate within the last two axes only (anisotropic voxels).
+        scale: smallest and largest magnification.
+        elastic: largest displacement in voxels of a smooth random field.
+        noise, blur, brightness, contrast, gamma: strength of the intensity changes, each with probability `intensity`.
+    """
+
+    mirror: float = 0.5
+    spatial: float = 0.3
+    rotate: float = 30.0
+    in_plane: bool = False
+    scale: tuple[float, float] = (0.8, 1.25)
+    elastic: float = 0.0
+    intensity: float = 0.15
+    noise: float = 0.1
+    blur: float = 1.0
+    brightness: float = 0.2
+    contrast: float = 0.25
+    gamma: float = 0.3
+
+    @property
+    def margin(self) -> float:
+        """Size of the region to read, relative to the patch, so that a rotated patch seldom leaves it."""
+        return 1.0 if self.spatial == 0 or (self.rotate == 0 and self.scale[0] >= 1) else 1.2
+
+
+NO_AUGMENTATION = AugmentConfig(mirror=0.0, spatial=0.0, intensity=0.0)
+
+
+@dataclass(frozen=True)
+class Spatial:
+    """Per image: `matrix (b, d, d)` from patch to region offsets about their centres, coarse `field (b, d, *g)`."""
+
+    matrix: Tensor
+    field: Tensor | None
+
+    def invert_boxes(self, boxes: Float[Tensor, "n 2 d"], image: int, region: Tensor, patch: Tensor) -> Tensor:
+        """Boxes in region voxels carried to patch voxels, as hulls of inscribed ellipsoids."""
+        inverse = torch.linalg.inv(self.matrix[image])
+        centre, half = boxes.mean(1) - region / 2, (boxes[:, 1] - boxes[:, 0]) / 2
+        centre = centre @ inverse.T + patch / 2
+        half = ((inverse[None] * half[:, None, :]) ** 2).sum(-1).sqrt()
+        return torch.stack([centre - half, centre + half], dim=1)
+
+
+def sample_spatial(config: AugmentConfig, batch: int, ndim: int, generator: torch.Generator) -> Spatial:
+    """Random affine maps and elastic fields, drawn on the CPU so that devices agree."""
+
+    def uniform(low: float, high: float) -> float:
+        return low + (high - low) * float(torch.rand((), generator=generator))
+
+    matrices = []
+    for _ in range(batch):
+        matrix = torch.diag(1.0 - 2.0 * (torch.rand(ndim, generator=generator) < config.mirror).float())
+        if uniform(0, 1) < config.spatial:
+            planes = list(itertools.combinations(range(ndim), 2))
+            for a, b in planes[-1:] if config.in_plane else planes:
+                angle = math.radians(uniform(-config.rotate, config.rotate))
+                turn = torch.eye(ndim)
+                turn[a, a] = turn[b, b] = math.cos(angle)
+                turn[a, b], turn[b, a] = -math.sin(angle), math.sin(angle)
+                matrix = matrix @ turn
+            low, high = config.scale
+            matrix = matrix / math.exp(uniform(math.log(low), math.log(high)))
+        matrices.append(matrix)
+    field = None
+    if config.elastic > 0:
+        coarse = torch.rand((batch, ndim) + (5,) * ndim, generator=generator) * 2 - 1
+        on = (torch.rand(batch, generator=generator) < config.spatial).view(-1, 1, *(1,) * ndim)
+        field = coarse * on * config.elastic
+    return Spatial(torch.stack(matrices), field)
+
+
+def apply_spatial(batch: Batch, spatial: Spatial, patch_size: tuple[int, ...]) -> Batch:
+    """The batch's regions seen through the maps, cut to `patch_size`."""
+    images, device = batch.images, batch.images.device
+    region = torch.tensor(images.shape[2:], device=device, dtype=torch.float32)
+    patch = torch.tensor(patch_size, device=device, dtype=torch.float32)
+    spatial = Spatial(spatial.matrix.to(device), None if spatial.field is None else spatial.field.to(device))
+    if spatial.field is None and bool((spatial.matrix.abs() == torch.eye(len(patch), device=device)).all()):
+        images, label_maps = _mirror(batch, spatial.matrix, patch_size)
+    else:
+        grid = _grid(spatial, region, patch_size)
+        images = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+        ids = batch.label_maps[:, None].float()  # exact up to 2**24 objects
+        label_maps = F.grid_sample(ids, grid, mode="nearest", padding_mode="zeros", align_corners=False)[:, 0].int()
+    instances = [
+        _carry(found, label_map, spatial, image, region, patch)
+        for image, (found, label_map) in enumerate(zip(batch.instances, label_maps, strict=True))
+    ]
+    return replace(batch, images=images, label_maps=label_maps, instances=instances)
+
+
+def _mirror(batch: Batch, matrix: Tensor, patch_size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Exact mirroring, without interpolation."""
+    images, label_maps = [], []
+    for image, label_map, m in zip(batch.images, batch.label_maps, matrix, strict=True):
+        cut = tuple(slice((r - p) // 2, (r - p) // 2 + p) for r, p in zip(label_map.shape, patch_size, strict=True))
+        axes = [axis for axis, sign in enumerate(m.diagonal().tolist()) if sign < 0]
+        label_maps.append(label_map.flip(axes)[cut])
+        images.append(image.flip([axis + 1 for axis in axes])[(slice(None), *cut)])
+    return torch.stack(images), torch.stack(label_maps)
+
+
+def _grid(spatial: Spatial, region: Tensor, patch_size: tuple[int, ...]) -> Tensor:
+    axes = [torch.arange(size, device=region.device) + 0.5 - size / 2 for size in patch_size]
+    offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)  # (*s, d)
+    where = torch.einsum("bij,...j->b...i", spatial.matrix, offsets)
+    if spatial.field is not None:
+        field = nd.resize(spatial.field, patch_size, linear=True)
+        where = where + field.movedim(1, -1)
+    return (where / (region / 2)).flip(-1)  # grid_sample wants -1..1, last axis first
+
+
+def _carry(
+    found: Instances, label_map: Tensor, spatial: Spatial, image: int, region: Tensor, patch: Tensor
+) -> Instances:
+    boxes = spatial.invert_boxes(found.boxes, image, region, patch)
+    masked, seen = boxes_from_label_map(label_map, found.ids)
+    boxes = torch.where(found.has_mask[:, None, None], masked, boxes)
+    boxes = torch.minimum(boxes.clamp(min=0), patch)
+    real = (boxes[:, 1] - boxes[:, 0] > 0).all(-1) & (seen | ~found.has_mask)
+    return replace(found, boxes=boxes)[real]
+
+
+def change_intensity(images: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Noise, blur, brightness, contrast and gamma, each per image with probability `config.intensity`."""
+    out = []
+    for image in images:
+        chosen = (torch.rand(5, generator=generator) < config.intensity).tolist()
+        strength = (torch.rand(5, generator=generator) * 2 - 1).tolist()
+        if chosen[0]:
+            noise = torch.randn(image.shape, generator=generator).to(image)
+            image = image + noise * config.noise * abs(strength[0])
+        if chosen[1]:
+            image = blur(image, config.blur * abs(strength[1]))
+        if chosen[2]:
+            image = image + config.brightness * strength[2]
+        if chosen[3]:
+            image = image * (1 + config.contrast * strength[3])
+        if chosen[4]:
+            low, span = image.min(), (image.max() - image.min()).clamp(min=1e-6)
+            image = ((image - low) / span) ** math.exp(config.gamma * strength[4]) * span + low
+        out.append(image)
+    return torch.stack(out)
+
+
+def blur(image: Float[Tensor, "c *s"], sigma: float) -> Tensor:
+    """Gaussian blur, one axis at a time."""
+    radius = max(1, round(3 * sigma))
+    offsets = torch.arange(-radius, radius + 1, device=image.device, dtype=image.dtype)
+    kernel = torch.exp(-0.5 * (offsets / max(sigma, 0.1)) ** 2)
+    kernel = (kernel / kernel.sum()).view(1, 1, -1)
+    for axis in range(1, image.ndim):
+        lines = image.movedim(axis, -1)
+        flat = F.pad(lines.reshape(-1, 1, lines.shape[-1]), (radius, radius), mode="replicate")
+        image = F.conv1d(flat, kernel).reshape(lines.shape).movedim(-1, axis)
+    return image
+
+
+def augment(batch: Batch, config: AugmentConfig, patch_size: tuple[int, ...], generator: torch.Generator) -> Batch:
+    """The batch as a training step sees it; the same generator state gives the same batch."""
+    spatial = sample_spatial(config, len(batch.images), len(patch_size), generator)
+    batch = apply_spatial(batch, spatial, patch_size)
+    return replace(batch, images=change_intensity(batch.images, config, generator))

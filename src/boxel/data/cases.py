@@ -1,0 +1,263 @@
+"""Cases: what a reader of any layout yields, and how one of them is loaded and validated."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from boxel.io import has_geometry, read_image, read_label_map
+from boxel.types import Geometry, Image, Instances
+
+__all__ = ["Case", "Dataset", "InputError", "LoadedCase", "Report", "inspect", "raise_it", "read_case"]
+
+
+class InputError(ValueError):
+    """What is wrong with one file of a data set, and what to do about it."""
+
+    def __init__(self, file: Path, problem: str, remedy: str, case: str = "") -> None:
+        super().__init__(f"{file}: {problem}; {remedy}")
+        self.file, self.problem, self.remedy, self.case = file, problem, remedy, case
+
+
+Report = Callable[[InputError], None]
+"""Where a reader hands its problems: `raise_it` stops at the first, `list.append` collects."""
+
+
+def raise_it(problem: InputError) -> None:
+    """Stop at the first problem."""
+    raise problem
+
+
+@dataclass(frozen=True)
+class Case:
+    """One examination, not loaded yet.
+
+    Attributes:
+        channels: the image of each channel.
+        label_map: image of instance ids, where there is one.
+        mask_labels: the class of each id in the label map.
+        box_instances: objects that are known by their boxes alone.
+        group: cases of one group (patient) are never split; each case its own where empty.
+        split: "train" cases are split into folds, "test" cases are kept apart.
+        annotation: the file to name when the annotation is wrong.
+    """
+
+    id: str
+    channels: tuple[Path, ...]
+    label_map: Path | None = None
+    mask_labels: Mapping[int, int] = field(default_factory=dict)
+    box_instances: Instances | None = None
+    group: str = ""
+    split: str = "train"
+    annotation: Path | None = None
+
+    @property
+    def file(self) -> Path:
+        """The file that says what is in the image."""
+        return self.annotation or self.label_map or self.channels[0]
+
+    @property
+    def labels(self) -> list[int]:
+        """The class of every object, without loading anything."""
+        return [
+            *self.mask_labels.values(),
+            *(self.box_instances.labels.tolist() if self.box_instances else []),
+        ]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Cases and what they have in common.
+
+    Attributes:
+        splits: folds that the data set prescribes, each `{"train": ids, "val": ids, "test": ids}`; None
+            leaves the choice to `boxel.data.split`.
+    """
+
+    root: Path
+    name: str
+    ndim: int
+    classes: tuple[str, ...]
+    channels: tuple[str, ...]
+    cases: tuple[Case, ...]
+    splits: tuple[Mapping[str, tuple[str, ...]], ...] | None = None
+
+    @property
+    def train(self) -> tuple[Case, ...]:
+        return tuple(case for case in self.cases if case.split == "train")
+
+    @property
+    def test(self) -> tuple[Case, ...]:
+        return tuple(case for case in self.cases if case.split == "test")
+
+    def __getitem__(self, case_id: str) -> Case:
+        for case in self.cases:
+            if case.id == case_id:
+                return case
+        raise KeyError(f"{self.root}: no case {case_id!r}")
+
+
+@dataclass(frozen=True)
+class LoadedCase:
+    """A case in memory.
+
+    Attributes:
+        image: `(c, *s)` float32, finite.
+        instances: its objects, in image voxels.
+        label_map: `(*s)` int32, the ids of the objects with a mask.
+    """
+
+    image: Image
+    instances: Instances
+    label_map: np.ndarray | None
+
+
+def inspect(dataset: Dataset) -> Iterator[InputError]:
+    """What is wrong with the cases as far as it shows without opening an image."""
+    if not dataset.cases:
+        yield InputError(dataset.root, "no cases", "a case is an image such as imagesTr/CASE_0000.nii.gz")
+    seen: set[str] = set()
+    for case in dataset.cases:
+        if case.id in seen:
+            yield InputError(
+                case.channels[0],
+                f"duplicate case {case.id!r}",
+                "case names are unique: rename or remove one",
+                case.id,
+            )
+        seen.add(case.id)
+        known = ", ".join(f"{i} ({name})" for i, name in enumerate(dataset.classes))
+        for label in sorted(set(case.labels) - set(range(len(dataset.classes)))):
+            yield InputError(
+                case.file,
+                f"unknown class id {label}",
+                f"use one of {known}, or add the class to the data set's labels",
+                case.id,
+            )
+        boxes = case.box_instances or Instances.empty(dataset.ndim)
+        counts = Counter([*case.mask_labels, *boxes.ids.tolist()])
+        for number in (number for number, count in counts.items() if count > 1):
+            yield InputError(case.file, f"object {number} is there twice", "give every object its own number", case.id)
+        if case.mask_labels and case.label_map is None:
+            yield InputError(
+                case.file,
+                f"{len(case.mask_labels)} objects with masks but no label map",
+                "add the label map, or describe the objects as boxes",
+                case.id,
+            )
+    for fold, split in enumerate(dataset.splits or ()):
+        counts = Counter(case_id for part in split.values() for case_id in part)
+        wrong = [case_id for case_id, count in counts.items() if count > 1 or case_id not in seen]
+        if wrong:
+            yield InputError(
+                dataset.root / "splits.json",
+                f"fold {fold} names cases that do not exist or are in two parts: {_some(wrong)}",
+                "every id must be a case and belong to one part",
+            )
+
+
+def read_case(case: Case, dataset: Dataset) -> LoadedCase:
+    """The case's image and objects, validated; boxes of masks are tight (half-open voxels).
+
+    Raises:
+        ValueError: names the file, what is wrong with it and the remedy.
+    """
+    for problem in inspect(replace(dataset, cases=(case,), splits=None)):
+        raise problem
+    image = _read_channels(case, dataset)
+    label_map = None
+    instances = [case.box_instances or Instances.empty(dataset.ndim)]
+    if case.label_map is not None:
+        found = read_label_map(case.label_map)
+        _check_same_grid(case.label_map, found.geometry, case.channels[0], image.geometry, case.id)
+        label_map = found.array
+        instances.insert(0, _instances_of(label_map, case))
+    merged, shape = Instances.concatenate(instances), image.geometry.shape
+    for number, (lower, upper) in zip(merged.ids, merged.boxes, strict=True):
+        if not ((lower >= 0) & (lower < upper) & (upper <= shape)).all():
+            raise InputError(
+                case.file,
+                f"box {lower.tolist()} to {upper.tolist()} of object {number} is empty or beyond {shape}",
+                "lower < upper and both inside, in voxels, axes in array order",
+                case.id,
+            )
+    return LoadedCase(image, merged, label_map)
+
+
+def _read_channels(case: Case, dataset: Dataset) -> Image:
+    images = [read_image(path) for path in case.channels]
+    first, geometry = case.channels[0], images[0].geometry
+    arrays = []
+    for path, image in zip(case.channels, images, strict=True):
+        _check_same_grid(path, image.geometry, first, geometry, case.id)
+        with np.errstate(over="ignore"):
+            arrays.append(image.array.astype(np.float32, copy=False))
+        bad = int((~np.isfinite(arrays[-1])).sum()) if image.array.dtype.kind == "f" else 0
+        if bad:
+            remedy = "replace them, for example by the value of the background"
+            raise InputError(path, f"{bad} voxels are NaN or infinite", remedy, case.id)
+    if len(geometry.shape) != dataset.ndim:
+        problem = f"has {len(geometry.shape)} axes {geometry.shape} but the data set declares {dataset.ndim}"
+        raise InputError(first, problem, "correct the declaration (dim) or the file", case.id)
+    array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+    if len(array) != len(dataset.channels):
+        problem = f"{len(array)} channels but the data set declares {len(dataset.channels)}"
+        raise InputError(first, problem, "declare every channel (modalities), or save a grey image", case.id)
+    return Image(array, geometry)
+
+
+def _check_same_grid(path: Path, geometry: Geometry, reference_path: Path, reference: Geometry, case_id: str) -> None:
+    differs = ""
+    if geometry.shape != reference.shape:
+        differs = f"shape {geometry.shape} but {reference_path.name} has {reference.shape}"
+    elif has_geometry(path) and has_geometry(reference_path):
+        for name, absolute, relative in (
+            ("spacing", 0, 1e-3),
+            ("origin", 1e-2, 1e-5),
+            ("direction", 1e-3, 0),
+        ):
+            mine, other = getattr(geometry, name), getattr(reference, name)
+            if not np.allclose(mine, other, atol=absolute, rtol=relative):
+                differs = f"{name} {mine} but {reference_path.name} has {other}"
+    if differs:
+        raise InputError(path, differs, "both files of a case must lie on the same voxel grid: resample one", case_id)
+
+
+def _instances_of(label_map: np.ndarray, case: Case) -> Instances:
+    foreground = np.nonzero(label_map)
+    values = label_map[foreground]
+    order = np.argsort(values, kind="stable")
+    ids, starts = np.unique(values[order], return_index=True)
+    _check_ids(ids.tolist(), case)
+    ordered = [positions[order] for positions in foreground]
+    lower = np.stack([np.minimum.reduceat(positions, starts) for positions in ordered], axis=1)
+    upper = np.stack([np.maximum.reduceat(positions, starts) for positions in ordered], axis=1) + 1
+    labels = np.array([case.mask_labels[i] for i in ids.tolist()], np.int64)
+    boxes = np.stack([lower, upper], axis=1).astype(np.float32)
+    return Instances(boxes, labels, ids.astype(np.int64), np.ones(len(ids), bool))
+
+
+def _check_ids(ids: Iterable[int], case: Case) -> None:
+    found, declared = set(ids), set(case.mask_labels)
+    name = case.label_map.name if case.label_map else "the label map"
+    if found - declared:
+        raise InputError(
+            case.file,
+            f"instance ids {_some(found - declared)} of {name} have no class",
+            'name the class of each, such as "instances": {"1": 0}, or set their voxels to 0',
+            case.id,
+        )
+    if declared - found:
+        raise InputError(
+            case.file,
+            f"objects {_some(declared - found)} have a class but no voxel in {name}",
+            "remove them from the list, or add their masks",
+            case.id,
+        )
+
+
+def _some(names: Iterable[int | str]) -> str:
+    listed = sorted(names, key=lambda name: (len(str(name)), str(name)))
+    return ", ".join(map(str, listed[:10])) + (f" and {len(listed) - 10} more" if len(listed) > 10 else "")

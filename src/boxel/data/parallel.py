@@ -1,0 +1,50 @@
+"""The same job for many cases at once."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from typing import TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+Progress = Callable[[int, int, str], None]
+
+
+def parallel(
+    function: Callable[[T], R],
+    items: Iterable[T],
+    workers: int | None,
+    on_progress: Progress | None,
+    what: str,
+) -> Iterator[R]:
+    """`map` over threads, results in order.
+
+    Threads suffice: reading, resampling, numpy and compression release the interpreter lock. Unlike processes
+    they need no guarded main module, and leave no orphans when the program is killed.
+
+    Args:
+        workers: items at a time; 0 for this thread only, None for one per core, at most 8.
+        on_progress: called with items done, items in all, and `what`.
+    """
+    items = list(items)
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = min(8, count) if workers is None else workers
+    if workers < 1:
+        for done, item in enumerate(items, start=1):
+            yield function(item)
+            if on_progress:
+                on_progress(done, len(items), what)
+        return
+    pool = ThreadPoolExecutor(workers)
+    try:
+        futures = [pool.submit(function, item) for item in items]
+        pending = set(futures)
+        while pending:
+            finished, pending = wait(pending, return_when=FIRST_COMPLETED)
+            for future in finished:
+                future.result()
+            if on_progress:
+                on_progress(len(items) - len(pending), len(items), what)
+        yield from (future.result() for future in futures)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

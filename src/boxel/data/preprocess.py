@@ -1,0 +1,78 @@
+"""An image as the model sees it: on the grid of the task, with numbers around zero."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from boxel.io import resample
+from boxel.types import Image, Normalisation, Task
+
+
+def preprocess(image: Image, task: Task) -> Image:
+    """Resample to the task's spacing and normalise each channel.
+
+    Returns:
+        float32 image `(c, *s)` with `s = stored_shape(...)` whose outer faces coincide with the original's.
+
+    Raises:
+        ValueError: channels or axes are not those of the task, or voxels are NaN or infinite.
+    """
+    array = image.array
+    if len(array) != len(task.channels):
+        raise ValueError(
+            f"image has {len(array)} channels, the task {len(task.channels)} ({', '.join(task.channels)}); "
+            "give one file per channel, in this order"
+        )
+    if array.ndim - 1 != len(task.spacing):
+        raise ValueError(
+            f"image has {array.ndim - 1} axes {array.shape[1:]}, "
+            f"the task was planned for images with {len(task.spacing)}; give such an image"
+        )
+    if not np.isfinite(array).all():
+        raise ValueError("image has NaN or infinite voxels; replace them, for example by the background value")
+    # Clip before interpolating: metal in CT must not bleed into its neighbours.
+    clipped = np.stack([_clip(channel, rule) for channel, rule in zip(array, task.normalisation, strict=True)])
+    shape = stored_shape(image.geometry.shape, image.geometry.spacing, task.spacing)
+    result = Image(clipped, image.geometry)
+    if shape != image.geometry.shape:
+        result = resample(result, shape)
+    for channel, rule in zip(result.array, task.normalisation, strict=True):
+        _normalise(channel, rule)
+    return result
+
+
+def _clip(channel: np.ndarray, rule: Normalisation) -> np.ndarray:
+    channel = channel.astype(np.float32)
+    return np.clip(channel, rule.lower, rule.upper, out=channel) if rule.kind == "ct" else channel
+
+
+def _normalise(channel: np.ndarray, rule: Normalisation) -> None:
+    """In place; a constant channel becomes zeros, not its rounding errors scaled up."""
+    if rule.kind == "ct":
+        channel -= rule.mean
+        channel /= rule.std or 1.0
+    elif rule.kind == "z_score":
+        rounding = 4 * np.finfo(np.float32).eps * float(np.abs(channel).max())
+        channel -= channel.mean(dtype=np.float64)
+        std = float(np.sqrt(np.square(channel).mean(dtype=np.float64)))
+        channel *= 1 / std if std > rounding else 0.0
+
+
+def stored_shape(shape: Sequence[int], spacing: Sequence[float], target: Sequence[float]) -> tuple[int, ...]:
+    """Voxels per axis after resampling to `target` spacing (mm): at least one."""
+    return tuple(max(1, round(n * old / new)) for n, old, new in zip(shape, spacing, target, strict=True))
+
+
+def to_stored(boxes: np.ndarray, stored_shape: Sequence[int], original_shape: Sequence[int]) -> np.ndarray:
+    """Boxes `(n, 2, d)` from original to stored voxels: the ratio of the shapes, as outer faces coincide."""
+    return _scale(boxes, original_shape, stored_shape)
+
+
+def to_original(boxes: np.ndarray, stored_shape: Sequence[int], original_shape: Sequence[int]) -> np.ndarray:
+    """Boxes `(n, 2, d)` from stored to original voxels."""
+    return _scale(boxes, stored_shape, original_shape)
+
+
+def _scale(boxes: np.ndarray, old: Sequence[int], new: Sequence[int]) -> np.ndarray:
+    scaled: np.ndarray = np.asarray(boxes, np.float64) * (np.asarray(new) / np.asarray(old))
+    return scaled.astype(np.float32)

@@ -1,0 +1,207 @@
+"""One prepared case on disk.
+
+`cases/ID.b2nd` is the image, `cases/ID.labels.b2nd` the label map, `cases/ID.json` the rest.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from boxel.config import Config, read_json, write_bytes
+from boxel.data.cases import Case, Dataset, read_case
+from boxel.data.preprocess import preprocess, to_stored
+from boxel.data.source import digest, facts, signature, unchanged
+from boxel.io import resample
+from boxel.types import Geometry, Image, Instances, Task
+
+VERSION = 1
+# Bytes of a block, the least that a read decompresses, and of a chunk, which holds blocks: as measured for
+# patches.
+BLOCK_BYTES = 2**16
+CHUNK_BYTES = 2**20
+
+Corners = tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]
+
+
+class CaseFile(Config):
+    """`cases/ID.json`: `CaseMeta` in plain values, and what it was made from.
+
+    Attributes:
+        source: per source file its bytes, modification time and content hash.
+        key: hash of everything else that the stored case depends on.
+    """
+
+    id: str
+    group: str
+    split: str
+    files: tuple[str, ...]
+    shape: tuple[int, ...]
+    fill: float
+    original: dict[str, Any]
+    labels: tuple[int, ...]
+    ids: tuple[int, ...]
+    boxes: Corners
+    has_mask: tuple[bool, ...]
+    original_boxes: Corners
+    original_has_mask: tuple[bool, ...]
+    source: dict[str, tuple[int, int, str]]
+    key: str
+
+
+@dataclass(frozen=True)
+class CaseMeta:
+    """A prepared case, without its arrays.
+
+    Attributes:
+        shape: voxels of the stored image, per axis.
+        fill: value outside the image, its own minimum.
+        original: grid of the image file.
+        instances: objects in stored voxels. An object lost in resampling keeps its box but has no mask.
+        original_instances: the same objects, in the same order, in voxels of the file.
+        files: the image file of each channel.
+    """
+
+    id: str
+    group: str
+    split: str
+    shape: tuple[int, ...]
+    fill: float
+    original: Geometry
+    instances: Instances
+    original_instances: Instances
+    files: tuple[str, ...]
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        file = CaseFile.load(path)
+
+        def instances(boxes: Corners, has_mask: Sequence[bool]) -> Instances:
+            corners = np.array(boxes, np.float32).reshape(-1, 2, len(file.shape))
+            return Instances(
+                corners,
+                np.array(file.labels, np.int64),
+                np.array(file.ids, np.int64),
+                np.array(has_mask, bool),
+            )
+
+        grid = file.original
+        original = Geometry(
+            tuple(grid["shape"]),
+            tuple(grid["spacing"]),
+            tuple(grid["origin"]),
+            tuple(map(tuple, grid["direction"])),
+        )
+        return cls(
+            id=file.id,
+            group=file.group,
+            split=file.split,
+            shape=file.shape,
+            fill=file.fill,
+            original=original,
+            instances=instances(file.boxes, file.has_mask),
+            original_instances=instances(file.original_boxes, file.original_has_mask),
+            files=file.files,
+        )
+
+
+def meta_file(root: Path, case_id: str) -> Path:
+    return root / "cases" / f"{case_id}.json"
+
+
+def array_files(root: Path, case_id: str) -> tuple[Path, Path]:
+    return root / "cases" / f"{case_id}.b2nd", root / "cases" / f"{case_id}.labels.b2nd"
+
+
+def is_stored(root: Path, case: Case, task: Task) -> bool:
+    """Whether the case is there, made from the same files in the same way."""
+    try:
+        file = CaseFile.from_dict(read_json(meta_file(root, case.id)))
+    except ValueError:  # not there, or of another version
+        return False
+    arrays = all(path.exists() for path in array_files(root, case.id))
+    return arrays and file.key == _key(case, task) and unchanged(file.source, case)
+
+
+def store_case(root: Path, case: Case, dataset: Dataset, task: Task) -> None:
+    """Prepare one case and write its files, the JSON last: it says that the others are complete."""
+    source = signature(case)
+    loaded = read_case(case, dataset)
+    image = preprocess(loaded.image, task)
+    shape = image.geometry.shape
+    label_map = np.zeros(shape, np.uint8)
+    if loaded.label_map is not None:
+        label_map = resample(Image(loaded.label_map, loaded.image.geometry), shape, label_map=True).array
+    instances = _stored_instances(loaded.instances, label_map, loaded.image.geometry.shape)
+    slices = len(shape) - task.ndim
+    image_path, labels_path = array_files(root, case.id)
+    write_bytes(image_path, compressed(image.array, thin_axes=1 + slices))
+    smallest = np.min_scalar_type(int(label_map.max()))
+    write_bytes(labels_path, compressed(label_map.astype(smallest), thin_axes=slices))
+    file = CaseFile(
+        id=case.id,
+        group=case.group,
+        split=case.split,
+        files=tuple(map(str, case.channels)),
+        shape=shape,
+        fill=float(image.array.min()),
+        original=asdict(loaded.image.geometry),
+        labels=loaded.instances.labels.tolist(),
+        ids=loaded.instances.ids.tolist(),
+        boxes=instances.boxes.tolist(),
+        has_mask=instances.has_mask.tolist(),
+        original_boxes=loaded.instances.boxes.tolist(),
+        original_has_mask=loaded.instances.has_mask.tolist(),
+        source=source,
+        key=_key(case, task),
+    )
+    write_bytes(meta_file(root, case.id), file.model_dump_json().encode())
+
+
+def _stored_instances(instances: Instances, label_map: np.ndarray, original_shape: tuple[int, ...]) -> Instances:
+    """Objects in stored voxels: the tight box of what is left of the mask, else the original box scaled."""
+    boxes = to_stored(instances.boxes, label_map.shape, original_shape)
+    has_mask = instances.has_mask.copy()
+    for row in np.flatnonzero(has_mask) if label_map.shape != tuple(original_shape) else ():
+        lower = np.maximum(np.floor(boxes[row, 0]).astype(int) - 1, 0)
+        upper = np.ceil(boxes[row, 1]).astype(int) + 1
+        voxels = np.argwhere(label_map[tuple(map(slice, lower, upper))] == instances.ids[row])
+        has_mask[row] = len(voxels) > 0
+        if len(voxels):
+            boxes[row] = lower + voxels.min(axis=0), lower + voxels.max(axis=0) + 1
+    return replace(instances, boxes=boxes, has_mask=has_mask)
+
+
+def _key(case: Case, task: Task) -> str:
+    made = task.model_dump(mode="json", include={"ndim", "spacing", "normalisation", "channels"})
+    return digest([VERSION, made, facts(case)])
+
+
+def compressed(array: np.ndarray, *, thin_axes: int) -> bytes:
+    """The content of a `.b2nd` file, in near-cubic blocks, one voxel thin along the first axes."""
+    import blosc2
+
+    stored = blosc2.asarray(
+        np.ascontiguousarray(array),
+        chunks=_cube(array.shape, CHUNK_BYTES // array.itemsize, thin_axes),
+        blocks=_cube(array.shape, BLOCK_BYTES // array.itemsize, thin_axes),
+        cparams={"codec": blosc2.Codec.LZ4, "clevel": 5, "filters": [blosc2.Filter.SHUFFLE], "nthreads": 1},
+    )
+    return stored.to_cframe()  # type: ignore[no-any-return]
+
+
+def _cube(shape: tuple[int, ...], limit: int, thin_axes: int) -> tuple[int, ...]:
+    """Edges of a near-cube of at most `limit` voxels: the shortest is doubled as long as there is room."""
+    edges = np.ones(len(shape), int)
+    growing = list(range(thin_axes, len(shape)))
+    while growing:
+        axis = min(reversed(growing), key=lambda axis: edges[axis])
+        grown = edges.copy()
+        grown[axis] = min(2 * edges[axis], shape[axis])
+        if edges[axis] == shape[axis] or grown.prod() > limit:
+            growing.remove(axis)
+        else:
+            edges = grown
+    return tuple(edges.tolist())

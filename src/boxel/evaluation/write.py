@@ -1,0 +1,99 @@
+"""The evaluation as files."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from boxel.config import write_text
+from boxel.evaluation.evaluate import Evaluation
+
+CASE_COLUMNS = (
+    "case", "group", "class", "num_objects", "num_detections", "max_score",
+    "score_threshold", "true_positives", "false_positives", "false_negatives",
+)  # fmt: skip
+OBJECT_COLUMNS = (
+    "case",
+    "group",
+    "class",
+    "outcome",
+    "score",
+    "iou",
+    "detection",
+    "object_id",
+    "object_size",
+)
+
+
+def write_evaluation(out: Path, evaluation: Evaluation) -> None:
+    """Write `metrics.json`, `per_case.csv` and `per_object.csv` into the folder `out`."""
+    out = Path(out)
+    write_text(out / "per_case.csv", _csv(CASE_COLUMNS, case_rows(evaluation)))
+    write_text(out / "per_object.csv", _csv(OBJECT_COLUMNS, object_rows(evaluation)))
+    write_text(out / "metrics.json", json.dumps(evaluation.metrics, indent=2, allow_nan=False) + "\n")
+
+
+def case_rows(evaluation: Evaluation) -> list[dict[str, object]]:
+    """One row per case and class: hits and errors of the detections from the `score_threshold` upwards.
+
+    The threshold is the one with the highest F1 at the lowest IoU threshold; without any hit every detection
+    counts.
+    """
+    table, shape = evaluation.table, (len(evaluation.table.cases), len(evaluation.table.classes))
+    thresholds = np.array([0.0 if t is None else t for t in evaluation.score_thresholds])
+    kept = table.scores >= thresholds[table.labels]
+
+    def count(cases: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        return np.bincount(cases * shape[1] + labels, minlength=shape[0] * shape[1]).reshape(shape)
+
+    objects = count(table.object_cases, table.object_labels)
+    detections = count(table.detection_cases, table.labels)
+    hits = count(*(values[kept & table.hits] for values in (table.detection_cases, table.labels)))
+    false = count(*(values[kept & ~table.hits] for values in (table.detection_cases, table.labels)))
+    highest = np.zeros(shape)
+    np.maximum.at(highest, (table.detection_cases, table.labels), table.scores)
+    rows = []
+    for i, case in enumerate(table.cases):
+        for k, name in enumerate(table.classes):
+            score = _round(highest[i, k]) if detections[i, k] else ""
+            numbers = (objects[i, k], detections[i, k], score, _round(thresholds[k]), hits[i, k], false[i, k])
+            values = (case, evaluation.groups[i], name, *numbers, objects[i, k] - hits[i, k])
+            rows.append(dict(zip(CASE_COLUMNS, values, strict=True)))
+    return rows
+
+
+def object_rows(evaluation: Evaluation) -> list[dict[str, object]]:
+    """One row per detection ("tp" or "fp", at any score) and per object that none found ("fn"), by case.
+
+    `iou` of a false positive is its highest with any object of its class; `detection` counts the case's
+    detections from 0 in the order of the prediction file.
+    """
+    table = evaluation.table
+    rows: list[tuple[Any, ...]] = []
+    for row in np.lexsort((np.arange(len(table.scores)), table.detection_cases)):
+        match = table.matches[row]
+        found = (table.object_ids[match], _round(table.object_sizes[match])) if match >= 0 else ("", "")
+        numbers = (_round(table.scores[row]), _round(table.ious[row]), table.indices[row], *found)
+        rows.append((table.detection_cases[row], table.labels[row], "tp" if match >= 0 else "fp", *numbers))
+    missed = np.isnan(table.object_scores)
+    columns = (table.object_cases, table.object_labels, table.object_ids, table.object_sizes)
+    for case, label, identity, size in zip(*(column[missed] for column in columns), strict=True):
+        rows.append((case, label, "fn", "", "", "", identity, _round(size)))
+    rows.sort(key=lambda row: row[0])
+    names = ((table.cases[case], evaluation.groups[case], table.classes[label], *rest) for case, label, *rest in rows)
+    return [dict(zip(OBJECT_COLUMNS, values, strict=True)) for values in names]
+
+
+def _round(value: float) -> float:
+    return round(float(value), 6)
+
+
+def _csv(columns: tuple[str, ...], rows: list[dict[str, object]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

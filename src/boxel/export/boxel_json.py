@@ -1,0 +1,225 @@
+"""Boxel JSON: the canonical file of the detections of one image.
+
+Each detection carries its box twice: as corners in the voxels of the image (array-axis order, continuous,
+half-open: voxel `i` covers `[i, i + 1)`) and, where the geometry is known, as centre (LPS `x, y[, z]`) and
+size along the array axes in mm. `detections.schema.json` next to this file is the JSON Schema.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from boxel.config import did_you_mean, read_json, write_text
+from boxel.types import Detections, Geometry
+
+FORMAT = "boxel-detections"
+VERSION = 1
+
+_KEYS = ("format", "version", "case", "ndim", "classes", "images", "geometry", "detections", "extra")
+_DETECTION_KEYS = ("label", "class", "score", "lower", "upper", "centre_mm", "size_mm")
+
+
+def write_detections(
+    path: Path,
+    detections: Detections,
+    case_id: str,
+    classes: Sequence[str],
+    *,
+    image_files: Sequence[str | Path] = (),
+    extra: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the detections of one image, in descending score; the file appears whole or not at all.
+
+    Args:
+        path: the file to write.
+        detections: numpy or CPU tensors, in the voxels of the original image; none is fine.
+        case_id: what the predictions belong to.
+        classes: class names, indexed by the labels.
+        image_files: the files that the image was read from.
+        extra: anything else worth keeping with the result; JSON-ready.
+
+    Raises:
+        ValueError: a score outside 0..1, an inverted or infinite box, a label outside the classes.
+    """
+    boxes = np.asarray(detections.boxes, dtype=np.float64)
+    scores = np.asarray(detections.scores, dtype=np.float64)
+    labels = np.asarray(detections.labels)
+    _check_values(boxes, scores, labels, len(classes), f"detections of case {case_id!r}")
+    world = _world(boxes, detections.geometry)
+    entries = []
+    for row in np.argsort(-scores, kind="stable"):
+        label = int(labels[row])
+        entry = {"label": label, "class": classes[label], "score": round(float(scores[row]), 6),
+                 "lower": _rounded(boxes[row, 0]), "upper": _rounded(boxes[row, 1])}  # fmt: skip
+        entries.append(entry | {key: _rounded(values[row]) for key, values in world.items()})
+    geometry = detections.geometry
+    record = {
+        "format": FORMAT,
+        "version": VERSION,
+        "case": case_id,
+        "ndim": int(boxes.shape[-1]),
+        "classes": list(classes),
+        "images": [str(file) for file in image_files],
+        "geometry": None if geometry is None else vars(geometry),
+        "extra": dict(extra or {}),
+    }
+    # One line per detection: small enough to read, to grep and to compare.
+    head = json.dumps(record, indent=2, allow_nan=False).removesuffix("\n}")
+    lines = ",\n    ".join(json.dumps(entry, allow_nan=False) for entry in entries)
+    body = f"[\n    {lines}\n  ]" if entries else "[]"
+    write_text(path, f'{head},\n  "detections": {body}\n}}\n')
+
+
+def read_detections(path: Path) -> tuple[str, Detections, tuple[str, ...]]:
+    """The case, its detections and the class names of a Boxel JSON file.
+
+    Raises:
+        ValueError: names the file, the key and the rule.
+    """
+    record = read_json(path)
+    check = _Checker(path)
+    check.require(isinstance(record, dict), "the file", "must hold a JSON object")
+    check.require(record.get("format") == FORMAT, "format", f"must be {FORMAT!r}; this is not a Boxel prediction file")
+    version = record.get("version")
+    check.require(_is_integer(version) and version >= 1, "version", "must be a positive integer")
+    check.require(version <= VERSION, "version", f"is {version}, this Boxel reads up to {VERSION}; update Boxel")
+    check.keys(record, _KEYS, optional=("extra", "images"))
+    case, ndim, classes = record["case"], record["ndim"], record["classes"]
+    check.require(isinstance(case, str) and case != "", "case", "must be a non-empty string")
+    check.require(_is_integer(ndim) and ndim >= 1, "ndim", "must be a positive integer")
+    named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+    check.require(named and len(set(classes)) == len(classes), "classes", "must be a list of different names")
+    check.require(isinstance(record["detections"], list), "detections", "must be a list")
+    geometry = _read_geometry(record["geometry"], ndim, check)
+    for position, entry in enumerate(record["detections"]):
+        _check_entry(entry, f"detections[{position}]", ndim, classes, check)
+    entries = record["detections"]
+    return (
+        case,
+        Detections(
+            np.array([[e["lower"], e["upper"]] for e in entries], np.float32).reshape(-1, 2, ndim),
+            np.array([e["score"] for e in entries], np.float32),
+            np.array([e["label"] for e in entries], np.int64),
+            geometry,
+        ),
+        tuple(classes),
+    )
+
+
+def read_folder(folder: Path) -> tuple[dict[str, Detections], tuple[str, ...]]:
+    """The detections of each case and the class names, from every `*.json` of a folder.
+
+    Raises:
+        ValueError: no such file, two files of one case, or different class lists; names the files.
+    """
+    predictions: dict[str, Detections] = {}
+    origin: dict[str, Path] = {}
+    classes: tuple[str, ...] = ()
+    for path in sorted(Path(folder).glob("*.json")):
+        case, detections, names = read_detections(path)
+        if case in predictions:
+            raise ValueError(f"{path}: case {case!r} was already read from {origin[case]}; remove one of the two files")
+        if origin and names != classes:
+            first = next(iter(origin.values()))
+            raise ValueError(
+                f"{path}: classes are {list(names)}, but {list(classes)} in {first}; predict with one model"
+            )
+        predictions[case], origin[case], classes = detections, path, names
+    if not predictions:
+        raise ValueError(f"{folder}: no prediction files (*.json); give the folder that boxel predict wrote to")
+    return predictions, classes
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of the format."""
+    return json.loads(resources.files("boxel.export").joinpath("detections.schema.json").read_text(encoding="utf-8"))
+
+
+def _world(boxes: np.ndarray, geometry: Geometry | None) -> dict[str, np.ndarray]:
+    if geometry is None:
+        return {}
+    sizes = (boxes[:, 1] - boxes[:, 0]) * np.asarray(geometry.spacing)
+    return {"centre_mm": geometry.to_world(boxes.mean(axis=1)), "size_mm": sizes}
+
+
+def _rounded(values: np.ndarray) -> list[float]:
+    return [round(float(value), 4) + 0.0 for value in values]  # + 0.0: no -0.0
+
+
+def _check_values(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, num_classes: int, what: str) -> None:
+    if not ((scores >= 0) & (scores <= 1)).all():
+        raise ValueError(f"{what}: scores must lie in 0..1; apply a sigmoid or softmax to raw outputs first")
+    if not np.isfinite(boxes).all() or (boxes[:, 1] < boxes[:, 0]).any():
+        raise ValueError(f"{what}: every box must be finite with lower <= upper")
+    if ((labels < 0) | (labels >= num_classes)).any():
+        raise ValueError(f"{what}: labels must lie in 0..{num_classes - 1}, the positions of the {num_classes} classes")
+
+
+class _Checker:
+    """Raises errors that name the file and the key."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def require(self, condition: bool, key: str, rule: str) -> None:
+        if not condition:
+            raise ValueError(f"{self.path}: {key} {rule}")
+
+    def keys(self, record: Mapping[str, Any], known: Sequence[str], optional: Sequence[str], place: str = "") -> None:
+        for key in record:
+            self.require(key in known, f"{place}{key}", f"is an unknown key{did_you_mean(key, known)}")
+        for key in known:
+            self.require(key in record or key in optional, f"{place}{key}", "is missing")
+
+
+def _check_entry(entry: Any, place: str, ndim: int, classes: list[str], check: _Checker) -> None:
+    check.require(isinstance(entry, dict), place, "must be an object")
+    check.keys(entry, _DETECTION_KEYS, optional=("centre_mm", "size_mm"), place=f"{place}.")
+    label = entry["label"]
+    check.require(_is_integer(label) and 0 <= label < len(classes), f"{place}.label", "must index the classes")
+    check.require(
+        entry["class"] == classes[label],
+        f"{place}.class",
+        f"must be {classes[label]!r}, as label {label} says",
+    )
+    check.require(_is_number(entry["score"]) and 0 <= entry["score"] <= 1, f"{place}.score", "must be a number in 0..1")
+    for key in ("lower", "upper"):
+        check.require(_is_vector(entry[key], ndim), f"{place}.{key}", f"must be {ndim} finite numbers")
+    ordered = all(low <= up for low, up in zip(entry["lower"], entry["upper"], strict=True))
+    check.require(ordered, f"{place}.upper", "must not be below lower")
+
+
+def _read_geometry(value: Any, ndim: int, check: _Checker) -> Geometry | None:
+    if value is None:
+        return None
+    check.require(isinstance(value, dict), "geometry", "must be an object or null")
+    check.keys(value, ("shape", "spacing", "origin", "direction"), optional=(), place="geometry.")
+    for key in ("shape", "spacing", "origin"):
+        check.require(_is_vector(value[key], ndim), f"geometry.{key}", f"must be {ndim} finite numbers")
+    check.require(all(s > 0 for s in value["spacing"]), "geometry.spacing", "must be positive")
+    rows = value["direction"]
+    square = isinstance(rows, list) and len(rows) == ndim and all(_is_vector(row, ndim) for row in rows)
+    check.require(square, "geometry.direction", f"must be {ndim} rows of {ndim} finite numbers")
+    return Geometry(
+        tuple(map(int, value["shape"])),
+        tuple(map(float, value["spacing"])),
+        tuple(map(float, value["origin"])),
+        tuple(tuple(map(float, row)) for row in rows),
+    )
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_vector(value: Any, length: int) -> bool:
+    return isinstance(value, list) and len(value) == length and all(_is_number(item) for item in value)

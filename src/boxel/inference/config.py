@@ -1,0 +1,23 @@
+"""What the experimenter chooses about prediction."""
+
+from typing import Literal
+
+from boxel.config import Config
+
+
+class PredictConfig(Config):
+    """How images are looked at.
+
+    Attributes:
+        views: `identity`, `plane` (mirrored on the last two axes: 4 views, as in the papers), or `all` axes.
+        tile_voxels: tiles grow from the patch towards the whole image, up to so many voxels; None keeps the patch.
+        overlap: least overlap of neighbouring tiles, as a share of the tile.
+        checkpoints: how many of the run's best checkpoints vote; None takes all that were kept.
+        batch_size: tiles at a time; None takes as many as hold the voxels of a training batch.
+    """
+
+    views: Literal["identity", "plane", "all"] = "plane"
+    tile_voxels: int | None = None
+    overlap: float = 0.25
+    checkpoints: int | None = None
+    batch_size: int | None = None

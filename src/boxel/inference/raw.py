@@ -1,0 +1,136 @@
+"""Tiles x mirrored views x checkpoints over one prepared image: every box they give, before consolidation.
+
+Memory: the image and one batch of tiles; boxes are kept per tile after the model's own suppression.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from boxel.data.sampler import fold_slices
+from boxel.inference.config import PredictConfig
+from boxel.models.base import Model
+from boxel.ops.tiling import mean_coverage, patch_centre_weight, tile_starts
+from boxel.types import Detections, RawDetections, Task
+
+
+def view_axes(config: PredictConfig, ndim: int) -> list[tuple[int, ...]]:
+    """The mirrored axes of each view, identity first."""
+    axes = {"identity": (), "plane": range(max(0, ndim - 2), ndim), "all": range(ndim)}[config.views]
+    return [tuple(c) for n in range(len(axes) + 1) for c in itertools.combinations(axes, n)]
+
+
+def predict_raw(
+    models: Sequence[Model],
+    image: np.ndarray,
+    fill: float,
+    task: Task,
+    config: PredictConfig,
+    device: torch.device,
+) -> RawDetections:
+    """Every box of every view of `image (c, *s)`, in its voxels.
+
+    Args:
+        fill: value beyond the image's border.
+    """
+    shape = image.shape[1:]
+    lead = len(shape) - task.ndim
+    tile_size = choose_tile(shape[lead:], task, config)
+    patch = (1,) * lead + tile_size
+    overlap = [int(size * config.overlap) for size in patch]
+    starts = tile_starts(shape, patch, overlap)
+    # An axis shorter than the patch is looked at in the middle of a padded tile.
+    starts = tuple(
+        ((length - size) // 2,) if length < size else begin
+        for begin, length, size in zip(starts, shape, patch, strict=True)
+    )
+    views = view_axes(config, task.ndim)
+    voxels = task.batch_size * math.prod(task.patch_size)
+    batch_size = config.batch_size or max(1, voxels // math.prod(tile_size))
+    parts: list[RawDetections] = []
+    for tile_batch in _batched(enumerate(itertools.product(*starts)), batch_size):
+        crops = torch.from_numpy(
+            np.stack(
+                [fold_slices(crop(image, lower, patch, lead, task.context, fill), lead) for _, lower in tile_batch]
+            )
+        ).to(device)
+        for (index, model), (turn, axes) in itertools.product(enumerate(models), enumerate(views)):
+            spatial = [axis + 2 for axis in axes]
+            found = model(crops.flip(spatial) if spatial else crops)
+            for (tile, lower), detections in zip(tile_batch, found, strict=True):
+                boxes = _unmirror(detections.boxes, axes, tile_size).float().cpu().numpy()
+                view = index * len(views) + turn
+                parts.append(_place(boxes, detections, lower, patch, lead, shape, starts, view, tile))
+    raw = RawDetections.concatenate(parts)
+    return RawDetections(**{**vars(raw), "num_views": len(models) * len(views)})
+
+
+def choose_tile(shape: Sequence[int], task: Task, config: PredictConfig) -> tuple[int, ...]:
+    """The patch, or larger towards `shape` within `tile_voxels`; always a multiple of the backbone's stride."""
+    if config.tile_voxels is None:
+        return task.patch_size
+    growth = max(1.0, (config.tile_voxels / math.prod(task.patch_size)) ** (1 / task.ndim))
+    units = np.prod(np.asarray(task.strides), axis=0)
+    return tuple(
+        max(patch, int(min(math.ceil(length / unit), patch * growth // unit) * unit))
+        for length, patch, unit in zip(shape, task.patch_size, units, strict=True)
+    )
+
+
+def crop(
+    image: np.ndarray, lower: Sequence[int], patch: Sequence[int], lead: int, context: int, fill: float
+) -> np.ndarray:
+    """The region of a tile with its context slices, padded with `fill` beyond the image."""
+    grow = np.asarray([context] * lead + [0] * (len(patch) - lead))
+    first, last = np.asarray(lower) - grow, np.asarray(lower) + np.asarray(patch) + grow
+    out = np.full((len(image), *(last - first)), fill, dtype=np.float32)
+    inside_first, inside_last = np.maximum(first, 0), np.minimum(last, image.shape[1:])
+    source = tuple(slice(a, b) for a, b in zip(inside_first, inside_last, strict=True))
+    target = tuple(slice(a, b) for a, b in zip(inside_first - first, inside_last - first, strict=True))
+    out[(slice(None), *target)] = image[(slice(None), *source)]
+    return out
+
+
+def _unmirror(boxes: Tensor, axes: Sequence[int], patch: Sequence[int]) -> Tensor:
+    boxes = boxes.clone()
+    for axis in axes:
+        boxes[:, :, axis] = patch[axis] - boxes[:, :, axis].flip(1)
+    return boxes
+
+
+def _place(
+    boxes: np.ndarray,
+    found: Detections,
+    lower: tuple[int, ...],
+    patch: tuple[int, ...],
+    lead: int,
+    shape: tuple[int, ...],
+    starts: tuple[tuple[int, ...], ...],
+    view: int,
+    tile: int,
+) -> RawDetections:
+    """A tile's boxes in the voxels of the image, with what consolidation needs to know of them."""
+    weights = patch_centre_weight(torch.from_numpy(boxes), (0.0,) * boxes.shape[-1], patch[lead:])
+    slices = np.broadcast_to(np.asarray([[0], [1]], np.float32), (len(boxes), 2, lead))
+    boxes = np.concatenate([slices, boxes], axis=2) + np.asarray(lower, np.float32)
+    boxes = np.clip(boxes, 0, np.asarray(shape, np.float32))
+    real = (boxes[:, 1] > boxes[:, 0]).all(-1)
+    raw = RawDetections(
+        boxes=boxes.astype(np.float32),
+        scores=found.scores.float().cpu().numpy(),
+        labels=found.labels.cpu().numpy().astype(np.int64),
+        views=np.full(len(boxes), view, np.int64),
+        tiles=np.full(len(boxes), tile, np.int64),
+        weights=weights.numpy().astype(np.float32),
+        coverage=mean_coverage(torch.from_numpy(boxes), starts, patch).numpy().astype(np.float32),
+    )
+    return raw[real]
+
+
+def _batched(items: Iterator[tuple[int, tuple[int, ...]]], size: int) -> Iterator[list[tuple[int, tuple[int, ...]]]]:
+    while batch := list(itertools.islice(items, size)):
+        yield batch

@@ -1,0 +1,163 @@
+"""Files to `Image` and back.
+
+Arrays are channels first, then the axes as numpy sees them (plane, row, column); the geometry is ITK's, in
+LPS millimetres. PNG, TIFF, JPEG and BMP know no world: they get unit spacing. The world of 2D files is 2D.
+"""
+
+import contextlib
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from boxel.io import itk, pictures
+from boxel.io.itk import resample
+from boxel.types import Geometry, Image
+
+__all__ = [
+    "SUFFIXES",
+    "has_geometry",
+    "read_image",
+    "read_label_map",
+    "resample",
+    "split_suffix",
+    "write_image",
+    "write_label_map",
+]
+
+SUFFIXES = itk.SUFFIXES + pictures.SUFFIXES
+LOSSY_SUFFIXES = (".jpg", ".jpeg")
+
+
+def split_suffix(path: Path) -> tuple[str, str]:
+    """File name without its image suffix, and that suffix in lower case; `""` when Boxel does not read it."""
+    name = Path(path).name
+    suffix = next((s for s in SUFFIXES if name.lower().endswith(s)), "")
+    return name[: len(name) - len(suffix)], suffix
+
+
+def has_geometry(path: Path) -> bool:
+    """Whether this kind of file says where its voxels lie in the world."""
+    return Path(path).is_dir() or split_suffix(path)[1] in itk.SUFFIXES
+
+
+def read_image(path: Path) -> Image:
+    """The image of a file or of a DICOM folder: `array (c, *s)` in the file's own number type.
+
+    Colour becomes three channels, transparency is dropped, the pages of a TIFF become planes.
+
+    Raises:
+        ValueError: names the file when it is missing, empty, unreadable, damaged or of an unknown kind.
+    """
+    return _read(Path(path), colours=True)
+
+
+def read_label_map(path: Path) -> Image:
+    """A label map: `array (*s)` int32, 0 is background. Whole numbers stored as floats are accepted.
+
+    Raises:
+        ValueError: as `read_image`, and when the values are no whole numbers, negative, in several channels,
+            or stored in a lossy format.
+    """
+    path = Path(path)
+    if split_suffix(path)[1] in LOSSY_SUFFIXES:
+        raise ValueError(f"{path}: JPEG changes label values; save label maps as .png, .tif or .nii.gz")
+    image = _read(path, colours=False)
+    array = image.array
+    if len(array) != 1:
+        raise ValueError(f"{path}: {len(array)} channels in a label map; save integers, not colours")
+    if array.dtype.kind == "f" and not (np.isfinite(array) & (array == np.floor(array))).all():
+        raise ValueError(f"{path}: not only whole numbers in this label map; save it without interpolation")
+    if array.min() < 0 or array.max() > np.iinfo(np.int32).max:
+        raise ValueError(f"{path}: label values from {array.min()} to {array.max()}; renumber them from 0")
+    return Image(array[0].astype(np.int32), image.geometry)
+
+
+def write_image(path: Path, image: Image, *, compress: bool = True) -> None:
+    """Write `image`; the suffix chooses the format. The file appears whole or not at all.
+
+    Raises:
+        ValueError: when the suffix is unknown, the format cannot hold the image's geometry or number type, or
+            the disk refuses.
+    """
+    path = Path(path)
+    suffix = split_suffix(path)[1]
+    if suffix == ".mhd" or suffix in LOSSY_SUFFIXES or not suffix:
+        raise ValueError(f"{path}: cannot write this kind of file; use .nii.gz, .mha, .nrrd, .tif or .png")
+    array = image.array.astype(np.uint8) if image.array.dtype == bool else image.array
+    if suffix in itk.SUFFIXES:
+        _replace(path, lambda temporary: itk.write(temporary, Image(array, image.geometry), compress))
+        return
+    if image.geometry != Geometry.plain(array.shape[1:]):
+        raise ValueError(f"{path}: {suffix} cannot keep spacing and position; use .nii.gz, .mha or .nrrd")
+    _replace(path, lambda temporary: pictures.write(temporary, array, compress))
+
+
+def write_label_map(path: Path, array: np.ndarray, geometry: Geometry) -> None:
+    """Write the integers `array (*s)` compressed, in the smallest unsigned type that holds them."""
+    dtype = np.min_scalar_type(int(array.max(initial=0)))
+    write_image(path, Image(array.astype(dtype)[None], geometry))
+
+
+def _read(path: Path, colours: bool) -> Image:
+    """`colours`: look palette entries up; a label map saved with a palette means the entries' numbers."""
+    try:
+        if path.is_dir():
+            return itk.read_series(path)
+        _check_readable(path)
+        if has_geometry(path):
+            return itk.read(path)
+        array = pictures.read(path, colours)
+    except (ValueError, MemoryError) as error:
+        if str(path) in str(error):
+            raise
+        raise _damaged(path, error) from None
+    except Exception as error:  # decoders raise nearly anything on damaged files
+        raise _damaged(path, error) from None
+    return Image(array, Geometry.plain(array.shape[1:]))
+
+
+def _check_readable(path: Path) -> None:
+    if not split_suffix(path)[1]:
+        hint = "; for DICOM give the folder of the series" if path.suffix.lower() == ".dcm" else ""
+        raise ValueError(f"{path}: not an image format that Boxel reads ({' '.join(SUFFIXES)}){hint}")
+    try:
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except PermissionError:
+        raise ValueError(f"{path}: no permission to read it; change its mode (chmod) or owner") from None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror}); check the disk") from None
+    if empty:
+        raise ValueError(f"{path}: the file is empty (0 bytes); copy or export it again")
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"{path}: cannot be read as an image ({_reason(error)}); copy or export it again")
+
+
+def _reason(error: Exception) -> str:
+    """The telling line of what ITK, pillow or the system said."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if not line.endswith("No such file or directory")] or lines
+    return re.sub(r".*ERROR: (\w+\(0x\w+\): )?", "", telling[-1])[:200] if telling else type(error).__name__
+
+
+def _replace(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file beside `path`, then rename it."""
+    stem, suffix = split_suffix(path)
+    temporary = path.with_name(f".{stem}.{os.getpid()}.tmp{suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        os.replace(temporary, path)
+    except (OSError, RuntimeError, TypeError) as error:
+        hint = "check free space, permissions and number type"
+        raise ValueError(f"{path}: cannot be written ({_reason(error)}); {hint}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,147 @@
+"""What ITK reads and writes (NIfTI, MetaImage, NRRD, DICOM series), and its resampling in physical space."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from boxel.io import nifti
+from boxel.types import Geometry, Image
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+__all__ = ["SUFFIXES", "read", "read_series", "resample", "write"]
+
+SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
+
+
+def read(path: Path) -> Image:
+    """The image of one file.
+
+    Raises:
+        RuntimeError: ITK cannot read it.
+        ValueError: it has too many axes, is damaged, or ITK would read another one.
+    """
+    import SimpleITK as sitk
+
+    if path.name.endswith(".nii.gz") and path.with_suffix("").exists():
+        # The NIfTI library drops the suffix and then finds the other file first.
+        raise ValueError(f"{path}: {path.with_suffix('').name} lies beside it; keep only one of them")
+    if not path.name.endswith(nifti.SUFFIXES):
+        return _from_itk(sitk.ReadImage(str(path)), path)
+    header = sitk.ImageFileReader()
+    header.SetFileName(str(path))
+    header.ReadImageInformation()
+    geometry = _geometry(header, path)
+    array = nifti.read_voxels(path, header.GetNumberOfComponents(), geometry.shape)
+    return _from_itk(sitk.ReadImage(str(path)), path) if array is None else Image(array, geometry)
+
+
+def read_series(folder: Path) -> Image:
+    """The image of a folder with one DICOM series, its slices in order of position.
+
+    Raises:
+        RuntimeError: ITK cannot read it.
+        ValueError: it holds no series or several, or slices are missing.
+    """
+    import SimpleITK as sitk
+
+    try:
+        sitk.ProcessObject.SetGlobalWarningDisplay(False)  # it prints what is raised here
+        series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
+        if len(series) != 1:
+            found = f"{len(series)} DICOM series" if series else "no DICOM series"
+            raise ValueError(f"{folder}: holds {found}; give each image its own folder with exactly one")
+        files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0])
+        reader = sitk.ImageSeriesReader()
+        reader.SetFileNames(files)
+        reader.MetaDataDictionaryArrayUpdateOn()
+        image = reader.Execute()
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(True)
+    if image.HasMetaDataKey("ITK_non_uniform_sampling_deviation"):
+        corners = [reader.GetMetaData(i, "0020|0032").split("\\") for i in range(len(files))]
+        steps = np.linalg.norm(np.diff(np.array(corners, dtype=float), axis=0), axis=1)
+        if steps.max() > 1.1 * steps.min():  # less is rounding
+            gap = f"{steps.min():.4g} to {steps.max():.4g} mm"
+            raise ValueError(f"{folder}: slices lie {gap} apart; add the missing ones or resample evenly")
+    return _from_itk(image, folder)
+
+
+def write(path: Path, image: Image, compress: bool) -> None:
+    """Write a file.
+
+    Raises:
+        RuntimeError, OSError: not all of it could be written.
+    """
+    import SimpleITK as sitk
+
+    sitk.WriteImage(_to_itk(image), str(path), compress)
+    if path.name.endswith(nifti.SUFFIXES) and not nifti.is_whole(path, image.array.nbytes):
+        raise OSError("only a part of it could be written")
+
+
+def resample(image: Image, shape: Sequence[int], *, label_map: bool = False, order: int = 1) -> Image:
+    """The image on a grid of `shape` that covers the same box of the world (outer faces coincide).
+
+    Args:
+        image: `(c, *s)`, becomes float32.
+        shape: voxels per axis, array order.
+        label_map: `image.array` is a label map `(*s)` instead and keeps its type; nearest voxel.
+        order: 1 linear, 3 cubic B-spline; for images only.
+    """
+    import SimpleITK as sitk
+
+    old = image.geometry
+    ratio = np.asarray(old.shape) / np.asarray(shape)
+    shift = 0.5 * (ratio - 1) * np.asarray(old.spacing)
+    geometry = Geometry(
+        tuple(map(int, shape)),
+        tuple((ratio * old.spacing).tolist()),
+        tuple((np.asarray(old.direction) @ shift + old.origin).tolist()),
+        old.direction,
+    )
+    array = image.array if label_map else image.array.astype(np.float32, copy=False)
+    if tuple(shape) == old.shape:
+        return Image(array, geometry)
+    method = sitk.sitkNearestNeighbor if label_map else {1: sitk.sitkLinear, 3: sitk.sitkBSpline}[order]
+    # In voxels of the old grid: rounding of the world's origin and direction cannot shift the result.
+    grid = sitk.Image([int(n) for n in shape][::-1], sitk.sitkUInt8)
+    grid.SetSpacing(ratio[::-1].tolist())
+    grid.SetOrigin((0.5 * (ratio - 1))[::-1].tolist())
+    planes = [
+        sitk.GetArrayFromImage(sitk.Resample(sitk.GetImageFromArray(channel), grid, sitk.Transform(), method))
+        for channel in (array[None] if label_map else array)
+    ]
+    return Image(planes[0] if label_map else np.stack(planes), geometry)
+
+
+def _from_itk(image: "sitk.Image", path: Path) -> Image:
+    import SimpleITK as sitk
+
+    geometry = _geometry(image, path)
+    array = sitk.GetArrayFromImage(image)
+    array = np.moveaxis(array, -1, 0) if image.GetNumberOfComponentsPerPixel() > 1 else array[None]
+    return Image(array, geometry)
+
+
+def _geometry(header: "sitk.Image | sitk.ImageFileReader", path: Path) -> Geometry:
+    shape, d = header.GetSize()[::-1], header.GetDimension()
+    if shape[3:]:
+        raise ValueError(f"{path}: has {d} axes; save every time point or channel as a file of 2 or 3 axes")
+    direction = np.asarray(header.GetDirection()).reshape(d, d)[:, ::-1]  # columns in array order
+    return Geometry(shape, header.GetSpacing()[::-1], header.GetOrigin(), tuple(map(tuple, direction.tolist())))
+
+
+def _to_itk(source: Image) -> "sitk.Image":
+    import SimpleITK as sitk
+
+    array, geometry = source.array, source.geometry
+    several = len(array) > 1
+    image = sitk.GetImageFromArray(np.moveaxis(array, 0, -1) if several else array[0], isVector=several)
+    image.SetSpacing(geometry.spacing[::-1])
+    image.SetOrigin(geometry.origin)
+    image.SetDirection(np.asarray(geometry.direction)[:, ::-1].ravel().tolist())
+    return image

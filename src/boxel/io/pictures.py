@@ -1,0 +1,76 @@
+"""Pictures without a world: PNG, JPEG, BMP through pillow, TIFF through tifffile."""
+
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["SUFFIXES", "read", "write"]
+
+TIFF_SUFFIXES = (".tif", ".tiff")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", *TIFF_SUFFIXES)
+
+
+def read(path: Path, colours: bool) -> np.ndarray:
+    """The picture `(c, *s)`; pages are planes, transparency is dropped.
+
+    Args:
+        path: of the file.
+        colours: look up the entries of a palette; otherwise their numbers are returned.
+    """
+    return _read_tiff(path) if path.suffix.lower() in TIFF_SUFFIXES else _read_pillow(path, colours)
+
+
+def write(path: Path, array: np.ndarray, compress: bool) -> None:
+    """Write a picture `(c, *s)`.
+
+    Raises:
+        TypeError: the format has no place for these channels, axes or numbers.
+    """
+    if path.suffix.lower() in TIFF_SUFFIXES:
+        _write_tiff(path, array, compress)
+    else:
+        _write_pillow(path, array)
+
+
+def _read_pillow(path: Path, colours: bool) -> np.ndarray:
+    from PIL import Image as Picture
+
+    with Picture.open(path) as picture:
+        palette = picture.mode == "P" and colours
+        mode = "RGB" if palette or picture.mode in ("CMYK", "YCbCr") else picture.mode
+        decoded = picture.convert("L" if mode == "1" else mode)
+    bands, array = decoded.getbands(), np.array(decoded)
+    return np.moveaxis(array, -1, 0)[: len(bands) - ("A" in bands)] if bands[1:] else array[None]
+
+
+def _read_tiff(path: Path) -> np.ndarray:
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        series = file.series[0]
+        array, axes, extra = series.asarray(), series.axes, series.keyframe.extrasamples
+    if "C" in axes:
+        return np.moveaxis(array, axes.index("C"), 0)
+    if "S" not in axes:
+        return array[None]
+    array = np.moveaxis(array, axes.index("S"), 0)
+    alpha = {tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA} & set(extra)
+    return array[:-1] if alpha else array
+
+
+def _write_pillow(path: Path, array: np.ndarray) -> None:
+    from PIL import Image as Picture
+
+    num_channels, *shape = array.shape
+    if shape[2:] or num_channels not in (1, 3):
+        raise TypeError(f"{num_channels} channels of {len(shape)} axes; pictures have 1 or 3 channels of 2 axes")
+    Picture.fromarray(array[0] if num_channels == 1 else np.moveaxis(array, 0, -1)).save(path)
+
+
+def _write_tiff(path: Path, array: np.ndarray, compress: bool) -> None:
+    import tifffile
+
+    axes = "C" + "ZYX"[1 - array.ndim :]
+    array, axes = (array[0], axes[1:]) if len(array) == 1 else (array, axes)
+    compression = "zlib" if compress else None
+    tifffile.imwrite(path, array, photometric="minisblack", compression=compression, metadata={"axes": axes})

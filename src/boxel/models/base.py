@@ -1,0 +1,40 @@
+"""What every model is: three questions (`infer`, `loss`, `detect`) and a configuration registered under a name."""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from torch import Tensor, nn
+
+from boxel.config import Choice
+from boxel.types import Batch, Detections, Task
+
+
+class Model(nn.Module, ABC):
+    """A detector. `forward` trains when given a batch and detects otherwise, so that wrappers see one entry."""
+
+    def forward(self, images: Tensor, batch: Batch | None = None) -> Any:
+        outputs = self.infer(images)
+        return self.detect(outputs) if batch is None else self.loss(outputs, batch)
+
+    @abstractmethod
+    def infer(self, images: Tensor) -> Any:
+        """Network outputs for `images (b, c, *s)`; shapes depend on the input's shape alone."""
+
+    @abstractmethod
+    def loss(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
+        """Named loss terms; their sum is optimised. A batch without objects, or without masks, is normal."""
+
+    @abstractmethod
+    def detect(self, outputs: Any) -> list[Detections]:
+        """Decoded, thresholded and suppressed detections of each image, in its voxels, by falling score."""
+
+
+class ModelConfig(Choice):
+    """What the experimenter chooses about a model; `build` adds what the data dictates."""
+
+    def build(self, task: Task) -> Model:
+        raise TypeError(f"{type(self).__name__} does not build a model; choose one of {sorted(self.registry)}")
+
+    def flags(self) -> dict[str, bool]:
+        """Capabilities, for listings."""
+        return {}

@@ -1,0 +1,1 @@
+"""Layers of any rank: blocks, backbones, necks, heads and losses."""

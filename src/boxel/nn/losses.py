@@ -1,0 +1,97 @@
+"""Loss functions, rank-generic: classification with mining or focusing, segmentation with soft Dice."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def class_scores(logits: Float[Tensor, "*n o"], *, softmax: bool) -> Float[Tensor, "*n k"]:
+    """Foreground scores; softmax logits carry the background as their first channel."""
+    return logits.float().softmax(-1)[..., 1:] if softmax else logits.float().sigmoid()
+
+
+def class_cross_entropy(
+    logits: Float[Tensor, "n o"], labels: Int[Tensor, " n"], *, softmax: bool
+) -> Float[Tensor, " n"]:
+    """Cross-entropy per row for labels where -1 is background; sigmoid rows sum over the classes."""
+    logits = logits.float()
+    if softmax:
+        return F.cross_entropy(logits, labels + 1, reduction="none")
+    return F.binary_cross_entropy_with_logits(logits, one_hot(labels, logits.shape[-1]), reduction="none").sum(-1)
+
+
+def one_hot(labels: Int[Tensor, " n"], num_classes: int) -> Float[Tensor, "n k"]:
+    """Rows of zeros and ones; a negative label gives a row of zeros."""
+    return (labels[:, None] == torch.arange(num_classes, device=labels.device)).float()
+
+
+def focal_loss(
+    logits: Float[Tensor, "n o"], labels: Int[Tensor, " n"], *, softmax: bool, alpha: float, gamma: float
+) -> Float[Tensor, " n"]:
+    """Focal loss per row; `alpha` weighs foreground, `1 - alpha` background, which is label -1.
+
+    Reference: Lin et al. 2017, eq. (5).
+    """
+    logits = logits.float()
+    if softmax:
+        log_p = F.log_softmax(logits, -1).gather(-1, (labels + 1)[:, None]).squeeze(-1)
+        weight = torch.where(labels >= 0, alpha, 1 - alpha)
+        return -weight * (1 - log_p.exp()) ** gamma * log_p
+    target = one_hot(labels, logits.shape[-1])
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    p = logits.sigmoid()
+    miss = p + target - 2 * p * target  # 1 - p where the target is 1, p where it is 0
+    weight = alpha * target + (1 - alpha) * (1 - target)
+    return (weight * miss**gamma * cross_entropy).sum(-1)
+
+
+def mine_hard_negatives(
+    scores: Float[Tensor, " n"], num: int, pool_factor: int, generator: torch.Generator | None = None
+) -> Int[Tensor, " m"]:
+    """Stochastic hard example mining: `num` rows drawn from the `pool_factor * num` highest scores.
+
+    Reference: Jaeger et al., Retina U-Net code; the pool is 20 times the draw for one-stage heads.
+    """
+    num = min(num, len(scores))
+    pool = scores.topk(min(pool_factor * num, len(scores))).indices
+    order = torch.randperm(len(pool), generator=generator, device=generator.device if generator else None)
+    return pool[order[:num].to(pool.device)]
+
+
+def soft_dice(
+    probabilities: Float[Tensor, "b k *s"],
+    target: Int[Tensor, "b *s"],
+    *,
+    smooth: float = 1e-6,
+    valid: Bool[Tensor, "b *s"] | None = None,
+) -> Float[Tensor, " k"]:
+    """Dice per class over all pixels of the batch, as one pseudo-volume.
+
+    Reference: Jaeger et al. 2018, eq. (1) and the text below it.
+    """
+    truth = one_hot(target.flatten(), probabilities.shape[1]).T  # (k, b * s)
+    found = probabilities.transpose(0, 1).flatten(1)
+    if valid is not None:
+        truth, found = truth * valid.flatten(), found * valid.flatten()
+    return (2 * (truth * found).sum(1) + smooth) / (truth.sum(1) + found.sum(1) + smooth)
+
+
+def segmentation_loss(
+    logits: Float[Tensor, "b k *s"], target: Int[Tensor, "b *s"], form: Literal["paper", "mdt"]
+) -> Float[Tensor, ""]:
+    """Cross-entropy with batch soft Dice; target -1 is ignored.
+
+    `paper`: eq. (1) of Jaeger et al. 2018, all classes. `mdt`: half of CE + 1 - foreground Dice, as their code has it.
+    """
+    valid = target >= 0
+    if not valid.any():
+        return logits.sum() * 0.0
+    logits = logits.float()
+    cross_entropy = F.cross_entropy(logits, target, ignore_index=-1)
+    dice = soft_dice(logits.softmax(1), target, valid=valid)
+    if form == "mdt":
+        return 0.5 * (cross_entropy + 1 - dice[1:].mean())
+    return cross_entropy - dice.mean()

@@ -1,0 +1,31 @@
+"""Layers by rank: the only place that spells 2 and 3."""
+
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+M = TypeVar("M", bound=nn.Module)
+
+CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+CONV_TRANSPOSE = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+MAX_POOL = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
+INSTANCE_NORM = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+LINEAR_MODE = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+
+def resize(x: Tensor, shape: tuple[int, ...], *, linear: bool) -> Tensor:
+    """`x (b, c, *s)` on a grid of another shape with the same outer faces."""
+    if tuple(x.shape[2:]) == tuple(shape):
+        return x
+    if linear:
+        return F.interpolate(x, size=shape, mode=LINEAR_MODE[x.ndim - 2], align_corners=False)
+    return F.interpolate(x, size=shape, mode="nearest")
+
+
+def channels_last(module: M, ndim: int) -> M:
+    """The module with its weights in the memory order that convolutions prefer, where torch has one for the rank."""
+    formats = {2: torch.channels_last, 3: torch.channels_last_3d}
+    return module.to(memory_format=formats[ndim]) if ndim in formats else module  # type: ignore[call-overload,no-any-return]

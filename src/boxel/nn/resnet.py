@@ -1,0 +1,106 @@
+"""ResNet encoders of any rank, with the optional full-resolution stage C0 of the U-FPN.
+
+Reference: He et al., 2016; stages and widths as in Jaeger et al., Retina U-Net, 2018 (section 4.1 and its code).
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from boxel.config import Config
+from boxel.nn import nd
+from boxel.nn.blocks import Norm, ResidualBlock, conv_block
+
+# Residual blocks in C2, C3, C4, C5, C6; bottleneck or not.
+BLOCKS = {
+    10: ((1, 1, 1, 1, 1), False),
+    18: ((2, 2, 2, 2, 2), False),
+    34: ((3, 4, 6, 3, 3), False),
+    50: ((3, 4, 6, 3, 3), True),
+    101: ((3, 4, 23, 3, 3), True),
+}
+
+
+class BackboneConfig(Config):
+    """A ResNet: `depth`, width of the first stage, and the norm after each convolution."""
+
+    depth: Literal[10, 18, 34, 50, 101] = 50
+    start_filters: int = 32
+    max_filters: int = 2048
+    stem_kernel: Literal[3, 5, 7] = 7
+    norm: Norm = "instance"
+
+    def build(self, ndim: int, channels: int, strides: Sequence[Sequence[int]], *, full_resolution: bool) -> "ResNet":
+        return ResNet(
+            ndim,
+            channels,
+            strides,
+            depth=self.depth,
+            start_filters=self.start_filters,
+            max_filters=self.max_filters,
+            stem_kernel=self.stem_kernel,
+            norm=self.norm,
+            full_resolution=full_resolution,
+        )
+
+
+class ResNet(nn.Module):
+    """Features C0 (if `full_resolution`), C1, ..., one per entry of `strides`, finest first.
+
+    C1 is one strided convolution; C2 max-pools, then stacks residual blocks; later stages stride in their first block.
+    """
+
+    def __init__(
+        self,
+        ndim: int,
+        channels: int,
+        strides: Sequence[Sequence[int]],
+        *,
+        depth: int,
+        start_filters: int,
+        max_filters: int,
+        stem_kernel: int,
+        norm: Norm,
+        full_resolution: bool,
+    ) -> None:
+        super().__init__()
+        blocks, bottleneck = BLOCKS[depth]
+        if not 1 <= len(strides) <= len(blocks) + 1:
+            raise ValueError(f"a ResNet has 1 to {len(blocks) + 1} strided stages, the plan asks for {len(strides)}")
+        self.first_level = 0 if full_resolution else 1
+        stages: list[nn.Module] = []
+        self.channels: list[int] = []
+        if full_resolution:
+            stages.append(
+                nn.Sequential(
+                    conv_block(ndim, channels, start_filters, norm=norm),
+                    conv_block(ndim, start_filters, start_filters, norm=norm),
+                )
+            )
+            self.channels.append(start_filters)
+            channels = start_filters
+        stages.append(conv_block(ndim, channels, start_filters, kernel_size=stem_kernel, stride=strides[0], norm=norm))
+        self.channels.append(start_filters)
+        width, planes = start_filters, start_filters
+        for stage, (count, stride) in enumerate(zip(blocks, strides[1:], strict=False)):
+            layers: list[nn.Module] = []
+            if stage == 0:
+                layers.append(nd.MAX_POOL[ndim](3, tuple(stride), padding=1))
+                stride = (1,) * ndim
+            for index in range(count):
+                block_stride = tuple(stride) if index == 0 else (1,) * ndim
+                layers.append(ResidualBlock(ndim, width, planes, bottleneck=bottleneck, stride=block_stride, norm=norm))
+                width = layers[-1].channels_out  # type: ignore[assignment]
+            stages.append(nn.Sequential(*layers))
+            self.channels.append(width)
+            planes = min(planes * 2, max_filters // (4 if bottleneck else 1))
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, images: Float[Tensor, "b c *s"]) -> list[Tensor]:
+        features = []
+        for stage in self.stages:
+            images = stage(images)
+            features.append(images)
+        return features

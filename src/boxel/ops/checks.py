@@ -1,0 +1,44 @@
+"""What the operators refuse, in words that name the row."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from boxel.ops.arrays import kernels
+
+
+def check_boxes(boxes: Tensor, **columns: Tensor | None) -> None:
+    """Boxes are `(n, 2, d)`, finite and not inverted; each column has one finite number per box.
+
+    Raises:
+        ValueError: names the argument, the first bad row, its values and the rule.
+    """
+    if boxes.shape[1:2] != (2,) or not boxes.shape[2:] or boxes.shape[3:]:
+        raise ValueError(f"boxes must have shape (n, 2, d), lower and upper corner, got {tuple(boxes.shape)}")
+    row = _first_bad_row(boxes)
+    if row >= 0:
+        raise ValueError(
+            f"boxes[{row}] is {boxes[row].tolist()}: corners must be finite, the lower not above the upper"
+        )
+    for name, column in columns.items():
+        if column is None:
+            continue
+        if tuple(column.shape) != (len(boxes),):
+            raise ValueError(f"{name} must have shape ({len(boxes)},), one number per box, got {tuple(column.shape)}")
+        if column.is_floating_point() and not _all_finite(column):
+            row = int((~column.isfinite()).nonzero()[0])
+            raise ValueError(f"{name}[{row}] is {column[row].item()}: it must be finite")
+
+
+def _all_finite(column: Tensor) -> bool:
+    if column.device.type == "cpu" and column.dtype in (torch.float32, torch.float64):
+        return bool(np.isfinite(column.detach().numpy()).all())  # torch would wake its threads for so little
+    return bool(column.isfinite().all())
+
+
+def _first_bad_row(boxes: Tensor) -> int:
+    compiled = kernels(boxes)
+    if compiled and boxes.dtype in (torch.float32, torch.float64):
+        return int(compiled.first_bad_row(boxes.detach().contiguous().numpy()))
+    bad = ~((boxes[:, 0] <= boxes[:, 1]) & boxes.isfinite().all(1)).all(1)
+    return int(bad.nonzero()[0]) if bad.any() else -1

@@ -1,0 +1,238 @@
+"""Many boxes of one object, from many views, into one."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from boxel.ops.arrays import kernels, numpy_too, take
+from boxel.ops.boxes import as_float
+from boxel.ops.checks import check_boxes
+from boxel.ops.leaders import best_first, find_leaders, from_zero
+
+
+class Members(NamedTuple):
+    """Which rows made each cluster, ragged: those of cluster `i` are `rows[offsets[i]:offsets[i + 1]]`."""
+
+    rows: Int[Tensor, " contributing"]
+    offsets: Int[Tensor, " clusters_plus_1"]
+
+    def of(self, cluster: int) -> Int[Tensor, " members"] | Int[np.ndarray, " members"]:
+        """The rows of one cluster, best score first."""
+        return self.rows[self.offsets[cluster] : self.offsets[cluster + 1]]
+
+
+class Clusters(NamedTuple):
+    """Clusters by descending score; labels are 0 where none were given."""
+
+    boxes: Float[Tensor, "k 2 d"]
+    scores: Float[Tensor, " k"]
+    labels: Int[Tensor, " k"]
+    members: Members
+
+
+@numpy_too
+def weighted_box_clustering(
+    boxes: Float[Tensor, "n 2 d"],
+    scores: Float[Tensor, " n"],
+    *,
+    labels: Int[Tensor, " n"] | None = None,
+    iou_threshold: float,
+    expected_views: float | int,
+    view_ids: Int[Tensor, " n"] | None = None,
+    weights: Float[Tensor, " n"] | None = None,
+    tiles_covering: Float[Tensor, " n"] | None = None,
+    min_score: float = 0.0,
+    one_vote_per_view: bool = True,
+    inclusive: bool = False,
+) -> Clusters:
+    """Weighted box clustering (Jaeger et al., arXiv 1811.08661, section 3.3; details as in their toolkit).
+
+    The best remaining box gathers all boxes of its label with IoU above the threshold. Member i weighs
+    w_i = IoU with the best x area x `weights`. The cluster's score is sum(s w) / (sum(w) + missing x
+    mean(w)), where missing = `expected_views` x mean(`tiles_covering`) minus the distinct views in the
+    cluster, at least 0; its corners are the means weighted by s w. Views that missed the object thus lower
+    its score.
+
+    Args:
+        boxes: `(n, 2, d)`.
+        scores: `(n,)`, not negative; of equal scores the first row counts as better.
+        labels: `(n,)`; boxes of different labels do not cluster.
+        iou_threshold: a box joins where IoU > threshold.
+        expected_views: forward passes per voxel that could have given a box, tiles aside (n_ens).
+        view_ids: `(n,)` which forward pass (view and tile) gave a box; None: every box another.
+        weights: `(n,)` patch-centre factors p; None: 1.
+        tiles_covering: `(n,)` mean number of tiles covering a box (n_ov); None: 1.
+        min_score: clusters of a lower score are dropped.
+        one_vote_per_view: of several boxes of one view in a cluster only the best contributes. The toolkit
+            lets all of them contribute, though they count as one view.
+        inclusive: extents and overlaps are one voxel longer, as in the toolkit, where corners are
+            pixel indices. Results then equal the published ones, but boxes one voxel apart overlap.
+
+    Returns:
+        Clusters by descending score. A box without extent is a cluster of its own.
+
+    Raises:
+        ValueError: NaN, inverted boxes or mismatched lengths; names the row.
+    """
+    check_boxes(boxes, scores=scores, labels=labels, view_ids=view_ids, weights=weights, tiles_covering=tiles_covering)
+    boxes, scores = as_float(boxes), as_float(scores)
+    extents = torch.stack([boxes[:, 0], boxes[:, 1] + 1], 1) if inclusive else boxes
+    leader, leaders = find_leaders(extents, scores, labels, iou_threshold)
+    fuse = _fuse_compiled if kernels(boxes) and len(boxes) else _fuse_plain
+    fused, fused_scores, groups = fuse(
+        boxes, scores, leader, view_ids, weights, tiles_covering, float(expected_views), one_vote_per_view,
+        float(inclusive),
+    )  # fmt: skip
+    return _clusters(fused, fused_scores, labels, leaders, groups, min_score)
+
+
+@numpy_too
+def weighted_nms(
+    boxes: Float[Tensor, "n 2 d"],
+    scores: Float[Tensor, " n"],
+    *,
+    labels: Int[Tensor, " n"] | None = None,
+    iou_threshold: float,
+    min_score: float = 0.0,
+) -> Clusters:
+    """NMS that averages the corners of what it drops, weighted by score x IoU with the best.
+
+    The box vote of Zhou et al. ("CAD", ICCV Workshops 2017), as in nnDetection's ensembling within one model;
+    the best score stays.
+    Arguments and result as in `weighted_box_clustering`.
+    """
+    check_boxes(boxes, scores=scores, labels=labels)
+    leader, leaders = find_leaders(boxes, scores, labels, iou_threshold)
+    groups = _group(leader, scores)
+    rows, _, sizes = groups
+    overlap, _ = _overlap_and_area(boxes, rows, leaders.repeat_interleave(sizes))
+    vote = overlap * scores[rows]
+    vote = torch.where((_sum(vote, sizes) > 0).repeat_interleave(sizes), vote, 1.0)
+    return _clusters(_mean_boxes(boxes, groups, vote), scores[leaders], labels, leaders, groups, min_score)
+
+
+class _Groups(NamedTuple):
+    """Rows per cluster, clusters and rows by descending score: `rows[begin : begin + size]` of each."""
+
+    rows: Int[Tensor, " n"]
+    begin: Int[Tensor, " k"]
+    sizes: Int[Tensor, " k"]
+
+
+def _group(leader: Tensor, scores: Tensor) -> _Groups:
+    """The followers of each leader."""
+    order = best_first(scores).long()
+    leads = leader[order] == order
+    number = torch.empty_like(order)
+    number[order[leads]] = torch.arange(int(leads.sum()), device=order.device)
+    cluster, by_cluster = number[leader[order]].sort(stable=True)
+    sizes = torch.bincount(cluster, minlength=int(leads.sum()))
+    return _Groups(order[by_cluster], sizes.cumsum(0) - sizes, sizes)
+
+
+def _fuse_plain(
+    boxes: Tensor, scores: Tensor, leader: Tensor, view_ids: Tensor | None, weights: Tensor | None,
+    tiles_covering: Tensor | None, expected_views: float, one_vote: bool, extra: float,
+) -> tuple[Tensor, Tensor, _Groups]:  # fmt: skip
+    """Boxes, scores and contributing rows of the clusters, in the order of their best rows."""
+    groups = _group(leader, scores)
+    best, num_views = groups.rows[groups.begin], groups.sizes
+    if view_ids is not None:
+        groups, num_views = _views(groups, from_zero(view_ids), one_vote)
+    rows, _, sizes = groups
+    overlap, area = _overlap_and_area(boxes, rows, best.repeat_interleave(sizes), extra)
+    weight = overlap * area if weights is None else overlap * area * weights[rows]
+    total = _sum(weight, sizes)
+    # A box without extent has no weight: every member counts alike.
+    weight = torch.where((total > 0).repeat_interleave(sizes), weight, 1.0)
+    total = torch.where(total > 0, total, sizes)
+    vote = weight * scores[rows]
+    votes = _sum(vote, sizes)
+    coverage = 1.0 if tiles_covering is None else _sum(tiles_covering[rows].double(), sizes) / sizes
+    missing = (expected_views * coverage - num_views).clamp(min=0)
+    fused_scores = votes / (total + missing * total / sizes)
+    vote = torch.where((votes > 0).repeat_interleave(sizes), vote, weight)
+    return _mean_boxes(boxes, groups, vote), fused_scores.to(scores.dtype), groups
+
+
+def _fuse_compiled(
+    boxes: Tensor, scores: Tensor, leader: Tensor, view_ids: Tensor | None, weights: Tensor | None,
+    tiles_covering: Tensor | None, expected_views: float, one_vote: bool, extra: float,
+) -> tuple[Tensor, Tensor, _Groups]:  # fmt: skip
+    """The same in one pass per cluster."""
+    compiled: Any = kernels(boxes)
+    rows, offsets, sizes = compiled.group(leader.numpy(), best_first(scores).numpy())
+    views = np.zeros(0, np.int64) if view_ids is None else from_zero(view_ids).numpy()
+    seen = np.full(views.max(initial=-1) + 1, -1, np.int64)
+    factors, coverage = (
+        np.zeros(0) if column is None else column.detach().numpy().astype(np.float64)
+        for column in (weights, tiles_covering)
+    )
+    fused, fused_scores = compiled.fuse(
+        boxes.detach().contiguous().numpy(), scores.detach().contiguous().numpy(), rows, offsets, sizes,
+        views, seen, factors, coverage, np.empty(sizes.max()), expected_views, one_vote, extra,
+    )  # fmt: skip
+    groups = _Groups(*map(torch.from_numpy, (rows, offsets[:-1], sizes)))
+    return torch.from_numpy(fused), torch.from_numpy(fused_scores), groups
+
+
+def _views(groups: _Groups, view_ids: Tensor, one_vote: bool) -> tuple[_Groups, Tensor]:
+    """The rows, each view's best only if `one_vote`, and the number of distinct views per cluster."""
+    rows, _, sizes = groups
+    cluster = torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes)
+    view = view_ids[rows]
+    key, place = (cluster * (len(rows) + (1 << 20)) + view).sort(stable=True)
+    first = torch.ones_like(key, dtype=torch.bool)
+    first[place[1:][key[1:] == key[:-1]]] = False
+    distinct = torch.bincount(cluster[first], minlength=len(sizes))
+    return _Groups(rows[first], distinct.cumsum(0) - distinct, distinct) if one_vote else groups, distinct
+
+
+def _overlap_and_area(boxes: Tensor, rows: Tensor, best: Tensor, extra: float = 0.0) -> tuple[Tensor, Tensor]:
+    """IoU of rows with their best, and the rows' areas; float64, axis by axis to keep intermediates small."""
+    intersection = area = best_area = torch.ones(len(rows), dtype=torch.float64, device=boxes.device)
+    for k in range(boxes.shape[-1]):
+        low, high = boxes[:, 0, k].double(), boxes[:, 1, k].double()
+        extent = torch.minimum(high[rows], high[best]) - torch.maximum(low[rows], low[best]) + extra
+        intersection = intersection * extent.clamp(min=0)
+        extent = high - low + extra
+        area, best_area = area * extent[rows], best_area * extent[best]
+    union = area + best_area - intersection
+    return intersection / union.clamp(min=torch.finfo(torch.float64).tiny), area
+
+
+def _mean_boxes(boxes: Tensor, groups: _Groups, vote: Tensor) -> Tensor:
+    """`(k, 2, d)` means of the members' corners."""
+    rows, _, sizes = groups
+    total = _sum(vote, sizes)
+    fused = boxes.new_empty((len(sizes), *boxes.shape[1:]))
+    for corner in range(2):
+        for k in range(boxes.shape[-1]):
+            fused[:, corner, k] = _sum(boxes[rows, corner, k] * vote, sizes) / total
+    return fused
+
+
+def _sum(values: Tensor, sizes: Tensor) -> Tensor:
+    """Sums of consecutive runs of the given sizes."""
+    return torch.segment_reduce(values, "sum", lengths=sizes) if len(sizes) else values
+
+
+def _clusters(
+    boxes: Tensor, scores: Tensor, labels: Tensor | None, leaders: Tensor, groups: _Groups, min_score: float
+) -> Clusters:
+    """Sorted by score, the low ones left out."""
+    order = best_first(scores).long()
+    order = order[: int((scores >= min_score).sum())]
+    rows, begin, sizes = groups.rows, take(groups.begin, order), take(groups.sizes, order)
+    offsets = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+    compiled = kernels(boxes)
+    if compiled:
+        rows = torch.from_numpy(compiled.take_runs(rows.numpy(), begin.numpy(), offsets.numpy()))
+    else:
+        step = torch.arange(int(sizes.sum()), device=sizes.device) - offsets[:-1].repeat_interleave(sizes)
+        rows = rows[begin.repeat_interleave(sizes) + step]
+    chosen = torch.zeros_like(order) if labels is None else take(labels, take(leaders, order))
+    return Clusters(take(boxes, order), take(scores, order), chosen, Members(rows, offsets))

@@ -1,0 +1,86 @@
+"""Anchor sizes that suit the objects of a data set."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from boxel.ops.arrays import numpy_too
+from boxel.ops.boxes import as_float
+
+_MOST = 2048  # objects looked at; more change the result by less than restarts do
+
+
+@numpy_too
+def best_iou(sizes: Float[Tensor, "n d"], anchor_sizes: Float[Tensor, "a d"]) -> Float[Tensor, " n"]:
+    """IoU of each object with the anchor that suits it best, both centred on one point."""
+    return _shape_iou(as_float(sizes), as_float(anchor_sizes)).amax(1)
+
+
+@numpy_too
+def fit_anchors(
+    sizes: Float[Tensor, "n d"], num: int, *, restarts: int = 2, steps: int = 120, seed: int = 0
+) -> Float[Tensor, "num d"]:
+    """Anchor sizes with the largest mean best IoU over the objects.
+
+    k-means (k-means++ on log sizes, then Lloyd with the best IoU as nearness and medians as centres) is the
+    start; gradient ascent on the mean best IoU itself is what k-means does not do, and keeps the best of all
+    steps.
+
+    Args:
+        sizes: `(n, d)` extents of the objects, positive; at least one.
+        num: anchors wanted.
+        restarts: independent starts; the best result stays.
+        steps: of the ascent.
+        seed: of the starts.
+
+    Returns:
+        `(num, d)`, by volume.
+
+    Raises:
+        ValueError: no objects, or an object without extent; names its row.
+    """
+    sizes = as_float(sizes).detach()
+    if not len(sizes) or num < 1:
+        raise ValueError(f"cannot fit {num} anchors to {len(sizes)} objects: both must be at least 1")
+    if not (sizes > 0).all():
+        row = int((~(sizes > 0).all(1)).nonzero()[0])
+        raise ValueError(f"sizes[{row}] is {sizes[row].tolist()}: every extent must be positive")
+    generator = torch.Generator().manual_seed(seed)
+    some = sizes[torch.randperm(len(sizes), generator=generator)[:_MOST].to(sizes.device)].double()
+    fits = [_ascend(some, _k_means(some, num, generator), steps) for _ in range(restarts)]
+    _, anchors = max(fits, key=lambda fit: fit[0])
+    return anchors[anchors.prod(1).argsort(stable=True)].to(sizes.dtype)
+
+
+def _shape_iou(a: Tensor, b: Tensor) -> Tensor:
+    intersection = torch.minimum(a[:, None], b).prod(-1)
+    return intersection / (a.prod(-1)[:, None] + b.prod(-1) - intersection)
+
+
+def _k_means(sizes: Tensor, num: int, generator: torch.Generator, rounds: int = 20) -> Tensor:
+    chosen = [int(torch.randint(len(sizes), (1,), generator=generator))]
+    for _ in range(num - 1):
+        far = (1 - _shape_iou(sizes, sizes[chosen]).amax(1)).square().cpu() + 1e-12
+        chosen.append(int(far.multinomial(1, generator=generator)))
+    anchors = sizes[chosen]
+    for _ in range(rounds):
+        nearest = _shape_iou(sizes, anchors).argmax(1)
+        for k in nearest.unique().tolist():
+            anchors[k] = sizes[nearest == k].median(0).values
+    return anchors
+
+
+def _ascend(sizes: Tensor, anchors: Tensor, steps: int) -> tuple[float, Tensor]:
+    log_sizes = anchors.log().requires_grad_()
+    optimiser = torch.optim.Adam([log_sizes], lr=0.03)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.05, steps)
+    best, best_anchors = -1.0, anchors
+    for _ in range(steps):
+        optimiser.zero_grad()
+        mean = _shape_iou(sizes, log_sizes.exp()).amax(1).mean()
+        if mean.item() > best:
+            best, best_anchors = mean.item(), log_sizes.detach().exp()
+        (-mean).backward()
+        optimiser.step()
+        schedule.step()
+    return best, best_anchors

@@ -1,0 +1,21 @@
+"""Compiled CPU kernels (numba), imported at first use only.
+
+Each does what a plain function beside its caller does, with the same operations in the same order, so that
+results agree; tests compare them.
+"""
+
+from boxel.ops.kernels.fusing import fuse, group, take_runs
+from boxel.ops.kernels.greedy import ascending, curve_keys, first_bad_row, lead
+from boxel.ops.kernels.matching import match_by_iou, nearest_cells
+
+__all__ = [
+    "ascending",
+    "curve_keys",
+    "first_bad_row",
+    "fuse",
+    "group",
+    "lead",
+    "match_by_iou",
+    "nearest_cells",
+    "take_runs",
+]

@@ -1,0 +1,115 @@
+"""Clusters from leaders, and their means."""
+
+# mypy: disable-error-code="assignment, no-untyped-def"
+
+import numpy as np
+
+from boxel.ops.kernels.jit import jit
+
+
+@jit
+def group(leader, by_score):
+    """Followers of each leader, leaders and followers by descending score: rows, offsets, sizes."""
+    count, found = len(leader), 0
+    number = np.empty(count, np.int32)
+    for row in by_score:
+        if leader[row] == row:
+            number[row] = found
+            found += 1
+    offsets = np.zeros(found + 1, np.int64)
+    for row in range(count):
+        offsets[number[leader[row]] + 1] += 1
+    for cluster in range(found):
+        offsets[cluster + 1] += offsets[cluster]
+    filled, rows = np.zeros(found, np.int64), np.empty(count, np.int64)
+    for row in by_score:
+        cluster = number[leader[row]]
+        rows[offsets[cluster] + filled[cluster]] = row
+        filled[cluster] += 1
+    return rows, offsets, filled
+
+
+@jit
+def fuse(
+    boxes,
+    scores,
+    rows,
+    offsets,
+    sizes,
+    views,
+    seen,
+    factors,
+    coverage,
+    weight,
+    expected_views,
+    one_vote,
+    extra,
+):
+    """The sums of weighted box clustering. The rows that contribute move to the front of their cluster.
+
+    Args:
+        boxes, scores: of all rows.
+        rows, offsets, sizes: of the clusters, by `group`; `rows` and `sizes` change.
+        views, factors, coverage: of all rows, or none.
+        seen: -1 for every view.
+        weight: room for the largest cluster.
+        expected_views, one_vote, extra: see `clustering.weighted_box_clustering`.
+
+    Returns:
+        Boxes and scores of the clusters.
+    """
+    count, ndim = len(sizes), boxes.shape[2]
+    fused, fused_scores = np.empty((count, 2, ndim), boxes.dtype), np.empty(count, scores.dtype)
+    for cluster in range(count):
+        begin, best, size, distinct = offsets[cluster], rows[offsets[cluster]], 0, 0
+        total = covered = votes = 0.0
+        for member in range(begin, offsets[cluster + 1]):
+            row = rows[member]
+            if len(views) > 0 and seen[views[row]] == cluster:
+                if one_vote:
+                    continue
+            else:
+                distinct += 1
+                if len(views) > 0:
+                    seen[views[row]] = cluster
+            intersection, area, best_area = 1.0, 1.0, 1.0
+            for k in range(ndim):
+                low, high = np.float64(boxes[row, 0, k]), np.float64(boxes[row, 1, k])
+                best_low, best_high = np.float64(boxes[best, 0, k]), np.float64(boxes[best, 1, k])
+                intersection *= max(0.0, min(high, best_high) - max(low, best_low) + extra)
+                area *= high - low + extra
+                best_area *= best_high - best_low + extra
+            weight[size] = intersection / max(area + best_area - intersection, 1e-300) * area
+            if len(factors) > 0:
+                weight[size] *= factors[row]
+            total += weight[size]
+            covered += coverage[row] if len(coverage) > 0 else 1.0
+            rows[begin + size] = row
+            size += 1
+        sizes[cluster] = size
+        if not total > 0:
+            for i in range(size):
+                weight[i] = 1.0
+            total = np.float64(size)
+        for i in range(size):
+            votes += weight[i] * scores[rows[begin + i]]
+        missing = max(0.0, expected_views * covered / size - distinct)
+        fused_scores[cluster] = votes / (total + missing * total / size)
+        for corner in range(2):
+            for k in range(ndim):
+                mean = 0.0
+                for i in range(size):
+                    row = rows[begin + i]
+                    mean += boxes[row, corner, k] * (weight[i] * scores[row] if votes > 0 else weight[i])
+                fused[cluster, corner, k] = mean / (votes if votes > 0 else total)
+    return fused, fused_scores
+
+
+@jit
+def take_runs(rows, begin, offsets):
+    """Runs of rows joined: the one starting at `begin[i]` fills `offsets[i]` to `offsets[i + 1]`."""
+    taken = np.empty(offsets[-1], np.int64)
+    for i in range(len(begin)):
+        for j in range(offsets[i], offsets[i + 1]):
+            taken[j] = rows[begin[i] + j - offsets[i]]
+    return taken

@@ -1,0 +1,84 @@
+"""Tiles over a large image, and how much each box knows of its surroundings."""
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from boxel.ops.arrays import numpy_too
+from boxel.ops.boxes import centre
+
+
+def tile_starts(
+    shape: Sequence[int], patch_size: Sequence[int], min_overlap: int | Sequence[int]
+) -> tuple[tuple[int, ...], ...]:
+    """Per axis, where tiles begin: the fewest that overlap enough, evenly spread, flush with both borders.
+
+    An axis no longer than the patch has the one tile at 0, which may reach beyond the image.
+
+    Raises:
+        ValueError: if an overlap is not smaller than the patch.
+    """
+    overlaps = [min_overlap] * len(shape) if isinstance(min_overlap, int) else list(min_overlap)
+    starts = []
+    for axis, (length, patch, overlap) in enumerate(zip(shape, patch_size, overlaps, strict=True)):
+        if not 0 <= overlap < patch:
+            raise ValueError(
+                f"min_overlap is {overlap} on axis {axis}; it must be less than the patch's {patch} voxels"
+            )
+        steps = math.ceil(max(0, length - patch) / (patch - overlap))
+        starts.append(
+            tuple(math.floor(i * (length - patch) / steps + 0.5) for i in range(steps + 1)) if steps else (0,)
+        )
+    return tuple(starts)
+
+
+def tiles(shape: Sequence[int], patch_size: Sequence[int], min_overlap: int | Sequence[int]) -> list[tuple[int, ...]]:
+    """Lower corners of the tiles in C order; `tile_starts` says how they are laid out."""
+    return list(itertools.product(*tile_starts(shape, patch_size, min_overlap)))
+
+
+@numpy_too
+def patch_centre_weight(
+    boxes: Float[Tensor, "n 2 d"],
+    patch_lower: Sequence[float] | Float[Tensor, "*n d"],
+    patch_size: Sequence[int],
+) -> Float[Tensor, " n"]:
+    """How central a box lay in its patch: 1 in the middle, 0.46 in a corner.
+
+    The factor p of weighted box clustering: the mean over axes of a normal density scaled to 1, sigma 0.4
+    patches (Jaeger et al., arXiv 1811.08661; the toolkit's form).
+    """
+    shape = boxes.new_tensor(list(patch_size))
+    lower = torch.as_tensor(patch_lower, dtype=boxes.dtype, device=boxes.device)
+    offset = (centre(boxes) - lower - shape / 2) / (0.4 * shape)
+    return (-0.5 * offset.square()).exp().mean(-1)
+
+
+@numpy_too
+def mean_coverage(
+    boxes: Float[Tensor, "n 2 d"], starts: Sequence[Sequence[int]], patch_size: Sequence[int]
+) -> Float[Tensor, " n"]:
+    """Mean number of tiles that cover a point of each box (n_ov of weighted box clustering).
+
+    Exact for continuous boxes: tiles form a grid, so it is the product over axes of one-dimensional means.
+    Only the part within the tiled region counts; a box without extent has the count at its position.
+
+    Args:
+        boxes: `(n, 2, d)` in the coordinates of the tiles.
+        starts: per axis, as `tile_starts` gives them.
+        patch_size: voxels per axis.
+    """
+    coverage = boxes.new_ones(len(boxes))
+    for axis, (begins, patch) in enumerate(zip(starts, patch_size, strict=True)):
+        begin = boxes.new_tensor(list(begins))
+        low, high = boxes[:, :, axis].clamp(min=begin[0], max=begin[-1] + patch).unbind(1)
+        covered = torch.minimum(high[:, None], begin + patch) - torch.maximum(low[:, None], begin)
+        flat = high <= low
+        position = low.clamp(max=begin[-1] + patch - 0.5)[:, None]  # the upper border belongs to the last tile
+        count = ((begin <= position) & (position < begin + patch)).sum(1)
+        coverage = coverage * torch.where(flat, count, covered.clamp(min=0).sum(1) / (high - low).clamp(min=1e-6))
+    return coverage

@@ -1,0 +1,125 @@
+"""Checkpoints of a run: ranked weights, and the state from which a killed training continues. No pickle.
+
+RUN/checkpoints/step_000500.safetensors ...   the best ones, ranked in checkpoints/ranking.json
+RUN/weights.safetensors                       a copy of the best
+RUN/resume.safetensors                        weights, optimiser and average after the last saved step
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from boxel.config import Config, read_json, write_bytes, write_text
+from boxel.training.optimise import MovingAverage
+
+
+class Ranked(Config):
+    """One kept checkpoint."""
+
+    step: int
+    score: float
+    file: str
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file whole or not at all."""
+    write_bytes(path, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, metadata))
+
+
+def keep_best(run: Path, state: dict[str, Tensor], step: int, score: float, keep: int) -> None:
+    """Add a checkpoint to the ranking, drop those beyond `keep`, and refresh the copy of the best."""
+    folder = run / "checkpoints"
+    entry = Ranked(step=step, score=score, file=f"step_{step:06d}.safetensors")
+    save_tensors(folder / entry.file, state)
+    ranking = [other for other in read_ranking(run) if other.step != step]
+    ranking = sorted([*ranking, entry], key=lambda r: (-r.score, -r.step))
+    write_text(folder / "ranking.json", json.dumps([r.model_dump() for r in ranking[:keep]], indent=2) + "\n")
+    if ranking[0].step == step:
+        temporary = run / ".weights.tmp"
+        shutil.copyfile(folder / entry.file, temporary)
+        temporary.replace(run / "weights.safetensors")
+    kept = {r.file for r in ranking[:keep]}
+    for stale in folder.glob("step_*.safetensors"):
+        if stale.name not in kept:
+            stale.unlink()
+
+
+def read_ranking(run: Path) -> list[Ranked]:
+    """The kept checkpoints, best first."""
+    path = run / "checkpoints" / "ranking.json"
+    return [Ranked.from_dict(entry, str(path)) for entry in read_json(path)] if path.exists() else []
+
+
+def forget_after(run: Path, step: int) -> None:
+    """Drop checkpoints newer than the state a training continues from: they will be made again."""
+    ranking = [entry for entry in read_ranking(run) if entry.step <= step]
+    if (run / "checkpoints").exists():
+        write_text(
+            run / "checkpoints" / "ranking.json",
+            json.dumps([r.model_dump() for r in ranking], indent=2) + "\n",
+        )
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Fill a model from a safetensors file.
+
+    Raises:
+        ValueError: names the file and what does not fit when it is another model's.
+    """
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path}: not a readable safetensors file ({error})") from None
+    own = model.state_dict()
+    missing, surplus = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    shapes = [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
+    if missing or surplus or shapes:
+        parts = [("missing", missing), ("surplus", surplus), ("of another shape", sorted(shapes))]
+        what = "; ".join(f"{len(names)} {kind}, such as {names[0]}" for kind, names in parts if names)
+        raise ValueError(
+            f"{path}: weights of another model than the run's config.json describes ({what} tensors); "
+            "put back the config.json and task.json that this file was trained with"
+        )
+    model.load_state_dict(state)
+
+
+def save_resume(
+    run: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, average: MovingAverage | None
+) -> None:
+    """State after `step` steps, in one file that appears whole."""
+    tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
+    if average is not None:
+        tensors |= {f"average/{name}": value for name, value in average.state.items()}
+    for index, slots in optimizer.state_dict()["state"].items():
+        tensors |= {
+            f"optimizer/{index}/{name}": torch.as_tensor(value) for name, value in slots.items() if value is not None
+        }
+    save_tensors(run / "resume.safetensors", tensors, {"step": str(step)})
+
+
+def load_resume(run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: MovingAverage | None) -> int:
+    """Put a saved state back; the number of steps it has behind it, 0 if there is none."""
+    path = run / "resume.safetensors"
+    if not path.exists():
+        return 0
+    groups: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimizer": {}}
+    with safe_open(path, framework="pt") as file:
+        step = int(file.metadata()["step"])
+        for key in file.keys():  # noqa: SIM118
+            kind, name = key.split("/", 1)
+            groups[kind][name] = file.get_tensor(key)
+    model.load_state_dict(groups["model"])
+    if average is not None:
+        average.load(groups["average"])
+    slots: dict[int, dict[str, Any]] = {}
+    for key, value in groups["optimizer"].items():
+        index, name = key.split("/", 1)
+        slots.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
+    return step

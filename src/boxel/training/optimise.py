@@ -1,0 +1,52 @@
+"""Optimiser, schedule and the moving average of the weights."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from boxel.training.config import TrainConfig
+
+
+def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """Weight decay on weights only: not on biases and norms, which have one axis."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=config.lr, momentum=0.9, nesterov=True)
+    kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
+    return kind(groups, lr=config.lr)
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """The rate of a step: warm-up, then the schedule."""
+    rise = min(1.0, (step + 1) / max(1, config.warmup))
+    done = step / max(1, config.steps)
+    fall = {"poly": (1 - done) ** 0.9, "cosine": 0.5 * (1 + math.cos(math.pi * done)), "constant": 1.0}
+    return config.lr * rise * fall[config.schedule]
+
+
+class MovingAverage:
+    """Exponential moving average of the floating-point state of a model; the decay grows with the steps seen."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.state = {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for name, value in model.state_dict().items():
+            mine = self.state[name]
+            if mine.is_floating_point():
+                mine.lerp_(value.detach(), 1 - decay)
+            else:
+                mine.copy_(value)
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        for name, value in state.items():
+            self.state[name].copy_(value)

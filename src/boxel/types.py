@@ -1,0 +1,240 @@
+"""The nouns that travel between the stages.
+
+Positions are continuous voxel coordinates in array-axis order (plane, row, column): voxel `i` covers `[i, i + 1)`,
+a box is its lower and upper corner `(2, d)`. World coordinates are LPS millimetres `(x, y, z)`.
+Arrays are numpy or torch alike; an empty set keeps its shape.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal, Self
+
+import numpy as np
+
+from boxel.config import Config
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where a voxel grid lies in the world.
+
+    Attributes:
+        shape: voxels per array axis.
+        spacing: mm per voxel, per array axis.
+        origin: LPS mm `(x, y[, z])` of the centre of the first voxel.
+        direction: `(d, d)`; column `k` is the LPS unit vector along array axis `k`.
+    """
+
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    origin: tuple[float, ...]
+    direction: tuple[tuple[float, ...], ...]
+
+    @classmethod
+    def plain(cls, shape: Sequence[int], spacing: Sequence[float] | None = None) -> Self:
+        """A grid without a world: unit spacing unless given, array axes along the reversed world axes."""
+        d = len(shape)
+        direction = np.eye(d)[::-1]
+        return cls(tuple(map(int, shape)), tuple(map(float, spacing or (1.0,) * d)), (0.0,) * d,
+                   tuple(map(tuple, direction.tolist())))  # fmt: skip
+
+    def to_world(self, points: np.ndarray) -> np.ndarray:
+        """Continuous voxel positions `(n, d)` to LPS mm `(n, d)`."""
+        steps = (np.asarray(points, dtype=np.float64) - 0.5) * np.asarray(self.spacing)
+        return steps @ np.asarray(self.direction).T + np.asarray(self.origin)
+
+    def to_voxel(self, points: np.ndarray) -> np.ndarray:
+        """LPS mm `(n, d)` to continuous voxel positions `(n, d)`."""
+        steps = np.linalg.solve(np.asarray(self.direction), (np.asarray(points) - np.asarray(self.origin)).T).T
+        return steps / np.asarray(self.spacing) + 0.5
+
+
+@dataclass(frozen=True)
+class Image:
+    """A sampled image: `array (c, *s)` and its geometry."""
+
+    array: np.ndarray
+    geometry: Geometry
+
+
+class _Parallel:
+    """Dataclasses whose array fields share their first axis."""
+
+    def __len__(self) -> int:
+        return len(self.boxes)  # type: ignore[attr-defined]
+
+    def _arrays(self) -> dict[str, Any]:
+        values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        return {name: value for name, value in values.items() if hasattr(value, "dtype")}
+
+    def __getitem__(self, index: Any) -> Self:
+        """The rows chosen by a slice, a boolean mask or an index array."""
+        return replace(self, **{name: value[index] for name, value in self._arrays().items()})  # type: ignore[type-var]
+
+    def __post_init__(self) -> None:
+        boxes = self.boxes  # type: ignore[attr-defined]
+        if tuple(boxes.shape[1:-1]) != (2,):
+            raise ValueError(f"boxes must have shape (n, 2, ndim), got {tuple(boxes.shape)}")
+        for name, value in self._arrays().items():
+            if len(value) != len(boxes):
+                raise ValueError(f"{name} has {len(value)} rows but there are {len(boxes)} boxes")
+
+    def map(self, function: Any) -> Self:
+        """Apply `function` to every array field."""
+        return replace(self, **{name: function(value) for name, value in self._arrays().items()})  # type: ignore[type-var]
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """All rows of `parts` (at least one), in order; other fields are those of the first."""
+        first = parts[0]
+        if not isinstance(first.boxes, np.ndarray):  # type: ignore[attr-defined]
+            import torch
+
+            join: Any = torch.cat
+        else:
+            join = np.concatenate
+        return replace(first, **{name: join([getattr(part, name) for part in parts]) for name in first._arrays()})  # type: ignore[type-var]
+
+
+@dataclass(frozen=True)
+class Instances(_Parallel):
+    """The annotated objects of one image.
+
+    Attributes:
+        boxes: `(n, 2, d)` float32.
+        labels: `(n,)` int64, index into the classes.
+        ids: `(n,)` int64, the number of each object, unique in its image.
+        has_mask: `(n,)` bool, whether the image's label map carries the object under its id.
+    """
+
+    boxes: Any
+    labels: Any
+    ids: Any
+    has_mask: Any
+
+    @classmethod
+    def empty(cls, ndim: int) -> Self:
+        return cls(
+            np.zeros((0, 2, ndim), np.float32),
+            np.zeros(0, np.int64),
+            np.zeros(0, np.int64),
+            np.zeros(0, bool),
+        )
+
+
+@dataclass(frozen=True)
+class Detections(_Parallel):
+    """Found objects of one image, in its voxels.
+
+    Attributes:
+        boxes: `(n, 2, d)` float32.
+        scores: `(n,)` float32 in 0..1.
+        labels: `(n,)` int64, index into the classes.
+        geometry: of the image the boxes refer to, where known.
+    """
+
+    boxes: Any
+    scores: Any
+    labels: Any
+    geometry: Geometry | None = None
+
+    @classmethod
+    def empty(cls, ndim: int, geometry: Geometry | None = None) -> Self:
+        return cls(np.zeros((0, 2, ndim), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), geometry)
+
+
+@dataclass(frozen=True)
+class RawDetections(_Parallel):
+    """Every box of every view of one image, before consolidation, in the voxels of the prepared image.
+
+    Attributes:
+        views: `(n,)` int64, which view (checkpoint x mirror) gave the box.
+        tiles: `(n,)` int64, which tile gave it.
+        weights: `(n,)` float32, the patch-centre factor p of weighted box clustering.
+        coverage: `(n,)` float32, mean number of tiles that cover the box.
+        num_views: views per voxel that were run.
+    """
+
+    boxes: Any
+    scores: Any
+    labels: Any
+    views: Any
+    tiles: Any
+    weights: Any
+    coverage: Any
+    num_views: int = 1
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One training patch: `image (c, *s)`, `label_map (*s)` of instance ids, and the objects in patch voxels."""
+
+    image: Any
+    label_map: Any
+    instances: Instances
+    case: str = ""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Patches stacked: `images (b, c, *s)`, `label_maps (b, *s)` of instance ids, objects per image as tensors."""
+
+    images: Any
+    label_maps: Any
+    instances: list[Instances] = field(default_factory=list)
+    cases: tuple[str, ...] = ()
+
+
+class Normalisation(Config):
+    """How one channel becomes numbers around zero.
+
+    `ct`: clip to lower..upper, subtract `mean`, divide by `std` (all of the data set's objects and their surroundings).
+    `z_score`: each image by its own mean and standard deviation. `none`: unchanged.
+    """
+
+    kind: Literal["ct", "z_score", "none"] = "z_score"
+    lower: float = 0.0
+    upper: float = 0.0
+    mean: float = 0.0
+    std: float = 1.0
+
+
+class Task(Config):
+    """What the data dictates: measured by the fingerprint, completed by the plan's rules, kept as `task.json`.
+
+    Attributes:
+        ndim: spatial axes of the model. Smaller than the images' for slice-wise models.
+        channels: names of the image channels (modalities), in file order.
+        classes: names of the object classes.
+        spacing: mm per voxel that images are resampled to, array order.
+        normalisation: one rule per channel.
+        patch_size: voxels per axis that a training step sees; inference tiles have it too.
+        batch_size: patches per training step.
+        strides: per stage C1, C2, ... of the backbone, the stride of each axis relative to the stage before.
+        levels: the pyramid levels that detect; level `k` is the output of stage Ck.
+        anchors: per level, the anchor sizes (voxels, one number per axis) at every position.
+        context: neighbouring slices on either side that a slice-wise model sees as further channels.
+        max_detections: most detections kept per image.
+        why: a sentence for each choice above.
+    """
+
+    name: str
+    ndim: int
+    channels: tuple[str, ...]
+    classes: tuple[str, ...]
+    spacing: tuple[float, ...]
+    normalisation: tuple[Normalisation, ...]
+    patch_size: tuple[int, ...]
+    batch_size: int
+    strides: tuple[tuple[int, ...], ...]
+    levels: tuple[int, ...]
+    anchors: tuple[tuple[tuple[float, ...], ...], ...]
+    context: int = 0
+    max_detections: int = 100
+    why: dict[str, str] = {}
+
+    @property
+    def level_strides(self) -> tuple[tuple[int, ...], ...]:
+        """Voxels per cell of each detecting level, per axis."""
+        total = np.cumprod(np.asarray(self.strides, dtype=int), axis=0)
+        return tuple(tuple(int(s) for s in total[level - 1]) for level in self.levels)

@@ -1,0 +1,132 @@
+"""What the README and the tutorials show is what happens: their blocks are executed, in order, in an empty folder.
+
+```python blocks of a page share their names; in ```console blocks the lines `$ boxel ...` and `$ python docs/...` are
+run. A page with `<!-- needs data: NAME -->` is skipped where that folder of real data is absent. A comment before a
+block changes what is run: `<!-- not run: REASON -->`, `<!-- run first: COMMAND -->` (files the reader already has),
+`<!-- run with: OLD -> NEW -->` (a shorter training, for example). Comments of the last two kinds may be repeated.
+"""
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(r"^```(\S*)[^\n]*\n(.*?)^```\s*?$|<!--\s*(not run|run first|run with):\s*(.+?)\s*-->", re.M | re.S)
+SHELLS = {"sh", "bash", "shell", "shell-session"}
+
+
+@dataclass
+class Block:
+    language: str
+    text: str
+    first: list[str] = field(default_factory=list)
+    reason: str = ""
+
+
+def blocks(page: str) -> Iterator[Block]:
+    """The code blocks of a page, with what the comments before each say applied to it."""
+    first, changes, reason = [], [], ""
+    for language, text, kind, value in FENCE.findall(page):
+        if kind == "not run":
+            reason = value
+        elif kind == "run first":
+            first.append(value)
+        elif kind == "run with":
+            changes.append([part.strip() for part in value.split("->")])
+        else:
+            for old, new in changes:
+                if old not in text:
+                    raise ValueError(f"`run with: {old} -> {new}` but the block after it has no {old!r}")
+                text = text.replace(old, new)
+            yield Block(language, text, first, reason)
+            first, changes, reason = [], [], ""
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """The `$` lines of a console block; a backslash continues one."""
+    for line in re.findall(r"^\$ (.+)$", text.replace("\\\n", " "), re.M):
+        yield shlex.split(line, comments=True)
+
+
+def execute(block: Block, folder: Path, names: dict) -> None:
+    for command in map(shlex.split, block.first):
+        run(command, folder)
+    if block.language == "python":
+        exec(compile(block.text, "<block>", "exec"), names)
+    else:
+        for command in commands(block.text):
+            run(command, folder)
+
+
+def run(command: list[str], folder: Path) -> None:
+    if command[0] == "boxel":
+        program = [str(Path(sys.executable).with_name("boxel")), *command[1:]]
+    elif command[0] == "python" and (ROOT / command[1]).is_file():
+        program = [sys.executable, str(ROOT / command[1]), *command[2:]]
+    else:
+        raise ValueError(f"only boxel and docs/*.py are run; mark the block with `<!-- not run: REASON -->`: {command}")
+    result = subprocess.run(program, cwd=folder, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, f"{shlex.join(command)}\n{result.stdout}\n{result.stderr}"
+
+
+def runnable(page: Path) -> list[Block]:
+    shown = [block for block in blocks(page.read_text()) if not block.reason]
+    return [block for block in shown if block.language in ("python", "console")]
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if runnable(p)], ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_the_blocks_of_a_page_run_as_shown(page, tmp_path, monkeypatch, request):
+    for name in re.findall(r"<!-- needs data: (\S+) -->", page.read_text()):
+        if not (request.getfixturevalue("data") / name).is_dir():
+            pytest.skip(f"{page.name} needs the real data {name}")
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "__main__"}
+    for block in runnable(page):
+        execute(block, tmp_path, names)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_no_block_escapes_by_its_language(page):
+    languages = {block.language for block in blocks(page.read_text())}
+    assert not languages & SHELLS, "write ```console and `$ `"
+
+
+def test_comments_apply_to_the_next_block_only():
+    page = """
+<!-- not run: takes a day -->
+```console
+$ make demo
+```
+<!-- run first: boxel toy --out data -->
+<!-- run with: 4000 -> 2 -->
+```python
+steps = 4000
+```
+```console
+$ boxel check \\
+    data
+clean
+```
+"""
+    long, short, check = blocks(page)
+    assert long.reason == "takes a day"
+    assert (short.text, short.first) == ("steps = 2\n", ["boxel toy --out data"])
+    assert not check.reason
+    assert not check.first
+    assert list(commands(check.text)) == [["boxel", "check", "data"]]
+
+
+def test_a_block_that_fails_is_noticed(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        execute(Block("python", "1 / 0"), tmp_path, {})
+    with pytest.raises(AssertionError, match="no-such-verb"):
+        execute(Block("console", "$ boxel no-such-verb\n"), tmp_path, {})
+    with pytest.raises(ValueError, match="not run"):
+        execute(Block("console", "$ rm -r /\n"), tmp_path, {})

@@ -1,0 +1,205 @@
+"""The verbs as a user types them, on tiny data: results, kills and restarts, bad input."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+QUICK = [
+    "train.steps=8", "train.validate_every=4", "train.save_every=2", "train.batch_size=2", "train.num_workers=0",
+    "model.backbone.start_filters=4", "model.backbone.depth=10", "predict.views=identity",
+]  # fmt: skip
+RECIPE = ["--recipe", "retina_unet_small", *(word for setting in QUICK for word in ("--set", setting))]
+
+
+def boxel(*words: object, check: bool = True) -> subprocess.CompletedProcess[str]:
+    result = subprocess.run(
+        [sys.executable, "-m", "boxel", *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    if check and result.returncode != 0:
+        raise AssertionError(f"boxel {words}: exit {result.returncode}\n{result.stdout}\n{result.stderr}")
+    return result
+
+
+def kill_when(path: Path, pattern: str, *words: object) -> None:
+    """Start a verb and SIGKILL it as soon as a file matching `pattern` appears below `path`."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "boxel", *map(str, words)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not list(path.glob(pattern)):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise AssertionError(f"boxel {words} ended with {process.poll()} before {pattern} appeared in {path}")
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def contents(folder: Path, pattern: str = "**/*", without: tuple[str, ...] = ()) -> dict[str, bytes]:
+    files = (path for path in sorted(folder.glob(pattern)) if path.is_file() and path.name not in without)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def losses(run: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module", params=[2, 3], ids=["2d", "3d"])
+def way(request, tmp_path_factory) -> Path:
+    """Toy data, prepared, trained, predicted, evaluated: the undisturbed way."""
+    root = tmp_path_factory.mktemp(f"way{request.param}")
+    size = {2: 64, 3: 32}[request.param]
+    boxel(
+        "toy",
+        "--out",
+        root / "data",
+        "--ndim",
+        request.param,
+        "--size",
+        size,
+        "--train",
+        6,
+        "--val",
+        3,
+        "--test",
+        4,
+    )
+    boxel("prepare", root / "data", "--out", root / "work", *RECIPE)
+    boxel("train", root / "work", "--out", root / "run", *RECIPE)
+    boxel("predict", root / "run", root / "data" / "imagesTs", "--out", root / "predictions")
+    return root
+
+
+def test_the_verbs_lead_from_images_to_figures_and_a_page(way):
+    out = boxel("evaluate", way / "predictions", way / "data", "--out", way / "evaluation").stdout
+    metrics = json.loads((way / "evaluation" / "metrics.json").read_text())
+    assert "AP@0.10" in out
+    assert metrics["num_images"] == 4
+    assert metrics["num_objects"] == 4
+    assert 0 <= metrics["mAP@0.10:0.50"] <= 1
+    page = way / "page.html"
+    boxel("report", way / "run", "--predictions", way / "predictions", "--dataset", way / "data", "--out", page)
+    assert "http://" not in page.read_text().replace("http://www.w3.org", "")
+    assert {"config.json", "task.json", "environment.json", "split.json", "weights.safetensors"} <= {
+        path.name for path in (way / "run").iterdir()
+    }
+
+
+def test_prediction_files_carry_voxels_and_millimetres(way):
+    for path in (way / "predictions").glob("*.json"):
+        record = json.loads(path.read_text())
+        assert record["case"] == path.stem
+        for found in record["detections"]:
+            assert len(found["lower"]) == len(found["centre_mm"]) == record["ndim"]
+
+
+def test_repeating_a_finished_verb_changes_nothing(way):
+    before = contents(way / "work", "cases/*"), contents(way / "run"), contents(way / "predictions")
+    boxel("prepare", way / "data", "--out", way / "work", *RECIPE)
+    boxel("train", way / "work", "--out", way / "run", *RECIPE)
+    boxel("predict", way / "run", way / "data" / "imagesTs", "--out", way / "predictions")
+    assert (contents(way / "work", "cases/*"), contents(way / "run"), contents(way / "predictions")) == before
+
+
+def test_a_killed_preparation_continues_and_ends_the_same(way, tmp_path):
+    kill_when(
+        tmp_path,
+        "work/cases/*.json",
+        "prepare",
+        way / "data",
+        "--out",
+        tmp_path / "work",
+        "--workers",
+        0,
+        *RECIPE,
+    )
+    refused = boxel("train", tmp_path / "work", *RECIPE, check=False)
+    assert refused.returncode == 2
+    assert "boxel prepare" in refused.stderr
+    boxel("prepare", way / "data", "--out", tmp_path / "work", *RECIPE)
+    assert contents(tmp_path / "work", "cases/*") == contents(way / "work", "cases/*")
+    for name in ("task.json", "splits.json", "manifest.json"):
+        assert (tmp_path / "work" / name).read_bytes() == (way / "work" / name).read_bytes()
+
+
+def test_a_killed_training_continues_and_ends_the_same(way, tmp_path):
+    run = tmp_path / "run"
+    kill_when(tmp_path, "run/resume.safetensors", "train", way / "work", "--out", run, *RECIPE)
+    boxel("train", way / "work", "--out", run, *RECIPE)
+    assert (run / "weights.safetensors").read_bytes() == (way / "run" / "weights.safetensors").read_bytes()
+    assert losses(run) == losses(way / "run")
+
+
+def test_a_killed_prediction_continues_and_ends_the_same(way, tmp_path):
+    out = tmp_path / "predictions"
+    command = ("predict", way / "run", way / "data" / "imagesTs", "--out", out)
+    kill_when(tmp_path, "predictions/*.json", *command)
+    first = next(out.glob("*.json"))
+    written = first.stat().st_mtime_ns
+    boxel(*command)
+    assert first.stat().st_mtime_ns == written
+    assert contents(out, "*.json") == contents(way / "predictions", "*.json")
+
+
+def refused(*words: object, says: str) -> None:
+    result = boxel(*words, check=False)
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert says in result.stderr.replace("\n", " ")
+    assert "Traceback" not in result.stderr
+
+
+def test_bad_choices_are_refused_with_the_likely_remedy(way, tmp_path):
+    refused("train", way / "work", "--recipe", "retina_unett", says="did you mean")
+    refused("train", way / "work", *RECIPE, "--set", "train.stepz=3", says="did you mean 'steps'")
+    refused("train", way / "work", *RECIPE, "--fold", 99, says="fold 99")
+    refused("train", way / "work", "--out", way / "run", *RECIPE, "--set", "train.lr=0.5", says="other choices")
+    refused("train", tmp_path, says="boxel prepare")
+    refused("predict", tmp_path, way / "data", "--out", tmp_path / "p", says="not a run")
+    refused("predict", way / "run", tmp_path / "nothing.png", "--out", tmp_path / "p", says="nothing.png")
+    refused("evaluate", tmp_path, way / "data", "--out", tmp_path / "e", says="no prediction")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_of_another_model_is_refused(way, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(way / "run", run)
+    config = json.loads((run / "config.json").read_text())
+    config["model"]["backbone"]["start_filters"] = 8
+    (run / "config.json").write_text(json.dumps(config))
+    refused("predict", run, way / "data" / "imagesTs", "--out", tmp_path / "p", says="weights of another model")
+    assert not (tmp_path / "p").exists()
+
+
+def test_a_missing_prediction_is_an_error_that_names_the_case(way, tmp_path):
+    shutil.copytree(way / "predictions", tmp_path / "p")
+    (tmp_path / "p" / "test_00002.json").unlink()
+    refused("evaluate", tmp_path / "p", way / "data", "--out", tmp_path / "e", says="test_00002")
+    assert not (tmp_path / "e").exists()
+
+
+@pytest.mark.parametrize("ndim", [2], indirect=True, ids=["2d"])
+def test_the_demo_on_a_data_set_writes_everything_and_the_same_seed_repeats_it(ndim, native, tmp_path):
+    tables = []
+    for name in ("first", "second"):
+        boxel("demo", "--data", native, "--out", tmp_path / name, "--seed", 4, *RECIPE[2:])
+        tables.append((tmp_path / name / "metrics.json").read_text())
+        assert (tmp_path / name / "report.html").stat().st_size > 10_000
+        assert [path.name for path in (tmp_path / name / "predictions").glob("*.json")] == ["d.json"]
+    assert tables[0] == tables[1]
+
+
+def test_models_lists_recipes_and_counts_parameters():
+    assert "mdt_lidc_3d" in boxel("models").stdout
+    table = json.loads(boxel("models", "--recipe", "mdt_toy", "--json").stdout)
+    assert table["retina_net"]["parameters"]["backbone"] == 13_210_368

@@ -1,0 +1,64 @@
+"""Small tasks and batches for tests of models, training and inference."""
+
+import torch
+
+from boxel.models import ModelConfig, RetinaNetConfig, RetinaUNetConfig
+from boxel.models.dense import DenseConfig
+from boxel.nn.resnet import BackboneConfig
+from boxel.types import Batch, Instances, Normalisation, Task
+
+TINY = BackboneConfig(depth=10, start_filters=8, stem_kernel=3, norm="group")
+MODELS: dict[str, ModelConfig] = {
+    "retina_net": RetinaNetConfig(backbone=TINY, pyramid_filters=16, dense=DenseConfig(filters=16)),
+    "retina_unet": RetinaUNetConfig(backbone=TINY, pyramid_filters=16, narrow_filters=8, dense=DenseConfig(filters=16)),
+}
+
+
+def make_task(ndim: int, classes: tuple[str, ...] = ("cube", "block"), size: int = 24, **changes: object) -> Task:
+    """Patches of `size` voxels per axis, two levels, anchors that fit the objects of `make_batch`."""
+    values = {
+        "name": "test",
+        "ndim": ndim,
+        "channels": ("intensity",),
+        "classes": classes,
+        "spacing": (1.0,) * ndim,
+        "normalisation": (Normalisation(),),
+        "patch_size": (size,) * ndim,
+        "batch_size": 2,
+        "strides": ((2,) * ndim,) * 3,
+        "levels": (2, 3),
+        "anchors": (((8.0,) * ndim,), ((14.0,) * ndim,)),
+    }
+    return Task(**{**values, **changes})
+
+
+def make_batch(task: Task, num_images: int, objects: int = 1, seed: int = 0) -> Batch:
+    """Noise with bright cubes (class 0, 8 wide) or brighter, larger blocks (class 1, 14 wide), masks included."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randn((num_images, len(task.channels), *task.patch_size), generator=generator) * 0.1
+    label_maps = torch.zeros((num_images, *task.patch_size), dtype=torch.int32)
+    instances = []
+    for image, label_map in zip(images, label_maps, strict=True):
+        boxes, labels = [], []
+        for number in range(objects):
+            label = int(torch.randint(len(task.classes), (), generator=generator))
+            width = (8, 14)[label]
+            lower = [int(torch.randint(0, size - width + 1, (), generator=generator)) for size in task.patch_size]
+            region = tuple(slice(a, a + width) for a in lower)
+            image[(slice(None), *region)] += 1.0 + label
+            label_map[region] = number + 1
+            boxes.append([lower, [a + width for a in lower]])
+            labels.append(label)
+        instances.append(make_instances(boxes, labels, task.ndim))
+    return Batch(images, label_maps, instances, tuple(str(i) for i in range(num_images)))
+
+
+def make_instances(boxes: list, labels: list[int], ndim: int, *, masks: bool = True) -> Instances:
+    """Objects as tensors, numbered from 1."""
+    count = len(labels)
+    return Instances(
+        torch.tensor(boxes, dtype=torch.float32).reshape(count, 2, ndim),
+        torch.tensor(labels, dtype=torch.int64).reshape(count),
+        torch.arange(1, count + 1),
+        torch.full((count,), masks),
+    )

@@ -1,0 +1,150 @@
+import numpy as np
+import pytest
+import torch
+
+from boxel.ops.clustering import weighted_box_clustering, weighted_nms
+from boxel.ops.fusion import weighted_box_fusion
+
+
+def views_of_objects(rng, ndim, count=120):
+    """Noisy boxes of some objects from 9 views, with everything a raw detection knows."""
+    centre = rng.uniform(0, 40, (9, ndim))[rng.integers(0, 9, count)] + rng.normal(0, 1, (count, ndim))
+    extent = rng.uniform(4, 12, (count, ndim))
+    return {
+        "boxes": torch.from_numpy(np.stack([centre - extent / 2, centre + extent / 2], 1)).float(),
+        "scores": torch.from_numpy(rng.integers(1, 90, count) / 90).float(),
+        "labels": torch.from_numpy(rng.integers(0, 2, count)),
+        "view_ids": torch.from_numpy(rng.integers(0, 9, count)),
+        "weights": torch.from_numpy(rng.uniform(0.4, 1, count)).float(),
+        "tiles_covering": torch.from_numpy(rng.uniform(1, 3, count)).float(),
+    }
+
+
+def textbook(given, iou_threshold, expected_views, one_vote_per_view, extra):
+    """Section 6.4 of the description of the method, line by line."""
+    boxes, scores, labels, views, factors, coverage = (value.double().numpy() for value in given.values())
+    left = sorted(range(len(boxes)), key=lambda row: (-scores[row], row))
+    found = []
+
+    def iou(a, b):
+        shared = np.clip(np.minimum(a[1], b[1]) - np.maximum(a[0], b[0]) + extra, 0, None).prod()
+        return shared / ((a[1] - a[0] + extra).prod() + (b[1] - b[0] + extra).prod() - shared)
+
+    while left:
+        best = left[0]
+        rows = [i for i in left if labels[i] == labels[best] and iou(boxes[best], boxes[i]) > iou_threshold]
+        left = [i for i in left if i not in rows]
+        distinct = len({views[i] for i in rows})
+        if one_vote_per_view:
+            rows = [i for n, i in enumerate(rows) if views[i] not in {views[j] for j in rows[:n]}]
+        w = np.array(
+            [iou(boxes[best], boxes[i]) * (boxes[i][1] - boxes[i][0] + extra).prod() * factors[i] for i in rows]
+        )
+        s = scores[rows]
+        missing = max(0, expected_views * coverage[rows].mean() - distinct)
+        score = (s * w).sum() / (w.sum() + missing * w.mean())
+        box = (boxes[rows] * (s * w)[:, None, None]).sum(0) / (s * w).sum()
+        found.append((score, box, labels[best], rows))
+    return sorted(found, key=lambda cluster: -cluster[0])
+
+
+@pytest.mark.parametrize("inclusive", [False, True])
+@pytest.mark.parametrize("one_vote_per_view", [False, True])
+@pytest.mark.parametrize("iou_threshold", [1e-5, 0.3])
+def test_clusters_are_those_of_the_textbook_loop(engine, ndim, rng, iou_threshold, one_vote_per_view, inclusive):
+    given = views_of_objects(rng, ndim)
+    found = weighted_box_clustering(
+        **given,
+        iou_threshold=iou_threshold,
+        expected_views=5,
+        one_vote_per_view=one_vote_per_view,
+        inclusive=inclusive,
+    )
+    expected = textbook(given, iou_threshold, 5, one_vote_per_view, float(inclusive))
+    assert found.scores.tolist() == pytest.approx([cluster[0] for cluster in expected], rel=1e-5)
+    assert np.allclose(found.boxes, np.stack([cluster[1] for cluster in expected]), atol=1e-4)
+    assert found.labels.tolist() == [cluster[2] for cluster in expected]
+    assert [found.members.of(i).tolist() for i in range(len(expected))] == [cluster[3] for cluster in expected]
+
+
+def test_low_clusters_are_dropped_with_their_members(engine, ndim, rng):
+    given = views_of_objects(rng, ndim)
+    everything = weighted_box_clustering(**given, iou_threshold=0.1, expected_views=9)
+    high = everything.scores > everything.scores.median()
+    assert 0 < high.sum() < len(high)
+    some = weighted_box_clustering(
+        **given, iou_threshold=0.1, expected_views=9, min_score=everything.scores[high].min().item()
+    )
+    assert torch.equal(some.boxes, everything.boxes[high])
+    assert len(some.members.offsets) == high.sum() + 1
+    assert len(some.members.rows) == some.members.offsets[-1]
+
+
+def test_without_options_each_box_is_a_view_and_weighs_by_area_and_overlap(engine):
+    boxes = torch.tensor([[[0.0, 0], [10, 10]], [[0, 0], [10, 20]]])
+    found = weighted_box_clustering(boxes, torch.tensor([0.8, 0.4]), iou_threshold=0.1, expected_views=4)
+    # Both weigh 100: the second has twice the area and half the overlap. Two of four views are missing.
+    assert found.scores.item() == pytest.approx((0.8 + 0.4) / 4)
+    assert found.boxes[0, 1].tolist() == pytest.approx([10, (0.8 * 10 + 0.4 * 20) / 1.2])
+
+
+def test_several_boxes_of_one_view_count_by_their_best(engine):
+    boxes = torch.tensor([[0.0, 0], [10, 10]]).expand(2, 2, 2).contiguous()
+    given = {"view_ids": torch.tensor([5, 5]), "iou_threshold": 0.1, "expected_views": 1}
+    scores = torch.tensor([0.8, 0.2])
+    assert weighted_box_clustering(boxes, scores, **given).scores.item() == pytest.approx(0.8)
+    toolkit = weighted_box_clustering(boxes, scores, **given, one_vote_per_view=False)
+    assert toolkit.scores.item() == pytest.approx(0.5)
+
+
+def test_a_box_without_extent_stays_as_it_is(engine, ndim):
+    boxes = torch.tensor([0.0, 4.0])[:, None].expand(2, 2, ndim).clone()
+    boxes[1] = 2.0
+    found = weighted_box_clustering(boxes, torch.tensor([0.5, 0.9]), iou_threshold=0.0, expected_views=1)
+    assert torch.equal(found.boxes, boxes.flip(0))
+    assert found.scores.tolist() == pytest.approx([0.9, 0.5])
+
+
+def test_scores_of_zero_keep_their_boxes(engine, ndim):
+    boxes = torch.tensor([0.0, 4.0])[:, None].expand(1, 2, ndim).contiguous()
+    found = weighted_box_clustering(boxes, torch.zeros(1), iou_threshold=0.1, expected_views=1)
+    assert torch.equal(found.boxes, boxes)
+
+
+@pytest.mark.parametrize("clustering", [weighted_box_clustering, weighted_nms, weighted_box_fusion])
+def test_no_boxes_give_no_clusters(engine, ndim, clustering):
+    options = {} if clustering is weighted_nms else {"expected_views": 4}
+    found = clustering(torch.zeros(0, 2, ndim), torch.zeros(0), iou_threshold=0.1, **options)
+    assert found.boxes.shape == (0, 2, ndim)
+    assert found.scores.shape == found.labels.shape == found.members.rows.shape == (0,)
+    assert found.members.offsets.tolist() == [0]
+
+
+def test_numpy_in_numpy_out(engine, ndim, rng):
+    given = {name: value.numpy() for name, value in views_of_objects(rng, ndim).items()}
+    found = weighted_box_clustering(**given, iou_threshold=0.1, expected_views=9)
+    assert isinstance(found.boxes, np.ndarray)
+    assert isinstance(found.members.of(0), np.ndarray)
+    assert found.boxes.dtype == np.float32
+
+
+def test_a_score_that_is_not_a_number_is_named(engine):
+    with pytest.raises(ValueError, match=r"scores\[1\] is nan"):
+        weighted_box_clustering(
+            torch.rand(2, 2, 2).cumsum(1), torch.tensor([0.1, np.nan]), iou_threshold=0.1, expected_views=1
+        )
+
+
+def test_weighted_nms_keeps_the_best_score_and_averages_the_corners(engine):
+    boxes = torch.tensor([[[0.0, 0], [10, 10]], [[0, 0], [10, 20]], [[30, 30], [40, 40]]])
+    found = weighted_nms(boxes, torch.tensor([0.8, 0.4, 0.1]), iou_threshold=0.1)
+    assert found.scores.tolist() == pytest.approx([0.8, 0.1])
+    assert found.boxes[0, 1].tolist() == pytest.approx([10, (0.8 * 10 + 0.4 * 0.5 * 20) / 1.0])
+
+
+def test_weighted_box_fusion_follows_the_moving_mean():
+    boxes = torch.tensor([[[0.0, 0], [10, 10]], [[0, 0], [10, 12]], [[0, 0], [10, 10]]])
+    found = weighted_box_fusion(boxes, torch.tensor([0.8, 0.4, 0.6]), iou_threshold=0.55, expected_views=4)
+    assert found.scores.tolist() == pytest.approx([0.6 * 3 / 4])
+    assert found.boxes[0, 1].tolist() == pytest.approx([10, (0.8 * 10 + 0.4 * 12 + 0.6 * 10) / 1.8])
+    assert found.members.of(0).tolist() == [0, 2, 1]

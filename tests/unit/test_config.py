@@ -1,0 +1,106 @@
+"""Configurations: what is wrong is said with the key, the value and the likely remedy."""
+
+import json
+
+import pytest
+
+from boxel.config import Choice, Config, read_json, write_text
+from boxel.recipes import RECIPES, Experiment, get_recipe
+
+
+class Shape(Choice):
+    """Abstract."""
+
+
+class Circle(Shape, name="circle"):
+    radius: float = 1.0
+
+
+class Square(Shape, name="square"):
+    side: float = 2.0
+
+
+class Picture(Config):
+    title: str = "none"
+    shape: Shape = Circle()
+
+
+def test_a_choice_keeps_its_type_and_values_through_json():
+    picture = Picture(shape=Square(side=3))
+    assert json.loads(picture.to_json())["shape"] == {"type": "square", "side": 3.0}
+    assert Picture.from_dict(json.loads(picture.to_json())) == picture
+
+
+def test_unknown_choices_and_keys_name_the_likely_one():
+    with pytest.raises(ValueError, match="did you mean 'square'"):
+        Picture.from_dict({"shape": {"type": "squar"}})
+    with pytest.raises(ValueError, match="unknown key 'titel'; did you mean 'title'"):
+        Picture.from_dict({"titel": "x"}, "file.json")
+    with pytest.raises(ValueError, match=r"file\.json: shape\.side"):
+        Picture.from_dict({"shape": {"type": "square", "side": "wide"}}, "file.json")
+
+
+def test_overrides_change_leaves_and_refuse_unknown_ones():
+    changed = Picture(shape=Square()).override(["shape.side=5", "title=my picture"])
+    assert changed.shape == Square(side=5)
+    assert changed.title == "my picture"
+    with pytest.raises(ValueError, match="did you mean 'side'"):
+        Picture(shape=Square()).override(["shape.sid=5"])
+    with pytest.raises(ValueError, match="key=value"):
+        Picture().override(["title"])
+
+
+def test_a_record_cannot_be_changed():
+    with pytest.raises(ValueError, match="frozen"):
+        Picture().title = "other"
+
+
+def test_a_file_that_is_missing_or_no_json_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"gone\.json: no such file"):
+        read_json(tmp_path / "gone.json")
+    (tmp_path / "bad.json").write_text("{")
+    with pytest.raises(ValueError, match=r"bad\.json: not valid JSON"):
+        read_json(tmp_path / "bad.json")
+
+
+def test_a_file_appears_whole_or_not_at_all(tmp_path, monkeypatch):
+    write_text(tmp_path / "a.txt", "old")
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space"):
+        write_text(tmp_path / "a.txt", "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "old"
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_every_recipe_survives_json_and_says_what_it_is(name):
+    experiment = get_recipe(name)
+    assert experiment.recipe == name
+    assert Experiment.from_dict(json.loads(experiment.to_json())) == experiment
+    assert RECIPES[name].__doc__
+    assert name.startswith("mdt_") == bool(experiment.reproduces)
+
+
+def test_a_recipe_file_is_as_good_as_a_name(tmp_path):
+    get_recipe("mdt_toy").override(["train.lr=0.5"]).save(tmp_path / "mine.json")
+    assert get_recipe(tmp_path / "mine.json").train.lr == 0.5
+    with pytest.raises(ValueError, match="did you mean 'mdt_toy'"):
+        get_recipe("mdt_to")
+
+
+def test_the_papers_recipes_have_the_published_settings():
+    """Specification appendix A; 2.3 for the box coding; 6.4 for the clustering."""
+    toy, volume = get_recipe("mdt_toy"), get_recipe("mdt_lidc_3d")
+    assert toy.train.steps == 24 * 100
+    assert volume.train.steps == 100 * 200
+    assert toy.plan.batch_size == 20
+    assert volume.plan.patch_size == (64, 128, 128)
+    assert toy.train.lr == volume.train.lr == 1e-4
+    assert toy.model.dense.class_loss.max_positives == 1
+    assert volume.model.dense.class_loss.max_positives == 3
+    assert volume.model.dense.matcher.negative == 0.01
+    assert toy.consolidate.iou_threshold == 1e-5
+    assert toy.consolidate.min_score == 0.01
+    assert get_recipe("mdt_lidc_2dc").plan.context == 3
+    assert volume.consolidate.merge_slices_iou is None
+    assert get_recipe("mdt_lidc_2d").consolidate.merge_slices_iou == 0.1

@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+
+from boxel.consolidation import ConsolidateConfig, consolidate
+from boxel.types import Geometry, RawDetections
+
+
+def raw(boxes, scores, *, views=None, tiles=None, labels=None, num_views=1) -> RawDetections:
+    count = len(scores)
+    zeros = np.zeros(count, np.int64)
+    return RawDetections(
+        np.asarray(boxes, np.float32),
+        np.asarray(scores, np.float32),
+        zeros if labels is None else np.asarray(labels),
+        zeros if views is None else np.asarray(views),
+        zeros if tiles is None else np.asarray(tiles),
+        np.ones(count, np.float32),
+        np.ones(count, np.float32),
+        num_views,
+    )
+
+
+def cube(lower, upper, ndim):
+    return np.stack([np.full(ndim, lower), np.full(ndim, upper)])
+
+
+@pytest.mark.parametrize("method", ["wbc", "nms"])
+def test_views_of_one_object_become_one_detection(ndim, method):
+    boxes = [cube(4, 10, ndim), cube(4.5, 10.5, ndim), cube(30, 36, ndim)]
+    found = consolidate(raw(boxes, [0.9, 0.8, 0.6], views=[0, 1, 0]), ConsolidateConfig(method=method))
+    assert len(found) == 2
+    assert found.boxes[0].min() >= 4
+    assert found.boxes[0].max() <= 10.5
+    assert (found.scores[:-1] >= found.scores[1:]).all()
+
+
+def test_an_object_that_half_the_views_missed_loses_half_its_score(ndim):
+    found = consolidate(raw([cube(4, 10, ndim)] * 2, [0.8, 0.8], views=[0, 1], num_views=4))
+    assert found.scores.tolist() == pytest.approx([0.4])
+
+
+def test_tiles_of_one_view_are_different_passes(ndim):
+    twice = raw([cube(4, 10, ndim)] * 2, [0.8, 0.8], views=[0, 0], tiles=[0, 1], num_views=1)
+    twice = RawDetections(**{**vars(twice), "coverage": np.full(2, 2, np.float32)})
+    assert consolidate(twice).scores.tolist() == pytest.approx([0.8])
+
+
+@pytest.mark.parametrize("method", ["wbc", "nms"])
+def test_touching_objects_stay_apart(ndim, method):
+    config = ConsolidateConfig(method=method, iou_threshold=0.0)
+    assert len(consolidate(raw([cube(0, 4, ndim), cube(4, 8, ndim)], [0.9, 0.8]), config)) == 2
+
+
+@pytest.mark.parametrize("method", ["wbc", "nms"])
+def test_low_scores_and_surplus_are_dropped(ndim, method):
+    boxes = [cube(20 * i, 20 * i + 5, ndim) for i in range(4)]
+    config = ConsolidateConfig(method=method, min_score=0.2, max_detections=2)
+    found = consolidate(raw(boxes, [0.1, 0.5, 0.7, 0.3]), config)
+    assert found.scores.tolist() == pytest.approx([0.7, 0.5])
+
+
+@pytest.mark.parametrize("method", ["wbc", "nms"])
+def test_nothing_found_is_a_result(ndim, method):
+    geometry = Geometry.plain((8,) * ndim)
+    found = consolidate(raw(np.zeros((0, 2, ndim)), []), ConsolidateConfig(method=method), geometry=geometry)
+    assert found.boxes.shape == (0, 2, ndim)
+    assert found.geometry == geometry
+
+
+def test_boxes_without_extent_are_dropped(ndim):
+    assert len(consolidate(raw([cube(4, 4, ndim), cube(5, 9, ndim)], [0.9, 0.4]))) == 1
+
+
+def test_classes_do_not_mix(ndim):
+    found = consolidate(raw([cube(4, 10, ndim)] * 2, [0.9, 0.8], labels=[0, 1]))
+    assert found.labels.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("method", ["wbc", "nms"])
+def test_boxes_of_adjacent_slices_become_a_box_of_the_volume(method):
+    slices = [3, 4, 5, 9]
+    boxes = [[[z, 10, 10], [z + 1, 20, 20]] for z in slices] * 2
+    scores, views = [0.5, 0.9, 0.6, 0.7] * 2, [0] * 4 + [1] * 4
+    config = ConsolidateConfig(method=method, merge_slices_iou=0.1)
+    found = consolidate(raw(boxes, scores, views=views, num_views=2), config)
+    assert found.boxes.tolist() == [[[3, 10, 10], [6, 20, 20]], [[9, 10, 10], [10, 20, 20]]]
+    assert found.scores.tolist() == pytest.approx([0.9, 0.7])

@@ -1,0 +1,100 @@
+"""Tiles, mirrored views and checkpoints: a model that knows the answer finds it through all of them."""
+
+import numpy as np
+import pytest
+import torch
+
+from boxel.consolidation import ConsolidateConfig, consolidate
+from boxel.inference.config import PredictConfig
+from boxel.inference.raw import crop, predict_raw, view_axes
+from boxel.models.base import Model
+from boxel.ops.masks import boxes_from_label_map
+from boxel.types import Detections
+from tests.unit.builders import make_task
+
+
+class Oracle(Model):
+    """Finds the tight box of each intensity 1, 2, ... in a tile, with score 0.9."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tiles_seen: list[tuple[int, ...]] = []
+
+    def infer(self, images):
+        self.tiles_seen += [tuple(image.shape) for image in images]
+        return images
+
+    def loss(self, outputs, batch):
+        return {}
+
+    def detect(self, outputs):
+        found = []
+        for image in outputs:
+            middle = image[len(image) // 2].round().int()
+            boxes, present = boxes_from_label_map(middle, torch.arange(1, 5))
+            boxes = boxes[present]
+            count = len(boxes)
+            found.append(Detections(boxes, torch.full((count,), 0.9), torch.zeros(count, dtype=torch.int64)))
+        return found
+
+
+def predict(image, task, config, models=None):
+    return predict_raw(models or [Oracle()], image[None], 0.0, task, config, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("views", ["identity", "plane", "all"])
+def test_views_and_tiles_agree_on_one_box_of_unchanged_score(ndim, views):
+    task = make_task(ndim, size=16)
+    image = np.zeros((41, 37, 30)[:ndim], np.float32)
+    image[(slice(12, 15),) * ndim] = 1
+    raw = predict(image, task, PredictConfig(views=views, overlap=0.5))
+    assert len(raw) >= raw.num_views == len(view_axes(PredictConfig(views=views), ndim))
+    found = consolidate(raw, ConsolidateConfig(min_score=0.1))
+    best = found.boxes[0]
+    assert np.allclose(best, [[12] * ndim, [15] * ndim], atol=0.3)
+    assert found.scores[0] == pytest.approx(0.9, abs=0.05)
+
+
+def test_an_image_smaller_than_the_patch_is_padded_and_its_boxes_are_its_own(ndim):
+    task = make_task(ndim, size=32)
+    image = np.zeros((11,) * ndim, np.float32)
+    image[(slice(2, 7),) * ndim] = 2
+    raw = predict(image, task, PredictConfig(views="all"))
+    assert np.allclose(raw.boxes, [[2] * ndim, [7] * ndim])
+    assert np.allclose(raw.coverage, 1)
+
+
+def test_several_checkpoints_count_as_views(ndim):
+    task = make_task(ndim, size=16)
+    image = np.zeros((16,) * ndim, np.float32)
+    image[(slice(3, 9),) * ndim] = 1
+    raw = predict(image, task, PredictConfig(views="plane"), models=[Oracle(), Oracle(), Oracle()])
+    assert raw.num_views == 12
+    assert len(set(raw.views.tolist())) == 12
+    assert consolidate(raw).scores[0] == pytest.approx(0.9, abs=1e-5)
+
+
+def test_an_empty_image_gives_no_box_in_the_right_shape(ndim):
+    raw = predict(np.zeros((20,) * ndim, np.float32), make_task(ndim, size=16), PredictConfig())
+    assert raw.boxes.shape == (0, 2, ndim)
+    assert consolidate(raw).boxes.shape == (0, 2, ndim)
+
+
+def test_slice_wise_models_see_context_and_give_boxes_of_the_volume():
+    task = make_task(2, size=16, spacing=(1.0, 1.0, 1.0), context=1)
+    volume = np.zeros((6, 20, 20), np.float32)
+    volume[2:4, 5:9, 6:12] = 1
+    oracle = Oracle()
+    raw = predict(volume, task, PredictConfig(views="identity"), models=[oracle])
+    assert set(oracle.tiles_seen) == {(3, 16, 16)}
+    assert sorted({(float(b[0, 0]), float(b[1, 0])) for b in raw.boxes}) == [(2.0, 3.0), (3.0, 4.0)]
+    merged = consolidate(raw, ConsolidateConfig(merge_slices_iou=0.1))
+    assert np.allclose(merged.boxes[0], [[2, 5, 6], [4, 9, 12]], atol=0.2)
+
+
+def test_a_tile_beyond_the_image_is_filled():
+    tile = crop(np.ones((1, 4, 4), np.float32), (-1, 2), (4, 4), 0, 0, fill=-5.0)
+    assert tile.shape == (1, 4, 4)
+    assert (tile[0, 0] == -5).all()
+    assert (tile[0, 1:, :2] == 1).all()
+    assert (tile[0, :, 2:] == -5).all()
