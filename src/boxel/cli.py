@@ -4,6 +4,7 @@ Exit status: 0 done, 1 our fault, 2 your input. Progress goes to standard error,
 """
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -204,6 +205,8 @@ def models(
 
 def main() -> None:
     """Entry point: user errors become one line and exit status 2."""
+    if int(os.environ.get("LOCAL_RANK", "0")):  # one of several processes of a training: the first speaks for all
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     try:
         app()
     except ValueError as error:

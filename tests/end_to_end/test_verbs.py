@@ -152,6 +152,15 @@ def test_a_killed_prediction_continues_and_ends_the_same(way, tmp_path):
     assert contents(out, "*.json") == contents(way / "predictions", "*.json")
 
 
+@pytest.mark.parametrize("way", [2], indirect=True, ids=["2d"])
+def test_two_processes_train_one_model(way, tmp_path):
+    devices = ("--set", "train.devices=2", "--set", "train.accelerator=cpu")
+    out = boxel("train", way / "work", "--out", tmp_path / "run", *RECIPE, *devices).stdout
+    assert out.count("trained") == 1
+    assert len(losses(tmp_path / "run")) == 8
+    assert losses(tmp_path / "run") != losses(way / "run")
+
+
 def refused(*words: object, says: str) -> None:
     result = boxel(*words, check=False)
     assert result.returncode == 2, result.stdout + result.stderr

@@ -41,10 +41,10 @@ class RetinaUNetConfig(ModelConfig, name="retina_unet"):
 
 
 class RetinaUNetOutputs(NamedTuple):
-    """Dense outputs and segmentation logits `(b, k, *s)`, background first."""
+    """Dense outputs and, while training, segmentation logits `(b, k, *s)`, background first."""
 
     dense: DenseOutputs
-    segmentation: Tensor
+    segmentation: Tensor | None
 
 
 class RetinaUNet(Model):
@@ -53,6 +53,7 @@ class RetinaUNet(Model):
     def __init__(self, task: Task, config: RetinaUNetConfig) -> None:
         super().__init__()
         self.config = config
+        self.levels = task.levels
         channels = len(task.channels) * (2 * task.context + 1)
         self.backbone = config.backbone.build(task.ndim, channels, task.strides, full_resolution=True)
         self.neck = FPN(
@@ -70,11 +71,16 @@ class RetinaUNet(Model):
         self.segmentation = nd.CONV[task.ndim](width, classes + 1, 1)
 
     def infer(self, images: Tensor) -> RetinaUNetOutputs:
-        finest, *pyramid = self.neck(self.backbone(images))
+        features = self.backbone(images)
+        if not self.training:  # detection needs neither P0 nor what leads to it
+            return RetinaUNetOutputs(self.dense(self.neck(features, self.levels), images.shape[2:]), None)
+        finest, *pyramid = self.neck(features)
         return RetinaUNetOutputs(self.dense(pyramid, images.shape[2:]), self.segmentation(finest))
 
     def loss(self, outputs: RetinaUNetOutputs, batch: Batch) -> dict[str, Tensor]:
         terms = self.dense.loss(outputs.dense, batch.instances)
+        if outputs.segmentation is None:
+            return terms
         target = segmentation_target(batch, by_class=self.config.segment == "classes")
         terms["segmentation"] = self.config.segmentation_weight * segmentation_loss(
             outputs.segmentation, target, self.config.segmentation_loss

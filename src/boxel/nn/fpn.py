@@ -40,27 +40,28 @@ class FPN(nn.Module):
         conv = nd.CONV[ndim]
         self.first_level, self.linear_below = first_level, linear_below
         self.outputs = tuple(outputs)
-        self.bottom = min(outputs)
         top = first_level + len(channels) - 1
         narrow = narrow or filters
 
         def width(level: int) -> int:
             return narrow if level < linear_below else filters
 
-        levels = range(self.bottom, top + 1)
+        levels = range(min(outputs), top + 1)
         self.lateral = nn.ModuleDict({str(k): conv(channels[k - first_level], width(k), 1) for k in levels})
         self.smooth = nn.ModuleDict({str(k): conv(width(k), width(k), 3, padding=1) for k in outputs})
         steps = {k: (width(k + 1), width(k)) for k in levels if k < top and width(k) != width(k + 1)}
         self.reduce = nn.ModuleDict({str(k): conv(wide, slim, 1) for k, (wide, slim) in steps.items()})
 
-    def forward(self, features: list[Tensor]) -> list[Tensor]:
+    def forward(self, features: list[Tensor], outputs: Sequence[int] | None = None) -> list[Tensor]:
+        """The pyramid levels `outputs` (default: all), in that order; no finer level is computed than they need."""
+        outputs = self.outputs if outputs is None else outputs
         top = self.first_level + len(features) - 1
         merged = self.lateral[str(top)](features[-1])
         pyramid = {top: merged}
-        for level in range(top - 1, self.bottom - 1, -1):
+        for level in range(top - 1, min(outputs) - 1, -1):
             lateral = self.lateral[str(level)](features[level - self.first_level])
             if str(level) in self.reduce:
                 merged = self.reduce[str(level)](merged)
             merged = nd.resize(merged, lateral.shape[2:], linear=level < self.linear_below) + lateral
             pyramid[level] = merged
-        return [self.smooth[str(level)](pyramid[level]) for level in self.outputs]
+        return [self.smooth[str(level)](pyramid[level]) for level in outputs]

@@ -60,10 +60,10 @@ def _small(name: str, model: ModelConfig) -> Experiment:
         model=model,
         plan=PlanConfig(patch_extent=2.4, voxels_per_step=2**18),
         train=TrainConfig(
-            steps=1000,
+            steps=800,
             lr=2e-3,
             warmup=50,
-            validate_every=250,
+            validate_every=200,
             validation_cases=40,
             average=0.99,
             sampler=SamplerConfig(foreground=0.9),
@@ -73,8 +73,8 @@ def _small(name: str, model: ModelConfig) -> Experiment:
 
 
 def _small_backbone() -> BackboneConfig:
-    return BackboneConfig(depth=18, start_filters=16, stem_kernel=3, norm="instance")
+    return BackboneConfig(depth=18, start_filters=16, stem_kernel=3, norm="batch")
 
 
 def _small_dense() -> DenseConfig:
-    return DenseConfig(filters=32, num_convs=2)
+    return DenseConfig(filters=32, num_convs=2, norm="batch")
