@@ -8,6 +8,7 @@ stray voxels. Fold 3 (20 volumes) is the test set, fold 2 and one more are for v
 
 import argparse
 import csv
+import os
 from pathlib import Path
 
 import cc3d
@@ -18,7 +19,8 @@ from boxel.io import read_image, read_label_map
 from boxel.types import Image
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data" / "hippocampus")
+DATA = Path(os.environ.get("BOXEL_DATA", Path(__file__).parents[2] / "shared" / "data"))
+parser.add_argument("--data", type=Path, default=DATA / "hippocampus", help="folder of the images as they come")
 parser.add_argument("--out", type=Path, required=True, help="folder of the data set to write")
 arguments = parser.parse_args()
 

@@ -7,6 +7,7 @@ One fold becomes the test images, the others are for training. One class, instan
 
 import argparse
 import csv
+import os
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from boxel.io import read_image, read_label_map
 from boxel.types import Image
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument("--data", type=Path, default=Path(__file__).parents[2] / "shared" / "data" / "nuclei")
+DATA = Path(os.environ.get("BOXEL_DATA", Path(__file__).parents[2] / "shared" / "data"))
+parser.add_argument("--data", type=Path, default=DATA / "nuclei", help="folder of the images as they come")
 parser.add_argument("--out", type=Path, required=True, help="folder of the data set to write")
 parser.add_argument("--fold", type=int, default=0, help="fold of meta.csv that becomes the test set")
 arguments = parser.parse_args()

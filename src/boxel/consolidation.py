@@ -14,9 +14,10 @@ class ConsolidateConfig(Config):
     Attributes:
         method: `wbc`, weighted box clustering: boxes and scores are averaged over views and tiles, so several
             views help; `nms`: the best box stands for the others.
-        iou_threshold: boxes of one class with a larger IoU are the same object. The toolkit's 1e-5 joins
-            whatever touches; 0.2 leaves neighbours apart whose boxes overlap at a corner or a face, while
-            views of one object agree by far more.
+        iou_threshold: boxes of one class with a larger IoU are the same object. The toolkit's 1e-5 joins whatever
+            touches. 0.4 leaves crowded neighbours apart, while views of one object agree by more: on validation
+            images of crowded nuclei AP@0.50 is 0.864 at 0.2, 0.878 at 0.4, 0.889 at 0.5, and the same at all three
+            where objects are sparse (docs/results).
         min_score: detections of a lower score are dropped (0.01 in the toolkit).
         max_detections: most detections kept per image, the best.
         merge_slices_iou: for slice-wise models, the in-plane IoU above which boxes of adjacent slices are one
@@ -24,7 +25,7 @@ class ConsolidateConfig(Config):
     """
 
     method: Literal["wbc", "nms"] = "wbc"
-    iou_threshold: float = 0.2
+    iou_threshold: float = 0.4
     min_score: float = 0.01
     max_detections: int = 100
     merge_slices_iou: float | None = None
