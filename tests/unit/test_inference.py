@@ -52,7 +52,7 @@ def test_views_and_tiles_agree_on_one_box_of_unchanged_score(ndim, views):
     found = consolidate(raw, ConsolidateConfig(min_score=0.1))
     best = found.boxes[0]
     assert np.allclose(best, [[12] * ndim, [15] * ndim], atol=0.3)
-    assert found.scores[0] == pytest.approx(0.9, abs=0.05)
+    assert found.scores[0] == pytest.approx(0.9, abs=1e-5)
 
 
 def test_an_image_smaller_than_the_patch_is_padded_and_its_boxes_are_its_own(ndim):

@@ -6,6 +6,7 @@ Memory: the image and one batch of tiles; boxes are kept per tile after the mode
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from boxel.data.sampler import fold_slices
 from boxel.inference.config import PredictConfig
 from boxel.models.base import Model
-from boxel.ops.tiling import mean_coverage, patch_centre_weight, tile_starts
+from boxel.ops.tiling import mean_coverage, patch_centre_weight, tile_starts, whole_coverage
 from boxel.types import Detections, RawDetections, Task
 
 
@@ -64,9 +65,11 @@ def predict_raw(
             for (tile, lower), detections in zip(tile_batch, found, strict=True):
                 boxes = _unmirror(detections.boxes, axes, tile_size).float().cpu().numpy()
                 view = index * len(views) + turn
-                parts.append(_place(boxes, detections, lower, patch, lead, shape, starts, view, tile))
+                parts.append(_place(boxes, detections, lower, tile_size, shape, view, tile))
     raw = RawDetections.concatenate(parts)
-    return RawDetections(**{**vars(raw), "num_views": len(models) * len(views)})
+    covering = {"whole": whole_coverage, "mean": mean_coverage}[config.coverage]
+    coverage = covering(torch.from_numpy(raw.boxes), starts, patch).numpy().astype(np.float32)
+    return replace(raw, coverage=coverage, num_views=len(models) * len(views))
 
 
 def choose_tile(shape: Sequence[int], task: Task, config: PredictConfig) -> tuple[int, ...]:
@@ -106,15 +109,14 @@ def _place(
     boxes: np.ndarray,
     found: Detections,
     lower: tuple[int, ...],
-    patch: tuple[int, ...],
-    lead: int,
+    tile_size: tuple[int, ...],
     shape: tuple[int, ...],
-    starts: tuple[tuple[int, ...], ...],
     view: int,
     tile: int,
 ) -> RawDetections:
-    """A tile's boxes in the voxels of the image, with what consolidation needs to know of them."""
-    weights = patch_centre_weight(torch.from_numpy(boxes), (0.0,) * boxes.shape[-1], patch[lead:])
+    """A tile's boxes in the voxels of the image, with where they come from; their coverage is not known yet."""
+    weights = patch_centre_weight(torch.from_numpy(boxes), (0.0,) * len(tile_size), tile_size)
+    lead = len(shape) - len(tile_size)
     slices = np.broadcast_to(np.asarray([[0], [1]], np.float32), (len(boxes), 2, lead))
     boxes = np.concatenate([slices, boxes], axis=2) + np.asarray(lower, np.float32)
     boxes = np.clip(boxes, 0, np.asarray(shape, np.float32))
@@ -126,7 +128,7 @@ def _place(
         views=np.full(len(boxes), view, np.int64),
         tiles=np.full(len(boxes), tile, np.int64),
         weights=weights.numpy().astype(np.float32),
-        coverage=mean_coverage(torch.from_numpy(boxes), starts, patch).numpy().astype(np.float32),
+        coverage=np.ones(len(boxes), np.float32),
     )
     return raw[real]
 

@@ -82,3 +82,24 @@ def mean_coverage(
         count = ((begin <= position) & (position < begin + patch)).sum(1)
         coverage = coverage * torch.where(flat, count, covered.clamp(min=0).sum(1) / (high - low).clamp(min=1e-6))
     return coverage
+
+
+@numpy_too
+def whole_coverage(
+    boxes: Float[Tensor, "n 2 d"], starts: Sequence[Sequence[int]], patch_size: Sequence[int]
+) -> Float[Tensor, " n"]:
+    """Number of tiles that contain each box whole, 1 at least: those that can be expected to predict it.
+
+    A tile that cuts an object predicts the part it sees; `mean_coverage` expects a vote for the whole from it too.
+
+    Args:
+        boxes: `(n, 2, d)` in the coordinates of the tiles.
+        starts: per axis, as `tile_starts` gives them.
+        patch_size: voxels per axis.
+    """
+    coverage = boxes.new_ones(len(boxes))
+    for axis, (begin, patch) in enumerate(zip(starts, patch_size, strict=True)):
+        first = boxes.new_tensor(list(begin))
+        low, high = boxes[:, 0, axis, None], boxes[:, 1, axis, None]
+        coverage = coverage * ((first <= low) & (high <= first + patch)).sum(1)
+    return coverage.clamp(min=1)

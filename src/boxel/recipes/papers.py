@@ -36,7 +36,7 @@ def mdt_toy() -> Experiment:
         ),
         model=_model(filters=48, pyramid=192, head=256, max_positives=1, negative=0.1, candidates=500),
         train=_train(epochs=24, batches=100, augment=NO_AUGMENTATION, foreground=0.0),
-        predict=PredictConfig(views="plane", overlap=0.1),
+        predict=PredictConfig(views="plane", overlap=0.1, coverage="mean"),
         consolidate=_consolidate(10),
     )
 
@@ -73,7 +73,7 @@ def mdt_lidc_3d() -> Experiment:
             augment=_augmentation(elastic=0.0),
             foreground=0.5,
         ),
-        predict=PredictConfig(views="plane", overlap=0.25),
+        predict=PredictConfig(views="plane", overlap=0.25, coverage="mean"),
         consolidate=_consolidate(30),
     )
 
@@ -96,7 +96,7 @@ def _lidc_slices(name: str, context: int) -> Experiment:
         ),
         model=_model(filters=48, pyramid=192, head=256, max_positives=3, negative=0.1, candidates=500),
         train=_train(epochs=100, batches=200, augment=_augmentation(elastic=8.0), foreground=0.5),
-        predict=PredictConfig(views="plane", overlap=0.1),
+        predict=PredictConfig(views="plane", overlap=0.1, coverage="mean"),
         consolidate=_consolidate(100, merge_slices_iou=0.1),
     )
 
