@@ -161,6 +161,19 @@ def test_two_processes_train_one_model(way, tmp_path):
     assert losses(tmp_path / "run") != losses(way / "run")
 
 
+@pytest.mark.parametrize("way", [3], indirect=True, ids=["3d"])
+def test_a_slice_wise_model_with_context_finds_objects_of_volumes(way, tmp_path):
+    slices = ("plan.ndim=2", "plan.context=1", "consolidate.merge_slices_iou=0.1", "train.steps=60", "train.lr=0.01")
+    recipe = [*RECIPE, *(word for setting in slices for word in ("--set", setting))]
+    boxel("prepare", way / "data", "--out", tmp_path / "work", *recipe)
+    boxel("train", tmp_path / "work", "--out", tmp_path / "run", *recipe)
+    boxel("predict", tmp_path / "run", way / "data" / "imagesTs", "--out", tmp_path / "p")
+    records = [json.loads(path.read_text()) for path in (tmp_path / "p").glob("*.json")]
+    found = [found for record in records for found in record["detections"]]
+    assert {record["ndim"] for record in records} == {3}
+    assert max(found["upper"][0] - found["lower"][0] for found in found) > 1
+
+
 def refused(*words: object, says: str) -> None:
     result = boxel(*words, check=False)
     assert result.returncode == 2, result.stdout + result.stderr

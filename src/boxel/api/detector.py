@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -18,7 +19,7 @@ from boxel.models.base import Model
 from boxel.nn.nd import channels_last
 from boxel.training.checkpoints import load_weights, read_ranking
 from boxel.training.memory import keep_freed_memory
-from boxel.types import Detections, Image, RawDetections, Task
+from boxel.types import Detections, Geometry, Image, RawDetections, Task
 
 
 class Detector:
@@ -87,7 +88,7 @@ class Detector:
         """
         image = image if isinstance(image, Image) else read_channels(image)
         raw, shape = self.predict_raw(image)
-        return self.finish(raw, shape, image)
+        return self.finish(raw, shape, image.geometry)
 
     def predict_raw(self, image: Image) -> tuple[RawDetections, tuple[int, ...]]:
         """Every box of every view, in the voxels of the prepared image, and that image's shape."""
@@ -109,11 +110,10 @@ class Detector:
         with torch.inference_mode():
             return predict_raw(self.models, array, fill, self.task, self.predict_config, self.device)
 
-    def finish(self, raw: RawDetections, shape: tuple[int, ...], image: Image) -> Detections:
-        """Consolidated detections in the voxels of the original image."""
-        found = consolidate(raw, self.consolidate_config, geometry=image.geometry)
-        boxes = to_original(found.boxes, shape, image.geometry.shape)
-        return Detections(boxes, found.scores, found.labels, image.geometry)
+    def finish(self, raw: RawDetections, shape: tuple[int, ...], original: Geometry) -> Detections:
+        """Consolidated detections on the original grid, from those in a prepared image of `shape`."""
+        found = consolidate(raw, self.consolidate_config, geometry=original)
+        return replace(found, boxes=to_original(found.boxes, shape, original.shape))
 
 
 def load(run: Path | str, *, overrides: Sequence[str] = (), device: str | None = None) -> Detector:

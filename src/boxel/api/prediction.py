@@ -53,7 +53,7 @@ def predict(
         image = read_channels(files)
         raw, shape = detector.predict_raw(image)
         save_raw(out / "raw" / f"{case}.npz", raw)
-        found = detector.finish(raw, shape, image)
+        found = detector.finish(raw, shape, image.geometry)
         write_detections(path, found, case, detector.classes, image_files=files, extra=stamp)
     progress("predict", len(cases), len(cases))
     return written
@@ -90,7 +90,7 @@ def find_images(paths: Sequence[Path], num_channels: int) -> dict[str, list[Path
             head, _, number = stem.rpartition("_")
             cases.setdefault(head if head and len(number) == 4 and number.isdigit() else stem, []).append(file)
     for case, files in cases.items():
-        if len(files) != num_channels:
+        if len(files) not in (1, num_channels):  # one file may hold all channels, as colour pictures do
             raise ValueError(
                 f"{files[0]}: case {case!r} has {len(files)} image files, the detector needs one for each of its "
                 f"{num_channels} channels ({case}_0000 ...)"
@@ -152,6 +152,3 @@ def evaluate(
     if out is not None:
         write_evaluation(Path(out), evaluation)
     return evaluation
-
-
-__all__ = ["evaluate", "predict"]

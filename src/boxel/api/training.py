@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from boxel.api.detector import Detector
-from boxel.api.run import Split, read_run, start_run
+from boxel.api.run import Split, start_run
 from boxel.data.formats import open_dataset
 from boxel.data.plan import plan
 from boxel.data.store import Store
@@ -131,17 +131,11 @@ def plan_for(store: Store, experiment: Experiment) -> Task:
 
 def predict_stored(detector: Detector, store: Store, ids: Sequence[str]) -> dict[str, Detections]:
     """Detections of prepared cases, in original voxels."""
-    from boxel.consolidation import consolidate
-    from boxel.data.preprocess import to_original
-
     found = {}
     for case in ids:
         meta = store.meta(case)
-        image, _ = store.read(case, (0,) * len(meta.shape), meta.shape)
-        raw = detector.predict_prepared(image)
-        one = consolidate(raw, detector.consolidate_config, geometry=meta.original)
-        boxes = to_original(one.boxes, meta.shape, meta.original.shape)
-        found[case] = Detections(boxes, one.scores, one.labels, meta.original)
+        image, _ = store.read(case)
+        found[case] = detector.finish(detector.predict_prepared(image), meta.shape, meta.original)
     return found
 
 
@@ -150,6 +144,3 @@ def _finished(run: Path, steps: int) -> bool:
     return (
         path.exists() and f'{{"step": {steps},' in path.read_text()[-4000:] and (run / "weights.safetensors").exists()
     )
-
-
-__all__ = ["Progress", "plan_for", "predict_stored", "prepare", "read_run", "silent", "train"]
