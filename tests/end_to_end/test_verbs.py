@@ -161,6 +161,14 @@ def test_two_processes_train_one_model(way, tmp_path):
     assert losses(tmp_path / "run") != losses(way / "run")
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("c++"), reason="torch.compile needs a C++ compiler on the CPU")
+@pytest.mark.parametrize("way", [2], indirect=True, ids=["2d"])
+def test_a_compiled_model_trains(way, tmp_path):
+    boxel("train", way / "work", "--out", tmp_path / "run", *RECIPE, "--set", "train.compile=true")
+    assert losses(tmp_path / "run") == pytest.approx(losses(way / "run"), rel=0.05)
+
+
 @pytest.mark.parametrize("way", [3], indirect=True, ids=["3d"])
 def test_a_slice_wise_model_with_context_finds_objects_of_volumes(way, tmp_path):
     slices = ("plan.ndim=2", "plan.context=1", "consolidate.merge_slices_iou=0.1", "train.steps=60", "train.lr=0.01")

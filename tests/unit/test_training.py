@@ -52,6 +52,15 @@ def test_a_training_stopped_at_any_step_ends_as_an_undisturbed_one(store, tmp_pa
             assert (run / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+@pytest.mark.parametrize("setting", [{"precision": "bf16"}, {"devices": 1, "num_workers": 1}], ids=str)
+@pytest.mark.parametrize("ndim", [2], indirect=True, ids=["2d"])
+def test_precision_and_workers_change_little(store, tmp_path, setting):
+    config = FAST.model_copy(update={"steps": 3})
+    plain = run_training(tmp_path / "plain", store, config)
+    other = run_training(tmp_path / "other", store, config.model_copy(update=setting))
+    assert other == pytest.approx(plain, rel=0.1)
+
+
 def test_another_seed_gives_another_training(store, tmp_path):
     losses = [
         train(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from boxel.config import write_text
 from boxel.data.augment import augment
@@ -21,7 +22,7 @@ from boxel.training.checkpoints import forget_after, keep_best, load_resume, sav
 from boxel.training.config import TrainConfig
 from boxel.training.memory import keep_freed_memory
 from boxel.training.optimise import MovingAverage, build_optimizer, learning_rate
-from boxel.types import Task
+from boxel.types import Batch, Task
 
 Metrics = dict[str, float]
 
@@ -53,7 +54,8 @@ def train(
     fabric = make_fabric(config)
     torch.manual_seed(seed)
     model = channels_last(model_config.build(task).train(), task.ndim)
-    network = torch.compile(model) if config.compile else model
+    if config.compile:  # the network alone: matching and suppression run compiled code of their own
+        model.infer = torch.compile(model.infer)  # type: ignore[method-assign]
     optimizer = build_optimizer(model, config)
     model = model.to(fabric.device)
     average = MovingAverage(model, config.average) if config.average else None
@@ -61,7 +63,8 @@ def train(
     if fabric.global_rank == 0:
         forget_after(run, first)
     log = MetricsLog(run / "metrics.jsonl", first) if fabric.global_rank == 0 else None
-    wrapped, optimizer = fabric.setup(network, optimizer)
+    loss_terms = LossTerms(model)
+    wrapped, optimizer = fabric.setup(loss_terms, optimizer)
     sampler = PatchSampler(store, ids, task, config.sampler, seed=seed, margin=config.augment.margin)
     batch_size = config.batch_size or task.batch_size
     workers = config.num_workers if config.num_workers is not None else (0 if fabric.device.type == "cpu" else 8)
@@ -74,7 +77,8 @@ def train(
         batch = augment(to_device(batch, fabric.device), config.augment, task.patch_size, generator)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config, step)
-        terms = wrapped(batch.images, batch)
+        loss_terms.batch = batch
+        terms = wrapped(batch.images)
         loss = torch.stack(list(terms.values())).sum()
         if not math.isfinite(loss.item()):
             values = {name: term.item() for name, term in terms.items()}
@@ -100,6 +104,21 @@ def train(
             save_resume(run, done, model, optimizer, average)
         fabric.barrier()
         on_step(done, measured)
+
+
+class LossTerms(nn.Module):
+    """The loss terms of `batch` as one forward pass, which is what wrappers for devices and precision expect.
+
+    The batch is no argument: wrappers would copy and cast what they find in it, coordinates included.
+    """
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+        self.batch: Batch | None = None
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return self.model(images, self.batch)
 
 
 def make_fabric(config: TrainConfig) -> Any:
