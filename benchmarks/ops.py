@@ -21,7 +21,7 @@ from boxel.ops.anchors import anchor_grid, octave_sizes
 from boxel.ops.clustering import weighted_box_clustering
 from boxel.ops.fit import best_iou, fit_anchors
 from boxel.ops.matching import match_atss, match_iou
-from boxel.ops.nms import nms
+from boxel.ops.suppression import nms
 
 WBC = {"iou_threshold": 0.1, "expected_views": 20}
 

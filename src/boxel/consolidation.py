@@ -48,8 +48,8 @@ def consolidate(
         Detections by descending score, numpy, in the coordinates of `raw`.
     """
     from boxel.ops.clustering import weighted_box_clustering
-    from boxel.ops.nms import nms
     from boxel.ops.slices import merge_slices
+    from boxel.ops.suppression import nms
 
     config = config or ConsolidateConfig()
     raw = raw.map(np.asarray)

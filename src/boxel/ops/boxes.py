@@ -27,6 +27,14 @@ def as_float(values: Tensor) -> Tensor:
     return values if values.dtype in (torch.float32, torch.float64) else values.float()
 
 
+def product(factors: Iterator[Tensor]) -> Tensor:
+    """In order, so that compiled kernels can repeat it to the last bit."""
+    result = next(factors)
+    for factor in factors:
+        result = result * factor
+    return result
+
+
 @numpy_too
 def size(boxes: Float[Tensor, "*n 2 d"]) -> Float[Tensor, "*n d"]:
     """Extent per axis, never negative."""
@@ -35,13 +43,14 @@ def size(boxes: Float[Tensor, "*n 2 d"]) -> Float[Tensor, "*n d"]:
 
 @numpy_too
 def centre(boxes: Float[Tensor, "*n 2 d"]) -> Float[Tensor, "*n d"]:
+    """Midpoint of the corners."""
     return boxes.sum(-2) / 2
 
 
 @numpy_too
 def area(boxes: Float[Tensor, "*n 2 d"]) -> Float[Tensor, "*n"]:
     """Product of the extents (an area, a volume)."""
-    return _product(iter(size(boxes).unbind(-1)))
+    return product(iter(size(boxes).unbind(-1)))
 
 
 @numpy_too
@@ -51,7 +60,7 @@ def clip(boxes: Float[Tensor, "*n 2 d"], shape: Sequence[int]) -> Float[Tensor, 
 
 
 @numpy_too
-def box_iou(a: Float[Tensor, "n 2 d"], b: Float[Tensor, "m 2 d"]) -> Float[Tensor, "n m"]:
+def iou(a: Float[Tensor, "n 2 d"], b: Float[Tensor, "m 2 d"]) -> Float[Tensor, "n m"]:
     """Intersection over union of every pair."""
     a, b = as_float(a)[:, None], as_float(b)[None]
     return _ratio(*_intersection_and_union(a, b))
@@ -81,17 +90,17 @@ def paired_overlap(
     intersection, union = _intersection_and_union(a, b)
     if kind == "giou":
         return _generalized(a, b, intersection, union)
-    iou = _ratio(intersection, union)
+    overlap = _ratio(intersection, union)
     if kind == "iou":
-        return iou
+        return overlap
     distance = (centre(a) - centre(b)).square().sum(-1) / _positive(size(_hull(a, b)).square().sum(-1))
     if kind == "diou":
-        return iou - distance
+        return overlap - distance
     if kind == "ciou":
         aspect = _aspect_penalty(size(a), size(b))
         with torch.no_grad():
-            weight = aspect / _positive(1 - iou + aspect)
-        return iou - distance - weight * aspect
+            weight = aspect / _positive(1 - overlap + aspect)
+        return overlap - distance - weight * aspect
     raise ValueError(f"kind is {kind!r}; it must be one of 'iou', 'giou', 'diou', 'ciou'")
 
 
@@ -146,16 +155,8 @@ def _intersection_and_union(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         (torch.minimum(a[..., 1, k], b[..., 1, k]) - torch.maximum(a[..., 0, k], b[..., 0, k])).clamp(min=0)
         for k in range(a.shape[-1])
     )
-    intersection = _product(overlaps)
+    intersection = product(overlaps)
     return intersection, area(a) + area(b) - intersection
-
-
-def _product(factors: Iterator[Tensor]) -> Tensor:
-    """In order, so that compiled kernels can repeat it to the last bit."""
-    result = next(factors)
-    for factor in factors:
-        result = result * factor
-    return result
 
 
 def _hull(a: Tensor, b: Tensor) -> Tensor:
@@ -167,7 +168,7 @@ def _generalized(a: Tensor, b: Tensor, intersection: Tensor, union: Tensor) -> T
         torch.maximum(a[..., 1, k], b[..., 1, k]) - torch.minimum(a[..., 0, k], b[..., 0, k])
         for k in range(a.shape[-1])
     )
-    hull = _product(extents)
+    hull = product(extents)
     return _ratio(intersection, union) - _ratio(hull - union, hull)
 
 

@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from boxel.ops.arrays import numpy_too
-from boxel.ops.boxes import as_float, box_iou
+from boxel.ops.boxes import as_float, iou
 from boxel.ops.checks import check_boxes
 from boxel.ops.clustering import Clusters, Members
 
@@ -46,7 +46,7 @@ def weighted_box_fusion(
     means, sums, weights = torch.zeros_like(boxes), torch.zeros_like(boxes), torch.zeros_like(scores)
     members: list[list[int]] = []
     for row in scores.argsort(descending=True, stable=True).tolist():
-        overlap = box_iou(boxes[row][None], means[: len(members)])[0]
+        overlap = iou(boxes[row][None], means[: len(members)])[0]
         overlap = overlap * (numbers[[rows[0] for rows in members]] == numbers[row])
         found = int(overlap.argmax()) if members else 0
         if not members or not overlap[found] > iou_threshold:

@@ -26,4 +26,4 @@ def test_a_machine_without_numba_works():
 
 
 def test_importing_the_operators_does_not_import_numba():
-    run("import sys, boxel.ops.nms, boxel.ops.matching; assert 'numba' not in sys.modules")
+    run("import sys, boxel.ops.suppression, boxel.ops.matching; assert 'numba' not in sys.modules")

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from boxel.ops.arrays import numpy_too
-from boxel.ops.boxes import box_iou
+from boxel.ops.boxes import iou
 from boxel.ops.checks import check_boxes
 from boxel.ops.leaders import find_leaders
 
@@ -73,7 +73,7 @@ def soft_nms(
         ValueError: NaN, inverted boxes or mismatched lengths; names the row.
     """
     check_boxes(boxes, scores=scores, labels=labels)
-    overlap = box_iou(boxes, boxes)
+    overlap = iou(boxes, boxes)
     if labels is not None:
         overlap = overlap * (labels[:, None] == labels)
     factor = (-overlap.square() / sigma).exp() if decay == "gaussian" else 1 - overlap * (overlap > iou_threshold)
