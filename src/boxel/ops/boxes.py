@@ -1,6 +1,7 @@
 """Geometry of boxes `(n, 2, d)`: lower and upper corner, array-axis order, half-open, continuous.
 
-A box without extent has area 0 and IoU 0 with everything; an inverted one counts as empty; NaN stays NaN.
+A box without extent has area 0 and IoU 0 with everything; an inverted one counts as empty; NaN stays NaN. Sets of
+different rank are a ValueError.
 """
 
 import math
@@ -12,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from boxel.ops.arrays import numpy_too
+from boxel.ops.checks import check_pair
 
 Overlap = Literal["iou", "giou", "diou", "ciou"]
 """The measures of `paired_overlap`."""
@@ -62,6 +64,7 @@ def clip(boxes: Float[Tensor, "*n 2 d"], shape: Sequence[int]) -> Float[Tensor, 
 @numpy_too
 def iou(a: Float[Tensor, "n 2 d"], b: Float[Tensor, "m 2 d"]) -> Float[Tensor, "n m"]:
     """Intersection over union of every pair."""
+    check_pair(a, b)
     a, b = as_float(a)[:, None], as_float(b)[None]
     return _ratio(*_intersection_and_union(a, b))
 
@@ -69,6 +72,7 @@ def iou(a: Float[Tensor, "n 2 d"], b: Float[Tensor, "m 2 d"]) -> Float[Tensor, "
 @numpy_too
 def generalized_iou(a: Float[Tensor, "n 2 d"], b: Float[Tensor, "m 2 d"]) -> Float[Tensor, "n m"]:
     """IoU of every pair minus the void share of their hull, in -1..1 (Rezatofighi et al., CVPR 2019)."""
+    check_pair(a, b)
     a, b = as_float(a)[:, None], as_float(b)[None]
     return _generalized(a, b, *_intersection_and_union(a, b))
 
@@ -86,6 +90,7 @@ def paired_overlap(
             over the squared diagonal of the hull, and `ciou`, further minus a penalty on aspect ratios (Zheng
             et al., AAAI 2020), here the mean over all pairs of axes, which in the plane is the published one.
     """
+    check_pair(a, b)
     a, b = as_float(a), as_float(b)
     intersection, union = _intersection_and_union(a, b)
     if kind == "giou":
@@ -118,10 +123,11 @@ def encode(
     """Boxes relative to anchors: shift of the centre in anchor sizes, log ratio of sizes, each over `std`.
 
     Args:
-        boxes: `(n, 2, d)` with positive extents.
+        boxes: `(n, 2, d)` with positive extents; log ratios of one without are -inf.
         anchors: `(n, 2, d)` with positive extents.
         std: of (shift, log ratio), or `(2, d)` one per axis.
     """
+    check_pair(boxes, anchors)
     anchor_size = size(anchors)
     shift = (centre(boxes) - centre(anchors)) / anchor_size
     return torch.stack([shift, (size(boxes) / anchor_size).log()], -2) / _std(std, boxes)
@@ -134,6 +140,7 @@ def decode(
     std: Std = (0.1, 0.2),
 ) -> Float[Tensor, "*n 2 d"]:
     """The inverse of `encode`; log ratios are cut at `MAX_LOG_RATIO`, so no delta overflows."""
+    check_pair(deltas, anchors)
     shift, log_ratio = (as_float(deltas) * _std(std, anchors)).unbind(-2)
     anchor_size = size(anchors)
     middle = centre(anchors) + shift * anchor_size

@@ -78,6 +78,8 @@ def _lead_plain(
             follows = _overlaps(leaders, block, boxes, labels, iou_threshold)
             leader[block] = torch.where(follows.any(0), leaders[follows.byte().argmax(0)], -1)
         block = block[leader[block] < 0]
+        if not len(block):
+            continue
         overlaps = _overlaps(block, block, boxes, labels, iou_threshold)
         leads = _greedy(overlaps.triu(1))
         overlaps = (overlaps & leads[:, None]).fill_diagonal_(False) | leads.diag()
