@@ -1,14 +1,18 @@
 """Box operators against plain numpy versions of the published algorithms: `python benchmarks/ops.py`.
 
-Prints medians on two threads, the growth from N to 10 N boxes, and the peak of memory over the input.
+Prints medians on two threads, the growth from N to 10 N boxes, the peak of memory over the input, and what the first
+call of each costs where nothing has been compiled before and where the compiled code lies on disk.
 """
 
 import argparse
 import ctypes
+import json
 import os
 import platform
 import statistics
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from datetime import date
@@ -17,11 +21,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from boxel.ops.anchors import anchor_grid, octave_sizes
-from boxel.ops.clustering import weighted_box_clustering
-from boxel.ops.fit import best_iou, fit_anchors
-from boxel.ops.matching import match_atss, match_iou
-from boxel.ops.nms import nms
+from boxel.ops import (
+    anchor_grid,
+    best_iou,
+    fit_anchors,
+    match_atss,
+    match_iou,
+    merge_slices,
+    nms,
+    octave_sizes,
+    weighted_box_clustering,
+)
 
 WBC = {"iou_threshold": 0.1, "expected_views": 20}
 
@@ -113,6 +123,25 @@ def numpy_match_atss(levels: list[np.ndarray], boxes: np.ndarray, per_cell: int 
     return np.where(kept.max(1) > 0, kept.argmax(1), -1)
 
 
+def stack(count: int) -> dict[str, np.ndarray]:
+    """Boxes of 200 slices, 20 around each of their objects."""
+    some = crowd(count, count // 200, 2)
+    slices = np.random.default_rng(1).integers(0, 200, count)
+    return {"boxes": some["boxes"], "scores": some["scores"], "slices": slices}
+
+
+def numpy_merge_slices(boxes: np.ndarray, scores: np.ndarray, slices: np.ndarray) -> int:
+    left, found = np.argsort(-scores, kind="stable"), 0
+    while len(left):
+        joins = iou_with(boxes[left], boxes[left[0]]) > 0.1
+        present, first = np.unique(slices[left[joins]]), slices[left[0]]
+        run = np.split(present, np.flatnonzero(np.diff(present) > 1) + 1)
+        run = next(part for part in run if first in part)
+        left = left[~(joins & (run[0] <= slices[left]) & (slices[left] <= run[-1]))]
+        found += 1
+    return found
+
+
 def seconds(work: Callable[[], object], runs: int) -> float:
     times = []
     for _ in range(runs):
@@ -136,6 +165,34 @@ def peak_bytes(work: Callable[[], object]) -> int:
     return status("VmHWM") - before
 
 
+FIRST_CALLS = """
+import json, time, torch, boxel.ops.kernels
+from boxel.ops import match_atss, match_iou, merge_slices, nms, weighted_box_clustering
+boxes, scores = torch.rand(9, 2, 3).cumsum(1), torch.rand(9)
+calls = {
+    "NMS": lambda: nms(boxes, scores, 0.3),
+    "weighted box clustering, after NMS": lambda: weighted_box_clustering(
+        boxes, scores, iou_threshold=0.1, expected_views=2, view_ids=torch.arange(9)),
+    "ATSS": lambda: match_atss([boxes], boxes),
+    "IoU matching": lambda: match_iou(boxes, boxes, positive=0.5, negative=0.1),
+    "merging of slices": lambda: merge_slices(boxes, scores, torch.arange(9), iou_threshold=0.1),
+}
+took = {}
+for name, call in calls.items():
+    start = time.perf_counter()
+    call()
+    took[name] = time.perf_counter() - start
+print(json.dumps(took))
+"""
+
+
+def first_calls(cache: str) -> dict[str, float]:
+    """Seconds of the first call of each operator in a new process, imports apart."""
+    variables = os.environ | {"NUMBA_CACHE_DIR": cache}
+    result = subprocess.run([sys.executable, "-c", FIRST_CALLS], env=variables, check=True, stdout=subprocess.PIPE)
+    return json.loads(result.stdout)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=5, help="of Boxel, the median counts")
@@ -148,11 +205,12 @@ def main() -> None:
     print(f"torch {torch.__version__}, numpy {np.__version__}; median of {given.runs} runs, reference once\n")
     print("| work | numpy | to reach | Boxel |\n|---|---|---|---|")
 
-    def row(name: str, target: float, work: Callable[[], object], reference: Callable[[], object]) -> float:
+    def row(name: str, target: float | None, work: Callable[[], object], reference: Callable[[], object]) -> float:
         work()
         took = seconds(work, given.runs)
         plain = "-" if given.no_reference else f"{seconds(reference, 1):.3f} s"
-        print(f"| {name} | {plain} | {target:.3f} s | **{took:.4f} s** |", flush=True)
+        goal = "-" if target is None else f"{target:.3f} s"
+        print(f"| {name} | {plain} | {goal} | **{took:.4f} s** |", flush=True)
         return took
 
     growth = {}
@@ -189,19 +247,42 @@ def main() -> None:
         lambda: numpy_match_iou(anchors.numpy(), objects.numpy()),
     )
 
+    some = stack(20_000)
+    row(
+        "merging 20,000 boxes of 200 slices",
+        None,
+        lambda: merge_slices(*map(torch.from_numpy, some.values()), iou_threshold=0.1),
+        lambda: numpy_merge_slices(**some),
+    )
+
     print("\n| 10,000 to 100,000 boxes of 20 | time grows | peak memory / input |\n|---|---|---|")
     works = {
-        "weighted box clustering 3D": lambda some: weighted_box_clustering(**some, **WBC),
-        "NMS 3D": lambda some: nms(some["boxes"], some["scores"], 0.3),
+        "weighted box clustering 3D": (
+            lambda some: weighted_box_clustering(**some, **WBC),
+            lambda count: crowd(count, count // 20, 3),
+        ),
+        "NMS 3D": (lambda some: nms(some["boxes"], some["scores"], 0.3), lambda count: crowd(count, count // 20, 3)),
+        "merging of slices": (lambda some: merge_slices(**some, iou_threshold=0.1), stack),
     }
-    for name, work in works.items():
+    for name, (work, make) in works.items():
         for count in (10_000, 100_000):
-            some = {key: torch.from_numpy(value) for key, value in crowd(count, count // 20, 3).items()}
+            some = {key: torch.from_numpy(value) for key, value in make(count).items()}
             growth[count] = seconds(lambda some=some, work=work: work(some), given.runs)
-        used = some if "clustering" in name else {key: some[key] for key in ("boxes", "scores")}
-        size = sum(value.nbytes for value in used.values())
-        peak = peak_bytes(lambda some=some, work=work: work(some))
-        print(f"| {name} | x {growth[100_000] / growth[10_000]:.1f} | {peak / size:.1f} |")
+        used = {key: some[key] for key in ("boxes", "scores")} if name.startswith("NMS") else some
+        peak = peak_bytes(lambda some=some, work=work: work(some)) / sum(value.nbytes for value in used.values())
+        print(f"| {name} | x {growth[100_000] / growth[10_000]:.1f} | {peak:.1f} |")
+    size = anchors.nbytes + objects.nbytes
+    for name, match in {
+        "ATSS": lambda: match_atss(levels, objects, anchors_per_cell=9),
+        "IoU matching": lambda: match_iou(anchors, objects, positive=0.5, negative=0.1),
+    }.items():
+        print(f"| {name}, 673,920 anchors x 10 objects | | {peak_bytes(match) / size:.1f} |")
+
+    print("\n| first call in a process | nothing compiled before | compiled code on disk |\n|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        fresh, kept = first_calls(folder), first_calls(folder)
+    for name in fresh:
+        print(f"| {name} | {fresh[name]:.1f} s | {kept[name]:.2f} s |")
 
     print("\n| anchors fitted to 3,000 objects | mean best IoU, k-means | Boxel |\n|---|---|---|")
     from scipy.cluster.vq import kmeans2

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from boxel.ops.clustering import weighted_box_clustering, weighted_nms
 from boxel.ops.fusion import weighted_box_fusion
-from boxel.ops.nms import nms, soft_nms
 from boxel.ops.slices import merge_slices
+from boxel.ops.suppression import nms, soft_nms
 from strategies import permutations_of, scored_boxes
 
 THRESHOLDS = st.sampled_from([0.0, 1e-5, 0.1, 0.3, 0.5, 0.9])

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boxel.data.augment import AugmentConfig, Spatial, apply_spatial, augment, blur, sample_spatial
-from boxel.ops.boxes import box_iou
+from boxel.ops.boxes import iou
 from boxel.ops.masks import boxes_from_label_map
 from boxel.types import Batch
 from tests.unit.builders import make_batch, make_instances, make_task
@@ -105,4 +105,4 @@ def test_boxes_rotated_by_a_right_angle_are_exact():
     batch = make_batch(make_task(2), 1)
     box = make_instances([[[2, 3], [6, 13]]], [0], 2, masks=False)
     out = apply_spatial(replace(batch, instances=[box]), Spatial(quarter, None), (24, 24)).instances[0].boxes
-    assert box_iou(out, torch.tensor([[[3.0, 18.0], [13.0, 22.0]]])).item() == pytest.approx(1.0, abs=1e-4)
+    assert iou(out, torch.tensor([[[3.0, 18.0], [13.0, 22.0]]])).item() == pytest.approx(1.0, abs=1e-4)

@@ -4,6 +4,9 @@ import pytest
 from boxel.consolidation import ConsolidateConfig, consolidate
 from boxel.types import Geometry, RawDetections
 
+JOINING = ["wbc", "nms", "weighted_nms", "wbf"]
+METHODS = pytest.mark.parametrize("method", [*JOINING, "soft_nms"])
+
 
 def raw(boxes, scores, *, views=None, tiles=None, labels=None, num_views=1) -> RawDetections:
     count = len(scores)
@@ -24,7 +27,7 @@ def cube(lower, upper, ndim):
     return np.stack([np.full(ndim, lower), np.full(ndim, upper)])
 
 
-@pytest.mark.parametrize("method", ["wbc", "nms"])
+@pytest.mark.parametrize("method", JOINING)
 def test_views_of_one_object_become_one_detection(ndim, method):
     boxes = [cube(4, 10, ndim), cube(4.5, 10.5, ndim), cube(30, 36, ndim)]
     found = consolidate(raw(boxes, [0.9, 0.8, 0.6], views=[0, 1, 0]), ConsolidateConfig(method=method))
@@ -45,13 +48,13 @@ def test_tiles_of_one_view_are_different_passes(ndim):
     assert consolidate(twice).scores.tolist() == pytest.approx([0.8])
 
 
-@pytest.mark.parametrize("method", ["wbc", "nms"])
+@METHODS
 def test_touching_objects_stay_apart(ndim, method):
     config = ConsolidateConfig(method=method, iou_threshold=0.0)
     assert len(consolidate(raw([cube(0, 4, ndim), cube(4, 8, ndim)], [0.9, 0.8]), config)) == 2
 
 
-@pytest.mark.parametrize("method", ["wbc", "nms"])
+@METHODS
 def test_low_scores_and_surplus_are_dropped(ndim, method):
     boxes = [cube(20 * i, 20 * i + 5, ndim) for i in range(4)]
     config = ConsolidateConfig(method=method, min_score=0.2, max_detections=2)
@@ -59,7 +62,7 @@ def test_low_scores_and_surplus_are_dropped(ndim, method):
     assert found.scores.tolist() == pytest.approx([0.7, 0.5])
 
 
-@pytest.mark.parametrize("method", ["wbc", "nms"])
+@METHODS
 def test_nothing_found_is_a_result(ndim, method):
     geometry = Geometry.plain((8,) * ndim)
     found = consolidate(raw(np.zeros((0, 2, ndim)), []), ConsolidateConfig(method=method), geometry=geometry)
@@ -71,12 +74,13 @@ def test_boxes_without_extent_are_dropped(ndim):
     assert len(consolidate(raw([cube(4, 4, ndim), cube(5, 9, ndim)], [0.9, 0.4]))) == 1
 
 
-def test_classes_do_not_mix(ndim):
-    found = consolidate(raw([cube(4, 10, ndim)] * 2, [0.9, 0.8], labels=[0, 1]))
+@METHODS
+def test_classes_do_not_mix(ndim, method):
+    found = consolidate(raw([cube(4, 10, ndim)] * 2, [0.9, 0.8], labels=[0, 1]), ConsolidateConfig(method=method))
     assert found.labels.tolist() == [0, 1]
 
 
-@pytest.mark.parametrize("method", ["wbc", "nms"])
+@METHODS
 def test_boxes_of_adjacent_slices_become_a_box_of_the_volume(method):
     slices = [3, 4, 5, 9]
     boxes = [[[z, 10, 10], [z + 1, 20, 20]] for z in slices] * 2
@@ -85,3 +89,23 @@ def test_boxes_of_adjacent_slices_become_a_box_of_the_volume(method):
     found = consolidate(raw(boxes, scores, views=views, num_views=2), config)
     assert found.boxes.tolist() == [[[3, 10, 10], [6, 20, 20]], [[9, 10, 10], [10, 20, 20]]]
     assert found.scores.tolist() == pytest.approx([0.9, 0.7])
+
+
+def test_methods_differ_in_what_becomes_of_the_overlapping_box():
+    boxes = [[[0, 0], [10, 10]], [[0, 0], [10, 20]]]
+    given = raw(boxes, [0.8, 0.4], views=[0, 1], num_views=2)
+
+    def found(method):
+        result = consolidate(given, ConsolidateConfig(method=method))
+        return result.scores.tolist(), result.boxes[:, 1, 1].tolist()
+
+    assert found("nms") == (pytest.approx([0.8]), [10])
+    assert found("weighted_nms") == (pytest.approx([0.8]), pytest.approx([(0.8 * 10 + 0.2 * 20) / 1.0]))
+    assert found("soft_nms") == (pytest.approx([0.8, 0.4 * 0.5]), [10, 20])
+    assert found("wbf") == (pytest.approx([0.6]), pytest.approx([(0.8 * 10 + 0.4 * 20) / 1.2]))
+    assert found("wbc") == (pytest.approx([0.6]), pytest.approx([(0.8 * 10 + 0.4 * 20) / 1.2]))
+
+
+def test_an_unknown_method_is_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="'wbc', 'nms', 'weighted_nms', 'soft_nms' or 'wbf'"):
+        ConsolidateConfig.from_dict({"method": "mean"})

@@ -18,7 +18,7 @@ from boxel.models.dense import (
     SmoothL1Config,
 )
 from boxel.models.retina_unet import segmentation_target
-from boxel.ops.boxes import box_iou
+from boxel.ops.boxes import iou
 from tests.unit.builders import MODELS, make_batch, make_instances, make_task
 
 
@@ -45,7 +45,7 @@ def test_a_model_overfits_a_batch_and_finds_its_objects_again(ndim, config):
     model.eval()
     for found, truth in zip(model(batch.images), batch.instances, strict=True):
         assert found.labels[0] == truth.labels[0]
-        assert box_iou(found.boxes[:1], truth.boxes).item() > 0.5
+        assert iou(found.boxes[:1], truth.boxes).item() > 0.5
 
 
 def test_a_batch_without_objects_gives_finite_losses_and_gradients(ndim, config):

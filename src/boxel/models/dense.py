@@ -5,7 +5,7 @@ al. 2020.
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -16,10 +16,7 @@ from boxel.config import Choice, Config
 from boxel.nn.blocks import Norm
 from boxel.nn.heads import DenseHead
 from boxel.nn.losses import class_cross_entropy, class_scores, focal_loss, mine_hard_negatives
-from boxel.ops.anchors import anchor_grid
-from boxel.ops.boxes import clip, decode, encode, paired_overlap
-from boxel.ops.matching import match_atss, match_iou
-from boxel.ops.nms import nms
+from boxel.ops import anchor_grid, clip, decode, encode, match, nms, paired_overlap
 from boxel.types import Detections, Instances, Task
 
 
@@ -160,28 +157,20 @@ class DenseDetection(nn.Module):
             self._anchor_cache[key] = torch.cat(levels), [len(level) for level in levels]
         return self._anchor_cache[key]
 
-    def match(self, anchors: Tensor, boxes: Tensor, level_sizes: Sequence[int]) -> Int[Tensor, " n"]:
+    def match(self, anchors: Tensor, boxes: Sequence[Tensor], level_sizes: Sequence[int]) -> Int[Tensor, "b n"]:
         """For each anchor the index of its object, -1 for background, -2 for neither."""
-        matcher = self.config.matcher
-        if isinstance(matcher, ATSSConfig):
-            return match_atss(
-                anchors.split(list(level_sizes)),
-                boxes,
-                candidates=matcher.candidates,
-                anchors_per_cell=self.anchors_per_cell,
-            )
-        if isinstance(matcher, IoUMatcherConfig):
-            return match_iou(anchors, boxes, positive=matcher.positive, negative=matcher.negative)
-        raise TypeError(f"no matcher for {matcher!r}")
+        matcher, per_cell = self.config.matcher, self.anchors_per_cell
+        rule: Any = matcher.type_name
+        return match(anchors, boxes, rule=rule, level_sizes=level_sizes, anchors_per_cell=per_cell, **dict(matcher))
 
     def loss(self, outputs: DenseOutputs, instances: Sequence[Instances]) -> dict[str, Tensor]:
         """Terms `class` and `box`."""
         level_sizes = self._level_sizes(len(outputs.anchors))
-        matches = [self.match(outputs.anchors, found.boxes, level_sizes) for found in instances]
+        matches = self.match(outputs.anchors, [found.boxes for found in instances], level_sizes)
         labels = torch.stack(
             [
-                torch.where(match >= 0, _gather(found.labels, match), match)
-                for match, found in zip(matches, instances, strict=True)
+                torch.where(index >= 0, _gather(found.labels, index), index)
+                for index, found in zip(matches, instances, strict=True)
             ]
         )
         return {
@@ -222,15 +211,15 @@ class DenseDetection(nn.Module):
         ]
         return torch.stack(halves).sum() / 2 if halves else logits.sum() * 0.0
 
-    def _box_loss(self, outputs: DenseOutputs, matches: list[Tensor], instances: Sequence[Instances]) -> Tensor:
+    def _box_loss(self, outputs: DenseOutputs, matches: Tensor, instances: Sequence[Instances]) -> Tensor:
         config = self.config.box_loss
-        positives = [(match >= 0).nonzero()[:, 0] for match in matches]
+        positives = [(index >= 0).nonzero()[:, 0] for index in matches]
         deltas = torch.cat([d[rows] for d, rows in zip(outputs.deltas, positives, strict=True)])
         if not len(deltas):
             return outputs.deltas.sum() * 0.0
         anchors = torch.cat([outputs.anchors[rows] for rows in positives])
         boxes = torch.cat(
-            [found.boxes[match[rows]] for found, match, rows in zip(instances, matches, positives, strict=True)]
+            [found.boxes[index[rows]] for found, index, rows in zip(instances, matches, positives, strict=True)]
         )
         if isinstance(config, SmoothL1Config):
             target = encode(boxes, anchors, self.std)

@@ -1,1 +1,96 @@
-"""Pure, rank-generic functions on sets of boxes: torch in, torch out; numpy in, numpy out."""
+"""Pure, rank-generic functions on sets of boxes: torch in, torch out; numpy in, numpy out.
+
+Boxes are `(n, 2, d)`: lower and upper corner, array-axis order, half-open, continuous.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from boxel.ops.anchors import anchor_grid, octave_sizes
+    from boxel.ops.boxes import (
+        area,
+        centre,
+        clip,
+        decode,
+        encode,
+        generalized_iou,
+        iou,
+        paired_iou,
+        paired_overlap,
+        size,
+    )
+    from boxel.ops.clustering import Clusters, Members, weighted_box_clustering, weighted_nms
+    from boxel.ops.conventions import CONVENTIONS, convert
+    from boxel.ops.fit import best_iou, fit_anchors
+    from boxel.ops.fusion import weighted_box_fusion
+    from boxel.ops.masks import boxes_from_label_map
+    from boxel.ops.matching import BACKGROUND, IGNORED, match, match_atss, match_centre, match_iou
+    from boxel.ops.slices import merge_slices
+    from boxel.ops.suppression import nms, soft_nms
+    from boxel.ops.tiling import mean_coverage, patch_centre_weight, tile_starts, tiles, whole_coverage
+
+_HOME = {
+    "anchors": "anchor_grid octave_sizes",
+    "boxes": "area centre clip decode encode generalized_iou iou paired_iou paired_overlap size",
+    "clustering": "Clusters Members weighted_box_clustering weighted_nms",
+    "conventions": "CONVENTIONS convert",
+    "fit": "best_iou fit_anchors",
+    "fusion": "weighted_box_fusion",
+    "masks": "boxes_from_label_map",
+    "matching": "BACKGROUND IGNORED match match_atss match_centre match_iou",
+    "slices": "merge_slices",
+    "suppression": "nms soft_nms",
+    "tiling": "mean_coverage patch_centre_weight tile_starts tiles whole_coverage",
+}
+_MODULE = {name: f"boxel.ops.{module}" for module, names in _HOME.items() for name in names.split()}
+
+__all__ = [
+    "BACKGROUND",
+    "CONVENTIONS",
+    "IGNORED",
+    "Clusters",
+    "Members",
+    "anchor_grid",
+    "area",
+    "best_iou",
+    "boxes_from_label_map",
+    "centre",
+    "clip",
+    "convert",
+    "decode",
+    "encode",
+    "fit_anchors",
+    "generalized_iou",
+    "iou",
+    "match",
+    "match_atss",
+    "match_centre",
+    "match_iou",
+    "mean_coverage",
+    "merge_slices",
+    "nms",
+    "octave_sizes",
+    "paired_iou",
+    "paired_overlap",
+    "patch_centre_weight",
+    "size",
+    "soft_nms",
+    "tile_starts",
+    "tiles",
+    "weighted_box_clustering",
+    "weighted_box_fusion",
+    "weighted_nms",
+    "whole_coverage",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: the package itself needs neither torch nor numba."""
+    if name not in _MODULE:
+        raise AttributeError(f"module 'boxel.ops' has no attribute {name!r}")
+    return getattr(import_module(_MODULE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

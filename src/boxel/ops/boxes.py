@@ -1,6 +1,7 @@
 """Geometry of boxes `(n, 2, d)`: lower and upper corner, array-axis order, half-open, continuous.
 
-A box without extent has area 0 and IoU 0 with everything; an inverted one counts as empty; NaN stays NaN.
+A box without extent has area 0 and IoU 0 with everything; an inverted one counts as empty; NaN stays NaN. Sets of
+different rank are a ValueError.
 """
 
 import math
@@ -12,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from boxel.ops.arrays import numpy_too
+from boxel.ops.checks import check_pair
 
 Overlap = Literal["iou", "giou", "diou", "ciou"]
 """The measures of `paired_overlap`."""
@@ -27,6 +29,14 @@ def as_float(values: Tensor) -> Tensor:
     return values if values.dtype in (torch.float32, torch.float64) else values.float()
 
 
+def product(factors: Iterator[Tensor]) -> Tensor:
+    """In order, so that compiled kernels can repeat it to the last bit."""
+    result = next(factors)
+    for factor in factors:
+        result = result * factor
+    return result
+
+
 @numpy_too
 def size(boxes: Float[Tensor, "*n 2 d"]) -> Float[Tensor, "*n d"]:
     """Extent per axis, never negative."""
@@ -35,13 +45,14 @@ def size(boxes: Float[Tensor, "*n 2 d"]) -> Float[Tensor, "*n d"]:
 
 @numpy_too
 def centre(boxes: Float[Tensor, "*n 2 d"]) -> Float[Tensor, "*n d"]:
+    """Midpoint of the corners."""
     return boxes.sum(-2) / 2
 
 
 @numpy_too
 def area(boxes: Float[Tensor, "*n 2 d"]) -> Float[Tensor, "*n"]:
     """Product of the extents (an area, a volume)."""
-    return _product(iter(size(boxes).unbind(-1)))
+    return product(iter(size(boxes).unbind(-1)))
 
 
 @numpy_too
@@ -51,8 +62,9 @@ def clip(boxes: Float[Tensor, "*n 2 d"], shape: Sequence[int]) -> Float[Tensor, 
 
 
 @numpy_too
-def box_iou(a: Float[Tensor, "n 2 d"], b: Float[Tensor, "m 2 d"]) -> Float[Tensor, "n m"]:
+def iou(a: Float[Tensor, "n 2 d"], b: Float[Tensor, "m 2 d"]) -> Float[Tensor, "n m"]:
     """Intersection over union of every pair."""
+    check_pair(a, b)
     a, b = as_float(a)[:, None], as_float(b)[None]
     return _ratio(*_intersection_and_union(a, b))
 
@@ -60,6 +72,7 @@ def box_iou(a: Float[Tensor, "n 2 d"], b: Float[Tensor, "m 2 d"]) -> Float[Tenso
 @numpy_too
 def generalized_iou(a: Float[Tensor, "n 2 d"], b: Float[Tensor, "m 2 d"]) -> Float[Tensor, "n m"]:
     """IoU of every pair minus the void share of their hull, in -1..1 (Rezatofighi et al., CVPR 2019)."""
+    check_pair(a, b)
     a, b = as_float(a)[:, None], as_float(b)[None]
     return _generalized(a, b, *_intersection_and_union(a, b))
 
@@ -77,21 +90,22 @@ def paired_overlap(
             over the squared diagonal of the hull, and `ciou`, further minus a penalty on aspect ratios (Zheng
             et al., AAAI 2020), here the mean over all pairs of axes, which in the plane is the published one.
     """
+    check_pair(a, b)
     a, b = as_float(a), as_float(b)
     intersection, union = _intersection_and_union(a, b)
     if kind == "giou":
         return _generalized(a, b, intersection, union)
-    iou = _ratio(intersection, union)
+    overlap = _ratio(intersection, union)
     if kind == "iou":
-        return iou
+        return overlap
     distance = (centre(a) - centre(b)).square().sum(-1) / _positive(size(_hull(a, b)).square().sum(-1))
     if kind == "diou":
-        return iou - distance
+        return overlap - distance
     if kind == "ciou":
         aspect = _aspect_penalty(size(a), size(b))
         with torch.no_grad():
-            weight = aspect / _positive(1 - iou + aspect)
-        return iou - distance - weight * aspect
+            weight = aspect / _positive(1 - overlap + aspect)
+        return overlap - distance - weight * aspect
     raise ValueError(f"kind is {kind!r}; it must be one of 'iou', 'giou', 'diou', 'ciou'")
 
 
@@ -109,10 +123,11 @@ def encode(
     """Boxes relative to anchors: shift of the centre in anchor sizes, log ratio of sizes, each over `std`.
 
     Args:
-        boxes: `(n, 2, d)` with positive extents.
+        boxes: `(n, 2, d)` with positive extents; log ratios of one without are -inf.
         anchors: `(n, 2, d)` with positive extents.
         std: of (shift, log ratio), or `(2, d)` one per axis.
     """
+    check_pair(boxes, anchors)
     anchor_size = size(anchors)
     shift = (centre(boxes) - centre(anchors)) / anchor_size
     return torch.stack([shift, (size(boxes) / anchor_size).log()], -2) / _std(std, boxes)
@@ -125,6 +140,7 @@ def decode(
     std: Std = (0.1, 0.2),
 ) -> Float[Tensor, "*n 2 d"]:
     """The inverse of `encode`; log ratios are cut at `MAX_LOG_RATIO`, so no delta overflows."""
+    check_pair(deltas, anchors)
     shift, log_ratio = (as_float(deltas) * _std(std, anchors)).unbind(-2)
     anchor_size = size(anchors)
     middle = centre(anchors) + shift * anchor_size
@@ -146,16 +162,8 @@ def _intersection_and_union(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         (torch.minimum(a[..., 1, k], b[..., 1, k]) - torch.maximum(a[..., 0, k], b[..., 0, k])).clamp(min=0)
         for k in range(a.shape[-1])
     )
-    intersection = _product(overlaps)
+    intersection = product(overlaps)
     return intersection, area(a) + area(b) - intersection
-
-
-def _product(factors: Iterator[Tensor]) -> Tensor:
-    """In order, so that compiled kernels can repeat it to the last bit."""
-    result = next(factors)
-    for factor in factors:
-        result = result * factor
-    return result
 
 
 def _hull(a: Tensor, b: Tensor) -> Tensor:
@@ -167,7 +175,7 @@ def _generalized(a: Tensor, b: Tensor, intersection: Tensor, union: Tensor) -> T
         torch.maximum(a[..., 1, k], b[..., 1, k]) - torch.minimum(a[..., 0, k], b[..., 0, k])
         for k in range(a.shape[-1])
     )
-    hull = _product(extents)
+    hull = product(extents)
     return _ratio(intersection, union) - _ratio(hull - union, hull)
 
 

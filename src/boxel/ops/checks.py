@@ -30,6 +30,17 @@ def check_boxes(boxes: Tensor, **columns: Tensor | None) -> None:
             raise ValueError(f"{name}[{row}] is {column[row].item()}: it must be finite")
 
 
+def check_pair(a: Tensor, b: Tensor) -> None:
+    """Two sets of boxes end in `(2, d)` with one d: a surplus axis would be passed over in silence."""
+    if a.shape[-2:] != b.shape[-2:] or a.shape[-2:-1] != (2,):
+        raise ValueError(f"boxes must end in (2, d), with the same d, got {tuple(a.shape)} and {tuple(b.shape)}")
+
+
+def check_threshold(iou_threshold: float) -> None:
+    if not 0 <= iou_threshold <= 1:
+        raise ValueError(f"iou_threshold is {iou_threshold}; it must lie in 0..1")
+
+
 def _all_finite(column: Tensor) -> bool:
     if column.device.type == "cpu" and column.dtype in (torch.float32, torch.float64):
         return bool(np.isfinite(column.detach().numpy()).all())  # torch would wake its threads for so little

@@ -5,8 +5,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from boxel.ops.arrays import numpy_too
-from boxel.ops.boxes import as_float, box_iou
-from boxel.ops.checks import check_boxes
+from boxel.ops.boxes import as_float, iou
+from boxel.ops.checks import check_boxes, check_threshold
 from boxel.ops.clustering import Clusters, Members
 
 
@@ -41,16 +41,19 @@ def weighted_box_fusion(
         ValueError: NaN, inverted boxes or mismatched lengths; names the row.
     """
     check_boxes(boxes, scores=scores, labels=labels)
+    check_threshold(iou_threshold)
     numbers = torch.zeros(len(boxes), dtype=torch.long, device=boxes.device) if labels is None else labels
     boxes, scores = as_float(boxes), as_float(scores)
     means, sums, weights = torch.zeros_like(boxes), torch.zeros_like(boxes), torch.zeros_like(scores)
+    opened = torch.zeros_like(numbers)  # the label of each cluster
     members: list[list[int]] = []
     for row in scores.argsort(descending=True, stable=True).tolist():
-        overlap = box_iou(boxes[row][None], means[: len(members)])[0]
-        overlap = overlap * (numbers[[rows[0] for rows in members]] == numbers[row])
+        overlap = iou(boxes[row][None], means[: len(members)])[0]
+        overlap = overlap * (opened[: len(members)] == numbers[row])
         found = int(overlap.argmax()) if members else 0
         if not members or not overlap[found] > iou_threshold:
             found = len(members)
+            opened[found] = numbers[row]
             members.append([])
         members[found].append(row)
         sums[found] += boxes[row] * scores[row]

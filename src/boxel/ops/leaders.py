@@ -6,7 +6,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from boxel.ops.arrays import kernels
-from boxel.ops.boxes import as_float, box_iou
+from boxel.ops.boxes import as_float, iou
+from boxel.ops.checks import check_threshold
 
 _BLOCK = 1024
 
@@ -41,8 +42,7 @@ def find_leaders(
     Returns:
         The row of each box's leader (-1 where stopped before), and the leaders by descending score.
     """
-    if not 0 <= iou_threshold <= 1:
-        raise ValueError(f"iou_threshold is {iou_threshold}; it must lie in 0..1")
+    check_threshold(iou_threshold)
     order = best_first(scores)
     most = len(order) if most is None else most
     if not len(order):
@@ -78,6 +78,8 @@ def _lead_plain(
             follows = _overlaps(leaders, block, boxes, labels, iou_threshold)
             leader[block] = torch.where(follows.any(0), leaders[follows.byte().argmax(0)], -1)
         block = block[leader[block] < 0]
+        if not len(block):
+            continue
         overlaps = _overlaps(block, block, boxes, labels, iou_threshold)
         leads = _greedy(overlaps.triu(1))
         overlaps = (overlaps & leads[:, None]).fill_diagonal_(False) | leads.diag()
@@ -89,7 +91,7 @@ def _lead_plain(
 
 def _overlaps(better: Tensor, worse: Tensor, boxes: Tensor, labels: Tensor | None, iou_threshold: float) -> Tensor:
     """`(better, worse)` bool: which of the better boxes could lead which of the worse."""
-    overlap = box_iou(boxes[better], boxes[worse]) > iou_threshold
+    overlap = iou(boxes[better], boxes[worse]) > iou_threshold
     return overlap if labels is None else overlap & (labels[better][:, None] == labels[worse])
 
 

@@ -1,22 +1,81 @@
 """Which anchor answers for which object.
 
 The result is one index per anchor: that of its object, `BACKGROUND` or `IGNORED`. Class and box of a matched
-anchor are both read from that one index, so they always belong to the same object.
+anchor are both read from that one index, so they always belong to the same object. Objects are checked; anchors
+are not, as they are many and come from `anchor_grid`: they must be finite.
 """
 
 import itertools
+import math
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from boxel.config import did_you_mean
 from boxel.ops.arrays import kernels, numpy_too
-from boxel.ops.boxes import box_iou, centre, paired_iou, size
+from boxel.ops.boxes import centre, iou, paired_iou, size
+from boxel.ops.checks import check_boxes
 
 BACKGROUND = -1
 IGNORED = -2
+
+_PAIRS = 1 << 18  # of a cell and an object, looked at together
+
+
+@numpy_too
+def match(
+    anchors: Float[Tensor, "n 2 d"],
+    boxes: Sequence[Float[Tensor, "_ 2 d"]],
+    *,
+    rule: Literal["iou", "atss", "centre"] = "atss",
+    level_sizes: Sequence[int] | None = None,
+    anchors_per_cell: int = 1,
+    **options: Any,
+) -> Int[Tensor, "b n"]:
+    """Match the anchors that a batch of images shares, image by image, on the device of its input.
+
+    Args:
+        anchors: `(n, 2, d)`, levels concatenated, each as `anchor_grid` orders it.
+        boxes: per image, `(m, 2, d)` of its objects.
+        rule: `match_iou`, `match_atss` or `match_centre`; for the last, an anchor's cell is its centre.
+        level_sizes: anchors of each level; None: all are of one.
+        anchors_per_cell: adjacent anchors that share a centre.
+        **options: of the rule.
+
+    Returns:
+        `(b, n)` object index within the image, `BACKGROUND` or `IGNORED`.
+
+    Raises:
+        ValueError: an unknown rule, levels that do not add up, broken boxes; names image and row.
+    """
+    sizes = [len(anchors)] if level_sizes is None else list(level_sizes)
+    if sum(sizes) != len(anchors):
+        raise ValueError(f"level_sizes {sizes} add up to {sum(sizes)}; there are {len(anchors)} anchors")
+    levels = anchors.split(sizes)
+    matched = torch.empty((len(boxes), len(anchors)), dtype=torch.long, device=anchors.device)
+    for image, objects in enumerate(boxes):
+        try:
+            matched[image] = _match_one(anchors, levels, objects, rule, anchors_per_cell, options)
+        except ValueError as error:
+            raise ValueError(f"image {image}: {error}") from None
+    return matched
+
+
+def _match_one(
+    anchors: Tensor, levels: Sequence[Tensor], boxes: Tensor, rule: str, anchors_per_cell: int, options: dict[str, Any]
+) -> Tensor:
+    if rule == "iou":
+        return match_iou(anchors, boxes, **options)
+    if rule == "atss":
+        return match_atss(levels, boxes, anchors_per_cell=anchors_per_cell, **options)
+    if rule == "centre":
+        cells = [centre(level[::anchors_per_cell]) for level in levels]
+        return match_centre(cells, boxes, **options).repeat_interleave(anchors_per_cell)
+    raise ValueError(f"unknown rule {rule!r}{did_you_mean(rule, ['iou', 'atss', 'centre'])}")
 
 
 @numpy_too
@@ -40,7 +99,13 @@ def match_iou(
 
     Returns:
         `(n,)` object index, `BACKGROUND` or `IGNORED`; of equal IoUs the first object, the first anchor.
+
+    Raises:
+        ValueError: NaN or inverted boxes, `negative` above `positive`; an object without extent matches nothing.
     """
+    check_boxes(boxes)
+    if not 0 <= negative <= positive:
+        raise ValueError(f"negative is {negative}, positive {positive}; needed is 0 <= negative <= positive")
     compiled = kernels(anchors, boxes)
     if compiled and len(anchors):
         arrays = (tensor.detach().float().contiguous().numpy() for tensor in (anchors, boxes))
@@ -64,7 +129,7 @@ def _match_iou_plain(anchors: Tensor, boxes: Tensor, positive: float, negative: 
     for k in range(
         len(boxes) if len(anchors) else 0
     ):  # one column at a time: anchors x objects would not fit for a volume
-        overlap = box_iou(anchors, boxes[k : k + 1])[:, 0]
+        overlap = iou(anchors, boxes[k : k + 1])[:, 0]
         better = overlap > best
         best, index = torch.where(better, overlap, best), torch.where(better, k, index)
         if force_best:
@@ -105,7 +170,11 @@ def match_atss(
     Returns:
         `(n,)` object index or `BACKGROUND`, levels concatenated; of equal distances the first cell, of equal
         IoUs the first object.
+
+    Raises:
+        ValueError: NaN or inverted boxes; an object without extent matches nothing.
     """
+    check_boxes(boxes)
     levels = [len(anchors) for anchors in anchors_per_level]
     matched = _background(sum(levels), boxes.device)
     if not len(boxes) or not sum(levels):
@@ -159,20 +228,24 @@ def match_centre(
 
     Returns:
         `(n,)` object index or `BACKGROUND`, levels concatenated; of equal areas the first object.
+
+    Raises:
+        ValueError: NaN or inverted boxes; an object without extent matches nothing.
     """
+    check_boxes(boxes)
     extent = size(boxes)
     order = extent.prod(-1).argsort(stable=True)
     matched = []
     for level, (cells, stride) in enumerate(zip(cells_per_level, strides, strict=True)):
-        offset = (cells[:, None] - centre(boxes)[order]).abs()
-        reach = torch.minimum(extent[order] / 2, extent.new_tensor(list(stride)) * radius)
-        hit = (offset < reach).all(-1)
-        if size_ranges is not None:
-            low, high = size_ranges[level]
-            side = extent[order].amax(-1)
-            hit &= (low <= side) & (side < high)
-        found, first = hit.any(1), hit.byte().argmax(1) if len(boxes) else 0
-        matched.append(torch.where(found, order[first], BACKGROUND) if len(boxes) else found.long() + BACKGROUND)
+        low, high = (0.0, math.inf) if size_ranges is None else size_ranges[level]
+        side = extent.amax(-1)
+        some = order[((low <= side) & (side < high))[order]]
+        reach = torch.minimum(extent[some] / 2, extent.new_tensor(list(stride)) * radius)
+        for part in cells.split(max(1, _PAIRS // max(1, len(some)))) if len(some) else ():
+            hit = ((part[:, None] - centre(boxes)[some]).abs() < reach).all(-1)
+            matched.append(torch.where(hit.any(1), some[hit.byte().argmax(1)], BACKGROUND))
+        if not len(some):
+            matched.append(_background(len(cells), cells.device))
     return torch.cat(matched)
 
 

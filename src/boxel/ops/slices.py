@@ -1,12 +1,17 @@
 """Boxes of slices into boxes of the volume."""
 
+from typing import Any
+
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from boxel.ops.arrays import numpy_too
-from boxel.ops.checks import check_boxes
+from boxel.ops.arrays import kernels, numpy_too
+from boxel.ops.boxes import as_float, product
+from boxel.ops.checks import check_boxes, check_threshold
 from boxel.ops.clustering import Clusters, Members
+from boxel.ops.leaders import best_first
 
 
 @numpy_too
@@ -42,12 +47,33 @@ def merge_slices(
         ValueError: NaN, inverted boxes or mismatched lengths; names the row.
     """
     check_boxes(boxes, scores=scores, slices=slices, labels=labels)
+    check_threshold(iou_threshold)
+    boxes, slices = as_float(boxes), slices.long()
     if labels is None:
         labels = torch.zeros(len(boxes), dtype=torch.long, device=boxes.device)
-    slices = slices.long()
+    join = _join_compiled if kernels(boxes) else _join_plain
+    rows, offsets, seeds, first, last = join(boxes, best_first(scores).long(), slices, labels, iou_threshold, inclusive)
+    span = torch.stack([first - int(inclusive), last + 1], 1)[:, :, None].to(boxes.dtype)
+    return Clusters(torch.cat([span, boxes[seeds]], -1), scores[seeds], labels[seeds], Members(rows, offsets))
+
+
+def _join_compiled(
+    boxes: Tensor, order: Tensor, slices: Tensor, labels: Tensor, iou_threshold: float, inclusive: bool
+) -> list[Tensor]:
+    array = boxes.detach().contiguous().numpy()
+    place = np.lexsort((slices.numpy(), labels.numpy()))
+    limits = array.dtype.type(iou_threshold), array.dtype.type(inclusive)
+    compiled: Any = kernels(boxes)
+    found = compiled.join_slices(array, labels.numpy(), slices.numpy(), place, order.numpy(), *limits)
+    return [torch.from_numpy(part) for part in found]
+
+
+def _join_plain(
+    boxes: Tensor, order: Tensor, slices: Tensor, labels: Tensor, iou_threshold: float, inclusive: bool
+) -> list[Tensor]:
+    """Rows, offsets, seeds, first and last slices of the clusters."""
     extra = float(inclusive)
-    order = scores.argsort(descending=True, stable=True)
-    area = (boxes[:, 1] - boxes[:, 0] + extra).prod(1)
+    area = _product(boxes[:, 1] - boxes[:, 0] + extra)
     free = torch.ones_like(slices, dtype=torch.bool)
     seeds, spans, members = [], [], []
     for seed in order.tolist():
@@ -55,24 +81,22 @@ def merge_slices(
             continue
         rows = order[(free & (labels == labels[seed]))[order]]
         extent = torch.minimum(boxes[rows, 1], boxes[seed, 1]) - torch.maximum(boxes[rows, 0], boxes[seed, 0]) + extra
-        intersection = extent.clamp(min=0).prod(1)
+        intersection = _product(extent.clamp(min=0))
         joins = intersection > iou_threshold * (area[rows] + area[seed] - intersection)
         rows = rows[joins | (rows == seed)]
         low, high = _run_around(slices[rows], int(slices[seed]))
         rows = rows[(low <= slices[rows]) & (slices[rows] <= high)]
         free[rows] = False
         seeds.append(seed)
-        spans.append([low - extra, high + 1])
+        spans.append((low, high))
         members.append(rows)
-    seed_rows = torch.tensor(seeds, dtype=torch.long, device=boxes.device)
-    span = boxes.new_tensor(spans).reshape(-1, 2, 1)
-    offsets = torch.tensor([0, *map(len, members)], device=boxes.device).cumsum(0)
-    return Clusters(
-        torch.cat([span, boxes[seed_rows]], -1),
-        scores[seed_rows],
-        labels[seed_rows],
-        Members(torch.cat([seed_rows[:0], *members]), offsets),
-    )
+    first, last = slices.new_tensor(spans).reshape(-1, 2).unbind(1)
+    offsets = slices.new_tensor([0, *map(len, members)]).cumsum(0)
+    return [torch.cat([order[:0], *members]), offsets, slices.new_tensor(seeds), first, last]
+
+
+def _product(extent: Tensor) -> Tensor:
+    return product(iter(extent.unbind(-1)))
 
 
 def _run_around(slices: Tensor, start: int) -> tuple[int, int]:

@@ -6,12 +6,11 @@ import torch
 from scipy.cluster.vq import kmeans2
 
 from boxel.ops.anchors import anchor_grid
-from boxel.ops.boxes import box_iou, clip, decode, paired_overlap
+from boxel.ops.boxes import clip, decode, iou, paired_overlap
 from boxel.ops.checks import check_boxes
-from boxel.ops.convert import convert
+from boxel.ops.conventions import convert
 from boxel.ops.fit import best_iou, fit_anchors
 from boxel.ops.masks import boxes_from_label_map
-from boxel.ops.slices import merge_slices
 from boxel.ops.tiling import mean_coverage, tile_starts, tiles
 
 
@@ -29,8 +28,8 @@ def test_anchors_follow_the_order_of_a_heads_output():
 
 def test_an_inverted_or_flat_box_has_no_overlap(ndim):
     whole = torch.tensor([0.0, 4.0])[:, None].expand(1, 2, ndim)
-    assert box_iou(whole, whole.flip(1)).item() == 0
-    assert box_iou(whole * 0, whole * 0).item() == 0
+    assert iou(whole, whole.flip(1)).item() == 0
+    assert iou(whole * 0, whole * 0).item() == 0
 
 
 def test_a_box_outside_the_image_is_clipped_to_nothing():
@@ -46,7 +45,7 @@ def test_decoding_cannot_overflow(ndim):
 
 def test_a_volume_is_larger_than_half_precision_holds(ndim):
     box = torch.tensor([0.0, 400.0])[:, None].expand(1, 2, ndim).half()
-    assert box_iou(box, box).item() == 1
+    assert iou(box, box).item() == 1
 
 
 def test_distance_and_aspect_of_the_overlap_losses():
@@ -157,19 +156,6 @@ def test_fitting_refuses_nothing_and_flat_objects():
         fit_anchors(torch.zeros(0, 3), 2)
     with pytest.raises(ValueError, match=r"sizes\[1\]"):
         fit_anchors(torch.tensor([[1.0, 1], [0, 1]]), 2)
-
-
-def test_slices_of_different_labels_are_not_merged():
-    boxes = torch.tensor([[0.0, 0], [4, 4]]).expand(3, 2, 2).contiguous()
-    found = merge_slices(
-        boxes,
-        torch.tensor([0.9, 0.8, 0.7]),
-        torch.tensor([4, 5, 6]),
-        labels=torch.tensor([0, 0, 1]),
-        iou_threshold=0.1,
-    )
-    assert found.boxes[:, :, 0].tolist() == [[4, 6], [6, 7]]
-    assert found.labels.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (3, 2), (3, 3, 2), (3, 2, 2, 2)])

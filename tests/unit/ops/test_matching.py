@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from boxel.ops.anchors import anchor_grid, octave_sizes
-from boxel.ops.boxes import box_iou, centre
+from boxel.ops.boxes import centre, iou
 from boxel.ops.matching import BACKGROUND, IGNORED, match_atss, match_centre, match_iou
 
 
@@ -23,12 +23,12 @@ def boxes(ndim, rng):
 @pytest.mark.parametrize("force_best", [True, False])
 def test_iou_matching_is_that_of_the_dense_matrix(engine, levels, boxes, force_best):
     anchors = torch.cat(levels)
-    iou = box_iou(anchors, boxes)
-    best, index = iou.max(1)
+    overlaps = iou(anchors, boxes)
+    best, index = overlaps.max(1)
     expected = torch.where(best >= 0.4, index, torch.where(best < 0.1, BACKGROUND, IGNORED))
     if force_best:
-        for k in iou.amax(0).argsort(stable=True):
-            expected[iou[:, k].argmax()] = k
+        for k in overlaps.amax(0).argsort(stable=True):
+            expected[overlaps[:, k].argmax()] = k
     found = match_iou(anchors, boxes, positive=0.4, negative=0.1, force_best=force_best)
     assert torch.equal(found, expected)
     assert (expected == IGNORED).any()
@@ -55,7 +55,7 @@ def test_an_object_that_touches_no_anchor_is_not_forced(engine, levels, ndim):
 
 def test_atss_is_that_of_the_dense_matrix(engine, levels, boxes):
     anchors, first = torch.cat(levels), [0, len(levels[0])]
-    iou = box_iou(anchors, boxes)
+    overlaps = iou(anchors, boxes)
     best = torch.full((len(anchors),), -1.0)
     expected = torch.full((len(anchors),), BACKGROUND)
     for k, box in enumerate(boxes):
@@ -65,7 +65,7 @@ def test_atss_is_that_of_the_dense_matrix(engine, levels, boxes):
             distance = (cells - centre(box)).square().sum(1)
             nearest = distance.argsort(stable=True)[:4]
             candidates += [begin + 3 * int(cell) + i for cell in nearest for i in range(3)]
-        overlap = iou[candidates, k]
+        overlap = overlaps[candidates, k]
         threshold = min(overlap.mean() + overlap.std(), overlap.max())
         for row, value in zip(candidates, overlap, strict=True):
             if value >= threshold - 1e-7 and value > max(best[row], 0):

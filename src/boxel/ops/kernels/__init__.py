@@ -7,6 +7,7 @@ results agree; tests compare them.
 from boxel.ops.kernels.fusing import fuse, group, take_runs
 from boxel.ops.kernels.greedy import ascending, curve_keys, first_bad_row, lead
 from boxel.ops.kernels.matching import match_by_iou, nearest_cells
+from boxel.ops.kernels.merging import join_slices
 
 __all__ = [
     "ascending",
@@ -14,6 +15,7 @@ __all__ = [
     "first_bad_row",
     "fuse",
     "group",
+    "join_slices",
     "lead",
     "match_by_iou",
     "nearest_cells",

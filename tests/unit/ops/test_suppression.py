@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from boxel.ops.boxes import box_iou
-from boxel.ops.nms import nms, soft_nms
+from boxel.ops.boxes import iou
+from boxel.ops.suppression import nms, soft_nms
 
 
 def crowd(rng, ndim, count=120, dtype=torch.float32):
@@ -17,7 +17,7 @@ def textbook(boxes, scores, iou_threshold, labels):
     kept = []
     for row in sorted(range(len(boxes)), key=lambda row: (-scores[row], row)):
         rivals = [other for other in kept if labels[other] == labels[row]]
-        if not rivals or (box_iou(boxes[row][None], boxes[rivals]) <= iou_threshold).all():
+        if not rivals or (iou(boxes[row][None], boxes[rivals]) <= iou_threshold).all():
             kept.append(row)
     return kept
 

@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from boxel.ops.arrays import numpy_too
-from boxel.ops.boxes import box_iou
-from boxel.ops.checks import check_boxes
+from boxel.ops.boxes import iou
+from boxel.ops.checks import check_boxes, check_threshold
 from boxel.ops.leaders import find_leaders
 
 
@@ -38,6 +38,8 @@ def nms(
         ValueError: NaN, inverted boxes or mismatched lengths; names the row.
     """
     check_boxes(boxes, scores=scores, labels=labels)
+    if max_detections is not None and max_detections < 0:
+        raise ValueError(f"max_detections is {max_detections}; it must be 0 or more, or None for all")
     return find_leaders(boxes, scores, labels, iou_threshold, max_detections)[1]
 
 
@@ -54,7 +56,7 @@ def soft_nms(
 ) -> tuple[Int[Tensor, " kept"], Float[Tensor, " kept"]]:
     """Lower the scores of overlapping boxes instead of dropping them (Bodla et al., ICCV 2017).
 
-    Time and memory grow with the square of the number of boxes.
+    Time grows with boxes x kept boxes.
 
     Args:
         boxes: `(n, 2, d)`.
@@ -73,10 +75,7 @@ def soft_nms(
         ValueError: NaN, inverted boxes or mismatched lengths; names the row.
     """
     check_boxes(boxes, scores=scores, labels=labels)
-    overlap = box_iou(boxes, boxes)
-    if labels is not None:
-        overlap = overlap * (labels[:, None] == labels)
-    factor = (-overlap.square() / sigma).exp() if decay == "gaussian" else 1 - overlap * (overlap > iou_threshold)
+    check_threshold(iou_threshold)
     current, done = scores.clone(), scores.clone()
     kept = []
     for _ in range(len(scores)):
@@ -85,7 +84,11 @@ def soft_nms(
             break
         kept.append(best)
         done[best] = current[best]
-        current = current * factor[best]
+        overlap = iou(boxes[best : best + 1], boxes)[0]
+        if labels is not None:
+            overlap = overlap * (labels[best] == labels)
+        factor = (-overlap.square() / sigma).exp() if decay == "gaussian" else 1 - overlap * (overlap > iou_threshold)
+        current = current * factor
         current[kept] = -math.inf
     rows = torch.tensor(kept, dtype=torch.long, device=boxes.device)
     return rows, done[rows]
