@@ -96,6 +96,16 @@ def test_the_verbs_lead_from_images_to_figures_and_a_page(way):
     }
 
 
+def test_the_rules_of_the_evaluation_are_chosen_on_the_command_line(way, tmp_path):
+    rules = ("--iou", 0.3, "--interpolation", "area", "--rule", "mdt", "--resamples", 0)
+    boxel("evaluate", way / "predictions", way / "data", "--out", tmp_path, *rules)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["settings"] == {
+        "iou_thresholds": [0.3], "interpolation": "area", "rule": "mdt", "num_resamples": 0, "seed": 0,
+    }  # fmt: skip
+    assert "AP@0.30" in metrics
+
+
 def test_prediction_files_carry_voxels_and_millimetres(way):
     for path in (way / "predictions").glob("*.json"):
         record = json.loads(path.read_text())

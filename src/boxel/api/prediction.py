@@ -11,8 +11,10 @@ from boxel.api.training import Progress, silent
 from boxel.config import read_json, write_bytes
 from boxel.data.cases import Case, Dataset, read_case
 from boxel.data.formats import open_dataset
-from boxel.evaluation import Evaluation, write_evaluation
+from boxel.evaluation import IOU_THRESHOLDS, Evaluation, write_evaluation
 from boxel.evaluation import evaluate as judge
+from boxel.evaluation.average_precision import Interpolation
+from boxel.evaluation.matching import Rule
 from boxel.export.boxel_json import read_folder, write_detections
 from boxel.io import SUFFIXES, split_suffix
 from boxel.types import Detections, Instances, RawDetections
@@ -132,12 +134,17 @@ def evaluate(
     dataset: Path | str,
     out: Path | str | None = None,
     *,
+    iou_thresholds: Sequence[float] = IOU_THRESHOLDS,
+    interpolation: Interpolation = "101",
+    rule: Rule = "greedy",
+    num_resamples: int = 1000,
+    seed: int = 0,
     progress: Progress = silent,
 ) -> Evaluation:
     """Judge a folder of predictions against a data set; write `metrics.json` and two CSV tables into `out`.
 
     Predictions of test cases only are judged on all test cases, so that a missing one is an error; other
-    predictions on exactly the cases predicted.
+    predictions on exactly the cases predicted. The settings are those of `boxel.evaluation.evaluate`.
 
     Raises:
         ValueError: predictions missing, of other classes, or of cases that the data set does not have.
@@ -148,7 +155,17 @@ def evaluate(
     found = read_predictions(predictions, data.classes)
     cases = choose_truth(data, list(found))
     groups = {case.id: case.group or case.id for case in cases}
-    evaluation = judge(found, read_truth(cases, data, progress), classes=data.classes, groups=groups)
+    evaluation = judge(
+        found,
+        read_truth(cases, data, progress),
+        classes=data.classes,
+        groups=groups,
+        iou_thresholds=iou_thresholds,
+        interpolation=interpolation,
+        rule=rule,
+        num_resamples=num_resamples,
+        seed=seed,
+    )
     if out is not None:
         write_evaluation(Path(out), evaluation)
     return evaluation

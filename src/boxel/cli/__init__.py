@@ -6,12 +6,12 @@ Exit status: 0 done, 1 our fault, 2 your input. Progress goes to standard error,
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from boxel.cli.console import plain, print_findings, print_metrics, print_table, progress_bars, short
 
 app = typer.Typer(
     name="boxel",
@@ -42,12 +42,12 @@ def check(dataset: DatasetPath, as_json: AsJson = False) -> None:
     """Read every case once and list what is wrong, with file and remedy. Exit status 2 if there are errors."""
     from boxel.data.check import check as run_check
 
-    with _progress() as progress:
+    with progress_bars() as progress:
         findings = run_check(dataset, on_progress=lambda done, total, what: progress(what, done, total))
     if as_json:
-        print(json.dumps([_plain(finding) for finding in findings], indent=2))
+        print(json.dumps([plain(finding) for finding in findings], indent=2))
     else:
-        _print_findings(findings)
+        print_findings(findings)
     if any(finding.severity == "error" for finding in findings):
         raise typer.Exit(2)
 
@@ -63,10 +63,10 @@ def prepare(
     """Measure the data set, plan, resample, normalise, and store it for training."""
     from boxel.api.training import prepare as run_prepare
 
-    with _progress() as progress:
+    with progress_bars() as progress:
         store = run_prepare(dataset, out, recipe=recipe, overrides=set_ or (), workers=workers, progress=progress)
     print(f"prepared {len(store.ids)} cases in {out}")
-    _print_table("plan", {key: _short(value) for key, value in store.task.to_dict().items() if key != "why"})
+    print_table("plan", {key: short(value) for key, value in store.task.to_dict().items() if key != "why"})
     for choice, reason in store.task.why.items():
         print(f"  {choice}: {reason}")
 
@@ -82,7 +82,7 @@ def train(
     """Train a detector; a stopped training continues with the same command."""
     from boxel.api.training import train as run_train
 
-    with _progress() as progress:
+    with progress_bars() as progress:
         run = run_train(work, out, fold=fold, recipe=recipe, overrides=set_ or (), progress=progress)
     best = json.loads((run / "checkpoints" / "ranking.json").read_text())[0]
     print(f"trained {run}: best validation score {best['score']:.3f} at step {best['step']}")
@@ -101,7 +101,7 @@ def predict(
     """Find objects in images; boxes are written in voxels of the original image and in mm."""
     from boxel.api.prediction import predict as run_predict
 
-    with _progress() as progress:
+    with progress_bars() as progress:
         written = run_predict(run, images, out, overrides=set_ or (), progress=progress)
     print(f"predicted {len(written)} images in {out}")
 
@@ -111,14 +111,27 @@ def evaluate(
     predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="Folder that `boxel predict` wrote.")],
     dataset: DatasetPath,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for metrics.json, per_case.csv, per_object.csv.")],
+    iou: Annotated[
+        list[float] | None, typer.Option(help="IoU threshold; repeat for several [0.10, 0.15 ... 0.50].")
+    ] = None,
+    interpolation: Annotated[
+        str, typer.Option(help="AP as `101` or `11` recall points, exact `area`, or `step`.")
+    ] = "101",
+    rule: Annotated[str, typer.Option(help="Matching: `greedy` as COCO, `mdt` as the papers' toolkit.")] = "greedy",
+    resamples: Annotated[int, typer.Option(help="Bootstrap resamples for the intervals; 0 for none.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Compare predictions with the annotations."""
     from boxel.api.prediction import evaluate as run_evaluate
+    from boxel.evaluation import IOU_THRESHOLDS
 
-    with _progress() as progress:
-        metrics = run_evaluate(predictions, dataset, out, progress=progress).metrics
-    print(json.dumps(metrics, indent=2)) if as_json else _print_metrics(metrics)
+    with progress_bars() as progress:
+        metrics = run_evaluate(
+            predictions, dataset, out, iou_thresholds=iou or IOU_THRESHOLDS, interpolation=interpolation, rule=rule,  # type: ignore[arg-type]
+            num_resamples=resamples, seed=seed, progress=progress,
+        ).metrics  # fmt: skip
+    print(json.dumps(metrics, indent=2)) if as_json else print_metrics(metrics)
 
 
 @app.command(epilog="Example: **boxel report run --predictions predictions --dataset my_dataset --out report.html**")
@@ -150,9 +163,9 @@ def demo(
     """The whole way in one command: data, training, prediction, evaluation, report."""
     from boxel.api.demo import demo as run_demo
 
-    with _progress() as progress:
+    with progress_bars() as progress:
         result = run_demo(out, data=data, fold=fold, recipe=recipe, overrides=set_ or (), seed=seed, progress=progress)
-    _print_metrics(result.metrics)
+    print_metrics(result.metrics)
     print(f"open {result.report}")
 
 
@@ -173,7 +186,7 @@ def toy(
     """Generate the toy data sets of the Retina U-Net papers, in the native layout."""
     from boxel.data.toy import make_toy
 
-    with _progress() as progress:
+    with progress_bars() as progress:
         make_toy(
             out, task, preset, num_train=train_, num_val=val, num_test=test, ndim=ndim, size=size, seed=seed,
             on_progress=lambda done, total: progress("generate", done, total),
@@ -222,78 +235,3 @@ def main() -> None:
     except KeyboardInterrupt:
         print("boxel: stopped; the same command continues", file=sys.stderr)
         sys.exit(130)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar per stage on standard error; nothing is drawn when that is no terminal."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description:<10}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console) as bars:
-        known: dict[str, Any] = {}
-
-        def update(what: str, done: int, total: int) -> None:
-            if what not in known:
-                known[what] = bars.add_task(what, total=total)
-            bars.update(known[what], completed=done, total=total)
-
-        yield update
-
-
-def _plain(record: Any) -> dict[str, Any]:
-    return {key: str(value) if isinstance(value, Path) else value for key, value in vars(record).items()}
-
-
-def _print_findings(findings: list[Any]) -> None:
-    for finding in findings:
-        where = " ".join(str(part) for part in (finding.case, finding.file) if part)
-        print(f"{finding.severity.upper()} {where}: {finding.problem}; {finding.remedy}")
-    counts = {name: sum(f.severity == name for f in findings) for name in ("error", "warning", "note")}
-    print(", ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in counts.items()))
-
-
-def _print_table(title: str, rows: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title, show_header=False, title_justify="left")
-    for key, value in rows.items():
-        table.add_row(key, str(value))
-    Console().print(table)
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 90 else text[:87] + "..."
-
-
-def _print_metrics(metrics: dict[str, Any]) -> None:
-    headline = ("AP@0.10", "AP@0.50", "mAP@0.10:0.50", "FROC@0.10", "patient_AP", "patient_AUROC")
-    rows: dict[str, str] = {}
-    for name in headline:
-        value = metrics.get(name)
-        if name not in metrics:
-            continue
-        interval = metrics.get(f"{name}/ci95")
-        text = "not defined" if value is None else f"{value:.3f}"
-        rows[name] = text + (f"  (95 % interval {interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
-    rows |= {name: str(metrics[name]) for name in ("num_images", "num_objects", "num_detections") if name in metrics}
-    if metrics.get("absent_classes"):
-        rows["absent classes"] = ", ".join(metrics["absent_classes"])
-    _print_table("evaluation", rows)
