@@ -9,7 +9,7 @@ from typing import Any
 
 @contextmanager
 def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar per stage on standard error; nothing is drawn when that is no terminal."""
+    """A progress bar per stage on standard error; where that is no terminal, only their last state is written."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
