@@ -98,11 +98,12 @@ class DenseConfig(Config):
 
 
 class DenseOutputs(NamedTuple):
-    """`logits (b, n, o)`, `deltas (b, n, 2, d)`, `anchors (n, 2, d)` and the image `shape`."""
+    """`logits (b, n, o)`, `deltas (b, n, 2, d)`, `anchors (n, 2, d)`, how many of these each level has, image `shape`."""
 
     logits: Tensor
     deltas: Tensor
     anchors: Tensor
+    level_sizes: list[int]
     shape: tuple[int, ...]
 
 
@@ -142,8 +143,9 @@ class DenseDetection(nn.Module):
 
     def forward(self, pyramid: list[Tensor], shape: Sequence[int]) -> DenseOutputs:
         deltas = self.regress(pyramid).float()
-        anchors, _ = self._anchors([tuple(level.shape[2:]) for level in pyramid], deltas.device)
-        return DenseOutputs(self.classify(pyramid), deltas.unflatten(-1, self.std.shape), anchors, tuple(shape))
+        anchors, level_sizes = self._anchors([tuple(level.shape[2:]) for level in pyramid], deltas.device)
+        deltas = deltas.unflatten(-1, self.std.shape)
+        return DenseOutputs(self.classify(pyramid), deltas, anchors, level_sizes, tuple(shape))
 
     def _anchors(self, cells: list[tuple[int, ...]], device: torch.device) -> tuple[Tensor, list[int]]:
         key = (*cells, device)
@@ -157,16 +159,16 @@ class DenseDetection(nn.Module):
             self._anchor_cache[key] = torch.cat(levels), [len(level) for level in levels]
         return self._anchor_cache[key]
 
-    def match(self, anchors: Tensor, boxes: Sequence[Tensor], level_sizes: Sequence[int]) -> Int[Tensor, "b n"]:
-        """For each anchor the index of its object, -1 for background, -2 for neither."""
-        matcher, per_cell = self.config.matcher, self.anchors_per_cell
+    def match(self, outputs: DenseOutputs, instances: Sequence[Instances]) -> Int[Tensor, "b n"]:
+        """For each image and anchor the index of its object, -1 for background, -2 for neither."""
+        matcher, boxes = self.config.matcher, [found.boxes for found in instances]
         rule: Any = matcher.type_name
-        return match(anchors, boxes, rule=rule, level_sizes=level_sizes, anchors_per_cell=per_cell, **dict(matcher))
+        places = {"level_sizes": outputs.level_sizes, "anchors_per_cell": self.anchors_per_cell}
+        return match(outputs.anchors, boxes, rule=rule, **places, **dict(matcher))  # type: ignore[arg-type]
 
     def loss(self, outputs: DenseOutputs, instances: Sequence[Instances]) -> dict[str, Tensor]:
         """Terms `class` and `box`."""
-        level_sizes = self._level_sizes(len(outputs.anchors))
-        matches = self.match(outputs.anchors, [found.boxes for found in instances], level_sizes)
+        matches = self.match(outputs, instances)
         labels = torch.stack(
             [
                 torch.where(index >= 0, _gather(found.labels, index), index)
@@ -177,12 +179,6 @@ class DenseDetection(nn.Module):
             "class": self._class_loss(outputs.logits, labels),
             "box": self._box_loss(outputs, matches, instances),
         }
-
-    def _level_sizes(self, total: int) -> list[int]:
-        for anchors, sizes in self._anchor_cache.values():
-            if len(anchors) == total:
-                return sizes
-        raise ValueError(f"no anchors of {total} positions have been made; call forward first")
 
     def _class_loss(self, logits: Float[Tensor, "b n o"], labels: Int[Tensor, "b n"]) -> Tensor:
         config, softmax = self.config.class_loss, self.config.softmax
