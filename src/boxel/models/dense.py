@@ -98,7 +98,7 @@ class DenseConfig(Config):
 
 
 class DenseOutputs(NamedTuple):
-    """`logits (b, n, o)`, `deltas (b, n, 2, d)`, `anchors (n, 2, d)`, how many of these each level has, image `shape`."""
+    """`logits (b, n, o)`, `deltas (b, n, 2, d)`, `anchors (n, 2, d)`, how many of these each level has, the `shape`."""
 
     logits: Tensor
     deltas: Tensor
