@@ -234,6 +234,11 @@ class Task(Config):
     why: dict[str, str] = {}
 
     @property
+    def input_channels(self) -> int:
+        """Channels that the model sees: the images', each with its neighbouring slices."""
+        return len(self.channels) * (2 * self.context + 1)
+
+    @property
     def level_strides(self) -> tuple[tuple[int, ...], ...]:
         """Voxels per cell of each detecting level, per axis."""
         total = np.cumprod(np.asarray(self.strides, dtype=int), axis=0)

@@ -7,17 +7,16 @@ import torch
 
 from boxel.api.listing import count_parameters
 from boxel.models import ModelConfig, RetinaUNetConfig
-from boxel.models.dense import (
+from boxel.models.dense import IoUMatcherConfig, MatcherConfig
+from boxel.models.loss_terms import (
     BoxLossConfig,
     ClassLossConfig,
     FocalConfig,
-    IoUMatcherConfig,
-    MatcherConfig,
     MiningConfig,
     OverlapLossConfig,
     SmoothL1Config,
 )
-from boxel.models.retina_unet import segmentation_target
+from boxel.models.segmentation import segmentation_target
 from boxel.ops.boxes import iou
 from tests.unit.builders import MODELS, make_batch, make_instances, make_task
 

@@ -5,18 +5,26 @@ al. 2020.
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from boxel.config import Choice, Config
+from boxel.models.loss_terms import (
+    BoxLossConfig,
+    ClassLossConfig,
+    FocalConfig,
+    OverlapLossConfig,
+    box_loss,
+    class_loss,
+)
+from boxel.models.postprocess import best_boxes
 from boxel.nn.blocks import Norm
 from boxel.nn.heads import DenseHead
-from boxel.nn.losses import class_cross_entropy, class_scores, focal_loss, mine_hard_negatives
-from boxel.ops import anchor_grid, clip, decode, encode, match, nms, paired_overlap
+from boxel.nn.losses import class_scores
+from boxel.ops import anchor_grid, decode, match
 from boxel.types import Detections, Instances, Task
 
 
@@ -37,54 +45,21 @@ class IoUMatcherConfig(MatcherConfig, name="iou"):
     negative: float = 0.1
 
 
-class ClassLossConfig(Choice):
-    """How anchors are classified."""
-
-
-class FocalConfig(ClassLossConfig, name="focal"):
-    """All anchors, easy ones weighed down; divided by the number of positives."""
-
-    alpha: float = 0.75
-    gamma: float = 2.0
-    weight: float = 1.0
-
-
-class MiningConfig(ClassLossConfig, name="mining"):
-    """Cross-entropy on positives and as many hard negatives, averaged apart, each counting half.
-
-    `max_positives` per image (None: all); negatives are drawn at random from the `pool_factor` times as many hardest.
-    """
-
-    max_positives: int | None = None
-    pool_factor: int = 20
-    min_negatives: int = 1
-    weight: float = 1.0
-
-
-class BoxLossConfig(Choice):
-    """How positives are regressed."""
-
-
-class SmoothL1Config(BoxLossConfig, name="smooth_l1"):
-    """Smooth L1 between encoded offsets, mean over positives and coordinates."""
-
-    beta: float = 1.0
-    weight: float = 1.0
-
-
-class OverlapLossConfig(BoxLossConfig, name="overlap"):
-    """1 - GIoU (or DIoU, CIoU, IoU) between decoded boxes."""
-
-    kind: Literal["iou", "giou", "diou", "ciou"] = "giou"
-    weight: float = 2.0
-
-
 class DenseConfig(Config):
-    """The one-stage detection head and its training targets."""
+    """Dense heads and their training targets.
+
+    Attributes:
+        filters: width of the towers of `num_convs` convolutions.
+        shared_tower: one tower for classes and boxes, with 1-wide output convolutions (an RPN), instead of two.
+        softmax: classes exclude each other, with the background as one of them; else independent sigmoids.
+        centre_std, size_std: box targets are divided by these.
+        candidates: best (anchor, class) pairs that are decoded, per image or, with `per_level`, per pyramid level.
+    """
 
     filters: int = 64
     num_convs: int = 2
     norm: Norm = "group"
+    shared_tower: bool = False
     softmax: bool = False
     matcher: MatcherConfig = ATSSConfig()
     class_loss: ClassLossConfig = FocalConfig()
@@ -93,6 +68,7 @@ class DenseConfig(Config):
     size_std: float = 0.2
     centred_anchors: bool = True
     candidates: int = 1000
+    per_level: bool = False
     min_score: float = 0.02
     nms_threshold: float = 0.5
 
@@ -123,7 +99,7 @@ class DenseDetection(nn.Module):
         if any(len(sizes) != self.anchors_per_cell for sizes in task.anchors):
             raise ValueError(f"every level needs the same number of anchors, got {[len(s) for s in task.anchors]}")
 
-        def tower(outputs: int, prior: float | None = None) -> DenseHead:
+        def head(*outputs: int, prior: float | None = None) -> DenseHead:
             return DenseHead(
                 task.ndim,
                 channels,
@@ -132,20 +108,25 @@ class DenseDetection(nn.Module):
                 norm=config.norm,
                 num_anchors=self.anchors_per_cell,
                 outputs=outputs,
+                kernel_size=1 if config.shared_tower else 3,
                 prior=prior,
             )
 
-        self.classify = tower(self.num_classes + config.softmax, None if config.softmax else 0.01)
-        self.regress = tower(2 * task.ndim)
+        class_outputs, prior = self.num_classes + config.softmax, None if config.softmax else 0.01
+        if config.shared_tower:
+            self.heads = nn.ModuleDict({"shared": head(class_outputs, 2 * task.ndim, prior=prior)})
+        else:
+            self.heads = nn.ModuleDict({"classes": head(class_outputs, prior=prior), "boxes": head(2 * task.ndim)})
         std = torch.tensor([[config.centre_std] * task.ndim, [config.size_std] * task.ndim])
         self.register_buffer("std", std, persistent=False)
         self._anchor_cache: dict[tuple[object, ...], tuple[Tensor, list[int]]] = {}
 
     def forward(self, pyramid: list[Tensor], shape: Sequence[int]) -> DenseOutputs:
-        deltas = self.regress(pyramid).float()
+        logits, deltas = (rows for head in self.heads.values() for rows in head(pyramid))
+        deltas = deltas.float()
         anchors, level_sizes = self._anchors([tuple(level.shape[2:]) for level in pyramid], deltas.device)
         deltas = deltas.unflatten(-1, self.std.shape)
-        return DenseOutputs(self.classify(pyramid), deltas, anchors, level_sizes, tuple(shape))
+        return DenseOutputs(logits, deltas, anchors, level_sizes, tuple(shape))
 
     def _anchors(self, cells: list[tuple[int, ...]], device: torch.device) -> tuple[Tensor, list[int]]:
         key = (*cells, device)
@@ -176,39 +157,11 @@ class DenseDetection(nn.Module):
             ]
         )
         return {
-            "class": self._class_loss(outputs.logits, labels),
+            "class": class_loss(self.config.class_loss, outputs.logits, labels, softmax=self.config.softmax),
             "box": self._box_loss(outputs, matches, instances),
         }
 
-    def _class_loss(self, logits: Float[Tensor, "b n o"], labels: Int[Tensor, "b n"]) -> Tensor:
-        config, softmax = self.config.class_loss, self.config.softmax
-        if isinstance(config, FocalConfig):
-            used = labels >= -1
-            rows = focal_loss(logits[used], labels[used], softmax=softmax, alpha=config.alpha, gamma=config.gamma)
-            return config.weight * rows.sum() / (labels >= 0).sum().clamp(min=1)
-        if not isinstance(config, MiningConfig):
-            raise TypeError(f"no class loss for {config!r}")
-        images = [self._mined_loss(*pair, config) for pair in zip(logits, labels, strict=True)]
-        return config.weight * torch.stack(images).mean()
-
-    def _mined_loss(self, logits: Tensor, labels: Tensor, config: MiningConfig) -> Tensor:
-        softmax = self.config.softmax
-        positives = (labels >= 0).nonzero()[:, 0]
-        if config.max_positives is not None and len(positives) > config.max_positives:
-            positives = positives[torch.randperm(len(positives), device=positives.device)[: config.max_positives]]
-        negatives = (labels == -1).nonzero()[:, 0]
-        hardness = class_scores(logits[negatives].detach(), softmax=softmax).amax(-1)
-        num = max(config.min_negatives, len(positives))
-        negatives = negatives[mine_hard_negatives(hardness, num, config.pool_factor)]
-        halves = [
-            class_cross_entropy(logits[rows], labels[rows], softmax=softmax).mean()
-            for rows in (positives, negatives)
-            if len(rows)
-        ]
-        return torch.stack(halves).sum() / 2 if halves else logits.sum() * 0.0
-
     def _box_loss(self, outputs: DenseOutputs, matches: Tensor, instances: Sequence[Instances]) -> Tensor:
-        config = self.config.box_loss
         positives = [(index >= 0).nonzero()[:, 0] for index in matches]
         deltas = torch.cat([d[rows] for d, rows in zip(outputs.deltas, positives, strict=True)])
         if not len(deltas):
@@ -217,29 +170,25 @@ class DenseDetection(nn.Module):
         boxes = torch.cat(
             [found.boxes[index[rows]] for found, index, rows in zip(instances, matches, positives, strict=True)]
         )
-        if isinstance(config, SmoothL1Config):
-            target = encode(boxes, anchors, self.std)
-            return config.weight * F.smooth_l1_loss(deltas, target, beta=config.beta)
-        if isinstance(config, OverlapLossConfig):
-            overlap = paired_overlap(decode(deltas, anchors, self.std), boxes, kind=config.kind)
-            return config.weight * (1 - overlap).mean()
-        raise TypeError(f"no box loss for {config!r}")
+        return box_loss(self.config.box_loss, deltas, anchors, boxes, self.std)
 
     @torch.no_grad()
     def detect(self, outputs: DenseOutputs) -> list[Detections]:
-        """The best `candidates` (anchor, class) pairs of each image, decoded, clipped and suppressed per class."""
-        found = []
-        for logits, deltas in zip(outputs.logits, outputs.deltas, strict=True):
-            scores = class_scores(logits, softmax=self.config.softmax).flatten()
-            scores, index = scores.topk(min(self.config.candidates, len(scores)))
-            index, scores = index[scores >= self.config.min_score], scores[scores >= self.config.min_score]
-            row = index // self.num_classes
-            boxes = clip(decode(deltas[row], outputs.anchors[row], self.std), outputs.shape)
-            real = (boxes[:, 1] > boxes[:, 0]).all(-1)
-            boxes, scores, labels = boxes[real], scores[real], (index % self.num_classes)[real]
-            keep = nms(boxes, scores, self.config.nms_threshold, labels=labels, max_detections=self.max_detections)
-            found.append(Detections(boxes[keep], scores[keep], labels[keep]))
-        return found
+        """The best boxes of each image, suppressed per class."""
+        config = self.config
+        return [
+            best_boxes(
+                class_scores(logits, softmax=config.softmax),
+                lambda rows, _, deltas=deltas: decode(deltas[rows], outputs.anchors[rows], self.std),  # type: ignore[misc]
+                outputs.shape,
+                candidates=config.candidates,
+                min_score=config.min_score,
+                nms_threshold=config.nms_threshold,
+                max_detections=self.max_detections,
+                group_sizes=outputs.level_sizes if config.per_level else None,
+            )
+            for logits, deltas in zip(outputs.logits, outputs.deltas, strict=True)
+        ]
 
 
 def _gather(values: Tensor, index: Tensor) -> Tensor:

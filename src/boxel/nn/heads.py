@@ -1,6 +1,7 @@
 """Dense heads: the same small networks at every position of every pyramid level."""
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -12,10 +13,13 @@ from boxel.nn.blocks import Norm, conv_block
 
 
 class DenseHead(nn.Module):
-    """Predicts `outputs` numbers for each anchor of each cell, shared over the levels.
+    """Predicts numbers for each anchor of each cell, shared over the levels.
 
     Args:
-        prior: expected share of foreground anchors; sets the bias of a sigmoid output (Lin et al. 2017, section 4.1).
+        outputs: how many numbers per anchor; one output convolution for each entry, all on the same tower.
+        kernel_size: of the output convolutions.
+        prior: expected share of foreground anchors; sets the bias of the first output, a sigmoid's logits
+            (Lin et al. 2017, section 4.1).
     """
 
     def __init__(
@@ -27,22 +31,32 @@ class DenseHead(nn.Module):
         num_convs: int,
         norm: Norm,
         num_anchors: int,
-        outputs: int,
+        outputs: Sequence[int],
+        kernel_size: int = 3,
         prior: float | None = None,
     ) -> None:
         super().__init__()
         widths = [channels] + [filters] * num_convs
         self.tower = nn.Sequential(*(conv_block(ndim, a, b, norm=norm) for a, b in pairwise(widths)))
-        self.output = nd.CONV[ndim](widths[-1], num_anchors * outputs, 3, padding=1)
-        self.outputs = outputs
+        self.outputs = nn.ModuleList(
+            nd.CONV[ndim](widths[-1], num_anchors * count, kernel_size, padding=kernel_size // 2) for count in outputs
+        )
+        self.counts = tuple(outputs)
         if prior is not None:
-            nn.init.normal_(self.output.weight, std=0.01)
-            self.output.bias = nn.Parameter(torch.full((num_anchors * outputs,), -math.log((1 - prior) / prior)))
+            first = self.outputs[0]
+            nn.init.normal_(first.weight, std=0.01)
+            first.bias = nn.Parameter(torch.full_like(first.bias, -math.log((1 - prior) / prior)))
 
-    def forward(self, pyramid: list[Tensor]) -> Float[Tensor, "b n o"]:
-        """All levels in one list of anchors: level by level, cells in array order, anchors of a cell together."""
-        rows = []
-        for features in pyramid:
-            x = self.output(self.tower(features)).flatten(2).transpose(1, 2)  # (b, cells, a * o)
-            rows.append(x.reshape(len(x), -1, self.outputs))
-        return torch.cat(rows, dim=1)
+    def forward(self, pyramid: list[Tensor]) -> list[Float[Tensor, "b n o"]]:
+        """For each entry of `outputs`, all levels in one list of anchors: level by level, cells in array order,
+        anchors of a cell together.
+        """
+        towers = [self.tower(features) for features in pyramid]
+        return [
+            torch.cat([_rows(output(features), count) for features in towers], dim=1)
+            for output, count in zip(self.outputs, self.counts, strict=True)
+        ]
+
+
+def _rows(x: Float[Tensor, "b ao *s"], count: int) -> Float[Tensor, "b n o"]:
+    return x.flatten(2).transpose(1, 2).reshape(len(x), -1, count)

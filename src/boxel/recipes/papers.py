@@ -11,7 +11,8 @@ from boxel.data.augment import NO_AUGMENTATION, AugmentConfig
 from boxel.data.plan import PlanConfig
 from boxel.inference.config import PredictConfig
 from boxel.models import RetinaUNetConfig
-from boxel.models.dense import DenseConfig, IoUMatcherConfig, MiningConfig, SmoothL1Config
+from boxel.models.dense import DenseConfig, IoUMatcherConfig
+from boxel.models.loss_terms import MiningConfig, SmoothL1Config
 from boxel.nn.resnet import BackboneConfig
 from boxel.recipes.experiment import Experiment
 from boxel.training.config import TrainConfig

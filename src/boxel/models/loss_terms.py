@@ -1,0 +1,106 @@
+"""The loss terms of classification and box regression: the choices, and what they compute.
+
+References: mining and smooth L1 as in Jaeger et al., Retina U-Net, 2018 and its code; focal loss: Lin et al. 2017;
+GIoU: Rezatofighi et al. 2019; DIoU and CIoU: Zheng et al. 2020.
+"""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from boxel.config import Choice
+from boxel.nn.losses import class_cross_entropy, class_scores, focal_loss, mine_hard_negatives
+from boxel.ops import decode, encode, paired_overlap
+
+
+class ClassLossConfig(Choice):
+    """How anchors are classified."""
+
+
+class FocalConfig(ClassLossConfig, name="focal"):
+    """All anchors, easy ones weighed down; divided by the number of positives."""
+
+    alpha: float = 0.75
+    gamma: float = 2.0
+    weight: float = 1.0
+
+
+class MiningConfig(ClassLossConfig, name="mining"):
+    """Cross-entropy on positives and as many hard negatives, averaged apart, each counting half.
+
+    `max_positives` per image (None: all); negatives are drawn at random from the `pool_factor` times as many hardest.
+    """
+
+    max_positives: int | None = None
+    pool_factor: int = 20
+    min_negatives: int = 1
+    weight: float = 1.0
+
+
+class BoxLossConfig(Choice):
+    """How positives are regressed."""
+
+
+class SmoothL1Config(BoxLossConfig, name="smooth_l1"):
+    """Smooth L1 between encoded offsets, mean over positives and coordinates."""
+
+    beta: float = 1.0
+    weight: float = 1.0
+
+
+class OverlapLossConfig(BoxLossConfig, name="overlap"):
+    """1 - GIoU (or DIoU, CIoU, IoU) between decoded boxes."""
+
+    kind: Literal["iou", "giou", "diou", "ciou"] = "giou"
+    weight: float = 2.0
+
+
+def class_loss(
+    config: ClassLossConfig, logits: Float[Tensor, "b n o"], labels: Int[Tensor, "b n"], *, softmax: bool
+) -> Float[Tensor, ""]:
+    """Loss of anchors whose label is a class, -1 for background, or -2 for neither."""
+    if isinstance(config, FocalConfig):
+        used = labels >= -1
+        rows = focal_loss(logits[used], labels[used], softmax=softmax, alpha=config.alpha, gamma=config.gamma)
+        return config.weight * rows.sum() / (labels >= 0).sum().clamp(min=1)
+    if isinstance(config, MiningConfig):
+        images = [_mined_loss(config, *pair, softmax=softmax) for pair in zip(logits, labels, strict=True)]
+        return config.weight * torch.stack(images).mean()
+    raise TypeError(f"no class loss for {config!r}")
+
+
+def _mined_loss(config: MiningConfig, logits: Tensor, labels: Tensor, *, softmax: bool) -> Tensor:
+    positives = (labels >= 0).nonzero()[:, 0]
+    if config.max_positives is not None and len(positives) > config.max_positives:
+        positives = positives[torch.randperm(len(positives), device=positives.device)[: config.max_positives]]
+    negatives = (labels == -1).nonzero()[:, 0]
+    hardness = class_scores(logits[negatives].detach(), softmax=softmax).amax(-1)
+    num = max(config.min_negatives, len(positives))
+    negatives = negatives[mine_hard_negatives(hardness, num, config.pool_factor)]
+    halves = [
+        class_cross_entropy(logits[rows], labels[rows], softmax=softmax).mean()
+        for rows in (positives, negatives)
+        if len(rows)
+    ]
+    return torch.stack(halves).sum() / 2 if halves else logits.sum() * 0.0
+
+
+def box_loss(
+    config: BoxLossConfig,
+    deltas: Float[Tensor, "n 2 d"],
+    references: Float[Tensor, "n 2 d"],
+    targets: Float[Tensor, "n 2 d"],
+    std: Float[Tensor, "2 d"],
+) -> Float[Tensor, ""]:
+    """Loss of `deltas` that should carry the boxes `references` onto `targets`; zero where there are none."""
+    if not len(deltas):
+        return deltas.sum() * 0.0
+    if isinstance(config, SmoothL1Config):
+        return config.weight * F.smooth_l1_loss(deltas, encode(targets, references, std), beta=config.beta)
+    if isinstance(config, OverlapLossConfig):
+        overlap = paired_overlap(decode(deltas, references, std), targets, kind=config.kind)
+        return config.weight * (1 - overlap).mean()
+    raise TypeError(f"no box loss for {config!r}")

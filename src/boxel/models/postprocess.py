@@ -1,0 +1,42 @@
+"""From scores and boxes to detections: the steps that all detectors share."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from boxel.ops import clip, nms
+from boxel.types import Detections
+
+
+def best_boxes(
+    scores: Float[Tensor, "n k"],
+    decode_rows: Callable[[Int[Tensor, " m"], Int[Tensor, " m"]], Float[Tensor, "m 2 d"]],
+    shape: Sequence[int],
+    *,
+    candidates: int,
+    min_score: float,
+    nms_threshold: float,
+    max_detections: int,
+    group_sizes: Sequence[int] | None = None,
+) -> Detections:
+    """The best `candidates` (row, class) pairs of one image, decoded, clipped to `shape`, suppressed per class.
+
+    Args:
+        decode_rows: the boxes of the rows and classes asked for.
+        group_sizes: rows per group (pyramid level), where each group may have so many candidates.
+    """
+    parts, first = [], 0
+    for part in scores.split(list(group_sizes)) if group_sizes else [scores]:
+        parts.append(part.flatten().topk(min(candidates, part.numel())).indices + first)
+        first += part.numel()
+    index = torch.cat(parts)
+    values = scores.flatten()[index]
+    index, values = index[values >= min_score], values[values >= min_score]
+    labels = index % scores.shape[1]
+    boxes = clip(decode_rows(index // scores.shape[1], labels), shape)
+    real = (boxes[:, 1] > boxes[:, 0]).all(-1)
+    boxes, values, labels = boxes[real], values[real], labels[real]
+    keep = nms(boxes, values, nms_threshold, labels=labels, max_detections=max_detections)
+    return Detections(boxes[keep], values[keep], labels[keep])

@@ -1,0 +1,72 @@
+"""What all models share: an encoder and a feature pyramid, with or without the way down to full resolution (U-FPN).
+
+Reference: Jaeger et al., Retina U-Net, 2018, section 3.1 and figure 2.
+"""
+
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from boxel.models.base import ModelConfig
+from boxel.nn.fpn import FPN
+from boxel.nn.resnet import BackboneConfig
+from boxel.types import Task
+
+
+class PyramidConfig(ModelConfig):
+    """A model on an FPN; `pyramid_filters` is the FPN's width."""
+
+    backbone: BackboneConfig = BackboneConfig()
+    pyramid_filters: int = 64
+
+
+class UPyramidConfig(PyramidConfig):
+    """A model on a U-FPN, whose finest level P0 learns to segment.
+
+    Attributes:
+        narrow_filters: width of the levels below those that detect (P1, P0), where it differs from `pyramid_filters`
+            (the papers': the same).
+        segment: what P0 learns to tell apart: foreground from background, or the classes.
+        segmentation_loss: `paper` is eq. (1) of the paper, `mdt` the form of its code.
+    """
+
+    narrow_filters: int | None = None
+    segment: Literal["foreground", "classes"] = "foreground"
+    segmentation_loss: Literal["paper", "mdt"] = "paper"
+    segmentation_weight: float = 0.5
+
+
+class Pyramid(nn.Module):
+    """Encoder and FPN; with `full_resolution` a U-FPN.
+
+    Args:
+        outputs: levels to detect on; default those of the task.
+    """
+
+    def __init__(self, task: Task, config: PyramidConfig, *, outputs: tuple[int, ...] | None = None) -> None:
+        super().__init__()
+        self.levels = task.levels if outputs is None else outputs
+        wide = config if isinstance(config, UPyramidConfig) else None
+        self.encoder = config.backbone.build(
+            task.ndim, task.input_channels, task.strides, full_resolution=wide is not None
+        )
+        self.neck = FPN(
+            task.ndim,
+            self.encoder.channels,
+            first_level=self.encoder.first_level,
+            filters=config.pyramid_filters,
+            outputs=self.levels if wide is None else (0, *self.levels),
+            linear_below=2 if wide is None else min(task.levels),
+            narrow=wide.narrow_filters if wide else None,
+        )
+
+    def forward(
+        self, images: Float[Tensor, "b c *s"], project: nn.Module | None = None
+    ) -> tuple[list[Tensor], Tensor | None]:
+        """The detecting levels, finest first, and `project` of P0 where given; else nothing below them is computed."""
+        features = self.encoder(images)
+        if project is None:
+            return self.neck(features, self.levels) if self.levels else [], None
+        finest, *levels = self.neck(features)
+        return levels, project(finest)
