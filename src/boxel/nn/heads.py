@@ -38,19 +38,15 @@ class DenseHead(nn.Module):
         super().__init__()
         widths = [channels] + [filters] * num_convs
         self.tower = nn.Sequential(*(conv_block(ndim, a, b, norm=norm) for a, b in pairwise(widths)))
-        self.outputs = nn.ModuleList(
-            nd.CONV[ndim](widths[-1], num_anchors * count, kernel_size, padding=kernel_size // 2) for count in outputs
-        )
+        convs = [nd.CONV[ndim](widths[-1], num_anchors * n, kernel_size, padding=kernel_size // 2) for n in outputs]
+        self.outputs = nn.ModuleList(convs)
         self.counts = tuple(outputs)
         if prior is not None:
-            first = self.outputs[0]
-            nn.init.normal_(first.weight, std=0.01)
-            first.bias = nn.Parameter(torch.full_like(first.bias, -math.log((1 - prior) / prior)))
+            nn.init.normal_(convs[0].weight, std=0.01)
+            convs[0].bias = nn.Parameter(torch.full((num_anchors * outputs[0],), -math.log((1 - prior) / prior)))
 
     def forward(self, pyramid: list[Tensor]) -> list[Float[Tensor, "b n o"]]:
-        """For each entry of `outputs`, all levels in one list of anchors: level by level, cells in array order,
-        anchors of a cell together.
-        """
+        """For each entry of `outputs` the anchors of all levels: level by level, cells in array order, then anchors."""
         towers = [self.tower(features) for features in pyramid]
         return [
             torch.cat([_rows(output(features), count) for features in towers], dim=1)
