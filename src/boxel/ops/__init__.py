@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from boxel.ops.fusion import weighted_box_fusion
     from boxel.ops.masks import boxes_from_label_map
     from boxel.ops.matching import BACKGROUND, IGNORED, match, match_atss, match_centre, match_iou
+    from boxel.ops.roi_align import assign_levels, assign_levels_mdt, pyramid_roi_align
     from boxel.ops.slices import merge_slices
     from boxel.ops.suppression import nms, soft_nms
     from boxel.ops.tiling import mean_coverage, patch_centre_weight, tile_starts, tiles, whole_coverage
@@ -39,6 +40,7 @@ _HOME = {
     "fusion": "weighted_box_fusion",
     "masks": "boxes_from_label_map",
     "matching": "BACKGROUND IGNORED match match_atss match_centre match_iou",
+    "roi_align": "assign_levels assign_levels_mdt pyramid_roi_align",
     "slices": "merge_slices",
     "suppression": "nms soft_nms",
     "tiling": "mean_coverage patch_centre_weight tile_starts tiles whole_coverage",
@@ -53,6 +55,8 @@ __all__ = [
     "Members",
     "anchor_grid",
     "area",
+    "assign_levels",
+    "assign_levels_mdt",
     "best_iou",
     "boxes_from_label_map",
     "centre",
@@ -74,6 +78,7 @@ __all__ = [
     "paired_iou",
     "paired_overlap",
     "patch_centre_weight",
+    "pyramid_roi_align",
     "size",
     "soft_nms",
     "tile_starts",
