@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from boxel.ops.conventions import CONVENTIONS, convert
     from boxel.ops.fit import best_iou, fit_anchors
     from boxel.ops.fusion import weighted_box_fusion
+    from boxel.ops.mask_grids import crop_masks, paste_mask, resample_masks
     from boxel.ops.masks import boxes_from_label_map
     from boxel.ops.matching import BACKGROUND, IGNORED, match, match_atss, match_centre, match_iou
     from boxel.ops.roi_align import assign_levels, assign_levels_mdt, pyramid_roi_align
@@ -38,6 +39,7 @@ _HOME = {
     "conventions": "CONVENTIONS convert",
     "fit": "best_iou fit_anchors",
     "fusion": "weighted_box_fusion",
+    "mask_grids": "crop_masks paste_mask resample_masks",
     "masks": "boxes_from_label_map",
     "matching": "BACKGROUND IGNORED match match_atss match_centre match_iou",
     "roi_align": "assign_levels assign_levels_mdt pyramid_roi_align",
@@ -62,6 +64,7 @@ __all__ = [
     "centre",
     "clip",
     "convert",
+    "crop_masks",
     "decode",
     "encode",
     "fit_anchors",
@@ -77,8 +80,10 @@ __all__ = [
     "octave_sizes",
     "paired_iou",
     "paired_overlap",
+    "paste_mask",
     "patch_centre_weight",
     "pyramid_roi_align",
+    "resample_masks",
     "size",
     "soft_nms",
     "tile_starts",

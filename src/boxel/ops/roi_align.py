@@ -69,13 +69,13 @@ def pyramid_roi_align(
     ratios = _per_axis(sampling_ratio, boxes.shape[-1])
     _check(pyramid, boxes.shape[-1], strides, output_size=output_size, sampling_ratio=ratios)
     dtype, device = torch.promote_types(pyramid[0].dtype, torch.float32), boxes.device
-    tables = [level.movedim(1, -1).flatten(0, -2) for level in pyramid]
+    tables = [level.to(dtype).movedim(1, -1).flatten(0, -2) for level in pyramid]
     first = torch.tensor([sum(map(len, tables[:k])) for k in range(len(tables))], device=device)[levels]
     shapes = torch.tensor([level.shape[2:] for level in pyramid], device=device)[levels]
     corners = boxes.detach().to(dtype) / torch.tensor(strides, dtype=dtype, device=device)[levels, None]
     cells, weights = _taps(corners, images, shapes, output_size, ratios)
     # A bin is a weighted sum of cells: rows of a table, whose gradient torch knows, on every device.
-    table, cells = torch.cat(tables).to(dtype), first[:, None, None] + cells
+    table, cells = torch.cat(tables), first[:, None, None] + cells
     pooled = F.embedding_bag(cells.flatten(0, 1), table, per_sample_weights=weights.flatten(0, 1), mode="sum")
     return pooled.to(pyramid[0].dtype).unflatten(0, (len(boxes), *output_size)).movedim(-1, 1)
 

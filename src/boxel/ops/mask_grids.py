@@ -1,0 +1,112 @@
+"""Instance masks as grids of probabilities over their boxes: seen over other boxes, pasted into images, cut from them.
+
+Cell j of g along an axis covers the j-th g-th part of the box; its value counts at its centre.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float, Integer
+from torch import Tensor
+
+from boxel.ops.arrays import numpy_too
+
+
+@numpy_too
+def resample_masks(
+    masks: Float[Tensor, "n *g"],
+    boxes: Float[Tensor, "n 2 d"],
+    targets: Float[Tensor, "n 2 d"],
+    grid: Sequence[int],
+) -> Float[Tensor, "n *t"]:
+    """Each mask over another box: interpolated linearly at the centres of its cells, 0 outside the mask's own box.
+
+    Args:
+        masks: probabilities over `boxes`.
+        targets: the boxes over which they are wanted.
+        grid: cells per axis of the result.
+    """
+    weights = []
+    for axis, (cells, wanted) in enumerate(zip(masks.shape[1:], grid, strict=True)):
+        lower, upper = targets[:, :, axis, None].unbind(1)
+        points = torch.lerp(lower, upper, _centres(0, wanted, boxes) / wanted)
+        weights.append(_interpolation(points, boxes[:, :, axis], cells).to(masks.dtype))
+    return _contract(masks, weights)
+
+
+@numpy_too
+def paste_mask(
+    mask: Float[Tensor, "*g"], box: Float[Tensor, "2 d"], shape: Sequence[int], threshold: float = 0.5
+) -> tuple[tuple[slice, ...], Bool[Tensor, "*r"]]:
+    """Where an image of `shape` is inside the mask: the part of the image under the box, and which of its voxels are.
+
+    A voxel is inside if its centre is in the box and the probability there, interpolated linearly, is at least
+    `threshold`. Outside the image nothing is pasted; the part is empty if the box is.
+    """
+    region, weights = [], []
+    for axis, (cells, size) in enumerate(zip(mask.shape, shape, strict=True)):
+        first, last = ((corner - 0.5).ceil().int().clamp(0, size).item() for corner in box[:, axis])
+        region.append(slice(first, last))
+        points = _centres(first, last, box)[None]
+        weights.append(_interpolation(points, box[None, :, axis], cells).to(mask.dtype))
+    return tuple(region), _contract(mask[None], weights)[0] >= threshold
+
+
+@numpy_too
+def crop_masks(
+    label_map: Integer[Tensor, "b *s"],
+    boxes: Float[Tensor, "n 2 d"],
+    images: Integer[Tensor, " n"],
+    ids: Integer[Tensor, " n"],
+    grid: Sequence[int],
+) -> Float[Tensor, "n *t"]:
+    """The part of each cell of a grid over the box that the object covers, 0 to 1; exact, whatever the box's size.
+
+    Looks at one box of one image after the other. Beyond the image there is no object; a box without extent has
+    only zeros.
+
+    Args:
+        label_map: integer images, whose voxels have the value of their object.
+        images: which image each box lies in.
+        ids: the value of each box's object.
+        grid: cells per axis.
+    """
+    masks = boxes.new_zeros((len(boxes), *grid))
+    first = boxes[:, 0].floor().long().clamp(min=0).tolist()
+    last = boxes[:, 1].ceil().long().clamp(min=0).tolist()
+    for row, (image, value) in enumerate(zip(images.tolist(), ids.tolist(), strict=True)):
+        region = [slice(*ends) for ends in zip(first[row], last[row], strict=True)]
+        inside = label_map[(image, *region)].long() == value
+        weights = [
+            _coverage(boxes[row, :, axis], start, length, cells)
+            for axis, (start, length, cells) in enumerate(zip(first[row], inside.shape, grid, strict=True))
+        ]
+        masks[row] = _contract(inside.to(boxes.dtype)[None], weights)[0]
+    return masks.clamp(max=1)
+
+
+def _centres(first: int, last: int, like: Tensor) -> Float[Tensor, " r"]:
+    return torch.arange(first, last, dtype=like.dtype, device=like.device) + 0.5
+
+
+def _interpolation(points: Float[Tensor, "n t"], ends: Float[Tensor, "n 2"], cells: int) -> Float[Tensor, "n t g"]:
+    """Weights of the `g` cells between two ends at some points; 0 beyond the ends, constant in the outer half cells."""
+    lower, upper = ends[:, :1], ends[:, 1:]
+    place = ((points - lower) / (upper - lower) * cells - 0.5).clamp(0, cells - 1)
+    weights = (1 - (place[:, :, None] - torch.arange(cells, device=points.device)).abs()).clamp(min=0)
+    return torch.where(((points >= lower) & (points < upper))[:, :, None], weights, 0)
+
+
+def _coverage(ends: Float[Tensor, " 2"], start: int, length: int, cells: int) -> Float[Tensor, "1 g r"]:
+    """The part of each of the `g` cells between two ends that lies in each voxel from `start` on."""
+    edges = torch.lerp(ends[0], ends[1], torch.arange(cells + 1, dtype=ends.dtype, device=ends.device) / cells)
+    voxels = torch.arange(start, start + length, device=ends.device)
+    overlap = torch.minimum(edges[1:, None], voxels + 1) - torch.maximum(edges[:-1, None], voxels)
+    return overlap.clamp(min=0)[None] / ((ends[1] - ends[0]) / cells).clamp(min=torch.finfo(ends.dtype).tiny)
+
+
+def _contract(values: Float[Tensor, "n *g"], weights: Sequence[Float[Tensor, "n _ _"]]) -> Float[Tensor, "n *t"]:
+    """Each axis multiplied by its matrix `(n, t, g)`."""
+    for matrix in weights:  # the axes go round once
+        values = torch.einsum("n...g,ntg->n...t", values.movedim(1, -1), matrix)
+    return values
