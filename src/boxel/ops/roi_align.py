@@ -2,11 +2,17 @@
 
 import math
 from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from boxel.ops.arrays import kernels
 
 # Cells that a box should span on its level: one per bin of the usual head's 7 x 7.
 ROI_CELLS = 7.0
@@ -69,40 +75,82 @@ def pyramid_roi_align(
     ratios = _per_axis(sampling_ratio, boxes.shape[-1])
     _check(pyramid, boxes.shape[-1], strides, output_size=output_size, sampling_ratio=ratios)
     dtype, device = torch.promote_types(pyramid[0].dtype, torch.float32), boxes.device
+    eager = not torch.compiler.is_compiling()
+    if eager and device.type == "cpu":
+        _check_index(images=(images, len(pyramid[0])), levels=(levels, len(pyramid)))
+    # All maps as one table of cells, so that the boxes of all levels are pooled together.
     tables = [level.to(dtype).movedim(1, -1).flatten(0, -2) for level in pyramid]
-    first = torch.tensor([sum(map(len, tables[:k])) for k in range(len(tables))], device=device)[levels]
+    first = torch.tensor([sum(map(len, tables[:k])) for k in range(len(tables))], device=device)
     shapes = torch.tensor([level.shape[2:] for level in pyramid], device=device)[levels]
+    rows = first[levels] + images.long() * shapes.prod(-1)
     corners = boxes.detach().to(dtype) / torch.tensor(strides, dtype=dtype, device=device)[levels, None]
-    cells, weights = _taps(corners, images, shapes, output_size, ratios)
-    # A bin is a weighted sum of cells: rows of a table, whose gradient torch knows, on every device.
-    table, cells = torch.cat(tables), first[:, None, None] + cells
-    pooled = F.embedding_bag(cells.flatten(0, 1), table, per_sample_weights=weights.flatten(0, 1), mode="sum")
-    return pooled.to(pyramid[0].dtype).unflatten(0, (len(boxes), *output_size)).movedim(-1, 1)
+    near, share = _taps(corners, shapes, output_size, ratios)
+    table = torch.cat(tables) if tables[1:] else tables[0]
+    compiled = kernels(table, boxes) if eager else None
+    parts = (table, rows, near, share, shapes)
+    pooled = _Pooling.apply(compiled, *parts) if compiled else _pool(*parts)
+    return pooled.to(pyramid[0].dtype).unflatten(1, tuple(output_size)).movedim(-1, 1)
 
 
 def _taps(
-    corners: Float[Tensor, "n 2 d"],
-    images: Int[Tensor, " n"],
-    shapes: Int[Tensor, "n d"],
-    output_size: Sequence[int],
-    ratios: Sequence[int],
-) -> tuple[Int[Tensor, "n bins taps"], Float[Tensor, "n bins taps"]]:
-    """The cells of `(b, *s)` that each bin sums, counted in C order, and their weights; corners in cells."""
-    cells = images.long()[:, None, None]
-    weights = torch.ones_like(cells, dtype=corners.dtype)
-    axes = zip(corners.unbind(-1), shapes.unbind(-1), output_size, ratios, strict=True)
-    for corner, size, bins, ratio in axes:
+    corners: Float[Tensor, "n 2 d"], shapes: Int[Tensor, "n d"], output_size: Sequence[int], ratios: Sequence[int]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Per axis the cells `(n, bins, taps)` whose sum each bin is, and their weights; corners in cells."""
+    near, share = [], []
+    for corner, size, bins, ratio in zip(corners.unbind(-1), shapes.unbind(-1), output_size, ratios, strict=True):
         fraction = (torch.arange(bins * ratio, dtype=corner.dtype, device=corner.device) + 0.5) / (bins * ratio)
         place = torch.lerp(corner[:, :1], corner[:, 1:], fraction) - 0.5
         place = torch.minimum(place.clamp(min=0), size[:, None] - 1)
         below = place.nan_to_num().long()
-        above = torch.minimum(below + 1, size[:, None] - 1)
-        near = torch.stack([below, above], -1).unflatten(1, (bins, ratio)).flatten(2)
-        share = torch.stack([1 - place + below, place - below], -1).unflatten(1, (bins, ratio)).flatten(2) / ratio
-        cells = cells[:, :, None, :, None] * size[:, None, None, None, None] + near[:, None, :, None, :]
-        cells = cells.flatten(3).flatten(1, 2)
-        weights = (weights[:, :, None, :, None] * share[:, None, :, None, :]).flatten(3).flatten(1, 2)
-    return cells, weights
+        part = place - below
+        both = torch.stack([below, torch.minimum(below + 1, size[:, None] - 1)], -1)
+        near.append(both.unflatten(1, (bins, ratio)).flatten(2))
+        share.append(torch.stack([1 - part, part], -1).unflatten(1, (bins, ratio)).flatten(2) / ratio)
+    return near, share
+
+
+def _pool(
+    table: Float[Tensor, "cells c"], rows: Int[Tensor, " n"], near: list[Tensor], share: list[Tensor], shapes: Tensor
+) -> Float[Tensor, "n bins c"]:
+    """Each bin the weighted sum of its cells, of which `_taps` gives the parts along the axes."""
+    cells = torch.zeros_like(rows)[:, None, None]
+    weights = torch.ones_like(cells, dtype=table.dtype)
+    for own, part, size in zip(near, share, shapes.unbind(-1), strict=True):
+        cells = cells[:, :, None, :, None] * size[:, None, None, None, None] + own[:, None, :, None, :]
+        weights = weights[:, :, None, :, None] * part[:, None, :, None, :]
+        cells, weights = (x.flatten(3).flatten(1, 2) for x in (cells, weights))
+    cells = cells + rows[:, None, None]
+    pooled = F.embedding_bag(cells.flatten(0, 1), table, per_sample_weights=weights.flatten(0, 1), mode="sum")
+    return pooled.unflatten(0, cells.shape[:2])
+
+
+class _Pooling(torch.autograd.Function):
+    """`_pool` on the CPU, compiled."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        compiled: ModuleType,
+        table: Tensor,
+        rows: Tensor,
+        near: list[Tensor],
+        share: list[Tensor],
+        shapes: Tensor,
+    ) -> Tensor:
+        bins, taps = (np.array([part.shape[axis] for part in near]) for axis in (1, 2))
+        lists = [torch.cat([part.flatten(1) for part in parts], 1) for parts in (near, share)]
+        ctx.compiled, ctx.table = compiled, table.shape
+        ctx.settings = [x.contiguous().numpy() for x in (rows, *lists, shapes)] + [taps, bins]
+        pooled = table.new_zeros((len(rows), bins.prod(), table.shape[1]))
+        compiled.pool(table.contiguous().numpy(), *ctx.settings, pooled.numpy())
+        return pooled
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        table = gradient.new_zeros(ctx.table)
+        ctx.compiled.spread(table.numpy(), *ctx.settings, gradient.contiguous().numpy())
+        return None, table, None, None, None, None
 
 
 def assign_levels(
@@ -148,3 +196,9 @@ def _check(pyramid: Sequence[Tensor], ndim: int, strides: Sequence[Sequence[floa
             raise ValueError(
                 f"map {k} must have shape (b, c, *s) with {ndim} axes s, as the boxes, got {tuple(level.shape)}"
             )
+
+
+def _check_index(**columns: tuple[Tensor, int]) -> None:
+    for name, (index, count) in columns.items():
+        if ((index < 0) | (index >= count)).any():
+            raise ValueError(f"{name} must lie in 0..{count - 1}, got {index.min()}..{index.max()}")

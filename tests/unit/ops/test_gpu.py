@@ -3,7 +3,16 @@
 import pytest
 import torch
 
-from boxel.ops import anchor_grid, match, merge_slices, nms, soft_nms, weighted_box_clustering, weighted_nms
+from boxel.ops import (
+    anchor_grid,
+    match,
+    merge_slices,
+    nms,
+    pyramid_roi_align,
+    soft_nms,
+    weighted_box_clustering,
+    weighted_nms,
+)
 
 pytestmark = pytest.mark.gpu
 
@@ -49,3 +58,18 @@ def test_anchors_are_matched_alike(cuda, crowd, ndim, rule):
     here = match(anchors, boxes, rule=rule, anchors_per_cell=2, **options)
     there = match(anchors.to(cuda), [some.to(cuda) for some in boxes], rule=rule, anchors_per_cell=2, **options)
     assert torch.equal(here, there.cpu())
+
+
+def test_features_and_gradients_are_pooled_alike(cuda, crowd, ndim):
+    torch.manual_seed(0)
+    boxes, images, levels = crowd[0][:50], torch.arange(50) % 2, torch.arange(50) % 3 % 2
+    strides = [(4.0,) * ndim, (8.0,) * ndim]
+    results = []
+    for device in (torch.device("cpu"), cuda):
+        pyramid = [torch.linspace(0, 9, 6 * cells**ndim).sin().reshape(2, 3, *(cells,) * ndim) for cells in (16, 8)]
+        pyramid = [level.to(device).requires_grad_() for level in pyramid]
+        places = (boxes.to(device), images.to(device), levels.to(device))
+        pooled = pyramid_roi_align(pyramid, *places, output_size=(4,) * ndim, strides=strides)
+        results.append([pooled, *torch.autograd.grad(pooled.square().sum(), pyramid)])
+    for here, there in zip(*results, strict=True):
+        assert torch.allclose(here, there.cpu(), atol=1e-4)

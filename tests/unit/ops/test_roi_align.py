@@ -39,7 +39,7 @@ def slow_roi_align(features, boxes, images, *, output_size, stride, sampling_rat
 
 
 @pytest.fixture
-def scene(rng, ndim):
+def scene(engine, rng, ndim):
     """Features of two images, and boxes inside, across the border, beyond it, and without extent."""
     features = rng.normal(size=(2, 5, *SHAPE[-ndim:]))
     lower = rng.uniform(-6, 20, (12, ndim))
@@ -60,9 +60,9 @@ def test_pooling_follows_the_definition(scene, ndim, ratio, dtype):
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
 
 
-def test_gradients_are_those_of_the_definition(scene):
+def test_gradients_are_those_of_the_definition(scene, ndim):
     features, boxes, images, options = scene
-    features = features[:, :2].requires_grad_()
+    features = features[(slice(None), slice(1), *[slice(4)] * ndim)].requires_grad_()
     boxes.requires_grad_()
     assert torch.autograd.gradcheck(lambda x: roi_align(x, boxes, images, **options), features)
     roi_align(features, boxes, images, **options).sum().backward()
@@ -146,7 +146,7 @@ def test_the_operator_compiles_without_a_break(scene, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # what checks shapes does not compile
     features, boxes, images, options = scene
     features, boxes = features.float(), boxes.float()
-    compiled = torch.compile(roi_align, fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(roi_align, fullgraph=True, backend="eager")
     gradients = []
     for function in (roi_align, compiled):
         leaf = features.clone().requires_grad_()
@@ -186,6 +186,21 @@ def test_settings_that_do_not_fit_are_refused(scene, change, words):
     features, boxes, images, options = scene
     with pytest.raises(ValueError, match=words):
         roi_align(features, boxes, images, **(options | change))
+
+
+def test_an_image_or_level_that_is_not_there_is_refused(scene):
+    features, boxes, images, options = scene
+    with pytest.raises(ValueError, match=r"images must lie in 0\.\.1, got 1\.\.2"):
+        roi_align(features, boxes, images.clamp(min=1) + (images > 0), **options)
+    with pytest.raises(ValueError, match=r"levels must lie in 0\.\.0, got -1\.\.-1"):
+        pyramid_roi_align(
+            [features],
+            boxes,
+            images,
+            -torch.ones_like(images),
+            output_size=(1,) * boxes.shape[-1],
+            strides=[options["stride"]],
+        )
 
 
 def test_a_map_of_another_rank_is_refused(scene):

@@ -8,6 +8,7 @@ from boxel.ops.kernels.fusing import fuse, group, take_runs
 from boxel.ops.kernels.greedy import ascending, curve_keys, first_bad_row, lead
 from boxel.ops.kernels.matching import match_by_iou, nearest_cells
 from boxel.ops.kernels.merging import join_slices
+from boxel.ops.kernels.pooling import pool, spread
 
 __all__ = [
     "ascending",
@@ -19,5 +20,7 @@ __all__ = [
     "lead",
     "match_by_iou",
     "nearest_cells",
+    "pool",
+    "spread",
     "take_runs",
 ]
