@@ -64,9 +64,12 @@ class Pyramid(nn.Module):
     def forward(
         self, images: Float[Tensor, "b c *s"], project: nn.Module | None = None
     ) -> tuple[list[Tensor], Tensor | None]:
-        """The detecting levels, finest first, and `project` of P0 where given; else nothing below them is computed."""
+        """The detecting levels, finest first, and the 1-wide convolution `project` of P0 where given.
+
+        Nothing below the detecting levels is computed without it.
+        """
         features = self.encoder(images)
         if project is None:
             return self.neck(features, self.levels) if self.levels else [], None
-        finest, *levels = self.neck(features)
-        return levels, project(finest)
+        finest, *levels = self.neck(features, project=project)
+        return levels, finest

@@ -41,7 +41,7 @@ class RetinaUNet(Model):
 
     def infer(self, images: Tensor) -> RetinaUNetOutputs:
         # Detection needs neither P0 nor what leads to it.
-        pyramid, segmentation = self.backbone(images, self.segmentation if self.training else None)
+        pyramid, segmentation = self.backbone(images, self.segmentation.conv if self.training else None)
         return RetinaUNetOutputs(self.dense(pyramid, images.shape[2:]), segmentation)
 
     def loss(self, outputs: RetinaUNetOutputs, batch: Batch) -> dict[str, Tensor]:

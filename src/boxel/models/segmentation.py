@@ -14,7 +14,10 @@ from boxel.types import Batch, Task
 
 
 class Segmentation(nn.Module):
-    """A 1-wide convolution on P0: logits `(b, k, *s)`, background first, then foreground or the classes."""
+    """The 1-wide convolution `conv` of P0: logits `(b, k, *s)`, background first, then foreground or the classes.
+
+    The pyramid applies it, composed with the convolutions before it.
+    """
 
     def __init__(self, task: Task, config: UPyramidConfig) -> None:
         super().__init__()
@@ -22,9 +25,6 @@ class Segmentation(nn.Module):
         self.by_class = config.segment == "classes"
         width = config.narrow_filters or config.pyramid_filters
         self.conv = nd.CONV[task.ndim](width, 1 + (len(task.classes) if self.by_class else 1), 1)
-
-    def forward(self, finest: Float[Tensor, "b c *s"]) -> Float[Tensor, "b k *s"]:
-        return self.conv(finest)
 
     def loss(self, logits: Float[Tensor, "b k *s"], batch: Batch) -> Float[Tensor, ""]:
         """The weighted segmentation term; 0 where no object of the batch has a mask."""

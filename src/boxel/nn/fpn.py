@@ -4,10 +4,13 @@ Reference: Lin et al., 2017; Jaeger et al., Retina U-Net, 2018, section 3.1 (U-F
 """
 
 from collections.abc import Sequence
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from boxel.nn import nd
+from boxel.nn.composition import compose, compose_rows, resize_and_sum_taps, tap_rows
 
 
 class FPN(nn.Module):
@@ -52,16 +55,49 @@ class FPN(nn.Module):
         steps = {k: (width(k + 1), width(k)) for k in levels if k < top and width(k) != width(k + 1)}
         self.reduce = nn.ModuleDict({str(k): conv(wide, slim, 1) for k, (wide, slim) in steps.items()})
 
-    def forward(self, features: list[Tensor], outputs: Sequence[int] | None = None) -> list[Tensor]:
-        """The pyramid levels `outputs` (default: all), in that order; no finer level is computed than they need."""
+    def forward(
+        self, features: list[Tensor], outputs: Sequence[int] | None = None, project: Any = None
+    ) -> list[Tensor]:
+        """The pyramid levels `outputs` (default: all), in that order; no finer level is computed than they need.
+
+        Args:
+            project: a 1-wide convolution of the first of them, the finest. All that is linear before it is composed
+                with it (see `boxel.nn.composition`): that level is never computed in its full width.
+        """
         outputs = self.outputs if outputs is None else outputs
         top = self.first_level + len(features) - 1
-        merged = self.lateral[str(top)](features[-1])
-        pyramid = {top: merged}
-        for level in range(top - 1, min(outputs) - 1, -1):
-            lateral = self.lateral[str(level)](features[level - self.first_level])
-            if str(level) in self.reduce:
-                merged = self.reduce[str(level)](merged)
-            merged = nd.resize(merged, lateral.shape[2:], linear=level < self.linear_below) + lateral
+        wide = outputs if project is None else outputs[1:]
+        pyramid: dict[int, Tensor] = {}
+        for level in range(top, min(wide, default=top + 1) - 1, -1):
+            merged = self.lateral[str(level)](features[level - self.first_level])
+            if level < top:
+                coarse = pyramid[level + 1]
+                if str(level) in self.reduce:
+                    coarse = self.reduce[str(level)](coarse)
+                merged = nd.resize(coarse, merged.shape[2:], linear=level < self.linear_below) + merged
             pyramid[level] = merged
-        return [self.smooth[str(level)](pyramid[level]) for level in outputs]
+        levels = [self.smooth[str(level)](pyramid[level]) for level in wide]
+        return levels if project is None else [self._project(features, pyramid, outputs[0], project), *levels]
+
+    def _project(self, features: list[Tensor], pyramid: dict[int, Tensor], finest: int, project: Any) -> Tensor:
+        """`project` of the level `finest`, from the finest level in `pyramid` or, where that is empty, from the top."""
+        base = min(pyramid, default=self.first_level + len(features) - 1)
+        weights = {}
+        with torch.autocast(features[0].device.type, enabled=False):
+            kernel, bias = compose(project, self.smooth[str(finest)])
+            rows = tap_rows(kernel)
+            constant = torch.zeros_like(rows[:, 0])  # of all biases: resizing keeps it
+            for level in range(finest, base):
+                weights[level], constant = compose_rows(rows, constant, self.lateral[str(level)])
+                if str(level) in self.reduce:
+                    rows, constant = compose_rows(rows, constant, self.reduce[str(level)])
+            if not pyramid:
+                rows, constant = compose_rows(rows, constant, self.lateral[str(base)])
+            lateral: Any = self.lateral[str(finest)]
+            kernel = torch.einsum("kc...,cd->kd...", kernel, lateral.weight.flatten(1))
+        taps = nd.convolve(pyramid[base] if pyramid else features[base - self.first_level], rows, constant)
+        for level in range(base - 1, finest, -1):
+            detail = nd.convolve(features[level - self.first_level], weights[level])
+            taps = nd.resize(taps, detail.shape[2:], linear=level < self.linear_below) + detail
+        detail = nd.convolve(features[finest - self.first_level], kernel, bias)
+        return resize_and_sum_taps(taps, detail.shape[2:]) + detail

@@ -25,6 +25,13 @@ def resize(x: Tensor, shape: tuple[int, ...], *, linear: bool) -> Tensor:
     return F.interpolate(x, size=shape, mode="nearest")
 
 
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`x (b, c, *s)` under a kernel `(o, c, *k)` of odd widths, zero-padded to the same shape; `(o, c)` is 1 wide."""
+    weight = weight.reshape(*weight.shape, *[1] * (x.ndim - weight.ndim))
+    function = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[x.ndim - 2]
+    return function(x, weight, bias, padding=[size // 2 for size in weight.shape[2:]])
+
+
 def channels_last(module: M, ndim: int) -> M:
     """The module with its weights in the memory order that convolutions prefer, where torch has one for the rank."""
     formats = {2: torch.channels_last, 3: torch.channels_last_3d}
