@@ -131,12 +131,15 @@ class Detections(_Parallel):
         scores: `(n,)` float32 in 0..1.
         labels: `(n,)` int64, index into the classes.
         geometry: of the image the boxes refer to, where known.
+        masks: `(n, *g)`, where asked for: how probably the middle of each cell of a regular grid over the box belongs
+            to the object; `boxel.ops.paste_mask` makes voxels of it.
     """
 
     boxes: Any
     scores: Any
     labels: Any
     geometry: Geometry | None = None
+    masks: Any = None
 
     @classmethod
     def empty(cls, ndim: int, geometry: Geometry | None = None) -> Self:
@@ -153,6 +156,7 @@ class RawDetections(_Parallel):
         weights: `(n,)` float32, the patch-centre factor p of weighted box clustering.
         coverage: `(n,)` float32, mean number of tiles that cover the box.
         num_views: views per voxel that were run.
+        masks: as in `Detections`.
     """
 
     boxes: Any
@@ -163,6 +167,7 @@ class RawDetections(_Parallel):
     weights: Any
     coverage: Any
     num_views: int = 1
+    masks: Any = None
 
 
 @dataclass(frozen=True)
@@ -215,6 +220,7 @@ class Task(Config):
         anchors: per level, the anchor sizes (voxels, one number per axis) at every position.
         context: neighbouring slices on either side that a slice-wise model sees as further channels.
         max_detections: most detections kept per image.
+        masks: some objects have masks; else nothing learns to segment.
         why: a sentence for each choice above.
     """
 
@@ -231,6 +237,7 @@ class Task(Config):
     anchors: tuple[tuple[tuple[float, ...], ...], ...]
     context: int = 0
     max_detections: int = 100
+    masks: bool = True
     why: dict[str, str] = {}
 
     @property

@@ -2,15 +2,36 @@
 
 import torch
 
-from boxel.models import ModelConfig, RetinaNetConfig, RetinaUNetConfig
+from boxel.models import (
+    DetUNetConfig,
+    FasterRCNNPlusConfig,
+    MaskRCNNConfig,
+    ModelConfig,
+    RetinaNetConfig,
+    RetinaUNetConfig,
+    UFRCNNPlusConfig,
+)
 from boxel.models.dense import DenseConfig
+from boxel.models.rcnn import MaskConfig, RPNConfig
+from boxel.models.regions import RegionConfig
 from boxel.nn.resnet import BackboneConfig
 from boxel.types import Batch, Instances, Normalisation, Task
 
 TINY = BackboneConfig(depth=10, start_filters=8, stem_kernel=3, norm="group")
+_DENSE = {"backbone": TINY, "pyramid_filters": 16, "dense": DenseConfig(filters=16)}
+_TWO_STAGE = {
+    "backbone": TINY,
+    "pyramid_filters": 16,
+    "rpn": RPNConfig(filters=16, proposals=50),
+    "regions": RegionConfig(filters=32, per_image=16),
+}
 MODELS: dict[str, ModelConfig] = {
-    "retina_net": RetinaNetConfig(backbone=TINY, pyramid_filters=16, dense=DenseConfig(filters=16)),
-    "retina_unet": RetinaUNetConfig(backbone=TINY, pyramid_filters=16, narrow_filters=8, dense=DenseConfig(filters=16)),
+    "retina_net": RetinaNetConfig(**_DENSE),
+    "retina_unet": RetinaUNetConfig(**_DENSE, narrow_filters=8),
+    "faster_rcnn_plus": FasterRCNNPlusConfig(**_TWO_STAGE),
+    "mask_rcnn": MaskRCNNConfig(**_TWO_STAGE, mask=MaskConfig(num_convs=1)),
+    "ufrcnn_plus": UFRCNNPlusConfig(**_TWO_STAGE, narrow_filters=8),
+    "det_unet": DetUNetConfig(backbone=TINY, pyramid_filters=16, narrow_filters=8),
 }
 
 
@@ -32,20 +53,27 @@ def make_task(ndim: int, classes: tuple[str, ...] = ("cube", "block"), size: int
     return Task(**{**values, **changes})
 
 
-def make_batch(task: Task, num_images: int, objects: int = 1, seed: int = 0) -> Batch:
-    """Noise with bright cubes (class 0, 8 wide) or brighter, larger blocks (class 1, 14 wide), masks included."""
+def make_batch(
+    task: Task, num_images: int, objects: int = 1, seed: int = 0, widths: tuple[int, int] = (8, 14)
+) -> Batch:
+    """Noise with bright cubes (class 0, 8 wide) or brighter, larger blocks (class 1, 14 wide), masks included.
+
+    Neighbouring slices of slice-wise tasks hold objects of their own, elsewhere.
+    """
     generator = torch.Generator().manual_seed(seed)
-    images = torch.randn((num_images, len(task.channels), *task.patch_size), generator=generator) * 0.1
+    images = torch.randn((num_images, task.input_channels, *task.patch_size), generator=generator) * 0.1
     label_maps = torch.zeros((num_images, *task.patch_size), dtype=torch.int32)
     instances = []
     for image, label_map in zip(images, label_maps, strict=True):
         boxes, labels = [], []
         for number in range(objects):
             label = int(torch.randint(len(task.classes), (), generator=generator))
-            width = (8, 14)[label]
+            width = widths[label]
             lower = [int(torch.randint(0, size - width + 1, (), generator=generator)) for size in task.patch_size]
             region = tuple(slice(a, a + width) for a in lower)
-            image[(slice(None), *region)] += 1.0 + label
+            for number_of_slice, channel in enumerate(image, start=-task.context):
+                mirrored = tuple(slice(s - a - width, s - a) for a, s in zip(lower, task.patch_size, strict=True))
+                channel[mirrored if number_of_slice else region] += 1.0 + label
             label_map[region] = number + 1
             boxes.append([lower, [a + width for a in lower]])
             labels.append(label)

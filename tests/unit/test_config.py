@@ -77,7 +77,7 @@ def test_every_recipe_survives_json_and_says_what_it_is(name):
     experiment = get_recipe(name)
     assert experiment.recipe == name
     assert Experiment.from_dict(json.loads(experiment.to_json())) == experiment
-    assert RECIPES[name].__doc__
+    assert RECIPES[name].about
     assert name.startswith("mdt_") == bool(experiment.reproduces)
 
 

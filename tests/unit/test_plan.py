@@ -69,6 +69,7 @@ def test_every_plan_is_consistent_and_within_the_budget(draw, ndim):
         "levels",
         "anchors",
         "max_detections",
+        "masks",
     }
     assert set(task.why) == explained
     assert all(sentence.endswith(".") for sentence in task.why.values())

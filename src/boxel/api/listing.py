@@ -9,13 +9,9 @@ from boxel.types import Normalisation, Task
 
 
 def list_recipes() -> dict[str, dict[str, str]]:
-    """Name, first sentence and provenance of each recipe."""
+    """Name, first sentence, model and provenance of each recipe."""
     return {
-        name: {
-            "about": (recipe.__doc__ or "").strip().split("\n")[0],
-            "model": recipe().model.type_name,
-            "reproduces": recipe().reproduces,
-        }
+        name: {"about": recipe.about, "model": recipe.model, "reproduces": recipe.build(recipe.model).reproduces}
         for name, recipe in RECIPES.items()
     }
 
@@ -23,23 +19,27 @@ def list_recipes() -> dict[str, dict[str, str]]:
 def count_parameters(recipe: str, num_classes: int = 2, num_channels: int = 1) -> dict[str, Any]:
     """Parameters of every model under a recipe's sizes, total and by part, for `num_classes` classes.
 
+    Dotted names are parts of parts. A recipe's file names one model, a recipe's name has all.
     The plan's anchors per position are the recipe's; where it leaves them to the data, one.
     """
-    experiment = get_recipe(recipe)
-    task = _example_task(experiment, num_classes, num_channels)
+    names = [get_recipe(recipe).model.type_name] if recipe.endswith(".json") else list(ModelConfig.registry)
     table = {}
-    for name in ModelConfig.registry:
-        model = model_of(experiment, name).build(task)
-        parts = {part: sum(p.numel() for p in child.parameters()) for part, child in model.named_children()}
-        table[name] = {"parameters": {"total": sum(parts.values()), **parts}}
+    for name in names:
+        experiment = get_recipe(recipe, name)
+        model = experiment.model.build(_example_task(experiment, num_classes, num_channels))
+        count = {"total": _count(model)}
+        for part, child in model.named_children():
+            count[part] = _count(child)
+            inner = dict(child.named_children())
+            inner = dict(inner["heads"].named_children()) if "heads" in inner else inner
+            if len(inner) > 1:
+                count |= {f"{part}.{key}": _count(grandchild) for key, grandchild in inner.items()}
+        table[name] = {"parameters": count}
     return table
 
 
-def model_of(experiment: Experiment, name: str) -> ModelConfig:
-    """The recipe's model with its settings carried over to another architecture, as far as that has them."""
-    kind = ModelConfig.registry[name]
-    shared = vars(experiment.model)
-    return kind.from_dict({key: shared[key] for key in kind.model_fields if key in shared})  # type: ignore[return-value]
+def _count(module: Any) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _example_task(experiment: Experiment, num_classes: int, num_channels: int) -> Task:
@@ -63,4 +63,4 @@ def _example_task(experiment: Experiment, num_classes: int, num_channels: int) -
     )
 
 
-__all__ = ["count_parameters", "list_recipes", "model_of"]
+__all__ = ["count_parameters", "list_recipes"]

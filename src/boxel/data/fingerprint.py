@@ -44,13 +44,14 @@ class ObjectStats(Config):
 
 
 class CaseRecord(Config):
-    """One case: its grid, and label and extent (voxels) of each object."""
+    """One case: its grid, label and extent (voxels) of each object, and how many of them have a mask."""
 
     id: str
     shape: tuple[int, ...]
     spacing: tuple[float, ...]
     labels: tuple[int, ...] = ()
     sizes: tuple[tuple[float, ...], ...] = ()
+    masks: int = 0
 
 
 class Fingerprint(Config):
@@ -153,6 +154,7 @@ def _measure(case: Case, dataset: Dataset) -> _Measurement:
         spacing=loaded.image.geometry.spacing,
         labels=loaded.instances.labels.tolist(),
         sizes=np.round(boxes[:, 1] - boxes[:, 0], 3).tolist(),
+        masks=int(loaded.instances.has_mask.sum()),
     )
     mask = _surroundings(loaded.instances, record.shape) if len(boxes) else np.ones(record.shape, bool)
     return _Measurement(source=source, facts=facts(case), record=record, sample=_sample(loaded.image, mask))

@@ -97,6 +97,7 @@ def plan(fingerprint: Fingerprint, config: PlanConfig = PlanConfig()) -> Task:  
         anchors=anchors,
         context=config.context,
         max_detections=_max_detections(fingerprint, config, why),
+        masks=_masks(fingerprint, why),
         why=why,
     )
 
@@ -230,6 +231,14 @@ def _max_detections(fingerprint: Fingerprint, config: PlanConfig, why: dict[str,
     rule = "Set" if config.max_detections else "Twice that, at least 100"
     why["max_detections"] = f"{most} objects are the most in one image. {rule}: {number}."
     return number
+
+
+def _masks(fingerprint: Fingerprint, why: dict[str, str]) -> bool:
+    masks, objects = sum(case.masks for case in fingerprint.cases), sum(len(case.labels) for case in fingerprint.cases)
+    why["masks"] = f"{masks} of {objects} objects have a mask" + (
+        "." if masks else ": segmentation and mask terms are off, models learn from boxes alone."
+    )
+    return masks > 0
 
 
 def _check_length(name: str, values: tuple[float, ...], ndim: int) -> None:

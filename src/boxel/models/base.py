@@ -1,7 +1,7 @@
 """What every model is: three questions (`infer`, `loss`, `detect`) and a configuration registered under a name."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -12,13 +12,17 @@ from boxel.types import Batch, Detections, Task
 class Model(nn.Module, ABC):
     """A detector. `forward` trains when given a batch and detects otherwise, so that wrappers see one entry."""
 
-    def forward(self, images: Tensor, batch: Batch | None = None) -> Any:
-        outputs = self.infer(images)
+    def forward(self, images: Tensor, batch: Batch | None = None, *, masks: bool = False) -> Any:
+        outputs = self.infer(images, masks=masks)
         return self.detect(outputs) if batch is None else self.loss(outputs, batch)
 
     @abstractmethod
-    def infer(self, images: Tensor) -> Any:
-        """Network outputs for `images (b, c, *s)`; shapes depend on the input's shape alone."""
+    def infer(self, images: Tensor, *, masks: bool = False) -> Any:
+        """Network outputs for `images (b, c, *s)`; shapes depend on the input's shape alone.
+
+        Args:
+            masks: `detect` shall give instance masks; only models that have them are asked.
+        """
 
     @abstractmethod
     def loss(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
@@ -32,9 +36,7 @@ class Model(nn.Module, ABC):
 class ModelConfig(Choice):
     """What the experimenter chooses about a model; `build` adds what the data dictates."""
 
+    gives_masks: ClassVar[bool] = False
+
     def build(self, task: Task) -> Model:
         raise TypeError(f"{type(self).__name__} does not build a model; choose one of {sorted(self.registry)}")
-
-    def flags(self) -> dict[str, bool]:
-        """Capabilities, for listings."""
-        return {}

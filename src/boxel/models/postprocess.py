@@ -40,3 +40,9 @@ def best_boxes(
     boxes, values, labels = boxes[real], values[real], labels[real]
     keep = nms(boxes, values, nms_threshold, labels=labels, max_detections=max_detections)
     return Detections(boxes[keep], values[keep], labels[keep])
+
+
+def join(boxes: Sequence[Float[Tensor, "_ 2 d"]]) -> tuple[Float[Tensor, "n 2 d"], Int[Tensor, " n"]]:
+    """The boxes of all images in one list, and the image of each."""
+    counts = torch.tensor([len(found) for found in boxes], device=boxes[0].device)
+    return torch.cat(list(boxes)), torch.arange(len(boxes), device=counts.device).repeat_interleave(counts)

@@ -3,7 +3,7 @@
 Reference: Jaeger et al., Retina U-Net, 2018, section 3.1 and figure 2.
 """
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -29,12 +29,19 @@ class UPyramidConfig(PyramidConfig):
             (the papers': the same).
         segment: what P0 learns to tell apart: foreground from background, or the classes.
         segmentation_loss: `paper` is eq. (1) of the paper, `mdt` the form of its code.
+        boxes_without_mask: what the inside of an object known by its box alone counts as: `ignore` leaves it out of
+            the loss, `fill` takes the ellipse that touches the box' sides for the object.
+        mask_cells: instance masks are given on so many cells per axis of the object's box.
     """
+
+    gives_masks: ClassVar[bool] = True
 
     narrow_filters: int | None = None
     segment: Literal["foreground", "classes"] = "foreground"
     segmentation_loss: Literal["paper", "mdt"] = "paper"
     segmentation_weight: float = 0.5
+    boxes_without_mask: Literal["ignore", "fill"] = "ignore"
+    mask_cells: int = 28
 
 
 class Pyramid(nn.Module):

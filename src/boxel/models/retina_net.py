@@ -28,7 +28,7 @@ class RetinaNet(Model):
         self.backbone = Pyramid(task, config)
         self.dense = DenseDetection(task, config.pyramid_filters, config.dense)
 
-    def infer(self, images: Tensor) -> DenseOutputs:
+    def infer(self, images: Tensor, *, masks: bool = False) -> DenseOutputs:
         pyramid, _ = self.backbone(images)
         return self.dense(pyramid, images.shape[2:])
 

@@ -24,7 +24,7 @@ class RetinaUNetConfig(UPyramidConfig, name="retina_unet"):
 
 
 class RetinaUNetOutputs(NamedTuple):
-    """Dense outputs and, while training, segmentation logits `(b, k, *s)`, background first."""
+    """Dense outputs and, while training or for masks, segmentation logits `(b, k, *s)`, background first."""
 
     dense: DenseOutputs
     segmentation: Tensor | None
@@ -39,9 +39,9 @@ class RetinaUNet(Model):
         self.dense = DenseDetection(task, config.pyramid_filters, config.dense)
         self.segmentation = Segmentation(task, config)
 
-    def infer(self, images: Tensor) -> RetinaUNetOutputs:
-        # Detection needs neither P0 nor what leads to it.
-        pyramid, segmentation = self.backbone(images, self.segmentation.conv if self.training else None)
+    def infer(self, images: Tensor, *, masks: bool = False) -> RetinaUNetOutputs:
+        # Boxes alone need neither P0 nor what leads to it.
+        pyramid, segmentation = self.backbone(images, self.segmentation.conv if self.training or masks else None)
         return RetinaUNetOutputs(self.dense(pyramid, images.shape[2:]), segmentation)
 
     def loss(self, outputs: RetinaUNetOutputs, batch: Batch) -> dict[str, Tensor]:
@@ -51,4 +51,5 @@ class RetinaUNet(Model):
         return terms
 
     def detect(self, outputs: RetinaUNetOutputs) -> list[Detections]:
-        return self.dense.detect(outputs.dense)
+        found = self.dense.detect(outputs.dense)
+        return found if outputs.segmentation is None else self.segmentation.with_masks(outputs.segmentation, found)

@@ -3,14 +3,19 @@
 Reference: Jaeger et al., Retina U-Net, 2018, section 3.1, eq. (1).
 """
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from boxel.models.postprocess import join
 from boxel.models.pyramid import UPyramidConfig
 from boxel.nn import nd
 from boxel.nn.losses import segmentation_loss
-from boxel.types import Batch, Task
+from boxel.ops.roi_align import roi_align
+from boxel.types import Batch, Detections, Task
 
 
 class Segmentation(nn.Module):
@@ -22,22 +27,44 @@ class Segmentation(nn.Module):
     def __init__(self, task: Task, config: UPyramidConfig) -> None:
         super().__init__()
         self.config = config
+        self.learns = task.masks or config.boxes_without_mask == "fill"
         self.by_class = config.segment == "classes"
         width = config.narrow_filters or config.pyramid_filters
         self.conv = nd.CONV[task.ndim](width, 1 + (len(task.classes) if self.by_class else 1), 1)
 
     def loss(self, logits: Float[Tensor, "b k *s"], batch: Batch) -> Float[Tensor, ""]:
-        """The weighted segmentation term; 0 where no object of the batch has a mask."""
-        target = segmentation_target(batch, by_class=self.by_class)
+        """The weighted segmentation term; 0 where the data set has no masks to learn from."""
+        if not self.learns:
+            return logits.sum() * 0.0  # still a part of every step, which distributed training relies on
+        fill = self.config.boxes_without_mask == "fill"
+        target = segmentation_target(batch, by_class=self.by_class, fill=fill)
         return self.config.segmentation_weight * segmentation_loss(logits, target, self.config.segmentation_loss)
 
+    def with_masks(self, logits: Float[Tensor, "b k *s"], detections: Sequence[Detections]) -> list[Detections]:
+        """The same detections with masks: what the segmentation says inside their boxes about their class."""
+        boxes, images = join([found.boxes for found in detections])
+        labels = torch.cat([found.labels for found in detections])
+        probabilities = logits.float().softmax(1)[:, 1:]
+        cells = (self.config.mask_cells,) * boxes.shape[-1]
+        masks = roi_align(probabilities, boxes, images, output_size=cells, stride=(1.0,) * len(cells))
+        masks = masks[torch.arange(len(masks), device=masks.device), labels if self.by_class else 0]
+        return [replace(found, masks=masks[images == image]) for image, found in enumerate(detections)]
 
-def segmentation_target(batch: Batch, *, by_class: bool) -> Int[Tensor, "b *s"]:
-    """0 for background, 1 for foreground (or class + 1), -1 where an object is known by its box alone."""
+
+def segmentation_target(batch: Batch, *, by_class: bool, fill: bool = False) -> Int[Tensor, "b *s"]:
+    """0 for background, 1 for foreground (or class + 1), -1 where an object is known by its box alone.
+
+    Args:
+        fill: such an object counts as the ellipse that touches its box' sides instead.
+    """
     targets = []
     for label_map, instances in zip(batch.label_maps, batch.instances, strict=True):
         target = torch.zeros_like(label_map, dtype=torch.int64)
-        for box in instances.boxes[~instances.has_mask]:
+        boxed = instances[~instances.has_mask]
+        for box, label in zip(boxed.boxes, boxed.labels.tolist(), strict=True):
+            if fill:
+                target[_ellipse(box, target.shape)] = label + 1 if by_class else 1
+                continue
             lower, upper = box.floor().long().clamp(min=0), box.ceil().long().clamp(min=0)
             target[tuple(slice(int(a), int(b)) for a, b in zip(lower[0], upper[1], strict=True))] = -1
         masked = instances[instances.has_mask]
@@ -49,3 +76,13 @@ def segmentation_target(batch: Batch, *, by_class: bool) -> Int[Tensor, "b *s"]:
             target = torch.where(classes > 0, classes, target)
         targets.append(target)
     return torch.stack(targets)
+
+
+def _ellipse(box: Float[Tensor, "2 d"], shape: Sequence[int]) -> Bool[Tensor, "*s"]:
+    """The voxels whose centre lies in the ellipse that touches the sides of a box."""
+    distance = torch.zeros(tuple(shape), device=box.device)
+    for axis, size in enumerate(shape):
+        centre, radius = box[:, axis].mean(), (box[1, axis] - box[0, axis]) / 2
+        steps = (torch.arange(size, device=box.device) + 0.5 - centre) / radius
+        distance += (steps**2).reshape([-1 if a == axis else 1 for a in range(len(shape))])
+    return distance <= 1

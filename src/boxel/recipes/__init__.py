@@ -1,48 +1,72 @@
-"""Recipes: named functions that return a complete experiment; the papers' say what they reproduce."""
+"""Recipes: named, complete experiments; the papers' say what they reproduce."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from boxel.config import did_you_mean, read_json
+from boxel.models import ModelConfig
 from boxel.recipes.experiment import Experiment
+from boxel.recipes.modern import full, small
 from boxel.recipes.papers import mdt_lidc_2d, mdt_lidc_2dc, mdt_lidc_3d, mdt_toy
-from boxel.recipes.retina_unet import retina_net, retina_net_small, retina_unet, retina_unet_small
 
-RECIPES: dict[str, Callable[[], Experiment]] = {
-    recipe.__name__: recipe
-    for recipe in (
-        retina_unet,
-        retina_net,
-        retina_unet_small,
-        retina_net_small,
-        mdt_toy,
-        mdt_lidc_2d,
-        mdt_lidc_2dc,
-        mdt_lidc_3d,
-    )
+
+@dataclass(frozen=True)
+class Recipe:
+    """`build(model)` makes the experiment; `model` is the one it is for unless another is asked for."""
+
+    about: str
+    model: str
+    build: Callable[[str], Experiment]
+
+
+def _summary(documented: object) -> str:
+    return (documented.__doc__ or "").strip().split("\n")[0]
+
+
+RECIPES: dict[str, Recipe] = {
+    **{name: Recipe(_summary(kind), name, full) for name, kind in ModelConfig.registry.items()},
+    **{
+        f"{name}_small": Recipe(f"{_summary(kind)} Small, for a CPU.", name, small)
+        for name, kind in ModelConfig.registry.items()
+    },
+    **{
+        paper.__name__: Recipe(_summary(paper), "retina_unet", partial(paper))
+        for paper in (mdt_toy, mdt_lidc_2d, mdt_lidc_2dc, mdt_lidc_3d)
+    },
 }
 
 
-def get_recipe(recipe: str | Path | Experiment) -> Experiment:
+def get_recipe(recipe: str | Path | Experiment, model: str | None = None) -> Experiment:
     """The experiment of a recipe's name, or of a JSON file such as a run's `config.json`.
 
     `auto` is `retina_unet` where there is a GPU, else `retina_unet_small`.
 
+    Args:
+        model: the recipe for this model instead of its own.
+
     Raises:
-        ValueError: no such recipe or file, or an unknown key in the file.
+        ValueError: no such recipe, model or file; an unknown key in the file; a model for a file, which names its own.
     """
-    if isinstance(recipe, Experiment):
-        return recipe
     name = str(recipe)
+    if isinstance(recipe, Experiment) or name.endswith(".json"):
+        experiment = recipe if isinstance(recipe, Experiment) else Experiment.from_dict(read_json(Path(name)), name)
+        if model not in (None, experiment.model.type_name):
+            raise ValueError(
+                f"model {model!r}: the recipe is a complete experiment with the model {experiment.model.type_name!r}; "
+                "name a recipe to choose its model"
+            )
+        return experiment
     if name == "auto":
         import torch
 
         name = "retina_unet" if torch.cuda.is_available() else "retina_unet_small"
-    if name in RECIPES:
-        return RECIPES[name]()
-    if name.endswith(".json"):
-        return Experiment.from_dict(read_json(Path(name)), name)
-    raise ValueError(f"unknown recipe {name!r}{did_you_mean(name, RECIPES)}; or give a .json file")
+    if name not in RECIPES:
+        raise ValueError(f"unknown recipe {name!r}{did_you_mean(name, RECIPES)}; or give a .json file")
+    if model is not None and model not in ModelConfig.registry:
+        raise ValueError(f"unknown model {model!r}{did_you_mean(model, ModelConfig.registry)}")
+    return RECIPES[name].build(model or RECIPES[name].model)
 
 
-__all__ = ["RECIPES", "Experiment", "get_recipe"]
+__all__ = ["RECIPES", "Experiment", "Recipe", "get_recipe"]

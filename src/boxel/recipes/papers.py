@@ -10,21 +10,18 @@ from boxel.consolidation import ConsolidateConfig
 from boxel.data.augment import NO_AUGMENTATION, AugmentConfig
 from boxel.data.plan import PlanConfig
 from boxel.inference.config import PredictConfig
-from boxel.models import RetinaUNetConfig
-from boxel.models.dense import DenseConfig, IoUMatcherConfig
-from boxel.models.loss_terms import MiningConfig, SmoothL1Config
-from boxel.nn.resnet import BackboneConfig
 from boxel.recipes.experiment import Experiment
+from boxel.recipes.paper_models import Sizes, paper_model
 from boxel.training.config import TrainConfig
 
 _PLANE = ((2, 2),) * 5
 _VOLUME = ((1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2))
 
 
-def mdt_toy() -> Experiment:
+def mdt_toy(model: str) -> Experiment:
     """The toy experiments: 320 x 320, no augmentation, one positive anchor per image."""
     return Experiment(
-        recipe="mdt_toy",
+        recipe=_name("mdt_toy", model),
         reproduces="Toy data, arXiv 1811.08661 figure 5; one fixed split, 24 epochs of 100 batches of 20",
         plan=PlanConfig(
             normalisation=("none",),
@@ -35,27 +32,27 @@ def mdt_toy() -> Experiment:
             anchors="mdt",
             max_detections=10,
         ),
-        model=_model(filters=48, pyramid=192, head=256, max_positives=1, negative=0.1, candidates=500),
+        model=paper_model(model, Sizes.PLANE, positives=1, components=3),
         train=_train(epochs=24, batches=100, augment=NO_AUGMENTATION, foreground=0.0),
         predict=PredictConfig(views="plane", overlap=0.1, coverage="mean"),
         consolidate=_consolidate(10),
     )
 
 
-def mdt_lidc_2d() -> Experiment:
+def mdt_lidc_2d(model: str) -> Experiment:
     """LIDC slice by slice, merged to volumes."""
-    return _lidc_slices("mdt_lidc_2d", context=0)
+    return _lidc_slices("mdt_lidc_2d", model, context=0)
 
 
-def mdt_lidc_2dc() -> Experiment:
+def mdt_lidc_2dc(model: str) -> Experiment:
     """LIDC slices with three neighbours on either side as channels."""
-    return _lidc_slices("mdt_lidc_2dc", context=3)
+    return _lidc_slices("mdt_lidc_2dc", model, context=3)
 
 
-def mdt_lidc_3d() -> Experiment:
+def mdt_lidc_3d(model: str) -> Experiment:
     """LIDC as volumes: 128 x 128 x 64 patches."""
     return Experiment(
-        recipe="mdt_lidc_3d",
+        recipe=_name("mdt_lidc_3d", model),
         reproduces="LIDC 3D Retina U-Net, arXiv 1811.08661 table 1: mAP10 49.8, patient AP 70.4 "
         "(the toolkit's z axis is our first)",
         plan=PlanConfig(
@@ -67,7 +64,7 @@ def mdt_lidc_3d() -> Experiment:
             anchors="mdt",
             max_detections=30,
         ),
-        model=_model(filters=18, pyramid=36, head=64, max_positives=3, negative=0.01, candidates=6250),
+        model=paper_model(model, Sizes.VOLUME, positives=3, components=30),
         train=_train(
             epochs=100,
             batches=200,
@@ -79,10 +76,14 @@ def mdt_lidc_3d() -> Experiment:
     )
 
 
-def _lidc_slices(name: str, context: int) -> Experiment:
+def _name(recipe: str, model: str) -> str:
+    return recipe if model == "retina_unet" else f"{recipe}_{model}"
+
+
+def _lidc_slices(name: str, model: str, context: int) -> Experiment:
     published = {0: "mAP10 40.8, patient AP 68.0", 3: "mAP10 50.2, patient AP 73.9"}[context]
     return Experiment(
-        recipe=name,
+        recipe=_name(name, model),
         reproduces=f"LIDC Retina U-Net on slices, arXiv 1811.08661 table 1: {published}",
         plan=PlanConfig(
             ndim=2,
@@ -95,33 +96,10 @@ def _lidc_slices(name: str, context: int) -> Experiment:
             anchors="mdt",
             max_detections=10,
         ),
-        model=_model(filters=48, pyramid=192, head=256, max_positives=3, negative=0.1, candidates=500),
+        model=paper_model(model, Sizes.PLANE, positives=3, components=10),
         train=_train(epochs=100, batches=200, augment=_augmentation(elastic=8.0), foreground=0.5),
         predict=PredictConfig(views="plane", overlap=0.1, coverage="mean"),
         consolidate=_consolidate(100, merge_slices_iou=0.1),
-    )
-
-
-def _model(
-    *, filters: int, pyramid: int, head: int, max_positives: int, negative: float, candidates: int
-) -> RetinaUNetConfig:
-    return RetinaUNetConfig(
-        backbone=BackboneConfig(depth=50, start_filters=filters, stem_kernel=7, norm="none"),
-        pyramid_filters=pyramid,
-        dense=DenseConfig(
-            filters=head,
-            num_convs=4,
-            norm="none",
-            softmax=True,
-            matcher=IoUMatcherConfig(positive=0.5, negative=negative),
-            class_loss=MiningConfig(max_positives=max_positives),
-            box_loss=SmoothL1Config(),
-            candidates=candidates,
-            min_score=0.1,
-            nms_threshold=1e-5,
-        ),
-        segmentation_loss="mdt",
-        segmentation_weight=1.0,
     )
 
 

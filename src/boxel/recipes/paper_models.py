@@ -1,0 +1,80 @@
+"""The six models of the Retina U-Net papers, as their public toolkit sized and trained them.
+
+Every number: Jaeger et al., arXiv 1811.08661, and the Medical Detection Toolkit (commit 6753237).
+"""
+
+from enum import Enum
+
+from boxel.models import ModelConfig
+from boxel.models.dense import DenseConfig, IoUMatcherConfig
+from boxel.models.loss_terms import MiningConfig, SmoothL1Config
+from boxel.models.rcnn import MaskConfig, RPNConfig
+from boxel.models.regions import RegionConfig
+from boxel.nn.resnet import BackboneConfig
+
+
+class Sizes(Enum):
+    """What differs between the models for slices and those for volumes.
+
+    Widths of the encoder's first stage, the pyramid, the one-stage towers and the RPN; the IoU below which an anchor or
+    region is background, and from which a region is positive; cells that regions are pooled to for boxes and masks;
+    proposals decoded, and kept; boxes decoded in one-stage models (per batch in the toolkit: 10,000 and 50,000).
+    """
+
+    PLANE = (48, 192, 256, 512, 0.1, 0.5, (7, 7), (14, 14), 3000, 500, 500)
+    VOLUME = (18, 36, 64, 128, 0.01, 0.3, (3, 7, 7), (5, 14, 14), 6000, 75, 6250)
+
+
+def paper_model(name: str, sizes: Sizes, *, positives: int, components: int) -> ModelConfig:
+    """One of the six.
+
+    Args:
+        positives: most positive anchors, and regions, per image.
+        components: most components per image and class of the DetU-Net.
+    """
+    width, pyramid, tower, rpn, negative, positive, pool, mask_pool, decoded, kept, candidates = sizes.value
+    matched = {"norm": "none", "softmax": True, "box_loss": SmoothL1Config()}
+    final = {"min_score": 0.1, "nms_threshold": 1e-5}
+    parts: dict[str, object] = {
+        "backbone": BackboneConfig(depth=50, start_filters=width, stem_kernel=7, norm="none"),
+        "pyramid_filters": pyramid,
+        "dense": DenseConfig(
+            filters=tower,
+            num_convs=4,
+            matcher=IoUMatcherConfig(positive=0.5, negative=negative),
+            class_loss=MiningConfig(max_positives=positives),
+            candidates=candidates,
+            **matched,
+            **final,
+        ),
+        "rpn": RPNConfig(
+            filters=rpn,
+            matcher=IoUMatcherConfig(positive=0.7, negative=negative),
+            class_loss=MiningConfig(max_positives=positives, pool_factor=10),
+            per_level=False,
+            candidates=decoded,
+            proposals=kept,
+            anchor_step=3,
+            **matched,
+        ),
+        "regions": RegionConfig(
+            pool_size=pool,
+            sampling_ratio=1,
+            level_rule="patch",
+            filters=4 * pyramid,
+            norm="none",
+            per_image=2 * positives,
+            positive=positive,
+            negative=negative,
+            negatives="hard",
+            add_truth=False,
+            **final,
+        ),
+        "mask": MaskConfig(pool_size=mask_pool, norm="none"),
+        "segment": "foreground" if name == "retina_unet" else "classes",
+        "segmentation_loss": "mdt",
+        "segmentation_weight": 2.0 if name == "det_unet" else 1.0,  # the DetU-Net's terms are not halved
+        "candidates": components,
+    }
+    kind = ModelConfig.registry[name]
+    return kind(**{key: value for key, value in parts.items() if key in kind.model_fields})  # type: ignore[return-value]
