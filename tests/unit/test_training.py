@@ -1,5 +1,6 @@
 """The loop: reproducible, resumable at any step, ranked checkpoints."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -109,6 +110,19 @@ def test_the_learning_rate_rises_then_falls_to_zero():
     assert max(rates) == max(rates[9:12])
     assert rates[-1] < 0.02
     assert learning_rate(config.model_copy(update={"schedule": "constant"}), 99) == 1.0
+
+
+def test_a_time_limit_ends_a_training_and_its_schedule_follows_the_time(store, tmp_path, monkeypatch):
+    ticks = itertools.count(0, 0.1)
+    monkeypatch.setattr("boxel.training.loop.time.perf_counter", lambda: next(ticks))
+    config = FAST.model_copy(update={"steps": 100_000, "max_seconds": 0.5, "schedule": "cosine"})
+    losses = run_training(tmp_path / "run", store, config)
+    log = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [step["seconds"] for step in log] == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5])
+    assert "val/AP@0.10" in log[-1]
+    assert (tmp_path / "run" / "weights.safetensors").exists()
+    assert len(losses) == 5
+    assert learning_rate(config, step=10, seconds=0.25) == pytest.approx(config.lr / 2, rel=1e-3)
 
 
 def test_biases_and_norms_are_not_decayed(store):

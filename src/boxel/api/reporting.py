@@ -1,12 +1,11 @@
 """`boxel report`: one page about a run."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 
 from boxel.api.prediction import choose_truth, read_predictions, read_truth
-from boxel.api.run import read_run
+from boxel.api.run import read_history, read_run
 from boxel.config import read_json
 from boxel.data.cases import read_case
 from boxel.data.formats import open_dataset
@@ -31,10 +30,9 @@ def report(
     experiment, task, split = read_run(run)
     if (predictions is None) != (dataset is None):
         raise ValueError("a report with figures needs both --predictions and --dataset; give both or neither")
-    history = _history(run / "metrics.jsonl")
     content = ReportContent(
         title=f"{task.name}: {experiment.model.type_name}, fold {split.fold}",
-        history=history,
+        history=read_history(run),
         plan=task.why,
         recipe=experiment.to_dict(),
         environment={**read_json(run / "environment.json"), "seed": experiment.seed},
@@ -78,7 +76,3 @@ def _with_figures(content: ReportContent, predictions: Path, dataset: Path) -> R
         "pictures": pictures,
     }
     return ReportContent(**values)
-
-
-def _history(path: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

@@ -5,6 +5,7 @@ RUN/config.json task.json environment.json     every choice, what the data dicta
     metrics.jsonl checkpoints/ weights.safetensors
 """
 
+import contextlib
 import json
 import os
 import platform
@@ -66,6 +67,16 @@ def read_run(run: Path) -> tuple[Experiment, Task, Split]:
         Task.load(run / "task.json"),
         Split.load(run / "split.json"),
     )
+
+
+def read_history(run: Path) -> list[dict[str, float]]:
+    """What was measured at each step of a run; a line that a kill cut short is left out."""
+    path = run / "metrics.jsonl"
+    steps = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        with contextlib.suppress(json.JSONDecodeError):
+            steps.append(json.loads(line))
+    return steps
 
 
 def environment(

@@ -1,10 +1,11 @@
 """`boxel prepare` and `boxel train`."""
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from boxel.api.detector import Detector
-from boxel.api.run import Split, start_run
+from boxel.api.run import Split, read_history, start_run
 from boxel.data.formats import open_dataset
 from boxel.data.plan import plan
 from boxel.data.store import Store
@@ -13,6 +14,8 @@ from boxel.evaluation import evaluate as judge
 from boxel.models.base import Model
 from boxel.recipes import Experiment, get_recipe
 from boxel.training.checkpoints import read_ranking
+from boxel.training.config import TrainConfig
+from boxel.training.loop import ends
 from boxel.training.loop import train as train_model
 from boxel.types import Detections, Task
 
@@ -85,7 +88,7 @@ def train(
     run = Path(run) if run else store.path / "runs" / f"{experiment.recipe}_fold{fold}"
     start_run(run, experiment, task, split)
     steps = experiment.train.steps
-    if read_ranking(run) and _finished(run, steps):
+    if read_ranking(run) and _finished(run, experiment.train):
         progress("train", steps, steps)
         return run
     val_ids = list(split.val)[: experiment.train.validation_cases]
@@ -98,6 +101,14 @@ def train(
         metrics = judge(found, truths, classes=task.classes, num_resamples=0).metrics
         return {name: metrics[name] or 0.0 for name in ("AP@0.10", "AP@0.50", "mAP@0.10:0.50")}
 
+    limit = experiment.train.max_seconds
+
+    def on_step(done: int, measured: dict[str, float]) -> None:
+        share = measured["seconds"] / limit if limit else 0.0
+        progress("train", max(done, min(steps, int(share * steps))), steps)
+
+    if not task.masks and experiment.model.gives_masks:
+        logging.getLogger("boxel").warning("no object has a mask: segmentation and mask terms are off")
     train_model(
         run,
         store,
@@ -107,7 +118,7 @@ def train(
         experiment.train,
         seed=experiment.seed,
         validate=validate if val_ids else lambda model: {},
-        on_step=lambda done, measured: progress("train", done, steps),
+        on_step=on_step,
     )
     return run
 
@@ -139,8 +150,8 @@ def predict_stored(detector: Detector, store: Store, ids: Sequence[str]) -> dict
     return found
 
 
-def _finished(run: Path, steps: int) -> bool:
-    path = run / "metrics.jsonl"
-    return (
-        path.exists() and f'{{"step": {steps},' in path.read_text()[-4000:] and (run / "weights.safetensors").exists()
-    )
+def _finished(run: Path, config: TrainConfig) -> bool:
+    if not (run / "weights.safetensors").exists():
+        return False
+    last = read_history(run)[-1:]
+    return any(ends(config, int(step["step"]), step["seconds"]) for step in last)

@@ -31,6 +31,9 @@ Recipe = Annotated[
     str,
     typer.Option(metavar="NAME|FILE", help="Recipe, see `boxel models`, or a JSON file; `auto`: by the hardware."),
 ]
+ModelName = Annotated[
+    str | None, typer.Option("--model", metavar="NAME", help="The recipe for this model instead of its own.")
+]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting of the recipe.")
 ]
@@ -57,14 +60,17 @@ def prepare(
     dataset: DatasetPath,
     out: Annotated[Path, typer.Option(metavar="WORK", help="Folder to write; continued if it exists.")],
     recipe: Recipe = "auto",
+    model: ModelName = None,
     set_: Settings = None,
     workers: Annotated[int | None, typer.Option(help="Processes; 0 works in this one.")] = None,
 ) -> None:
     """Measure the data set, plan, resample, normalise, and store it for training."""
     from boxel.api.training import prepare as run_prepare
+    from boxel.recipes import get_recipe
 
     with progress_bars() as progress:
-        store = run_prepare(dataset, out, recipe=recipe, overrides=set_ or (), workers=workers, progress=progress)
+        chosen = get_recipe(recipe, model)
+        store = run_prepare(dataset, out, recipe=chosen, overrides=set_ or (), workers=workers, progress=progress)
     print(f"prepared {len(store.ids)} cases in {out}")
     print_table("plan", {key: short(value) for key, value in store.task.to_dict().items() if key != "why"})
     for choice, reason in store.task.why.items():
@@ -77,13 +83,16 @@ def train(
     out: Annotated[Path | None, typer.Option(metavar="RUN", help="Run folder [WORK/runs/RECIPE_foldK].")] = None,
     fold: Annotated[int, typer.Option(help="Which fold to leave out.")] = 0,
     recipe: Recipe = "auto",
+    model: ModelName = None,
     set_: Settings = None,
 ) -> None:
     """Train a detector; a stopped training continues with the same command."""
     from boxel.api.training import train as run_train
+    from boxel.recipes import get_recipe
 
     with progress_bars() as progress:
-        run = run_train(work, out, fold=fold, recipe=recipe, overrides=set_ or (), progress=progress)
+        chosen = get_recipe(recipe, model)
+        run = run_train(work, out, fold=fold, recipe=chosen, overrides=set_ or (), progress=progress)
     best = json.loads((run / "checkpoints" / "ranking.json").read_text())[0]
     print(f"trained {run}: best validation score {best['score']:.3f} at step {best['step']}")
 
@@ -167,6 +176,25 @@ def demo(
         result = run_demo(out, data=data, fold=fold, recipe=recipe, overrides=set_ or (), seed=seed, progress=progress)
     print_metrics(result.metrics)
     print(f"open {result.report}")
+
+
+@app.command(name="experiment", epilog="Example: **boxel experiment six_models --out six_models**")
+def run_experiment(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="six_models: the papers' detectors, same time for each.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; continued if it exists.")],
+    data: Annotated[
+        Path | None, typer.Option(metavar="DATASET", help="Data set to use instead of generated images.")
+    ] = None,
+    fold: Annotated[int, typer.Option(help="Which fold to leave out.")] = 0,
+    set_: Settings = None,
+    seed: Annotated[int, typer.Option(help="Of data and training.")] = 0,
+) -> None:
+    """Train and judge several detectors on the same data; writes table.md and table.json."""
+    from boxel.api.experiment import experiment
+
+    with progress_bars() as progress:
+        experiment(name, out, data=data, fold=fold, overrides=set_ or (), seed=seed, progress=progress)
+    print((out / "table.md").read_text(), end="")
 
 
 @app.command(

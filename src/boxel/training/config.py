@@ -12,6 +12,8 @@ class TrainConfig(Config):
 
     Attributes:
         steps: optimisation steps.
+        max_seconds: ends the training after so much time, if the steps have not; the schedule follows whichever is
+            further. Such a training depends on the machine and is not exactly repeatable.
         batch_size: patches per step and process; None takes the plan's.
         schedule: `poly` falls to zero as (1 - t)^0.9, `cosine` as half a cosine, `constant` stays.
         warmup: steps over which the learning rate rises from zero.
@@ -25,6 +27,7 @@ class TrainConfig(Config):
     """
 
     steps: int = 2000
+    max_seconds: float | None = None
     batch_size: int | None = None
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: float = 1e-3

@@ -69,14 +69,16 @@ def train(
     batch_size = config.batch_size or task.batch_size
     workers = config.num_workers if config.num_workers is not None else (0 if fabric.device.type == "cpu" else 8)
     place: dict[str, Any] = dict(rank=fabric.global_rank, world_size=fabric.world_size, num_workers=workers)
-    started = time.perf_counter()
+    seconds = log.seconds if log else 0.0  # of the training, those before its last interruption included
+    started = time.perf_counter() - seconds
     for step, batch in enumerate(batches(sampler, batch_size, first, config.steps, **place), start=first):
         mining_seed, augment_seed = np.random.SeedSequence([seed, step, fabric.global_rank]).generate_state(2)
         torch.manual_seed(int(mining_seed))
         generator = torch.Generator().manual_seed(int(augment_seed))
         batch = augment(to_device(batch, fabric.device), config.augment, task.patch_size, generator)
+        lr = learning_rate(config, step, seconds)
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config, step)
+            group["lr"] = lr
         loss_terms.batch = batch
         terms = wrapped(batch.images)
         loss = torch.stack(list(terms.values())).sum()
@@ -92,8 +94,9 @@ def train(
             average.update(model, step)
         done = step + 1
         measured = {"loss": loss.item()} | {f"loss/{name}": term.item() for name, term in terms.items()}
-        measured |= {"lr": learning_rate(config, step), "seconds": round(time.perf_counter() - started, 3)}
-        last = done == config.steps
+        seconds = fabric.broadcast(round(time.perf_counter() - started, 3))
+        measured |= {"lr": lr, "seconds": seconds}
+        last = ends(config, done, seconds)
         if (done % config.validate_every == 0 or last) and fabric.global_rank == 0:
             measured |= {f"val/{name}": value for name, value in _validate(model, average, validate).items()}
             score = measured.get(f"val/{config.select_by}", 0.0)
@@ -104,6 +107,13 @@ def train(
             save_resume(run, done, model, optimizer, average)
         fabric.barrier()
         on_step(done, measured)
+        if last:
+            break
+
+
+def ends(config: TrainConfig, steps: int, seconds: float) -> bool:
+    """Whether a training is over after so many steps and seconds."""
+    return steps >= config.steps or (config.max_seconds is not None and seconds >= config.max_seconds)
 
 
 class LossTerms(nn.Module):
@@ -157,11 +167,15 @@ def _validate(model: Model, average: MovingAverage | None, validate: Callable[[M
 
 
 class MetricsLog:
-    """`metrics.jsonl`, one line a step; what lies beyond `last_step` is dropped when a training continues."""
+    """`metrics.jsonl`, one line a step; what lies beyond `last_step` is dropped when a training continues.
+
+    `seconds` is how long the steps that remain took.
+    """
 
     def __init__(self, path: Path, last_step: int) -> None:
         lines = path.read_text().splitlines() if path.exists() else []
         kept = [line for line in lines if _step(line) <= last_step]
+        self.seconds = float(json.loads(kept[-1]).get("seconds", 0.0)) if kept else 0.0
         write_text(path, "".join(line + "\n" for line in kept))
         self.path = path
 
