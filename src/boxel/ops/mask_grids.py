@@ -45,7 +45,7 @@ def paste_mask(
     """
     region, weights = [], []
     for axis, (cells, size) in enumerate(zip(mask.shape, shape, strict=True)):
-        first, last = ((corner - 0.5).ceil().int().clamp(0, size).item() for corner in box[:, axis])
+        first, last = (int((corner - 0.5).ceil().clamp(0, size)) for corner in box[:, axis])
         region.append(slice(first, last))
         points = _centres(first, last, box)[None]
         weights.append(_interpolation(points, box[None, :, axis], cells).to(mask.dtype))

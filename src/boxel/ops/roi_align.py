@@ -141,7 +141,7 @@ class _Pooling(torch.autograd.Function):
         lists = [torch.cat([part.flatten(1) for part in parts], 1) for parts in (near, share)]
         ctx.compiled, ctx.table = compiled, table.shape
         ctx.settings = [x.contiguous().numpy() for x in (rows, *lists, shapes)] + [taps, bins]
-        pooled = table.new_zeros((len(rows), bins.prod(), table.shape[1]))
+        pooled = table.new_empty((len(rows), bins.prod(), table.shape[1]))
         compiled.pool(table.contiguous().numpy(), *ctx.settings, pooled.numpy())
         return pooled
 
@@ -149,7 +149,7 @@ class _Pooling(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         table = gradient.new_zeros(ctx.table)
-        ctx.compiled.spread(table.numpy(), *ctx.settings, gradient.contiguous().numpy())
+        ctx.compiled.spread(table.numpy(), *ctx.settings, gradient.numpy())
         return None, table, None, None, None, None
 
 

@@ -46,7 +46,7 @@ def _cells(place, row, near, share, shape, taps, bins, cells, weights):
 
 @jit
 def pool(table, rows, near, share, shapes, taps, bins, pooled):
-    """Adds to `pooled (n, bins, c)` the rows of `table (cells, c)` that the bins of each box sum.
+    """Fills `pooled (n, bins, c)` with the sums of rows of `table (cells, c)` that the bins of each box are.
 
     Args:
         rows: `(n,)` where the cells of each box's map begin in the table.
@@ -60,6 +60,7 @@ def pool(table, rows, near, share, shapes, taps, bins, pooled):
         _merge(near[i], share[i], taps, bins)
         for place in range(pooled.shape[1]):
             total = pooled[i, place]
+            total[:] = 0
             for k in range(_cells(place, rows[i], near[i], share[i], shapes[i], taps, bins, cells, weights)):
                 cell, weight = table[cells[k]], weights[k]
                 for c in range(len(total)):
@@ -70,9 +71,10 @@ def pool(table, rows, near, share, shapes, taps, bins, pooled):
 def spread(table, rows, near, share, shapes, taps, bins, pooled):
     """The transpose of `pool`, after it: adds to `table` the bins of `pooled`, by the same weights."""
     cells, weights = np.empty(taps.prod(), np.int64), np.empty(taps.prod(), share.dtype)
+    total = np.empty(table.shape[1], table.dtype)
     for i in range(len(rows)):
         for place in range(pooled.shape[1]):
-            total = pooled[i, place]
+            total[:] = pooled[i, place]  # whose channels may lie apart
             for k in range(_cells(place, rows[i], near[i], share[i], shapes[i], taps, bins, cells, weights)):
                 cell, weight = table[cells[k]], weights[k]
                 for c in range(len(total)):
