@@ -156,6 +156,7 @@ class RawDetections(_Parallel):
         weights: `(n,)` float32, the patch-centre factor p of weighted box clustering.
         coverage: `(n,)` float32, mean number of tiles that cover the box.
         num_views: views per voxel that were run.
+        slice_axes: leading axes along which each box is one slice thick, as slice-wise models give them.
         masks: as in `Detections`.
     """
 
@@ -167,6 +168,7 @@ class RawDetections(_Parallel):
     weights: Any
     coverage: Any
     num_views: int = 1
+    slice_axes: int = 0
     masks: Any = None
 
 

@@ -181,7 +181,7 @@ def test_a_compiled_model_trains(way, tmp_path):
 
 @pytest.mark.parametrize("way", [3], indirect=True, ids=["3d"])
 def test_a_slice_wise_model_with_context_finds_objects_of_volumes(way, tmp_path):
-    slices = ("plan.ndim=2", "plan.context=1", "consolidate.merge_slices_iou=0.1", "train.steps=60", "train.lr=0.01")
+    slices = ("plan.ndim=2", "plan.context=1", "train.steps=60", "train.lr=0.01")
     recipe = [*RECIPE, *(word for setting in slices for word in ("--set", setting))]
     boxel("prepare", way / "data", "--out", tmp_path / "work", *recipe)
     boxel("train", tmp_path / "work", "--out", tmp_path / "run", *recipe)

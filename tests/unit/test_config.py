@@ -102,5 +102,4 @@ def test_the_papers_recipes_have_the_published_settings():
     assert toy.consolidate.iou_threshold == 1e-5
     assert toy.consolidate.min_score == 0.01
     assert get_recipe("mdt_lidc_2dc").plan.context == 3
-    assert volume.consolidate.merge_slices_iou is None
     assert get_recipe("mdt_lidc_2d").consolidate.merge_slices_iou == 0.1

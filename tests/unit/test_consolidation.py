@@ -8,7 +8,7 @@ JOINING = ["wbc", "nms", "weighted_nms", "wbf"]
 METHODS = pytest.mark.parametrize("method", [*JOINING, "soft_nms"])
 
 
-def raw(boxes, scores, *, views=None, tiles=None, labels=None, num_views=1) -> RawDetections:
+def raw(boxes, scores, *, views=None, tiles=None, labels=None, num_views=1, slice_axes=0) -> RawDetections:
     count = len(scores)
     zeros = np.zeros(count, np.int64)
     return RawDetections(
@@ -20,6 +20,7 @@ def raw(boxes, scores, *, views=None, tiles=None, labels=None, num_views=1) -> R
         np.ones(count, np.float32),
         np.ones(count, np.float32),
         num_views,
+        slice_axes,
     )
 
 
@@ -85,8 +86,7 @@ def test_boxes_of_adjacent_slices_become_a_box_of_the_volume(method):
     slices = [3, 4, 5, 9]
     boxes = [[[z, 10, 10], [z + 1, 20, 20]] for z in slices] * 2
     scores, views = [0.5, 0.9, 0.6, 0.7] * 2, [0] * 4 + [1] * 4
-    config = ConsolidateConfig(method=method, merge_slices_iou=0.1)
-    found = consolidate(raw(boxes, scores, views=views, num_views=2), config)
+    found = consolidate(raw(boxes, scores, views=views, num_views=2, slice_axes=1), ConsolidateConfig(method=method))
     assert found.boxes.tolist() == [[[3, 10, 10], [6, 20, 20]], [[9, 10, 10], [10, 20, 20]]]
     assert found.scores.tolist() == pytest.approx([0.9, 0.7])
 

@@ -8,6 +8,7 @@ from boxel.consolidation import ConsolidateConfig, consolidate
 from boxel.inference.config import PredictConfig
 from boxel.inference.raw import crop, predict_raw, view_axes
 from boxel.models.base import Model
+from boxel.ops import crop_masks, paste_mask
 from boxel.ops.masks import boxes_from_label_map
 from boxel.types import Detections
 from tests.unit.builders import make_task
@@ -20,8 +21,9 @@ class Oracle(Model):
         super().__init__()
         self.tiles_seen: list[tuple[int, ...]] = []
 
-    def infer(self, images):
+    def infer(self, images, *, masks=False):
         self.tiles_seen += [tuple(image.shape) for image in images]
+        self.masks = masks
         return images
 
     def loss(self, outputs, batch):
@@ -34,7 +36,10 @@ class Oracle(Model):
             boxes, present = boxes_from_label_map(middle, torch.arange(1, 5))
             boxes = boxes[present]
             count = len(boxes)
-            found.append(Detections(boxes, torch.full((count,), 0.9), torch.zeros(count, dtype=torch.int64)))
+            numbers = torch.arange(1, 5)[present]
+            grids = crop_masks(middle[None], boxes, torch.zeros_like(numbers), numbers, (8,) * middle.ndim)
+            scores, labels = torch.full((count,), 0.9), torch.zeros(count, dtype=torch.int64)
+            found.append(Detections(boxes, scores, labels, masks=grids if self.masks else None))
         return found
 
 
@@ -88,7 +93,7 @@ def test_slice_wise_models_see_context_and_give_boxes_of_the_volume():
     raw = predict(volume, task, PredictConfig(views="identity"), models=[oracle])
     assert set(oracle.tiles_seen) == {(3, 16, 16)}
     assert sorted({(float(b[0, 0]), float(b[1, 0])) for b in raw.boxes}) == [(2.0, 3.0), (3.0, 4.0)]
-    merged = consolidate(raw, ConsolidateConfig(merge_slices_iou=0.1))
+    merged = consolidate(raw)
     assert np.allclose(merged.boxes[0], [[2, 5, 6], [4, 9, 12]], atol=0.2)
 
 
@@ -98,3 +103,22 @@ def test_a_tile_beyond_the_image_is_filled():
     assert (tile[0, 0] == -5).all()
     assert (tile[0, 1:, :2] == 1).all()
     assert (tile[0, :, 2:] == -5).all()
+
+
+@pytest.mark.parametrize("slice_wise", [False, True], ids=["whole", "slices"])
+def test_masks_come_back_through_mirrored_views_tiles_and_slices(ndim, slice_wise):
+    """An L on every slice of its first axis: mirrored wrongly it would not fit itself."""
+    shape = (41, 37, 30)[:ndim] if not slice_wise else (9, 41, 37, 30)[: ndim + 1]
+    truth = np.zeros(shape, bool)
+    middle = truth[3:7] if slice_wise else truth
+    where = (slice(None),) * slice_wise
+    middle[(*where, slice(8, 24), slice(6, 12), *(slice(4, 9),) * (ndim - 2))] = True
+    middle[(*where, slice(18, 24), slice(6, 22), *(slice(4, 9),) * (ndim - 2))] = True
+    task = make_task(ndim, size=32)
+    raw = predict(truth.astype(np.float32), task, PredictConfig(views="plane", overlap=0.5, masks=True))
+    assert raw.slice_axes == slice_wise
+    found = consolidate(raw, ConsolidateConfig(max_detections=3))
+    region, mask = paste_mask(found.masks[0].astype(np.float32), found.boxes[0], shape)
+    pasted = np.zeros(shape, bool)
+    pasted[region] = mask
+    assert (pasted & truth).sum() / (pasted | truth).sum() > 0.95

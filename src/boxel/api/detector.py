@@ -56,6 +56,9 @@ class Detector:
         keep_freed_memory()
         experiment, task, _ = read_run(run)
         experiment = experiment.override(overrides)
+        if experiment.predict.masks and not (experiment.model.gives_masks and task.masks):
+            why = "was trained without masks" if experiment.model.gives_masks else "finds boxes only"
+            raise ValueError(f"{run}: no masks to be had, its {experiment.model.type_name} {why}; leave out --masks")
         files = [run / "checkpoints" / entry.file for entry in read_ranking(run)][: experiment.predict.checkpoints]
         files = files if files and all(file.exists() for file in files) else [run / "weights.safetensors"]
         digest = hashlib.sha256((experiment.predict.to_json() + experiment.consolidate.to_json()).encode())

@@ -64,7 +64,7 @@ def predict(
 def save_raw(path: Path, raw: RawDetections) -> None:
     """Every box of every view, as compressed numpy arrays."""
     buffer = BytesIO()
-    np.savez_compressed(buffer, **vars(raw))
+    np.savez_compressed(buffer, **{name: value for name, value in vars(raw).items() if value is not None})
     write_bytes(path, buffer.getvalue())
 
 

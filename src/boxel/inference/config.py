@@ -15,6 +15,7 @@ class PredictConfig(Config):
         coverage: which tiles are expected to vote for an object: those that contain it `whole`, or, as in the papers,
             the `mean` number of tiles over it.
         checkpoints: how many of the run's best checkpoints vote; None takes all that were kept.
+        masks: give instance masks with the boxes, where the model has them.
         batch_size: tiles at a time; None takes as many as hold the voxels of a training batch.
     """
 
@@ -23,4 +24,5 @@ class PredictConfig(Config):
     overlap: float = 0.25
     coverage: Literal["whole", "mean"] = "whole"
     checkpoints: int | None = None
+    masks: bool = False
     batch_size: int | None = None

@@ -10,7 +10,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from boxel.data.sampler import fold_slices
 from boxel.inference.config import PredictConfig
@@ -61,15 +60,14 @@ def predict_raw(
         ).to(device)
         for (index, model), (turn, axes) in itertools.product(enumerate(models), enumerate(views)):
             spatial = [axis + 2 for axis in axes]
-            found = model(crops.flip(spatial) if spatial else crops)
+            found = model(crops.flip(spatial) if spatial else crops, masks=config.masks)
             for (tile, lower), detections in zip(tile_batch, found, strict=True):
-                boxes = _unmirror(detections.boxes, axes, tile_size).float().cpu().numpy()
-                view = index * len(views) + turn
-                parts.append(_place(boxes, detections, lower, tile_size, shape, view, tile))
+                detections = _unmirror(detections, axes, tile_size).map(lambda t: t.float().cpu().numpy())
+                parts.append(_place(detections, lower, tile_size, shape, index * len(views) + turn, tile))
     raw = RawDetections.concatenate(parts)
     covering = {"whole": whole_coverage, "mean": mean_coverage}[config.coverage]
     coverage = covering(torch.from_numpy(raw.boxes), starts, patch).numpy().astype(np.float32)
-    return replace(raw, coverage=coverage, num_views=len(models) * len(views))
+    return replace(raw, coverage=coverage, num_views=len(models) * len(views), slice_axes=lead)
 
 
 def choose_tile(shape: Sequence[int], task: Task, config: PredictConfig) -> tuple[int, ...]:
@@ -98,15 +96,15 @@ def crop(
     return out
 
 
-def _unmirror(boxes: Tensor, axes: Sequence[int], patch: Sequence[int]) -> Tensor:
-    boxes = boxes.clone()
+def _unmirror(found: Detections, axes: Sequence[int], patch: Sequence[int]) -> Detections:
+    boxes = found.boxes.clone()
     for axis in axes:
         boxes[:, :, axis] = patch[axis] - boxes[:, :, axis].flip(1)
-    return boxes
+    masks = None if found.masks is None else found.masks.flip([axis + 1 for axis in axes])
+    return replace(found, boxes=boxes, masks=masks)
 
 
 def _place(
-    boxes: np.ndarray,
     found: Detections,
     lower: tuple[int, ...],
     tile_size: tuple[int, ...],
@@ -115,20 +113,24 @@ def _place(
     tile: int,
 ) -> RawDetections:
     """A tile's boxes in the voxels of the image, with where they come from; their coverage is not known yet."""
+    boxes, masks = found.boxes, found.masks
     weights = patch_centre_weight(torch.from_numpy(boxes), (0.0,) * len(tile_size), tile_size)
     lead = len(shape) - len(tile_size)
+    if masks is not None:  # float16 is plenty; slices are one cell thick
+        masks = masks.astype(np.float16).reshape(len(masks), *(1,) * lead, *masks.shape[1:])
     slices = np.broadcast_to(np.asarray([[0], [1]], np.float32), (len(boxes), 2, lead))
     boxes = np.concatenate([slices, boxes], axis=2) + np.asarray(lower, np.float32)
     boxes = np.clip(boxes, 0, np.asarray(shape, np.float32))
     real = (boxes[:, 1] > boxes[:, 0]).all(-1)
     raw = RawDetections(
         boxes=boxes.astype(np.float32),
-        scores=found.scores.float().cpu().numpy(),
-        labels=found.labels.cpu().numpy().astype(np.int64),
+        scores=found.scores,
+        labels=found.labels.astype(np.int64),
         views=np.full(len(boxes), view, np.int64),
         tiles=np.full(len(boxes), tile, np.int64),
         weights=weights.numpy().astype(np.float32),
         coverage=np.ones(len(boxes), np.float32),
+        masks=masks,
     )
     return raw[real]
 

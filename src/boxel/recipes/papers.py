@@ -99,7 +99,7 @@ def _lidc_slices(name: str, model: str, context: int) -> Experiment:
         model=paper_model(model, Sizes.PLANE, positives=3, components=10),
         train=_train(epochs=100, batches=200, augment=_augmentation(elastic=8.0), foreground=0.5),
         predict=PredictConfig(views="plane", overlap=0.1, coverage="mean"),
-        consolidate=_consolidate(100, merge_slices_iou=0.1),
+        consolidate=_consolidate(100),
     )
 
 
@@ -133,7 +133,5 @@ def _augmentation(*, elastic: float) -> AugmentConfig:
     )
 
 
-def _consolidate(max_detections: int, merge_slices_iou: float | None = None) -> ConsolidateConfig:
-    return ConsolidateConfig(
-        iou_threshold=1e-5, min_score=0.01, max_detections=max_detections, merge_slices_iou=merge_slices_iou
-    )
+def _consolidate(max_detections: int) -> ConsolidateConfig:
+    return ConsolidateConfig(iou_threshold=1e-5, min_score=0.01, max_detections=max_detections, merge_slices_iou=0.1)
