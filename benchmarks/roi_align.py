@@ -18,8 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from boxel.ops import arrays
-from boxel.ops.roi_align import roi_align
+from boxel.ops import arrays, roi_align
 
 STRIDE = 4.0
 

@@ -14,7 +14,7 @@ from boxel.models.postprocess import join
 from boxel.models.pyramid import UPyramidConfig
 from boxel.nn import nd
 from boxel.nn.losses import segmentation_loss
-from boxel.ops.roi_align import roi_align
+from boxel.ops import roi_align
 from boxel.types import Batch, Detections, Task
 
 

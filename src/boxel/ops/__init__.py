@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from boxel.ops.mask_grids import crop_masks, paste_mask, resample_masks
     from boxel.ops.masks import boxes_from_label_map
     from boxel.ops.matching import BACKGROUND, IGNORED, match, match_atss, match_centre, match_iou
-    from boxel.ops.roi_align import assign_levels, assign_levels_mdt, pyramid_roi_align
+    from boxel.ops.roi_pooling import assign_levels, assign_levels_mdt, pyramid_roi_align, roi_align
     from boxel.ops.slices import merge_slices
     from boxel.ops.suppression import nms, soft_nms
     from boxel.ops.tiling import mean_coverage, patch_centre_weight, tile_starts, tiles, whole_coverage
@@ -42,7 +42,7 @@ _HOME = {
     "mask_grids": "crop_masks paste_mask resample_masks",
     "masks": "boxes_from_label_map",
     "matching": "BACKGROUND IGNORED match match_atss match_centre match_iou",
-    "roi_align": "assign_levels assign_levels_mdt pyramid_roi_align",
+    "roi_pooling": "assign_levels assign_levels_mdt pyramid_roi_align roi_align",
     "slices": "merge_slices",
     "suppression": "nms soft_nms",
     "tiling": "mean_coverage patch_centre_weight tile_starts tiles whole_coverage",
@@ -84,6 +84,7 @@ __all__ = [
     "patch_centre_weight",
     "pyramid_roi_align",
     "resample_masks",
+    "roi_align",
     "size",
     "soft_nms",
     "tile_starts",

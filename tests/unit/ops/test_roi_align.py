@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from boxel.ops import assign_levels, assign_levels_mdt, pyramid_roi_align
-from boxel.ops.roi_align import roi_align
+from boxel.ops import assign_levels, assign_levels_mdt, pyramid_roi_align, roi_align
 
 SHAPE, STRIDE, BINS = (7, 9, 8), (2.0, 4.0, 2.5), (3, 4, 2)
 
