@@ -143,16 +143,19 @@ def _fold(kernel: Tensor, bias: Tensor, norm: dict[str, Tensor]) -> tuple[Tensor
 
 def _remedy(fitting: BackboneConfig | None, backbone: Backbone, name: str, tensors: dict[str, Tensor]) -> str:
     """The settings under which the file fits this task, if there are any."""
+    unknown = f"Boxel has plain {LAYOUTS[name].title.split(' of ')[0]}s only"
+    if fitting is None:
+        return unknown
+    axes, image = _axes(backbone), next(backbone.parameters())
+    strides = [(1,) * axes] * (len(backbone.channels) + backbone.first_level - 1)
     try:
-        if fitting is None:
-            raise ValueError
-        axes, image = _axes(backbone), next(backbone.parameters())
-        strides = [(1,) * axes] * (len(backbone.channels) + backbone.first_level - 1)
         with torch.device("meta"):
             other = fitting.build(axes, image.shape[1], strides, full_resolution=backbone.first_level == 0)
         _assign(fitting, other, name, tensors)
-    except ValueError:
-        return f"Boxel's backbones know plain {LAYOUTS[name].title.split(' of ')[0]}s only"
+    except _MisfitError:
+        return unknown
+    except ValueError as error:  # it has fewer stages than the plan
+        return str(error)
     return f"it fits with --set 'model.backbone={json.dumps(fitting.model_dump(mode='json', exclude_defaults=True))}'"
 
 

@@ -26,17 +26,17 @@ def read_weights(path: Path) -> dict[str, Any]:
             return dict(load_file(path))
         with torch.serialization.safe_globals(_numpy_scalars()):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        found = re.search(r"GLOBAL (\S+)", str(error))
+    except (pickle.UnpicklingError, SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        code = re.search(r"GLOBAL (\S+)", str(error))
+        if code is None:
+            raise ValueError(f"{path}: not a readable file of weights; get it again, or from another source") from None
         raise ValueError(
-            f"{path}: holds more than tensors and plain values{f' ({found[1]})' if found else ''}, which may run code "
-            "when it is read. If you trust its source, write the tensors to a file that cannot:\n"
+            f"{path}: holds more than tensors and plain values ({code[1]}), which may run code when it is read. If you "
+            "trust its source, write the tensors to a file that cannot:\n"
             "  import torch; from safetensors.torch import save_file\n"
             f"  state = torch.load({str(path)!r}, weights_only=False)['state_dict']  # or 'model', 'network_weights'\n"
             "  save_file({key: tensor.clone() for key, tensor in state.items()}, 'weights.safetensors')"
         ) from None
-    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise ValueError(f"{path}: not a readable file of weights ({str(error).splitlines()[0]})") from None
     return dict(_leaves(content))
 
 
