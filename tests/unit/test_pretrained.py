@@ -10,10 +10,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from boxel.api.training import pretrained_backbone
 from boxel.config import Config
 from boxel.nn import ResidualEncoderConfig, ResNetConfig
 from boxel.nn.backbone import Backbone, BackboneConfig
 from boxel.nn.pretrained import Pretrained, pretrained
+from tests.unit.builders import MODELS, make_task
 from tests.unit.weight_files import encoder_features, encoder_state, resnet_features, resnet_state
 
 SMALL = {"start_filters": 8, "norm": "batch"}
@@ -142,6 +144,16 @@ def test_a_u_fpn_keeps_its_own_way_to_c1_and_says_so(tmp_path):
     assert {key.split(".")[1] for key in found.state} == {"2", "3", "4", "5"}
 
 
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_every_model_finds_its_backbone(name, ndim, tmp_path):
+    file = saved(resnet_state(axes=ndim), tmp_path / "w.pth")
+    backbone = ResNetConfig(depth=18, weights=str(file), **SMALL)
+    config, task = MODELS[name].model_copy(update={"backbone": backbone}), make_task(ndim)
+    place, found = pretrained_backbone(config, task)
+    assert {f"{place}.{key}" for key in found.state} < set(config.build(task).state_dict())
+    assert pretrained_backbone(MODELS[name], task) is None
+
+
 def test_stages_that_one_side_lacks_do_not_hinder_the_others(ndim, tmp_path):
     file = saved(resnet_state(axes=ndim), tmp_path / "w.pth")
     _, more = load(ResNetConfig(depth=18, **SMALL), file, ndim, channels=3, levels=6)
@@ -217,6 +229,7 @@ def test_a_misfit_names_the_layer_and_the_settings_that_fit(config, state, says,
         ({"layer1.0.se.fc1.weight": torch.ones(2, 8, 1, 1)}, r"layer1\.0\.se\.fc1\.weight: \(2, 8, 1, 1\) .* no such"),
         ({"layer1.0.conv2.weight": torch.ones(16, 8, 3, 3)}, r"layer1\.0\.conv2\.weight: \(16, 8, 3, 3\) in the file"),
         ({"layer2.0.downsample.0.weight": None}, r"layer2\.0\.downsample\.0\.weight: missing"),
+        ({"layer1.0.bn2.bias": torch.ones(4)}, r"layer1\.0\.bn2\.bias: \(4,\) in the file, \(8,\)"),
         ({"bn1.running_mean": None}, r"bn1\.running_mean: missing"),
     ],
 )  # fmt: skip

@@ -93,18 +93,20 @@ def _assign(config: BackboneConfig, backbone: Backbone, name: str, tensors: dict
     state: dict[str, Tensor] = {}
     used, stages = set(), set()
 
-    def take(key: str, shape: tuple[int, ...]) -> Tensor:
+    def take(key: str, shape: tuple[int, ...], *, any_channels: bool = False) -> Tensor:
         if key not in tensors:
             raise _MisfitError(f"{key}: missing in the file, {shape} in this backbone")
+        tensor = tensors[key].float()
+        if len(shape) > 1:
+            tensor = _fit_kernel(tensor, shape, any_channels=any_channels)
+        if tuple(tensor.shape) != shape:
+            raise _MisfitError(f"{key}: {tuple(tensors[key].shape)} in the file, {shape} in this backbone")
         used.add(key)
-        return tensors[key].float()
+        return tensor
 
     for ours, conv, norm in layout.layers(backbone, tensors):
         shape = tuple(own[f"{ours}.0.weight"].shape)
-        kernel = _fit_kernel(take(f"{conv}.weight", shape), shape, any_channels=conv == layout.image_layer)
-        if tuple(kernel.shape) != shape:
-            there = tuple(tensors[f"{conv}.weight"].shape)
-            raise _MisfitError(f"{conv}.weight: {there} in the file, {shape} in this backbone")
+        kernel = take(f"{conv}.weight", shape, any_channels=conv == layout.image_layer)
         bias = take(f"{conv}.bias", shape[:1]) if f"{conv}.bias" in tensors else torch.zeros(shape[0])
         statistics = {part: take(f"{norm}.{part}", shape[:1]) for part in layout.norm_state}
         if config.norm == "none":
