@@ -79,10 +79,14 @@ class Config(BaseModel):
 
 
 class Choice(Config):
-    """An abstract record: each direct subclass opens a registry; theirs register under `name=` in the class line."""
+    """An abstract record: each direct subclass opens a registry; theirs register under `name=` in the class line.
+
+    Where JSON carries no `"type"`, the registry's `default` is meant, if it names one.
+    """
 
     registry: ClassVar[dict[str, type["Choice"]]]
     type_name: ClassVar[str] = ""
+    default: ClassVar[str] = ""
 
     @classmethod
     def __pydantic_init_subclass__(cls, name: str = "", **_: Any) -> None:
@@ -103,7 +107,7 @@ class Choice(Config):
         if not isinstance(value, Mapping):
             return handler(value)
         values = dict(value)
-        name = values.pop("type", cls.type_name)
+        name = values.pop("type", cls.type_name or cls.default)
         if name == cls.type_name:
             return handler(values)
         if name not in cls.registry:

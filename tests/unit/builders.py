@@ -14,10 +14,10 @@ from boxel.models import (
 from boxel.models.dense import DenseConfig
 from boxel.models.rcnn import MaskConfig, RPNConfig
 from boxel.models.regions import RegionConfig
-from boxel.nn.resnet import BackboneConfig
+from boxel.nn.resnet import ResNetConfig
 from boxel.types import Batch, Instances, Normalisation, Task
 
-TINY = BackboneConfig(depth=10, start_filters=8, stem_kernel=3, norm="group")
+TINY = ResNetConfig(depth=10, start_filters=8, stem_kernel=3, norm="group")
 _DENSE = {"backbone": TINY, "pyramid_filters": 16, "dense": DenseConfig(filters=16)}
 _TWO_STAGE = {
     "backbone": TINY,

@@ -1,17 +1,21 @@
 """`boxel prepare` and `boxel train`."""
 
+import json
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from boxel.api.detector import Detector
 from boxel.api.run import Split, read_history, start_run
+from boxel.config import write_text
 from boxel.data.formats import open_dataset
 from boxel.data.plan import plan
 from boxel.data.store import Store
 from boxel.data.store import prepare as prepare_store
 from boxel.evaluation import evaluate as judge
-from boxel.models.base import Model
+from boxel.models.base import Model, ModelConfig
+from boxel.nn.backbone import Backbone, BackboneConfig
+from boxel.nn.pretrained import Pretrained, pretrained
 from boxel.recipes import Experiment, get_recipe
 from boxel.training.checkpoints import read_ranking
 from boxel.training.config import TrainConfig
@@ -70,7 +74,8 @@ def train(
         run: folder to write; `WORK/runs/RECIPE_foldK` if not given.
 
     Raises:
-        ValueError: unknown recipe, key or fold; a run folder with other choices; data prepared differently.
+        ValueError: unknown recipe, key or fold; a run folder with other choices; data prepared differently; pretrained
+            weights that do not fit.
     """
     store = Store(Path(work))
     experiment = get_recipe(recipe).override(overrides)
@@ -86,7 +91,15 @@ def train(
         test=tuple(chosen.get("test", ())),
     )
     run = Path(run) if run else store.path / "runs" / f"{experiment.recipe}_fold{fold}"
+    fresh = not (run / "resume.safetensors").exists()
+    found = pretrained_backbone(experiment.model, task) if fresh else None
     start_run(run, experiment, task, split)
+    initial = None
+    if found is not None:
+        name, weights = found
+        initial = {f"{name}.{key}": tensor for key, tensor in weights.state.items()}
+        write_text(run / "pretrained.json", json.dumps(weights.to_dict(), indent=2) + "\n")
+        logging.getLogger("boxel").info(weights)
     steps = experiment.train.steps
     if read_ranking(run) and _finished(run, experiment.train):
         progress("train", steps, steps)
@@ -117,10 +130,24 @@ def train(
         experiment.model,
         experiment.train,
         seed=experiment.seed,
+        initial=initial,
         validate=validate if val_ids else lambda model: {},
         on_step=on_step,
     )
     return run
+
+
+def pretrained_backbone(config: ModelConfig, task: Task) -> tuple[str, Pretrained] | None:
+    """The name of a model's backbone and what it starts from, where the configuration names a file of weights.
+
+    Raises:
+        ValueError: the file cannot be used.
+    """
+    backbone: BackboneConfig | None = getattr(config, "backbone", None)
+    if backbone is None or backbone.weights is None:
+        return None
+    name, module = next((n, m) for n, m in config.build(task).named_modules() if isinstance(m, Backbone))
+    return name, pretrained(backbone, module)
 
 
 def plan_for(store: Store, experiment: Experiment) -> Task:

@@ -1,6 +1,7 @@
 """What the verbs show: progress bars on standard error, findings, tables and figures on standard output."""
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,10 @@ from typing import Any
 
 @contextmanager
 def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar per stage on standard error; where that is no terminal, only their last state is written."""
+    """A progress bar per stage on standard error; where that is no terminal, only their last state is written.
+
+    What the package logs meanwhile appears above the bars.
+    """
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -36,7 +40,17 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
                 known[what] = bars.add_task(what, total=total)
             bars.update(known[what], completed=done, total=total)
 
-        yield update
+        class Lines(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                console.print(record.getMessage(), markup=False, highlight=False, soft_wrap=True)
+
+        handler, log = Lines(logging.INFO), logging.getLogger("boxel")
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+        try:
+            yield update
+        finally:
+            log.removeHandler(handler)
 
 
 def plain(record: Any) -> dict[str, Any]:

@@ -9,15 +9,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from boxel.models.base import ModelConfig
+from boxel.nn.backbone import BackboneConfig
 from boxel.nn.fpn import FPN
-from boxel.nn.resnet import BackboneConfig
+from boxel.nn.resnet import ResNetConfig
 from boxel.types import Task
 
 
 class PyramidConfig(ModelConfig):
     """A model on an FPN; `pyramid_filters` is the FPN's width."""
 
-    backbone: BackboneConfig = BackboneConfig()
+    backbone: BackboneConfig = ResNetConfig()
     pyramid_filters: int = 64
 
 

@@ -31,47 +31,74 @@ def conv_block(
     stride: Sequence[int] = (1,),
     norm: Norm = "none",
     relu: bool = True,
+    slope: float = 0.0,
 ) -> nn.Sequential:
-    """Convolution with same padding and bias, then norm, then ReLU."""
+    """Convolution with same padding and bias, then norm, then ReLU (leaky where `slope` is not zero)."""
     strides: Any = tuple(stride) if len(stride) > 1 else stride[0]
     conv = nd.CONV[ndim](channels_in, channels_out, kernel_size, strides, padding=kernel_size // 2)
     layers: list[nn.Module] = [conv]
     if norm != "none":
         layers.append(norm_layer(norm, ndim, channels_out))
     if relu:
-        layers.append(nn.ReLU(inplace=True))
+        layers.append(activation(slope))
     return nn.Sequential(*layers)
+
+
+def activation(slope: float = 0.0) -> nn.Module:
+    """ReLU, leaky where `slope` is not zero."""
+    return nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True)
 
 
 class ResidualBlock(nn.Module):
     """Basic (two 3-wide convolutions) or bottleneck block (1-3-1, output four times as wide as `planes`).
 
-    The bottleneck's first 1-wide convolution carries the stride, as in the Retina U-Net papers' code.
+    Args:
+        stride_in: the convolution of a bottleneck that carries the stride: `first` as in the Retina U-Net papers' code,
+            `middle` as in torchvision and timm.
+        pooled_shortcut: average pooling strides the shortcut, and a 1-wide convolution follows where the widths differ
+            (He et al., Bag of Tricks, 2019); else one 1-wide convolution does both.
     """
 
     def __init__(
-        self, ndim: int, channels_in: int, planes: int, *, bottleneck: bool, stride: Sequence[int], norm: Norm
+        self,
+        ndim: int,
+        channels_in: int,
+        planes: int,
+        *,
+        bottleneck: bool,
+        stride: Sequence[int],
+        norm: Norm,
+        stride_in: Literal["first", "middle"] = "first",
+        slope: float = 0.0,
+        pooled_shortcut: bool = False,
     ) -> None:
         super().__init__()
         self.channels_out = planes * (4 if bottleneck else 1)
+        style: Any = {"norm": norm, "slope": slope}
         if bottleneck:
+            first, middle = (stride, (1,)) if stride_in == "first" else ((1,), stride)
             self.body = nn.Sequential(
-                conv_block(ndim, channels_in, planes, kernel_size=1, stride=stride, norm=norm),
-                conv_block(ndim, planes, planes, norm=norm),
-                conv_block(ndim, planes, self.channels_out, kernel_size=1, norm=norm, relu=False),
+                conv_block(ndim, channels_in, planes, kernel_size=1, stride=first, **style),
+                conv_block(ndim, planes, planes, stride=middle, **style),
+                conv_block(ndim, planes, self.channels_out, kernel_size=1, relu=False, **style),
             )
         else:
             self.body = nn.Sequential(
-                conv_block(ndim, channels_in, planes, stride=stride, norm=norm),
-                conv_block(ndim, planes, planes, norm=norm, relu=False),
+                conv_block(ndim, channels_in, planes, stride=stride, **style),
+                conv_block(ndim, planes, planes, relu=False, **style),
             )
-        same = channels_in == self.channels_out and set(stride) == {1}
-        self.shortcut = (
-            nn.Identity()
-            if same
-            else conv_block(ndim, channels_in, self.channels_out, kernel_size=1, stride=stride, norm=norm, relu=False)
-        )
-        self.relu = nn.ReLU(inplace=True)
+
+        def project(stride: Sequence[int]) -> nn.Module:
+            return conv_block(ndim, channels_in, self.channels_out, kernel_size=1, stride=stride, relu=False, **style)
+
+        strided, wider = set(stride) != {1}, channels_in != self.channels_out
+        self.shortcut: nn.Module = nn.Identity()
+        if pooled_shortcut:  # odd extents round up, as those of a strided convolution do
+            pool = nd.AVG_POOL[ndim](tuple(stride), ceil_mode=True) if strided else nn.Identity()
+            self.shortcut = nn.Sequential(pool, project((1,)) if wider else nn.Identity())
+        elif strided or wider:
+            self.shortcut = project(stride)
+        self.relu = activation(slope)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.relu(self.body(x) + self.shortcut(x))

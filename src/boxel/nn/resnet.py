@@ -9,9 +9,9 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from boxel.config import Config
 from boxel.nn import nd
-from boxel.nn.blocks import Norm, ResidualBlock, conv_block
+from boxel.nn.backbone import Backbone, BackboneConfig
+from boxel.nn.blocks import ResidualBlock, conv_block
 
 # Residual blocks in C2, C3, C4, C5, C6; bottleneck or not.
 BLOCKS = {
@@ -23,30 +23,25 @@ BLOCKS = {
 }
 
 
-class BackboneConfig(Config):
-    """A ResNet: `depth`, width of the first stage, and the norm after each convolution."""
+class ResNetConfig(BackboneConfig, name="resnet"):
+    """A ResNet: `depth` and the width of the first stage.
+
+    Attributes:
+        stride_in: the convolution of a bottleneck that carries the stride: `first` as in the Retina U-Net papers' code,
+            `middle` as in torchvision and timm. Nothing else differs from theirs.
+    """
 
     depth: Literal[10, 18, 34, 50, 101] = 50
     start_filters: int = 32
     max_filters: int = 2048
     stem_kernel: Literal[3, 5, 7] = 7
-    norm: Norm = "instance"
+    stride_in: Literal["first", "middle"] = "first"
 
     def build(self, ndim: int, channels: int, strides: Sequence[Sequence[int]], *, full_resolution: bool) -> "ResNet":
-        return ResNet(
-            ndim,
-            channels,
-            strides,
-            depth=self.depth,
-            start_filters=self.start_filters,
-            max_filters=self.max_filters,
-            stem_kernel=self.stem_kernel,
-            norm=self.norm,
-            full_resolution=full_resolution,
-        )
+        return ResNet(ndim, channels, strides, self, full_resolution=full_resolution)
 
 
-class ResNet(nn.Module):
+class ResNet(Backbone):
     """Features C0 (if `full_resolution`), C1, ..., one per entry of `strides`, finest first.
 
     C1 is one strided convolution; C2 max-pools, then stacks residual blocks; later stages stride in their first block.
@@ -57,16 +52,13 @@ class ResNet(nn.Module):
         ndim: int,
         channels: int,
         strides: Sequence[Sequence[int]],
+        config: ResNetConfig,
         *,
-        depth: int,
-        start_filters: int,
-        max_filters: int,
-        stem_kernel: int,
-        norm: Norm,
         full_resolution: bool,
     ) -> None:
         super().__init__()
-        blocks, bottleneck = BLOCKS[depth]
+        blocks, bottleneck = BLOCKS[config.depth]
+        start_filters, norm = config.start_filters, config.norm
         if not 1 <= len(strides) <= len(blocks) + 1:
             raise ValueError(f"a ResNet has 1 to {len(blocks) + 1} strided stages, the plan asks for {len(strides)}")
         self.first_level = 0 if full_resolution else 1
@@ -81,7 +73,9 @@ class ResNet(nn.Module):
             )
             self.channels.append(start_filters)
             channels = start_filters
-        stages.append(conv_block(ndim, channels, start_filters, kernel_size=stem_kernel, stride=strides[0], norm=norm))
+        stages.append(
+            conv_block(ndim, channels, start_filters, kernel_size=config.stem_kernel, stride=strides[0], norm=norm)
+        )
         self.channels.append(start_filters)
         width, planes = start_filters, start_filters
         for stage, (count, stride) in enumerate(zip(blocks, strides[1:], strict=False)):
@@ -91,11 +85,21 @@ class ResNet(nn.Module):
                 stride = (1,) * ndim
             for index in range(count):
                 block_stride = tuple(stride) if index == 0 else (1,) * ndim
-                layers.append(ResidualBlock(ndim, width, planes, bottleneck=bottleneck, stride=block_stride, norm=norm))
+                layers.append(
+                    ResidualBlock(
+                        ndim,
+                        width,
+                        planes,
+                        bottleneck=bottleneck,
+                        stride=block_stride,
+                        norm=norm,
+                        stride_in=config.stride_in,
+                    )
+                )
                 width = layers[-1].channels_out  # type: ignore[assignment]
             stages.append(nn.Sequential(*layers))
             self.channels.append(width)
-            planes = min(planes * 2, max_filters // (4 if bottleneck else 1))
+            planes = min(planes * 2, config.max_filters // (4 if bottleneck else 1))
         self.stages = nn.ModuleList(stages)
 
     def forward(self, images: Float[Tensor, "b c *s"]) -> list[Tensor]:

@@ -7,7 +7,7 @@ from boxel.models import ModelConfig
 from boxel.models.dense import DenseConfig
 from boxel.models.rcnn import MaskConfig, RPNConfig
 from boxel.models.regions import RegionConfig
-from boxel.nn.resnet import BackboneConfig
+from boxel.nn.resnet import ResNetConfig
 from boxel.recipes.experiment import Experiment
 from boxel.training.config import TrainConfig
 
@@ -32,7 +32,7 @@ def full(model: str) -> Experiment:
 def small(model: str) -> Experiment:
     """A quarter of a million weights or little more, trained in minutes on two CPU cores."""
     parts = {
-        "backbone": BackboneConfig(depth=18, start_filters=16, stem_kernel=3, norm="batch"),
+        "backbone": ResNetConfig(depth=18, start_filters=16, stem_kernel=3, norm="batch"),
         "pyramid_filters": 32,
         "narrow_filters": 16,
         "dense": DenseConfig(filters=32, num_convs=2, norm="batch"),

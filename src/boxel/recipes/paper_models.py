@@ -10,7 +10,7 @@ from boxel.models.dense import DenseConfig, IoUMatcherConfig
 from boxel.models.loss_terms import MiningConfig, SmoothL1Config
 from boxel.models.rcnn import MaskConfig, RPNConfig
 from boxel.models.regions import RegionConfig
-from boxel.nn.resnet import BackboneConfig
+from boxel.nn.resnet import ResNetConfig
 
 
 class Sizes(Enum):
@@ -36,7 +36,7 @@ def paper_model(name: str, sizes: Sizes, *, positives: int, components: int) -> 
     matched = {"norm": "none", "softmax": True, "box_loss": SmoothL1Config()}
     final = {"min_score": 0.1, "nms_threshold": 1e-5}
     parts: dict[str, object] = {
-        "backbone": BackboneConfig(depth=50, start_filters=width, stem_kernel=7, norm="none"),
+        "backbone": ResNetConfig(depth=50, start_filters=width, stem_kernel=7, norm="none"),
         "pyramid_filters": pyramid,
         "dense": DenseConfig(
             filters=tower,

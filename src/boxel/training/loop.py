@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ def train(
     config: TrainConfig,
     *,
     seed: int,
+    initial: Mapping[str, Tensor] | None = None,
     validate: Callable[[Model], Metrics],
     on_step: Callable[[int, Metrics], None],
 ) -> None:
@@ -44,6 +45,7 @@ def train(
     Step `s` of seed `n` always sees the same patches, so a continued training ends as an undisturbed one.
 
     Args:
+        initial: pretrained tensors by their names in the model's state; the others are drawn at random.
         validate: the metrics of a model on the validation cases.
         on_step: called after each step with its number and what was measured.
 
@@ -53,7 +55,10 @@ def train(
     keep_freed_memory()
     fabric = make_fabric(config)
     torch.manual_seed(seed)
-    model = channels_last(model_config.build(task).train(), task.ndim)
+    model = model_config.build(task).train()
+    if initial is not None:
+        model.load_state_dict({**model.state_dict(), **initial})
+    model = channels_last(model, task.ndim)
     if config.compile:  # the network alone: matching and suppression run compiled code of their own
         model.infer = torch.compile(model.infer)  # type: ignore[method-assign]
     optimizer = build_optimizer(model, config)

@@ -1,0 +1,49 @@
+"""What a backbone is: features from an image, one per resolution, and a configuration registered under a name."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from boxel.config import Choice
+from boxel.nn.blocks import Norm
+
+
+class Backbone(nn.Module, ABC):
+    """An encoder.
+
+    Attributes:
+        stages: of layers, one per level, finest first.
+        first_level: of the features: 0 is full resolution.
+        channels: of each feature, finest first.
+    """
+
+    stages: nn.ModuleList
+    first_level: int
+    channels: list[int]
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Features C`first_level`, ... of `images (b, c, *s)`, finest first."""
+
+
+class BackboneConfig(Choice):
+    """Which backbone.
+
+    Attributes:
+        weights: file of pretrained weights that a training starts from; not needed any more once it has started.
+        norm: after each convolution.
+    """
+
+    default: ClassVar[str] = "resnet"
+    weights: str | None = None
+    norm: Norm = "instance"
+
+    def build(self, ndim: int, channels: int, strides: Sequence[Sequence[int]], *, full_resolution: bool) -> Backbone:
+        """The backbone for images with `channels`; `strides` of C1, C2, ... relative to the level before each.
+
+        Args:
+            full_resolution: hand out C0 as well.
+        """
+        raise TypeError(f"{type(self).__name__} does not build a backbone; choose one of {sorted(self.registry)}")

@@ -1,0 +1,191 @@
+"""Backbones from pretrained weights: ResNets of torchvision and timm, residual encoders of nnU-Net and nnssl.
+
+Kernels change only where image, rank or norm ask for it, and so that the backbone computes what it did:
+
+- Another number of input channels: they share the sum of the file's kernels; the response to a grey image stays.
+- More axes than in the file: the kernel becomes the central slice of a larger one, so a stack of one repeated slice
+  gives what the slice did. (Repeating the kernel, as Carreira & Zisserman 2017 do, differs at the borders.) Smaller
+  kernels, such as nnU-Net's across thick slices, are enlarged in the same way.
+- `norm=none`: batch norms are folded into the convolutions before them.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from boxel.nn.backbone import Backbone, BackboneConfig
+from boxel.nn.pretrained.files import file_digest, read_weights
+from boxel.nn.pretrained.layouts import LAYOUTS, Layout, recognise
+from boxel.nn.resnet import ResNetConfig
+
+EPS = 1e-5  # of torchvision's and timm's batch norms
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Tensors for a backbone, by the names of its state; `remarks` say what a user should know about the fit."""
+
+    file: Path
+    sha256: str
+    title: str
+    state: dict[str, Tensor]
+    remarks: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"backbone from {self.file}: " + "; ".join(
+            (f"{len(self.state)} tensors of a {self.title}", *self.remarks)
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record of a run folder."""
+        return {
+            "file": str(self.file.resolve()),
+            "sha256": self.sha256,
+            "layout": self.title,
+            "remarks": list(self.remarks),
+            "tensors": list(self.state),
+        }
+
+
+class _MisfitError(ValueError):
+    """Names the first layer that does not fit, and both shapes."""
+
+
+def pretrained(config: BackboneConfig, backbone: Backbone) -> Pretrained:
+    """What the file `config.weights` holds for a backbone of this configuration.
+
+    Raises:
+        ValueError: the file cannot be read or does not fit; names the first layer that does not, both shapes, and the
+            settings that would.
+    """
+    file = Path(config.weights or "")
+    name, tensors = recognise(file, read_weights(file))
+    layout, (axes, axes_there) = LAYOUTS[name], (_axes(backbone), tensors[LAYOUTS[name].anchor].ndim - 2)
+    if axes_there > axes:
+        raise ValueError(
+            f"{file}: made for images of {axes_there} axes, this model sees {axes}; kernels do not lose an axis: "
+            f"train on volumes, or choose weights for {axes} axes"
+        )
+    try:
+        state = _assign(config, backbone, name, tensors)
+    except _MisfitError as error:
+        remedy = _remedy(layout.fitting(config, tensors), backbone, name, tensors)
+        raise ValueError(f"{file}: {error}; {remedy}") from None
+    for key, tensor in state.items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{file}: the tensor for {key} holds NaN or infinite values; get the file again")
+    remarks = _remarks(config, backbone, layout, tensors, state)
+    return Pretrained(file, file_digest(file), layout.title, state, tuple(remarks))
+
+
+def _assign(config: BackboneConfig, backbone: Backbone, name: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    layout, own = LAYOUTS[name], backbone.state_dict()
+    if config.type_name != name:
+        raise _MisfitError(f"a {layout.title}, but model.backbone is a {config.type_name}")
+    if config.norm not in layout.norms:
+        raise _MisfitError(f"trained with {layout.norms[0]} norm, but model.backbone.norm is {config.norm}")
+    state: dict[str, Tensor] = {}
+    used, stages = set(), set()
+
+    def take(key: str, shape: tuple[int, ...], *, any_channels: bool = False) -> Tensor:
+        if key not in tensors:
+            raise _MisfitError(f"{key}: missing in the file, {shape} in this backbone")
+        tensor = tensors[key].float()
+        if len(shape) > 1:
+            tensor = _fit_kernel(tensor, shape, any_channels=any_channels)
+        if tuple(tensor.shape) != shape:
+            raise _MisfitError(f"{key}: {tuple(tensors[key].shape)} in the file, {shape} in this backbone")
+        used.add(key)
+        return tensor
+
+    for ours, conv, norm in layout.layers(backbone, tensors):
+        shape = tuple(own[f"{ours}.0.weight"].shape)
+        kernel = take(f"{conv}.weight", shape, any_channels=conv == layout.image_layer)
+        bias = take(f"{conv}.bias", shape[:1]) if f"{conv}.bias" in tensors else torch.zeros(shape[0])
+        statistics = {part: take(f"{norm}.{part}", shape[:1]) for part in layout.norm_state}
+        if config.norm == "none":
+            kernel, bias = _fold(kernel, bias, statistics)
+        else:
+            state |= {f"{ours}.1.{part}": value for part, value in statistics.items()}
+        state |= {f"{ours}.0.weight": kernel, f"{ours}.0.bias": bias}
+        stages.add(_stage(conv))
+    for key, tensor in tensors.items():
+        known = key in used or key.endswith("num_batches_tracked") or ".all_modules." in key  # nnU-Net's second name
+        if _stage(key) in stages and not known:
+            raise _MisfitError(f"{key}: {tuple(tensor.shape)} in the file, no such layer in this backbone")
+    return state
+
+
+def _stage(key: str) -> str:
+    return re.match(r"stages\.\d+|[^.]*", key)[0]  # type: ignore[index]
+
+
+def _fit_kernel(kernel: Tensor, shape: tuple[int, ...], *, any_channels: bool) -> Tensor:
+    """The kernel with the axes, the width and, if `any_channels`, the input channels of `shape`; see the module."""
+    kernel = kernel.reshape(*kernel.shape[:2], *(1,) * (len(shape) - kernel.ndim), *kernel.shape[2:])
+    if any_channels and kernel.shape[1] != shape[1]:
+        kernel = kernel.sum(1, keepdim=True).expand(-1, shape[1], *kernel.shape[2:]) / shape[1]
+    missing = [want - has for want, has in zip(shape[2:], kernel.shape[2:], strict=True)]
+    if any(cells < 0 or cells % 2 for cells in missing):
+        return kernel
+    return F.pad(kernel, [cells // 2 for cells in reversed(missing) for _ in "ab"])
+
+
+def _fold(kernel: Tensor, bias: Tensor, norm: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """The convolution that does what this one and its batch norm do in evaluation."""
+    scale = norm["weight"] / (norm["running_var"] + EPS).sqrt()
+    return kernel * scale.reshape(-1, *(1,) * (kernel.ndim - 1)), norm["bias"] + (bias - norm["running_mean"]) * scale
+
+
+def _remedy(fitting: BackboneConfig | None, backbone: Backbone, name: str, tensors: dict[str, Tensor]) -> str:
+    """The settings under which the file fits this task, if there are any."""
+    unknown = f"Boxel has plain {LAYOUTS[name].title.split(' of ')[0]}s only"
+    if fitting is None:
+        return unknown
+    axes, image = _axes(backbone), next(backbone.parameters())
+    strides = [(1,) * axes] * (len(backbone.channels) + backbone.first_level - 1)
+    try:
+        with torch.device("meta"):
+            other = fitting.build(axes, image.shape[1], strides, full_resolution=backbone.first_level == 0)
+        _assign(fitting, other, name, tensors)
+    except _MisfitError:
+        return unknown
+    except ValueError as error:  # it has fewer stages than the plan
+        return str(error)
+    return f"it fits with --set 'model.backbone={json.dumps(fitting.model_dump(mode='json', exclude_defaults=True))}'"
+
+
+def _remarks(
+    config: BackboneConfig, backbone: Backbone, layout: Layout, tensors: dict[str, Tensor], state: dict[str, Tensor]
+) -> list[str]:
+    image, kernel = next(backbone.parameters()), tensors[layout.anchor]
+    lowest = backbone.first_level + len(backbone.channels) - len(backbone.stages)
+    fresh = [
+        f"C{lowest + place}"
+        for place in range(len(backbone.stages))
+        if not any(key.startswith(f"stages.{place}.") for key in state)
+    ]
+    remarks = []
+    if fresh:
+        why = ", as C1 reads the image in the file and C0 here" if "C0" in fresh else ""
+        remarks.append(f"{' and '.join(fresh)} initialised at random{why}")
+    stem = tensors.get(f"{layout.image_layer}.weight", image)
+    if "C0" not in fresh and stem.shape[1] != image.shape[1]:
+        remarks.append(f"input channels {stem.shape[1]} -> {image.shape[1]}")
+    if kernel.ndim < image.ndim:
+        remarks.append(f"kernels of {kernel.ndim - 2} -> {image.ndim - 2} axes")
+    if config.norm != layout.norms[0]:
+        remarks.append(f"{layout.norms[0]} norms folded into the convolutions")
+    if isinstance(config, ResNetConfig) and "layer1.0.conv3.weight" in tensors and config.stride_in == "first":
+        remarks.append("weights of torchvision or timm need model.backbone.stride_in=middle, this is first")
+    return remarks
+
+
+def _axes(backbone: Backbone) -> int:
+    return next(backbone.parameters()).ndim - 2

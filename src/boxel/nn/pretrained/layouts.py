@@ -1,0 +1,156 @@
+"""The layouts of files of weights: how to tell them, what they call our layers, which settings they fit."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from boxel.nn.backbone import Backbone, BackboneConfig
+from boxel.nn.blocks import ResidualBlock
+from boxel.nn.residual_encoder import ResidualEncoderConfig
+from boxel.nn.resnet import BLOCKS, ResNetConfig
+
+Tensors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One layout.
+
+    Attributes:
+        anchor: a tensor that tells it, and its number of axes.
+        image_layer: the convolution that sees the image.
+        norms: that the backbone may have; the first is the file's.
+        norm_state: the tensors of a norm.
+        layers: X of each of our convolutions X.0 and norms X.1, and what the file calls them, as far as its stages go.
+        fitting: the configuration the file fits, if there is one.
+    """
+
+    title: str
+    anchor: str
+    image_layer: str
+    norms: tuple[str, ...]
+    norm_state: tuple[str, ...]
+    layers: Callable[[Backbone, Tensors], Iterator[tuple[str, str, str]]]
+    fitting: Callable[[BackboneConfig, Tensors], BackboneConfig | None]
+
+
+def recognise(file: Path, content: Mapping[str, Any]) -> tuple[str, dict[str, Tensor]]:
+    """The type of backbone that the file is for, and its tensors by the names they have in that layout.
+
+    Raises:
+        ValueError: no backbone of Boxel has this layout, or there are several networks in the file.
+    """
+    plan = {key.removeprefix(PLAN): value for key, value in content.items() if key.startswith(PLAN)}
+    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    for name, layout in LAYOUTS.items():
+        places = [key.removesuffix(layout.anchor) for key in tensors if f".{key}".endswith(f".{layout.anchor}")]
+        places = [place for place in places if not place.endswith("decoder.encoder.")]  # nnU-Net's decoder knows it too
+        if len(places) > 1:
+            places = [p for p in places if p + "stages" == f"{NETWORK}{plan.get('key_to_encoder')}"] or places
+        if len(places) > 1:
+            raise ValueError(f"{file}: holds several networks ({', '.join(places)}); save one of them to a file")
+        if places:
+            sources = {places[0]: ""}
+            if "key_to_stem" in plan:  # there may be one for each data set
+                sources = {f"{places[0]}stages.": "stages.", f"{NETWORK}{plan['key_to_stem']}.": "stem."}
+            return name, {
+                new + key.removeprefix(old): tensor
+                for old, new in sources.items()
+                for key, tensor in tensors.items()
+                if key.startswith(old)
+            }
+    what = plan.get("architecture_plans.arch_class_name", "a network")
+    raise ValueError(
+        f"{file}: {what} that Boxel has no backbone for (tensors: {', '.join([*tensors][:3]) or 'none'}); "
+        f"give the weights of a {' or a '.join(layout.title for layout in LAYOUTS.values())}"
+    )
+
+
+def _resnet_layers(backbone: Backbone, tensors: Tensors) -> Iterator[tuple[str, str, str]]:
+    stem = 1 - backbone.first_level
+    if stem == 0:  # otherwise C1 reads C0, theirs the image
+        yield "stages.0", "conv1", "bn1"
+    for number, stage in enumerate(backbone.stages[stem + 1 :], start=1):
+        if f"layer{number}.0.conv1.weight" not in tensors:
+            return
+        for index, (place, block) in enumerate(_blocks(stage)):
+            ours, theirs = f"stages.{stem + number}.{place}", f"layer{number}.{index}"
+            for k in range(len(block.body)):
+                yield f"{ours}.body.{k}", f"{theirs}.conv{k + 1}", f"{theirs}.bn{k + 1}"
+            if not isinstance(block.shortcut, nn.Identity):
+                yield f"{ours}.shortcut", f"{theirs}.downsample.0", f"{theirs}.downsample.1"
+
+
+def _resnet_fitting(config: BackboneConfig, tensors: Tensors) -> BackboneConfig | None:
+    blocks, bottleneck = _count_blocks(r"layer(\d+)\.(\d+)\.", tensors), "layer1.0.conv3.weight" in tensors
+    depths = [depth for depth, (has, wide) in BLOCKS.items() if has[: len(blocks)] == blocks and wide == bottleneck]
+    if not depths:
+        return None
+    values = {
+        "weights": config.weights,
+        "depth": depths[0],
+        "start_filters": len(tensors["layer1.0.conv1.weight"]),
+        "norm": "none" if config.norm == "none" else "batch",
+        "stride_in": "middle" if bottleneck else "first",
+    }
+    return ResNetConfig.from_dict(values)
+
+
+def _encoder_layers(backbone: Backbone, tensors: Tensors) -> Iterator[tuple[str, str, str]]:
+    yield "stem", "stem.convs.0.conv", "stem.convs.0.norm"
+    for number, stage in enumerate(backbone.stages):
+        if f"stages.{number}.blocks.0.conv1.conv.weight" not in tensors:
+            return
+        for index, block in _blocks(stage):
+            ours, theirs = f"stages.{number}.{index}", f"stages.{number}.blocks.{index}"
+            for k in range(len(block.body)):
+                yield f"{ours}.body.{k}", f"{theirs}.conv{k + 1}.conv", f"{theirs}.conv{k + 1}.norm"
+            if any(True for _ in block.shortcut.parameters()):
+                skip = f"{theirs}.skip.{int(f'{theirs}.skip.1.conv.weight' in tensors)}"  # 1 behind a pooling
+                yield f"{ours}.shortcut.1", f"{skip}.conv", f"{skip}.norm"
+
+
+def _encoder_fitting(config: BackboneConfig, tensors: Tensors) -> BackboneConfig | None:
+    blocks = _count_blocks(r"stages\.(\d+)\.blocks\.(\d+)\.", tensors)
+    first = (tensors.get(f"stages.{stage}.blocks.0.conv1.conv.weight") for stage in range(len(blocks)))
+    widths = tuple(len(kernel) for kernel in first if kernel is not None)
+    return ResidualEncoderConfig(weights=config.weights, widths=widths, blocks=blocks)
+
+
+def _blocks(stage: nn.Module) -> list[tuple[int, ResidualBlock]]:
+    """The residual blocks of a stage with their places in it; a pooling may come first."""
+    return [(place, block) for place, block in enumerate(stage.children()) if isinstance(block, ResidualBlock)]
+
+
+def _count_blocks(pattern: str, tensors: Tensors) -> tuple[int, ...]:
+    """Blocks of each stage, from names that hold the numbers of stage and block."""
+    pairs = {tuple(map(int, found.groups())) for found in map(re.compile(pattern).match, tensors) if found}
+    stages = [stage for stage, _ in pairs]
+    return tuple(stages.count(stage) for stage in sorted(set(stages)))
+
+
+NETWORK, PLAN = "network_weights.", "nnssl_adaptation_plan."  # of checkpoints by nnU-Net and nnssl
+LAYOUTS = {
+    "resnet": Layout(
+        title="ResNet of torchvision or timm",
+        anchor="layer1.0.conv1.weight",
+        image_layer="conv1",
+        norms=("batch", "none"),
+        norm_state=("weight", "bias", "running_mean", "running_var"),
+        layers=_resnet_layers,
+        fitting=_resnet_fitting,
+    ),
+    "residual_encoder": Layout(
+        title="residual encoder of nnU-Net or nnssl",
+        anchor="stages.0.blocks.0.conv1.conv.weight",
+        image_layer="stem.convs.0.conv",
+        norms=("instance",),
+        norm_state=("weight", "bias"),
+        layers=_encoder_layers,
+        fitting=_encoder_fitting,
+    ),
+}

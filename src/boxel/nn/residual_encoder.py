@@ -1,0 +1,80 @@
+"""The residual encoder of nnU-Net (ResEnc), of any rank.
+
+Reference: Isensee et al., nnU-Net Revisited, 2024; its ResEnc-L has the default widths and blocks.
+"""
+
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from boxel.nn.backbone import Backbone, BackboneConfig
+from boxel.nn.blocks import ResidualBlock, conv_block
+
+SLOPE = 0.01  # of the leaky ReLUs
+
+
+class ResidualEncoderConfig(BackboneConfig, name="residual_encoder"):
+    """A residual encoder: `widths` and number of `blocks` of C0, C1, ..."""
+
+    widths: tuple[int, ...] = (32, 64, 128, 256, 320, 320)
+    blocks: tuple[int, ...] = (1, 3, 4, 6, 6, 6)
+
+    def build(
+        self, ndim: int, channels: int, strides: Sequence[Sequence[int]], *, full_resolution: bool
+    ) -> "ResidualEncoder":
+        return ResidualEncoder(ndim, channels, strides, self, full_resolution=full_resolution)
+
+
+class ResidualEncoder(Backbone):
+    """Features C0 (if `full_resolution`), C1, ..., one per entry of `strides`, finest first.
+
+    A convolution leads to C0, stacked residual blocks to each level; the first of them strides. C0 is at full
+    resolution; C1 is computed from it, whether or not it is handed out.
+    """
+
+    def __init__(
+        self,
+        ndim: int,
+        channels: int,
+        strides: Sequence[Sequence[int]],
+        config: ResidualEncoderConfig,
+        *,
+        full_resolution: bool,
+    ) -> None:
+        super().__init__()
+        if not len(strides) < len(config.widths) == len(config.blocks):
+            raise ValueError(
+                f"a residual encoder of {len(config.widths)} widths and {len(config.blocks)} blocks: needs as many of "
+                f"both, and more than the plan's {len(strides)} strides; change model.backbone.widths and .blocks"
+            )
+        self.first_level = 0 if full_resolution else 1
+        width = config.widths[0]
+        self.stem = conv_block(ndim, channels, width, norm=config.norm, slope=SLOPE)
+        stages = []
+        for planes, count, stride in zip(config.widths, config.blocks, [(1,) * ndim, *strides], strict=False):
+            layers = []
+            for block_stride in [tuple(stride), *((1,) * ndim,) * (count - 1)]:
+                layers.append(
+                    ResidualBlock(
+                        ndim,
+                        width,
+                        planes,
+                        bottleneck=False,
+                        stride=block_stride,
+                        norm=config.norm,
+                        slope=SLOPE,
+                        pooled_shortcut=True,
+                    )
+                )
+                width = planes
+            stages.append(nn.Sequential(*layers))
+        self.stages = nn.ModuleList(stages)
+        self.channels = list(config.widths[self.first_level : len(stages)])
+
+    def forward(self, images: Float[Tensor, "b c *s"]) -> list[Tensor]:
+        x, features = self.stem(images), []
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x)
+        return features[self.first_level :]
