@@ -106,13 +106,44 @@ def predict(
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for one JSON file per image.")],
     set_: Settings = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", metavar="NAME", help="Also write this format into DIR/NAME; see `boxel convert`."),
+    ] = None,
 ) -> None:
     """Find objects in images; boxes are written in voxels of the original image and in mm."""
     from boxel.api.prediction import predict as run_predict
 
     with progress_bars() as progress:
-        written = run_predict(run, images, out, overrides=set_ or (), progress=progress)
+        written = run_predict(run, images, out, overrides=set_ or (), formats=formats or (), progress=progress)
     print(f"predicted {len(written)} images in {out}")
+
+
+@app.command(epilog="Example: **boxel convert predictions --to slicer --out slicer** (docs/how_to/export.md)")
+def convert(
+    predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="Folder that `boxel predict` wrote.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="boxel, csv, coco, nifti, slicer, mitk, grand-challenge, picai, dicom-sr, dicom-seg or preview.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.")],
+    images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The images, where they are not where they were predicted.")
+    ] = None,
+    source: Annotated[str, typer.Option("--from", metavar="NAME", help="Format of PREDICTIONS.")] = "boxel",
+    classes: Annotated[
+        str, typer.Option(metavar="A,B", help="Class names by label, for formats that do not tell their order.")
+    ] = "",
+) -> None:
+    """Write predictions in the format of another program."""
+    from boxel.api.conversion import convert as run_convert
+
+    names = [name.strip() for name in classes.split(",") if name.strip()]
+    written = run_convert(predictions, out, to, source=source, images=images, classes=names)
+    print(f"wrote {len(written)} file{'s' * (len(written) != 1)} to {out}")
 
 
 @app.command(epilog="Example: **boxel evaluate predictions my_dataset --out evaluation**")
