@@ -9,10 +9,17 @@ from boxel.types import Detections
 def region_of(found: Detections, row: int, shape: tuple[int, ...]) -> tuple[tuple[slice, ...], np.ndarray]:
     """The voxels of one detection in an image of `shape`: slices, and a bool array `(*region)` in them.
 
-    A box is filled: it has the voxels whose centres it contains, at least one where it meets the image, and none
-    where it lies outside.
+    Those of its mask, where there is one that has any. Else the box is filled: it has the voxels whose centres it
+    contains, at least one where it meets the image, and none where it lies outside.
     """
-    return filled_box(np.asarray(found.boxes[row], np.float64), shape)
+    box = np.asarray(found.boxes[row], np.float64)
+    if found.masks is not None:
+        from boxel.ops import paste_mask
+
+        region, mask = paste_mask(np.asarray(found.masks[row], np.float64), box, shape)  # type: ignore[arg-type]
+        if mask.any():
+            return region, np.asarray(mask)
+    return filled_box(box, shape)
 
 
 def filled_box(box: np.ndarray, shape: tuple[int, ...]) -> tuple[tuple[slice, ...], np.ndarray]:

@@ -147,6 +147,19 @@ def test_a_box_fills_the_voxels_whose_centres_it_contains(tmp_path, box, expecte
     np.testing.assert_array_equal([voxels.min(axis=0), voxels.max(axis=0) + 1], expected)
 
 
+def test_a_mask_is_painted_instead_of_the_box(tmp_path, ndim):
+    from boxel.io import read_label_map
+
+    boxes = np.array([[[4] * ndim, [12] * ndim]], np.float32)
+    masks = np.zeros((1, *[4] * ndim), np.float32)
+    masks[0, 0] = 1.0  # the first quarter along the first axis: 2 of 8 voxels, and where it fades to a half
+    found = Detections(boxes, np.ones(1, np.float32), np.zeros(1, int), grid(ndim, "plain"), masks)
+    write("nifti", Prediction("c", found, CLASSES), tmp_path)
+    voxels = np.argwhere(read_label_map(tmp_path / "c_boxes.nii.gz").array)
+    assert (voxels.min(axis=0) == 4).all()
+    assert (voxels.max(axis=0) == [5, *[11] * (ndim - 1)]).all()
+
+
 def test_picai_lesions_are_separate_parts_of_one_score(tmp_path, ndim):
     measure = pytest.importorskip("skimage.measure")
     boxes = np.array([[[2] * ndim, [8] * ndim], [[8] * ndim, [14] * ndim], [[3] * ndim, [5] * ndim]], np.float32)
