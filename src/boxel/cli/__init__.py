@@ -180,11 +180,12 @@ def report(
     predictions: Annotated[Path | None, typer.Option(metavar="DIR", help="Predictions to show.")] = None,
     dataset: Annotated[Path | None, typer.Option(metavar="DATASET", help="Annotations to compare them with.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Page to write [RUN/report.html].")] = None,
+    cases: Annotated[int, typer.Option(help="Most cases to look through in the page.")] = 8,
 ) -> None:
     """Write one self-contained HTML page about a run."""
     from boxel.api.reporting import report as run_report
 
-    print(f"wrote {run_report(run, predictions=predictions, dataset=dataset, out=out)}")
+    print(f"wrote {run_report(run, predictions=predictions, dataset=dataset, out=out, num_cases=cases)}")
 
 
 @app.command(epilog="Example: **boxel demo --out demo_out**, or on your own data: **boxel demo --data my_dataset**")
