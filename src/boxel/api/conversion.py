@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from boxel.export import Prediction, get_format
 from boxel.export.boxel_json import read_prediction, read_predictions
 from boxel.io import SUFFIXES, read_geometry, split_suffix
@@ -18,6 +20,7 @@ def convert(
     source: str = "boxel",
     images: Path | str | None = None,
     classes: Sequence[str] = (),
+    min_score: float = 0.0,
 ) -> list[Path]:
     """Write predictions in another format; docs/how_to/export.md lists the formats.
 
@@ -30,6 +33,7 @@ def convert(
             `CASE_0000.nii.gz`, or a folder `CASE` with a DICOM series; also such a folder itself. Without it the
             images are where they were when they were predicted.
         classes: class names in the order of the labels, for a `source` that does not know it.
+        min_score: detections with lower scores are left out.
 
     Returns:
         The files written.
@@ -52,7 +56,8 @@ def convert(
         grids = {case: read_geometry(paths[0]) for case, paths in files.items()}
         found, names = reader.read(predictions, tuple(classes), grids)
         read = [Prediction(case, detections, names) for case, detections in found.items()]
-    return writer.write(out, [_with_image(prediction, files) for prediction in read])
+    chosen = [replace(p, detections=p.detections[np.asarray(p.detections.scores) >= min_score]) for p in read]
+    return writer.write(out, [_with_image(prediction, files) for prediction in chosen])
 
 
 def find_cases(folder: Path) -> dict[str, tuple[Path, ...]]:

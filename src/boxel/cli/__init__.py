@@ -137,12 +137,13 @@ def convert(
     classes: Annotated[
         str, typer.Option(metavar="A,B", help="Class names by label, for formats that do not tell their order.")
     ] = "",
+    min_score: Annotated[float, typer.Option(help="Leave out detections with lower scores.")] = 0.0,
 ) -> None:
     """Write predictions in the format of another program."""
     from boxel.api.conversion import convert as run_convert
 
     names = [name.strip() for name in classes.split(",") if name.strip()]
-    written = run_convert(predictions, out, to, source=source, images=images, classes=names)
+    written = run_convert(predictions, out, to, source=source, images=images, classes=names, min_score=min_score)
     print(f"wrote {len(written)} file{'s' * (len(written) != 1)} to {out}")
 
 

@@ -3,6 +3,7 @@
 A segment has whole voxels. Its description holds the score; the exact box is in the structured report.
 """
 
+import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,15 +44,14 @@ def _write_case(out: Path, prediction: Prediction) -> list[Path]:
         name="Boxel", family=codes.DCM.ArtificialIntelligence, version=made_by()["software_versions"]
     )
     series, entries = headers[0].SeriesInstanceUID, list(prediction.ranking)
-    maps, where = paint(prediction)
+    maps, _ = paint(prediction)
     paths = []
     for instance, label_map in enumerate(maps, start=1):
-        numbers = [number for number, place in enumerate(where, start=1) if place == instance - 1]
-        numbers = [number for number in numbers if (label_map == number).any()]  # not those outside the image
-        segments, pixels = [], np.zeros(label_map.shape, np.uint16)
+        numbers = np.unique(label_map[label_map > 0]).tolist()  # a detection outside the image has no voxel
+        segment_of, segments = np.zeros(len(entries) + 1, np.uint16), []
         for position, number in enumerate(numbers, start=1):
             _, box, score, name = entries[number - 1]
-            pixels[label_map == number] = position
+            segment_of[number] = position
             segment = hd.seg.SegmentDescription(
                 segment_number=position,
                 segment_label=f"{name} {number}"[:64],
@@ -66,7 +66,8 @@ def _write_case(out: Path, prediction: Prediction) -> list[Path]:
             segments.append(segment)
         if not segments:
             continue
-        content = [(*entry[1].ravel().tolist(), *entry[2:]) for entry in entries]
+        pixels = segment_of[label_map]
+        content = [hashlib.sha256(pixels).hexdigest(), *(entry[2:] for entry in entries)]
         with patient_as_it_is():
             document = hd.seg.Segmentation(
                 source_images=headers,

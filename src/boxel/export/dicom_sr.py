@@ -58,6 +58,7 @@ def _write_case(path: Path, prediction: Prediction) -> Path:
             series_number=900,
             sop_instance_uid=same_uid("sr", series, content),
             instance_number=1,
+            is_complete=True,
             manufacturer=made_by()["manufacturer"],
             series_description="Boxel detections",
         )

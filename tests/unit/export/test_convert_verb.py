@@ -52,6 +52,13 @@ def test_other_formats_are_read_too_with_the_geometry_of_the_images(predictions,
     assert found.geometry.spacing == pytest.approx(grid(ndim, "flipped").spacing)
 
 
+def test_low_scores_are_left_out_on_request(predictions, tmp_path, ndim):
+    scores = np.sort(predict(grid(ndim, "flipped"), 3, "some").detections.scores)
+    boxel.convert(predictions, tmp_path / "csv", "csv", min_score=float(scores[1]))
+    lines = (tmp_path / "csv" / "detections.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines[1:]] == ["none", "some", "some"]
+
+
 def test_the_verb_says_how_many_files_it_wrote(predictions, tmp_path, monkeypatch, capsys):
     assert exit_code(monkeypatch, "convert", predictions, "--to", "slicer", "--out", tmp_path / "s") in (0, None)
     assert "wrote 2 files" in capsys.readouterr().out
