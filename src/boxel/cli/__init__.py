@@ -6,12 +6,14 @@ Exit status: 0 done, 1 our fault, 2 your input. Progress goes to standard error,
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from boxel.cli.console import plain, print_findings, print_metrics, print_table, progress_bars, short
+from boxel.cli import converting
+from boxel.cli.console import plain, print_findings, print_metrics, print_table, progress_bars, short, show_warning
 
 app = typer.Typer(
     name="boxel",
@@ -119,32 +121,9 @@ def predict(
     print(f"predicted {len(written)} images in {out}")
 
 
-@app.command(epilog="Example: **boxel convert predictions --to slicer --out slicer** (docs/how_to/export.md)")
-def convert(
-    predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="Folder that `boxel predict` wrote.")],
-    to: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="boxel, csv, coco, nifti, slicer, mitk, grand-challenge, picai, dicom-sr, dicom-seg or preview.",
-        ),
-    ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.")],
-    images: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The images, where they are not where they were predicted.")
-    ] = None,
-    source: Annotated[str, typer.Option("--from", metavar="NAME", help="Format of PREDICTIONS.")] = "boxel",
-    classes: Annotated[
-        str, typer.Option(metavar="A,B", help="Class names by label, for formats that do not tell their order.")
-    ] = "",
-    min_score: Annotated[float, typer.Option(help="Leave out detections with lower scores.")] = 0.0,
-) -> None:
-    """Write predictions in the format of another program."""
-    from boxel.api.conversion import convert as run_convert
-
-    names = [name.strip() for name in classes.split(",") if name.strip()]
-    written = run_convert(predictions, out, to, source=source, images=images, classes=names, min_score=min_score)
-    print(f"wrote {len(written)} file{'s' * (len(written) != 1)} to {out}")
+app.command(epilog="Example: **boxel convert predictions --to slicer --out slicer** (docs/how_to/export.md)")(
+    converting.convert
+)
 
 
 @app.command(epilog="Example: **boxel evaluate predictions my_dataset --out evaluation**")
@@ -282,7 +261,9 @@ def main() -> None:
     if int(os.environ.get("LOCAL_RANK", "0")):  # one of several processes of a training: the first speaks for all
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     try:
-        app()
+        with warnings.catch_warnings():
+            warnings.showwarning = show_warning  # type: ignore[assignment]
+            app()
     except ValueError as error:
         print(f"boxel: {error}", file=sys.stderr)
         sys.exit(2)

@@ -1,6 +1,7 @@
 """What the verbs show: progress bars on standard error, findings, tables and figures on standard output."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,11 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
             bars.update(known[what], completed=done, total=total)
 
         yield update
+
+
+def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """A line on standard error, without the place in the code."""
+    print(f"boxel: warning: {message}", file=sys.stderr)
 
 
 def plain(record: Any) -> dict[str, Any]:

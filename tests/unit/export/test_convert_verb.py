@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -62,6 +64,25 @@ def test_low_scores_are_left_out_on_request(predictions, tmp_path, ndim):
 def test_the_verb_says_how_many_files_it_wrote(predictions, tmp_path, monkeypatch, capsys):
     assert exit_code(monkeypatch, "convert", predictions, "--to", "slicer", "--out", tmp_path / "s") in (0, None)
     assert "wrote 2 files" in capsys.readouterr().out
+
+
+def test_a_warning_is_a_line_without_the_place_in_the_code(tmp_path):
+    boxes = np.array([[[1, 1], [9, 9]], [[2, 2], [4, 4]]], np.float32)
+    inside = Detections(boxes, np.array([0.9, 0.5], np.float32), np.zeros(2, int), grid(2, "plain"))
+    boxel.write_detections(tmp_path / "p" / "a.json", inside, "a", ["lesion"])
+    words = ["convert", tmp_path / "p", "--to", "picai", "--out", tmp_path / "maps"]
+    result = subprocess.run(
+        [sys.executable, "-m", "boxel", *map(str, words)], capture_output=True, text=True, check=True
+    )
+    assert result.stderr.startswith("boxel: warning: case 'a': 1 detections of class 'lesion' are missing")
+    assert result.stderr.count("\n") == 1
+
+
+def test_the_help_names_every_format(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    exit_code(monkeypatch, "convert", "--help")
+    text = capsys.readouterr().out
+    assert all(name in text for name in list_formats())
 
 
 @pytest.mark.parametrize(
