@@ -79,9 +79,8 @@ def test_a_warning_is_a_line_without_the_place_in_the_code(tmp_path):
 
 
 def test_the_help_names_every_format(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
     exit_code(monkeypatch, "convert", "--help")
-    text = capsys.readouterr().out
+    text = re.sub(r"[\s│]+", "", capsys.readouterr().out)  # names are broken at hyphens
     assert all(name in text for name in list_formats())
 
 
