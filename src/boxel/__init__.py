@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from boxel.api.conversion import convert
     from boxel.api.demo import demo
     from boxel.api.detector import Detector, load
     from boxel.api.prediction import evaluate, predict
@@ -26,12 +27,14 @@ if TYPE_CHECKING:
     from boxel.data.toy import make_toy
     from boxel.evaluation import Evaluation
     from boxel.export.boxel_json import read_detections, write_detections
+    from boxel.export.formats import register_export
     from boxel.io import read_image, read_label_map, write_image
     from boxel.models import Model, ModelConfig
     from boxel.recipes import Experiment, get_recipe
     from boxel.types import Detections, Geometry, Image, Instances, RawDetections, Task
 
 _HOME = {
+    "boxel.api.conversion": ("convert",),
     "boxel.api.demo": ("demo",),
     "boxel.api.detector": ("Detector", "load"),
     "boxel.api.prediction": ("evaluate", "predict"),
@@ -45,6 +48,7 @@ _HOME = {
     "boxel.data.toy": ("make_toy",),
     "boxel.evaluation": ("Evaluation",),
     "boxel.export.boxel_json": ("read_detections", "write_detections"),
+    "boxel.export.formats": ("register_export",),
     "boxel.io": ("read_image", "read_label_map", "write_image"),
     "boxel.models": ("Model", "ModelConfig"),
     "boxel.recipes": ("Experiment", "get_recipe"),

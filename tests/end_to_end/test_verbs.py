@@ -114,6 +114,18 @@ def test_prediction_files_carry_voxels_and_millimetres(way):
             assert len(found["lower"]) == len(found["centre_mm"]) == record["ndim"]
 
 
+def test_predictions_are_written_in_the_formats_asked_for(way, tmp_path):
+    shutil.copytree(way / "predictions", tmp_path / "out")
+    formats = [word for name in ("csv", "nifti", "preview") for word in ("--format", name)]
+    boxel("predict", way / "run", way / "data" / "imagesTs", "--out", tmp_path / "out", *formats)
+    cases = [path.stem for path in (way / "predictions").glob("*.json")]
+    assert all((tmp_path / "out" / "preview" / f"{case}.png").exists() for case in cases)
+    assert all((tmp_path / "out" / "nifti" / f"{case}_boxes.nii.gz").exists() for case in cases)
+    boxel("convert", way / "predictions", "--to", "csv", "--out", tmp_path / "csv")
+    assert contents(tmp_path / "out" / "csv") == contents(tmp_path / "csv")
+    boxel("evaluate", tmp_path / "out", way / "data", "--out", tmp_path / "figures", "--resamples", 0)
+
+
 def test_repeating_a_finished_verb_changes_nothing(way):
     before = contents(way / "work", "cases/*"), contents(way / "run"), contents(way / "predictions")
     boxel("prepare", way / "data", "--out", way / "work", *RECIPE)

@@ -15,7 +15,8 @@ from boxel.evaluation import IOU_THRESHOLDS, Evaluation, write_evaluation
 from boxel.evaluation import evaluate as judge
 from boxel.evaluation.average_precision import Interpolation
 from boxel.evaluation.matching import Rule
-from boxel.export.boxel_json import read_folder, write_detections
+from boxel.export import get_format
+from boxel.export.boxel_json import read_folder, read_prediction, write_detections
 from boxel.io import SUFFIXES, split_suffix
 from boxel.types import Detections, Instances, RawDetections
 
@@ -26,6 +27,7 @@ def predict(
     out: Path | str,
     *,
     overrides: Sequence[str] = (),
+    formats: Sequence[str] = (),
     progress: Progress = silent,
 ) -> list[Path]:
     """Write one JSON of detections per image into `out`, and every raw box into `out/raw`.
@@ -34,10 +36,14 @@ def predict(
 
     Args:
         images: image files, DICOM folders, or folders of images (`CASE_0000`, `CASE_0001` are channels of one).
+        formats: further formats (see `convert`), each written into `out/NAME` when all images are done.
 
     Raises:
-        ValueError: an image that cannot be read or does not fit the detector, before or at its turn.
+        ValueError: an unknown format; an image that cannot be read or does not fit the detector, before or at its
+            turn.
     """
+    for name in formats:
+        get_format(name)
     detector = Detector.load(run, overrides=overrides)
     cases = find_images([Path(image) for image in images], len(detector.task.channels))
     out = Path(out)
@@ -58,6 +64,9 @@ def predict(
         found = detector.finish(raw, shape, image.geometry)
         write_detections(path, found, case, detector.classes, image_files=files, extra=stamp)
     progress("predict", len(cases), len(cases))
+    predictions = [read_prediction(path) for path in written] if formats else []
+    for name in formats:
+        get_format(name).write(out / name, predictions)
     return written
 
 

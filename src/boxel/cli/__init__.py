@@ -6,12 +6,14 @@ Exit status: 0 done, 1 our fault, 2 your input. Progress goes to standard error,
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from boxel.cli.console import plain, print_findings, print_metrics, print_table, progress_bars, short
+from boxel.cli import converting
+from boxel.cli.console import plain, print_findings, print_metrics, print_table, progress_bars, short, show_warning
 
 app = typer.Typer(
     name="boxel",
@@ -105,14 +107,25 @@ def predict(
         typer.Argument(metavar="IMAGE...", help="Image files, DICOM folders, or folders of images."),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for one JSON file per image.")],
+    masks: Annotated[bool, typer.Option("--masks", help="Give instance masks too, where the model has them.")] = False,
     set_: Settings = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", metavar="NAME", help="Also write this format into DIR/NAME; see `boxel convert`."),
+    ] = None,
 ) -> None:
     """Find objects in images; boxes are written in voxels of the original image and in mm."""
     from boxel.api.prediction import predict as run_predict
 
     with progress_bars() as progress:
-        written = run_predict(run, images, out, overrides=set_ or (), progress=progress)
+        settings = [*(set_ or ()), *(["predict.masks=true"] if masks else [])]
+        written = run_predict(run, images, out, overrides=settings, formats=formats or (), progress=progress)
     print(f"predicted {len(written)} images in {out}")
+
+
+app.command(epilog="Example: **boxel convert predictions --to slicer --out slicer** (docs/how_to/export.md)")(
+    converting.convert
+)
 
 
 @app.command(epilog="Example: **boxel evaluate predictions my_dataset --out evaluation**")
@@ -149,11 +162,12 @@ def report(
     predictions: Annotated[Path | None, typer.Option(metavar="DIR", help="Predictions to show.")] = None,
     dataset: Annotated[Path | None, typer.Option(metavar="DATASET", help="Annotations to compare them with.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Page to write [RUN/report.html].")] = None,
+    cases: Annotated[int, typer.Option(help="Most cases to look through in the page.")] = 8,
 ) -> None:
     """Write one self-contained HTML page about a run."""
     from boxel.api.reporting import report as run_report
 
-    print(f"wrote {run_report(run, predictions=predictions, dataset=dataset, out=out)}")
+    print(f"wrote {run_report(run, predictions=predictions, dataset=dataset, out=out, num_cases=cases)}")
 
 
 @app.command(epilog="Example: **boxel demo --out demo_out**, or on your own data: **boxel demo --data my_dataset**")
@@ -249,7 +263,9 @@ def main() -> None:
     if int(os.environ.get("LOCAL_RANK", "0")):  # one of several processes of a training: the first speaks for all
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     try:
-        app()
+        with warnings.catch_warnings():
+            warnings.showwarning = show_warning  # type: ignore[assignment]
+            app()
     except ValueError as error:
         print(f"boxel: {error}", file=sys.stderr)
         sys.exit(2)

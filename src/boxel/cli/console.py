@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,6 +52,11 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
             yield update
         finally:
             log.removeHandler(handler)
+
+
+def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    """A line on standard error, without the place in the code."""
+    print(f"boxel: warning: {message}", file=sys.stderr)
 
 
 def plain(record: Any) -> dict[str, Any]:

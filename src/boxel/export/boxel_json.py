@@ -15,13 +15,15 @@ from typing import Any
 import numpy as np
 
 from boxel.config import did_you_mean, read_json, write_text
+from boxel.export.formats import Prediction, Predictions, case_file
+from boxel.export.mask_text import mask_from_text, mask_to_text
 from boxel.types import Detections, Geometry
 
 FORMAT = "boxel-detections"
 VERSION = 1
 
 _KEYS = ("format", "version", "case", "ndim", "classes", "images", "geometry", "detections", "extra")
-_DETECTION_KEYS = ("label", "class", "score", "lower", "upper", "centre_mm", "size_mm")
+_DETECTION_KEYS = ("label", "class", "score", "lower", "upper", "centre_mm", "size_mm", "mask")
 
 
 def write_detections(
@@ -56,7 +58,8 @@ def write_detections(
         label = int(labels[row])
         entry = {"label": label, "class": classes[label], "score": round(float(scores[row]), 6),
                  "lower": _rounded(boxes[row, 0]), "upper": _rounded(boxes[row, 1])}  # fmt: skip
-        entries.append(entry | {key: _rounded(values[row]) for key, values in world.items()})
+        entry |= {key: _rounded(values[row]) for key, values in world.items()}
+        entries.append(entry if detections.masks is None else entry | {"mask": mask_to_text(detections.masks[row])})
     geometry = detections.geometry
     record = {
         "format": FORMAT,
@@ -81,6 +84,16 @@ def read_detections(path: Path) -> tuple[str, Detections, tuple[str, ...]]:
     Raises:
         ValueError: names the file, the key and the rule.
     """
+    prediction = read_prediction(path)
+    return prediction.case, prediction.detections, prediction.classes
+
+
+def read_prediction(path: Path) -> Prediction:
+    """What a Boxel JSON file says about a case.
+
+    Raises:
+        ValueError: names the file, the key and the rule.
+    """
     record = read_json(path)
     check = _Checker(path)
     check.require(isinstance(record, dict), "the file", "must hold a JSON object")
@@ -95,20 +108,21 @@ def read_detections(path: Path) -> tuple[str, Detections, tuple[str, ...]]:
     named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
     check.require(named and len(set(classes)) == len(classes), "classes", "must be a list of different names")
     check.require(isinstance(record["detections"], list), "detections", "must be a list")
+    images = record.get("images", [])
+    named = isinstance(images, list) and all(isinstance(file, str) for file in images)
+    check.require(named, "images", "must be a list of file names")
     geometry = _read_geometry(record["geometry"], ndim, check)
     for position, entry in enumerate(record["detections"]):
         _check_entry(entry, f"detections[{position}]", ndim, classes, check)
     entries = record["detections"]
-    return (
-        case,
-        Detections(
-            np.array([[e["lower"], e["upper"]] for e in entries], np.float32).reshape(-1, 2, ndim),
-            np.array([e["score"] for e in entries], np.float32),
-            np.array([e["label"] for e in entries], np.int64),
-            geometry,
-        ),
-        tuple(classes),
+    detections = Detections(
+        np.array([[e["lower"], e["upper"]] for e in entries], np.float32).reshape(-1, 2, ndim),
+        np.array([e["score"] for e in entries], np.float32),
+        np.array([e["label"] for e in entries], np.int64),
+        geometry,
+        _read_masks(entries, ndim, check),
     )
+    return Prediction(case, detections, tuple(classes), tuple(map(Path, images)))
 
 
 def read_folder(folder: Path) -> tuple[dict[str, Detections], tuple[str, ...]]:
@@ -117,27 +131,86 @@ def read_folder(folder: Path) -> tuple[dict[str, Detections], tuple[str, ...]]:
     Raises:
         ValueError: no such file, two files of one case, or different class lists; names the files.
     """
-    predictions: dict[str, Detections] = {}
+    predictions = read_predictions(folder)
+    return {prediction.case: prediction.detections for prediction in predictions}, predictions[0].classes
+
+
+def read_predictions(folder: Path) -> list[Prediction]:
+    """What the Boxel JSON files (`*.json`) of a folder say, at least one; raises as `read_folder` does."""
+    predictions: dict[str, Prediction] = {}
     origin: dict[str, Path] = {}
-    classes: tuple[str, ...] = ()
     for path in sorted(Path(folder).glob("*.json")):
-        case, detections, names = read_detections(path)
-        if case in predictions:
-            raise ValueError(f"{path}: case {case!r} was already read from {origin[case]}; remove one of the two files")
-        if origin and names != classes:
-            first = next(iter(origin.values()))
+        read = read_prediction(path)
+        if read.case in predictions:
             raise ValueError(
-                f"{path}: classes are {list(names)}, but {list(classes)} in {first}; predict with one model"
+                f"{path}: case {read.case!r} was already read from {origin[read.case]}; remove one of the two files"
             )
-        predictions[case], origin[case], classes = detections, path, names
+        for first, other in list(predictions.items())[:1]:
+            if read.classes != other.classes:
+                raise ValueError(
+                    f"{path}: classes are {list(read.classes)}, but {list(other.classes)} in {origin[first]}; "
+                    "predict with one model"
+                )
+        predictions[read.case], origin[read.case] = read, path
     if not predictions:
         raise ValueError(f"{folder}: no prediction files (*.json); give the folder that boxel predict wrote to")
-    return predictions, classes
+    return list(predictions.values())
+
+
+def write_boxel(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
+    """Write `out/CASE.json` for each case."""
+    paths = []
+    for prediction in predictions:
+        paths.append(case_file(out, prediction.case, ".json"))
+        write_detections(
+            paths[-1],
+            prediction.detections,
+            prediction.case,
+            prediction.classes,
+            image_files=prediction.image_files,
+        )
+    return paths
+
+
+def read_boxel(
+    path: Path, classes: Sequence[str] = (), geometries: Mapping[str, Geometry] | None = None
+) -> Predictions:
+    """Detections of each case from a file or from a folder; the file knows its classes and its geometry."""
+    if Path(path).is_dir():
+        return read_folder(path)
+    case, detections, names = read_detections(path)
+    return {case: detections}, names
+
+
+def geometry_from(value: Any, ndim: int, path: Path) -> Geometry:
+    """The geometry in a JSON file.
+
+    Raises:
+        ValueError: names the file, the key and the rule.
+    """
+    geometry = _read_geometry(value, ndim, check := _Checker(path))
+    check.require(geometry is not None, "geometry", "must be an object")
+    return geometry  # type: ignore[return-value]
 
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of the format."""
     return json.loads(resources.files("boxel.export").joinpath("detections.schema.json").read_text(encoding="utf-8"))
+
+
+def _read_masks(entries: list[dict[str, Any]], ndim: int, check: "_Checker") -> np.ndarray | None:
+    if not any("mask" in entry for entry in entries):
+        return None
+    masks = []
+    for position, entry in enumerate(entries):
+        place = f"detections[{position}].mask"
+        check.require("mask" in entry, place, "is missing; all detections have masks or none")
+        try:
+            masks.append(mask_from_text(entry["mask"], ndim))
+        except ValueError as error:
+            check.require(False, place, str(error))
+        check.require(masks[-1].shape == masks[0].shape, place, f"must have the cells of the first, {masks[0].shape}")
+    return np.stack(masks)
 
 
 def _world(boxes: np.ndarray, geometry: Geometry | None) -> dict[str, np.ndarray]:
@@ -179,7 +252,7 @@ class _Checker:
 
 def _check_entry(entry: Any, place: str, ndim: int, classes: list[str], check: _Checker) -> None:
     check.require(isinstance(entry, dict), place, "must be an object")
-    check.keys(entry, _DETECTION_KEYS, optional=("centre_mm", "size_mm"), place=f"{place}.")
+    check.keys(entry, _DETECTION_KEYS, optional=("centre_mm", "size_mm", "mask"), place=f"{place}.")
     label = entry["label"]
     check.require(_is_integer(label) and 0 <= label < len(classes), f"{place}.label", "must index the classes")
     check.require(

@@ -19,6 +19,7 @@ from boxel.types import Geometry, Image
 __all__ = [
     "SUFFIXES",
     "has_geometry",
+    "read_geometry",
     "read_image",
     "read_label_map",
     "resample",
@@ -52,6 +53,22 @@ def read_image(path: Path) -> Image:
         ValueError: names the file when it is missing, empty, unreadable, damaged or of an unknown kind.
     """
     return _read(Path(path), colours=True)
+
+
+def read_geometry(path: Path) -> Geometry:
+    """Where the voxels of an image lie; of its file only the header is read where the format has one.
+
+    Raises:
+        ValueError: as `read_image`.
+    """
+    path = Path(path)
+    if path.is_dir() or not has_geometry(path):
+        return read_image(path).geometry
+    _check_readable(path)
+    try:
+        return itk.read_geometry(path)
+    except RuntimeError as error:
+        raise _damaged(path, error) from None
 
 
 def read_label_map(path: Path) -> Image:

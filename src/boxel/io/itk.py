@@ -12,7 +12,7 @@ from boxel.types import Geometry, Image
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-__all__ = ["SUFFIXES", "read", "read_series", "resample", "write"]
+__all__ = ["SUFFIXES", "read", "read_geometry", "read_series", "resample", "write"]
 
 SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
 
@@ -31,12 +31,15 @@ def read(path: Path) -> Image:
         raise ValueError(f"{path}: {path.with_suffix('').name} lies beside it; keep only one of them")
     if not path.name.endswith(nifti.SUFFIXES):
         return _from_itk(sitk.ReadImage(str(path)), path)
-    header = sitk.ImageFileReader()
-    header.SetFileName(str(path))
-    header.ReadImageInformation()
+    header = _header(path)
     geometry = _geometry(header, path)
     array = nifti.read_voxels(path, header.GetNumberOfComponents(), geometry.shape)
     return _from_itk(sitk.ReadImage(str(path)), path) if array is None else Image(array, geometry)
+
+
+def read_geometry(path: Path) -> Geometry:
+    """The geometry in a file's header; raises as `read`."""
+    return _geometry(_header(path), path)
 
 
 def read_series(folder: Path) -> Image:
@@ -125,6 +128,15 @@ def _from_itk(image: "sitk.Image", path: Path) -> Image:
     array = sitk.GetArrayFromImage(image)
     array = np.moveaxis(array, -1, 0) if image.GetNumberOfComponentsPerPixel() > 1 else array[None]
     return Image(array, geometry)
+
+
+def _header(path: Path) -> "sitk.ImageFileReader":
+    import SimpleITK as sitk
+
+    header = sitk.ImageFileReader()
+    header.SetFileName(str(path))
+    header.ReadImageInformation()
+    return header
 
 
 def _geometry(header: "sitk.Image | sitk.ImageFileReader", path: Path) -> Geometry:

@@ -7,6 +7,7 @@ instead of five megabytes, prints, and still tells the values under the pointer.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,17 +19,26 @@ LEFT, RIGHT, TOP, BOTTOM = 64, 22, 12, 42
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b07c00", "#3f8fc0", "#444444")
 DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 2", "12 4", "1 2")
 MAX_POINTS = 300
+SCORE_BINS = 20
+# Counts above which a linear axis hides the small ones.
+MANY = 50
 
 
 class CurveLike(Protocol):
     """What the page reads of an evaluation curve."""
 
-    kind: Any
-    iou_threshold: float
-    name: str
-    x: np.ndarray
-    y: np.ndarray
-    scores: np.ndarray
+    @property
+    def kind(self) -> Any: ...
+    @property
+    def iou_threshold(self) -> float: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def x(self) -> np.ndarray: ...
+    @property
+    def y(self) -> np.ndarray: ...
+    @property
+    def scores(self) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -95,6 +105,42 @@ def learning_charts(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
             steps = _round_axis("Step", [line.x for line in lines])
             charts.append(chart(title, steps, _round_axis(label, [line.y for line in lines]), lines))
     return [made for made in charts if made]
+
+
+def score_charts(scores: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> list[dict[str, Any]]:
+    """Histograms of the scores of hits and of false positives, a chart per class; logarithmic if counts are large."""
+    edges, charts = np.linspace(0, 1, SCORE_BINS + 1), []
+    for name, groups in scores.items():
+        lines, highest = [], 1
+        for title, values in zip(("true positives", "false positives"), groups, strict=True):
+            counts = np.histogram(np.asarray(values, float), edges)[0]
+            highest = max(highest, int(counts.max()))
+            notes = [f" at scores {a:.2f} to {b:.2f}" for a, b in pairwise(edges) for _ in range(2)]
+            x, y = np.repeat(edges, 2)[1:-1], np.repeat(counts, 2)
+            lines.append(Line(f"{title} ({len(values):,})", x, y.astype(float), notes))
+        axis = _round_axis("Detections", [line.y for line in lines])
+        if highest > MANY:
+            decades = [10.0**k for k in range(math.ceil(math.log10(highest)) + 1)]
+            axis = Axis("Detections", 0.5, decades[-1], tuple(decades), log=True)
+        steps = Axis("Score", 0, 1, (0.0, 0.2, 0.4, 0.6, 0.8, 1.0))
+        charts.append(chart(f"Scores of {name}", steps, axis, lines))
+    return [made for made in charts if made]
+
+
+def calibration_chart(metrics: Mapping[str, Any], ends: Sequence[float]) -> dict[str, Any] | None:
+    """The share of hits among detections of similar scores, of `calibration@...`; None without it."""
+    lines = []
+    for name, bins in (metrics.get(f"calibration@{ends[0]:.2f}", {}) if ends else {}).items():
+        rows = [row for row in zip(bins["mean_score"], bins["precision"], bins["num"], strict=True) if row[2]]
+        if rows:
+            x, y, counts = np.array(rows, float).T
+            lines.append(Line(name, x, y, [f" ({count:.0f} detections)" for count in counts]))
+    if not lines:
+        return None
+    lines.append(Line("perfectly calibrated", np.array([0.0, 1.0]), np.array([0.0, 1.0])))
+    ticks = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    title = f"Calibration, IoU ≥ {ends[0]:.2f}"
+    return chart(title, Axis("Mean score", 0, 1, ticks), Axis("Share of hits", 0, 1, ticks), lines)
 
 
 def chart(title: str, x_axis: Axis, y_axis: Axis, lines: Sequence[Line]) -> dict[str, Any] | None:

@@ -6,11 +6,27 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from boxel.config import write_text
-from boxel.reporting.charts import CurveLike, froc_chart, learning_charts, precision_recall_chart
-from boxel.reporting.pictures import Picture, draw
+import numpy as np
 
-ABSENT = "\N{EN DASH}"
+from boxel.config import write_text
+from boxel.reporting.charts import (
+    CurveLike,
+    calibration_chart,
+    froc_chart,
+    learning_charts,
+    precision_recall_chart,
+    score_charts,
+)
+from boxel.reporting.pictures import Picture, draw, draw_detail
+from boxel.reporting.tables import cards, class_table, confusion_table, notes, size_table
+
+
+@dataclass(frozen=True)
+class Detail:
+    """A box to look at: the picture of its case, and its corners `(2, d)`."""
+
+    picture: Picture
+    focus: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -25,6 +41,9 @@ class ReportContent:
         plan: a sentence of why for each choice of the plan.
         recipe: the configuration as resolved.
         environment: versions, hardware, seed.
+        scores: for each class the scores of its hits and of its false positives.
+        misses: objects that were not found, the worst first.
+        false_positives: detections that found nothing, the highest first.
         pictures: cases to show.
     """
 
@@ -35,6 +54,9 @@ class ReportContent:
     plan: Mapping[str, str] = field(default_factory=dict)
     recipe: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
+    scores: Mapping[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    misses: Sequence[Detail] = ()
+    false_positives: Sequence[Detail] = ()
     pictures: Sequence[Picture] = ()
 
 
@@ -55,11 +77,23 @@ def write_report(out: Path, content: ReportContent) -> None:
     curves = [made for make in makers for iou in ends if (made := make(content.curves, iou))]
     text = environment.get_template("page.html.j2").render(
         title=content.title,
-        cards=_cards(content.metrics, ends),
-        table=_class_table(content.metrics, ends),
-        notes=_notes(content.metrics),
+        cards=cards(content.metrics, ends),
+        table=class_table(content.metrics, ends),
+        notes=notes(content.metrics),
+        sizes=size_table(content.metrics, ends),
+        confusion=confusion_table(content.metrics, ends),
         learning=learning_charts(content.history),
         curves=curves,
+        scores=score_charts(content.scores) + [made for made in [calibration_chart(content.metrics, ends)] if made],
+        findings=[
+            (title, [draw_detail(detail.picture, detail.focus) for detail in details])
+            for title, details in (
+                ("Worst misses", content.misses),
+                ("Highest false positives", content.false_positives),
+            )
+            if details
+        ],
+        num_images=content.metrics.get("num_images", len(content.pictures)),
         pictures=[draw(picture) for picture in content.pictures],
         plan=dict(content.plan),
         details=[
@@ -73,79 +107,3 @@ def write_report(out: Path, content: ReportContent) -> None:
         ],
     )
     write_text(out, text)
-
-
-def _cards(metrics: Mapping[str, Any], ends: Sequence[float]) -> list[dict[str, str]]:
-    """The headline figures that exist: name, value, interval, meaning."""
-    wanted = [(f"AP@{iou:.2f}", f"average precision, IoU ≥ {iou:.2f}") for iou in ends]
-    wanted += [(key, "mean over IoU thresholds") for key in metrics if key.startswith("mAP@") and "/" not in key]
-    wanted += [(f"FROC@{iou:.2f}", "mean sensitivity at 1/8 … 8 false positives per image") for iou in ends[:1]]
-    wanted += [
-        ("patient_AP", "average precision per patient"),
-        ("patient_AUROC", "area under the ROC, per patient"),
-    ]
-    wanted += [
-        ("num_images", "images judged"),
-        ("num_objects", "annotated objects"),
-        ("num_detections", "detections"),
-    ]
-    return [
-        {"name": key.replace("_", " ").removeprefix("num "), "value": _figure(metrics[key]),
-         "interval": _interval(metrics.get(f"{key}/ci95")), "meaning": meaning}
-        for key, meaning in wanted if key in metrics
-    ]  # fmt: skip
-
-
-def _class_table(metrics: Mapping[str, Any], ends: Sequence[float]) -> dict[str, list]:
-    """A row per class, a column per figure."""
-    names = [key.removeprefix("num_objects/") for key in metrics if key.startswith("num_objects/")]
-    columns = [("num_objects", "objects"), ("num_detections", "detections")]
-    columns += [(f"AP@{iou:.2f}", f"AP@{iou:.2f}") for iou in ends]
-    for iou in ends[:1]:
-        columns += [(f"{key}@{iou:.2f}", key) for key in ("FROC", "precision", "recall", "F1")]
-        columns += [(f"score_threshold@{iou:.2f}", "at score ≥"), (f"mean_iou@{iou:.2f}", "mean IoU")]
-    columns += [("patient_AP", "patient AP"), ("patient_AUROC", "patient AUROC")]
-    rows = []
-    for name in names:
-        keys = [f"{key}/{name}" for key, _ in columns]
-        cells = [(_figure(metrics.get(key)), _interval(metrics.get(f"{key}/ci95"))) for key in keys]
-        rows.append((name, cells))
-    return {"columns": [title for _, title in columns], "rows": rows}
-
-
-_RULES = {"greedy": "greedily in descending score (COCO)", "mdt": "by best overlap only"}
-_INTERPOLATIONS = {
-    "101": "the mean at 101 recalls (COCO)",
-    "11": "the mean at 11 recalls (VOC 2007)",
-    "area": "the area under the envelope (VOC 2010)",
-    "step": "the area under the steps",
-}
-
-
-def _notes(metrics: Mapping[str, Any]) -> list[str]:
-    settings = metrics.get("settings", {})
-    notes = []
-    if absent := metrics.get("absent_classes"):
-        notes.append(f"No object of class {', '.join(absent)} is annotated; its figures are not defined ({ABSENT}).")
-    if settings:
-        notes.append(
-            f"Detections are matched {_RULES[settings['rule']]}; average precision is "
-            f"{_INTERPOLATIONS[settings['interpolation']]}. Precision, recall and F1 are at the score with "
-            "the highest F1 on these images, which is optimistic."
-        )
-        if settings["num_resamples"]:
-            notes.append(
-                f"In brackets: 95 % intervals from {settings['num_resamples']} bootstrap resamples of "
-                f"{metrics['num_groups']} patients (seed {settings['seed']})."
-            )
-    return notes
-
-
-def _figure(value: Any) -> str:
-    if value is None:
-        return ABSENT
-    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
-
-
-def _interval(value: Any) -> str:
-    return f"[{value[0]:.3f}, {value[1]:.3f}]" if value else ""

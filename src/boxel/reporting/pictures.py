@@ -1,21 +1,19 @@
-"""Pictures of single cases: which ones, and what is drawn on them.
+"""Pictures of single cases: which ones, and what is drawn on them."""
 
-A plane is spanned by the last two axes, whatever comes before.
-"""
-
-import base64
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from boxel.reporting.planes import MAX_SIDE, draw_plane, region_around, visible_region
 from boxel.types import Detections, Instances
 
+# A page stays small enough to be mailed: 8 volumes of 48 slices weigh 2 to 4 MB.
 MAX_PLANES = 6
-MAX_SIDE = 512
-MAX_LABELS = 14
+MAX_SLICES = 48
+SLICE_SIDE = 288
+DETAIL_SIDE = 160
 MAX_NAME = 14
 
 
@@ -25,7 +23,7 @@ class Picture:
 
     Attributes:
         case: its name.
-        image: one channel `(*s)`.
+        image: one channel `(*s)`, or a function that loads it when it is drawn.
         truth: the annotated objects, in its voxels.
         detections: the found ones, in its voxels.
         classes: names of the labels.
@@ -37,7 +35,7 @@ class Picture:
     """
 
     case: str
-    image: np.ndarray
+    image: np.ndarray | Callable[[], np.ndarray]
     truth: Instances
     detections: Detections
     classes: Sequence[str]
@@ -85,41 +83,86 @@ def choose_pictures(rows: Sequence[Mapping[str, Any]], limit: int = 8) -> list[t
 
 
 def draw(picture: Picture) -> dict[str, Any]:
-    """What the template needs: for each chosen plane the image as a data URI and rectangles on it."""
-    image = np.asarray(picture.image, dtype=np.float32)
+    """The planes of a case to scroll through, each the image as a data URI and rectangles on it, and where to start.
+
+    All planes where there are not more than MAX_SLICES, else that many at equal distances, and those through boxes.
+    """
+    image, window = _load(picture)
+    boxes = _boxes(picture)
+    telling = _choose_planes(image.shape, boxes)
+    leading = image.shape[:-2]
+    count = int(np.prod(leading, dtype=int))
+    spread = np.unravel_index(_spread(count, MAX_SLICES), leading) if leading else ()
+    chosen = set(zip(*(axis.tolist() for axis in spread), strict=True))
+    region = visible_region(image.shape[-2:], boxes)
+    positions = sorted(chosen | set(telling))
+    longest = MAX_SIDE if len(positions) <= MAX_PLANES else SLICE_SIDE
+    planes = [draw_plane(image, place, boxes, window, picture.spacing, region, longest) for place in positions]
+    hidden = len(picture.detections) - sum(box["kind"] == "detection" for box in boxes)
+    left_out = f"{len(positions)} of {count} slices" if len(positions) < count else ""
+    start = positions.index(_plane_through(boxes[0]["corners"], leading) if boxes else telling[0])
+    first = planes[start]
+    planes[start] = first | {"uri": ""}  # it is on the page already
+    return {"case": picture.case, "caption": picture.caption, "first": first, "planes": planes, "start": start,
+            "hidden": hidden, "left_out": left_out}  # fmt: skip
+
+
+def draw_detail(picture: Picture, focus: np.ndarray) -> dict[str, Any]:
+    """The neighbourhood of the box `focus (2, d)` in the plane through its middle."""
+    image, window = _load(picture)
+    steps = np.asarray(picture.spacing[-2:] if picture.spacing else (1.0, 1.0), float)
+    extent = ((focus[1] - focus[0])[-2:] * steps).max()
+    size = max(float(extent) * 2.5, 40 * float(steps.min())) / steps
+    region = region_around(focus[:, -2:].mean(axis=0), size, image.shape[-2:])
+    position = _plane_through(focus, image.shape[:-2])
+    boxes = [
+        box if np.array_equal(box["corners"], focus) else box | {"text": "", "error": False}
+        for box in _boxes(picture, focus)
+    ]
+    plane = draw_plane(image, position, boxes, window, picture.spacing, region, DETAIL_SIDE, text_share=0.06)
+    plane["name"] = plane["name"].partition(" (")[0]  # which rows and columns is of no interest here
+    return {"case": picture.case, "caption": picture.caption, "plane": plane}
+
+
+def _load(picture: Picture) -> tuple[np.ndarray, tuple[float, float]]:
+    """The image, and the values that are drawn black and white."""
+    image = np.asarray(picture.image() if callable(picture.image) else picture.image, dtype=np.float32)
     finite = image[np.isfinite(image)]
     low, high = np.percentile(finite, [0.5, 99.7]) if finite.size else (0.0, 1.0)
-    boxes = _boxes(picture)
-    planes = [
-        _draw_plane(image, position, boxes, (float(low), float(high)), picture.spacing)
-        for position in _choose_planes(image.shape, boxes)
-    ]
-    hidden = len(picture.detections) - sum(box["kind"] == "detection" for box in boxes)
-    return {"case": picture.case, "caption": picture.caption, "planes": planes, "hidden": hidden}
+    return image, (float(low), float(high))
 
 
-def _boxes(picture: Picture) -> list[dict[str, Any]]:
-    """Objects and the detections above their thresholds, the errors first, then by score."""
+def _spread(count: int, limit: int) -> np.ndarray:
+    return np.unique(np.linspace(0, count - 1, min(count, limit)).round().astype(int))
+
+
+def _boxes(picture: Picture, focus: np.ndarray | None = None) -> list[dict[str, Any]]:
+    """Objects and the detections above their thresholds (and at `focus`), the errors first, then by score.
+
+    With a `focus` the names of classes are left to the caption.
+    """
     boxes = []
+    names = [_short(picture, label) if focus is None else "" for label in range(len(picture.classes))]
     truth, detections = picture.truth, picture.detections
     for row, label in enumerate(np.asarray(truth.labels).tolist()):
         missed = picture.found is not None and not bool(picture.found[row])
         hint = f"object {int(truth.ids[row])}: {picture.classes[label]}{', missed' if missed else ''}"
         # The name of an object that was found stands on its detection.
-        name = _short(picture, label) if missed or picture.found is None else ""
+        name = names[label] if missed or picture.found is None else ""
         box = {"kind": "truth", "corners": np.asarray(truth.boxes[row], float), "hint": hint, "error": missed}
         text = "missed " * missed + name
         boxes.append(box | {"text": text.strip(), "rank": (not missed, 0.0)})
     for row, label in enumerate(np.asarray(detections.labels).tolist()):
         score = float(detections.scores[row])
         threshold = picture.score_thresholds[label] if picture.score_thresholds else None
-        if threshold is not None and score < threshold:
+        corners = np.asarray(detections.boxes[row], float)
+        if threshold is not None and score < threshold and not (focus is not None and np.array_equal(corners, focus)):
             continue
         false = picture.hits is not None and not picture.hits[row]
         note = ", false positive" if false else ""
         hint = f"detection: {picture.classes[label]}, score {score:.3f}{note}"
-        text = " ".join(filter(None, ["false" if false else "", _short(picture, label), f"{score:.2f}"]))
-        box = {"kind": "detection", "corners": np.asarray(detections.boxes[row], float), "hint": hint}
+        text = " ".join(filter(None, ["false" if false else "", names[label], f"{score:.2f}"]))
+        box = {"kind": "detection", "corners": corners, "hint": hint}
         boxes.append(box | {"text": text, "error": false, "rank": (not false, -score)})
     return sorted(boxes, key=lambda box: box["rank"])
 
@@ -142,81 +185,11 @@ def _choose_planes(shape: tuple[int, ...], boxes: list[dict[str, Any]]) -> list[
         centre, half = (lower + upper) / 2, (upper - lower) / 4
         near = [np.all(np.abs(np.array(plane) + 0.5 - centre) <= np.maximum(half, 1.0)) for plane in planes]
         if not any(near):
-            planes.append(tuple(np.clip(centre.astype(int), 0, leading - 1).tolist()))
+            planes.append(_plane_through(box["corners"], shape[:-2]))
     return sorted(planes[:MAX_PLANES]) or [tuple((leading // 2).tolist())]
 
 
-def _draw_plane(
-    image: np.ndarray,
-    position: tuple[int, ...],
-    boxes: list[dict[str, Any]],
-    window: tuple[float, float],
-    spacing: Sequence[float] | None,
-) -> dict[str, Any]:
-    plane = image[position]
-    inside = [box for box in boxes if _crosses(box["corners"], position)]
-    start, stop = _crop(plane.shape, [box["corners"][:, -2:] for box in inside])
-    crop = plane[start[0] : stop[0], start[1] : stop[1]]
-    # Drawn in units of the finer of the two in-plane spacings.
-    scale = np.asarray(spacing[-2:] if spacing else (1.0, 1.0), float)
-    scale = scale / scale.min()
-    height, width = np.asarray(crop.shape) * scale
-    crowded = len(inside) > MAX_LABELS
-    text_size = max(width, height) * 0.042
-    rectangles = []
-    # On top are the errors, and the dashes of an object lie on the line of its detection.
-    for box in sorted(inside, key=lambda box: (box["error"], box["kind"] == "truth")):
-        (top, left), (bottom, right) = (box["corners"][:, -2:] - start) * scale
-        text = "" if crowded and not box["error"] else box["text"]
-        # Scores stand above their box, names of objects below it; moved inwards at the picture's border.
-        text_x = max(min(left, width - 0.62 * text_size * len(text)), 0.0)
-        text_y = top - text_size / 3 if box["kind"] == "detection" else bottom + text_size
-        place = {"x": left, "y": top, "width": right - left, "height": bottom - top, "text_x": text_x}
-        place["text_y"] = min(max(text_y, text_size), height - text_size / 3)
-        place = {key: round(float(value), 2) for key, value in place.items()}
-        rectangles.append(place | {"kind": box["kind"], "hint": box["hint"], "text": text})
-    places = [f"{index + 1} of {size}" for index, size in zip(position, image.shape, strict=False)]
-    name = f"slice {', '.join(places)}" if places else ""
-    if crop.shape != plane.shape:
-        name += f" (rows {start[0]} to {stop[0]}, columns {start[1]} to {stop[1]})"
-    return {
-        "uri": _data_uri(crop, window),
-        "width": round(float(width), 2),
-        "height": round(float(height), 2),
-        "text_size": round(float(text_size), 2),
-        "boxes": rectangles,
-        "name": name,
-    }
-
-
-def _crosses(corners: np.ndarray, position: tuple[int, ...]) -> bool:
-    middle = np.array(position) + 0.5
-    lower, upper = corners[:, : len(position)]
-    return bool(np.all((lower < middle) & (middle < upper)))
-
-
-def _crop(shape: tuple[int, ...], boxes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """At most MAX_SIDE rows and columns, around the first (most telling) box."""
-    size = np.minimum(shape, MAX_SIDE)
-    centre = boxes[0].mean(axis=0) if boxes else np.asarray(shape) / 2
-    start = np.clip((centre - size / 2).round().astype(int), 0, np.asarray(shape) - size)
-    return start, start + size
-
-
-def _data_uri(plane: np.ndarray, window: tuple[float, float]) -> str:
-    """PNG, or JPEG where that is much smaller."""
-    from PIL import Image
-
-    low, high = window
-    grey = (np.nan_to_num(plane, nan=low) - low) / max(high - low, 1e-9)
-    pixels = Image.fromarray((np.clip(grey, 0, 1) * 255).astype(np.uint8))
-    content, kind = _encode(pixels, "PNG"), "png"
-    if len(content) > 40_000:
-        content, kind = _encode(pixels, "JPEG"), "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def _encode(pixels: Any, kind: str) -> bytes:
-    buffer = io.BytesIO()
-    pixels.save(buffer, format=kind, quality=88, optimize=True)
-    return buffer.getvalue()
+def _plane_through(corners: np.ndarray, leading: tuple[int, ...]) -> tuple[int, ...]:
+    """The position along the leading axes of the middle of a box."""
+    centre = corners[:, : len(leading)].mean(axis=0)
+    return tuple(np.clip(centre.astype(int), 0, np.array(leading, int) - 1).tolist())

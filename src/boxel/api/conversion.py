@@ -1,0 +1,96 @@
+"""`boxel convert`: predictions of one format written in another."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from boxel.export import Prediction, get_format
+from boxel.export.boxel_json import read_prediction, read_predictions
+from boxel.io import SUFFIXES, read_geometry, split_suffix
+from boxel.types import Geometry
+
+
+def convert(
+    predictions: Path | str,
+    out: Path | str,
+    to: str,
+    *,
+    source: str = "boxel",
+    images: Path | str | None = None,
+    classes: Sequence[str] = (),
+    min_score: float = 0.0,
+) -> list[Path]:
+    """Write predictions in another format; docs/how_to/export.md lists the formats.
+
+    Args:
+        predictions: a folder of Boxel JSON files or one of them, or what `source` says.
+        out: folder to write into.
+        to: name of the format to write.
+        source: name of the format to read.
+        images: folder of the images, for formats that need them or their geometry: files `CASE.nii.gz`,
+            `CASE_0000.nii.gz`, or a folder `CASE` with a DICOM series; also such a folder itself. Without it the
+            images are where they were when they were predicted.
+        classes: class names in the order of the labels, for a `source` that does not know it.
+        min_score: detections with lower scores are left out.
+
+    Returns:
+        The files written.
+
+    Raises:
+        ValueError: an unknown format, files that are not of the format `source`, or what `to` needs is missing.
+    """
+    writer, reader = get_format(to), get_format(source)
+    predictions, out = Path(predictions), Path(out)
+    if reader.read is None:
+        raise ValueError(f"format {source!r} cannot be read back; convert from Boxel JSON")
+    if not predictions.exists():
+        raise ValueError(f"{predictions}: no such file or folder; give the folder that boxel predict wrote to")
+    if out.resolve() == (predictions if predictions.is_dir() else predictions.parent).resolve():
+        raise ValueError(f"{out}: holds the predictions; choose another folder with --out")
+    files = find_cases(Path(images)) if images is not None else {}
+    if source == "boxel":
+        read = read_predictions(predictions) if predictions.is_dir() else [read_prediction(predictions)]
+    else:
+        grids = {case: read_geometry(paths[0]) for case, paths in files.items()}
+        found, names = reader.read(predictions, tuple(classes), grids)
+        read = [Prediction(case, detections, names) for case, detections in found.items()]
+    chosen = [replace(p, detections=p.detections[np.asarray(p.detections.scores) >= min_score]) for p in read]
+    return writer.write(out, [_with_image(prediction, files) for prediction in chosen])
+
+
+def find_cases(folder: Path) -> dict[str, tuple[Path, ...]]:
+    """The image files of each case in a folder: its channels, or its folder with a DICOM series.
+
+    Raises:
+        ValueError: no such folder, or nothing in it.
+    """
+    if not folder.exists():
+        raise ValueError(f"{folder}: no such file or folder; give the images that were predicted with --images")
+    cases: dict[str, tuple[Path, ...]] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else [folder]:
+        stem, suffix = split_suffix(path)
+        if path.is_dir() and any(path.iterdir()):
+            cases[path.name] = (path,)
+        elif suffix:
+            head, _, number = stem.rpartition("_")
+            case = head if head and len(number) == 4 and number.isdigit() else stem
+            cases[case] = (*cases.get(case, ()), path)
+    if not cases and folder.is_dir() and any(folder.iterdir()):
+        cases[folder.resolve().name] = (folder,)  # itself a DICOM series
+    if not cases:
+        raise ValueError(f"{folder}: no image in this folder; known: {', '.join(SUFFIXES)} and DICOM series")
+    return cases
+
+
+def _with_image(prediction: Prediction, files: dict[str, tuple[Path, ...]]) -> Prediction:
+    """The prediction with the image files that were given, and their geometry where it has none."""
+    paths = files.get(prediction.case)
+    if paths is None:
+        return prediction
+    detections = prediction.detections
+    if detections.geometry is None:
+        geometry: Geometry = read_geometry(paths[0])
+        detections = replace(detections, geometry=geometry)
+    return replace(prediction, detections=detections, image_files=paths)

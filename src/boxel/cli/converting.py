@@ -1,0 +1,33 @@
+"""The verb that hands predictions to other programs: `boxel convert`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def convert(
+    predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="Folder that `boxel predict` wrote.")],
+    to: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="boxel, csv, coco, nifti, slicer, mitk, grand-challenge, picai, dicom-sr, dicom-seg or preview.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.")],
+    images: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The images, where they are not where they were predicted.")
+    ] = None,
+    source: Annotated[str, typer.Option("--from", metavar="NAME", help="Format of PREDICTIONS.")] = "boxel",
+    classes: Annotated[
+        str, typer.Option(metavar="A,B", help="Class names by label, for formats that do not tell their order.")
+    ] = "",
+    min_score: Annotated[float, typer.Option(help="Leave out detections with lower scores.")] = 0.0,
+) -> None:
+    """Write predictions in the format of another program."""
+    from boxel.api.conversion import convert as run_convert
+
+    names = [name.strip() for name in classes.split(",") if name.strip()]
+    written = run_convert(predictions, out, to, source=source, images=images, classes=names, min_score=min_score)
+    print(f"wrote {len(written)} file{'s' * (len(written) != 1)} to {out}")

@@ -1,0 +1,81 @@
+"""NIfTI: label maps of the detections, numbered by falling score, and `CASE_boxes.json` about the numbers.
+
+The names and keys are nnDetection's (`CASE_boxes.nii.gz`, `{"1": {"score", "label", "box"}}`, boxes in its own
+convention), with fractions of a voxel kept and the class name added. Where detections overlap they go into further
+maps, `CASE_boxes_2.nii.gz` and so on, so that each is whole; `"map"` says where a number is.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from boxel.config import read_json, write_text
+from boxel.export.formats import Prediction, Predictions, box_of, case_file, collect, row_of
+from boxel.export.regions import paint
+from boxel.io import read_geometry, write_label_map
+from boxel.types import Geometry
+
+SUFFIX, MAP_SUFFIX = "_boxes.json", "_boxes.nii.gz"
+
+
+def write_nifti(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
+    """Write `out/CASE_boxes.nii.gz` (and `_2`, `_3` ... where detections overlap) and `out/CASE_boxes.json`.
+
+    Raises:
+        ValueError: a case without geometry.
+    """
+    return [path for prediction in predictions for path in _write_case(out, prediction)]
+
+
+def _write_case(out: Path, prediction: Prediction) -> list[Path]:
+    geometry = prediction.geometry
+    maps, where = paint(prediction)
+    entries = {}
+    for number, (_, box, score, name) in enumerate(prediction.ranking, start=1):
+        entries[number] = {
+            "score": round(score, 6),
+            "label": prediction.classes.index(name),
+            "class": name,
+            "box": row_of(box, "nndetection"),
+            "map": where[number - 1] + 1,
+        }
+    paths = [case_file(out, prediction.case, SUFFIX)]
+    for number, label_map in enumerate(maps, start=1):
+        suffix = MAP_SUFFIX if number == 1 else f"_boxes_{number}.nii.gz"
+        paths.append(case_file(out, prediction.case, suffix))
+        write_label_map(paths[-1], label_map, geometry)
+    write_text(paths[0], json.dumps(entries, indent=1) + "\n")
+    return paths
+
+
+def read_nifti(
+    path: Path, classes: Sequence[str] = (), geometries: Mapping[str, Geometry] | None = None
+) -> Predictions:
+    """Detections of each case from its `_boxes.json` (ours or nnDetection's), or from a folder of such files.
+
+    The geometry is that of the label map beside it. Without class names in the file and in `classes`, a class is
+    called by its number.
+
+    Raises:
+        ValueError: names the file and the rule.
+    """
+    path, found, grids = Path(path), {}, dict(geometries or {})
+    for file in sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]:
+        case = file.name.removesuffix(SUFFIX)
+        label_map = file.with_name(case + MAP_SUFFIX)
+        if case not in grids and label_map.exists():
+            grids[case] = read_geometry(label_map)
+        try:
+            found[case] = [
+                (
+                    box_of(entry["box"], "nndetection"),
+                    float(entry["score"]),
+                    entry.get("class") or (classes[entry["label"]] if classes else str(entry["label"])),
+                )
+                for entry in read_json(file).values()
+            ]
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f'{file}: not {{"1": {{"score", "label", "box"}}}} ({error})') from None
+    if not found:
+        raise ValueError(f"{path}: no *{SUFFIX} files there")
+    return collect(path, found, classes, grids)

@@ -1,0 +1,107 @@
+"""Detection maps of the PI-CAI challenge: `CASE_detection_map.nii.gz`, as picai_eval reads them.
+
+A map holds one class: with several, each has its folder. A lesion is a connected part (all neighbours, diagonal
+ones too) of one score, so detections must not touch: of two that do, the lower one gives way, and what remains of
+it is its largest part. A detection of which nothing remains is lost, with a warning.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from boxel.export.formats import Prediction, Predictions, case_file, collect
+from boxel.export.regions import region_of
+from boxel.io import read_image, write_image
+from boxel.types import Geometry, Image
+
+SUFFIX = "_detection_map.nii.gz"
+
+
+def write_picai(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
+    """Write `out/CASE_detection_map.nii.gz`, or `out/CLASS/CASE_...` where there are several classes.
+
+    Raises:
+        ValueError: a case without geometry.
+    """
+    paths = []
+    for prediction in predictions:
+        for name in prediction.classes:
+            folder = Path(out) if len(prediction.classes) == 1 else case_file(out, name, "")
+            path = case_file(folder, prediction.case, SUFFIX)
+            image = Image(_detection_map(prediction, name)[None], prediction.geometry)
+            write_image(path, image)
+            paths.append(path)
+    return paths
+
+
+def _detection_map(prediction: Prediction, wanted: str) -> np.ndarray:
+    shape = prediction.geometry.shape
+    scores = np.zeros(shape, np.float32)
+    lost = 0
+    for row, _, score, name in prediction.ranking:
+        if name != wanted or score <= 0:
+            continue
+        region, mask = region_of(prediction.detections, row, shape)
+        # With a voxel around it on each side, to see what it touches.
+        around = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in region)
+        taken = _grown(scores[around] > 0)
+        inner = tuple(slice(s.start - a.start, s.stop - a.start) for s, a in zip(region, around, strict=True))
+        mask = _largest_part(mask & ~taken[inner])
+        lost += not mask.any()
+        scores[region][mask] = score
+    if lost:
+        warnings.warn(
+            f"case {prediction.case!r}: {lost} detections of class {wanted!r} are missing in the detection map; they "
+            "lie inside others (or outside the image), which this format cannot hold",
+            stacklevel=2,
+        )
+    return scores
+
+
+def _grown(mask: np.ndarray) -> np.ndarray:
+    """`mask` and all its neighbours."""
+    for axis in range(mask.ndim):
+        padded = np.pad(mask, [(int(axis == k),) * 2 for k in range(mask.ndim)])
+        parts = [np.take(padded, range(start, start + mask.shape[axis]), axis) for start in range(3)]
+        mask = np.logical_or.reduce(parts)
+    return mask
+
+
+def _largest_part(mask: np.ndarray) -> np.ndarray:
+    import cc3d
+
+    return cc3d.largest_k(mask, k=1, connectivity=26) > 0 if mask.any() else mask
+
+
+def read_picai(
+    path: Path, classes: Sequence[str] = (), geometries: Mapping[str, Geometry] | None = None
+) -> Predictions:
+    """Detections of each case from a detection map, a folder of them, or a folder with one folder per class.
+
+    A detection is a connected part, its box tight, its score the highest in it. Files that do not end in
+    `_detection_map.nii.gz` are passed over.
+
+    Raises:
+        ValueError: no detection maps there, or values outside 0..1.
+    """
+    import cc3d
+
+    path = Path(path)
+    found: dict[str, list[tuple[np.ndarray, float, str]]] = {}
+    grids: dict[str, Geometry] = {}
+    names = list(classes) or [folder.name for folder in sorted(path.glob("*/")) if list(folder.glob(f"*{SUFFIX}"))]
+    files = sorted(path.rglob(f"*{SUFFIX}")) if path.is_dir() else [path]
+    for file in files:
+        case, image = file.name.removesuffix(SUFFIX), read_image(file)
+        scores, grids[case] = image.array[0], image.geometry
+        name = file.parent.name if file.parent.name in names and file.parent != path else (names or ["lesion"])[0]
+        parts = cc3d.connected_components(scores > 0, connectivity=26)
+        entries = found.setdefault(case, [])
+        for number, region in enumerate(cc3d.statistics(parts)["bounding_boxes"][1:], start=1):
+            box = np.array([[s.start for s in region], [s.stop for s in region]], np.float64)
+            entries.append((box, float(scores[region][parts[region] == number].max()), name))
+    if not found:
+        raise ValueError(f"{path}: no *{SUFFIX} files there")
+    return collect(path, found, names or ["lesion"], grids)

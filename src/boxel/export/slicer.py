@@ -1,0 +1,116 @@
+"""3D Slicer: `CASE.mrk.json`, one ROI markup per detection, aligned with the voxel grid.
+
+Format: markups schema 1.0.3 of 3D Slicer. A file that Slicer saved again has lost what Boxel added (case and
+geometry); it is then read with the geometries of the images.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from boxel.config import read_json, write_text
+from boxel.export.boxel_json import geometry_from
+from boxel.export.formats import Prediction, Predictions, case_file, collect
+from boxel.export.world import box_around, box_corners, geometry_of, in_space
+from boxel.types import Geometry
+
+SUFFIX = ".mrk.json"
+SCHEMA = (
+    "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/"
+    "markups-schema-v1.0.3.json#"
+)
+# Okabe and Ito's colours, one per class.
+COLOURS = ((0.90, 0.62, 0.0), (0.34, 0.71, 0.91), (0.0, 0.62, 0.45), (0.94, 0.89, 0.26), (0.84, 0.37, 0.0))
+
+
+def write_slicer(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
+    """Write `out/CASE.mrk.json` for each case.
+
+    Raises:
+        ValueError: a case without geometry.
+    """
+    paths = []
+    for prediction in predictions:
+        geometry = prediction.geometry
+        spare = 3 - len(geometry.shape)
+        orientation = np.eye(3)
+        orientation[: 3 - spare, : 3 - spare] = np.asarray(geometry.direction)[:, ::-1]
+        orientation[:, -1] *= np.sign(np.linalg.det(orientation))  # a rotation; a box has no handedness
+        markups = [
+            _markup(number, prediction, box, score, name, orientation)
+            for number, (_, box, score, name) in enumerate(prediction.ranking, start=1)
+        ]
+        ours = {"case": prediction.case, "classes": list(prediction.classes), "geometry": vars(geometry)}
+        path = case_file(out, prediction.case, SUFFIX)
+        write_text(path, json.dumps({"@schema": SCHEMA, "markups": markups, "boxel": ours}, indent=1) + "\n")
+        paths.append(path)
+    return paths
+
+
+def read_slicer(
+    path: Path, classes: Sequence[str] = (), geometries: Mapping[str, Geometry] | None = None
+) -> Predictions:
+    """Detections of each case from its `.mrk.json`, or from a folder of such files.
+
+    Raises:
+        ValueError: no ROI boxes, or a case whose geometry is not known.
+    """
+    path, found, grids = Path(path), {}, dict(geometries or {})
+    for file in sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]:
+        record = read_json(file)
+        ours = record.get("boxel", {})
+        case = ours.get("case", file.name.removesuffix(SUFFIX))
+        if ours:
+            grids[case] = geometry_from(ours["geometry"], len(ours["geometry"]["shape"]), file)
+            classes = classes or ours["classes"]
+        geometry = geometry_of(case, file, grids)
+        try:
+            found[case] = [_entry(markup, geometry) for markup in record["markups"] if markup["type"] == "ROI"]
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{file}: not the ROI markups of detections ({error}); see docs/how_to/export.md"
+            ) from None
+    if not found:
+        raise ValueError(f"{path}: no {SUFFIX} files there")
+    return collect(path, found, classes, grids)
+
+
+def _markup(
+    number: int, prediction: Prediction, box: np.ndarray, score: float, name: str, orientation: np.ndarray
+) -> dict[str, Any]:
+    geometry = prediction.geometry
+    centre = _rounded(in_space(geometry.to_world(box.mean(axis=0)[None]))[0])
+    size = ((box[1] - box[0]) * geometry.spacing)[::-1]
+    return {
+        "type": "ROI",
+        "roiType": "Box",
+        "name": f"{name} {score:.2f}",
+        "coordinateSystem": "LPS",
+        "coordinateUnits": "mm",
+        "center": centre,
+        "orientation": [float(value) for value in orientation.ravel()],
+        "size": _rounded(np.append(size, [1.0] * (3 - len(size)))),
+        "controlPoints": [{"id": str(number), "label": name, "description": f"score {score:.6f}", "position": centre}],
+        "display": {
+            "selectedColor": COLOURS[prediction.classes.index(name) % len(COLOURS)],
+            "fillVisibility": False,
+            "handlesInteractive": False,
+        },
+    }
+
+
+def _entry(markup: Mapping[str, Any], geometry: Geometry) -> tuple[np.ndarray, float, str]:
+    point = markup["controlPoints"][0]
+    centre = np.array(markup.get("center", point["position"]), np.float64)
+    turn, half = np.array(markup["orientation"]).reshape(3, 3), np.array(markup["size"]) / 2
+    if markup.get("coordinateSystem", "LPS") == "RAS":
+        centre, turn = centre * (-1, -1, 1), turn * np.array([[-1], [-1], [1]])
+    corners = centre + box_corners(np.stack([-half, half])) @ turn.T
+    return box_around(corners, geometry), float(point["description"].split()[-1]), point["label"]
+
+
+def _rounded(values: np.ndarray) -> list[float]:
+    return [round(float(value), 5) + 0.0 for value in values]

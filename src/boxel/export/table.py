@@ -1,0 +1,67 @@
+"""CSV: one line per detection, `detections.csv`; a case without any has one line with its name alone.
+
+Boxes in voxels (axes in array order, half-open) and, where the geometry is known, centre and size in LPS mm.
+"""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from boxel.config import write_text
+from boxel.export.formats import Prediction, Predictions, collect
+from boxel.types import Geometry
+
+NAME = "detections.csv"
+
+
+def write_csv(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
+    """Write `out/detections.csv`."""
+    ndim = max((p.detections.boxes.shape[-1] for p in predictions), default=0)
+    columns = ["case", "class", "score", *(f"{end}_{axis}" for end in ("lower", "upper") for axis in range(ndim))]
+    columns += [f"centre_{axis}_mm" for axis in "xyz"[:ndim]] + [f"size_{axis}_mm" for axis in range(ndim)]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    for prediction in predictions:
+        for _, box, score, name in prediction.ranking:
+            values = [prediction.case, name, f"{score:.6f}", *_rounded(box.ravel())]
+            if geometry := prediction.detections.geometry:
+                values += _rounded(geometry.to_world(box.mean(axis=0)[None])[0])
+                values += _rounded((box[1] - box[0]) * geometry.spacing)
+            writer.writerow(dict(zip(columns, values, strict=False)))
+        if not len(prediction.detections):
+            writer.writerow({"case": prediction.case})
+    path = Path(out) / NAME
+    write_text(path, text.getvalue())
+    return [path]
+
+
+def read_csv(path: Path, classes: Sequence[str] = (), geometries: Mapping[str, Geometry] | None = None) -> Predictions:
+    """Detections of each case from a file that `write_csv` wrote, or from its folder.
+
+    Raises:
+        ValueError: names the file, the line and the rule.
+    """
+    path = Path(path) / NAME if Path(path).is_dir() else Path(path)
+    try:
+        lines = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror}); give the file that `boxel` wrote") from None
+    axes = sorted(key.removeprefix("lower_") for key in (lines[0] if lines else {}) if key.startswith("lower_"))
+    cases: dict[str, list[tuple[np.ndarray, float, str]]] = {}
+    for number, line in enumerate(lines, start=2):
+        try:
+            entries = cases.setdefault(line["case"], [])
+            if line["class"]:
+                box = [[float(line[f"{end}_{axis}"]) for axis in axes] for end in ("lower", "upper")]
+                entries.append((np.array(box), float(line["score"]), line["class"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: line {number} is no detection ({error}); see docs/how_to/export.md") from None
+    return collect(path, cases, classes, dict(geometries or {}), len(axes))
+
+
+def _rounded(values: np.ndarray) -> list[str]:
+    return [f"{value + 0.0:.4f}" for value in values]

@@ -1,0 +1,102 @@
+"""All six models through the verbs: masks, objects without masks, and the experiment that compares them."""
+
+import json
+
+import numpy as np
+import pytest
+
+import boxel
+from boxel.api.experiment import experiment
+from boxel.data.formats.native_writer import write_case, write_dataset
+from boxel.data.toy import make_toy
+from boxel.export.boxel_json import read_detections
+from boxel.io import read_image
+from boxel.models import ModelConfig
+from boxel.ops import paste_mask
+from boxel.recipes import get_recipe
+from boxel.types import Geometry, Image
+from tests.end_to_end.test_verbs import boxel as command
+from tests.end_to_end.test_verbs import refused
+
+QUICK = (
+    "train.steps=3", "train.validate_every=3", "train.batch_size=2", "train.num_workers=0", "train.accelerator=cpu",
+    "model.backbone.start_filters=4", "model.backbone.depth=10", "predict.views=identity",
+)  # fmt: skip
+SET = [word for setting in QUICK for word in ("--set", setting)]
+
+
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory):
+    """Toy volumes, prepared: each row of the fixture's users trains on them."""
+    root = tmp_path_factory.mktemp("volumes")
+    make_toy(root / "data", num_train=4, num_val=1, num_test=1, ndim=3, size=32)
+    boxel.prepare(root / "data", root / "work", recipe="mask_rcnn_small", overrides=QUICK)
+    return root
+
+
+@pytest.mark.parametrize("model", sorted(ModelConfig.registry))
+def test_a_model_gives_masks_of_its_detections_or_says_that_it_has_none(volumes, tmp_path, model):
+    recipe = get_recipe("retina_unet_small", model)
+    boxel.train(volumes / "work", tmp_path / "run", recipe=recipe, overrides=QUICK)
+    image = volumes / "data" / "imagesTs" / "test_00000_0000.mha"
+    part = {"det_unet": "", "retina_unet": ".dense", "retina_net": ".dense"}.get(model, ".regions")
+    floor = [f"model{part}.min_score=0.0", "consolidate.min_score=0.0"]
+    if not ModelConfig.registry[model].gives_masks:
+        with pytest.raises(ValueError, match=f"{model} finds boxes only"):
+            boxel.load(tmp_path / "run", overrides=["predict.masks=true"])
+        return
+    with_masks = boxel.load(tmp_path / "run", overrides=["predict.masks=true", *floor]).predict(image)
+    plain = boxel.load(tmp_path / "run", overrides=floor).predict(image)
+    assert plain.masks is None
+    assert np.allclose(with_masks.boxes, plain.boxes, atol=1e-4)
+    assert with_masks.masks.shape[0] == len(with_masks) > 0
+    assert with_masks.masks.ndim == 4
+    assert (with_masks.masks >= 0).all()
+    assert (with_masks.masks <= 1).all()
+
+
+def test_masks_are_written_and_read_back_and_painted(volumes, tmp_path):
+    work, images = volumes / "work", volumes / "data" / "imagesTs"
+    command("train", work, "--out", tmp_path / "run", "--recipe", "retina_unet_small", "--model", "mask_rcnn", *SET)
+    command("predict", tmp_path / "run", images, "--out", tmp_path / "p", "--masks", "--format", "nifti")
+    _, found, _ = read_detections(tmp_path / "p" / "test_00000.json")
+    painted = read_image(next((tmp_path / "p" / "nifti").glob("*_boxes.nii.gz"))).array[0]
+    number = int(painted.max())
+    region, mask = paste_mask(found.masks[number - 1].astype(np.float32), found.boxes[number - 1], painted.shape)
+    assert ((painted == number).sum() == mask.sum()) or not mask.any()
+    assert (painted[region][mask] == number).all()
+
+
+def test_objects_known_by_boxes_alone_train_every_model_and_the_log_says_so(rng, tmp_path):
+    boxes = [
+        {"id": 1, "label": 0, "lower": [4, 4], "upper": [20, 24]},
+        {"id": 2, "label": 1, "lower": [30, 30], "upper": [50, 44]},
+    ]
+    for case in "abcde":
+        image = Image(rng.normal(size=(1, 64, 64)).astype(np.float32), Geometry.plain((64, 64)))
+        write_case(tmp_path / "data", case, image, None, {})
+        (tmp_path / "data" / "labelsTr" / f"{case}.json").write_text(json.dumps({"boxes": boxes}))
+    write_dataset(tmp_path / "data", "boxes", 2, ["benign", "malignant"], ["MR"])
+    command("prepare", tmp_path / "data", "--out", tmp_path / "work", "--recipe", "mask_rcnn_small", *SET)
+    for model in ("mask_rcnn", "det_unet"):
+        recipe = ("--recipe", f"{model}_small", *SET)
+        told = command("train", tmp_path / "work", "--out", tmp_path / model, *recipe)
+        assert "no object has a mask" in told.stderr
+        steps = [json.loads(line) for line in (tmp_path / model / "metrics.jsonl").read_text().splitlines()]
+        assert all(step.get("loss/mask", 0.0) == 0.0 for step in steps)
+    image = tmp_path / "data" / "imagesTr" / "a_0000.nii.gz"
+    refused("predict", tmp_path / "mask_rcnn", image, "--out", tmp_path / "p", "--masks", says="trained without masks")
+
+
+def test_the_experiment_compares_the_six_models_and_goes_on_where_it_was(tmp_path):
+    make_toy(tmp_path / "data", num_train=4, num_val=1, num_test=2, size=64)
+    settings = [*QUICK, "train.max_seconds=100"]
+    first = experiment("six_models", tmp_path / "out", data=tmp_path / "data", overrides=settings)
+    again = experiment("six_models", tmp_path / "out", data=tmp_path / "data", overrides=settings)
+    assert first == again
+    assert {result.recipe.removesuffix("_small") for result in first} == set(ModelConfig.registry)
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert all(f"| {result.label} |" in table for result in first)
+    assert all(result.steps == 3 for result in first)
+    with pytest.raises(ValueError, match="did you mean 'six_models'"):
+        experiment("six_model", tmp_path / "other")

@@ -1,0 +1,135 @@
+"""`boxel convert`: where images come from, other sources than Boxel JSON, and what is said about bad input."""
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import boxel
+from boxel.cli import main
+from boxel.export import get_format, list_formats, register_export
+from boxel.io import write_image
+from boxel.types import Detections, Image
+from unit.export.examples import CLASSES, grid, predict, same
+
+
+@pytest.fixture
+def predictions(tmp_path, ndim):
+    """A folder with two cases, without and with detections, and the images in `images`."""
+    for case, count in (("none", 0), ("some", 3)):
+        prediction = predict(grid(ndim, "flipped"), count, case)
+        get_format("boxel").write(tmp_path / "predictions", [prediction])
+        image = Image(np.zeros((1, *prediction.geometry.shape), np.float32), prediction.geometry)
+        write_image(tmp_path / "images" / f"{case}_0000.nii.gz", image)
+    return tmp_path / "predictions"
+
+
+def exit_code(monkeypatch, *words):
+    monkeypatch.setattr("sys.argv", ["boxel", *map(str, words)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    return end.value.code
+
+
+@pytest.mark.filterwarnings("ignore:.*missing in the detection map")
+def test_every_format_is_written_from_boxel_json(predictions, tmp_path):
+    for name in list_formats():
+        if not name.startswith("dicom"):
+            written = boxel.convert(predictions, tmp_path / name, name, images=tmp_path / "images")
+            assert written
+            assert all(path.exists() for path in written)
+
+
+def test_other_formats_are_read_too_with_the_geometry_of_the_images(predictions, tmp_path, ndim):
+    boxel.convert(predictions, tmp_path / "csv", "csv")
+    boxel.convert(
+        tmp_path / "csv", tmp_path / "json", "boxel", source="csv", images=tmp_path / "images", classes=CLASSES
+    )
+    case, found, classes = boxel.read_detections(tmp_path / "json" / "some.json")
+    assert (case, classes) == ("some", CLASSES)
+    same(found, predict(grid(ndim, "flipped"), 3, "some").detections)
+    assert found.geometry.spacing == pytest.approx(grid(ndim, "flipped").spacing)
+
+
+def test_low_scores_are_left_out_on_request(predictions, tmp_path, ndim):
+    scores = np.sort(predict(grid(ndim, "flipped"), 3, "some").detections.scores)
+    boxel.convert(predictions, tmp_path / "csv", "csv", min_score=float(scores[1]))
+    lines = (tmp_path / "csv" / "detections.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines[1:]] == ["none", "some", "some"]
+
+
+def test_the_verb_says_how_many_files_it_wrote(predictions, tmp_path, monkeypatch, capsys):
+    assert exit_code(monkeypatch, "convert", predictions, "--to", "slicer", "--out", tmp_path / "s") in (0, None)
+    assert "wrote 2 files" in capsys.readouterr().out
+
+
+def test_a_warning_is_a_line_without_the_place_in_the_code(tmp_path):
+    boxes = np.array([[[1, 1], [9, 9]], [[2, 2], [4, 4]]], np.float32)
+    inside = Detections(boxes, np.array([0.9, 0.5], np.float32), np.zeros(2, int), grid(2, "plain"))
+    boxel.write_detections(tmp_path / "p" / "a.json", inside, "a", ["lesion"])
+    words = ["convert", tmp_path / "p", "--to", "picai", "--out", tmp_path / "maps"]
+    result = subprocess.run(
+        [sys.executable, "-m", "boxel", *map(str, words)], capture_output=True, text=True, check=True
+    )
+    assert result.stderr.startswith("boxel: warning: case 'a': 1 detections of class 'lesion' are missing")
+    assert result.stderr.count("\n") == 1
+
+
+def test_the_help_names_every_format(capsys, monkeypatch):
+    exit_code(monkeypatch, "convert", "--help")
+    text = re.sub(r"[\s│]+", "", capsys.readouterr().out)  # names are broken at hyphens
+    assert all(name in text for name in list_formats())
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--to", "slcer"], "unknown format 'slcer'; did you mean 'slicer'"),
+        (["--to", "csv", "--from", "preview"], "'preview' cannot be read back"),
+        (["--to", "csv", "--from", "coco"], "images.json: no such file"),
+        (["--to", "dicom-sr"], "needs the DICOM series"),
+        (["--to", "preview"], "needs the image.*--images"),
+        (["--to", "preview", "--images", "nowhere"], "nowhere: no such file or folder"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_status_2(predictions, tmp_path, monkeypatch, capsys, words, says):
+    if "coco" in words:
+        (predictions / "results.json").write_text("[]")
+    monkeypatch.chdir(tmp_path)
+    assert exit_code(monkeypatch, "convert", predictions, "--out", tmp_path / "out", *words) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert re.search(says, error)
+    assert not (tmp_path / "out").exists()
+
+
+def test_predictions_without_geometry_are_refused_by_formats_in_mm(tmp_path, monkeypatch, capsys):
+    nowhere = Detections.empty(3)
+    boxel.write_detections(tmp_path / "p" / "a.json", nowhere, "a", CLASSES)
+    assert exit_code(monkeypatch, "convert", tmp_path / "p", "--to", "mitk", "--out", tmp_path / "o") == 2
+    assert "case 'a': the predictions do not say where the image lies" in capsys.readouterr().err
+
+
+def test_the_predictions_are_not_overwritten(predictions):
+    with pytest.raises(ValueError, match="holds the predictions"):
+        boxel.convert(predictions, predictions, "mitk")
+    with pytest.raises(ValueError, match="no such file"):
+        boxel.convert(predictions / "gone", predictions / "out", "mitk")
+
+
+def test_a_format_of_ones_own_is_registered_under_a_name(predictions, tmp_path, monkeypatch):
+    monkeypatch.setattr("boxel.export.formats._formats", dict(list_formats()))
+
+    def write(out, predictions):
+        out.mkdir()
+        (out / "count.json").write_text(json.dumps({p.case: len(p.detections) for p in predictions}))
+        return [out / "count.json"]
+
+    boxel.register_export("count", write)
+    [path] = boxel.convert(predictions, tmp_path / "count", "count")
+    assert json.loads(path.read_text()) == {"none": 0, "some": 3}
+    with pytest.raises(ValueError, match="registered already"):
+        register_export("csv", write)
