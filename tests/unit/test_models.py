@@ -65,6 +65,41 @@ def test_detections_lie_in_the_image_by_falling_score(ndim, config):
             assert found.boxes.shape[1:] == (2, ndim)
 
 
+def test_bfloat16_changes_the_losses_little(ndim, config):
+    task = make_task(ndim)
+    torch.manual_seed(0)
+    model, batch = config.build(task), make_batch(task, 2)
+    totals = []
+    for enabled in (False, True):
+        torch.manual_seed(1)  # regions and hard examples are drawn
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            terms = model(batch.images, batch)
+        assert all(term.dtype == torch.float32 for term in terms.values())
+        total = sum(terms.values())
+        total.backward()
+        totals.append(total.item())
+    assert totals[1] == pytest.approx(totals[0], rel=0.1, abs=0.05)
+
+
+@pytest.mark.parametrize("found", [True, False], ids=["some", "none"])
+def test_masks_come_with_the_detections_where_the_model_has_them(ndim, config, found):
+    task = make_task(ndim)
+    floor = {"min_score": 0.0 if found else 1.1}
+    part = next((name for name in ("dense", "regions") if name in type(config).model_fields), None)
+    update = {part: getattr(config, part).model_copy(update=floor)} if part else floor
+    model = config.model_copy(update=update).build(task).eval()
+    with torch.inference_mode():
+        plain, masked = model(make_batch(task, 2).images), model(make_batch(task, 2).images, masks=config.gives_masks)
+    for one, other in zip(plain, masked, strict=True):
+        assert one.masks is None
+        assert torch.equal(one.boxes, other.boxes)
+        assert found or not len(one)
+        if config.gives_masks:
+            assert other.masks.shape[0] == len(other)
+            assert other.masks.ndim == ndim + 1
+            assert ((other.masks >= 0) & (other.masks <= 1)).all()
+
+
 def test_saved_weights_give_the_same_detections(ndim, config, tmp_path):
     from boxel.training.checkpoints import load_weights, save_tensors
 
