@@ -42,7 +42,7 @@ def six_models() -> Grid:
         about="The six detectors, the same time for each",
         rows=tuple(Row(label=label, recipe=f"{name}_small", model=name) for name, label in names.items()),
         toy={"task": "donuts_shape", "preset": "mdt", "num_train": 200, "num_val": 40, "num_test": 400, "size": 160},
-        overrides=("train.steps=100000", "train.max_seconds=180", "train.validate_every=500"),
+        overrides=("train.steps=100000", "train.max_seconds=120", "train.validate_every=500"),
     )
 
 
