@@ -1,10 +1,14 @@
 """What the operators refuse, in words that name the row."""
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from boxel.ops.arrays import kernels
+from boxel.ops.threads import share
 
 
 def check_boxes(boxes: Tensor, **columns: Tensor | None) -> None:
@@ -41,6 +45,28 @@ def check_threshold(iou_threshold: float) -> None:
         raise ValueError(f"iou_threshold is {iou_threshold}; it must lie in 0..1")
 
 
+def check_not_negative(**columns: Tensor) -> None:
+    """
+    Raises:
+        ValueError: names the column and its first negative row.
+    """
+    for name, column in columns.items():
+        if len(column) and not column.min() >= 0:
+            row = int((column < 0).nonzero()[0])
+            raise ValueError(f"{name}[{row}] is {column[row].item()}: it must not be negative")
+
+
+def check_positive(**numbers: float) -> None:
+    for name, number in numbers.items():
+        if not 0 < number < math.inf:
+            raise ValueError(f"{name} is {number}; it must be positive")
+
+
+def check_choice(name: str, given: str, known: Sequence[str]) -> None:
+    if given not in known:
+        raise ValueError(f"{name} is {given!r}; it must be one of {', '.join(map(repr, known))}")
+
+
 def _all_finite(column: Tensor) -> bool:
     if column.device.type == "cpu" and column.dtype in (torch.float32, torch.float64):
         return bool(np.isfinite(column.detach().numpy()).all())  # torch would wake its threads for so little
@@ -50,6 +76,8 @@ def _all_finite(column: Tensor) -> bool:
 def _first_bad_row(boxes: Tensor) -> int:
     compiled = kernels(boxes)
     if compiled and boxes.dtype in (torch.float32, torch.float64):
-        return int(compiled.first_bad_row(boxes.detach().contiguous().numpy()))
+        array = boxes.detach().contiguous().numpy()
+        found = share(lambda *part: compiled.first_bad_row(array, *part), len(array), 50_000)
+        return next((row for row in found if row >= 0), -1)
     bad = ~((boxes[:, 0] <= boxes[:, 1]) & boxes.isfinite().all(1)).all(1)
     return int(bad.nonzero()[0]) if bad.any() else -1
