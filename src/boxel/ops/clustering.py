@@ -9,7 +9,7 @@ from torch import Tensor
 
 from boxel.ops.arrays import kernels, numpy_too, take
 from boxel.ops.boxes import as_float
-from boxel.ops.checks import check_boxes
+from boxel.ops.checks import check_boxes, check_not_negative, check_positive
 from boxel.ops.leaders import find_leaders
 from boxel.ops.runs import LEAST, best_first, from_zero
 from boxel.ops.threads import share
@@ -77,9 +77,11 @@ def weighted_box_clustering(
         Clusters by descending score. A box without extent is a cluster of its own.
 
     Raises:
-        ValueError: NaN, inverted boxes or mismatched lengths; names the row.
+        ValueError: NaN, inverted boxes, negative scores or factors, or mismatched lengths; names the row.
     """
     check_boxes(boxes, scores=scores, labels=labels, view_ids=view_ids, weights=weights, tiles_covering=tiles_covering)
+    check_not_negative(scores=scores, weights=weights, tiles_covering=tiles_covering)
+    check_positive(expected_views=expected_views)
     boxes, scores = as_float(boxes), as_float(scores)
     extents = torch.stack([boxes[:, 0], boxes[:, 1] + 1], 1) if inclusive else boxes
     leader, leaders = find_leaders(extents, scores, labels, iou_threshold)
@@ -107,6 +109,7 @@ def weighted_nms(
     Arguments and result as in `weighted_box_clustering`.
     """
     check_boxes(boxes, scores=scores, labels=labels)
+    check_not_negative(scores=scores)
     leader, leaders = find_leaders(boxes, scores, labels, iou_threshold)
     groups = group(leader, scores)
     rows, _, sizes = groups

@@ -6,13 +6,22 @@ from torch import Tensor
 
 from boxel.ops.arrays import numpy_too
 from boxel.ops.boxes import as_float
+from boxel.ops.checks import check_extents
 
 _MOST = 2048  # objects looked at; more change the result by less than restarts do
 
 
 @numpy_too
 def best_iou(sizes: Float[Tensor, "n d"], anchor_sizes: Float[Tensor, "a d"]) -> Float[Tensor, " n"]:
-    """IoU of each object with the anchor that suits it best, both centred on one point."""
+    """IoU of each object with the anchor that suits it best, both centred on one point.
+
+    Raises:
+        ValueError: no anchor, an extent that is not positive, or sizes of different rank; names the row.
+    """
+    check_extents("sizes", sizes)
+    check_extents("anchor_sizes", anchor_sizes)
+    if not len(anchor_sizes) or sizes.shape[1] != anchor_sizes.shape[1]:
+        raise ValueError(f"anchor_sizes must have shape (a, {sizes.shape[1]}), a > 0, got {tuple(anchor_sizes.shape)}")
     return _shape_iou(as_float(sizes), as_float(anchor_sizes)).amax(1)
 
 
@@ -42,9 +51,7 @@ def fit_anchors(
     sizes = as_float(sizes).detach()
     if not len(sizes) or num < 1:
         raise ValueError(f"cannot fit {num} anchors to {len(sizes)} objects: both must be at least 1")
-    if not (sizes > 0).all():
-        row = int((~(sizes > 0).all(1)).nonzero()[0])
-        raise ValueError(f"sizes[{row}] is {sizes[row].tolist()}: every extent must be positive")
+    check_extents("sizes", sizes)
     generator = torch.Generator().manual_seed(seed)
     some = sizes[torch.randperm(len(sizes), generator=generator)[:_MOST].to(sizes.device)].double()
     fits = [_ascend(some, _k_means(some, num, generator), steps) for _ in range(restarts)]

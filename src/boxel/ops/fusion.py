@@ -1,5 +1,7 @@
 """Weighted box fusion, to compare with weighted box clustering."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -81,10 +83,11 @@ def _fuse_plain(
 def _fuse_compiled(
     boxes: Tensor, scores: Tensor, order: Tensor, labels: Tensor | None, iou_threshold: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    compiled, array = kernels(boxes), boxes.detach().contiguous().numpy()
+    compiled: Any = kernels(boxes)
+    array = boxes.detach().contiguous().numpy()
     numbers = np.zeros(0, np.int64) if labels is None else from_zero(labels).numpy()
-    *runs, _ = plant(compiled, array, numbers, order.numpy())
+    runs = plant(compiled, array, numbers, order.numpy())
     leader, means, weights = np.empty(len(array), np.int64), np.empty_like(array), np.zeros(len(array), array.dtype)
-    given = (*runs, scores.detach().contiguous().numpy(), array.dtype.type(iou_threshold), leader, means, weights)
-    share(lambda *part: compiled.follow_means(*given, *part), runs[3], LEAST)
+    given = (*runs[:6], scores.detach().contiguous().numpy(), array.dtype.type(iou_threshold), leader, means, weights)
+    share(lambda *part: compiled.follow_means(*given, *part), runs.begins, LEAST)
     return torch.from_numpy(leader), torch.from_numpy(means), torch.from_numpy(weights)

@@ -1,4 +1,4 @@
-"""Boxes sorted into runs that share nothing, each with a tree that finds overlaps: what the compiled kernels work on."""
+"""Boxes sorted into runs that share nothing, each with a tree that finds overlaps, for the compiled kernels."""
 
 from types import ModuleType
 from typing import Any, NamedTuple

@@ -1,7 +1,7 @@
 """Non-maximum suppression: of boxes that overlap, the best."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -81,14 +81,22 @@ def soft_nms(
     check_positive(sigma=sigma)
     check_choice("decay", decay, ["gaussian", "linear"])
     lower = _lower_compiled if kernels(boxes) and len(boxes) else _lower_plain
-    kept, lowered = lower(as_float(boxes), as_float(scores), labels, decay == "gaussian", sigma, iou_threshold, min_score)
+    kept, lowered = lower(
+        as_float(boxes), as_float(scores), labels, decay == "gaussian", sigma, iou_threshold, min_score
+    )
     rows, lowered = kept.nonzero()[:, 0], lowered[kept].to(scores.dtype)
     order = best_first(lowered).long()
     return rows[order], lowered[order]
 
 
 def _lower_plain(
-    boxes: Tensor, scores: Tensor, labels: Tensor | None, gaussian: bool, sigma: float, iou_threshold: float, least: float
+    boxes: Tensor,
+    scores: Tensor,
+    labels: Tensor | None,
+    gaussian: bool,
+    sigma: float,
+    iou_threshold: float,
+    least: float,
 ) -> tuple[Tensor, Tensor]:
     """Which boxes are kept, and all scores (double)."""
     current = lowered = scores.double()
@@ -108,12 +116,19 @@ def _lower_plain(
 
 
 def _lower_compiled(
-    boxes: Tensor, scores: Tensor, labels: Tensor | None, gaussian: bool, sigma: float, iou_threshold: float, least: float
+    boxes: Tensor,
+    scores: Tensor,
+    labels: Tensor | None,
+    gaussian: bool,
+    sigma: float,
+    iou_threshold: float,
+    least: float,
 ) -> tuple[Tensor, Tensor]:
-    compiled, kept = kernels(boxes), torch.zeros_like(scores, dtype=torch.bool)
+    compiled: Any = kernels(boxes)
+    kept = torch.zeros_like(scores, dtype=torch.bool)
     numbers = np.zeros(0, np.int64) if labels is None else from_zero(labels).numpy()
     array, lowered = boxes.detach().contiguous().numpy(), scores.detach().double().clone()
-    *runs, _ = plant(compiled, array, numbers, best_first(scores).numpy())
-    given = (*runs, lowered.numpy(), kept.numpy(), gaussian, sigma, iou_threshold, least)
-    share(lambda *part: compiled.soften(*given, *part), runs[3], LEAST)
+    runs = plant(compiled, array, numbers, best_first(scores).numpy())
+    given = (*runs[:6], lowered.numpy(), kept.numpy(), gaussian, sigma, iou_threshold, least)
+    share(lambda *part: compiled.soften(*given, *part), runs.begins, LEAST)
     return kept, lowered

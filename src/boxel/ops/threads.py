@@ -4,6 +4,7 @@ Numba's own parallel loops are not used: their pools either abort when two threa
 process that was forked, as the workers of a data loader are.
 """
 
+import itertools
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +34,7 @@ def share(work: Callable[[int, int], R], begins: np.ndarray | int, least: int) -
         return [work(0, parts)]
     ends = [total * i // threads for i in range(1, threads)]
     cuts = [0, *(ends if isinstance(begins, int) else np.searchsorted(begins, ends).tolist()), parts]
-    others = [_pool(os.getpid(), threads - 1).submit(work, *cut) for cut in zip(cuts[1:-1], cuts[2:], strict=True)]
+    others = [_pool(os.getpid(), threads - 1).submit(work, *cut) for cut in itertools.pairwise(cuts[1:])]
     try:
         mine = work(cuts[0], cuts[1])
     finally:
