@@ -185,10 +185,10 @@ def match_atss(
     Raises:
         ValueError: NaN or inverted boxes; an object without extent matches nothing.
     """
+    check_boxes(boxes)
     for level, anchors in enumerate(anchors_per_level):
         check_boxes(anchors, f"anchors_per_level[{level}]")
         check_pair(anchors, boxes)
-    check_boxes(boxes)
     total = sum(len(anchors) for anchors in anchors_per_level)
     matched = torch.empty(total, dtype=torch.long, device=boxes.device)
     _match_atss(anchors_per_level, boxes, matched, candidates, anchors_per_cell, centre_inside)
