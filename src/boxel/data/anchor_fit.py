@@ -34,6 +34,8 @@ def fit_levels(
         sizes: extents `(n, d)` of the objects, voxels.
         level_strides: voxels per cell and axis, finest level first.
     """
+    import torch
+
     from boxel.ops import fit_anchors
 
     strides = np.asarray(level_strides, float)
@@ -42,7 +44,7 @@ def fit_levels(
     for level in range(len(strides)):
         own = sizes[level_of == level]
         if len(np.unique(own, axis=0)) >= num_anchors:
-            fitted[level] = np.asarray(fit_anchors(own, num_anchors))
+            fitted[level] = fit_anchors(torch.from_numpy(own), num_anchors).numpy()
     if not fitted:
         spread = 2.0 ** ((np.arange(num_anchors) - (num_anchors - 1) / 2) / num_anchors)
         centre = np.exp(np.median(np.log(sizes / strides[level_of]), axis=0)) if len(sizes) else OBJECT_CELLS
@@ -56,11 +58,14 @@ def fit_levels(
 
 def mean_best_iou(sizes: np.ndarray, anchors: Sequence[Sequence[Sequence[float]]] | Sequence[np.ndarray]) -> float:
     """How well the best anchor of any level covers an object, on average; 0 without objects."""
+    import torch
+
     from boxel.ops import best_iou
 
-    return (
-        float(best_iou(sizes, np.concatenate([np.asarray(level) for level in anchors])).mean()) if len(sizes) else 0.0
-    )
+    if not len(sizes):
+        return 0.0
+    every = np.concatenate([np.asarray(level) for level in anchors])
+    return float(best_iou(torch.from_numpy(sizes), torch.from_numpy(every)).mean())
 
 
 def retina_unet_anchors(ndim: int, levels: Sequence[int], preset: Literal["mdt", "paper"]) -> tuple[Sizes, ...]:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from boxel.ops.arrays import kernels, numpy_too
+from boxel.ops.arrays import kernels, numpy_too, take
 from boxel.ops.boxes import as_float, iou
 from boxel.ops.checks import check_boxes, check_not_negative, check_positive, check_threshold
 from boxel.ops.clustering import Clusters, collect, group
@@ -53,9 +53,9 @@ def weighted_box_fusion(
     fuse = _fuse_compiled if kernels(boxes) and len(boxes) else _fuse_plain
     leader, means, weights = fuse(boxes, scores.to(boxes.dtype), order, labels, iou_threshold)
     groups = group(leader, scores)
-    leaders = groups.rows[groups.begin]
-    fused = weights[leaders] / groups.sizes * groups.sizes.clamp(max=expected_views) / expected_views
-    return collect(means[leaders], fused.to(as_float(scores).dtype), labels, leaders, groups, min_score)
+    leaders = take(groups.rows, groups.begin)
+    fused = take(weights, leaders) / groups.sizes * groups.sizes.clamp(max=expected_views) / expected_views
+    return collect(take(means, leaders), fused.to(as_float(scores).dtype), labels, leaders, groups, min_score)
 
 
 def _fuse_plain(

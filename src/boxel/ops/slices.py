@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from boxel.ops.arrays import kernels, numpy_too
+from boxel.ops.arrays import kernels, numpy_too, take
 from boxel.ops.boxes import as_float, iou
 from boxel.ops.checks import check_boxes, check_threshold
 from boxel.ops.clustering import Clusters, Members, group
@@ -56,10 +56,10 @@ def merge_slices(
     join = _join_compiled if kernels(boxes) and len(boxes) else _join_plain
     leader, lowest, highest = join(extents, best_first(scores), slices, labels, iou_threshold)
     rows, begin, _ = group(leader, scores)
-    seeds = rows[begin]
-    span = torch.stack([lowest[seeds] - int(inclusive), highest[seeds] + 1], 1)[:, :, None].to(boxes.dtype)
+    seeds = take(rows, begin)
+    span = torch.stack([take(lowest, seeds) - int(inclusive), take(highest, seeds) + 1], 1)[:, :, None].to(boxes.dtype)
     members = Members(rows, torch.cat([begin, begin.new_tensor([len(rows)])]))
-    return Clusters(torch.cat([span, boxes[seeds]], -1), scores[seeds], labels[seeds], members)
+    return Clusters(torch.cat([span, take(boxes, seeds)], -1), take(scores, seeds), take(labels, seeds), members)
 
 
 def _join_compiled(
@@ -78,8 +78,8 @@ def _join_compiled(
 
 def _runs(labels: Tensor, slices: Tensor) -> np.ndarray:
     """A number for each label and slice, ordered by them."""
-    slices = from_zero(slices)
-    return from_zero(labels * (slices.max() + 1) + slices).numpy()
+    number = from_zero(slices).numpy()
+    return from_zero(torch.from_numpy(labels.numpy() * (number.max() + 1) + number)).numpy()
 
 
 def _join_plain(

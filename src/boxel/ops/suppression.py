@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from boxel.ops.arrays import kernels, numpy_too
+from boxel.ops.arrays import kernels, numpy_too, take
 from boxel.ops.boxes import as_float, iou
 from boxel.ops.checks import check_boxes, check_choice, check_not_negative, check_positive, check_threshold
 from boxel.ops.leaders import find_leaders
@@ -81,12 +81,12 @@ def soft_nms(
     check_positive(sigma=sigma)
     check_choice("decay", decay, ["gaussian", "linear"])
     lower = _lower_compiled if kernels(boxes) and len(boxes) else _lower_plain
-    kept, lowered = lower(
+    rows, lowered = lower(
         as_float(boxes), as_float(scores), labels, decay == "gaussian", sigma, iou_threshold, min_score
     )
-    rows, lowered = kept.nonzero()[:, 0], lowered[kept].to(scores.dtype)
+    lowered = take(lowered, rows).to(scores.dtype)
     order = best_first(lowered).long()
-    return rows[order], lowered[order]
+    return take(rows, order), take(lowered, order)
 
 
 def _lower_plain(
@@ -98,7 +98,7 @@ def _lower_plain(
     iou_threshold: float,
     least: float,
 ) -> tuple[Tensor, Tensor]:
-    """Which boxes are kept, and all scores (double)."""
+    """The rows that are kept, in their order, and all scores (double)."""
     current = lowered = scores.double()
     kept = torch.zeros_like(scores, dtype=torch.bool)
     for _ in range(len(scores)):
@@ -112,7 +112,7 @@ def _lower_plain(
         factor = (-overlap.square() / sigma).exp() if gaussian else 1 - overlap * (overlap > iou_threshold)
         lowered = torch.where(kept, lowered, lowered * factor)
         current = lowered.masked_fill(kept, -math.inf)
-    return kept, lowered
+    return kept.nonzero()[:, 0], lowered
 
 
 def _lower_compiled(
@@ -125,10 +125,10 @@ def _lower_compiled(
     least: float,
 ) -> tuple[Tensor, Tensor]:
     compiled: Any = kernels(boxes)
-    kept = torch.zeros_like(scores, dtype=torch.bool)
     numbers = np.zeros(0, np.int64) if labels is None else from_zero(labels).numpy()
-    array, lowered = boxes.detach().contiguous().numpy(), scores.detach().double().clone()
+    array, lowered = boxes.detach().contiguous().numpy(), scores.detach().numpy().astype(np.float64)
+    kept = np.zeros(len(array), np.bool_)
     runs = plant(compiled, array, numbers, best_first(scores).numpy())
-    given = (*runs[:6], lowered.numpy(), kept.numpy(), gaussian, sigma, iou_threshold, least)
+    given = (*runs[:6], lowered, kept, gaussian, sigma, iou_threshold, least)
     share(lambda *part: compiled.soften(*given, *part), runs.begins, LEAST)
-    return kept, lowered
+    return torch.from_numpy(np.flatnonzero(kept)), torch.from_numpy(lowered)
