@@ -11,7 +11,7 @@ from boxel.ops.arrays import kernels, numpy_too, take
 from boxel.ops.boxes import as_float
 from boxel.ops.checks import check_boxes, check_not_negative, check_positive
 from boxel.ops.leaders import find_leaders
-from boxel.ops.runs import LEAST, best_first, from_zero
+from boxel.ops.runs import LEAST_SUMMED, best_first, from_zero
 from boxel.ops.threads import share
 
 
@@ -185,7 +185,7 @@ def _fuse_compiled(
     fused, fused_scores = np.empty((len(sizes), *array.shape[1:]), array.dtype), np.empty(len(sizes), rated.dtype)
     given = (array, rated, rows, offsets, sizes, views, int(views.max(initial=-1)) + 1, *columns)
     rule = (expected_views, one_vote, extra)
-    share(lambda *part: compiled.fuse(*given, *rule, fused, fused_scores, *part), offsets, LEAST)
+    share(lambda *part: compiled.fuse(*given, *rule, fused, fused_scores, *part), offsets, LEAST_SUMMED)
     return torch.from_numpy(fused), torch.from_numpy(fused_scores), groups
 
 

@@ -12,7 +12,10 @@ from boxel.ops.arrays import kernels
 from boxel.ops.threads import share
 
 LEAST = 4000
-"""Boxes that a thread is worth: fewer are done sooner than a thread wakes."""
+"""Boxes that a thread is worth, where each looks for what it overlaps: fewer are done sooner than a thread wakes."""
+
+LEAST_SUMMED = 10 * LEAST
+"""The same where each is only added to something."""
 
 
 class Runs(NamedTuple):
@@ -53,7 +56,7 @@ def plant(compiled: ModuleType | Any, boxes: np.ndarray, numbers: np.ndarray, or
     nodes, slot = int(first_node[-1]), np.empty(count, np.int32)
     corners = (np.empty((rows, 2, ndim), boxes.dtype) for rows in (count, nodes))
     forest = (*corners, np.empty((nodes, 2), np.int32), np.empty(nodes, np.int32), np.empty(nodes, np.int32))
-    share(lambda *part: compiled.plant(boxes, place, begins, first_node, forest, slot, *part), begins, LEAST)
+    share(lambda *part: compiled.plant(boxes, place, begins, first_node, forest, slot, *part), begins, LEAST_SUMMED)
     return Runs(forest, place, slot, begins, first_node, by_score, run_of)
 
 

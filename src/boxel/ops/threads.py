@@ -16,6 +16,8 @@ import torch
 
 R = TypeVar("R")
 
+_PIECES = 2  # per thread, so that a late one is waited for less
+
 
 def share(work: Callable[[int, int], R], begins: np.ndarray | int, least: int) -> list[R]:
     """`work(first, last)` for all parts, neighbouring ones together, on as many threads as torch may use.
@@ -23,23 +25,22 @@ def share(work: Callable[[int, int], R], begins: np.ndarray | int, least: int) -
     Args:
         work: deals with the parts from `first` to before `last`.
         begins: where each part begins, and where the last one ends; or the number of equal parts.
-        least: that a thread is worth, in the units of `begins`.
+        least: that a piece is worth, in the units of `begins`.
 
     Returns:
         The results in order.
     """
     parts, total = (begins, begins) if isinstance(begins, int) else (len(begins) - 1, int(begins[-1]))
-    threads = min(num_threads(), total // max(1, least), parts)
-    if threads < 2:
+    threads = num_threads()
+    pieces = min(_PIECES * threads, total // max(1, least), parts)
+    if threads < 2 or pieces < 2:
         return [work(0, parts)]
-    ends = [total * i // threads for i in range(1, threads)]
+    ends = [total * i // pieces for i in range(1, pieces)]
     cuts = [0, *(ends if isinstance(begins, int) else np.searchsorted(begins, ends).tolist()), parts]
-    others = [_pool(os.getpid(), threads - 1).submit(work, *cut) for cut in itertools.pairwise(cuts[1:])]
-    try:
-        mine = work(cuts[0], cuts[1])
-    finally:
-        results = [other.result() for other in others]
-    return [mine, *results]
+    futures = [_pool(os.getpid(), threads - 1).submit(work, *piece) for piece in itertools.pairwise(cuts)]
+    # Whoever is free takes the next piece: on a busy machine the others may not come to it.
+    mine = {i: work(*piece) for i, piece in enumerate(itertools.pairwise(cuts)) if futures[i].cancel()}
+    return [mine[i] if i in mine else future.result() for i, future in enumerate(futures)]
 
 
 def num_threads() -> int:

@@ -78,7 +78,7 @@ def test_anchors_are_matched_alike_by_any_number_of_threads(monkeypatch, ndim, r
 
 def test_parts_cover_the_work_once_and_in_order(monkeypatch):
     monkeypatch.setattr("boxel.ops.threads.num_threads", lambda: 4)
-    assert share(lambda *part: part, 10, 2) == [(0, 2), (2, 5), (5, 7), (7, 10)]
+    assert share(lambda *part: part, 10, 2) == [(0, 2), (2, 4), (4, 6), (6, 8), (8, 10)]
     assert share(lambda *part: part, 10, 6) == [(0, 10)]
     parts = share(lambda *part: part, np.array([0, 1, 98, 99, 100]), 10)
     assert [row for part in parts for row in range(*part)] == [0, 1, 2, 3]
