@@ -49,6 +49,7 @@ IOU = {"positive": 0.5, "negative": 0.1}
 GROUPED = (BOX, BOX, [0, 1], SHAPE)  # the box without extent stays
 OBJECTS = (BOX, BOX, 0, SHAPE)  # the first object is matched
 ANCHORS = (ROW, ROW, ops.BACKGROUND, SHAPE)
+PASTED = BOX.replace(r"boxes\[1", r"box\[None\]\[0")
 EXTENTS = r"sizes\[1\] .*positive and finite"
 
 # name: the call with boxes whose second is broken, then nan, inverted, zero-size, wrong shape
@@ -94,6 +95,27 @@ TABLE = {
     ),
     "mean_coverage": (lambda boxes: ops.mean_coverage(boxes, STARTS, (4, 4))[1], BOX, BOX, 1, SHAPE),
     "whole_coverage": (lambda boxes: ops.whole_coverage(boxes, STARTS, (4, 4))[1], BOX, BOX, 1, SHAPE),
+    "assign_levels": (lambda boxes: ops.assign_levels(boxes, [(1, 1), (2, 2)])[1], 0, 0, 0, CORNERS),
+    "assign_levels_mdt": (lambda boxes: ops.assign_levels_mdt(boxes, (8, 8), 4)[1], 0, 0, 0, CORNERS),
+    "pyramid_roi_align": (
+        lambda boxes: ops.pyramid_roi_align(
+            [torch.ones(1, 1, 6, 6)], boxes, *torch.zeros(2, 2).long(), output_size=(2, 2), strides=[(1, 1)]
+        )[1, 0, 0, 0],
+        NAN, 1, 1, CORNERS,
+    ),
+    "crop_masks": (
+        lambda boxes: ops.crop_masks(
+            torch.ones(1, 6, 6).long(), boxes, *torch.tensor([[0, 0], [1, 1]]), (2, 2)
+        )[1, 0, 0],
+        BOX, BOX, 0, SHAPE,
+    ),
+    "paste_mask": (
+        lambda boxes: ops.paste_mask(torch.ones(2, 2), boxes[1], (6, 6))[1].sum(), PASTED, PASTED, 0, SHAPE
+    ),
+    "resample_masks": (
+        lambda boxes: ops.resample_masks(torch.ones(2, 2, 2), boxes, boxes[:1].expand_as(boxes), (2, 2))[1, 0, 0],
+        BOX, BOX, 0, SHAPE,
+    ),
     "nms": (grouping(ops.nms, iou_threshold=0.5), *GROUPED),
     "soft_nms": (grouping(ops.soft_nms), *GROUPED),
     "weighted_nms": (grouping(ops.weighted_nms, iou_threshold=0.5), *GROUPED),

@@ -77,6 +77,12 @@ def matched(**options):
     return lambda boxes: ops.match(anchors_like(boxes), [boxes[:5], boxes[:0]], anchors_per_cell=2, **options)
 
 
+def image_like(boxes):
+    """Two images of one channel, of zeros and ones."""
+    d = boxes.shape[2]
+    return (torch.arange(2 * 8**d, device=boxes.device).reshape(2, 1, *(8,) * d) % 3 > 0).long()
+
+
 def strides(boxes):
     return [(4.0,) * boxes.shape[2]]
 
@@ -102,6 +108,21 @@ CALLS = {
     "patch_centre_weight": lambda boxes: ops.patch_centre_weight(boxes, (0,) * boxes.shape[2], (9,) * boxes.shape[2]),
     "mean_coverage": lambda boxes: ops.mean_coverage(boxes, ((0, 9),) * boxes.shape[2], (12,) * boxes.shape[2]),
     "whole_coverage": lambda boxes: ops.whole_coverage(boxes, ((0, 9),) * boxes.shape[2], (12,) * boxes.shape[2]),
+    "assign_levels": lambda boxes: ops.assign_levels(boxes, strides(boxes)),
+    "assign_levels_mdt": lambda boxes: ops.assign_levels_mdt(boxes, (32,) * boxes.shape[2], 4),
+    "pyramid_roi_align": lambda boxes: ops.pyramid_roi_align(
+        [image_like(boxes).float()], boxes, labels_of(boxes), labels_of(boxes) * 0,
+        output_size=(3,) * boxes.shape[2], strides=strides(boxes),
+    ),
+    "crop_masks": lambda boxes: ops.crop_masks(
+        image_like(boxes)[:, 0], boxes, labels_of(boxes), labels_of(boxes), (3,) * boxes.shape[2]
+    ),
+    "paste_mask": lambda boxes: ops.paste_mask(
+        image_like(boxes)[0, 0].float(), boxes[3], (20,) * boxes.shape[2]
+    )[1],
+    "resample_masks": lambda boxes: ops.resample_masks(
+        image_like(boxes)[:, 0].float(), boxes[:2], boxes[2:4], (3,) * boxes.shape[2]
+    ),
     "nms": grouped(ops.nms, iou_threshold=0.3),
     "soft_nms": grouped(ops.soft_nms),
     "weighted_nms": grouped(ops.weighted_nms, iou_threshold=0.3),

@@ -9,7 +9,7 @@ from boxel.ops.kernels.forest import follow_means, join_slices, layout, lead, pl
 from boxel.ops.kernels.fusing import fuse, group, leaders_of, take_runs
 from boxel.ops.kernels.matching import match_by_iou, nearest_cells
 from boxel.ops.kernels.order import ascending, curve_keys, first_bad_row, split
-from boxel.ops.kernels.pooling import roi_pool, roi_unpool
+from boxel.ops.kernels.pooling import pool, spread
 
 __all__ = [
     "ascending",
@@ -25,9 +25,9 @@ __all__ = [
     "match_by_iou",
     "nearest_cells",
     "plant",
-    "roi_pool",
-    "roi_unpool",
+    "pool",
     "soften",
     "split",
+    "spread",
     "take_runs",
 ]
