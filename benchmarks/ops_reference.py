@@ -96,10 +96,15 @@ def numpy_match_atss(levels: list[np.ndarray], boxes: np.ndarray, per_cell: int 
 
 
 def stack(count: int, num_slices: int = 300) -> dict[str, np.ndarray]:
-    """As many boxes on every slice, 20 around each object of the volume."""
-    some = crowd(count, max(1, count // 20), 2)
-    slices = np.random.default_rng(1).permutation(count) % num_slices
-    return {"boxes": some["boxes"], "scores": some["scores"], "slices": slices}
+    """Objects with a box on each of 20 adjacent slices; slices get larger with the number of boxes."""
+    rng, objects = np.random.default_rng(0), count // 20
+    of, place = np.divmod(rng.permutation(20 * objects), 20)
+    side = 18 * (count / num_slices) ** 0.5
+    centre = rng.uniform(0, side, (objects, 2))[of] + rng.normal(0, 1, (len(of), 2))
+    extent = rng.uniform(6, 18, (objects, 2))[of] * np.exp(rng.normal(0, 0.1, (len(of), 2)))
+    boxes = np.stack([centre - extent / 2, centre + extent / 2], 1).astype(np.float32)
+    slices = rng.integers(0, num_slices - 20, objects)[of] + place
+    return {"boxes": boxes, "scores": rng.random(len(of), dtype=np.float32), "slices": slices}
 
 
 def numpy_merge_slices(boxes: np.ndarray, scores: np.ndarray, slices: np.ndarray) -> int:

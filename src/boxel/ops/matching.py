@@ -56,7 +56,8 @@ def match(
     if sum(sizes) != len(anchors):
         raise ValueError(f"level_sizes {sizes} add up to {sum(sizes)}; there are {len(anchors)} anchors")
     check_choice("rule", rule, ["iou", "atss", "centre"])
-    check_boxes(anchors, "anchors")
+    if rule != "iou":  # which looks while it matches
+        check_boxes(anchors, "anchors")
     matched = torch.empty((len(boxes), len(anchors)), dtype=torch.long, device=anchors.device)
     for image, objects in enumerate(boxes):
         try:
@@ -105,7 +106,9 @@ def match_iou(
     Raises:
         ValueError: NaN or inverted boxes, `negative` above `positive`; an object without extent matches nothing.
     """
-    matched = _check(anchors, boxes)
+    check_boxes(boxes)
+    check_pair(anchors, boxes)
+    matched = torch.empty(len(anchors), dtype=torch.long, device=anchors.device)
     _match_iou(anchors, boxes, matched, positive, negative, force_best)
     return matched
 
@@ -117,14 +120,17 @@ def _match_iou(
         raise ValueError(f"negative is {negative}, positive {positive}; needed is 0 <= negative <= positive")
     compiled = kernels(anchors, boxes)
     if not compiled or not len(anchors):
+        check_boxes(anchors, "anchors")
         matched.copy_(_match_iou_plain(anchors, boxes, positive, negative, force_best))
         return
     arrays = [tensor.detach().float().contiguous().numpy() for tensor in (anchors, boxes)]
     limits, rows = (np.float32(positive), np.float32(negative), BACKGROUND, IGNORED), matched.numpy()
     bests = share(lambda *part: compiled.match_by_iou(*arrays, *limits, rows, *part), len(anchors), LEAST)
+    overlaps, champions, broken = (np.stack(parts) for parts in zip(*bests, strict=True))
+    if broken.any():
+        check_boxes(anchors, "anchors")
     if force_best and len(boxes):
         # The larger IoU is written last; of equal ones, the first object.
-        overlaps, champions = (np.stack(parts) for parts in zip(*bests, strict=True))
         overlap, champion = overlaps.max(0), champions[overlaps.argmax(0), np.arange(len(boxes))]
         order = np.argsort(overlap[::-1], kind="stable")
         order = (len(overlap) - 1 - order)[overlap[::-1][order] > 0]
@@ -275,14 +281,6 @@ def match_centre(
         if not len(some):
             matched.append(torch.full((len(cells),), BACKGROUND, dtype=torch.long, device=cells.device))
     return torch.cat(matched)
-
-
-def _check(anchors: Tensor, boxes: Tensor) -> Tensor:
-    """Room for the matches of checked anchors and objects."""
-    check_boxes(anchors, "anchors")
-    check_boxes(boxes)
-    check_pair(anchors, boxes)
-    return torch.empty(len(anchors), dtype=torch.long, device=anchors.device)
 
 
 def _fill(matched: Tensor, value: int) -> None:

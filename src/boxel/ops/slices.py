@@ -50,8 +50,6 @@ def merge_slices(
     check_boxes(boxes, scores=scores, slices=slices, labels=labels)
     check_threshold(iou_threshold)
     boxes, slices = as_float(boxes), slices.long()
-    if labels is None:
-        labels = torch.zeros(len(boxes), dtype=torch.long, device=boxes.device)
     extents = torch.stack([boxes[:, 0], boxes[:, 1] + 1], 1) if inclusive else boxes
     join = _join_compiled if kernels(boxes) and len(boxes) else _join_plain
     leader, lowest, highest = join(extents, best_first(scores), slices, labels, iou_threshold)
@@ -59,16 +57,19 @@ def merge_slices(
     seeds = take(rows, begin)
     span = torch.stack([take(lowest, seeds) - int(inclusive), take(highest, seeds) + 1], 1)[:, :, None].to(boxes.dtype)
     members = Members(rows, torch.cat([begin, begin.new_tensor([len(rows)])]))
-    return Clusters(torch.cat([span, take(boxes, seeds)], -1), take(scores, seeds), take(labels, seeds), members)
+    chosen = torch.zeros_like(seeds) if labels is None else take(labels, seeds)
+    return Clusters(torch.cat([span, take(boxes, seeds)], -1), take(scores, seeds), chosen, members)
 
 
 def _join_compiled(
-    boxes: Tensor, order: Tensor, slices: Tensor, labels: Tensor, iou_threshold: float
+    boxes: Tensor, order: Tensor, slices: Tensor, labels: Tensor | None, iou_threshold: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     compiled: Any = kernels(boxes)
-    array, number, by_score = boxes.detach().contiguous().numpy(), from_zero(labels), order.numpy()
-    runs = plant(compiled, array, _runs(number, slices), by_score)
-    begins, _, by_score = compiled.split(number.numpy(), runs.place, by_score)
+    array, by_score = boxes.detach().contiguous().numpy(), order.numpy()
+    runs = plant(compiled, array, _runs(labels, slices), by_score)
+    begins = runs.begins[[0, -1]]
+    if labels is not None:
+        begins, _, by_score = compiled.split(from_zero(labels).numpy(), runs.place, by_score)
     groups = np.searchsorted(runs.begins, begins)
     leader, lowest, highest = np.full(len(array), -1, np.int64), *np.empty((2, len(array)), np.int64)
     given = (*runs[:5], runs.run_of, groups, slices.numpy(), by_score, array.dtype.type(iou_threshold))
@@ -76,21 +77,25 @@ def _join_compiled(
     return torch.from_numpy(leader), torch.from_numpy(lowest), torch.from_numpy(highest)
 
 
-def _runs(labels: Tensor, slices: Tensor) -> np.ndarray:
+def _runs(labels: Tensor | None, slices: Tensor) -> np.ndarray:
     """A number for each label and slice, ordered by them."""
     number = from_zero(slices).numpy()
-    return from_zero(torch.from_numpy(labels.numpy() * (number.max() + 1) + number)).numpy()
+    if labels is None:
+        return number
+    return from_zero(torch.from_numpy(from_zero(labels).numpy() * (number.max() + 1) + number)).numpy()
 
 
 def _join_plain(
-    boxes: Tensor, order: Tensor, slices: Tensor, labels: Tensor, iou_threshold: float
+    boxes: Tensor, order: Tensor, slices: Tensor, labels: Tensor | None, iou_threshold: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The seed of each box; at the seeds, the first and last slice."""
     leader, lowest, highest = torch.full_like(slices, -1), slices.clone(), slices.clone()
     for seed in order.tolist():
         if leader[seed] >= 0:
             continue
-        joins = (iou(boxes[seed][None], boxes)[0] > iou_threshold) & (labels == labels[seed]) & (leader < 0)
+        joins = (iou(boxes[seed][None], boxes)[0] > iou_threshold) & (leader < 0)
+        if labels is not None:
+            joins &= labels == labels[seed]
         joins[seed] = True
         low, high = lowest[seed], highest[seed] = _run_around(slices[joins], int(slices[seed]))
         leader[joins & (low <= slices) & (slices <= high)] = seed

@@ -126,7 +126,7 @@ TABLE = {
     "merge_slices": (grouping(ops.merge_slices, slices=torch.tensor([0, 1]), iou_threshold=0.5), *GROUPED),
     "match": (lambda boxes: ops.match(boxes[:1], [boxes], rule="iou", **IOU)[0, 0], "image 0: " + BOX, BOX, 0, SHAPE),
     "match_iou": (matching(ops.match_iou, **IOU), *OBJECTS),
-    "match_iou, anchors": (matching(ops.match_iou, boxes_broken=False, **IOU), *ANCHORS),
+    "match_iou, anchors": (matching(ops.match_iou, boxes_broken=False, **IOU), *ANCHORS[:3], CORNERS),
     "match_atss": (matching(ops.match_atss, per_level=True), *OBJECTS),
     "match_atss, anchors": (
         matching(ops.match_atss, per_level=True, boxes_broken=False),

@@ -268,10 +268,8 @@ def join_slices(
 ):  # fmt: skip
     """`slices.merge_slices` of some labels: the first row of each box's cluster, at that row its span.
 
-    Args:
-        run_of: of each row; a run is one slice of one label.
-        groups: where each label's runs begin.
-        by_score: rows by label, then score.
+    A run is one slice of one label, that of each row `run_of`; `groups` says where each label's runs begin, and
+    `by_score` has rows by label, then score.
     """
     boxes, children = forest[0], forest[2]
     stack, found = np.empty(_FAN * 24, np.int64), np.empty(len(place) // _FAN + 1, np.int64)

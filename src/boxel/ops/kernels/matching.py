@@ -12,9 +12,9 @@ def match_by_iou(anchors, boxes, positive, negative, background, ignored, matche
     """`match_iou` without force, into `matched`: for 64 anchors only those objects count that touch their hull.
 
     Returns:
-        Of each object, its best IoU and anchor (-1 if none touches it).
+        Of each object, its best IoU and anchor (-1 if none touches it); whether an anchor is not finite or inverted.
     """
-    ndim, run = anchors.shape[2], 64
+    ndim, run, broken = anchors.shape[2], 64, False
     best, index = np.empty(run, anchors.dtype), np.empty(run, np.int64)
     low, high = np.empty(ndim, anchors.dtype), np.empty(ndim, anchors.dtype)
     record, champion = np.zeros(len(boxes), anchors.dtype), np.full(len(boxes), -1, np.int64)
@@ -28,8 +28,10 @@ def match_by_iou(anchors, boxes, positive, negative, background, ignored, matche
         end = min(begin + run, last)
         for k in range(ndim):
             low[k], high[k] = anchors[begin, 0, k], anchors[begin, 1, k]
-            for i in range(begin + 1, end):
+            for i in range(begin, end):
                 low[k], high[k] = min(low[k], anchors[i, 0, k]), max(high[k], anchors[i, 1, k])
+                broken |= not anchors[i, 0, k] <= anchors[i, 1, k]
+            broken |= not high[k] - low[k] < np.inf
         best[:] = 0
         for j in range(len(boxes)):
             touches = True
@@ -60,7 +62,7 @@ def match_by_iou(anchors, boxes, positive, negative, background, ignored, matche
             matched[i] = background if overlap < negative else ignored
             if overlap >= positive and overlap > 0:
                 matched[i] = index[i - begin]
-    return record, champion
+    return record, champion, broken
 
 
 @jit
