@@ -103,6 +103,12 @@ TABLE = {
         )[1, 0, 0, 0],
         NAN, 1, 1, CORNERS,
     ),
+    "roi_align": (
+        lambda boxes: ops.roi_align(
+            torch.ones(1, 1, 6, 6), boxes, torch.zeros(2).long(), output_size=(2, 2), stride=(1, 1)
+        )[1, 0, 0, 0],
+        NAN, 1, 1, CORNERS,
+    ),
     "crop_masks": (
         lambda boxes: ops.crop_masks(
             torch.ones(1, 6, 6).long(), boxes, *torch.tensor([[0, 0], [1, 1]]), (2, 2)

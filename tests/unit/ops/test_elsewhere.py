@@ -114,6 +114,9 @@ CALLS = {
         [image_like(boxes).float()], boxes, labels_of(boxes), labels_of(boxes) * 0,
         output_size=(3,) * boxes.shape[2], strides=strides(boxes),
     ),
+    "roi_align": lambda boxes: ops.roi_align(
+        image_like(boxes).float(), boxes, labels_of(boxes), output_size=(2,) * boxes.shape[2], stride=strides(boxes)[0]
+    ),
     "crop_masks": lambda boxes: ops.crop_masks(
         image_like(boxes)[:, 0], boxes, labels_of(boxes), labels_of(boxes), (3,) * boxes.shape[2]
     ),
