@@ -74,7 +74,7 @@ def best_first(scores: Tensor) -> Int[Tensor, " n"]:
     compiled = kernels(scores)
     if not compiled or scores.dtype is not torch.float32:
         return scores.argsort(descending=True, stable=True).int()
-    bits = (scores.detach().contiguous().numpy() + 0.0).view(np.int32).astype(np.int64)  # + 0 makes one zero of the two
-    # A float32's bits are ordered like an integer's, but backwards below zero.
-    keys = np.where(bits >= 0, (1 << 31) - 1 - bits, (1 << 32) + bits).view(np.uint64)
-    return torch.from_numpy(compiled.ascending(keys))
+    bits = (scores.detach().contiguous().numpy() + 0.0).view(np.uint32)  # + 0 makes one zero of the two
+    # A float32's bits are ordered like an integer's, but backwards below zero, where the sign bit is set.
+    keys = np.where(bits < 1 << 31, np.uint32((1 << 31) - 1) - bits, bits)
+    return torch.from_numpy(compiled.ascending(keys.astype(np.uint64)))
