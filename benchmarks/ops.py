@@ -20,126 +20,32 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from ops_reference import (
+    WBC,
+    chest_ct,
+    crowd,
+    numpy_clustering,
+    numpy_fusion,
+    numpy_match_atss,
+    numpy_match_iou,
+    numpy_merge_slices,
+    numpy_nms,
+    numpy_soft_nms,
+    stack,
+)
 
 from boxel.ops import (
-    anchor_grid,
     best_iou,
     fit_anchors,
+    match,
     match_atss,
     match_iou,
     merge_slices,
     nms,
-    octave_sizes,
+    soft_nms,
     weighted_box_clustering,
+    weighted_box_fusion,
 )
-
-WBC = {"iou_threshold": 0.1, "expected_views": 20}
-
-
-def crowd(count: int, clusters: int, ndim: int) -> dict[str, np.ndarray]:
-    """`count` noisy boxes from 20 views around `clusters` objects of 6 to 18 voxels, evenly spread."""
-    rng = np.random.default_rng(0)
-    side = 18 * clusters ** (1 / ndim)
-    of = rng.integers(0, clusters, count)
-    centre = rng.uniform(0, side, (clusters, ndim))[of] + rng.normal(0, 1, (count, ndim))
-    extent = rng.uniform(6, 18, (clusters, ndim))[of] * np.exp(rng.normal(0, 0.1, (count, ndim)))
-    boxes = np.stack([centre - extent / 2, centre + extent / 2], 1).astype(np.float32)
-    return {
-        "boxes": boxes,
-        "scores": rng.random(count, dtype=np.float32),
-        "view_ids": rng.integers(0, 20, count),
-        "weights": rng.uniform(0.4, 1, count).astype(np.float32),
-        "tiles_covering": rng.uniform(1, 3, count).astype(np.float32),
-    }
-
-
-def iou_with(boxes: np.ndarray, box: np.ndarray) -> np.ndarray:
-    shared = np.clip(np.minimum(boxes[:, 1], box[1]) - np.maximum(boxes[:, 0], box[0]), 0, None).prod(1)
-    return shared / ((boxes[:, 1] - boxes[:, 0]).prod(1) + (box[1] - box[0]).prod() - shared)
-
-
-def numpy_nms(boxes: np.ndarray, scores: np.ndarray, iou_threshold: float) -> list[int]:
-    left, kept = np.argsort(-scores, kind="stable"), []
-    while len(left):
-        kept.append(int(left[0]))
-        left = left[1:][iou_with(boxes[left[1:]], boxes[left[0]]) <= iou_threshold]
-    return kept
-
-
-def numpy_clustering(
-    boxes: np.ndarray,
-    scores: np.ndarray,
-    view_ids: np.ndarray,
-    weights: np.ndarray,
-    tiles_covering: np.ndarray,
-) -> list[float]:
-    left, found = np.argsort(-scores, kind="stable"), []
-    while len(left):
-        overlap = iou_with(boxes[left], boxes[left[0]])
-        joins = overlap > WBC["iou_threshold"]
-        rows, overlap, left = left[joins], overlap[joins], left[~joins]
-        _, first = np.unique(view_ids[rows], return_index=True)
-        rows, overlap = rows[first], overlap[first]
-        weight = overlap * (boxes[rows, 1] - boxes[rows, 0]).prod(1) * weights[rows]
-        missing = max(0, WBC["expected_views"] * tiles_covering[rows].mean() - len(rows))
-        found.append(float((scores[rows] * weight).sum() / (weight.sum() + missing * weight.mean())))
-    return found
-
-
-def chest_ct() -> tuple[list[torch.Tensor], torch.Tensor]:
-    """The 673,920 anchors of a 64 x 128 x 128 patch, and 10 objects."""
-    levels = []
-    for k in (1, 2, 4, 8):
-        sizes = octave_sizes(8.0 * k, through_plane=2.0 * k)
-        levels.append(anchor_grid((64 // k, 32 // k, 32 // k), (k, 4 * k, 4 * k), sizes))
-    rng = np.random.default_rng(0)
-    lower = rng.uniform(0, 1, (10, 3)) * (50, 100, 100)
-    boxes = np.stack([lower, lower + rng.uniform(1, 2, (10, 3)) * (6, 12, 12)], 1)
-    return levels, torch.from_numpy(boxes).float()
-
-
-def numpy_iou_matrix(anchors: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    return np.stack([iou_with(anchors, box) for box in boxes], 1)
-
-
-def numpy_match_iou(anchors: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    iou = numpy_iou_matrix(anchors, boxes)
-    best = iou.max(1)
-    matched = np.where(best >= 0.5, iou.argmax(1), np.where(best < 0.1, -1, -2))
-    matched[iou.argmax(0)] = np.arange(len(boxes))
-    return matched
-
-
-def numpy_match_atss(levels: list[np.ndarray], boxes: np.ndarray, per_cell: int = 9, cells: int = 4) -> np.ndarray:
-    iou, first, rows = numpy_iou_matrix(np.concatenate(levels), boxes), 0, []
-    for anchors in levels:
-        distance = np.square(anchors.mean(1)[:, None] - boxes.mean(1)).sum(-1)
-        rows.append(first + np.argpartition(distance, cells * per_cell, axis=0)[: cells * per_cell])
-        first += len(anchors)
-    candidates = np.take_along_axis(iou, np.concatenate(rows), 0)
-    positive = candidates >= candidates.mean(0) + candidates.std(0, ddof=1)
-    kept = np.zeros_like(iou)
-    np.put_along_axis(kept, np.concatenate(rows), np.where(positive, candidates, 0), 0)
-    return np.where(kept.max(1) > 0, kept.argmax(1), -1)
-
-
-def stack(count: int) -> dict[str, np.ndarray]:
-    """Boxes of 200 slices, 20 around each of their objects."""
-    some = crowd(count, count // 200, 2)
-    slices = np.random.default_rng(1).integers(0, 200, count)
-    return {"boxes": some["boxes"], "scores": some["scores"], "slices": slices}
-
-
-def numpy_merge_slices(boxes: np.ndarray, scores: np.ndarray, slices: np.ndarray) -> int:
-    left, found = np.argsort(-scores, kind="stable"), 0
-    while len(left):
-        joins = iou_with(boxes[left], boxes[left[0]]) > 0.1
-        present, first = np.unique(slices[left[joins]]), slices[left[0]]
-        run = np.split(present, np.flatnonzero(np.diff(present) > 1) + 1)
-        run = next(part for part in run if first in part)
-        left = left[~(joins & (run[0] <= slices[left]) & (slices[left] <= run[-1]))]
-        found += 1
-    return found
 
 
 def seconds(work: Callable[[], object], runs: int) -> float:
@@ -165,9 +71,48 @@ def peak_bytes(work: Callable[[], object]) -> int:
     return status("VmHWM") - before
 
 
+def threads_table(runs: int) -> None:
+    """One thread against two, in turns; the fastest of many runs counts, as others may use the machine."""
+    print("\n| fastest of some runs | one thread | two threads |\n|---|---|---|")
+    levels, objects = chest_ct()
+    anchors, level_sizes = torch.cat(levels), [len(level) for level in levels]
+    images = [objects] * 4
+    works: dict[str, Callable[[], object]] = {
+        "IoU matching, 673,920 anchors x 10 objects, 4 images": lambda: match(
+            anchors, images, rule="iou", positive=0.5, negative=0.1
+        ),
+        "ATSS, same": lambda: match(anchors, images, rule="atss", level_sizes=level_sizes, anchors_per_cell=9),
+    }
+    for count in (2_000, 10_000, 100_000):
+        some = {key: torch.from_numpy(value) for key, value in crowd(count, count // 20, 3).items()}
+        pair, labels = (some["boxes"], some["scores"]), torch.from_numpy(np.random.default_rng(2).integers(0, 4, count))
+        slices = torch.from_numpy(stack(count)["slices"])
+        works |= {
+            f"weighted box clustering 3D, {count:,} boxes": lambda some=some: weighted_box_clustering(**some, **WBC),
+            f"the same of 4 labels, {count:,}": lambda some=some, labels=labels: weighted_box_clustering(
+                **some, **WBC, labels=labels
+            ),
+            f"NMS 3D of 4 labels, {count:,}": lambda pair=pair, labels=labels: nms(*pair, 0.3, labels=labels),
+            f"soft NMS 3D of 4 labels, {count:,}": lambda pair=pair, labels=labels: soft_nms(*pair, labels=labels),
+            f"weighted box fusion 3D of 4 labels, {count:,}": lambda pair=pair, labels=labels: weighted_box_fusion(
+                *pair, labels=labels, expected_views=20
+            ),
+            f"merging 300 slices of 4 labels, {count:,}": lambda pair=pair, labels=labels, slices=slices: merge_slices(
+                *pair, slices, labels=labels, iou_threshold=0.1
+            ),
+        }
+    for name, work in works.items():
+        best = {1: float("inf"), 2: float("inf")}
+        for _ in range(4 * runs):
+            for threads in best:
+                torch.set_num_threads(threads)
+                best[threads] = min(best[threads], seconds(work, 1))
+        print(f"| {name} | {best[1] * 1e3:.2f} ms | {best[2] * 1e3:.2f} ms, x {best[1] / best[2]:.2f} |", flush=True)
+
+
 FIRST_CALLS = """
 import json, time, torch, boxel.ops.kernels
-from boxel.ops import match_atss, match_iou, merge_slices, nms, weighted_box_clustering
+from boxel.ops import match_atss, match_iou, merge_slices, nms, soft_nms, weighted_box_clustering, weighted_box_fusion
 boxes, scores = torch.rand(9, 2, 3).cumsum(1), torch.rand(9)
 calls = {
     "NMS": lambda: nms(boxes, scores, 0.3),
@@ -176,6 +121,8 @@ calls = {
     "ATSS": lambda: match_atss([boxes], boxes),
     "IoU matching": lambda: match_iou(boxes, boxes, positive=0.5, negative=0.1),
     "merging of slices": lambda: merge_slices(boxes, scores, torch.arange(9), iou_threshold=0.1),
+    "soft NMS": lambda: soft_nms(boxes, scores),
+    "weighted box fusion": lambda: weighted_box_fusion(boxes, scores, expected_views=2),
 }
 took = {}
 for name, call in calls.items():
@@ -247,12 +194,27 @@ def main() -> None:
         lambda: numpy_match_iou(anchors.numpy(), objects.numpy()),
     )
 
-    some = stack(20_000)
+    some = stack(60_000)
     row(
-        "merging 20,000 boxes of 200 slices",
+        "merging 300 slices of 200 boxes",
         None,
         lambda: merge_slices(*map(torch.from_numpy, some.values()), iou_threshold=0.1),
         lambda: numpy_merge_slices(**some),
+    )
+
+    some = crowd(20_000, 1_000, 3)
+    boxes, scores = torch.from_numpy(some["boxes"]), torch.from_numpy(some["scores"])
+    row(
+        "soft NMS 3D, 20,000 boxes",
+        None,
+        lambda: soft_nms(boxes, scores, min_score=0.05),
+        lambda: numpy_soft_nms(some["boxes"], some["scores"], 0.05),
+    )
+    row(
+        "weighted box fusion 3D, same",
+        None,
+        lambda: weighted_box_fusion(boxes, scores, expected_views=20),
+        lambda: numpy_fusion(some["boxes"], some["scores"], 0.55),
     )
 
     print("\n| 10,000 to 100,000 boxes of 20 | time grows | peak memory / input |\n|---|---|---|")
@@ -263,21 +225,30 @@ def main() -> None:
         ),
         "NMS 3D": (lambda some: nms(some["boxes"], some["scores"], 0.3), lambda count: crowd(count, count // 20, 3)),
         "merging of slices": (lambda some: merge_slices(**some, iou_threshold=0.1), stack),
+        "soft NMS 3D": (
+            lambda some: soft_nms(some["boxes"], some["scores"], min_score=0.05),
+            lambda count: crowd(count, count // 20, 3),
+        ),
+        "weighted box fusion 3D": (
+            lambda some: weighted_box_fusion(some["boxes"], some["scores"], expected_views=20),
+            lambda count: crowd(count, count // 20, 3),
+        ),
     }
     for name, (work, make) in works.items():
         for count in (10_000, 100_000):
             some = {key: torch.from_numpy(value) for key, value in make(count).items()}
             growth[count] = seconds(lambda some=some, work=work: work(some), given.runs)
-        used = {key: some[key] for key in ("boxes", "scores")} if name.startswith("NMS") else some
-        peak = peak_bytes(lambda some=some, work=work: work(some)) / sum(value.nbytes for value in used.values())
+        used = some.values() if name[0] in "wm" and "fusion" not in name else (some["boxes"], some["scores"])
+        peak = peak_bytes(lambda some=some, work=work: work(some)) / sum(value.nbytes for value in used)
         print(f"| {name} | x {growth[100_000] / growth[10_000]:.1f} | {peak:.1f} |")
     size = anchors.nbytes + objects.nbytes
-    for name, match in {
+    for name, matching in {
         "ATSS": lambda: match_atss(levels, objects, anchors_per_cell=9),
         "IoU matching": lambda: match_iou(anchors, objects, positive=0.5, negative=0.1),
     }.items():
-        print(f"| {name}, 673,920 anchors x 10 objects | | {peak_bytes(match) / size:.1f} |")
+        print(f"| {name}, 673,920 anchors x 10 objects | | {peak_bytes(matching) / size:.1f} |")
 
+    threads_table(given.runs)
     print("\n| first call in a process | nothing compiled before | compiled code on disk |\n|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         fresh, kept = first_calls(folder), first_calls(folder)

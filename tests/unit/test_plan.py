@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boxel.data.anchor_fit import fit_anchors, retina_unet_anchors
+from boxel.data.anchor_fit import fit_levels, retina_unet_anchors
 from boxel.data.fingerprint import CaseRecord, Fingerprint, Intensity
 from boxel.data.plan import PlanConfig, plan
 from boxel.types import Normalisation, Task
@@ -149,7 +149,7 @@ def test_anchors_find_the_sizes_that_objects_have(ndim):
     rng = np.random.default_rng(0)
     planted = np.array([(10.0,) * ndim, (20.0,) + (12.0,) * (ndim - 1), (24.0,) * ndim])
     sizes = planted[rng.integers(0, 3, 300)] * rng.uniform(0.97, 1.03, (300, 1))
-    anchors, iou = fit_anchors(sizes, [(4,) * ndim], 3)
+    anchors, iou = fit_levels(sizes, [(4,) * ndim], 3)
     np.testing.assert_allclose(anchors[0], planted, rtol=0.02)
     assert iou > 0.95
 
@@ -162,7 +162,7 @@ def test_more_anchor_sizes_are_taken_only_while_they_help(ndim):
 
 
 def test_a_level_without_objects_gets_the_scaled_anchors_of_its_neighbour(ndim):
-    anchors, _ = fit_anchors(np.full((9, ndim), 16.0), [(4,) * ndim, (8,) * ndim], 1)
+    anchors, _ = fit_levels(np.full((9, ndim), 16.0), [(4,) * ndim, (8,) * ndim], 1)
     assert anchors == (((16.0,) * ndim,), ((32.0,) * ndim,))
 
 

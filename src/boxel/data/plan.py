@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
 from boxel.config import Config
-from boxel.data.anchor_fit import Sizes, fit_anchors, mean_best_iou, retina_unet_anchors
+from boxel.data.anchor_fit import Sizes, fit_levels, mean_best_iou, retina_unet_anchors
 from boxel.data.fingerprint import Fingerprint
 from boxel.data.plan_grid import by, choose_grid
 from boxel.data.preprocess import stored_shape
@@ -157,9 +157,9 @@ def _anchors(
     ndim = sizes.shape[1]
     strides = np.cumprod(np.array(stages), axis=0)[[level - 1 for level in levels]].tolist()
     if config.anchors == "fit":
-        anchors, iou = fit_anchors(sizes, strides, config.num_anchors or 1)
+        anchors, iou = fit_levels(sizes, strides, config.num_anchors or 1)
         while config.num_anchors is None and len(anchors[0]) < 3:
-            more, more_iou = fit_anchors(sizes, strides, len(anchors[0]) + 1)
+            more, more_iou = fit_levels(sizes, strides, len(anchors[0]) + 1)
             if more_iou < iou + ANCHOR_GAIN:
                 break
             anchors, iou = more, more_iou

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from boxel.ops.checks import check_extents, check_positive, check_sizes
+
 
 def anchor_grid(
     shape: Sequence[int],
@@ -29,8 +31,18 @@ def anchor_grid(
         centred: anchor centres at the middle of the cells, `(i + 0.5) * stride`; otherwise at their lower
             corner, `i * stride`, as in the MedicalDetectionToolkit.
         device: where the anchors are made.
+
+    Raises:
+        ValueError: sizes or strides that are not positive or not of the rank of `shape`.
     """
-    half = torch.as_tensor(sizes, dtype=torch.float32, device=device) / 2
+    check_sizes("shape", shape)
+    check_sizes("stride", stride, len(shape))
+    whole = torch.as_tensor(sizes, dtype=torch.float32, device=device)
+    if whole.shape[1:] != (len(shape),):
+        raise ValueError(f"sizes must have shape (a, {len(shape)}), got {tuple(whole.shape)}")
+    if not torch.compiler.is_compiling():
+        check_extents("sizes", whole)
+    half = whole / 2
     offset = 0.5 if centred else 0.0
     axes = [
         (torch.arange(n, device=device, dtype=torch.float32) + offset) * s for n, s in zip(shape, stride, strict=True)
@@ -56,7 +68,12 @@ def octave_sizes(
 
     Returns:
         Ratio outer, octave inner: (height, width), or (depth, height, width) with `through_plane`.
+
+    Raises:
+        ValueError: a number that is not positive.
     """
+    check_positive(scale=scale, octaves=octaves, through_plane=1.0 if through_plane is None else through_plane)
+    check_sizes("ratios", ratios)
     sizes = []
     for ratio, k in itertools.product(ratios, range(octaves)):
         growth = 2 ** (k / octaves)

@@ -1,7 +1,8 @@
 """Geometry of boxes `(n, 2, d)`: lower and upper corner, array-axis order, half-open, continuous.
 
-A box without extent has area 0 and IoU 0 with everything; an inverted one counts as empty; NaN stays NaN. Sets of
-different rank are a ValueError.
+These functions run inside losses and on any device, so they look at shapes only: one that does not end in `(2, d)`, or
+sets of different rank, are a ValueError. A box without extent has area 0 and IoU 0 with everything; an inverted one
+counts as empty; NaN stays NaN in whatever depends on it.
 """
 
 import math
@@ -13,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from boxel.ops.arrays import numpy_too
-from boxel.ops.checks import check_pair
+from boxel.ops.checks import check_corners, check_pair
 
 Overlap = Literal["iou", "giou", "diou", "ciou"]
 """The measures of `paired_overlap`."""
@@ -40,12 +41,14 @@ def product(factors: Iterator[Tensor]) -> Tensor:
 @numpy_too
 def size(boxes: Float[Tensor, "*n 2 d"]) -> Float[Tensor, "*n d"]:
     """Extent per axis, never negative."""
+    check_corners(boxes)
     return (boxes[..., 1, :] - boxes[..., 0, :]).clamp(min=0)
 
 
 @numpy_too
 def centre(boxes: Float[Tensor, "*n 2 d"]) -> Float[Tensor, "*n d"]:
-    """Midpoint of the corners."""
+    """Midpoint of the corners, whichever is lower."""
+    check_corners(boxes)
     return boxes.sum(-2) / 2
 
 
@@ -58,6 +61,9 @@ def area(boxes: Float[Tensor, "*n 2 d"]) -> Float[Tensor, "*n"]:
 @numpy_too
 def clip(boxes: Float[Tensor, "*n 2 d"], shape: Sequence[int]) -> Float[Tensor, "*n 2 d"]:
     """Cut boxes at the borders of an image of `shape`; one that lies outside ends up without extent."""
+    check_corners(boxes)
+    if len(shape) != boxes.shape[-1]:
+        raise ValueError(f"shape is {tuple(shape)}; the boxes have {boxes.shape[-1]} axes")
     return boxes.clamp(min=0).minimum(boxes.new_tensor(list(shape)))
 
 
@@ -124,7 +130,7 @@ def encode(
 
     Args:
         boxes: `(n, 2, d)` with positive extents; log ratios of one without are -inf.
-        anchors: `(n, 2, d)` with positive extents.
+        anchors: `(n, 2, d)` with positive extents; relative to one without nothing is finite.
         std: of (shift, log ratio), or `(2, d)` one per axis.
     """
     check_pair(boxes, anchors)
@@ -139,7 +145,10 @@ def decode(
     anchors: Float[Tensor, "*n 2 d"],
     std: Std = (0.1, 0.2),
 ) -> Float[Tensor, "*n 2 d"]:
-    """The inverse of `encode`; log ratios are cut at `MAX_LOG_RATIO`, so no delta overflows."""
+    """The inverse of `encode`; log ratios are cut at `MAX_LOG_RATIO`, so no delta overflows.
+
+    From an anchor without extent comes a box without extent, at its centre.
+    """
     check_pair(deltas, anchors)
     shift, log_ratio = (as_float(deltas) * _std(std, anchors)).unbind(-2)
     anchor_size = size(anchors)
@@ -172,7 +181,7 @@ def _hull(a: Tensor, b: Tensor) -> Tensor:
 
 def _generalized(a: Tensor, b: Tensor, intersection: Tensor, union: Tensor) -> Tensor:
     extents = (
-        torch.maximum(a[..., 1, k], b[..., 1, k]) - torch.minimum(a[..., 0, k], b[..., 0, k])
+        (torch.maximum(a[..., 1, k], b[..., 1, k]) - torch.minimum(a[..., 0, k], b[..., 0, k])).clamp(min=0)
         for k in range(a.shape[-1])
     )
     hull = product(extents)

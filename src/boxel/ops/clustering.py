@@ -9,8 +9,10 @@ from torch import Tensor
 
 from boxel.ops.arrays import kernels, numpy_too, take
 from boxel.ops.boxes import as_float
-from boxel.ops.checks import check_boxes
-from boxel.ops.leaders import best_first, find_leaders, from_zero
+from boxel.ops.checks import check_boxes, check_not_negative, check_positive
+from boxel.ops.leaders import find_leaders
+from boxel.ops.runs import LEAST_SUMMED, best_first, from_zero
+from boxel.ops.threads import share
 
 
 class Members(NamedTuple):
@@ -75,9 +77,11 @@ def weighted_box_clustering(
         Clusters by descending score. A box without extent is a cluster of its own.
 
     Raises:
-        ValueError: NaN, inverted boxes or mismatched lengths; names the row.
+        ValueError: NaN, inverted boxes, negative scores or factors, or mismatched lengths; names the row.
     """
     check_boxes(boxes, scores=scores, labels=labels, view_ids=view_ids, weights=weights, tiles_covering=tiles_covering)
+    check_not_negative(scores=scores, weights=weights, tiles_covering=tiles_covering)
+    check_positive(expected_views=expected_views)
     boxes, scores = as_float(boxes), as_float(scores)
     extents = torch.stack([boxes[:, 0], boxes[:, 1] + 1], 1) if inclusive else boxes
     leader, leaders = find_leaders(extents, scores, labels, iou_threshold)
@@ -86,7 +90,7 @@ def weighted_box_clustering(
         boxes, scores, leader, view_ids, weights, tiles_covering, float(expected_views), one_vote_per_view,
         float(inclusive),
     )  # fmt: skip
-    return _clusters(fused, fused_scores, labels, leaders, groups, min_score)
+    return collect(fused, fused_scores, labels, leaders, groups, min_score)
 
 
 @numpy_too
@@ -105,16 +109,17 @@ def weighted_nms(
     Arguments and result as in `weighted_box_clustering`.
     """
     check_boxes(boxes, scores=scores, labels=labels)
+    check_not_negative(scores=scores)
     leader, leaders = find_leaders(boxes, scores, labels, iou_threshold)
-    groups = _group(leader, scores)
+    groups = group(leader, scores)
     rows, _, sizes = groups
     overlap, _ = _overlap_and_area(boxes, rows, leaders.repeat_interleave(sizes))
     vote = overlap * scores[rows]
     vote = torch.where((_sum(vote, sizes) > 0).repeat_interleave(sizes), vote, 1.0)
-    return _clusters(_mean_boxes(boxes, groups, vote), scores[leaders], labels, leaders, groups, min_score)
+    return collect(_mean_boxes(boxes, groups, vote), scores[leaders], labels, leaders, groups, min_score)
 
 
-class _Groups(NamedTuple):
+class Groups(NamedTuple):
     """Rows per cluster, clusters and rows by descending score: `rows[begin : begin + size]` of each."""
 
     rows: Int[Tensor, " n"]
@@ -122,23 +127,27 @@ class _Groups(NamedTuple):
     sizes: Int[Tensor, " k"]
 
 
-def _group(leader: Tensor, scores: Tensor) -> _Groups:
+def group(leader: Tensor, scores: Tensor) -> Groups:
     """The followers of each leader."""
-    order = best_first(scores).long()
+    order, compiled = best_first(scores), kernels(leader)
+    if compiled and len(order):
+        rows, offsets, sizes = map(torch.from_numpy, compiled.group(leader.numpy(), order.numpy()))
+        return Groups(rows, offsets[:-1], sizes)
+    order = order.long()
     leads = leader[order] == order
     number = torch.empty_like(order)
     number[order[leads]] = torch.arange(int(leads.sum()), device=order.device)
     cluster, by_cluster = number[leader[order]].sort(stable=True)
     sizes = torch.bincount(cluster, minlength=int(leads.sum()))
-    return _Groups(order[by_cluster], sizes.cumsum(0) - sizes, sizes)
+    return Groups(order[by_cluster], sizes.cumsum(0) - sizes, sizes)
 
 
 def _fuse_plain(
     boxes: Tensor, scores: Tensor, leader: Tensor, view_ids: Tensor | None, weights: Tensor | None,
     tiles_covering: Tensor | None, expected_views: float, one_vote: bool, extra: float,
-) -> tuple[Tensor, Tensor, _Groups]:  # fmt: skip
+) -> tuple[Tensor, Tensor, Groups]:  # fmt: skip
     """Boxes, scores and contributing rows of the clusters, in the order of their best rows."""
-    groups = _group(leader, scores)
+    groups = group(leader, scores)
     best, num_views = groups.rows[groups.begin], groups.sizes
     if view_ids is not None:
         groups, num_views = _views(groups, from_zero(view_ids), one_vote)
@@ -161,25 +170,26 @@ def _fuse_plain(
 def _fuse_compiled(
     boxes: Tensor, scores: Tensor, leader: Tensor, view_ids: Tensor | None, weights: Tensor | None,
     tiles_covering: Tensor | None, expected_views: float, one_vote: bool, extra: float,
-) -> tuple[Tensor, Tensor, _Groups]:  # fmt: skip
+) -> tuple[Tensor, Tensor, Groups]:  # fmt: skip
     """The same in one pass per cluster."""
     compiled: Any = kernels(boxes)
-    rows, offsets, sizes = compiled.group(leader.numpy(), best_first(scores).numpy())
+    groups = group(leader, scores)
+    rows, begin, sizes = (part.numpy() for part in groups)
+    offsets = np.append(begin, len(rows))
     views = np.zeros(0, np.int64) if view_ids is None else from_zero(view_ids).numpy()
-    seen = np.full(views.max(initial=-1) + 1, -1, np.int64)
-    factors, coverage = (
+    columns = [
         np.zeros(0) if column is None else column.detach().numpy().astype(np.float64)
         for column in (weights, tiles_covering)
-    )
-    fused, fused_scores = compiled.fuse(
-        boxes.detach().contiguous().numpy(), scores.detach().contiguous().numpy(), rows, offsets, sizes,
-        views, seen, factors, coverage, np.empty(sizes.max()), expected_views, one_vote, extra,
-    )  # fmt: skip
-    groups = _Groups(*map(torch.from_numpy, (rows, offsets[:-1], sizes)))
+    ]
+    array, rated = (values.detach().contiguous().numpy() for values in (boxes, scores))
+    fused, fused_scores = np.empty((len(sizes), *array.shape[1:]), array.dtype), np.empty(len(sizes), rated.dtype)
+    given = (array, rated, rows, offsets, sizes, views, int(views.max(initial=-1)) + 1, *columns)
+    rule = (expected_views, one_vote, extra)
+    share(lambda *part: compiled.fuse(*given, *rule, fused, fused_scores, *part), offsets, LEAST_SUMMED)
     return torch.from_numpy(fused), torch.from_numpy(fused_scores), groups
 
 
-def _views(groups: _Groups, view_ids: Tensor, one_vote: bool) -> tuple[_Groups, Tensor]:
+def _views(groups: Groups, view_ids: Tensor, one_vote: bool) -> tuple[Groups, Tensor]:
     """The rows, each view's best only if `one_vote`, and the number of distinct views per cluster."""
     rows, _, sizes = groups
     cluster = torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes)
@@ -188,7 +198,7 @@ def _views(groups: _Groups, view_ids: Tensor, one_vote: bool) -> tuple[_Groups, 
     first = torch.ones_like(key, dtype=torch.bool)
     first[place[1:][key[1:] == key[:-1]]] = False
     distinct = torch.bincount(cluster[first], minlength=len(sizes))
-    return _Groups(rows[first], distinct.cumsum(0) - distinct, distinct) if one_vote else groups, distinct
+    return Groups(rows[first], distinct.cumsum(0) - distinct, distinct) if one_vote else groups, distinct
 
 
 def _overlap_and_area(boxes: Tensor, rows: Tensor, best: Tensor, extra: float = 0.0) -> tuple[Tensor, Tensor]:
@@ -204,7 +214,7 @@ def _overlap_and_area(boxes: Tensor, rows: Tensor, best: Tensor, extra: float = 
     return intersection / union.clamp(min=torch.finfo(torch.float64).tiny), area
 
 
-def _mean_boxes(boxes: Tensor, groups: _Groups, vote: Tensor) -> Tensor:
+def _mean_boxes(boxes: Tensor, groups: Groups, vote: Tensor) -> Tensor:
     """`(k, 2, d)` means of the members' corners."""
     rows, _, sizes = groups
     total = _sum(vote, sizes)
@@ -220,8 +230,8 @@ def _sum(values: Tensor, sizes: Tensor) -> Tensor:
     return torch.segment_reduce(values, "sum", lengths=sizes) if len(sizes) else values
 
 
-def _clusters(
-    boxes: Tensor, scores: Tensor, labels: Tensor | None, leaders: Tensor, groups: _Groups, min_score: float
+def collect(
+    boxes: Tensor, scores: Tensor, labels: Tensor | None, leaders: Tensor, groups: Groups, min_score: float
 ) -> Clusters:
     """Sorted by score, the low ones left out."""
     order = best_first(scores).long()

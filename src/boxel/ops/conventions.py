@@ -82,7 +82,7 @@ CONVENTIONS: dict[str, _Convention] = {
 def convert(
     boxes: Float[Tensor, "..."], source: str, target: str, *, shape: Sequence[int] | None = None
 ) -> Float[Tensor, "..."]:
-    """Write boxes of one convention in another.
+    """Write boxes of one convention in another, whatever their values: broken boxes stay as broken as they are.
 
     Args:
         boxes: `(n, 2, d)` if `source` is `boxel`, else `(n, 2 d)`.

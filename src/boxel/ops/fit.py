@@ -6,13 +6,22 @@ from torch import Tensor
 
 from boxel.ops.arrays import numpy_too
 from boxel.ops.boxes import as_float
+from boxel.ops.checks import check_extents
 
 _MOST = 2048  # objects looked at; more change the result by less than restarts do
 
 
 @numpy_too
 def best_iou(sizes: Float[Tensor, "n d"], anchor_sizes: Float[Tensor, "a d"]) -> Float[Tensor, " n"]:
-    """IoU of each object with the anchor that suits it best, both centred on one point."""
+    """IoU of each object with the anchor that suits it best, both centred on one point.
+
+    Raises:
+        ValueError: no anchor, an extent that is not positive, or sizes of different rank; names the row.
+    """
+    check_extents("sizes", sizes)
+    check_extents("anchor_sizes", anchor_sizes)
+    if not len(anchor_sizes) or sizes.shape[1] != anchor_sizes.shape[1]:
+        raise ValueError(f"anchor_sizes must have shape (a, {sizes.shape[1]}), a > 0, got {tuple(anchor_sizes.shape)}")
     return _shape_iou(as_float(sizes), as_float(anchor_sizes)).amax(1)
 
 
@@ -22,14 +31,14 @@ def fit_anchors(
 ) -> Float[Tensor, "num d"]:
     """Anchor sizes with the largest mean best IoU over the objects.
 
-    k-means (k-means++ on log sizes, then Lloyd with the best IoU as nearness and medians as centres) is the
-    start; gradient ascent on the mean best IoU itself is what k-means does not do, and keeps the best of all
-    steps.
+    k-means (from quantiles of the volume, then as k-means++; Lloyd with the best IoU as nearness and medians as
+    centres) is the start; gradient ascent on the mean best IoU itself is what k-means does not do, and keeps the best
+    of all steps.
 
     Args:
         sizes: `(n, d)` extents of the objects, positive; at least one.
         num: anchors wanted.
-        restarts: independent starts; the best result stays.
+        restarts: starts, the first from quantiles, the others drawn; the best result stays.
         steps: of the ascent.
         seed: of the starts.
 
@@ -42,13 +51,11 @@ def fit_anchors(
     sizes = as_float(sizes).detach()
     if not len(sizes) or num < 1:
         raise ValueError(f"cannot fit {num} anchors to {len(sizes)} objects: both must be at least 1")
-    if not (sizes > 0).all():
-        row = int((~(sizes > 0).all(1)).nonzero()[0])
-        raise ValueError(f"sizes[{row}] is {sizes[row].tolist()}: every extent must be positive")
+    check_extents("sizes", sizes)
     generator = torch.Generator().manual_seed(seed)
     some = sizes[torch.randperm(len(sizes), generator=generator)[:_MOST].to(sizes.device)].double()
-    fits = [_ascend(some, _k_means(some, num, generator), steps) for _ in range(restarts)]
-    _, anchors = max(fits, key=lambda fit: fit[0])
+    starts = [_quantiles(some, num), *(_spread_out(some, num, generator) for _ in range(restarts - 1))]
+    _, anchors = max((_ascend(some, _k_means(some, start), steps) for start in starts), key=lambda fit: fit[0])
     return anchors[anchors.prod(1).argsort(stable=True)].to(sizes.dtype)
 
 
@@ -57,12 +64,25 @@ def _shape_iou(a: Tensor, b: Tensor) -> Tensor:
     return intersection / (a.prod(-1)[:, None] + b.prod(-1) - intersection)
 
 
-def _k_means(sizes: Tensor, num: int, generator: torch.Generator, rounds: int = 20) -> Tensor:
+def _quantiles(sizes: Tensor, num: int) -> Tensor:
+    """Medians of equal parts of the objects, by volume; the middle of a part where there are fewer objects."""
+    by_volume = sizes[sizes.prod(1).argsort(stable=True)]
+    parts = (
+        by_volume.tensor_split(num) if len(sizes) >= num else by_volume[torch.arange(num) * len(sizes) // num].split(1)
+    )
+    return torch.stack([part.median(0).values for part in parts])
+
+
+def _spread_out(sizes: Tensor, num: int, generator: torch.Generator) -> Tensor:
+    """Sizes of objects far from each other: the start of k-means++."""
     chosen = [int(torch.randint(len(sizes), (1,), generator=generator))]
     for _ in range(num - 1):
         far = (1 - _shape_iou(sizes, sizes[chosen]).amax(1)).square().cpu() + 1e-12
         chosen.append(int(far.multinomial(1, generator=generator)))
-    anchors = sizes[chosen]
+    return sizes[chosen]
+
+
+def _k_means(sizes: Tensor, anchors: Tensor, rounds: int = 20) -> Tensor:
     for _ in range(rounds):
         nearest = _shape_iou(sizes, anchors).argmax(1)
         for k in nearest.unique().tolist():

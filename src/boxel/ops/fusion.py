@@ -1,13 +1,18 @@
 """Weighted box fusion, to compare with weighted box clustering."""
 
+from typing import Any
+
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from boxel.ops.arrays import numpy_too
+from boxel.ops.arrays import kernels, numpy_too, take
 from boxel.ops.boxes import as_float, iou
-from boxel.ops.checks import check_boxes, check_threshold
-from boxel.ops.clustering import Clusters, Members
+from boxel.ops.checks import check_boxes, check_not_negative, check_positive, check_threshold
+from boxel.ops.clustering import Clusters, collect, group
+from boxel.ops.runs import LEAST, best_first, from_zero, plant
+from boxel.ops.threads import share
 
 
 @numpy_too
@@ -24,11 +29,11 @@ def weighted_box_fusion(
 
     By descending score each box joins the cluster of its label whose *current mean* it overlaps most, if IoU
     > threshold, else it opens one. Corners are means weighted by score. The score is the members' mean x
-    min(members, views) / views. Time grows with boxes x clusters.
+    min(members, views) / views.
 
     Args:
         boxes: `(n, 2, d)`.
-        scores: `(n,)`; of equal scores the first row comes first.
+        scores: `(n,)`, not negative; of equal scores the first row comes first.
         labels: `(n,)`; boxes of different labels do not fuse.
         iou_threshold: as published, 0.55.
         expected_views: number of models and views.
@@ -38,33 +43,51 @@ def weighted_box_fusion(
         As `weighted_box_clustering`.
 
     Raises:
-        ValueError: NaN, inverted boxes or mismatched lengths; names the row.
+        ValueError: NaN, inverted boxes, negative scores or mismatched lengths; names the row.
     """
     check_boxes(boxes, scores=scores, labels=labels)
+    check_not_negative(scores=scores)
     check_threshold(iou_threshold)
-    numbers = torch.zeros(len(boxes), dtype=torch.long, device=boxes.device) if labels is None else labels
-    boxes, scores = as_float(boxes), as_float(scores)
+    check_positive(expected_views=expected_views)
+    boxes, order = as_float(boxes), best_first(scores)
+    fuse = _fuse_compiled if kernels(boxes) and len(boxes) else _fuse_plain
+    leader, means, weights = fuse(boxes, scores.to(boxes.dtype), order, labels, iou_threshold)
+    groups = group(leader, scores)
+    leaders = take(groups.rows, groups.begin)
+    fused = take(weights, leaders) / groups.sizes * groups.sizes.clamp(max=expected_views) / expected_views
+    return collect(take(means, leaders), fused.to(as_float(scores).dtype), labels, leaders, groups, min_score)
+
+
+def _fuse_plain(
+    boxes: Tensor, scores: Tensor, order: Tensor, labels: Tensor | None, iou_threshold: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The first row of each box's cluster; at that row the mean of the cluster and its sum of scores."""
+    leader = torch.full_like(order, -1, dtype=torch.long)
     means, sums, weights = torch.zeros_like(boxes), torch.zeros_like(boxes), torch.zeros_like(scores)
-    opened = torch.zeros_like(numbers)  # the label of each cluster
-    members: list[list[int]] = []
-    for row in scores.argsort(descending=True, stable=True).tolist():
-        overlap = iou(boxes[row][None], means[: len(members)])[0]
-        overlap = overlap * (opened[: len(members)] == numbers[row])
-        found = int(overlap.argmax()) if members else 0
-        if not members or not overlap[found] > iou_threshold:
-            found = len(members)
-            opened[found] = numbers[row]
-            members.append([])
-        members[found].append(row)
-        sums[found] += boxes[row] * scores[row]
-        weights[found] += scores[row]
-        means[found] = sums[found] / weights[found] if weights[found] > 0 else boxes[row]
-    sizes = torch.tensor([len(rows) for rows in members], dtype=torch.long, device=boxes.device)
-    fused = torch.stack([scores[rows].mean() for rows in members]) if members else scores
-    fused = fused * sizes.clamp(max=int(expected_views)) / expected_views
-    order = fused.argsort(descending=True, stable=True)
-    order = order[fused[order] >= min_score]
-    chosen = [members[i] for i in order.tolist()]
-    rows = torch.tensor([row for some in chosen for row in some], dtype=torch.long, device=boxes.device)
-    offsets = torch.cat([sizes.new_zeros(1), sizes[order].cumsum(0)])
-    return Clusters(means[order], fused[order], numbers[rows[offsets[:-1]]], Members(rows, offsets))
+    heads: list[int] = []
+    for row in order.tolist():
+        overlap = iou(boxes[row][None], means[heads])[0]
+        if labels is not None:
+            overlap = overlap * (labels[heads] == labels[row])
+        found = int(overlap.argmax()) if heads else 0
+        if not heads or not overlap[found] > iou_threshold:
+            found = len(heads)
+            heads.append(row)
+        head = leader[row] = heads[found]
+        sums[head] += boxes[row] * scores[row]
+        weights[head] += scores[row]
+        means[head] = sums[head] / weights[head] if weights[head] > 0 else boxes[row]
+    return leader, means, weights
+
+
+def _fuse_compiled(
+    boxes: Tensor, scores: Tensor, order: Tensor, labels: Tensor | None, iou_threshold: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    compiled: Any = kernels(boxes)
+    array = boxes.detach().contiguous().numpy()
+    numbers = np.zeros(0, np.int64) if labels is None else from_zero(labels).numpy()
+    runs = plant(compiled, array, numbers, order.numpy())
+    leader, means, weights = np.empty(len(array), np.int64), np.empty_like(array), np.zeros(len(array), array.dtype)
+    given = (*runs[:6], scores.detach().contiguous().numpy(), array.dtype.type(iou_threshold), leader, means, weights)
+    share(lambda *part: compiled.follow_means(*given, *part), runs.begins, LEAST)
+    return torch.from_numpy(leader), torch.from_numpy(means), torch.from_numpy(weights)

@@ -8,19 +8,10 @@ from torch import Tensor
 from boxel.ops.arrays import kernels
 from boxel.ops.boxes import as_float, iou
 from boxel.ops.checks import check_threshold
+from boxel.ops.runs import LEAST, best_first, from_zero, plant
+from boxel.ops.threads import share
 
 _BLOCK = 1024
-
-
-def best_first(scores: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
-    """Rows by descending score, equal ones in their order."""
-    compiled = kernels(scores)
-    if not compiled or scores.dtype is not torch.float32:
-        return scores.argsort(descending=True, stable=True).int()
-    bits = (scores.detach().contiguous().numpy() + 0.0).view(np.int32).astype(np.int64)  # + 0 makes one zero of the two
-    # A float32's bits are ordered like an integer's, but backwards below zero.
-    keys = np.where(bits >= 0, (1 << 31) - 1 - bits, (1 << 32) + bits).view(np.uint64)
-    return torch.from_numpy(compiled.ascending(keys))
 
 
 def find_leaders(
@@ -40,7 +31,8 @@ def find_leaders(
         most: stop after so many leaders.
 
     Returns:
-        The row of each box's leader (-1 where stopped before), and the leaders by descending score.
+        The row of each box's leader, and the leaders by descending score. Of boxes that follow leaders beyond `most`
+        nothing is said.
     """
     check_threshold(iou_threshold)
     order = best_first(scores)
@@ -50,21 +42,12 @@ def find_leaders(
     compiled = kernels(boxes)
     if not compiled:
         return _lead_plain(boxes, order.long(), labels, iou_threshold, most)
-    array = as_float(boxes).detach().contiguous().numpy()
-    number = from_zero(labels).numpy() if labels is not None else np.zeros(0, np.int64)
-    place = compiled.ascending(compiled.curve_keys(array, number, 30 // array.shape[-1]))
-    threshold = array.dtype.type(iou_threshold)
-    leader, leaders, count = compiled.lead(array, number, place, order.numpy(), threshold, most)
-    return torch.from_numpy(leader), torch.from_numpy(leaders[:count])
-
-
-def from_zero(numbers: Tensor) -> Tensor:
-    """The same classes of equal numbers, from 0 and less than a million (or than the number of rows)."""
-    array = numbers.cpu().numpy().astype(np.int64)
-    array -= array.min() if len(array) else 0
-    if array.max(initial=0) >= 1 << 20:
-        array = np.unique(array, return_inverse=True)[1]
-    return torch.from_numpy(array).to(numbers.device)
+    array, by_score = as_float(boxes).detach().contiguous().numpy(), order.numpy()
+    numbers = np.zeros(0, np.int64) if labels is None else from_zero(labels).numpy()
+    runs = plant(compiled, array, numbers, by_score)
+    leader, threshold = np.empty(len(array), np.int64), array.dtype.type(iou_threshold)
+    share(lambda *part: compiled.lead(*runs[:6], threshold, most, leader, *part), runs.begins, LEAST)
+    return torch.from_numpy(leader), torch.from_numpy(compiled.leaders_of(leader, by_score, most))
 
 
 def _lead_plain(
@@ -85,8 +68,7 @@ def _lead_plain(
         overlaps = (overlaps & leads[:, None]).fill_diagonal_(False) | leads.diag()
         leader[block] = block[overlaps.byte().argmax(0)]
         leaders = torch.cat([leaders, block[leads]])
-    dropped = torch.ones_like(order, dtype=torch.bool).index_fill(0, leaders[:most], False)
-    return torch.where((leader >= 0) & dropped[leader], -1, leader), leaders[:most]
+    return leader, leaders[:most]
 
 
 def _overlaps(better: Tensor, worse: Tensor, boxes: Tensor, labels: Tensor | None, iou_threshold: float) -> Tensor:

@@ -1,6 +1,7 @@
 """Instance masks as grids of probabilities over their boxes: seen over other boxes, pasted into images, cut from them.
 
-Cell j of g along an axis covers the j-th g-th part of the box; its value counts at its centre.
+Cell j of g along an axis covers the j-th g-th part of the box; its value counts at its centre. NaN, inverted boxes and
+wrong shapes are a ValueError that names the row; a mask over a box without extent is nowhere.
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
 from boxel.ops.arrays import numpy_too
+from boxel.ops.checks import check_boxes
 
 
 @numpy_too
@@ -26,6 +28,8 @@ def resample_masks(
         targets: the boxes over which they are wanted.
         grid: cells per axis of the result.
     """
+    check_boxes(boxes)
+    check_boxes(targets, "targets")
     weights = []
     for axis, (cells, wanted) in enumerate(zip(masks.shape[1:], grid, strict=True)):
         lower, upper = targets[:, :, axis, None].unbind(1)
@@ -43,6 +47,7 @@ def paste_mask(
     A voxel is inside if its centre is in the box and the probability there, interpolated linearly, is at least
     `threshold`. Outside the image nothing is pasted; the part is empty if the box is.
     """
+    check_boxes(box[None], "box[None]")
     region, weights = [], []
     for axis, (cells, size) in enumerate(zip(mask.shape, shape, strict=True)):
         first, last = (int((corner - 0.5).ceil().clamp(0, size)) for corner in box[:, axis])
@@ -71,6 +76,7 @@ def crop_masks(
         ids: the value of each box's object.
         grid: cells per axis.
     """
+    check_boxes(boxes, images=images, ids=ids)
     masks = boxes.new_zeros((len(boxes), *grid))
     first = boxes[:, 0].floor().long().clamp(min=0).tolist()
     last = boxes[:, 1].ceil().long().clamp(min=0).tolist()

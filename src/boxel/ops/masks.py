@@ -19,9 +19,17 @@ def boxes_from_label_map(
 
     Returns:
         Boxes in the order of `ids`, and which objects are present; the box of an absent one is all 0.
+
+    Raises:
+        ValueError: numbers that are not integers, or ids that are 0 or not all different.
     """
     ndim = label_map.ndim
+    for name, numbers in (("label_map", label_map), ("ids", ids)):
+        if numbers.is_floating_point():
+            raise ValueError(f"{name} holds {numbers.dtype}; the numbers of objects are integers")
     ids = ids.long()
+    if not ids.all() or len(ids.unique()) < len(ids):
+        raise ValueError(f"ids are {ids.tolist()}; they must be different from 0 and from each other")
     order = ids.argsort()
     if label_map.dtype in (
         torch.uint16,

@@ -1,8 +1,7 @@
 """Which anchor answers for which object.
 
 The result is one index per anchor: that of its object, `BACKGROUND` or `IGNORED`. Class and box of a matched
-anchor are both read from that one index, so they always belong to the same object. Objects are checked; anchors
-are not, as they are many and come from `anchor_grid`: they must be finite.
+anchor are both read from that one index, so they always belong to the same object.
 """
 
 import itertools
@@ -15,10 +14,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from boxel.config import did_you_mean
 from boxel.ops.arrays import kernels, numpy_too
 from boxel.ops.boxes import centre, iou, paired_iou, size
-from boxel.ops.checks import check_boxes
+from boxel.ops.checks import check_boxes, check_choice, check_pair, check_points, check_positive, check_sizes
+from boxel.ops.nearest import LEAST, nearest_cells
+from boxel.ops.threads import share
 
 BACKGROUND = -1
 IGNORED = -2
@@ -55,27 +55,30 @@ def match(
     sizes = [len(anchors)] if level_sizes is None else list(level_sizes)
     if sum(sizes) != len(anchors):
         raise ValueError(f"level_sizes {sizes} add up to {sum(sizes)}; there are {len(anchors)} anchors")
-    levels = anchors.split(sizes)
+    check_choice("rule", rule, ["iou", "atss", "centre"])
+    if rule != "iou":  # which looks while it matches
+        check_boxes(anchors, "anchors")
     matched = torch.empty((len(boxes), len(anchors)), dtype=torch.long, device=anchors.device)
     for image, objects in enumerate(boxes):
         try:
-            matched[image] = _match_one(anchors, levels, objects, rule, anchors_per_cell, options)
+            check_boxes(objects)
+            check_pair(anchors, objects)
+            _match_one(anchors, sizes, objects, rule, anchors_per_cell, options, matched[image])
         except ValueError as error:
             raise ValueError(f"image {image}: {error}") from None
     return matched
 
 
 def _match_one(
-    anchors: Tensor, levels: Sequence[Tensor], boxes: Tensor, rule: str, anchors_per_cell: int, options: dict[str, Any]
-) -> Tensor:
+    anchors: Tensor, sizes: list[int], boxes: Tensor, rule: str, per_cell: int, options: dict[str, Any], matched: Tensor
+) -> None:
     if rule == "iou":
-        return match_iou(anchors, boxes, **options)
-    if rule == "atss":
-        return match_atss(levels, boxes, anchors_per_cell=anchors_per_cell, **options)
-    if rule == "centre":
-        cells = [centre(level[::anchors_per_cell]) for level in levels]
-        return match_centre(cells, boxes, **options).repeat_interleave(anchors_per_cell)
-    raise ValueError(f"unknown rule {rule!r}{did_you_mean(rule, ['iou', 'atss', 'centre'])}")
+        _match_iou(anchors, boxes, matched, **options)
+    elif rule == "atss":
+        _match_atss(anchors.split(sizes), boxes, matched, anchors_per_cell=per_cell, **options)
+    else:
+        cells = [centre(level[::per_cell]) for level in anchors.split(sizes)]
+        matched.copy_(match_centre(cells, boxes, **options).repeat_interleave(per_cell))
 
 
 @numpy_too
@@ -104,20 +107,34 @@ def match_iou(
         ValueError: NaN or inverted boxes, `negative` above `positive`; an object without extent matches nothing.
     """
     check_boxes(boxes)
+    check_pair(anchors, boxes)
+    matched = torch.empty(len(anchors), dtype=torch.long, device=anchors.device)
+    _match_iou(anchors, boxes, matched, positive, negative, force_best)
+    return matched
+
+
+def _match_iou(
+    anchors: Tensor, boxes: Tensor, matched: Tensor, positive: float, negative: float, force_best: bool = True
+) -> None:
     if not 0 <= negative <= positive:
         raise ValueError(f"negative is {negative}, positive {positive}; needed is 0 <= negative <= positive")
     compiled = kernels(anchors, boxes)
-    if compiled and len(anchors):
-        arrays = (tensor.detach().float().contiguous().numpy() for tensor in (anchors, boxes))
-        limits = np.float32(positive), np.float32(negative)
-        matched, overlap, champion = compiled.match_by_iou(*arrays, *limits, BACKGROUND, IGNORED)
-        if force_best:
-            # The larger IoU is written last; of equal ones, the first object.
-            order = np.argsort(overlap[::-1], kind="stable")
-            order = (len(overlap) - 1 - order)[overlap[::-1][order] > 0]
-            matched[champion[order]] = order
-        return torch.from_numpy(matched)
-    return _match_iou_plain(anchors, boxes, positive, negative, force_best)
+    if not compiled or not len(anchors):
+        check_boxes(anchors, "anchors")
+        matched.copy_(_match_iou_plain(anchors, boxes, positive, negative, force_best))
+        return
+    arrays = [tensor.detach().float().contiguous().numpy() for tensor in (anchors, boxes)]
+    limits, rows = (np.float32(positive), np.float32(negative), BACKGROUND, IGNORED), matched.numpy()
+    bests = share(lambda *part: compiled.match_by_iou(*arrays, *limits, rows, *part), len(anchors), LEAST)
+    overlaps, champions, broken = (np.stack(parts) for parts in zip(*bests, strict=True))
+    if broken.any():
+        check_boxes(anchors, "anchors")
+    if force_best and len(boxes):
+        # The larger IoU is written last; of equal ones, the first object.
+        overlap, champion = overlaps.max(0), champions[overlaps.argmax(0), np.arange(len(boxes))]
+        order = np.argsort(overlap[::-1], kind="stable")
+        order = (len(overlap) - 1 - order)[overlap[::-1][order] > 0]
+        rows[champion[order]] = order
 
 
 def _match_iou_plain(anchors: Tensor, boxes: Tensor, positive: float, negative: float, force_best: bool) -> Tensor:
@@ -175,14 +192,28 @@ def match_atss(
         ValueError: NaN or inverted boxes; an object without extent matches nothing.
     """
     check_boxes(boxes)
+    for level, anchors in enumerate(anchors_per_level):
+        check_boxes(anchors, f"anchors_per_level[{level}]")
+        check_pair(anchors, boxes)
+    total = sum(len(anchors) for anchors in anchors_per_level)
+    matched = torch.empty(total, dtype=torch.long, device=boxes.device)
+    _match_atss(anchors_per_level, boxes, matched, candidates, anchors_per_cell, centre_inside)
+    return matched
+
+
+def _match_atss(
+    anchors_per_level: Sequence[Tensor], boxes: Tensor, matched: Tensor, candidates: int = 4,
+    anchors_per_cell: int = 1, centre_inside: bool = False,
+) -> None:  # fmt: skip
+    check_positive(candidates=candidates, anchors_per_cell=anchors_per_cell)
+    _fill(matched, BACKGROUND)
     levels = [len(anchors) for anchors in anchors_per_level]
-    matched = _background(sum(levels), boxes.device)
     if not len(boxes) or not sum(levels):
-        return matched
+        return
     rows, candidate_boxes = [], []
     adjacent = torch.arange(anchors_per_cell, device=boxes.device)
     for anchors, first in zip(anchors_per_level, itertools.accumulate(levels, initial=0), strict=False):
-        cells = _nearest(anchors, anchors_per_cell, centre(boxes), candidates)
+        cells = nearest_cells(anchors, anchors_per_cell, centre(boxes), candidates)
         near = (cells[..., None] * anchors_per_cell + adjacent).flatten(1)
         rows.append(near + first)
         candidate_boxes.append(anchors[near])
@@ -202,7 +233,6 @@ def match_atss(
     first_of_anchor = torch.ones_like(anchor, dtype=torch.bool)
     first_of_anchor[1:] = anchor[1:] != anchor[:-1]
     matched[anchor[first_of_anchor]] = instance[order[by_anchor]][first_of_anchor]
-    return matched
 
 
 @numpy_too
@@ -233,6 +263,10 @@ def match_centre(
         ValueError: NaN or inverted boxes; an object without extent matches nothing.
     """
     check_boxes(boxes)
+    check_positive(radius=radius)
+    for level, cells in enumerate(cells_per_level):
+        check_points(f"cells_per_level[{level}]", cells, boxes.shape[2])
+        check_sizes(f"strides[{level}]", strides[level], boxes.shape[2])
     extent = size(boxes)
     order = extent.prod(-1).argsort(stable=True)
     matched = []
@@ -245,31 +279,10 @@ def match_centre(
             hit = ((part[:, None] - centre(boxes)[some]).abs() < reach).all(-1)
             matched.append(torch.where(hit.any(1), some[hit.byte().argmax(1)], BACKGROUND))
         if not len(some):
-            matched.append(_background(len(cells), cells.device))
+            matched.append(torch.full((len(cells),), BACKGROUND, dtype=torch.long, device=cells.device))
     return torch.cat(matched)
 
 
-def _background(count: int, device: torch.device) -> Tensor:
+def _fill(matched: Tensor, value: int) -> None:
     """On the CPU by numpy: torch wakes its threads for it, which takes long on a busy machine."""
-    if device.type == "cpu":
-        return torch.from_numpy(np.full(count, BACKGROUND, np.int64))
-    return torch.full((count,), BACKGROUND, dtype=torch.long, device=device)
-
-
-def _nearest(anchors: Tensor, per_cell: int, points: Tensor, count: int) -> Tensor:
-    """`(points, count)` rows of the nearest cells, nearest first, ties by row."""
-    count = min(count, len(anchors) // per_cell)
-    compiled = kernels(anchors, points)
-    if compiled:
-        array, centres = (tensor.detach().float().contiguous().numpy() for tensor in (anchors, points))
-        return torch.from_numpy(compiled.nearest_cells(array, per_cell, centres, count))
-    cells = centre(anchors[::per_cell])
-    return torch.cat([_nearest_plain(cells, some, count) for some in points.split(16)])
-
-
-def _nearest_plain(cells: Tensor, points: Tensor, count: int) -> Tensor:
-    """One key holds distance and row: the bits of a positive float32 are ordered like an integer's."""
-    squares = (cells - points[:, None]).float().square().unbind(-1)
-    bits = sum(squares[1:], squares[0]).view(torch.int32).long()
-    key = (bits << 32) | torch.arange(len(cells), device=cells.device)
-    return key.topk(count, largest=False, sorted=True).values & 0xFFFFFFFF
+    (matched.numpy() if matched.device.type == "cpu" else matched)[:] = value

@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from boxel.ops.arrays import kernels
+from boxel.ops.checks import check_corners
 
 # Cells that a box should span on its level: one per bin of the usual head's 7 x 7.
 ROI_CELLS = 7.0
@@ -36,7 +37,8 @@ def roi_align(
 
     Args:
         features: one map of each image.
-        boxes: voxels of the image; one without extent has the features of its point in every bin.
+        boxes: voxels of the image; one without extent has the features of its point in every bin, one with a NaN
+            has NaN.
         images: which image each box lies in.
         output_size: bins per axis.
         stride: voxels per cell and axis.
@@ -72,6 +74,7 @@ def pyramid_roi_align(
         levels: indices into the pyramid.
         strides: voxels per cell and axis, a row per map.
     """
+    check_corners(boxes)
     ratios = _per_axis(sampling_ratio, boxes.shape[-1])
     _check(pyramid, boxes.shape[-1], strides, output_size=output_size, sampling_ratio=ratios)
     dtype, device = torch.promote_types(pyramid[0].dtype, torch.float32), boxes.device
@@ -158,14 +161,15 @@ def assign_levels(
 ) -> Int[Tensor, " n"]:
     """The level on which each box spans closest to `cells` cells, by the geometric mean over all axes.
 
-    The size in voxels decides, whatever the patch; a box without extent goes to the first level. FPN's rule (Lin et
-    al., CVPR 2017, equation 1) puts photographs' objects where they span 14 to 28 cells; the smaller objects of
-    medical images would then all be pooled from the finest level, so that the default is one cell per bin.
+    The size in voxels decides, whatever the patch; a box without extent or with a NaN goes to the first level. FPN's
+    rule (Lin et al., CVPR 2017, equation 1) puts photographs' objects where they span 14 to 28 cells; the smaller
+    objects of medical images would then all be pooled from the finest level, so that the default is one cell per bin.
 
     Args:
         boxes: voxels.
         strides: voxels per cell and axis, a row per level, finest first.
     """
+    check_corners(boxes)
     extent = (boxes[:, 1] - boxes[:, 0]).clamp(min=torch.finfo(boxes.dtype).tiny)
     spanned = (extent[:, None] / boxes.new_tensor(strides)).log().mean(-1)
     return (spanned - math.log(cells)).abs().argmin(1)
@@ -177,8 +181,9 @@ def assign_levels_mdt(boxes: Float[Tensor, "n 2 d"], patch_size: Sequence[int], 
     h and w are the extents along the last two axes as parts of the patch, so the level of an object changes with the
     patch, and not with its depth.
     """
-    part = ((boxes[:, 1] - boxes[:, 0]) / boxes.new_tensor(patch_size))[:, -2:]
-    return (4 + part.prod(-1).log2() / 2).round().clamp(0, num_levels - 1).long()
+    check_corners(boxes)
+    part = ((boxes[:, 1] - boxes[:, 0]).clamp(min=0) / boxes.new_tensor(patch_size))[:, -2:]
+    return (4 + part.prod(-1).log2() / 2).nan_to_num().round().clamp(0, num_levels - 1).long()
 
 
 def _per_axis(value: int | Sequence[int], ndim: int) -> list[int]:

@@ -7,11 +7,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from boxel.ops.arrays import kernels, numpy_too
-from boxel.ops.boxes import as_float, product
+from boxel.ops.arrays import kernels, numpy_too, take
+from boxel.ops.boxes import as_float, iou
 from boxel.ops.checks import check_boxes, check_threshold
-from boxel.ops.clustering import Clusters, Members
-from boxel.ops.leaders import best_first
+from boxel.ops.clustering import Clusters, Members, group
+from boxel.ops.runs import LEAST, best_first, from_zero, plant
+from boxel.ops.threads import share
 
 
 @numpy_too
@@ -49,54 +50,56 @@ def merge_slices(
     check_boxes(boxes, scores=scores, slices=slices, labels=labels)
     check_threshold(iou_threshold)
     boxes, slices = as_float(boxes), slices.long()
-    if labels is None:
-        labels = torch.zeros(len(boxes), dtype=torch.long, device=boxes.device)
-    join = _join_compiled if kernels(boxes) else _join_plain
-    rows, offsets, seeds, first, last = join(boxes, best_first(scores).long(), slices, labels, iou_threshold, inclusive)
-    span = torch.stack([first - int(inclusive), last + 1], 1)[:, :, None].to(boxes.dtype)
-    return Clusters(torch.cat([span, boxes[seeds]], -1), scores[seeds], labels[seeds], Members(rows, offsets))
+    extents = torch.stack([boxes[:, 0], boxes[:, 1] + 1], 1) if inclusive else boxes
+    join = _join_compiled if kernels(boxes) and len(boxes) else _join_plain
+    leader, lowest, highest = join(extents, best_first(scores), slices, labels, iou_threshold)
+    rows, begin, _ = group(leader, scores)
+    seeds = take(rows, begin)
+    span = torch.stack([take(lowest, seeds) - int(inclusive), take(highest, seeds) + 1], 1)[:, :, None].to(boxes.dtype)
+    members = Members(rows, torch.cat([begin, begin.new_tensor([len(rows)])]))
+    chosen = torch.zeros_like(seeds) if labels is None else take(labels, seeds)
+    return Clusters(torch.cat([span, take(boxes, seeds)], -1), take(scores, seeds), chosen, members)
 
 
 def _join_compiled(
-    boxes: Tensor, order: Tensor, slices: Tensor, labels: Tensor, iou_threshold: float, inclusive: bool
-) -> list[Tensor]:
-    array = boxes.detach().contiguous().numpy()
-    place = np.lexsort((slices.numpy(), labels.numpy()))
-    limits = array.dtype.type(iou_threshold), array.dtype.type(inclusive)
+    boxes: Tensor, order: Tensor, slices: Tensor, labels: Tensor | None, iou_threshold: float
+) -> tuple[Tensor, Tensor, Tensor]:
     compiled: Any = kernels(boxes)
-    found = compiled.join_slices(array, labels.numpy(), slices.numpy(), place, order.numpy(), *limits)
-    return [torch.from_numpy(part) for part in found]
+    array, by_score = boxes.detach().contiguous().numpy(), order.numpy()
+    runs = plant(compiled, array, _runs(labels, slices), by_score)
+    begins = runs.begins[[0, -1]]
+    if labels is not None:
+        begins, _, by_score = compiled.split(from_zero(labels).numpy(), runs.place, by_score)
+    groups = np.searchsorted(runs.begins, begins)
+    leader, lowest, highest = np.full(len(array), -1, np.int64), *np.empty((2, len(array)), np.int64)
+    given = (*runs[:5], runs.run_of, groups, slices.numpy(), by_score, array.dtype.type(iou_threshold))
+    share(lambda *part: compiled.join_slices(*given, leader, lowest, highest, *part), begins, LEAST)
+    return torch.from_numpy(leader), torch.from_numpy(lowest), torch.from_numpy(highest)
+
+
+def _runs(labels: Tensor | None, slices: Tensor) -> np.ndarray:
+    """A number for each label and slice, ordered by them."""
+    number = from_zero(slices).numpy()
+    if labels is None:
+        return number
+    return from_zero(torch.from_numpy(from_zero(labels).numpy() * (number.max() + 1) + number)).numpy()
 
 
 def _join_plain(
-    boxes: Tensor, order: Tensor, slices: Tensor, labels: Tensor, iou_threshold: float, inclusive: bool
-) -> list[Tensor]:
-    """Rows, offsets, seeds, first and last slices of the clusters."""
-    extra = float(inclusive)
-    area = _product(boxes[:, 1] - boxes[:, 0] + extra)
-    free = torch.ones_like(slices, dtype=torch.bool)
-    seeds, spans, members = [], [], []
+    boxes: Tensor, order: Tensor, slices: Tensor, labels: Tensor | None, iou_threshold: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The seed of each box; at the seeds, the first and last slice."""
+    leader, lowest, highest = torch.full_like(slices, -1), slices.clone(), slices.clone()
     for seed in order.tolist():
-        if not free[seed]:
+        if leader[seed] >= 0:
             continue
-        rows = order[(free & (labels == labels[seed]))[order]]
-        extent = torch.minimum(boxes[rows, 1], boxes[seed, 1]) - torch.maximum(boxes[rows, 0], boxes[seed, 0]) + extra
-        intersection = _product(extent.clamp(min=0))
-        joins = intersection > iou_threshold * (area[rows] + area[seed] - intersection)
-        rows = rows[joins | (rows == seed)]
-        low, high = _run_around(slices[rows], int(slices[seed]))
-        rows = rows[(low <= slices[rows]) & (slices[rows] <= high)]
-        free[rows] = False
-        seeds.append(seed)
-        spans.append((low, high))
-        members.append(rows)
-    first, last = slices.new_tensor(spans).reshape(-1, 2).unbind(1)
-    offsets = slices.new_tensor([0, *map(len, members)]).cumsum(0)
-    return [torch.cat([order[:0], *members]), offsets, slices.new_tensor(seeds), first, last]
-
-
-def _product(extent: Tensor) -> Tensor:
-    return product(iter(extent.unbind(-1)))
+        joins = (iou(boxes[seed][None], boxes)[0] > iou_threshold) & (leader < 0)
+        if labels is not None:
+            joins &= labels == labels[seed]
+        joins[seed] = True
+        low, high = lowest[seed], highest[seed] = _run_around(slices[joins], int(slices[seed]))
+        leader[joins & (low <= slices) & (slices <= high)] = seed
+    return leader, lowest, highest
 
 
 def _run_around(slices: Tensor, start: int) -> tuple[int, int]:

@@ -1,16 +1,19 @@
 """Non-maximum suppression: of boxes that overlap, the best."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from boxel.ops.arrays import numpy_too
-from boxel.ops.boxes import iou
-from boxel.ops.checks import check_boxes, check_threshold
+from boxel.ops.arrays import kernels, numpy_too, take
+from boxel.ops.boxes import as_float, iou
+from boxel.ops.checks import check_boxes, check_choice, check_not_negative, check_positive, check_threshold
 from boxel.ops.leaders import find_leaders
+from boxel.ops.runs import LEAST, best_first, from_zero, plant
+from boxel.ops.threads import share
 
 
 @numpy_too
@@ -56,11 +59,9 @@ def soft_nms(
 ) -> tuple[Int[Tensor, " kept"], Float[Tensor, " kept"]]:
     """Lower the scores of overlapping boxes instead of dropping them (Bodla et al., ICCV 2017).
 
-    Time grows with boxes x kept boxes.
-
     Args:
         boxes: `(n, 2, d)`.
-        scores: `(n,)`; of equal scores the first row counts as better.
+        scores: `(n,)`, not negative; of equal scores the first row counts as better.
         labels: `(n,)`; boxes of different labels do not compete.
         decay: each better box multiplies a score by exp(-IoU^2 / sigma), or by 1 - IoU where IoU >
             iou_threshold.
@@ -69,26 +70,65 @@ def soft_nms(
         min_score: boxes whose score falls below are dropped.
 
     Returns:
-        Kept rows by descending new score, and the new scores.
+        Kept rows by descending new score, and the new scores. A box without extent lowers none.
 
     Raises:
-        ValueError: NaN, inverted boxes or mismatched lengths; names the row.
+        ValueError: NaN, inverted boxes, negative scores or mismatched lengths; names the row.
     """
     check_boxes(boxes, scores=scores, labels=labels)
+    check_not_negative(scores=scores)
     check_threshold(iou_threshold)
-    current, done = scores.clone(), scores.clone()
-    kept = []
+    check_positive(sigma=sigma)
+    check_choice("decay", decay, ["gaussian", "linear"])
+    lower = _lower_compiled if kernels(boxes) and len(boxes) else _lower_plain
+    rows, lowered = lower(
+        as_float(boxes), as_float(scores), labels, decay == "gaussian", sigma, iou_threshold, min_score
+    )
+    lowered = take(lowered, rows).to(scores.dtype)
+    order = best_first(lowered).long()
+    return take(rows, order), take(lowered, order)
+
+
+def _lower_plain(
+    boxes: Tensor,
+    scores: Tensor,
+    labels: Tensor | None,
+    gaussian: bool,
+    sigma: float,
+    iou_threshold: float,
+    least: float,
+) -> tuple[Tensor, Tensor]:
+    """The rows that are kept, in their order, and all scores (double)."""
+    current = lowered = scores.double()
+    kept = torch.zeros_like(scores, dtype=torch.bool)
     for _ in range(len(scores)):
         best = int(current.argmax())
-        if not current[best] >= min_score:
+        if not current[best] >= least:
             break
-        kept.append(best)
-        done[best] = current[best]
-        overlap = iou(boxes[best : best + 1], boxes)[0]
+        kept[best] = True
+        overlap = iou(boxes[best : best + 1], boxes)[0].double()
         if labels is not None:
             overlap = overlap * (labels[best] == labels)
-        factor = (-overlap.square() / sigma).exp() if decay == "gaussian" else 1 - overlap * (overlap > iou_threshold)
-        current = current * factor
-        current[kept] = -math.inf
-    rows = torch.tensor(kept, dtype=torch.long, device=boxes.device)
-    return rows, done[rows]
+        factor = (-overlap.square() / sigma).exp() if gaussian else 1 - overlap * (overlap > iou_threshold)
+        lowered = torch.where(kept, lowered, lowered * factor)
+        current = lowered.masked_fill(kept, -math.inf)
+    return kept.nonzero()[:, 0], lowered
+
+
+def _lower_compiled(
+    boxes: Tensor,
+    scores: Tensor,
+    labels: Tensor | None,
+    gaussian: bool,
+    sigma: float,
+    iou_threshold: float,
+    least: float,
+) -> tuple[Tensor, Tensor]:
+    compiled: Any = kernels(boxes)
+    numbers = np.zeros(0, np.int64) if labels is None else from_zero(labels).numpy()
+    array, lowered = boxes.detach().contiguous().numpy(), scores.detach().numpy().astype(np.float64)
+    kept = np.zeros(len(array), np.bool_)
+    runs = plant(compiled, array, numbers, best_first(scores).numpy())
+    given = (*runs[:6], lowered, kept, gaussian, sigma, iou_threshold, least)
+    share(lambda *part: compiled.soften(*given, *part), runs.begins, LEAST)
+    return torch.from_numpy(np.flatnonzero(kept)), torch.from_numpy(lowered)

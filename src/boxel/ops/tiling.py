@@ -10,6 +10,7 @@ from torch import Tensor
 
 from boxel.ops.arrays import numpy_too
 from boxel.ops.boxes import centre
+from boxel.ops.checks import check_boxes, check_sizes
 
 
 def tile_starts(
@@ -20,8 +21,10 @@ def tile_starts(
     An axis no longer than the patch has the one tile at 0, which may reach beyond the image.
 
     Raises:
-        ValueError: if an overlap is not smaller than the patch.
+        ValueError: if an overlap is not smaller than the patch, or the arguments are not positive or of one rank.
     """
+    check_sizes("shape", shape)
+    check_sizes("patch_size", patch_size, len(shape))
     overlaps = [min_overlap] * len(shape) if isinstance(min_overlap, int) else list(min_overlap)
     starts = []
     for axis, (length, patch, overlap) in enumerate(zip(shape, patch_size, overlaps, strict=True)):
@@ -52,6 +55,8 @@ def patch_centre_weight(
     The factor p of weighted box clustering: the mean over axes of a normal density scaled to 1, sigma 0.4
     patches (Jaeger et al., arXiv 1811.08661; the toolkit's form).
     """
+    check_boxes(boxes)
+    check_sizes("patch_size", patch_size, boxes.shape[2])
     shape = boxes.new_tensor(list(patch_size))
     lower = torch.as_tensor(patch_lower, dtype=boxes.dtype, device=boxes.device)
     offset = (centre(boxes) - lower - shape / 2) / (0.4 * shape)
@@ -72,6 +77,7 @@ def mean_coverage(
         starts: per axis, as `tile_starts` gives them.
         patch_size: voxels per axis.
     """
+    _check_grid(boxes, starts, patch_size)
     coverage = boxes.new_ones(len(boxes))
     for axis, (begins, patch) in enumerate(zip(starts, patch_size, strict=True)):
         begin = boxes.new_tensor(list(begins))
@@ -97,9 +103,17 @@ def whole_coverage(
         starts: per axis, as `tile_starts` gives them.
         patch_size: voxels per axis.
     """
+    _check_grid(boxes, starts, patch_size)
     coverage = boxes.new_ones(len(boxes))
     for axis, (begin, patch) in enumerate(zip(starts, patch_size, strict=True)):
         first = boxes.new_tensor(list(begin))
         low, high = boxes[:, 0, axis, None], boxes[:, 1, axis, None]
         coverage = coverage * ((first <= low) & (high <= first + patch)).sum(1)
     return coverage.clamp(min=1)
+
+
+def _check_grid(boxes: Tensor, starts: Sequence[Sequence[int]], patch_size: Sequence[int]) -> None:
+    check_boxes(boxes)
+    check_sizes("patch_size", patch_size, boxes.shape[2])
+    if len(starts) != boxes.shape[2] or not all(map(len, starts)):
+        raise ValueError(f"starts is {tuple(starts)}; it must say for each of {boxes.shape[2]} axes where tiles begin")

@@ -142,9 +142,66 @@ def test_weighted_nms_keeps_the_best_score_and_averages_the_corners(engine):
     assert found.boxes[0, 1].tolist() == pytest.approx([10, (0.8 * 10 + 0.4 * 0.5 * 20) / 1.0])
 
 
-def test_weighted_box_fusion_follows_the_moving_mean():
+def test_weighted_box_fusion_follows_the_moving_mean(engine):
     boxes = torch.tensor([[[0.0, 0], [10, 10]], [[0, 0], [10, 12]], [[0, 0], [10, 10]]])
     found = weighted_box_fusion(boxes, torch.tensor([0.8, 0.4, 0.6]), iou_threshold=0.55, expected_views=4)
     assert found.scores.tolist() == pytest.approx([0.6 * 3 / 4])
     assert found.boxes[0, 1].tolist() == pytest.approx([10, (0.8 * 10 + 0.4 * 12 + 0.6 * 10) / 1.8])
     assert found.members.of(0).tolist() == [0, 2, 1]
+
+
+def textbook_fusion(given, iou_threshold, expected_views):
+    """The published algorithm, box by box."""
+    boxes, scores, labels = (given[name].double().numpy() for name in ("boxes", "scores", "labels"))
+    clusters, means = [], []
+
+    def iou(a, b):
+        shared = np.clip(np.minimum(a[1], b[1]) - np.maximum(a[0], b[0]), 0, None).prod()
+        return shared / ((a[1] - a[0]).prod() + (b[1] - b[0]).prod() - shared)
+
+    for row in sorted(range(len(boxes)), key=lambda row: (-scores[row], row)):
+        overlaps = [
+            iou(boxes[row], mean) * (labels[rows[0]] == labels[row]) for rows, mean in zip(clusters, means, strict=True)
+        ]
+        if overlaps and max(overlaps) > iou_threshold:
+            found = int(np.argmax(overlaps))
+            clusters[found].append(row)
+        else:
+            found = len(clusters)
+            clusters.append([row])
+            means.append(None)
+        means[found] = np.average(boxes[clusters[found]], axis=0, weights=scores[clusters[found]])
+    fused = [scores[rows].mean() * min(len(rows), expected_views) / expected_views for rows in clusters]
+    return {rows[0]: (score, mean, rows) for score, mean, rows in zip(fused, means, clusters, strict=True)}
+
+
+@pytest.mark.parametrize("iou_threshold", [0.0, 0.3, 0.55])
+@pytest.mark.parametrize("count", [1, 120, 400])
+def test_fused_boxes_are_those_of_the_textbook_loop(engine, ndim, rng, iou_threshold, count):
+    given = views_of_objects(rng, ndim, count)
+    given = {name: given[name] for name in ("boxes", "scores", "labels")}
+    found = weighted_box_fusion(**given, iou_threshold=iou_threshold, expected_views=4)
+    expected = textbook_fusion(given, iou_threshold, 4)
+    assert len(found.scores) == len(expected)
+    for i, (box, score, label) in enumerate(zip(found.boxes, found.scores, found.labels, strict=True)):
+        members = found.members.of(i).tolist()
+        fused, mean, rows = expected[members[0]]
+        assert members == rows
+        assert score.item() == pytest.approx(fused, rel=1e-5)
+        assert np.allclose(box, mean, atol=1e-3)
+        assert label == given["labels"][rows[0]]
+    assert (found.scores[:-1] >= found.scores[1:]).all()
+
+
+def test_a_box_joins_the_first_of_equally_good_means(engine):
+    apart = torch.tensor([[[0.0, 0], [4, 4]], [[4, 0], [8, 4]], [[2, 0], [6, 4]]])
+    found = weighted_box_fusion(apart, torch.tensor([0.9, 0.8, 0.1]), iou_threshold=0.3, expected_views=1)
+    assert sorted(found.members.of(i).tolist() for i in range(2)) == [[0, 2], [1]]
+
+
+@pytest.mark.parametrize("name", ["scores", "weights", "tiles_covering"])
+def test_a_negative_factor_is_named(engine, ndim, rng, name):
+    given = views_of_objects(rng, ndim)
+    given[name][7] = -0.5
+    with pytest.raises(ValueError, match=rf"{name}\[7\] is -0\.5"):
+        weighted_box_clustering(**given, iou_threshold=0.1, expected_views=9)

@@ -55,6 +55,15 @@ def test_distance_and_aspect_of_the_overlap_losses():
     assert paired_overlap(a, b, "diou").item() == pytest.approx(-25 / 80)
     v = 4 / np.pi**2 * (np.pi / 4 - np.arctan(2)) ** 2
     assert paired_overlap(a, b, "ciou").item() == pytest.approx(-25 / 80 - v * v / (1 + v))
+    # In the volume v is the mean over the pairs of axes: (1, 2) against (1, 1), (1, 4) against (1, 1), (2, 4)
+    # against (1, 1); overlap 0 of 8 and 64 voxels, centres (4.5, 1, 0) apart in a hull of 7 x 4 x 4.
+    c = torch.tensor([[[0.0, 0, 0], [1, 2, 4]]])
+    d = torch.tensor([[[3.0, 0, 0], [7, 4, 4]]])
+    angles = [np.arctan(1 / 2), np.arctan(1 / 4), np.arctan(2 / 4)]
+    v = 4 / np.pi**2 * np.mean([(np.pi / 4 - angle) ** 2 for angle in angles])
+    distance = (4.5**2 + 1) / (7**2 + 4**2 + 4**2)
+    assert paired_overlap(c, d, "diou").item() == pytest.approx(-distance)
+    assert paired_overlap(c, d, "ciou").item() == pytest.approx(-distance - v * v / (1 + v))
     with pytest.raises(ValueError, match="'eiou'"):
         paired_overlap.__wrapped__.__wrapped__(a, b, "eiou")
 

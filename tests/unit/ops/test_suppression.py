@@ -92,7 +92,7 @@ def test_a_threshold_outside_0_to_1_is_refused(engine):
         nms(torch.rand(2, 2, 2).cumsum(1), torch.ones(2), 50.0)
 
 
-def test_soft_nms_decays_by_the_overlap_with_better_boxes():
+def test_soft_nms_decays_by_the_overlap_with_better_boxes(engine):
     boxes = torch.tensor([[[0.0, 0], [10, 10]], [[0, 5], [10, 15]], [[30, 30], [40, 40]]])
     scores = torch.tensor([0.9, 0.8, 0.1])
     rows, new = soft_nms(boxes, scores, sigma=0.5)
@@ -102,3 +102,50 @@ def test_soft_nms_decays_by_the_overlap_with_better_boxes():
     assert new.tolist() == pytest.approx([0.9, 0.8 * 2 / 3, 0.1])
     rows, _ = soft_nms(boxes, scores, min_score=0.2)
     assert rows.tolist() == [0, 1]
+
+
+def textbook_soft(boxes, scores, labels, decay, min_score):
+    """Figure 2 of the paper, box by box."""
+    left, found = {row: float(score) for row, score in enumerate(scores)}, []
+    overlaps = iou(boxes, boxes).double() * (labels[:, None] == labels)
+    while left:
+        best = max(left, key=lambda row: (left[row], -row))
+        score = left.pop(best)
+        if score < min_score:
+            break
+        found.append((best, score))
+        for row in left:
+            overlap = float(overlaps[best, row])
+            left[row] *= np.exp(-(overlap**2) / 0.5) if decay == "gaussian" else 1 - overlap * (overlap > 0.3)
+    return found
+
+
+@pytest.mark.parametrize("decay", ["gaussian", "linear"])
+@pytest.mark.parametrize("min_score", [0.0, 1e-3, 0.2])
+def test_soft_nms_gives_what_the_textbook_loop_gives(engine, ndim, rng, decay, min_score):
+    boxes, scores, labels = crowd(rng, ndim, count=200)
+    rows, new = soft_nms(boxes, scores, labels=labels, decay=decay, min_score=min_score)
+    expected = textbook_soft(boxes, scores, labels, decay, min_score)
+    assert new.tolist() == pytest.approx([score for _, score in expected], rel=1e-5, abs=1e-12)
+    assert sorted(rows.tolist()) == sorted(row for row, _ in expected)
+    assert rows.tolist()[:20] == [row for row, _ in expected[:20]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+def test_soft_nms_leaves_its_arguments_alone(engine, ndim, rng, dtype):
+    boxes, scores, _ = crowd(rng, ndim, dtype=dtype)
+    before = scores.clone()
+    _, new = soft_nms(boxes, scores)
+    assert torch.equal(before, scores)
+    assert new.dtype is dtype
+
+
+def test_soft_nms_explains_what_is_wrong(ndim, rng):
+    boxes, scores, _ = crowd(rng, ndim)
+    with pytest.raises(ValueError, match="sigma is 0"):
+        soft_nms(boxes, scores, sigma=0.0)
+    with pytest.raises(ValueError, match="did you mean 'linear'"):
+        soft_nms.__wrapped__.__wrapped__(boxes, scores, decay="linaer")
+    scores[3] = -1
+    with pytest.raises(ValueError, match=r"scores\[3\] is -1"):
+        soft_nms(boxes, scores)

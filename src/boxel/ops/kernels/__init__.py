@@ -1,26 +1,33 @@
 """Compiled CPU kernels (numba), imported at first use only.
 
 Each does what a plain function beside its caller does, with the same operations in the same order, so that
-results agree; tests compare them.
+results agree; tests compare them. Those that end in `first, last` do a part of the work and touch nothing of the
+other parts, so that `boxel.ops.threads` can share it out.
 """
 
-from boxel.ops.kernels.fusing import fuse, group, take_runs
-from boxel.ops.kernels.greedy import ascending, curve_keys, first_bad_row, lead
+from boxel.ops.kernels.forest import follow_means, join_slices, layout, lead, plant, soften
+from boxel.ops.kernels.fusing import fuse, group, leaders_of, take_runs
 from boxel.ops.kernels.matching import match_by_iou, nearest_cells
-from boxel.ops.kernels.merging import join_slices
+from boxel.ops.kernels.order import ascending, curve_keys, first_bad_row, split
 from boxel.ops.kernels.pooling import pool, spread
 
 __all__ = [
     "ascending",
     "curve_keys",
     "first_bad_row",
+    "follow_means",
     "fuse",
     "group",
     "join_slices",
+    "layout",
     "lead",
+    "leaders_of",
     "match_by_iou",
     "nearest_cells",
+    "plant",
     "pool",
+    "soften",
+    "split",
     "spread",
     "take_runs",
 ]

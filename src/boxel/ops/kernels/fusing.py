@@ -8,6 +8,19 @@ from boxel.ops.kernels.jit import jit
 
 
 @jit
+def leaders_of(leader, by_score, most):
+    """The first `most` rows that lead themselves, by descending score."""
+    leaders, found = np.empty(min(most, len(leader)), np.int64), 0
+    for row in by_score:
+        if found == most:
+            break
+        if leader[row] == row:
+            leaders[found] = row
+            found += 1
+    return leaders[:found]
+
+
+@jit
 def group(leader, by_score):
     """Followers of each leader, leaders and followers by descending score: rows, offsets, sizes."""
     count, found = len(leader), 0
@@ -37,30 +50,33 @@ def fuse(
     offsets,
     sizes,
     views,
-    seen,
+    num_views,
     factors,
     coverage,
-    weight,
     expected_views,
     one_vote,
     extra,
+    fused,
+    fused_scores,
+    first,
+    last,
 ):
-    """The sums of weighted box clustering. The rows that contribute move to the front of their cluster.
+    """The sums of weighted box clustering for some clusters. Contributing rows move to the front of their cluster.
 
     Args:
         boxes, scores: of all rows.
         rows, offsets, sizes: of the clusters, by `group`; `rows` and `sizes` change.
         views, factors, coverage: of all rows, or none.
-        seen: -1 for every view.
-        weight: room for the largest cluster.
+        num_views: more than every view.
         expected_views, one_vote, extra: see `clustering.weighted_box_clustering`.
-
-    Returns:
-        Boxes and scores of the clusters.
+        fused, fused_scores: of the clusters, to be filled.
+        first, last: the clusters in question.
     """
-    count, ndim = len(sizes), boxes.shape[2]
-    fused, fused_scores = np.empty((count, 2, ndim), boxes.dtype), np.empty(count, scores.dtype)
-    for cluster in range(count):
+    ndim, largest = boxes.shape[2], 0
+    for cluster in range(first, last):
+        largest = max(largest, sizes[cluster])
+    weight, seen = np.empty(largest), np.full(num_views, -1, np.int64)
+    for cluster in range(first, last):
         begin, best, size, distinct = offsets[cluster], rows[offsets[cluster]], 0, 0
         total = covered = votes = 0.0
         for member in range(begin, offsets[cluster + 1]):
@@ -102,7 +118,6 @@ def fuse(
                     row = rows[begin + i]
                     mean += boxes[row, corner, k] * (weight[i] * scores[row] if votes > 0 else weight[i])
                 fused[cluster, corner, k] = mean / (votes if votes > 0 else total)
-    return fused, fused_scores
 
 
 @jit

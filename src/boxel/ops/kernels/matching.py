@@ -8,14 +8,13 @@ from boxel.ops.kernels.jit import jit
 
 
 @jit
-def match_by_iou(anchors, boxes, positive, negative, background, ignored):
-    """`match_iou` without force: for a run of anchors only those objects count that touch its hull.
+def match_by_iou(anchors, boxes, positive, negative, background, ignored, matched, first, last):
+    """`match_iou` without force, into `matched`: for 64 anchors only those objects count that touch their hull.
 
     Returns:
-        The match of each anchor; of each object, its best IoU and anchor (-1 if none touches it).
+        Of each object, its best IoU and anchor (-1 if none touches it); whether an anchor is not finite or inverted.
     """
-    count, ndim, run = len(anchors), anchors.shape[2], 64
-    matched = np.empty(count, np.int64)
+    ndim, run, broken = anchors.shape[2], 64, False
     best, index = np.empty(run, anchors.dtype), np.empty(run, np.int64)
     low, high = np.empty(ndim, anchors.dtype), np.empty(ndim, anchors.dtype)
     record, champion = np.zeros(len(boxes), anchors.dtype), np.full(len(boxes), -1, np.int64)
@@ -25,13 +24,14 @@ def match_by_iou(anchors, boxes, positive, negative, background, ignored):
         area[j] = boxes[j, 1, 0] - boxes[j, 0, 0]
         for k in range(1, ndim):
             area[j] *= boxes[j, 1, k] - boxes[j, 0, k]
-    for begin in range(0, count, run):
-        end = min(begin + run, count)
+    for begin in range(first, last, run):
+        end = min(begin + run, last)
         for k in range(ndim):
-            first, last = anchors[begin, 0, k], anchors[begin, 1, k]
-            for i in range(begin + 1, end):
-                first, last = min(first, anchors[i, 0, k]), max(last, anchors[i, 1, k])
-            low[k], high[k] = first, last
+            low[k], high[k] = anchors[begin, 0, k], anchors[begin, 1, k]
+            for i in range(begin, end):
+                low[k], high[k] = min(low[k], anchors[i, 0, k]), max(high[k], anchors[i, 1, k])
+                broken |= not anchors[i, 0, k] <= anchors[i, 1, k]
+            broken |= not high[k] - low[k] < np.inf
         best[:] = 0
         for j in range(len(boxes)):
             touches = True
@@ -62,17 +62,17 @@ def match_by_iou(anchors, boxes, positive, negative, background, ignored):
             matched[i] = background if overlap < negative else ignored
             if overlap >= positive and overlap > 0:
                 matched[i] = index[i - begin]
-    return matched, record, champion
+    return record, champion, broken
 
 
 @jit
-def nearest_cells(anchors, per_cell, points, count):
-    """`(points, count)` cells whose anchors have the nearest centres, nearest first, ties by cell."""
+def nearest_cells(anchors, per_cell, points, count, first, last):
+    """`(points, count)` cells whose anchors have the nearest centres, nearest first, ties by cell; their squares."""
     ndim, half = anchors.shape[2], anchors.dtype.type(0.5)
-    rows = np.empty((len(points), count), np.int64)
+    rows = np.zeros((len(points), count), np.int64)
     distance = np.full((len(points), count), np.inf, anchors.dtype)
     centre = np.empty(ndim, anchors.dtype)
-    for cell in range(len(anchors) // per_cell):
+    for cell in range(first, last):
         for k in range(ndim):
             centre[k] = (anchors[cell * per_cell, 0, k] + anchors[cell * per_cell, 1, k]) * half
         for p in range(len(points)):
@@ -83,9 +83,9 @@ def nearest_cells(anchors, per_cell, points, count):
                 far += (centre[k] - points[p, k]) ** 2
             if far >= worst:
                 continue
-            place = min(cell, count - 1)
+            place = min(cell - first, count - 1)
             while place > 0 and far < distance[p, place - 1]:
                 distance[p, place], rows[p, place] = distance[p, place - 1], rows[p, place - 1]
                 place -= 1
             distance[p, place], rows[p, place] = far, cell
-    return rows
+    return rows, distance

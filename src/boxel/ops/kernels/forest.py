@@ -1,0 +1,299 @@
+"""What overlaps what, by trees of bounding boxes: the greedy rule, soft NMS, fusion, joining of slices.
+
+Every run of boxes (one label; for slices, one label and slice) has its own tree, in which each node is the hull of
+`_FAN` neighbours along a curve. Trees of different runs share nothing, so runs can be worked on at the same time. All
+of it is in one file because numba does not see that a kernel called from another file has changed.
+"""
+
+# mypy: disable-error-code="assignment, no-untyped-def"
+
+import numpy as np
+
+from boxel.ops.kernels.jit import jit
+
+_FAN = 8  # children per node
+
+
+@jit
+def layout(begins):
+    """Where each run's nodes begin: leaves first, then level by level, the root last."""
+    first_node = np.zeros(len(begins), np.int64)
+    for run in range(len(begins) - 1):
+        width, nodes = begins[run + 1] - begins[run], 0
+        while width > 1 or nodes == 0:
+            width = (width + _FAN - 1) // _FAN
+            nodes += width
+        first_node[run + 1] = first_node[run] + nodes
+    return first_node
+
+
+@jit
+def plant(all_boxes, place, begins, first_node, forest, slot, first, last):
+    """Fill the trees of some runs: boxes along the curve; of the nodes hull, children, parent, living children."""
+    boxes, hull, children, parent, alive = forest
+    ndim = boxes.shape[2]
+    for run in range(first, last):
+        for i in range(begins[run], begins[run + 1]):
+            slot[place[i]] = i
+            for corner in range(2):
+                for k in range(ndim):
+                    boxes[i, corner, k] = all_boxes[place[i], corner, k]
+        node, below, below_end, level_boxes = first_node[run], begins[run], begins[run + 1], boxes
+        while True:
+            start = node
+            while below < below_end:
+                end = min(below + _FAN, below_end)
+                children[node, 0], children[node, 1], alive[node] = below, end, end - below
+                for k in range(ndim):
+                    low, high = level_boxes[below, 0, k], level_boxes[below, 1, k]
+                    for i in range(below + 1, end):
+                        low, high = min(low, level_boxes[i, 0, k]), max(high, level_boxes[i, 1, k])
+                    hull[node, 0, k], hull[node, 1, k] = low, high
+                if start > first_node[run]:
+                    for i in range(below, end):
+                        parent[i] = node
+                below, node = end, node + 1
+            if node - start <= 1:
+                parent[start] = -1
+                break
+            below, below_end, level_boxes = start, node, hull
+
+
+@jit
+def _leaves(begins, first_node, run):
+    """The end of a run's leaves."""
+    return first_node[run] + (begins[run + 1] - begins[run] + _FAN - 1) // _FAN
+
+
+@jit
+def _find(forest, seed, root, leaves, stack, found):
+    """The leaves with living children whose hull the box in slot `seed` touches, and how many."""
+    boxes, hull, children, _, alive = forest
+    height, count = 1, 0
+    stack[0] = root
+    while height > 0:
+        height -= 1
+        node = stack[height]
+        if alive[node] == 0:
+            continue
+        touches = True
+        for k in range(boxes.shape[2]):
+            if hull[node, 0, k] >= boxes[seed, 1, k] or hull[node, 1, k] <= boxes[seed, 0, k]:
+                touches = False
+                break
+        if not touches:
+            continue
+        if node < leaves:
+            found[count] = node
+            count += 1
+        else:
+            for child in range(children[node, 0], children[node, 1]):
+                stack[height] = child
+                height += 1
+    return count
+
+
+@jit
+def _fell(forest, leaf):
+    """One child of a leaf has died."""
+    parent, alive = forest[3], forest[4]
+    node = leaf
+    alive[node] -= 1
+    while alive[node] == 0 and parent[node] >= 0:
+        node = parent[node]
+        alive[node] -= 1
+
+
+@jit
+def _area(boxes, i):
+    area = boxes[i, 1, 0] - boxes[i, 0, 0]
+    for k in range(1, boxes.shape[2]):
+        area *= boxes[i, 1, k] - boxes[i, 0, k]
+    return area
+
+
+@jit
+def _iou(boxes, i, others, j, area):
+    """IoU of two boxes, `area` that of the first; the operations of `boxes.iou` in their order."""
+    extent = min(boxes[i, 1, 0], others[j, 1, 0]) - max(boxes[i, 0, 0], others[j, 0, 0])
+    intersection, other = extent, others[j, 1, 0] - others[j, 0, 0]
+    for k in range(1, boxes.shape[2]):
+        if extent <= 0:
+            break
+        extent = min(boxes[i, 1, k], others[j, 1, k]) - max(boxes[i, 0, k], others[j, 0, k])
+        intersection *= extent
+        other *= others[j, 1, k] - others[j, 0, k]
+    if extent <= 0:
+        return boxes.dtype.type(0)
+    return intersection / max(area + other - intersection, np.finfo(boxes.dtype).tiny)
+
+
+@jit
+def lead(forest, place, slot, begins, first_node, by_score, iou_threshold, most, leader, first, last):
+    """The greedy rule of `leaders.find_leaders` in some runs; `leader` is -1 where a run stopped before."""
+    boxes, children = forest[0], forest[2]
+    stack = np.empty(_FAN * 24, np.int64)
+    for run in range(first, last):
+        begin, end, root = begins[run], begins[run + 1], first_node[run + 1] - 1
+        leaves, found = _leaves(begins, first_node, run), np.empty((end - begin) // _FAN + 1, np.int64)
+        led = np.full(end - begin, -1, np.int32)  # in slots, so that neighbours lie together
+        leaders = 0
+        for best in by_score[begin:end]:
+            seed = slot[best]
+            if leaders >= most:
+                break
+            if led[seed - begin] >= 0:
+                continue
+            leaders += 1
+            area = _area(boxes, seed)
+            for i in range(_find(forest, seed, root, leaves, stack, found)):
+                for j in range(children[found[i], 0], children[found[i], 1]):
+                    if led[j - begin] < 0 and (j == seed or _iou(boxes, seed, boxes, j, area) > iou_threshold):
+                        led[j - begin] = seed
+                        _fell(forest, found[i])
+            led[seed - begin] = seed  # a box without extent touches no hull
+        for i in range(begin, end):
+            leader[place[i]] = place[led[i - begin]] if led[i - begin] >= 0 else -1
+
+
+@jit
+def soften(
+    forest, place, slot, begins, first_node, by_score, scores, kept, gaussian, sigma, iou_threshold, min_score,
+    first, last,
+):  # fmt: skip
+    """Soft NMS of some runs: lowers `scores` and marks what is `kept`.
+
+    A heap of the scores as they were tells which box may be next. They only fall: one that has fallen goes back.
+    """
+    boxes, children = forest[0], forest[2]
+    stack = np.empty(_FAN * 24, np.int64)
+    for run in range(first, last):
+        begin, end, root = begins[run], begins[run + 1], first_node[run + 1] - 1
+        leaves, found = _leaves(begins, first_node, run), np.empty((end - begin) // _FAN + 1, np.int64)
+        heap, size = by_score[begin:end].copy(), end - begin
+        was, dead = scores[heap], np.zeros(end - begin, np.bool_)
+        while size > 0:
+            row, current = heap[0], scores[heap[0]]
+            if current == was[0]:
+                if not current >= min_score:
+                    break
+                kept[row] = dead[slot[row] - begin] = True
+                seed = slot[row]
+                area = _area(boxes, seed)
+                for i in range(_find(forest, seed, root, leaves, stack, found)):
+                    for j in range(children[found[i], 0], children[found[i], 1]):
+                        if j == seed:
+                            _fell(forest, found[i])
+                        if dead[j - begin]:
+                            continue
+                        overlap = np.float64(_iou(boxes, seed, boxes, j, area))
+                        if gaussian:
+                            scores[place[j]] *= np.exp(-overlap * overlap / sigma)
+                        elif overlap > iou_threshold:
+                            scores[place[j]] *= 1 - overlap
+                        if not scores[place[j]] >= min_score:
+                            dead[j - begin] = True
+                            _fell(forest, found[i])
+                size -= 1
+                row, current = heap[size], was[size]
+            at = 0  # the row sinks to its place: higher scores first, of equal ones the first row
+            while True:
+                child = 2 * at + 1
+                if child + 1 < size and (
+                    was[child + 1] > was[child] or (was[child + 1] == was[child] and heap[child + 1] < heap[child])
+                ):
+                    child += 1
+                if child >= size or current > was[child] or (current == was[child] and row < heap[child]):
+                    break
+                heap[at], was[at] = heap[child], was[child]
+                at = child
+            heap[at], was[at] = row, current
+
+
+@jit
+def follow_means(
+    forest, place, slot, begins, first_node, by_score, scores, iou_threshold, leader, means, weights, first, last
+):
+    """Weighted box fusion of some runs: each box's first of its cluster; at its row the cluster's mean and weight.
+
+    A hull covers the means that the clusters opened below it have had.
+    """
+    boxes, hull, children, parent, _ = forest
+    ndim, stack = boxes.shape[2], np.empty(_FAN * 24, np.int64)
+    for run in range(first, last):
+        begin, end, root = begins[run], begins[run + 1], first_node[run + 1] - 1
+        leaves, found = _leaves(begins, first_node, run), np.empty((end - begin) // _FAN + 1, np.int64)
+        opened, sums = np.full(end - begin, -1, np.int64), np.zeros((end - begin, 2, ndim), boxes.dtype)
+        hull[first_node[run] : root + 1, 0] = np.inf
+        hull[first_node[run] : root + 1, 1] = -np.inf
+        clusters = 0
+        for row in by_score[begin:end]:
+            seed, chosen, best = slot[row], -1, iou_threshold
+            area = _area(boxes, seed)
+            for i in range(_find(forest, seed, root, leaves, stack, found)):
+                for j in range(children[found[i], 0], children[found[i], 1]):
+                    if opened[j - begin] < 0:
+                        continue
+                    overlap = _iou(boxes, seed, means, place[j], area)
+                    equal = chosen >= 0 and overlap == best and opened[j - begin] < opened[chosen - begin]
+                    if overlap > best or equal:
+                        chosen, best = j, overlap
+            if chosen < 0:
+                chosen, opened[seed - begin] = seed, clusters
+                clusters += 1
+            head = place[chosen]
+            leader[row] = head
+            weights[head] += scores[row]
+            for corner in range(2):
+                for k in range(ndim):
+                    sums[chosen - begin, corner, k] += boxes[seed, corner, k] * scores[row]
+                    means[head, corner, k] = (
+                        sums[chosen - begin, corner, k] / weights[head] if weights[head] > 0 else boxes[seed, corner, k]
+                    )
+            node, grows = first_node[run] + (chosen - begin) // _FAN, True
+            while grows and node >= 0:
+                grows = False
+                for k in range(ndim):
+                    if means[head, 0, k] < hull[node, 0, k]:
+                        hull[node, 0, k], grows = means[head, 0, k], True
+                    if means[head, 1, k] > hull[node, 1, k]:
+                        hull[node, 1, k], grows = means[head, 1, k], True
+                node = parent[node]
+
+
+@jit
+def join_slices(
+    forest, place, slot, begins, first_node, run_of, groups, slices, by_score, iou_threshold, leader, lowest, highest,
+    first, last,
+):  # fmt: skip
+    """`slices.merge_slices` of some labels: the first row of each box's cluster, at that row its span.
+
+    A run is one slice of one label, that of each row `run_of`; `groups` says where each label's runs begin, and
+    `by_score` has rows by label, then score.
+    """
+    boxes, children = forest[0], forest[2]
+    stack, found = np.empty(_FAN * 24, np.int64), np.empty(len(place) // _FAN + 1, np.int64)
+    for group in range(first, last):
+        for best in by_score[begins[groups[group]] : begins[groups[group + 1]]]:
+            if leader[best] >= 0:
+                continue
+            seed, area = slot[best], _area(boxes, slot[best])
+            leader[best], lowest[best], highest[best] = best, slices[best], slices[best]
+            _fell(forest, first_node[run_of[best]] + (seed - begins[run_of[best]]) // _FAN)
+            for step in (0, -1, 1):  # its own slice, downwards, upwards
+                run = run_of[best] + step
+                while groups[group] <= run < groups[group + 1]:
+                    here = slices[place[begins[run]]]
+                    if here != (lowest[best] if step < 0 else highest[best]) + step:
+                        break
+                    taken, leaves = 0, _leaves(begins, first_node, run)
+                    for i in range(_find(forest, seed, first_node[run + 1] - 1, leaves, stack, found)):
+                        for j in range(children[found[i], 0], children[found[i], 1]):
+                            if leader[place[j]] < 0 and _iou(boxes, seed, boxes, j, area) > iou_threshold:
+                                leader[place[j]] = best
+                                _fell(forest, found[i])
+                                taken += 1
+                    if step == 0 or taken == 0:
+                        break
+                    lowest[best], highest[best] = min(lowest[best], here), max(highest[best], here)
+                    run += step

@@ -1,0 +1,80 @@
+"""Checks and orders of boxes."""
+
+# mypy: disable-error-code="assignment, no-untyped-def"
+
+import numpy as np
+
+from boxel.ops.kernels.jit import jit
+
+
+@jit
+def first_bad_row(boxes, first, last):
+    """The first box with a NaN, an infinity or a lower corner above the upper; -1 if there is none."""
+    for i in range(first, last):
+        for k in range(boxes.shape[2]):
+            if not (boxes[i, 0, k] <= boxes[i, 1, k] and boxes[i, 1, k] - boxes[i, 0, k] < np.inf):
+                return i
+    return -1
+
+
+@jit
+def ascending(keys):
+    """Stable argsort of uint64, by digits of 11 bits."""
+    count, shift, largest = len(keys), np.uint64(0), np.uint64(0)
+    order, other, first = np.empty(count, np.int32), np.empty(count, np.int32), np.empty(2049, np.int64)
+    for i in range(count):
+        order[i] = i
+        largest |= keys[i]
+    while largest >> shift:
+        for digit in range(2049):
+            first[digit] = 0
+        for i in range(count):
+            first[np.int64((keys[i] >> shift) & np.uint64(2047)) + 1] += 1
+        for digit in range(2048):
+            first[digit + 1] += first[digit]
+        for j in range(count):
+            i = order[j]
+            digit = np.int64((keys[i] >> shift) & np.uint64(2047))
+            other[first[digit]] = i
+            first[digit] += 1
+        order, other = other, order
+        shift += np.uint64(11)
+    return order
+
+
+@jit
+def curve_keys(boxes, numbers, bits):
+    """Sort keys that put neighbours of one number together: the Z-order curve of the centres."""
+    count, ndim = boxes.shape[0], boxes.shape[2]
+    keys = np.zeros(count, np.uint64)
+    for k in range(ndim):
+        first = last = np.float64(boxes[0, 0, k]) + boxes[0, 1, k]
+        for i in range(count):
+            middle = np.float64(boxes[i, 0, k]) + boxes[i, 1, k]
+            first, last = min(first, middle), max(last, middle)
+        scale = (2.0**bits - 1) / (last - first) if last > first else 0.0
+        for i in range(count):
+            cell = np.int64((np.float64(boxes[i, 0, k]) + boxes[i, 1, k] - first) * scale)
+            for bit in range(bits):
+                keys[i] |= np.uint64(((cell >> bit) & 1) << (bit * ndim + k))
+    for i in range(len(numbers)):
+        keys[i] |= np.uint64(numbers[i] << (bits * ndim))
+    return keys
+
+
+@jit
+def split(numbers, place, by_score):
+    """Where runs of one number begin in `place`, which is sorted by number; the run of each row; `by_score` by run."""
+    count, runs = len(place), 0
+    begins, run, grouped = np.empty(count + 1, np.int64), np.zeros(count, np.int32), np.empty(count, np.int32)
+    for i in range(count):
+        if i == 0 or (len(numbers) > 0 and numbers[place[i]] != numbers[place[i - 1]]):
+            begins[runs] = i
+            runs += 1
+        run[place[i]] = runs - 1
+    begins[runs] = count
+    filled = begins[:runs].copy()
+    for row in by_score:
+        grouped[filled[run[row]]] = row
+        filled[run[row]] += 1
+    return begins[: runs + 1].copy(), run, grouped
