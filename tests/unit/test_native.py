@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -114,9 +115,8 @@ def test_prescribed_folds_are_read_and_must_name_cases_once(native):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"labels": {"background": 0, "tumour": 1}}, "nnU-Net.*convert it"),
-        ({"labels": {"0": "background", "1": "tumour"}}, "nnU-Net.*convert it"),
-        ({"channel_names": {"0": "CT"}, "modalities": None}, "nnU-Net.*convert it"),
+        ({"labels": {"0": "background", "1": "tumour"}}, "nnU-Net.*--format nnunet"),
+        ({"channel_names": {"0": "CT"}, "modalities": None}, "nnU-Net.*--format nnunet"),
         ({"labels": {"1": "tumour"}}, "number the names from 0"),
         ({"labels": None}, "number the names from 0"),
         ({"modalities": None}, '"modalities".*number the names from 0'),
@@ -127,11 +127,24 @@ def test_prescribed_folds_are_read_and_must_name_cases_once(native):
 def test_an_unusable_description_is_explained(native, changes, message):
     edit(native / "dataset.json", **changes)
     with pytest.raises(ValueError, match=rf"dataset\.json: .*{message}"):
-        open_dataset(native)
+        open_dataset(native, format="native")
+
+
+def test_the_head_may_be_yaml_and_session_ids_name_the_patient(native):
+    head = json.loads((native / "dataset.json").read_text())
+    (native / "dataset.json").unlink()
+    lines = ["task: Task100_Small", f"dim: {head['dim']}", "session_id: true", 'labels: {"0": benign, "1": malignant}']
+    (native / "dataset.yaml").write_text("\n".join([*lines, 'modalities: {"0": CT}', "target_class: 0"]))
+    for path in [*native.glob("imagesT*/*"), *native.glob("labelsT*/*")]:
+        path.rename(path.with_name(path.name.replace("_0000", "").replace(".", "_000.", 1).replace(
+            ".nii.gz", "_0000.nii.gz" if "images" in path.parent.name else ".nii.gz")))  # fmt: skip
+    dataset = open_dataset(native)
+    assert (dataset.name, dataset.classes) == ("Task100_Small", ("benign", "malignant"))
+    assert {case.id: case.group for case in dataset.train} == {"a_000": "a", "b_000": "b", "c_000": "c"}
 
 
 def test_another_folder_is_refused_with_the_known_layouts(tmp_path):
-    with pytest.raises(ValueError, match=r"native: a folder with dataset\.json"):
+    with pytest.raises(ValueError, match=r"native: Boxel and nnDetection: dataset\.json"):
         open_dataset(tmp_path)
     with pytest.raises(ValueError, match="no such folder"):
         open_dataset(tmp_path / "nowhere")
@@ -143,7 +156,7 @@ def test_a_reader_of_another_layout_can_be_plugged_in(tmp_path, monkeypatch):
     dataset = Dataset(tmp_path, "mine", 3, ("x",), ("CT",), (case,))
     (tmp_path / "cases.csv").touch()
     register_format("csv", lambda path: (path / "cases.csv").exists(), lambda path, report: dataset)
-    assert open_dataset(tmp_path) is dataset
+    assert open_dataset(tmp_path) == replace(dataset, format="csv")
     with pytest.raises(ValueError, match="'csv' is registered already"):
         register_format("csv", lambda path: True, lambda path, report: dataset)
 

@@ -1,7 +1,7 @@
 """`boxel demo`: the whole way in one command."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,8 @@ from boxel.api.prediction import evaluate, predict
 from boxel.api.reporting import report
 from boxel.api.training import Progress, prepare, silent, train
 from boxel.config import read_json
-from boxel.data.formats import open_dataset
+from boxel.data.cases import Dataset
+from boxel.data.formats import as_dataset
 from boxel.data.toy import make_toy
 from boxel.recipes import get_recipe
 
@@ -29,7 +30,7 @@ class DemoResult:
 def demo(
     out: Path | str,
     *,
-    data: Path | str | None = None,
+    data: Path | str | Dataset | None = None,
     fold: int = 0,
     recipe: str = "retina_unet_small",
     overrides: Sequence[str] = (),
@@ -54,12 +55,12 @@ def demo(
             seed=seed,
             on_progress=lambda done, total: progress("generate", done, total),
         )
-    store = prepare(data, out / "work", recipe=experiment, progress=progress)
+    dataset = as_dataset(data)
+    store = prepare(dataset, out / "work", recipe=experiment, progress=progress)
     run = train(out / "work", out / "run", fold=fold, recipe=experiment, progress=progress)
-    dataset = open_dataset(Path(data))
     test = set(store.splits[fold]["test"])
-    images = [file for case in dataset.cases if case.id in test for file in case.channels]
-    predict(run, images, out / "predictions", progress=progress)
-    evaluate(out / "predictions", data, out, progress=progress)
-    page = report(run, predictions=out / "predictions", dataset=data, out=out / "report.html")
+    chosen = replace(dataset, cases=tuple(case for case in dataset.cases if case.id in test), splits=None)
+    predict(run, chosen, out / "predictions", progress=progress)
+    evaluate(out / "predictions", dataset, out, progress=progress)
+    page = report(run, predictions=out / "predictions", dataset=dataset, out=out / "report.html")
     return DemoResult(read_json(out / "metrics.json"), run, out / "predictions", page)

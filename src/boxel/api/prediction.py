@@ -9,8 +9,8 @@ import numpy as np
 from boxel.api.detector import Detector, read_channels
 from boxel.api.training import Progress, silent
 from boxel.config import read_json, write_bytes
-from boxel.data.cases import Case, Dataset, read_case
-from boxel.data.formats import open_dataset
+from boxel.data.cases import Case, Dataset, read_case, read_case_image
+from boxel.data.formats import as_dataset
 from boxel.evaluation import IOU_THRESHOLDS, Evaluation, write_evaluation
 from boxel.evaluation import evaluate as judge
 from boxel.evaluation.average_precision import Interpolation
@@ -23,7 +23,7 @@ from boxel.types import Detections, Instances, RawDetections
 
 def predict(
     run: Path | str,
-    images: Sequence[Path | str],
+    images: Sequence[Path | str] | Dataset,
     out: Path | str,
     *,
     overrides: Sequence[str] = (),
@@ -35,7 +35,8 @@ def predict(
     A stopped prediction continues with the same call: images that this detector has already done are not repeated.
 
     Args:
-        images: image files, DICOM folders, or folders of images (`CASE_0000`, `CASE_0001` are channels of one).
+        images: image files, DICOM folders, or folders of images (`CASE_0000`, `CASE_0001` are channels of one); or
+            the cases of a data set, opened as its layout says.
         formats: further formats (see `convert`), each written into `out/NAME` when all images are done.
 
     Raises:
@@ -45,7 +46,10 @@ def predict(
     for name in formats:
         get_format(name)
     detector = Detector.load(run, overrides=overrides)
-    cases = find_images([Path(image) for image in images], len(detector.task.channels))
+    if isinstance(images, Dataset):
+        cases = {case.id: list(case.channels) for case in images.cases}
+    else:
+        cases = find_images([Path(image) for image in images], len(detector.task.channels))
     out = Path(out)
     written = []
     for done, (case, files) in enumerate(sorted(cases.items())):
@@ -58,7 +62,7 @@ def predict(
         stamp = {"detector": detector.fingerprint, "source": source}
         if path.exists() and read_json(path).get("extra") == stamp:
             continue
-        image = read_channels(files)
+        image = read_case_image(images[case], images) if isinstance(images, Dataset) else read_channels(files)
         raw, shape = detector.predict_raw(image)
         save_raw(out / "raw" / f"{case}.npz", raw)
         found = detector.finish(raw, shape, image.geometry)
@@ -140,7 +144,7 @@ def read_truth(cases: Sequence[Case], dataset: Dataset, progress: Progress = sil
 
 def evaluate(
     predictions: Path | str,
-    dataset: Path | str,
+    dataset: Path | str | Dataset,
     out: Path | str | None = None,
     *,
     iou_thresholds: Sequence[float] = IOU_THRESHOLDS,
@@ -160,7 +164,7 @@ def evaluate(
     """
     if out is not None and Path(out).resolve() == Path(predictions).resolve():
         raise ValueError(f"{out}: holds the predictions; choose another folder with --out")
-    data = open_dataset(Path(dataset))
+    data = as_dataset(dataset)
     found = read_predictions(predictions, data.classes)
     cases = choose_truth(data, list(found))
     groups = {case.id: case.group or case.id for case in cases}

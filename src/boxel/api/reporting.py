@@ -11,8 +11,8 @@ import numpy as np
 from boxel.api.prediction import choose_truth, read_predictions, read_truth
 from boxel.api.run import read_history, read_run
 from boxel.config import read_json
-from boxel.data.cases import read_case
-from boxel.data.formats import open_dataset
+from boxel.data.cases import Dataset, read_case
+from boxel.data.formats import as_dataset
 from boxel.evaluation import case_rows, object_rows
 from boxel.evaluation import evaluate as judge
 from boxel.io import read_geometry
@@ -25,7 +25,7 @@ def report(
     run: Path | str,
     *,
     predictions: Path | str | None = None,
-    dataset: Path | str | None = None,
+    dataset: Path | str | Dataset | None = None,
     out: Path | str | None = None,
     num_cases: int = 8,
 ) -> Path:
@@ -53,14 +53,13 @@ def report(
         environment={**read_json(run / "environment.json"), "seed": experiment.seed},
     )
     if predictions is not None and dataset is not None:
-        content = _with_figures(content, Path(predictions), Path(dataset), num_cases)
+        content = _with_figures(content, Path(predictions), as_dataset(dataset), num_cases)
     path = Path(out) if out else run / "report.html"
     write_report(path, content)
     return path
 
 
-def _with_figures(content: ReportContent, predictions: Path, dataset: Path, num_cases: int) -> ReportContent:
-    data = open_dataset(dataset)
+def _with_figures(content: ReportContent, predictions: Path, data: Dataset, num_cases: int) -> ReportContent:
     found = read_predictions(predictions, data.classes)
     cases = choose_truth(data, list(found))
     truths = read_truth(cases, data)

@@ -8,7 +8,8 @@ from pathlib import Path
 from boxel.api.detector import Detector
 from boxel.api.run import Split, read_history, start_run
 from boxel.config import write_text
-from boxel.data.formats import open_dataset
+from boxel.data.cases import Dataset
+from boxel.data.formats import as_dataset
 from boxel.data.plan import plan
 from boxel.data.store import Store
 from boxel.data.store import prepare as prepare_store
@@ -31,7 +32,7 @@ def silent(what: str, done: int, total: int) -> None:
 
 
 def prepare(
-    dataset: Path | str,
+    dataset: Path | str | Dataset,
     out: Path | str,
     *,
     recipe: str | Experiment = "auto",
@@ -43,12 +44,15 @@ def prepare(
 
     Only what is missing or changed is done, so a stopped preparation continues with the same call.
 
+    Args:
+        dataset: a folder in any layout that Boxel recognises, or what `open_dataset` returned.
+
     Raises:
         ValueError: something is wrong with the data; names the file and the remedy.
     """
     experiment = get_recipe(recipe).override(overrides)
     return prepare_store(
-        open_dataset(Path(dataset)),
+        as_dataset(dataset),
         Path(out),
         experiment.plan,
         workers=workers,

@@ -25,7 +25,7 @@ app = typer.Typer(
 )
 
 DatasetPath = Annotated[
-    Path, typer.Argument(metavar="DATASET", help="Data set folder; see docs/reference/dataset_layout.md.")
+    Path, typer.Argument(metavar="DATASET", help="Data set, in any layout of docs/bring-your-data.md.")
 ]
 WorkPath = Annotated[Path, typer.Argument(metavar="WORK", help="Folder that `boxel prepare` wrote.")]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `boxel train` wrote.")]
@@ -39,21 +39,31 @@ ModelName = Annotated[
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting of the recipe.")
 ]
+Format = Annotated[str, typer.Option(metavar="NAME", help="Layout of the data set; recognised if not given.")]
+Options = Annotated[
+    list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="Change one setting of the layout's reader.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
 @app.command(epilog="Example: **boxel check my_dataset**")
-def check(dataset: DatasetPath, as_json: AsJson = False) -> None:
+def check(dataset: DatasetPath, format: Format = "", option: Options = None, as_json: AsJson = False) -> None:  # noqa: A002
     """Read every case once and list what is wrong, with file and remedy. Exit status 2 if there are errors."""
-    from boxel.data.check import check as run_check
+    from boxel.data.check import examine
 
     with progress_bars() as progress:
-        findings = run_check(dataset, on_progress=lambda done, total, what: progress(what, done, total))
+        found = examine(
+            dataset,
+            format=format,
+            options=option or (),
+            on_progress=lambda done, total, what: progress(what, done, total),
+        )
     if as_json:
-        print(json.dumps([plain(finding) for finding in findings], indent=2))
+        print(json.dumps([plain(finding) for finding in found.findings], indent=2))
     else:
-        print_findings(findings)
-    if any(finding.severity == "error" for finding in findings):
+        print_findings(found.findings)
+        print(found.summary)
+    if any(finding.severity == "error" for finding in found.findings):
         raise typer.Exit(2)
 
 
@@ -65,14 +75,17 @@ def prepare(
     model: ModelName = None,
     set_: Settings = None,
     workers: Annotated[int | None, typer.Option(help="Processes; 0 works in this one.")] = None,
+    format: Format = "",  # noqa: A002
+    option: Options = None,
 ) -> None:
     """Measure the data set, plan, resample, normalise, and store it for training."""
     from boxel.api.training import prepare as run_prepare
     from boxel.recipes import get_recipe
 
+    data = _open(dataset, format, option)
     with progress_bars() as progress:
         chosen = get_recipe(recipe, model)
-        store = run_prepare(dataset, out, recipe=chosen, overrides=set_ or (), workers=workers, progress=progress)
+        store = run_prepare(data, out, recipe=chosen, overrides=set_ or (), workers=workers, progress=progress)
     print(f"prepared {len(store.ids)} cases in {out}")
     print_table("plan", {key: short(value) for key, value in store.task.to_dict().items() if key != "why"})
     for choice, reason in store.task.why.items():
@@ -142,15 +155,18 @@ def evaluate(
     rule: Annotated[str, typer.Option(help="Matching: `greedy` as COCO, `mdt` as the papers' toolkit.")] = "greedy",
     resamples: Annotated[int, typer.Option(help="Bootstrap resamples for the intervals; 0 for none.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    format: Format = "",  # noqa: A002
+    option: Options = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare predictions with the annotations."""
     from boxel.api.prediction import evaluate as run_evaluate
     from boxel.evaluation import IOU_THRESHOLDS
 
+    data = _open(dataset, format, option)
     with progress_bars() as progress:
         metrics = run_evaluate(
-            predictions, dataset, out, iou_thresholds=iou or IOU_THRESHOLDS, interpolation=interpolation, rule=rule,  # type: ignore[arg-type]
+            predictions, data, out, iou_thresholds=iou or IOU_THRESHOLDS, interpolation=interpolation, rule=rule,  # type: ignore[arg-type]
             num_resamples=resamples, seed=seed, progress=progress,
         ).metrics  # fmt: skip
     print(json.dumps(metrics, indent=2)) if as_json else print_metrics(metrics)
@@ -163,11 +179,14 @@ def report(
     dataset: Annotated[Path | None, typer.Option(metavar="DATASET", help="Annotations to compare them with.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Page to write [RUN/report.html].")] = None,
     cases: Annotated[int, typer.Option(help="Most cases to look through in the page.")] = 8,
+    format: Format = "",  # noqa: A002
+    option: Options = None,
 ) -> None:
     """Write one self-contained HTML page about a run."""
     from boxel.api.reporting import report as run_report
 
-    print(f"wrote {run_report(run, predictions=predictions, dataset=dataset, out=out, num_cases=cases)}")
+    data = _open(dataset, format, option) if dataset else None
+    print(f"wrote {run_report(run, predictions=predictions, dataset=data, out=out, num_cases=cases)}")
 
 
 @app.command(epilog="Example: **boxel demo --out demo_out**, or on your own data: **boxel demo --data my_dataset**")
@@ -182,12 +201,15 @@ def demo(
     recipe: Recipe = "retina_unet_small",
     set_: Settings = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same numbers.")] = 0,
+    format: Format = "",  # noqa: A002
+    option: Options = None,
 ) -> None:
     """The whole way in one command: data, training, prediction, evaluation, report."""
     from boxel.api.demo import demo as run_demo
 
+    given = _open(data, format, option) if data else None
     with progress_bars() as progress:
-        result = run_demo(out, data=data, fold=fold, recipe=recipe, overrides=set_ or (), seed=seed, progress=progress)
+        result = run_demo(out, data=given, fold=fold, recipe=recipe, overrides=set_ or (), seed=seed, progress=progress)
     print_metrics(result.metrics)
     print(f"open {result.report}")
 
@@ -256,6 +278,12 @@ def models(
             print(f"{name}: {parts}")
         else:
             print(f"{name}: {entry['about']}" + (f" Reproduces: {entry['reproduces']}" if entry["reproduces"] else ""))
+
+
+def _open(path: Path, layout: str, options: list[str] | None) -> Any:
+    from boxel.data.formats import open_dataset
+
+    return open_dataset(path, format=layout, options=options or ())
 
 
 def main() -> None:

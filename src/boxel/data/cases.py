@@ -1,33 +1,31 @@
 """Cases: what a reader of any layout yields, and how one of them is loaded and validated."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from boxel.io import has_geometry, read_image, read_label_map
+from boxel.data.annotations import Annotator, Opener, tight_boxes
+from boxel.data.problems import InputError, Report, Severity, raise_it, some
+from boxel.io import has_geometry, read_image, read_label_map, same_grid
 from boxel.types import Geometry, Image, Instances
 
-__all__ = ["Case", "Dataset", "InputError", "LoadedCase", "Report", "inspect", "raise_it", "read_case"]
-
-
-class InputError(ValueError):
-    """What is wrong with one file of a data set, and what to do about it."""
-
-    def __init__(self, file: Path, problem: str, remedy: str, case: str = "") -> None:
-        super().__init__(f"{file}: {problem}; {remedy}")
-        self.file, self.problem, self.remedy, self.case = file, problem, remedy, case
-
-
-Report = Callable[[InputError], None]
-"""Where a reader hands its problems: `raise_it` stops at the first, `list.append` collects."""
-
-
-def raise_it(problem: InputError) -> None:
-    """Stop at the first problem."""
-    raise problem
+__all__ = [
+    "Annotator",
+    "Case",
+    "Dataset",
+    "InputError",
+    "LoadedCase",
+    "Opener",
+    "Report",
+    "Severity",
+    "inspect",
+    "raise_it",
+    "read_case",
+    "read_case_image",
+]
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,8 @@ class Case:
         label_map: image of instance ids, where there is one.
         mask_labels: the class of each id in the label map.
         box_instances: objects that are known by their boxes alone.
+        annotate: finds objects that are known in full only when the image is open, instead of the three above.
+        opener: opens the channels, where `boxel.io.read_image` would not do.
         group: cases of one group (patient) are never split; each case its own where empty.
         split: "train" cases are split into folds, "test" cases are kept apart.
         annotation: the file to name when the annotation is wrong.
@@ -52,16 +52,20 @@ class Case:
     group: str = ""
     split: str = "train"
     annotation: Path | None = None
+    annotate: Annotator | None = None
+    opener: Opener | None = None
 
     @property
     def file(self) -> Path:
         """The file that says what is in the image."""
-        return self.annotation or self.label_map or self.channels[0]
+        files = self.annotate.files if self.annotate else ()
+        return next(path for path in (self.annotation, self.label_map, *files, *self.channels) if path)
 
     @property
     def labels(self) -> list[int]:
-        """The class of every object, without loading anything."""
+        """The class of every object, as far as it is known without loading anything."""
         return [
+            *(self.annotate.labels if self.annotate else ()),
             *self.mask_labels.values(),
             *(self.box_instances.labels.tolist() if self.box_instances else []),
         ]
@@ -74,6 +78,7 @@ class Dataset:
     Attributes:
         splits: folds that the data set prescribes, each `{"train": ids, "val": ids, "test": ids}`; None
             leaves the choice to `boxel.data.split`.
+        format: name of the layout it was read from.
     """
 
     root: Path
@@ -83,6 +88,7 @@ class Dataset:
     channels: tuple[str, ...]
     cases: tuple[Case, ...]
     splits: tuple[Mapping[str, tuple[str, ...]], ...] | None = None
+    format: str = ""
 
     @property
     def train(self) -> tuple[Case, ...]:
@@ -153,7 +159,7 @@ def inspect(dataset: Dataset) -> Iterator[InputError]:
         if wrong:
             yield InputError(
                 dataset.root / "splits.json",
-                f"fold {fold} names cases that do not exist or are in two parts: {_some(wrong)}",
+                f"fold {fold} names cases that do not exist or are in two parts: {some(wrong)}",
                 "every id must be a case and belong to one part",
             )
 
@@ -166,7 +172,15 @@ def read_case(case: Case, dataset: Dataset) -> LoadedCase:
     """
     for problem in inspect(replace(dataset, cases=(case,), splits=None)):
         raise problem
-    image = _read_channels(case, dataset)
+    image = read_case_image(case, dataset)
+    if case.annotate is not None:
+        try:
+            label_map, found_instances = case.annotate.read(image.geometry)
+        except ValueError as error:
+            if str(case.file) in str(error) or any(str(file) in str(error) for file in case.annotate.files):
+                raise
+            raise InputError(case.file, str(error), "correct it", case.id) from None
+        return LoadedCase(image, _inside(found_instances, image, case), label_map)
     label_map = None
     instances = [case.box_instances or Instances.empty(dataset.ndim)]
     if case.label_map is not None:
@@ -174,8 +188,13 @@ def read_case(case: Case, dataset: Dataset) -> LoadedCase:
         _check_same_grid(case.label_map, found.geometry, case.channels[0], image.geometry, case.id)
         label_map = found.array
         instances.insert(0, _instances_of(label_map, case))
-    merged, shape = Instances.concatenate(instances), image.geometry.shape
-    for number, (lower, upper) in zip(merged.ids, merged.boxes, strict=True):
+    return LoadedCase(image, _inside(Instances.concatenate(instances), image, case), label_map)
+
+
+def _inside(instances: Instances, image: Image, case: Case) -> Instances:
+    """The instances, if every box has an extent and lies in the image."""
+    shape = image.geometry.shape
+    for number, (lower, upper) in zip(instances.ids, instances.boxes, strict=True):
         if not ((lower >= 0) & (lower < upper) & (upper <= shape)).all():
             raise InputError(
                 case.file,
@@ -183,11 +202,18 @@ def read_case(case: Case, dataset: Dataset) -> LoadedCase:
                 "lower < upper and both inside, in voxels, axes in array order",
                 case.id,
             )
-    return LoadedCase(image, merged, label_map)
+    return instances
 
 
-def _read_channels(case: Case, dataset: Dataset) -> Image:
-    images = [read_image(path) for path in case.channels]
+def read_case_image(case: Case, dataset: Dataset) -> Image:
+    """The case's channels in one float32 image.
+
+    Raises:
+        ValueError: names the file, what is wrong with it and the remedy.
+    """
+    if not case.channels:
+        raise InputError(case.file, "no image for this case", "add it; the annotation alone was found", case.id)
+    images = [case.opener.read(path) if case.opener else read_image(path) for path in case.channels]
     first, geometry = case.channels[0], images[0].geometry
     arrays = []
     for path, image in zip(case.channels, images, strict=True):
@@ -209,34 +235,21 @@ def _read_channels(case: Case, dataset: Dataset) -> Image:
 
 
 def _check_same_grid(path: Path, geometry: Geometry, reference_path: Path, reference: Geometry, case_id: str) -> None:
-    differs = ""
-    if geometry.shape != reference.shape:
-        differs = f"shape {geometry.shape} but {reference_path.name} has {reference.shape}"
-    elif has_geometry(path) and has_geometry(reference_path):
-        for name, absolute, relative in (
-            ("spacing", 0, 1e-3),
-            ("origin", 1e-2, 1e-5),
-            ("direction", 1e-3, 0),
-        ):
-            mine, other = getattr(geometry, name), getattr(reference, name)
-            if not np.allclose(mine, other, atol=absolute, rtol=relative):
-                differs = f"{name} {mine} but {reference_path.name} has {other}"
+    differs = same_grid(geometry, reference, world=has_geometry(path) and has_geometry(reference_path))
     if differs:
-        raise InputError(path, differs, "both files of a case must lie on the same voxel grid: resample one", case_id)
+        raise InputError(
+            path,
+            differs.format(reference_path.name),
+            "both files of a case must lie on the same voxel grid: resample one",
+            case_id,
+        )
 
 
 def _instances_of(label_map: np.ndarray, case: Case) -> Instances:
-    foreground = np.nonzero(label_map)
-    values = label_map[foreground]
-    order = np.argsort(values, kind="stable")
-    ids, starts = np.unique(values[order], return_index=True)
+    ids, boxes = tight_boxes(label_map)
     _check_ids(ids.tolist(), case)
-    ordered = [positions[order] for positions in foreground]
-    lower = np.stack([np.minimum.reduceat(positions, starts) for positions in ordered], axis=1)
-    upper = np.stack([np.maximum.reduceat(positions, starts) for positions in ordered], axis=1) + 1
     labels = np.array([case.mask_labels[i] for i in ids.tolist()], np.int64)
-    boxes = np.stack([lower, upper], axis=1).astype(np.float32)
-    return Instances(boxes, labels, ids.astype(np.int64), np.ones(len(ids), bool))
+    return Instances(boxes, labels, ids, np.ones(len(ids), bool))
 
 
 def _check_ids(ids: Iterable[int], case: Case) -> None:
@@ -245,19 +258,14 @@ def _check_ids(ids: Iterable[int], case: Case) -> None:
     if found - declared:
         raise InputError(
             case.file,
-            f"instance ids {_some(found - declared)} of {name} have no class",
+            f"instance ids {some(found - declared)} of {name} have no class",
             'name the class of each, such as "instances": {"1": 0}, or set their voxels to 0',
             case.id,
         )
     if declared - found:
         raise InputError(
             case.file,
-            f"objects {_some(declared - found)} have a class but no voxel in {name}",
+            f"objects {some(declared - found)} have a class but no voxel in {name}",
             "remove them from the list, or add their masks",
             case.id,
         )
-
-
-def _some(names: Iterable[int | str]) -> str:
-    listed = sorted(names, key=lambda name: (len(str(name)), str(name)))
-    return ", ".join(map(str, listed[:10])) + (f" and {len(listed) - 10} more" if len(listed) > 10 else "")

@@ -2,20 +2,18 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from boxel.data.cases import Case, Dataset, InputError, LoadedCase, read_case
+from boxel.data.cases import Case, Dataset, InputError, LoadedCase, Severity, read_case
 from boxel.data.formats import open_dataset
 from boxel.data.parallel import parallel
 
-__all__ = ["Finding", "check"]
+__all__ = ["Examination", "Finding", "check", "examine"]
 
-Severity = Literal["error", "warning", "note"]
 SEVERITIES = ("error", "warning", "note")
 MIN_EXTENT = 3  # voxels; smaller objects vanish in the finest level of most feature pyramids
 IMBALANCE = 10  # objects of the most frequent class per object of another
@@ -47,45 +45,98 @@ class _Look:
     spacing: tuple[float, ...] = ()
 
 
+@dataclass(frozen=True)
+class Examination:
+    """What was found in a data set; `dataset` is None where it could not be opened.
+
+    Attributes:
+        objects: number of objects per class in the cases that can be used.
+    """
+
+    findings: list[Finding]
+    dataset: Dataset | None = None
+    objects: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def summary(self) -> str:
+        """One line: layout, cases, objects per class."""
+        if self.dataset is None:
+            return "no data set"
+        data = self.dataset
+        parts = [("training", len(data.train)), ("test", len(data.test))]
+        split = ", ".join(f"{count} {name}" for name, count in parts if count)
+        most = sorted(self.objects.items(), key=lambda item: -item[1])
+        classes = ", ".join(f"{name} {count}" for name, count in most[:8]) + (", ..." if len(most) > 8 else "")
+        channels = f"{len(data.channels)} channel{'s' * (len(data.channels) != 1)}"
+        return (
+            f"{data.name} ({data.format} layout, {data.ndim} axes, {channels}): {len(data.cases)} cases ({split}), "
+            f"{sum(self.objects.values())} objects ({classes})"
+        )
+
+
 def check(
-    path: Path, *, workers: int | None = None, on_progress: Callable[[int, int, str], None] | None = None
+    path: Path,
+    *,
+    format: str = "",  # noqa: A002
+    options: Sequence[str] = (),
+    workers: int | None = None,
+    on_progress: Callable[[int, int, str], None] | None = None,
 ) -> list[Finding]:
     """What is wrong with the data set at `path`, errors first; empty when there is nothing to say.
 
     Args:
         path: the data set's folder.
+        format: name of its layout; empty to recognise it.
+        options: of the layout, each `"key=value"`.
         workers: threads; None takes one per processor.
         on_progress: called with the number of cases read, of all cases, and what is done.
 
     Raises:
         ValueError: there is no data set at `path`.
     """
+    return examine(path, format=format, options=options, workers=workers, on_progress=on_progress).findings
+
+
+def examine(
+    path: Path,
+    *,
+    format: str = "",  # noqa: A002
+    options: Sequence[str] = (),
+    workers: int | None = None,
+    on_progress: Callable[[int, int, str], None] | None = None,
+) -> Examination:
+    """`check` with what there is to count."""
     problems: list[InputError] = []
     try:
-        dataset = open_dataset(path, problems.append)
+        dataset = open_dataset(path, problems.append, format=format, options=options)
     except InputError as problem:
-        return [_error(problem)]
-    broken = {problem.case for problem in problems}
+        return Examination([_finding(problem) for problem in (*problems, problem)])
+    broken = {problem.case for problem in problems if problem.severity == "error"}
     cases = [case for case in dataset.cases if case.id not in broken]
-    looks = list(parallel(lambda case: _look(case, dataset), cases, workers, on_progress, "checking"))
-    findings = [_error(problem) for problem in problems]
+    with_image = [case for case in cases if case.channels]
+    looks = list(parallel(lambda case: _look(case, dataset), with_image, workers, on_progress, "checking"))
+    findings = [_finding(problem) for problem in problems]
     for look in looks:
         findings.extend(look.findings)
     readable = [look for look in looks if look.digest]
     for rule in (_duplicates, _groups, _classes, _spacing):
-        findings.extend(rule(dataset, readable))
-    return sorted(findings, key=lambda f: (SEVERITIES.index(f.severity), f.case, str(f.file), f.problem))
+        findings.extend(rule(dataset, readable) if with_image else ())
+    labels = [label for look in readable for label in look.labels]
+    labels += [label for case in cases if not case.channels for label in case.labels]
+    counts = Counter(dataset.classes[label] for label in labels)
+    findings.sort(key=lambda f: (SEVERITIES.index(f.severity), f.case, str(f.file), f.problem))
+    return Examination(findings, dataset, {name: counts[name] for name in dataset.classes})
 
 
-def _error(problem: InputError) -> Finding:
-    return Finding("error", problem.case, problem.file, problem.problem, problem.remedy)
+def _finding(problem: InputError) -> Finding:
+    return Finding(problem.severity, problem.case, problem.file, problem.problem, problem.remedy)
 
 
 def _look(case: Case, dataset: Dataset) -> _Look:
     try:
         loaded = read_case(case, dataset)
     except InputError as problem:
-        return _Look(case, [_error(problem)])
+        return _Look(case, [_finding(problem)])
     except ValueError as error:  # of boxel.io: "file: problem; remedy"
         file, _, message = str(error).partition(": ")
         text, _, remedy = message.rpartition("; ")

@@ -11,6 +11,8 @@ from boxel.data.cases import Case
 def source_files(case: Case) -> list[Path]:
     """Every file a case is read from, with the data file of an MHD header and the files of a DICOM folder."""
     paths = [*case.channels, *(path for path in (case.label_map, case.annotation) if path)]
+    if case.annotate:  # `facts` covers what it knows from a file that it shares with other cases
+        paths = [*case.channels, *case.annotate.files]
     return [file for path in paths for file in _files(path)]
 
 
@@ -25,7 +27,8 @@ def facts(case: Case) -> str:
     """Hash of what the data set says about a case outside its files: name, group, split, classes, boxes."""
     boxes = case.box_instances
     known = [boxes.boxes.tolist(), boxes.labels.tolist(), boxes.ids.tolist()] if boxes else None
-    return digest([case.id, case.group, case.split, sorted(case.mask_labels.items()), known])
+    readers = [repr(reader) for reader in (case.annotate, case.opener) if reader]
+    return digest([case.id, case.group, case.split, sorted(case.mask_labels.items()), known, *readers])
 
 
 def digest(values: Any) -> str:

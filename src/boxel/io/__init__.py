@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from boxel.io import itk, pictures
+from boxel.io.grids import reorient, same_grid
 from boxel.io.itk import resample
 from boxel.types import Geometry, Image
 
@@ -22,7 +23,10 @@ __all__ = [
     "read_geometry",
     "read_image",
     "read_label_map",
+    "read_layout",
+    "reorient",
     "resample",
+    "same_grid",
     "split_suffix",
     "write_image",
     "write_label_map",
@@ -68,6 +72,25 @@ def read_geometry(path: Path) -> Geometry:
     try:
         return itk.read_geometry(path)
     except RuntimeError as error:
+        raise _damaged(path, error) from None
+
+
+def read_layout(path: Path) -> tuple[int, tuple[int, ...]]:
+    """Number of channels and shape `(*s)` of an image file, from its header alone where the format allows.
+
+    Raises:
+        ValueError: as `read_image`.
+    """
+    path = Path(path)
+    if path.is_dir() or split_suffix(path)[1] in pictures.TIFF_SUFFIXES:
+        array = read_image(path).array
+        return len(array), array.shape[1:]
+    try:
+        _check_readable(path)
+        return itk.read_layout(path) if has_geometry(path) else pictures.read_layout(path)
+    except Exception as error:
+        if isinstance(error, ValueError) and str(path) in str(error):
+            raise
         raise _damaged(path, error) from None
 
 

@@ -12,7 +12,7 @@ from boxel.types import Geometry, Image
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-__all__ = ["SUFFIXES", "read", "read_geometry", "read_series", "resample", "write"]
+__all__ = ["SUFFIXES", "read", "read_geometry", "read_layout", "read_series", "resample", "write"]
 
 SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
 
@@ -40,6 +40,12 @@ def read(path: Path) -> Image:
 def read_geometry(path: Path) -> Geometry:
     """The geometry in a file's header; raises as `read`."""
     return _geometry(_header(path), path)
+
+
+def read_layout(path: Path) -> tuple[int, tuple[int, ...]]:
+    """Number of channels and shape of one file, from its header."""
+    header = _header(path)
+    return header.GetNumberOfComponents(), header.GetSize()[::-1]
 
 
 def read_series(folder: Path) -> Image:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["SUFFIXES", "read", "write"]
+__all__ = ["SUFFIXES", "TIFF_SUFFIXES", "read", "read_layout", "write"]
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", *TIFF_SUFFIXES)
@@ -18,6 +18,15 @@ def read(path: Path, colours: bool) -> np.ndarray:
         colours: look up the entries of a palette; otherwise their numbers are returned.
     """
     return _read_tiff(path) if path.suffix.lower() in TIFF_SUFFIXES else _read_pillow(path, colours)
+
+
+def read_layout(path: Path) -> tuple[int, tuple[int, ...]]:
+    """Number of channels and shape of what pillow opens, without decoding it."""
+    from PIL import Image as Picture
+
+    with Picture.open(path) as picture:
+        bands = ("R", "G", "B") if picture.mode in ("P", "CMYK", "YCbCr") else picture.getbands()
+        return max(1, len(bands) - ("A" in bands)), picture.size[::-1]
 
 
 def write(path: Path, array: np.ndarray, compress: bool) -> None:

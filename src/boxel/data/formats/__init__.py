@@ -1,47 +1,71 @@
 """Readers of data set layouts: functions from a folder to a `Dataset`, registered under a name."""
 
-from collections.abc import Callable
+import difflib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from boxel.data.cases import Dataset, Report, inspect, raise_it
-from boxel.data.formats import native
+from boxel.data.formats.options import ReaderOptions, read_splits
 
-__all__ = ["open_dataset", "register_format"]
+__all__ = ["as_dataset", "formats", "open_dataset", "register_format"]
 
 
 class _Format(NamedTuple):
     detect: Callable[[Path], bool]
-    read: Callable[[Path, Report], Dataset]
+    read: Callable[..., Dataset]
     description: str
+    options: type[ReaderOptions] | None
 
 
 _formats: dict[str, _Format] = {}
 
 
 def register_format(
-    name: str, detect: Callable[[Path], bool], read: Callable[[Path, Report], Dataset], description: str = ""
+    name: str,
+    detect: Callable[[Path], bool],
+    read: Callable[..., Dataset],
+    description: str = "",
+    options: type[ReaderOptions] | None = None,
 ) -> None:
     """Add a layout.
 
     Args:
-        name: for messages.
-        detect: whether a folder (or file) has this layout; looks at names only.
-        read: the data set; hands every problem to its second argument, which raises it or collects it, and
-            goes on with the other cases. Opens no image.
+        name: for `--format` and for messages.
+        detect: whether a folder (or file) has this layout; opens no image.
+        read: the data set, from the path, a function that takes every problem (it raises it or collects it, and
+            reading goes on with the other cases) and, where the layout has some, its options. Opens no image.
         description: one line for error messages, such as the files that make the layout.
+        options: what users may choose about the layout, a frozen record of plain values.
     """
     if name in _formats:
         raise ValueError(f"data set format {name!r} is registered already; choose another name")
-    _formats[name] = _Format(detect, read, description)
+    _formats[name] = _Format(detect, read, description, options)
 
 
-def open_dataset(path: Path, report: Report = raise_it) -> Dataset:
-    """The data set at `path`, in whichever registered layout it has. Images are opened later, by `read_case`.
+def formats() -> Mapping[str, str]:
+    """The registered layouts and what makes each, in the order in which they are tried."""
+    return {name: known.description for name, known in _formats.items()}
+
+
+def open_dataset(
+    path: Path | str,
+    report: Report = raise_it,
+    *,
+    format: str = "",  # noqa: A002
+    options: Sequence[str] = (),
+) -> Dataset:
+    """The data set at `path`. Images are opened later, by `read_case`.
 
     Args:
-        path: the folder.
-        report: called with every problem; raises the first unless told otherwise.
+        path: the folder, or the annotation file where a layout has one.
+        report: called with every problem; raises the first error unless told otherwise.
+        format: name of the layout; empty to recognise it. A folder that holds one data set in a sub-folder counts
+            as that data set.
+        options: settings of the layout, each `"key=value"`.
 
     Raises:
         ValueError: names the file, what is wrong with it and the remedy.
@@ -49,14 +73,63 @@ def open_dataset(path: Path, report: Report = raise_it) -> Dataset:
     path = Path(path)
     if not path.exists():
         raise ValueError(f"{path}: no such folder; give the folder of a data set")
-    for known in _formats.values():
-        if known.detect(path):
-            dataset = known.read(path, report)
-            for problem in inspect(dataset):
-                report(problem)
-            return dataset
+    name, path = (_named(format), path) if format else _recognise(path)
+    known = _formats[name]
+    chosen = (known.options or ReaderOptions).parse(options)
+    dataset = known.read(path, report, chosen) if known.options else known.read(path, report)
+    dataset = replace(_with_groups(dataset, chosen.group), format=name, splits=read_splits(dataset, chosen.splits))
+    for problem in inspect(dataset):
+        report(problem)
+    return dataset
+
+
+def as_dataset(source: Path | str | Dataset) -> Dataset:
+    """A data set that is open already, or the one in a folder."""
+    return source if isinstance(source, Dataset) else open_dataset(source)
+
+
+def _named(name: str) -> str:
+    if name in _formats:
+        return name
+    near = difflib.get_close_matches(name, _formats, 1)
+    hint = f"did you mean {near[0]!r}? Known: " if near else "known: "
+    raise ValueError(f"unknown data set format {name!r}; {hint}{', '.join(_formats)}")
+
+
+def _recognise(path: Path) -> tuple[str, Path]:
+    inner = sorted(folder for folder in path.iterdir() if folder.is_dir()) if path.is_dir() else []
+    for folders in ([path], inner):
+        found = [(name, folder) for folder in folders for name, known in _formats.items() if known.detect(folder)]
+        places = sorted({folder for _, folder in found})
+        if len(places) > 1:
+            names = ", ".join(folder.name for folder in places)
+            raise ValueError(f"{path}: holds several data sets ({names}); give the folder of one")
+        if found:
+            return found[0]
     layouts = "; ".join(f"{name}: {known.description}" for name, known in _formats.items())
     raise ValueError(f"{path}: not a data set in a layout that Boxel knows ({layouts})")
 
 
-register_format("native", native.detect, native.read, native.DESCRIPTION)
+def _with_groups(dataset: Dataset, pattern: str) -> Dataset:
+    """Cases whose names agree in what `pattern` matches become one group."""
+    if not pattern:
+        return dataset
+    try:
+        found = {case.id: re.search(pattern, case.id) for case in dataset.cases}
+    except re.error as error:
+        raise ValueError(f"group={pattern!r}: not a regular expression ({error}); such as group=patient_\\d+") from None
+    strange = next((name for name, match in found.items() if not match), None)
+    if strange is not None:
+        raise ValueError(f"group={pattern!r}: does not match case {strange!r}; it must match every case name")
+    groups = {name: match[match.lastindex or 0] for name, match in found.items() if match}
+    return replace(dataset, cases=tuple(replace(case, group=groups[case.id]) for case in dataset.cases))
+
+
+def _register_own() -> None:
+    """The layouts of this package: the most particular first, as the first that fits is taken."""
+    for module in ("semantic", "native", "voc", "coco", "kaggle", "yolo"):
+        layout: Any = import_module(f"boxel.data.formats.{module}")
+        register_format(layout.NAME, layout.detect, layout.read, layout.DESCRIPTION, getattr(layout, "Options", None))
+
+
+_register_own()

@@ -1,6 +1,6 @@
 """The native layout, nnDetection's raw data set, in 2D and 3D.
 
-    dataset.json               {"name": "x", "dim": 3, "labels": {"0": "nodule"}, "modalities": {"0": "CT"}}
+    dataset.json (or .yaml)    {"name": "x", "dim": 3, "labels": {"0": "nodule"}, "modalities": {"0": "CT"}}
     imagesTr/CASE_0000.nii.gz  one file per channel: _0000, _0001, ...; any suffix that `boxel.io` reads;
                                the channels of a colour picture are in one file
     labelsTr/CASE.nii.gz       instance ids, 0 = background; not needed without masks
@@ -23,18 +23,23 @@ import numpy as np
 
 from boxel.config import read_json
 from boxel.data.cases import Case, Dataset, InputError, Report
+from boxel.data.formats.files import read_mapping
 from boxel.io import SUFFIXES, has_geometry, split_suffix
 from boxel.types import Instances
 
-__all__ = ["DESCRIPTION", "detect", "read"]
+__all__ = ["DESCRIPTION", "NAME", "detect", "read"]
 
-DESCRIPTION = "a folder with dataset.json, imagesTr/CASE_0000.nii.gz, labelsTr/CASE.nii.gz and labelsTr/CASE.json"
+NAME = "native"
+DESCRIPTION = (
+    "Boxel and nnDetection: dataset.json, imagesTr/CASE_0000.nii.gz, labelsTr/CASE.nii.gz and labelsTr/CASE.json"
+)
+HEADS = ("dataset.json", "dataset.yaml", "dataset.yml")
 CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 COMPANIONS = (".raw", ".zraw")  # voxels of a .mhd header
 
 
 def detect(path: Path) -> bool:
-    return _images_root(path) is not None and (path / "dataset.json").exists()
+    return _images_root(path) is not None and any((path / name).exists() for name in HEADS)
 
 
 def read(path: Path, report: Report) -> Dataset:
@@ -43,8 +48,8 @@ def read(path: Path, report: Report) -> Dataset:
     Raises:
         ValueError: when dataset.json itself is unusable.
     """
-    head = path / "dataset.json"
-    values = read_json(head)
+    head = next((path / name for name in HEADS if (path / name).exists()), path / HEADS[0])
+    values = read_mapping(head)
     if not isinstance(values, dict):
         raise InputError(head, "not a JSON object", 'see the layout: {"dim": ..., "labels": ..., "modalities": ...}')
     classes, channels = _names(head, values, "labels"), _names(head, values, "modalities")
@@ -54,11 +59,11 @@ def read(path: Path, report: Report) -> Dataset:
     groups = values.get("groups", {})
     if not isinstance(groups, dict):
         raise InputError(head, f'"groups" is {groups!r}', 'write "groups": {"CASE": "patient"}, or leave it out')
-    common = _Common(ndim, len(channels), groups)
+    common = _Common(ndim, len(channels), groups, bool(values.get("session_id")))
     root = _images_root(path) or path
     cases = [case for part in ("Tr", "Ts") for case in _read_part(root, part, common, report)]
     name = str(values.get("name") or values.get("task") or path.resolve().name)
-    return Dataset(path, name, ndim, classes, channels, tuple(cases), _read_splits(path / "splits.json"))
+    return Dataset(path, name, ndim, classes, channels, tuple(cases))
 
 
 def _images_root(path: Path) -> Path | None:
@@ -73,10 +78,8 @@ def _names(head: Path, values: Mapping[str, Any], key: str) -> tuple[str, ...]:
     if foreign or (isinstance(names, dict) and "background" in [*names, *names.values()]):
         raise InputError(
             head,
-            "this is nnU-Net's or the Medical Segmentation Decathlon's layout (semantic labels with a "
-            "background), which Boxel does not read yet",
-            'convert it: one number per object in the label maps, "labels": {"0": "first class"} without '
-            'background, "modalities": {"0": "CT"}, and labelsTr/CASE.json {"instances": {"1": 0}} per case',
+            "this is the head of nnU-Net's or the Medical Segmentation Decathlon's layout (classes with a background)",
+            "open it with --format nnunet; it needs the folders imagesTr and labelsTr",
         )
     if not isinstance(names, dict) or not names or sorted(names) != sorted(map(str, range(len(names)))):
         raise InputError(head, f'"{key}" is {names!r}', rule)
@@ -125,6 +128,7 @@ class _Common(NamedTuple):
     ndim: int
     num_channels: int
     groups: Mapping[str, str]
+    sessions: bool  # nnDetection 2: CASE is PATIENT_SESSION
 
 
 def _read_case(
@@ -158,7 +162,7 @@ def _read_case(
         label_maps[0] if label_maps else None,
         mask_labels,
         boxes,
-        str(common.groups.get(case_id, "")),
+        str(common.groups.get(case_id, case_id.rpartition("_")[0] if common.sessions else "")),
         "train" if part == "Tr" else "test",
         annotation,
     )
@@ -214,13 +218,3 @@ def _read_boxes(path: Path, case_id: str, entries: Any, ndim: int, last_id: int)
 
 def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _read_splits(path: Path) -> tuple[dict[str, tuple[str, ...]], ...] | None:
-    if not path.exists():
-        return None
-    folds = read_json(path)
-    parts = ("train", "val", "test")
-    if not isinstance(folds, list) or not all(isinstance(fold, dict) and fold.keys() <= set(parts) for fold in folds):
-        raise InputError(path, "not a list of folds", 'write [{"train": [ids], "val": [ids], "test": [ids]}]')
-    return tuple({part: tuple(fold.get(part, ())) for part in parts} for fold in folds)

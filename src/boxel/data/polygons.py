@@ -1,0 +1,98 @@
+"""Outlines and run lengths become masks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from boxel.data.annotations import Annotator, Shape, Shapes, overlay
+from boxel.types import Geometry, Instances
+
+__all__ = ["CocoMasks", "CocoObject", "fill_polygon"]
+
+
+def fill_polygon(points: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """The pixels `(rows, columns)` whose centre lies inside the outline `(n, 2)` (row, column; continuous pixels).
+
+    Even-odd rule, as everywhere for outlines that cross themselves or have holes. A centre on the outline may count
+    or not.
+    """
+    mask = np.zeros(tuple(shape), bool)
+    start, end = points, np.roll(points, -1, axis=0)
+    first = max(0, int(np.floor(points[:, 0].min())))
+    last = min(shape[0], int(np.ceil(points[:, 0].max())))
+    columns = np.arange(shape[1]) + 0.5
+    for row in range(first, last):
+        y = row + 0.5
+        crosses = (start[:, 0] <= y) != (end[:, 0] <= y)
+        a, b = start[crosses], end[crosses]
+        x = np.sort(a[:, 1] + (y - a[:, 0]) / (b[:, 0] - a[:, 0]) * (b[:, 1] - a[:, 1]))
+        mask[row] = np.searchsorted(x, columns, side="right") % 2 == 1
+    return mask
+
+
+@dataclass(frozen=True)
+class CocoObject:
+    """One annotation: box `x, y, width, height`, polygons `x0, y0, x1, ...`, or run lengths and their size."""
+
+    label: int
+    box: tuple[float, ...] | None
+    polygons: tuple[tuple[float, ...], ...] = ()
+    rle: tuple = ()
+
+    def mask(self, shape: tuple[int, ...]) -> np.ndarray:
+        mask = np.zeros(shape, bool)
+        for polygon in self.polygons:
+            mask |= fill_polygon(np.array(polygon).reshape(-1, 2)[:, ::-1], shape)
+        if self.rle:
+            counts, size = self.rle
+            runs = np.array(decompress(counts) if isinstance(counts, str) else counts, np.int64)
+            if tuple(size) != shape or runs.sum() != np.prod(shape) or (runs < 0).any():
+                raise ValueError(f"run lengths of {tuple(size)} but the image has {shape}; export them again")
+            mask |= np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(shape[::-1]).T
+        return mask
+
+
+def decompress(text: str) -> list[int]:
+    """COCO's compressed run lengths: five bits per character, sixth says that more follow; differences from the third on."""
+    counts: list[int] = []
+    value = shift = 0
+    for character in text:
+        bits = ord(character) - 48
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            if bits & 16:
+                value -= 1 << shift
+            counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+            value = shift = 0
+    return counts
+
+
+@dataclass(frozen=True)
+class CocoMasks(Annotator):
+    """The objects of one picture: with masks where outlines are given, boxes otherwise."""
+
+    objects: tuple[CocoObject, ...] = field(default=())
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        return tuple(found.label for found in self.objects)
+
+    def read(self, geometry: Geometry) -> tuple[np.ndarray | None, Instances]:
+        boxed, masks = [], []
+        for found in self.objects:
+            mask = found.mask(geometry.shape) if found.polygons or found.rle else None
+            if mask is not None and mask.any():
+                masks.append((found.label, mask))
+                continue
+            if found.box is None:
+                raise ValueError("an outline holds no pixel, and there is no box; draw it again, or remove the object")
+            x, y, width, height = found.box
+            boxed.append(Shape(found.label, ((y, x), (y + height, x + width))))
+        _, boxes = Shapes(tuple(boxed)).read(geometry)
+        if not masks:
+            return None, boxes
+        label_map, instances = overlay(masks, geometry.shape)
+        boxes = Instances(boxes.boxes, boxes.labels, boxes.ids + len(masks), boxes.has_mask)
+        return label_map, Instances.concatenate([instances, boxes])

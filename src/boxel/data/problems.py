@@ -1,0 +1,37 @@
+"""What is wrong with somebody's data, told so that they can mend it."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Literal
+
+__all__ = ["InputError", "Report", "Severity", "raise_it", "some"]
+
+Severity = Literal["error", "warning", "note"]
+
+
+class InputError(ValueError):
+    """What is wrong with one file of a data set, and what to do about it.
+
+    Attributes:
+        severity: an error keeps the case from being used; a warning tells what was left out, a note what was assumed.
+    """
+
+    def __init__(self, file: Path, problem: str, remedy: str, case: str = "", severity: Severity = "error") -> None:
+        super().__init__(f"{file}: {problem}; {remedy}")
+        self.file, self.problem, self.remedy, self.case, self.severity = file, problem, remedy, case, severity
+
+
+Report = Callable[[InputError], None]
+"""Where a reader hands its problems: `raise_it` stops at the first error, `list.append` collects all."""
+
+
+def raise_it(problem: InputError) -> None:
+    """Stop at the first error."""
+    if problem.severity == "error":
+        raise problem
+
+
+def some(names: Iterable[int | str]) -> str:
+    """Up to ten of the names, in order."""
+    listed = sorted(names, key=lambda name: (len(str(name)), str(name)))
+    return ", ".join(map(str, listed[:10])) + (f" and {len(listed) - 10} more" if len(listed) > 10 else "")

@@ -1,0 +1,53 @@
+"""Do two files lie on one voxel grid, or on the same grid with its axes swapped or turned around?"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from boxel.types import Geometry, Image
+
+__all__ = ["reorient", "same_grid"]
+
+
+def same_grid(mine: Geometry, other: Geometry, *, world: bool = True) -> str:
+    """What differs, `{}` standing for the name of the other file; empty when nothing does.
+
+    Args:
+        world: compare spacing, origin and direction too.
+    """
+    if mine.shape != other.shape:
+        return f"shape {mine.shape} but {{}} has {other.shape}"
+    if world:
+        for name, absolute, relative in (("spacing", 0, 1e-3), ("origin", 1e-2, 1e-5), ("direction", 1e-3, 0)):
+            if not np.allclose(getattr(mine, name), getattr(other, name), atol=absolute, rtol=relative):
+                return f"{name} {getattr(mine, name)} but {{}} has {getattr(other, name)}"
+    return ""
+
+
+def reorient(label_map: Image, target: Geometry) -> Image:
+    """A label map `(*s)` with its axes permuted and flipped to point along those of `target`.
+
+    Voxels stay where they are in the world. Returned as it is when the axes are oblique to each other.
+    """
+    geometry = label_map.geometry
+    turn = np.asarray(target.direction).T @ np.asarray(geometry.direction)  # (target axis, own axis)
+    signs = np.rint(turn)
+    if turn.shape[0] != turn.shape[1] or np.abs(turn - signs).max() > 1e-3 or (np.abs(signs).sum(axis=0) != 1).any():
+        return label_map
+    order = np.abs(signs).argmax(axis=1)
+    flips = np.array([signs[axis, own] < 0 for axis, own in enumerate(order)])
+    if (order == np.arange(len(order))).all() and not flips.any():
+        return label_map
+    array = label_map.array.transpose(order)
+    corner = np.zeros(len(order))
+    corner[order[flips]] = (np.asarray(geometry.shape) - 1)[order[flips]]
+    direction = np.asarray(geometry.direction)[:, order] * np.where(flips, -1, 1)
+    moved = Geometry(
+        array.shape,
+        tuple(np.asarray(geometry.spacing)[order].tolist()),
+        tuple(geometry.to_world(corner[None] + 0.5)[0].tolist()),
+        tuple(map(tuple, direction.tolist())),
+    )
+    return replace(
+        label_map, array=np.ascontiguousarray(np.flip(array, tuple(np.flatnonzero(flips).tolist()))), geometry=moved
+    )

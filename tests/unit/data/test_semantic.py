@@ -1,0 +1,98 @@
+"""nnU-Net's and the Decathlon's layouts: components of a class become objects."""
+
+import json
+
+import numpy as np
+import pytest
+
+from boxel.data.cases import read_case
+from boxel.data.check import check, examine
+from boxel.data.formats import open_dataset
+from boxel.io import write_image, write_label_map
+from boxel.types import Geometry, Image
+
+
+@pytest.fixture
+def semantic(tmp_path, ndim):
+    """Two cases with three components: class 1 twice (touching at a corner), class 2 once; a test case without."""
+    shape = (12, 12, 12)[:ndim]
+    label_map = np.zeros(shape, np.uint8)
+    label_map[(slice(1, 4),) * ndim] = 1
+    label_map[(slice(4, 8),) * ndim] = 1
+    label_map[(slice(8, 11),) * ndim] = 2
+    geometry = Geometry.plain(shape, (1.0,) * ndim)
+    suffix = ".nii.gz" if ndim == 3 else ".png"
+    for part, case, labels in (("Tr", "a", label_map), ("Tr", "b", label_map), ("Ts", "c", label_map * 0)):
+        image = Image(np.arange(labels.size, dtype=np.uint8).reshape(1, *shape), geometry)
+        write_image(tmp_path / f"images{part}" / f"{case}_0000{suffix}", image)
+        write_label_map(tmp_path / f"labels{part}" / f"{case}{suffix}", labels, geometry)
+    head = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "lesion": 1, "cyst": 2}, "numTraining": 2}
+    (tmp_path / "dataset.json").write_text(json.dumps({**head, "file_ending": suffix}))
+    return tmp_path
+
+
+def labels_of(dataset, case="a"):
+    return sorted(read_case(dataset[case], dataset).instances.labels.tolist())
+
+
+def test_components_of_each_class_become_objects(semantic, ndim):
+    dataset = open_dataset(semantic)
+    assert (dataset.format, dataset.classes, dataset.channels) == ("nnunet", ("lesion", "cyst"), ("CT",))
+    assert [case.id for case in dataset.test] == ["c"]
+    loaded = read_case(dataset["a"], dataset)
+    assert loaded.instances.boxes.tolist() == [[[1] * ndim, [8] * ndim], [[8] * ndim, [11] * ndim]]
+    assert loaded.instances.labels.tolist() == [0, 1]
+    assert loaded.instances.has_mask.all()
+    assert sorted(np.unique(loaded.label_map).tolist()) == [0, 1, 2]
+
+
+def test_connectivity_and_least_size_are_options(semantic, ndim):
+    assert labels_of(open_dataset(semantic, options=["connectivity=face"])) == [0, 0, 1]
+    least = 3**ndim + 1
+    assert labels_of(open_dataset(semantic, options=["connectivity=face", f"min_size={least}"])) == [0]
+    with pytest.raises(ValueError, match=r"conectivity.*did you mean 'connectivity'"):
+        open_dataset(semantic, options=["conectivity=face"])
+
+
+def test_the_decathlons_names_are_read(semantic):
+    for path in (semantic / "imagesTr").iterdir():
+        path.rename(path.with_name(path.name.replace("_0000", "")))
+    head = {"name": "Task09", "modality": {"0": "CT"}, "labels": {"0": "background", "1": "lesion", "2": "cyst"}}
+    (semantic / "dataset.json").write_text(json.dumps({**head, "training": [], "test": []}))
+    dataset = open_dataset(semantic)
+    assert (dataset.name, dataset.classes, labels_of(dataset)) == ("Task09", ("lesion", "cyst"), [0, 1])
+
+
+def test_without_a_head_the_classes_are_found_or_named(semantic):
+    (semantic / "dataset.json").unlink()
+    assert open_dataset(semantic).classes == ("class 1", "class 2")
+    assert "the label maps show the classes 1, 2" in str(check(semantic)[-1])
+    assert open_dataset(semantic, options=["classes=lesion,cyst"]).classes == ("lesion", "cyst")
+
+
+def test_a_case_without_label_map_is_an_error(semantic):
+    next((semantic / "labelsTr").glob("a*")).unlink()
+    assert [finding.case for finding in check(semantic) if finding.severity == "error"] == ["a"]
+
+
+def test_folds_of_nnunet_are_accepted_and_pickles_refused(semantic):
+    (semantic / "splits_final.json").write_text(json.dumps([{"train": ["a"], "val": ["b"]}]))
+    assert open_dataset(semantic).splits == ({"train": ("a",), "val": ("b",), "test": ()},)
+    (semantic / "own.pkl").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"pickle.*save it as JSON"):
+        open_dataset(semantic, options=[f"splits={semantic / 'own.pkl'}"])
+
+
+def test_a_pattern_keeps_patients_together(semantic):
+    with pytest.raises(ValueError, match="does not match case 'c'"):
+        open_dataset(semantic, options=["group=[ab]"])
+    assert {case.group for case in open_dataset(semantic, options=["group=^."]).cases} == {"a", "b", "c"}
+
+
+@pytest.mark.data
+def test_hippocampus_opens_as_it_is(data):
+    found = examine(data / "hippocampus", options=["classes=anterior,posterior"])
+    assert not [finding for finding in found.findings if finding.severity == "error"]
+    assert len(found.dataset.cases) == 100
+    assert found.objects["posterior"] >= 100  # each of the 100 volumes has one of both; strays may add some
+    assert found.objects["anterior"] >= 100
