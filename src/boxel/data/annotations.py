@@ -127,10 +127,11 @@ class LabelMap(Annotator):
     """A label map of instances, or of classes whose connected components are the instances.
 
     Attributes:
-        classes: the class of each value; other values are background. None: every value is an object of class 0.
+        classes: the class of each value; other values are background. None: every value is an object.
         components: values are classes; each connected component is an object.
         connectivity: voxels that share a face, an edge or a corner belong together.
         min_size: smaller components are dropped, voxels.
+        every: the class of all objects, without `classes`.
     """
 
     path: Path
@@ -138,6 +139,7 @@ class LabelMap(Annotator):
     components: bool = False
     connectivity: Connectivity = "corner"
     min_size: int = 1
+    every: int = 0
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -158,7 +160,11 @@ class LabelMap(Annotator):
                 differs.format("the image"),
                 "both files of a case must lie on the same voxel grid: resample one",
             )
-        values = {int(value): 0 for value in np.unique(label_map) if value} if self.classes is None else self.classes
+        values = (
+            {int(value): self.every for value in np.unique(label_map) if value}
+            if self.classes is None
+            else self.classes
+        )
         if not self.components:
             kept = np.where(np.isin(label_map, list(values)), label_map, 0)
             ids, boxes = tight_boxes(kept)

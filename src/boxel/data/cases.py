@@ -38,6 +38,7 @@ class Case:
         mask_labels: the class of each id in the label map.
         box_instances: objects that are known by their boxes alone.
         annotate: finds objects that are known in full only when the image is open, instead of the three above.
+        attributes: further numbers about objects by their ids, such as a diameter in mm; kept, not used.
         opener: opens the channels, where `boxel.io.read_image` would not do.
         group: cases of one group (patient) are never split; each case its own where empty.
         split: "train" cases are split into folds, "test" cases are kept apart.
@@ -54,6 +55,7 @@ class Case:
     annotation: Path | None = None
     annotate: Annotator | None = None
     opener: Opener | None = None
+    attributes: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
 
     @property
     def file(self) -> Path:

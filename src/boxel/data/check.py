@@ -11,12 +11,14 @@ import numpy as np
 from boxel.data.cases import Case, Dataset, InputError, LoadedCase, Severity, read_case
 from boxel.data.formats import open_dataset
 from boxel.data.parallel import parallel
+from boxel.data.problems import some
 
 __all__ = ["Examination", "Finding", "check", "examine"]
 
 SEVERITIES = ("error", "warning", "note")
 MIN_EXTENT = 3  # voxels; smaller objects vanish in the finest level of most feature pyramids
 IMBALANCE = 10  # objects of the most frequent class per object of another
+MANY = 3  # findings of one kind; more are told in one sentence
 ANISOTROPY = 3  # largest over smallest spacing; from here on networks use anisotropic strides
 
 
@@ -203,7 +205,13 @@ def _classes(dataset: Dataset, looks: Iterable[_Look]) -> Iterator[Finding]:
     if not counts:
         yield Finding("warning", "", dataset.root, "no object in the training cases", "annotate some to train")
         return
+    absent = [name for label, name in enumerate(dataset.classes) if not counts[label]]
+    if len(absent) > MANY:
+        problem = f"no training case shows {len(absent)} of {len(dataset.classes)} classes: {some(absent)}"
+        yield Finding("warning", "", dataset.root, problem, "annotate some, or take them out of the data set's labels")
     for label, name in enumerate(dataset.classes):
+        if name in absent and len(absent) > MANY:
+            continue
         if not counts[label]:
             remedy = "annotate some, or take the class out of the data set's labels"
             yield Finding("warning", "", dataset.root, f"no training case shows class {name}", remedy)

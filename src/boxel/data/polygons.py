@@ -54,7 +54,7 @@ class CocoObject:
 
 
 def decompress(text: str) -> list[int]:
-    """COCO's compressed run lengths: five bits per character, sixth says that more follow; differences from the third on."""
+    """COCO's run lengths as text: 5 bits per character, the 6th says that more follow; from the fourth differences."""
     counts: list[int] = []
     value = shift = 0
     for character in text:

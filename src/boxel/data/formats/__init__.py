@@ -125,11 +125,20 @@ def _with_groups(dataset: Dataset, pattern: str) -> Dataset:
     return replace(dataset, cases=tuple(replace(case, group=groups[case.id]) for case in dataset.cases))
 
 
-def _register_own() -> None:
-    """The layouts of this package: the most particular first, as the first that fits is taken."""
-    for module in ("semantic", "native", "voc", "coco", "kaggle", "yolo"):
-        layout: Any = import_module(f"boxel.data.formats.{module}")
-        register_format(layout.NAME, layout.detect, layout.read, layout.DESCRIPTION, getattr(layout, "Options", None))
-
-
-_register_own()
+# The most particular first: the first that fits is taken.
+OWN = (
+    "semantic",
+    "native",
+    "voc",
+    "coco",
+    "kaggle",
+    "yolo",
+    "monai",
+    "deeplesion",
+    "deeplesion_jpg",
+    "pairs",
+    "points",
+)
+for _name in OWN:
+    _layout: Any = import_module(f"boxel.data.formats.{_name}")
+    register_format(_layout.NAME, _layout.detect, _layout.read, _layout.DESCRIPTION, getattr(_layout, "Options", None))

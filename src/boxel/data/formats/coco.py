@@ -61,9 +61,8 @@ def read(path: Path, report: Report) -> Dataset:
             parts[part].append(case.id)
     folds = ({part: tuple(ids) for part, ids in parts.items()},) if parts["train"] and parts["val"] else None
     ndim, channels = pictures_layout(case.channels[0] for case in cases)
-    return Dataset(
-        path, folder.resolve().name, ndim, tuple(names[n] for n in sorted(names)), channels, tuple(cases), folds
-    )
+    classes = tuple(names[number] for number in sorted(names))
+    return Dataset(path, folder.resolve().name, ndim, classes, channels, tuple(cases), folds)
 
 
 def _content(file: Path) -> Mapping[str, Any]:

@@ -1,6 +1,6 @@
 """Pascal VOC: one XML per picture.
 
-    Annotations/NAME.xml    <object><name>cell</name><bndbox><xmin>..</bndbox></object>; pixels from 1, both ends included
+    Annotations/NAME.xml    <object><name>cell</name><bndbox><xmin>...; pixels from 1, both ends included
     JPEGImages/NAME.jpg     the folder that the XML names, or the one that lies beside Annotations
     ImageSets/Main/         train.txt, val.txt, test.txt: names of the pictures, optional
 
@@ -81,7 +81,7 @@ def _set(path: Path, part: str) -> list[str]:
 
 
 def _shapes(file: Path, tree: Element, classes: tuple[str, ...], options: Options, report: Report) -> list[Shape]:
-    shapes = []
+    shapes: list[Shape] = []
     for node in tree.iter("object"):
         name, box = _name(node), node.find("bndbox")
         if name not in classes:

@@ -6,7 +6,7 @@
     data.yaml                                       optional: `names: [cell, ...]`
 
 An image without text file shows no object, as YOLO has it. More than four numbers after the class are a polygon.
-In MedYOLO `x` counts rows and `y` columns of the array `(z, x, y)`, as its own loader does.
+In MedYOLO x, y and z are the axes of the NIfTI file, so that x runs along the last array axis here.
 """
 
 from pathlib import Path
@@ -55,7 +55,8 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             if file.suffix == ".txt" and file.stem not in found and file.stem != "classes":
                 report(InputError(file, "annotation without image", f"add images/{part}/{file.stem}", file.stem))
     ndim, channels = pictures_layout(image for _, image in found.values())
-    cases, parts = [], {part: [] for part in PARTS}  # type: dict, dict
+    cases: list[Case] = []
+    parts: dict[str, list[str]] = {part: [] for part in PARTS}
     for stem, (part, image) in sorted(found.items()):
         text = path / "labels" / part / f"{stem}.txt"
         try:
@@ -98,8 +99,8 @@ def _shapes(file: Path, ndim: int) -> list[Shape]:
             points = np.array(values[: len(values) // 2 * 2]).reshape(-1, 2)[:, ::-1]
         else:
             centre, extent = np.array(values[: 2 * ndim]).reshape(2, ndim)
-            if ndim == 2:  # x, y to row, column
-                centre, extent = centre[::-1], extent[::-1]
+            order = (1, 0) if ndim == 2 else (0, 2, 1)  # x, y or z, x, y to array order
+            centre, extent = centre[list(order)], extent[list(order)]
             points = np.stack([centre - extent / 2, centre + extent / 2])
         if (points < -0.5).any() or (points > 1.5).any() or not (np.ptp(points, axis=0) > 0).all():
             raise InputError(file, f"{where} is no box inside the image: {line[:60]!r}", "write fractions from 0 to 1")
