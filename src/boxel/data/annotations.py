@@ -6,9 +6,9 @@ box (two corners), a point with a diameter (equal half axes), an ellipsoid and a
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from boxel.io import has_geometry as has_world
 from boxel.io import read_label_map, reorient, same_grid
 from boxel.types import Geometry, Image, Instances
 
-__all__ = ["Annotator", "LabelMap", "MaskFiles", "Opener", "Shape", "Shapes", "ball", "overlay", "tight_boxes"]
+__all__ = ["Annotator", "LabelMap", "Mask", "MaskFiles", "Opener", "Shape", "Shapes", "ball", "overlay", "tight_boxes"]
 
 Connectivity = Literal["face", "edge", "corner"]
 NEIGHBOURS: dict[str, dict[int, Any]] = {
@@ -132,6 +132,7 @@ class LabelMap(Annotator):
         connectivity: voxels that share a face, an edge or a corner belong together.
         min_size: smaller components are dropped, voxels.
         every: the class of all objects, without `classes`.
+        compare_origin: it must be the image's.
     """
 
     path: Path
@@ -140,6 +141,7 @@ class LabelMap(Annotator):
     connectivity: Connectivity = "corner"
     min_size: int = 1
     every: int = 0
+    compare_origin: bool = True
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -147,24 +149,22 @@ class LabelMap(Annotator):
 
     def read(self, geometry: Geometry) -> tuple[np.ndarray, Instances]:
         found = read_label_map(self.path)
-        label_map = found.array
         if has_world(self.path):
-            label_map = reorient(found, geometry).array
             found = reorient(found, geometry)
-        differs = same_grid(
-            found.geometry, geometry, world=has_world(self.path) and geometry != Geometry.plain(geometry.shape)
-        )
+        label_map, mine = found.array, found.geometry
+        if not self.compare_origin:
+            mine = replace(mine, origin=geometry.origin)
+        world = has_world(self.path) and geometry != Geometry.plain(geometry.shape)
+        differs = same_grid(mine, geometry, world=world)
         if differs:
             raise InputError(
                 self.path,
                 differs.format("the image"),
                 "both files of a case must lie on the same voxel grid: resample one",
             )
-        values = (
-            {int(value): self.every for value in np.unique(label_map) if value}
-            if self.classes is None
-            else self.classes
-        )
+        values = self.classes
+        if values is None:
+            values = {int(value): self.every for value in np.unique(label_map) if value}
         if not self.components:
             kept = np.where(np.isin(label_map, list(values)), label_map, 0)
             ids, boxes = tight_boxes(kept)
@@ -215,28 +215,48 @@ class MaskFiles(Annotator):
             if mask.shape != geometry.shape:
                 raise InputError(path, f"shape {mask.shape} but the image has {geometry.shape}", "export it again")
             if mask.any():
-                masks.append((label, mask))
+                masks.append((label, Mask.crop(mask)))
         return overlay(masks, geometry.shape)
 
 
-def overlay(masks: Iterable[tuple[int, np.ndarray]], shape: tuple[int, ...]) -> tuple[np.ndarray, Instances]:
-    """Objects `(label, mask (*s))` in one label map, small over large.
+class Mask(NamedTuple):
+    """The voxels of one object inside its tight box, whose lower corner is `lower`."""
+
+    lower: tuple[int, ...]
+    voxels: np.ndarray
+
+    @classmethod
+    def crop(cls, mask: np.ndarray) -> Self:
+        """Of a mask `(*s)` that is not empty."""
+        axes = range(mask.ndim)
+        lines = [np.flatnonzero(mask.any(axis=tuple(other for other in axes if other != axis))) for axis in axes]
+        lower = tuple(int(line[0]) for line in lines)
+        return cls(lower, mask[tuple(slice(int(line[0]), int(line[-1]) + 1) for line in lines)].copy())
+
+    @property
+    def region(self) -> tuple[slice, ...]:
+        return tuple(slice(a, a + n) for a, n in zip(self.lower, self.voxels.shape, strict=True))
+
+
+def overlay(masks: Iterable[tuple[int, Mask]], shape: tuple[int, ...]) -> tuple[np.ndarray, Instances]:
+    """Objects `(label, mask)` in one label map, small over large.
 
     A voxel carries one object: one whose visible part no longer spans its box is kept as a box without mask.
     """
     masks = list(masks)
     label_map = np.zeros(shape, np.int32)
     boxes = np.zeros((len(masks), 2, len(shape)), np.float32)
-    sizes = [int(mask.sum()) for _, mask in masks]
-    for index in np.argsort([-size for size in sizes], kind="stable").tolist():
+    sizes = [-int(mask.voxels.sum()) for _, mask in masks]
+    for index in np.argsort(sizes, kind="stable").tolist():
         mask = masks[index][1]
-        boxes[index] = tight_boxes(mask.astype(np.int32))[1][0]
-        label_map[mask] = index + 1
+        boxes[index] = [[part.start for part in mask.region], [part.stop for part in mask.region]]
+        label_map[mask.region][mask.voxels] = index + 1
     numbers, seen = tight_boxes(label_map)
     visible = np.zeros_like(boxes)
     visible[numbers - 1] = seen
     has_mask = (visible == boxes).all(axis=(1, 2))
-    label_map[np.isin(label_map, np.flatnonzero(~has_mask) + 1)] = 0
+    if not has_mask.all():
+        label_map[np.isin(label_map, np.flatnonzero(~has_mask) + 1)] = 0
     labels = np.array([label for label, _ in masks], np.int64)
     return label_map, Instances(boxes, labels, np.arange(1, len(masks) + 1), has_mask)
 

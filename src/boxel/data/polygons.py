@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from boxel.data.annotations import Annotator, Shape, Shapes, overlay
+from boxel.data.annotations import Annotator, Mask, Shape, Shapes, overlay
 from boxel.types import Geometry, Instances
 
 __all__ = ["CocoMasks", "CocoObject", "fill_polygon"]
@@ -84,7 +84,7 @@ class CocoMasks(Annotator):
         for found in self.objects:
             mask = found.mask(geometry.shape) if found.polygons or found.rle else None
             if mask is not None and mask.any():
-                masks.append((found.label, mask))
+                masks.append((found.label, Mask.crop(mask)))
                 continue
             if found.box is None:
                 raise ValueError("an outline holds no pixel, and there is no box; draw it again, or remove the object")

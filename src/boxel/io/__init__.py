@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from boxel.io import itk, pictures
+from boxel.io.dicom import list_series, read_series
 from boxel.io.grids import reorient, same_grid
 from boxel.io.itk import resample
 from boxel.types import Geometry, Image
@@ -20,10 +21,12 @@ from boxel.types import Geometry, Image
 __all__ = [
     "SUFFIXES",
     "has_geometry",
+    "list_series",
     "read_geometry",
     "read_image",
     "read_label_map",
     "read_layout",
+    "read_series",
     "reorient",
     "resample",
     "same_grid",
@@ -145,7 +148,7 @@ def _read(path: Path, colours: bool) -> Image:
     """`colours`: look palette entries up; a label map saved with a palette means the entries' numbers."""
     try:
         if path.is_dir():
-            return itk.read_series(path)
+            return read_series(path)
         _check_readable(path)
         if has_geometry(path):
             return itk.read(path)

@@ -1,4 +1,4 @@
-"""What ITK reads and writes (NIfTI, MetaImage, NRRD, DICOM series), and its resampling in physical space."""
+"""What ITK reads and writes (NIfTI, MetaImage, NRRD), and its resampling in physical space."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,13 +12,13 @@ from boxel.types import Geometry, Image
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-__all__ = ["SUFFIXES", "read", "read_geometry", "read_layout", "read_series", "resample", "write"]
+__all__ = ["SUFFIXES", "read", "read_geometry", "read_layout", "resample", "write"]
 
 SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
 
 
-def read(path: Path) -> Image:
-    """The image of one file.
+def read(path: Path, reader: str = "") -> Image:
+    """The image of one file, by the ITK class `reader` (by its suffix if empty).
 
     Raises:
         RuntimeError: ITK cannot read it.
@@ -30,7 +30,7 @@ def read(path: Path) -> Image:
         # The NIfTI library drops the suffix and then finds the other file first.
         raise ValueError(f"{path}: {path.with_suffix('').name} lies beside it; keep only one of them")
     if not path.name.endswith(nifti.SUFFIXES):
-        return _from_itk(sitk.ReadImage(str(path)), path)
+        return _from_itk(sitk.ReadImage(str(path), imageIO=reader), path)
     header = _header(path)
     geometry = _geometry(header, path)
     array = nifti.read_voxels(path, header.GetNumberOfComponents(), geometry.shape)
@@ -46,37 +46,6 @@ def read_layout(path: Path) -> tuple[int, tuple[int, ...]]:
     """Number of channels and shape of one file, from its header."""
     header = _header(path)
     return header.GetNumberOfComponents(), header.GetSize()[::-1]
-
-
-def read_series(folder: Path) -> Image:
-    """The image of a folder with one DICOM series, its slices in order of position.
-
-    Raises:
-        RuntimeError: ITK cannot read it.
-        ValueError: it holds no series or several, or slices are missing.
-    """
-    import SimpleITK as sitk
-
-    try:
-        sitk.ProcessObject.SetGlobalWarningDisplay(False)  # it prints what is raised here
-        series = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
-        if len(series) != 1:
-            found = f"{len(series)} DICOM series" if series else "no DICOM series"
-            raise ValueError(f"{folder}: holds {found}; give each image its own folder with exactly one")
-        files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0])
-        reader = sitk.ImageSeriesReader()
-        reader.SetFileNames(files)
-        reader.MetaDataDictionaryArrayUpdateOn()
-        image = reader.Execute()
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(True)
-    if image.HasMetaDataKey("ITK_non_uniform_sampling_deviation"):
-        corners = [reader.GetMetaData(i, "0020|0032").split("\\") for i in range(len(files))]
-        steps = np.linalg.norm(np.diff(np.array(corners, dtype=float), axis=0), axis=1)
-        if steps.max() > 1.1 * steps.min():  # less is rounding
-            gap = f"{steps.min():.4g} to {steps.max():.4g} mm"
-            raise ValueError(f"{folder}: slices lie {gap} apart; add the missing ones or resample evenly")
-    return _from_itk(image, folder)
 
 
 def write(path: Path, image: Image, compress: bool) -> None:

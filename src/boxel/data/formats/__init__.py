@@ -127,6 +127,8 @@ def _with_groups(dataset: Dataset, pattern: str) -> Dataset:
 
 # The most particular first: the first that fits is taken.
 OWN = (
+    "lidc",
+    "pancreas_ct",
     "semantic",
     "native",
     "voc",
@@ -138,6 +140,7 @@ OWN = (
     "deeplesion_jpg",
     "pairs",
     "points",
+    "dicom_folders",
 )
 for _name in OWN:
     _layout: Any = import_module(f"boxel.data.formats.{_name}")

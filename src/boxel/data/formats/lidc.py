@@ -1,0 +1,148 @@
+"""LIDC-IDRI as published: DICOM series of CT, and one XML of four radiologists' outlines per series.
+
+    LIDC-IDRI-0001/.../000001.dcm ...   any folders
+    LIDC-IDRI-0001/.../069.xml          <LidcReadMessage>, anywhere below; names its series (SeriesInstanceUid)
+
+Nodules of at least 3 mm have outlines and ratings; smaller ones and non-nodules are points, and left out.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from xml.etree.ElementTree import Element
+
+import numpy as np
+
+from boxel.data.annotations import Annotator, overlay
+from boxel.data.cases import Case, Dataset
+from boxel.data.formats.dicom_files import SeriesOpener, find_dicom
+from boxel.data.formats.files import numbers, read_xml
+from boxel.data.formats.options import ReaderOptions
+from boxel.data.problems import InputError, Report, some
+from boxel.data.reader_studies import Outline, Reading, fuse, group_readings, mask_of
+from boxel.types import Geometry, Instances
+
+__all__ = ["DESCRIPTION", "NAME", "Options", "detect", "read"]
+
+NAME = "lidc"
+DESCRIPTION = "LIDC-IDRI: DICOM series and XML files of the readers (LidcReadMessage)"
+MALIGNANT = 3  # a mean malignancy from here on: 3 to 5 of Jaeger et al., 2018
+
+
+class Options(ReaderOptions):
+    """How readers become objects.
+
+    Attributes:
+        classes: benign and malignant (mean malignancy of 3 or more), or one class `nodule`.
+        malignancy: mean over the radiologists who marked the nodule ("present"), or over all four, absent ones as 0
+            ("all", as the Medical Detection Toolkit).
+        min_raters: nodules that fewer marked are left out.
+        num_raters: of the study.
+        min_voxels: smaller nodules are left out.
+    """
+
+    classes: Literal["malignancy", "nodule"] = "malignancy"
+    malignancy: Literal["present", "all"] = "present"
+    min_raters: int = 1
+    num_raters: int = 4
+    min_voxels: int = 1
+
+
+@dataclass(frozen=True)
+class LidcNodules(Annotator):
+    """The nodules of one XML, fused."""
+
+    path: Path
+    options: Options
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (self.path,)
+
+    def read(self, geometry: Geometry) -> tuple[np.ndarray, Instances]:
+        seen = [(reading, mask_of(reading, geometry)) for reading in readings_in(self.path, read_xml(self.path))]
+        readings = [reading for reading, mask in seen if mask is not None]
+        masks = [mask for _, mask in seen if mask is not None]
+        options, found = self.options, []
+        for group in group_readings(masks):
+            chosen = [readings[index] for index in group]
+            mask, malignancy, raters = fuse(
+                chosen, [masks[index] for index in group], options.num_raters, options.malignancy
+            )
+            if mask is not None and raters >= options.min_raters and mask.voxels.sum() >= options.min_voxels:
+                found.append((int(malignancy >= MALIGNANT) if options.classes == "malignancy" else 0, mask))
+        return overlay(found, geometry.shape)
+
+
+def readings_in(path: Path, tree: Element) -> list[Reading]:
+    """The nodules of at least 3 mm, by every radiologist."""
+    readings = []
+    for rater, session in enumerate(tree.iter("readingSession")):
+        for nodule in session.iter("unblindedReadNodule"):
+            rated = nodule.findtext("characteristics/malignancy")
+            outlines = tuple(_outline(path, roi) for roi in nodule.iter("roi"))
+            if rated is not None and any(len(outline.pixels) > 2 for outline in outlines):
+                readings.append(Reading(rater, outlines, numbers([rated], path, "malignancy")[0]))
+    return readings
+
+
+def _outline(path: Path, roi: Element) -> Outline:
+    (z,) = numbers([roi.findtext("imageZposition")], path, "imageZposition")
+    edges = [(edge.findtext("xCoord"), edge.findtext("yCoord")) for edge in roi.iter("edgeMap")]
+    pixels = tuple((x, y) for x, y in (numbers(edge, path, "edgeMap", 2) for edge in edges))
+    if not pixels:
+        raise InputError(path, f"an outline at {z:g} mm has no point", "copy the file again")
+    return Outline(z, pixels, (roi.findtext("inclusion") or "TRUE").strip().upper() == "TRUE")
+
+
+def detect(path: Path) -> bool:
+    return path.is_dir() and any(True for _ in _messages(path))
+
+
+def _messages(path: Path):  # type: ignore[no-untyped-def]
+    for folder, folders, names in os.walk(path):
+        folders.sort()
+        for name in sorted(names):
+            file = Path(folder, name)
+            if file.suffix == ".xml":
+                with file.open("rb") as content:
+                    if b"LidcReadMessage" in content.read(500):
+                        yield file
+
+
+def read(path: Path, report: Report, options: Options) -> Dataset:
+    """The data set below `path`; problems of single cases go to `report`."""
+    images, _ = find_dicom(path)
+    of_series: dict[str, Path] = {}
+    count = 0
+    for file in _messages(path):
+        try:
+            tree = read_xml(file)
+            count += len(readings_in(file, tree))
+            names = (".//SeriesInstanceUid", ".//SeriesInstanceUID")  # both spellings occur
+            of_series["".join(tree.findtext(name) or "" for name in names).strip()] = file
+        except InputError as wrong:
+            report(wrong)
+    cases, bare, seen = [], [], set()
+    for found in images:
+        if found.uid not in of_series:
+            bare.append(found.uid)
+            continue
+        patient = str(found.header.get("PatientID", "") or "")
+        name = f"{patient}_{found.uid.rpartition('.')[2]}" if patient else found.uid
+        seen.add(found.uid)
+        annotate, opener = LidcNodules(of_series[found.uid], options), SeriesOpener(found.uid)
+        cases.append(Case(name, (found.folder,), group=patient, annotate=annotate, opener=opener))
+    for uids, what, remedy in (
+        (bare, "series without XML, left out", "add their XML files"),
+        (of_series.keys() - seen, "XML files without their series", "add the DICOM files"),
+    ):
+        if uids:
+            report(InputError(path, f"{len(uids)} {what}: {some(uids)}"[:400], remedy, severity="warning"))
+    patients = len({case.group for case in cases})
+    problem = f"{len(cases)} scans of {patients} patients, {count} readings of nodules of 3 mm and more"
+    remedy = "Jaeger et al. (2018) had 1035 scans, 1319 benign and 494 malignant nodules"
+    report(InputError(path, problem, remedy, severity="note"))
+    classes = ("benign", "malignant") if options.classes == "malignancy" else ("nodule",)
+    return Dataset(path, path.resolve().name, 3, classes, ("CT",), tuple(cases))

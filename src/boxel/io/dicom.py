@@ -1,0 +1,184 @@
+"""Series of DICOM slices: order, spacing and gaps come from the slices' positions, not from names or SliceThickness."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from boxel.types import Geometry, Image
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+__all__ = ["Slice", "list_series", "read_series", "sort_slices"]
+
+SERIES, POSITION, ORIENTATION, SPACING = "0020|000e", "0020|0032", "0020|0037", "0028|0030"
+GAP = 1.5  # times the usual distance: a slice is missing
+UNEVEN = 0.1  # of the usual distance: more is no rounding
+TILT = 0.5  # degrees; less is rounding
+
+
+class Slice(NamedTuple):
+    """One file: LPS `position` of its first voxel, LPS vectors along columns and along rows; both may be missing."""
+
+    file: Path
+    position: np.ndarray | None
+    axes: np.ndarray | None
+    spacing: tuple[float, float]
+    planes: int
+
+
+def list_series(folder: Path) -> dict[str, list[Slice]]:
+    """The images of a folder by SeriesInstanceUID (empty where a file has none), in order of file names."""
+    import SimpleITK as sitk
+
+    found: dict[str, list[Slice]] = defaultdict(list)
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # it prints what is raised or not wanted here
+    try:
+        for file in sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")):
+            reader.SetFileName(str(file))
+            try:
+                reader.ReadImageInformation()
+            except RuntimeError:  # no DICOM, or no image
+                continue
+            found[_text(reader, SERIES)].append(_slice(file, reader))
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(True)
+    return dict(found)
+
+
+def _text(reader: "sitk.ImageFileReader", tag: str) -> str:
+    return reader.GetMetaData(tag).strip("\0 ") if reader.HasMetaDataKey(tag) else ""
+
+
+def _numbers(text: str, count: int) -> np.ndarray | None:
+    try:
+        values = np.array([float(part) for part in text.split("\\")])
+    except ValueError:
+        return None
+    return values if len(values) == count and np.isfinite(values).all() else None
+
+
+def _slice(file: Path, reader: "sitk.ImageFileReader") -> Slice:
+    orientation = _numbers(_text(reader, ORIENTATION), 6)
+    axes = None if orientation is None else orientation.reshape(2, 3)
+    planes = reader.GetSize()[2] if reader.GetDimension() > 2 else 1
+    row_step, column_step = reader.GetSpacing()[1], reader.GetSpacing()[0]
+    return Slice(file, _numbers(_text(reader, POSITION), 3), axes, (row_step, column_step), planes)
+
+
+def read_series(folder: Path, uid: str | None = None) -> Image:
+    """The image of one DICOM series.
+
+    Args:
+        folder: holds its files, in any order and under any names; other files are passed over.
+        uid: its SeriesInstanceUID, where the folder holds several.
+
+    Raises:
+        ValueError: there is no such series, or a slice is missing, there twice, or lies oddly; names the position.
+    """
+    series = list_series(folder)
+    chosen = series.get(uid) if uid is not None else next(iter(series.values()), None)
+    if chosen is None or (uid is None and len(series) > 1):
+        found = f"{len(series)} DICOM series" if series else "no DICOM series"
+        raise ValueError(f"{folder}: holds {found}; give each image its own folder with exactly one")
+    if len(chosen) == 1:
+        return _one_file(chosen[0])
+    slices = sort_slices(chosen, folder)
+    arrays = [_voxels(found.file) for found in slices]
+    shapes = {array.shape for array in arrays}
+    if len(shapes) > 1:
+        raise ValueError(f"{folder}: slices of different sizes {sorted(shapes)}; give each image its own folder")
+    slices, arrays = _without_copies(slices, arrays, folder)
+    array = np.stack(arrays).astype(np.result_type(*{array.dtype for array in arrays}), copy=False)
+    return Image(array[None], _geometry(slices, array.shape, folder))
+
+
+def _voxels(file: Path) -> np.ndarray:
+    """Rescaled; slices of one series may differ in their number types."""
+    import SimpleITK as sitk
+
+    array: np.ndarray = sitk.GetArrayFromImage(sitk.ReadImage(str(file), imageIO="GDCMImageIO"))
+    if array.ndim != 3:
+        raise ValueError(f"{file}: a colour picture in a DICOM series; save it as PNG")
+    return array[0]
+
+
+def _one_file(found: Slice) -> Image:
+    from boxel.io import itk
+
+    return itk.read(found.file, "GDCMImageIO")
+
+
+def sort_slices(slices: list[Slice], folder: Path) -> list[Slice]:
+    """The slices along their common normal.
+
+    Raises:
+        ValueError: they have no positions, several orientations or a tilted gantry.
+    """
+    lost = next((found.file.name for found in slices if found.position is None or found.axes is None), None)
+    if lost is not None:
+        raise ValueError(f"{folder}: slice {lost} has no position; export the series again with ImagePositionPatient")
+    several = next((found.file.name for found in slices if found.planes > 1), None)
+    if several is not None:
+        raise ValueError(f"{folder}: {several} holds several slices beside other files; give it its own folder")
+    axes = slices[0].axes
+    turned = [found.file.name for found in slices if not np.allclose(found.axes, axes, atol=1e-3)]  # type: ignore[arg-type]
+    if turned:
+        raise ValueError(f"{folder}: slice {turned[0]} is oriented differently (a localizer?); remove it")
+    normal = np.cross(*axes)  # type: ignore[misc]
+    slices = sorted(slices, key=lambda found: float(found.position @ normal))  # type: ignore[operator]
+    way = slices[-1].position - slices[0].position  # type: ignore[operator]
+    along = float(way @ normal)
+    tilt = np.degrees(np.arctan2(np.linalg.norm(way - along * normal), along))
+    if along > 0 and tilt > TILT:
+        raise ValueError(
+            f"{folder}: the slices are shifted sideways by a gantry tilt of {tilt:.1f} degrees; correct it first, "
+            "for example with dcm2niix"
+        )
+    return slices
+
+
+def _without_copies(
+    slices: list[Slice], arrays: list[np.ndarray], folder: Path
+) -> tuple[list[Slice], list[np.ndarray]]:
+    """Without slices that are there twice; two different ones at one position are an error."""
+    places = _places(slices)
+    kept = [0]
+    for index in range(1, len(slices)):
+        if places[index] - places[kept[-1]] > 1e-3:
+            kept.append(index)
+        elif not np.array_equal(arrays[index], arrays[kept[-1]]):
+            names = f"{slices[kept[-1]].file.name} and {slices[index].file.name}"
+            raise ValueError(f"{folder}: {names} both lie at {places[index]:.4g} mm but differ; remove one")
+    return [slices[index] for index in kept], [arrays[index] for index in kept]
+
+
+def _places(slices: list[Slice]) -> np.ndarray:
+    """Positions along the normal, mm."""
+    normal = np.cross(*slices[0].axes)  # type: ignore[misc]
+    return np.array([float(found.position @ normal) for found in slices])  # type: ignore[operator]
+
+
+def _geometry(slices: list[Slice], shape: tuple[int, ...], folder: Path) -> Geometry:
+    places = _places(slices)
+    steps = np.diff(places)
+    usual = float(np.median(steps)) if len(steps) else 1.0
+    gaps = np.flatnonzero(steps > GAP * usual)
+    if len(gaps):
+        first = gaps[0]
+        raise ValueError(
+            f"{folder}: {len(gaps)} gaps between slices, the first between the positions {places[first]:.4g} and "
+            f"{places[first + 1]:.4g} mm, where slices lie {usual:.4g} mm apart; add the missing ones"
+        )
+    if len(steps) and np.ptp(steps) > UNEVEN * usual:
+        span = f"{steps.min():.4g} to {steps.max():.4g} mm"
+        raise ValueError(f"{folder}: slices lie {span} apart; resample evenly")
+    along_columns, along_rows = slices[0].axes  # type: ignore[misc]
+    direction = np.stack([np.cross(along_columns, along_rows), along_rows, along_columns], axis=1)
+    step = float(steps.mean()) if len(steps) else 1.0
+    origin = tuple(slices[0].position.tolist())  # type: ignore[union-attr]
+    return Geometry(shape, (step, *slices[0].spacing), origin, tuple(map(tuple, direction.tolist())))

@@ -1,0 +1,142 @@
+"""Small DICOM series, segmentations and LIDC readings, made as the standards say."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pydicom = pytest.importorskip("pydicom")
+
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset  # noqa: E402
+from pydicom.sequence import Sequence  # noqa: E402
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid  # noqa: E402
+
+SHAPE = (6, 32, 40)
+SPACING = (2.5, 0.8, 0.7)
+
+
+def volume(rng) -> np.ndarray:
+    return rng.integers(-1000, 1000, SHAPE).astype(np.int16)
+
+
+def new_file(path: Path, storage: str, **values) -> FileDataset:
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = storage, generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+    data.SOPClassUID, data.SOPInstanceUID = storage, meta.MediaStorageSOPInstanceUID
+    data.StudyInstanceUID, data.PatientID, data.PatientName = "1.2.826.1", "LIDC-IDRI-0001", "A^B"
+    data.PatientBirthDate, data.PatientSex, data.StudyDate, data.StudyTime = "", "", "", ""
+    data.StudyID, data.AccessionNumber, data.ReferringPhysicianName, data.FrameOfReferenceUID = "1", "", "", "1.2.826.9"
+    for name, value in values.items():
+        setattr(data, name, value)
+    return data
+
+
+def write_series(
+    folder: Path,
+    array: np.ndarray,
+    uid: str = "1.2.826.2",
+    *,
+    axes=((1, 0, 0), (0, 1, 0)),
+    step=None,
+    **values,
+) -> list[Path]:
+    """One file per plane of `array`, in HU; SliceThickness lies, and names are in no order."""
+    folder.mkdir(parents=True, exist_ok=True)
+    step = np.cross(*axes) * SPACING[0] if step is None else np.asarray(step, float)
+    files = []
+    for number, plane in enumerate(array):
+        path = folder / f"{(number * 5) % 7:03d}.dcm"
+        data = new_file(
+            path, CTImageStorage, Modality="CT", SeriesInstanceUID=uid, SeriesNumber=1, InstanceNumber=number
+        )
+        data.ImagePositionPatient = [float(x) for x in np.array([-20.0, 30.0, -100.0]) + number * step]
+        data.ImageOrientationPatient = [float(x) for x in np.ravel(axes)]
+        data.PixelSpacing, data.SliceThickness = [SPACING[1], SPACING[2]], 5.0
+        data.Rows, data.Columns = plane.shape
+        data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+        data.BitsAllocated, data.BitsStored, data.HighBit = 16, 16, 15
+        unsigned = bool(number % 2)  # both kinds in one series
+        data.PixelRepresentation = 0 if unsigned else 1
+        data.RescaleSlope, data.RescaleIntercept = 1, -1024 if unsigned else 0
+        stored = (plane.astype(int) + 1024).astype(np.uint16) if unsigned else plane.astype(np.int16)
+        data.PixelData = stored.tobytes()
+        for name, value in values.items():
+            setattr(data, name, value)
+        data.save_as(path, enforce_file_format=True)
+        files.append(path)
+    return files
+
+
+def write_structures(path: Path, regions: dict[str, list], uid="1.2.826.2") -> None:
+    """Regions, each a list of `(plane, [(x, y) in pixels])`, pixel centres at whole numbers."""
+    data = new_file(path, RTStructureSetStorage, Modality="RTSTRUCT", SeriesInstanceUID="1.2.826.7")
+    series, study, frame = Dataset(), Dataset(), Dataset()
+    series.SeriesInstanceUID = uid
+    study.RTReferencedSeriesSequence = Sequence([series])
+    frame.FrameOfReferenceUID, frame.RTReferencedStudySequence = "1.2.826.9", Sequence([study])
+    data.ReferencedFrameOfReferenceSequence = Sequence([frame])
+    data.StructureSetROISequence, data.ROIContourSequence = Sequence(), Sequence()
+    for number, (name, contours) in enumerate(regions.items(), start=1):
+        region, drawn = Dataset(), Dataset()
+        region.ROINumber, region.ROIName, drawn.ReferencedROINumber = number, name, number
+        drawn.ContourSequence = Sequence()
+        for plane, points in contours:
+            contour = Dataset()
+            contour.ContourGeometricType, contour.NumberOfContourPoints = "CLOSED_PLANAR", len(points)
+            world = [(-20 + x * SPACING[2], 30 + y * SPACING[1], -100 + plane * SPACING[0]) for x, y in points]
+            contour.ContourData = [f"{value:.6g}" for point in world for value in point]
+            drawn.ContourSequence.append(contour)
+        data.StructureSetROISequence.append(region)
+        data.ROIContourSequence.append(drawn)
+    data.save_as(path, enforce_file_format=True)
+
+
+def write_segmentation(path: Path, files: list[Path], masks: dict[str, np.ndarray]) -> None:
+    """A binary SEG of possibly overlapping segments."""
+    hd = pytest.importorskip("highdicom")
+    codes = pytest.importorskip("pydicom.sr.codedict").codes
+    sources = [pydicom.dcmread(file) for file in files]
+    segments = [
+        hd.seg.SegmentDescription(
+            number, name, codes.SCT.Organ, codes.SCT.Liver if name == "liver" else codes.SCT.Lesion,
+            hd.seg.SegmentAlgorithmTypeValues.MANUAL,
+        )
+        for number, name in enumerate(masks, start=1)
+    ]  # fmt: skip
+    pixels = np.stack(list(masks.values()), axis=-1).astype(np.uint8)
+    hd.seg.Segmentation(
+        source_images=sources, pixel_array=pixels, segmentation_type="BINARY", segment_descriptions=segments,
+        series_instance_uid=generate_uid(), series_number=2, sop_instance_uid=generate_uid(), instance_number=1,
+        manufacturer="x", manufacturer_model_name="x", software_versions="1", device_serial_number="1",
+    ).save_as(path)  # fmt: skip
+
+
+def ring(x: int, y: int, size: int) -> list[tuple[int, int]]:
+    """The outermost pixels of a square of `size` pixels, as a closed walk."""
+    side = range(size - 1)
+    top, right = [(x + i, y) for i in side], [(x + size - 1, y + i) for i in side]
+    bottom, left = [(x + size - 1 - i, y + size - 1) for i in side], [(x, y + size - 1 - i) for i in side]
+    return [*top, *right, *bottom, *left]
+
+
+def write_lidc(path: Path, sessions: list[list[tuple[str, int, dict]]], uid="1.2.826.2") -> None:
+    """Sessions of `(nodule, malignancy, {plane: outline})`; malignancy 0 stands for a small nodule, without ratings."""
+    text = []
+    for session in sessions:
+        nodules = []
+        for name, malignancy, outlines in session:
+            rated = f"<characteristics><subtlety>5</subtlety><malignancy>{malignancy}</malignancy></characteristics>"
+            rois = ""
+            for plane, pixels in outlines.items():
+                edges = "".join(f"<edgeMap><xCoord>{x}</xCoord><yCoord>{y}</yCoord></edgeMap>" for x, y in pixels)
+                z = -100 + plane * SPACING[0]
+                rois += f"<roi><imageZposition>{z}</imageZposition><inclusion>TRUE</inclusion>{edges}</roi>"
+            known = rated if malignancy else ""
+            nodules.append(f"<unblindedReadNodule><noduleID>{name}</noduleID>{known}{rois}</unblindedReadNodule>")
+        text.append(f"<readingSession><annotationVersion>3.12</annotationVersion>{''.join(nodules)}</readingSession>")
+    head = f"<ResponseHeader><SeriesInstanceUid>{uid}</SeriesInstanceUid></ResponseHeader>"
+    space = 'xmlns="http://www.nih.gov" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"'
+    body = f"{head}{''.join(text)}"
+    path.write_text(f'<?xml version="1.0"?><LidcReadMessage uid="x" {space}>{body}</LidcReadMessage>')

@@ -1,0 +1,233 @@
+"""DICOM as it comes: traps in series, segmentations, structure sets, LIDC-IDRI's readings, Pancreas-CT."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from boxel.data.cases import read_case
+from boxel.data.check import check, examine
+from boxel.data.formats import open_dataset
+from boxel.io import read_image, write_image, write_label_map
+from boxel.types import Geometry
+
+pydicom = pytest.importorskip("pydicom")
+
+from .dicom_samples import (  # noqa: E402
+    SHAPE,
+    SPACING,
+    ring,
+    volume,
+    write_lidc,
+    write_segmentation,
+    write_series,
+    write_structures,
+)
+
+
+def test_order_spacing_and_values_come_from_the_slices(tmp_path, rng):
+    array = volume(rng)
+    write_series(tmp_path / "s", array)
+    image = read_image(tmp_path / "s")
+    np.testing.assert_array_equal(image.array[0], array)  # signed and unsigned slices alike
+    np.testing.assert_allclose(image.geometry.spacing, SPACING)  # SliceThickness says 5
+    np.testing.assert_allclose(image.geometry.origin, (-20, 30, -100))
+
+
+def test_oblique_and_reversed_series_keep_their_place_in_the_world(tmp_path, rng):
+    array = volume(rng)
+    c, s = np.cos(0.3), np.sin(0.3)
+    axes = ((c, s, 0.0), (0.0, 0.0, -1.0))
+    write_series(tmp_path / "s", array[::-1], axes=axes, step=-np.cross(*axes) * SPACING[0])
+    image = read_image(tmp_path / "s")
+    np.testing.assert_array_equal(image.array[0], array)
+    direction = np.asarray(image.geometry.direction)
+    np.testing.assert_allclose(direction[:, 2], axes[0], atol=1e-6)
+    np.testing.assert_allclose(direction[:, 1], axes[1], atol=1e-6)
+    first = np.array([-20.0, 30.0, -100.0]) - 5 * np.cross(*axes) * SPACING[0]
+    np.testing.assert_allclose(image.geometry.origin, first, atol=1e-4)
+
+
+def test_an_empty_series_uid_is_one_series(tmp_path, rng):
+    write_series(tmp_path / "s", volume(rng), SeriesInstanceUID="")
+    assert read_image(tmp_path / "s").array.shape == (1, *SHAPE)
+
+
+def test_a_copied_slice_counts_once_and_a_second_version_is_an_error(tmp_path, rng):
+    files = write_series(tmp_path / "s", volume(rng))
+    shutil.copy(files[2], tmp_path / "s" / "copy.dcm")
+    assert read_image(tmp_path / "s").array.shape == (1, *SHAPE)
+    data = pydicom.dcmread(files[3])
+    data.ImagePositionPatient = pydicom.dcmread(files[2]).ImagePositionPatient
+    data.save_as(tmp_path / "s" / "copy.dcm")
+    with pytest.raises(ValueError, match=r"both lie at -95 mm but differ"):
+        read_image(tmp_path / "s")
+
+
+def test_a_missing_slice_is_an_error_that_names_the_place(tmp_path, rng):
+    write_series(tmp_path / "s", volume(rng))[3].unlink()
+    with pytest.raises(ValueError, match=r"between the positions -95 and -90 mm, where slices lie 2\.5 mm apart"):
+        read_image(tmp_path / "s")
+
+
+def test_a_tilted_gantry_is_an_error_with_its_angle(tmp_path, rng):
+    write_series(tmp_path / "s", volume(rng), step=(0, 2.5 * np.tan(np.radians(12)), 2.5))
+    with pytest.raises(ValueError, match=r"gantry tilt of 12\.0 degrees"):
+        read_image(tmp_path / "s")
+
+
+def test_a_localizer_and_lost_positions_are_errors(tmp_path, rng):
+    files = write_series(tmp_path / "s", volume(rng))
+    data = pydicom.dcmread(files[0])
+    data.ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
+    data.save_as(files[0])
+    with pytest.raises(ValueError, match="oriented differently"):
+        read_image(tmp_path / "s")
+    del data.ImagePositionPatient
+    data.save_as(files[0])
+    with pytest.raises(ValueError, match="no position"):
+        read_image(tmp_path / "s")
+
+
+def masks():
+    liver, lesion = np.zeros((2, *SHAPE), bool)
+    liver[1:5, 4:20, 5:30] = True
+    lesion[2:4, 6:10, 8:14] = True  # inside the liver
+    lesion[2:4, 25:28, 33:38] = True
+    return {"liver": liver, "lesion": lesion}
+
+
+def test_segmentations_are_objects_of_their_series_and_may_overlap(tmp_path, rng):
+    array = volume(rng)
+    files = write_series(tmp_path / "p1" / "ct", array)
+    write_series(tmp_path / "p2", array, uid="1.2.826.3", FrameOfReferenceUID="1.2.826.8")  # not annotated
+    (tmp_path / "seg").mkdir()
+    write_segmentation(tmp_path / "seg" / "seg.dcm", sorted(files), masks_in_file_order(files))
+    dataset = open_dataset(tmp_path)
+    assert (dataset.format, dataset.classes) == ("dicom", ("Lesion", "Liver"))
+    assert [(case.id, case.group) for case in dataset.cases] == [("p1_ct", "LIDC-IDRI-0001")]
+    found = read_case(dataset.cases[0], dataset)
+    np.testing.assert_array_equal(found.image.array[0], array)
+    boxes = dict(zip(map(tuple, found.instances.boxes.reshape(-1, 6).tolist()), found.instances.labels, strict=True))
+    assert boxes == {(1, 4, 5, 5, 20, 30): 1, (2, 6, 8, 4, 10, 14): 0, (2, 25, 33, 4, 28, 38): 0}
+    assert found.instances.has_mask.all()
+    whole = open_dataset(tmp_path, options=["split=false", "negatives=true"])
+    assert [len(read_case(case, whole).instances) for case in whole.cases] == [2, 0]
+
+
+def masks_in_file_order(files):
+    order = [files.index(file) for file in sorted(files)]
+    return {name: mask[order] for name, mask in masks().items()}
+
+
+def test_a_segmentation_of_another_grid_is_an_error(tmp_path, rng):
+    files = write_series(tmp_path / "ct", volume(rng))
+    write_segmentation(tmp_path / "seg.dcm", sorted(files), masks_in_file_order(files))
+    for file in files:  # the image is replaced by a moved one
+        data = pydicom.dcmread(file)
+        data.ImagePositionPatient = [float(x) + 5 for x in data.ImagePositionPatient]
+        data.save_as(file)
+    (error,) = [finding for finding in check(tmp_path) if finding.severity == "error"]
+    assert "not on the image's grid" in error.problem
+
+
+def test_structure_sets_are_filled_and_have_holes(tmp_path, rng):
+    write_series(tmp_path / "ct", volume(rng))
+    outer = [(4.5, 5.5), (14.5, 5.5), (14.5, 15.5), (4.5, 15.5)]  # between pixel centres
+    hole = [(7.5, 8.5), (9.5, 8.5), (9.5, 10.5), (7.5, 10.5)]
+    write_structures(tmp_path / "rs.dcm", {"GTV": [(2, outer), (2, hole), (3, outer)]})
+    dataset = open_dataset(tmp_path)
+    found = read_case(dataset.cases[0], dataset)
+    assert dataset.classes == ("GTV",)
+    assert found.instances.boxes.tolist() == [[[2, 6, 5], [4, 16, 15]]]
+    assert [(found.label_map[plane] > 0).sum() for plane in (1, 2, 3)] == [0, 100 - 4, 100]
+
+
+def lidc(tmp_path, rng):
+    write_series(tmp_path / "LIDC-IDRI-0001" / "ct", volume(rng))
+    # Outlines of 8 x 8 pixels enclose 6 x 6. Nodule A: three readers, one of them a pixel to the right; B: one reader.
+    a, moved, b = ring(5, 5, 8), ring(6, 5, 8), ring(25, 20, 6)
+    sessions = [
+        [("1", 4, {2: a, 3: a}), ("2", 5, {4: b}), ("small", 0, {1: [(3, 3)]})],
+        [("x", 3, {2: a, 3: a})],
+        [("y", 1, {2: moved})],
+        [],
+    ]
+    write_lidc(tmp_path / "LIDC-IDRI-0001" / "ct" / "001.xml", sessions)
+    return tmp_path
+
+
+def test_lidc_readings_are_fused_by_majority(tmp_path, rng):
+    dataset = open_dataset(lidc(tmp_path, rng))
+    assert (dataset.format, dataset.classes) == ("lidc", ("benign", "malignant"))
+    assert dataset.cases[0].group == "LIDC-IDRI-0001"
+    found = read_case(dataset.cases[0], dataset)
+    # Half of four readers: plane 2 has a in all (columns 6..11) and moved (7..12); plane 3 has two of four. B has one.
+    assert found.instances.boxes.tolist() == [[[2, 6, 6], [4, 12, 12]]]
+    assert found.instances.labels.tolist() == [0]  # (4 + 3 + 1) / 3 < 3
+    assert (found.label_map > 0).sum() == 2 * 36
+
+
+def test_lidc_has_options(tmp_path, rng):
+    root = lidc(tmp_path, rng)
+
+    def read(*options):
+        dataset = open_dataset(root, options=options)
+        return read_case(dataset.cases[0], dataset).instances
+
+    assert read("num_raters=2").labels.tolist() == [0, 1]  # one of two is half
+    assert read("num_raters=2", "min_raters=2").labels.tolist() == [0]
+    assert read("num_raters=2", "min_voxels=17").labels.tolist() == [0]  # B has 4 x 4
+    assert read("num_raters=2", "malignancy=all").labels.tolist() == [0, 0]  # 5 of one reader, 0 of the other
+    assert read("classes=nodule").labels.tolist() == [0]
+    note = next(str(finding) for finding in check(root) if finding.severity == "note")
+    assert "1 scans of 1 patients, 4 readings" in note
+
+
+def test_lidc_exclusions_cut_holes_and_foreign_outlines_are_errors(tmp_path, rng):
+    root = lidc(tmp_path, rng)
+    xml = root / "LIDC-IDRI-0001" / "ct" / "001.xml"
+    text = xml.read_text()
+    edges = "".join(f"<edgeMap><xCoord>{x}</xCoord><yCoord>{y}</yCoord></edgeMap>" for x, y in ring(6, 6, 4))
+    hole = f"<roi><imageZposition>-95</imageZposition><inclusion>FALSE</inclusion>{edges}</roi>"
+    xml.write_text(text.replace("</characteristics><roi>", f"</characteristics>{hole}<roi>"))
+    dataset = open_dataset(root)
+    assert (read_case(dataset.cases[0], dataset).label_map > 0).sum() == 2 * 36 - 4  # 2 x 2 inside 4 x 4
+    xml.write_text(text.replace("<imageZposition>-95", "<imageZposition>500"))
+    (error,) = [finding for finding in check(root) if finding.severity == "error"]
+    assert "beyond the image" in error.problem
+
+
+def test_pancreas_ct_lays_label_maps_on_their_series(tmp_path, rng):
+    write_series(tmp_path / "PANCREAS_0001" / "study" / "series", volume(rng))
+    label_map = np.zeros(SHAPE, np.uint8)
+    label_map[1:3, 5:9, 10:20] = 1
+    # Rows run upwards in the label files, and the origin is another.
+    grid = Geometry(SHAPE, SPACING, (0.0, 0.0, 0.0), ((0, 0, 1), (0, -1, 0), (1, 0, 0)))
+    write_label_map(tmp_path / "labels" / "label0001.nii.gz", label_map[:, ::-1], grid)
+    dataset = open_dataset(tmp_path)
+    assert (dataset.format, dataset.classes) == ("pancreas_ct", ("pancreas",))
+    assert read_case(dataset["PANCREAS_0001"], dataset).instances.boxes.tolist() == [[[1, 5, 10], [3, 9, 20]]]
+
+
+@pytest.mark.data
+def test_nifti_and_dicom_give_the_same_volume(data, tmp_path):
+    image = read_image(data / "ct" / "ct_dicom_512" / "dicom")
+    write_image(tmp_path / "x.nii.gz", image)
+    again = read_image(tmp_path / "x.nii.gz")
+    np.testing.assert_array_equal(again.array, image.array)
+    corners = np.array([[0, 0, 0], image.geometry.shape])
+    np.testing.assert_allclose(again.geometry.to_world(corners), image.geometry.to_world(corners), atol=1e-3)
+
+
+@pytest.mark.data
+def test_the_dicom_samples_open_as_they_are(data):
+    found = examine(data / "dicom")
+    assert not [finding for finding in found.findings if finding.severity == "error"]
+    dataset = found.dataset
+    case = next(case for case in dataset.cases if case.id.endswith("ct-3slice"))
+    liver = pydicom.dcmread(data / "dicom" / "dcmqi" / "segmentations" / "liver.dcm").pixel_array
+    alone = open_dataset(data / "dicom", options=["split=false", "classes=Liver"])
+    loaded = read_case(alone[case.id], alone)
+    assert loaded.instances.labels.tolist()[0] == 0
+    assert (loaded.label_map == 1).sum() == liver.sum()
