@@ -47,7 +47,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")
 
 
 @app.command(epilog="Example: **boxel check my_dataset**")
-def check(dataset: DatasetPath, format: Format = "", option: Options = None, as_json: AsJson = False) -> None:  # noqa: A002
+def check(
+    dataset: DatasetPath,
+    format: Format = "",  # noqa: A002
+    option: Options = None,
+    fix: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a repaired copy; the input stays.")] = None,
+    as_json: AsJson = False,
+) -> None:
     """Read every case once and list what is wrong, with file and remedy. Exit status 2 if there are errors."""
     from boxel.data.check import examine
 
@@ -63,6 +69,11 @@ def check(dataset: DatasetPath, format: Format = "", option: Options = None, as_
     else:
         print_findings(found.findings)
         print(found.summary)
+    if fix and found.dataset:
+        from boxel.data.repair import repair
+
+        copy = repair(found.dataset, found.findings, fix)
+        print(f"wrote {len(copy.cases)} of {len(found.dataset.cases)} cases to {fix}", file=sys.stderr)
     if any(finding.severity == "error" for finding in found.findings):
         raise typer.Exit(2)
 

@@ -1,10 +1,11 @@
 """What is wrong with somebody's data, told so that they can mend it."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["InputError", "Report", "Severity", "raise_it", "some"]
+__all__ = ["Finding", "InputError", "Report", "Severity", "raise_it", "some"]
 
 Severity = Literal["error", "warning", "note"]
 
@@ -29,6 +30,20 @@ def raise_it(problem: InputError) -> None:
     """Stop at the first error."""
     if problem.severity == "error":
         raise problem
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One observation: an error keeps the data set from being used, a warning may cost quality."""
+
+    severity: Severity
+    case: str
+    file: Path
+    problem: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.severity}: {self.file}: {self.problem}; {self.remedy}"
 
 
 def some(names: Iterable[int | str]) -> str:

@@ -3,12 +3,13 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from boxel.config import write_text
 from boxel.io import write_image, write_label_map
-from boxel.types import Image
+from boxel.types import Image, Instances
 
 __all__ = ["write_case", "write_dataset", "write_splits"]
 
@@ -24,6 +25,7 @@ def write_case(
     suffix: str = ".nii.gz",
     label_suffix: str = "",
     compress: bool = True,
+    boxes: Instances | None = None,
 ) -> None:
     """Write one case; its annotation last, which an interrupted case therefore lacks.
 
@@ -37,6 +39,7 @@ def write_case(
         suffix: of the image files.
         label_suffix: of the label map, where it differs from `suffix`.
         compress: the image; the label map always is.
+        boxes: objects without a mask.
     """
     part = {"train": "Tr", "test": "Ts"}[split]
     for channel, array in enumerate(image.array):
@@ -44,18 +47,30 @@ def write_case(
         write_image(path, Image(array[None], image.geometry), compress=compress)
     if label_map is not None:
         write_label_map(root / f"labels{part}" / f"{case_id}{label_suffix or suffix}", label_map, image.geometry)
-    annotation = {"instances": {str(number): int(label) for number, label in labels.items()}}
+    annotation: dict[str, Any] = {"instances": {str(number): int(label) for number, label in labels.items()}}
+    if boxes is not None and len(boxes):
+        rows = zip(boxes.ids.tolist(), boxes.labels.tolist(), boxes.boxes.tolist(), strict=True)
+        annotation["boxes"] = [{"id": i, "label": label, "lower": a, "upper": b} for i, label, (a, b) in rows]
     write_text(root / f"labels{part}" / f"{case_id}.json", json.dumps(annotation) + "\n")
 
 
-def write_dataset(root: Path, name: str, ndim: int, classes: Sequence[str], channels: Sequence[str]) -> None:
+def write_dataset(
+    root: Path,
+    name: str,
+    ndim: int,
+    classes: Sequence[str],
+    channels: Sequence[str],
+    groups: Mapping[str, str] | None = None,
+) -> None:
     """Write dataset.json; do it last: the folder is a data set from then on."""
-    values = {
+    values: dict[str, Any] = {
         "name": name,
         "dim": ndim,
         "labels": {str(i): name for i, name in enumerate(classes)},
         "modalities": {str(i): name for i, name in enumerate(channels)},
     }
+    if groups:
+        values["groups"] = dict(groups)
     write_text(root / "dataset.json", json.dumps(values, indent=2) + "\n")
 
 

@@ -66,6 +66,8 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     """The data set in folder `path`; problems of single cases go to `report`."""
     head = path / "dataset.json"
     values = read_mapping(head) if head.exists() else {}
+    if not isinstance(values, dict):
+        raise InputError(head, "not a JSON object", 'write {"channel_names": ..., "labels": ...}')
     channels = tuple(
         name for _, name in sorted(named_numbers(_first(values, "channel_names", "modality", "modalities")))
     )

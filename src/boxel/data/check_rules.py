@@ -1,0 +1,182 @@
+"""What is remarkable about one case, and about all cases together."""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from boxel.data.cases import Case, Dataset, InputError, LoadedCase, read_case
+from boxel.data.perceptual_hash import hash_image, near_duplicates
+from boxel.data.problems import Finding, some
+
+__all__ = ["ACROSS", "Look", "look", "split_instances"]
+
+MIN_EXTENT = 3  # voxels; smaller objects vanish in the finest level of most feature pyramids
+IMBALANCE = 10  # objects of the most frequent class per object of another
+PLAUSIBLE_MEDIAN = 500  # HU
+MANY = 3  # findings of one kind; more are told in one sentence
+ANISOTROPY = 3  # largest over smallest spacing; from here on networks use anisotropic strides
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is kept of a case after reading it."""
+
+    case: Case
+    findings: Sequence[Finding] = ()
+    digest: bytes = b""
+    bits: np.ndarray | None = None
+    labels: Sequence[int] = field(default_factory=list)
+    spacing: tuple[float, ...] = ()
+
+
+def look(case: Case, dataset: Dataset) -> Look:
+    try:
+        loaded = read_case(case, dataset)
+    except InputError as problem:
+        return Look(case, [Finding(problem.severity, problem.case, problem.file, problem.problem, problem.remedy)])
+    except ValueError as error:  # of boxel.io: "file: problem; remedy"
+        file, _, message = str(error).partition(": ")
+        text, _, remedy = message.rpartition("; ")
+        return Look(case, [Finding("error", case.id, Path(file), text, remedy)])
+    array = loaded.image.array
+    digest = hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).digest()
+    findings = [*_remarks(case, loaded), *_hounsfield(case, array, dataset.channels)]
+    bits = hash_image(array)
+    return Look(case, findings, digest, bits, loaded.instances.labels.tolist(), loaded.image.geometry.spacing)
+
+
+def _remarks(case: Case, loaded: LoadedCase) -> Iterator[Finding]:
+    if loaded.image.array.min() == loaded.image.array.max():
+        problem = f"all voxels are {loaded.image.array.min():g}"
+        yield Finding("warning", case.id, case.channels[0], problem, "export the image again, or remove the case")
+    instances = loaded.instances
+    extents = instances.boxes[:, 1] - instances.boxes[:, 0]
+    small = instances.ids[(extents < MIN_EXTENT).any(axis=1)].tolist()
+    if small:
+        problem = f"{_objects(small)} smaller than {MIN_EXTENT} voxels along an axis"
+        yield Finding("warning", case.id, case.file, problem, "remove specks; tiny objects are hard to detect")
+    masked = instances.ids[instances.has_mask]
+    if len(masked) and masked.max() > len(instances):
+        problem = f"numbers of objects go up to {masked.max()} but there are {len(instances)}"
+        yield Finding("note", case.id, case.file, problem, "nothing to do; --fix numbers them from 1")
+    parts = [] if loaded.label_map is None else split_instances(loaded.label_map)
+    if parts:
+        remedy = "give each part its own number, or remove stray voxels: the box spans all parts"
+        yield Finding("warning", case.id, case.file, f"{_objects(parts)} in several parts", remedy)
+
+
+def _hounsfield(case: Case, array: np.ndarray, channels: Sequence[str]) -> Iterator[Finding]:
+    """Values of a CT that are no Hounsfield units: air is -1000, water 0, bone up to 3000."""
+    for name, channel in zip(channels, array, strict=True):
+        if not name.upper().startswith("CT"):
+            continue
+        low, high = float(channel.min()), float(channel.max())
+        if low >= 0 and high > low and (high <= 255 or float(np.median(channel)) > PLAUSIBLE_MEDIAN):
+            problem = f"CT values from {low:g} to {high:g} are no Hounsfield units"
+            remedy = "apply slope and intercept (often -1024), or do not call the channel CT"
+            yield Finding("warning", case.id, case.channels[0], problem, remedy)
+
+
+def _objects(ids: Sequence[int]) -> str:
+    listed = ", ".join(map(str, ids[:5])) + (", ..." if len(ids) > 5 else "")
+    return f"object {listed} is" if len(ids) == 1 else f"{len(ids)} objects ({listed}) are"
+
+
+def split_instances(label_map: np.ndarray) -> list[int]:
+    """Ids of objects with several parts; voxels that share a corner are connected."""
+    import cc3d
+
+    parts, num_parts = cc3d.connected_components(label_map, return_N=True)
+    ids = np.zeros(num_parts + 1, label_map.dtype)
+    ids[parts.ravel()] = label_map.ravel()
+    found, counts = np.unique(ids[1:], return_counts=True)
+    return found[counts > 1].tolist()
+
+
+def _duplicates(dataset: Dataset, looks: Iterable[Look]) -> Iterator[Finding]:
+    same: dict[bytes, list[Case]] = defaultdict(list)
+    for look in looks:
+        same[look.digest].append(look.case)
+    for first, *others in same.values():
+        for case in others:
+            leak = " (training and test)" if case.split != first.split else ""
+            problem = f"the same image as case {first.id}{leak}"
+            yield Finding("warning", case.id, case.channels[0], problem, "remove one, or give both the same group")
+
+
+def _near_duplicates(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Finding]:
+    """Pairs that look alike and may be separated by a split; identical ones are told by `_duplicates`."""
+    chosen = [seen for seen in looks if seen.bits is not None]
+    pairs = [(chosen[a], chosen[b]) for a, b in near_duplicates([seen.bits for seen in chosen])]
+    apart = [
+        (a.case, b.case)
+        for a, b in pairs
+        if a.digest != b.digest and (a.case.group or a.case.id) != (b.case.group or b.case.id)
+    ]
+    remedy = "if they show the same, remove one, or give both the same group"
+    if len(apart) > MANY:
+        text = some(f"{a.id} and {b.id}" for a, b in apart)
+        yield Finding("warning", "", dataset.root, f"{len(apart)} pairs of images look alike: {text}", remedy)
+        return
+    for a, b in apart:
+        leak = " (training and test)" if a.split != b.split else ""
+        yield Finding("warning", b.id, b.channels[0], f"looks like case {a.id}{leak}", remedy)
+
+
+def _groups(dataset: Dataset, looks: Iterable[Look]) -> Iterator[Finding]:
+    train = {case.group for case in dataset.train if case.group}
+    for group in sorted(train & {case.group for case in dataset.test}):
+        problem = f"group {group} is in the training and the test cases"
+        yield Finding("warning", "", dataset.root, problem, "move its cases to one side: the test would be flattered")
+
+
+def _classes(dataset: Dataset, looks: Iterable[Look]) -> Iterator[Finding]:
+    train = [look for look in looks if look.case.split == "train"]
+    counts = Counter(label for look in train for label in look.labels)
+    if not counts:
+        yield Finding("warning", "", dataset.root, "no object in the training cases", "annotate some to train")
+        return
+    names = dataset.classes
+    absent = [name for label, name in enumerate(names) if not counts[label]]
+    rare = [label for label in range(len(names)) if 0 < IMBALANCE * counts[label] < max(counts.values())]
+    if len(absent) > MANY:
+        problem = f"no training case shows {len(absent)} of {len(names)} classes: {some(absent)}"
+        yield Finding("warning", "", dataset.root, problem, "annotate some, or take them out of the data set's labels")
+    else:
+        for name in absent:
+            remedy = "annotate some, or take the class out of the data set's labels"
+            yield Finding("warning", "", dataset.root, f"no training case shows class {name}", remedy)
+    if len(rare) > MANY:
+        problem = f"{len(rare)} of {len(names)} classes are rare: {some(f'{names[n]} ({counts[n]})' for n in rare)}"
+        yield Finding("warning", "", dataset.root, problem, "expect worse results for them; add cases")
+    else:
+        for label in rare:
+            problem = (
+                f"class {names[label]} has {counts[label]} of {sum(counts.values())} objects in the training cases"
+            )
+            yield Finding("warning", "", dataset.root, problem, "expect worse results for it; add cases")
+    negative = sum(not look.labels for look in train)
+    if negative:
+        problem = f"{negative} of {len(train)} training cases show no object"
+        yield Finding("note", "", dataset.root, problem, "that is fine where it is true")
+
+
+def _spacing(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Finding]:
+    if not looks:
+        return
+    spacing = np.array([look.spacing for look in looks])
+    median = np.median(spacing, axis=0)
+    text = " x ".join(f"{value:.3g}" for value in median)
+    if median.max() > ANISOTROPY * median.min():
+        problem = f"anisotropic voxels, {text} mm in the median"
+        yield Finding("note", "", dataset.root, problem, "preparation adapts the strides; compare a slice-wise model")
+    if (spacing.max(axis=0) > 2 * spacing.min(axis=0)).any():
+        problem = f"spacing differs more than twofold between cases (median {text} mm)"
+        yield Finding("note", "", dataset.root, problem, "preparation resamples all to one spacing")
+
+
+ACROSS = (_duplicates, _near_duplicates, _groups, _classes, _spacing)

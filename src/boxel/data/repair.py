@@ -1,0 +1,86 @@
+"""A repaired copy of a data set, in the native layout."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from boxel.data.annotations import tight_boxes
+from boxel.data.cases import Case, Dataset, read_case
+from boxel.data.formats.native_writer import write_case, write_dataset, write_splits
+from boxel.data.parallel import parallel
+from boxel.data.problems import Finding
+from boxel.types import Instances
+
+__all__ = ["repair"]
+
+
+def repair(
+    dataset: Dataset,
+    findings: Sequence[Finding],
+    out: Path,
+    *,
+    workers: int | None = None,
+    on_progress: Callable[[int, int, str], None] | None = None,
+) -> Dataset:
+    """Copy what is sound, and mend what can be mended without a question.
+
+    Cases with errors are left out. Of an object in several parts the largest stays. Objects are numbered from 1. Label
+    maps lie on their images' grids. Groups and folds are kept. The data set itself is not touched.
+
+    Args:
+        findings: of `check`.
+        out: an empty or new folder.
+
+    Raises:
+        ValueError: `out` is not empty.
+    """
+    if out.exists() and (out.is_file() or any(out.iterdir())):
+        raise ValueError(f"{out}: is not empty; give a new folder for the repaired copy")
+    broken = {finding.case for finding in findings if finding.severity == "error"}
+    cases = [case for case in dataset.cases if case.id not in broken and case.channels]
+
+    def copy(case: Case) -> None:
+        loaded = read_case(case, dataset)
+        instances, label_map = _largest_parts(loaded.instances, loaded.label_map)
+        masked = instances[instances.has_mask]
+        labels = dict(zip(masked.ids.tolist(), masked.labels.tolist(), strict=True))
+        boxes = instances[~instances.has_mask]
+        write_case(
+            out, case.id, loaded.image, label_map if labels else None, labels, split=case.split, boxes=boxes
+        )  # fmt: skip
+
+    for _ in parallel(copy, cases, workers, on_progress, "repairing"):
+        pass
+    kept = {case.id for case in cases}
+    if dataset.splits is not None:
+        folds = [{part: [i for i in ids if i in kept] for part, ids in fold.items()} for fold in dataset.splits]
+        write_splits(out, folds)
+    groups = {case.id: case.group for case in cases if case.group}
+    write_dataset(out, dataset.name, dataset.ndim, dataset.classes, dataset.channels, groups)
+    return replace(dataset, root=out, cases=tuple(cases))
+
+
+def _largest_parts(instances: Instances, label_map: np.ndarray | None) -> tuple[Instances, np.ndarray | None]:
+    """Objects numbered from 1, each mask reduced to its largest connected part."""
+    numbers = np.arange(1, len(instances) + 1)
+    if label_map is None:
+        return replace(instances, ids=numbers), None
+    import cc3d
+
+    lookup = np.zeros(int(max(label_map.max(), instances.ids.max(initial=0))) + 1, np.int32)
+    lookup[instances.ids[instances.has_mask]] = numbers[instances.has_mask]
+    renumbered = lookup[label_map]
+    parts = cc3d.connected_components(renumbered)
+    sizes = np.bincount(parts.ravel())
+    owner = np.zeros(len(sizes), np.int32)
+    owner[parts.ravel()] = renumbered.ravel()
+    order = np.argsort(sizes, kind="stable")
+    largest = np.zeros(len(instances) + 1, np.int64)
+    largest[owner[order]] = order  # the last written is the largest
+    kept = np.where(largest[renumbered] == parts, renumbered, 0)
+    ids, tight = tight_boxes(kept)
+    boxes = instances.boxes.copy()
+    boxes[ids - 1] = tight
+    return replace(instances, boxes=boxes, ids=numbers), kept

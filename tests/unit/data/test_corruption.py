@@ -1,0 +1,151 @@
+"""Damaged files give a message or a finding: no traceback, no hang, whichever reader and whichever file."""
+
+import gzip
+import json
+import struct
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from boxel.data.check import examine
+from boxel.data.formats import open_dataset
+from boxel.io import write_image, write_label_map
+from boxel.types import Geometry, Image
+
+from .test_pictures import write_coco, write_kaggle, write_voc, write_yolo
+from .test_tables import write_deeplesion, write_luna, write_volume
+
+
+def write_nnunet(root, rng):
+    labels = np.zeros((6, 8, 8), np.uint8)
+    labels[1:4, 1:4, 1:4] = 1
+    grid = Geometry.plain(labels.shape)
+    for case in "ab":
+        write_image(root / "imagesTr" / f"{case}_0000.nii.gz", Image(rng.normal(size=(1, *labels.shape)), grid))
+        write_label_map(root / "labelsTr" / f"{case}.nii.gz", labels, grid)
+    head = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "lesion": 1}, "file_ending": ".nii.gz"}
+    (root / "dataset.json").write_text(json.dumps(head))
+    (root / "splits_final.json").write_text(json.dumps([{"train": ["a"], "val": ["b"]}]))
+
+
+def write_monai(root, rng):
+    write_volume(root / "a.nii.gz", rng)
+    entry = {"image": "a.nii.gz", "box": [[97.5, -41, 30, 5, 10, 20]], "label": [0]}
+    (root / "list.json").write_text(json.dumps({"training": [entry]}))
+
+
+def write_pairs(root, rng):
+    picture = Image(np.arange(80, dtype=np.uint8).reshape(1, 8, 10), Geometry.plain((8, 10)))
+    for name in ("images/a.png", "labels/a.png"):
+        write_image(root / name, picture)
+    (root / "meta.csv").write_text("file,patient_id\na.png,p\n")
+    (root / "class_names.json").write_text('{"1": "liver"}')
+
+
+def write_dicom(root, rng):
+    samples = _dicom_samples()
+    files = samples.write_series(root / "ct", samples.volume(rng))
+    samples.write_structures(root / "rs.dcm", {"GTV": [(2, [(4.5, 5.5), (14.5, 5.5), (14.5, 15.5), (4.5, 15.5)])]})
+    mask = np.zeros(samples.SHAPE, bool)
+    mask[1:3, 3:9, 3:9] = True
+    samples.write_segmentation(root / "seg.dcm", sorted(files), {"liver": mask})
+
+
+def write_lidc(root, rng):
+    samples = _dicom_samples()
+    samples.write_series(root / "ct", samples.volume(rng))
+    samples.write_lidc(root / "a.xml", [[("1", 4, {2: samples.ring(5, 5, 8)})]])
+
+
+def _dicom_samples():
+    from . import dicom_samples
+
+    return dicom_samples
+
+
+WRITERS = {
+    "nnunet": write_nnunet,
+    "voc": write_voc,
+    "coco": write_coco,
+    "yolo": lambda root, rng: write_yolo(root, rng, "0 0.5 0.5 0.2 0.2"),
+    "kaggle_dsb2018": write_kaggle,
+    "table": write_luna,
+    "monai": write_monai,
+    "deeplesion": write_deeplesion,
+    "pairs": write_pairs,
+    "dicom": write_dicom,
+    "lidc": write_lidc,
+}
+
+
+def text_with(old: bytes, new: bytes):
+    return lambda content, rng: content.replace(old, new)
+
+
+def flipped(content, rng):
+    damaged = bytearray(content)
+    for index in rng.integers(0, len(damaged), max(1, len(damaged) // 50)) if damaged else ():
+        damaged[index] ^= 1 << int(rng.integers(8))
+    return bytes(damaged)
+
+
+DAMAGE = {
+    "empty": lambda content, rng: b"",
+    "cut": lambda content, rng: content[: len(content) // 2],
+    "cut at the start": lambda content, rng: content[: min(len(content), 100)],
+    "random": lambda content, rng: rng.bytes(max(64, len(content) // 4)),
+    "flipped bits": flipped,
+    "zeros": lambda content, rng: bytes(len(content)),
+    "other brackets": text_with(b"[", b"{"),
+    "words for numbers": text_with(b"0", b"NaN"),
+    "nothing in lists": text_with(b"[[", b"[null, ["),
+    "deep": lambda content, rng: b"[" * 100_000,
+}
+
+
+def messages(root, name):
+    """What a user is told: the findings, or why there are none."""
+    try:
+        return [str(finding) for finding in examine(root, format=name, workers=0).findings]
+    except ValueError as error:
+        return [str(error)]
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.filterwarnings("ignore")
+def test_damage_is_told_in_words(name, damage, rng):
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        WRITERS[name](root, rng)
+        before = messages(root, name)
+        for file in sorted(path for path in root.rglob("*") if path.is_file()):
+            content = file.read_bytes()
+            file.write_bytes(DAMAGE[damage](content, rng))
+            after = messages(root, name)
+            assert all(after)
+            # A first or last slice that is no DICOM file any more may be no part of the series; 008 is not used here.
+            if damage == "random" and not (file.suffix == ".dcm" and "ct" in file.parts) and file.name != "008.png":
+                assert after != before, f"{file} is random bytes and nobody noticed"
+            file.write_bytes(content)
+
+
+def test_a_header_that_promises_terabytes_is_refused(tmp_path, rng):
+    write_nnunet(tmp_path, rng)
+    file = tmp_path / "imagesTr" / "a_0000.nii.gz"
+    content = bytearray(gzip.decompress(file.read_bytes()))
+    content[42:48] = struct.pack("<3h", 30_000, 30_000, 30_000)  # dim[1..3] of NIfTI-1
+    file.write_bytes(gzip.compress(bytes(content)))
+    assert any("a_0000.nii.gz" in message and "cut short" in message for message in messages(tmp_path, "nnunet"))
+
+
+@pytest.mark.parametrize(
+    "head", ["[]", "3", '{"labels": 3}', '{"labels": {"background": 0}}', '{"labels": {"a": [1, 2]}}']
+)
+def test_an_odd_head_is_explained(tmp_path, rng, head):
+    write_nnunet(tmp_path, rng)
+    (tmp_path / "dataset.json").write_text(head)
+    with pytest.raises(ValueError, match=r"dataset\.json"):
+        open_dataset(tmp_path, format="nnunet")

@@ -1,0 +1,103 @@
+"""What `check` remarks, and what `--fix` mends."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from boxel.data.cases import read_case
+from boxel.data.check import check, examine
+from boxel.data.formats import open_dataset
+from boxel.data.formats.native_writer import write_case, write_dataset
+from boxel.data.perceptual_hash import hash_image, near_duplicates
+from boxel.data.repair import repair
+from boxel.io import read_image, read_label_map, write_image, write_label_map
+from boxel.types import Geometry, Image
+
+
+def smooth(rng, shape, channels=1):
+    """A random landscape: large structures, as images have them."""
+    axes = [np.linspace(0, 1, size) for size in shape]
+    grid = np.meshgrid(*axes, indexing="ij")
+    waves = [np.sin(sum(f * g for f, g in zip(rng.uniform(-20, 20, len(shape)), grid, strict=True))) for _ in range(8)]
+    return np.stack([100 * sum(waves)] * channels)
+
+
+def test_a_brighter_noisier_copy_looks_alike_and_another_image_does_not(ndim, rng):
+    shape = (40, 50, 60)[:ndim]
+    image, other = smooth(rng, shape), smooth(rng, shape)
+    copy = 1.3 * image + 20 + rng.normal(size=image.shape)
+    assert near_duplicates([hash_image(a) for a in (image, other, copy)]) == [(0, 2)]
+    assert hash_image(np.zeros((1, *shape))) is None
+    assert hash_image(image[(..., *[slice(5)] * ndim)]) is None
+
+
+def test_the_same_image_in_other_compression_across_a_split_is_remarked(rng, tmp_path, ndim):
+    shape = (40, 50, 60)[:ndim]
+    geometry = Geometry.plain(shape)
+    image, other = smooth(rng, shape), smooth(rng, shape)
+    copy = image + rng.normal(size=image.shape)
+    for case, array, split in (("a", image, "train"), ("b", other, "train"), ("c", copy, "test")):
+        write_case(tmp_path, case, Image(array.astype(np.float32), geometry), None, {}, split=split)
+    write_dataset(tmp_path, "x", ndim, ["lesion"], ["MR"])
+    found = [finding for finding in check(tmp_path) if "looks like" in finding.problem]
+    assert [(finding.case, finding.problem) for finding in found] == [("c", "looks like case a (training and test)")]
+    head = json.loads((tmp_path / "dataset.json").read_text())
+    (tmp_path / "dataset.json").write_text(json.dumps({**head, "groups": {"a": "p", "c": "p"}}))
+    assert not [finding for finding in check(tmp_path) if "looks like" in finding.problem]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "remarked"),
+    [(-1000, 1500, False), (-50, 300, False), (0, 255, True), (0, 2500, True)],
+)
+def test_ct_values_that_are_no_hounsfield_units_are_remarked(native, low, high, remarked, rng):
+    for path in (native / "imagesTr").iterdir():
+        image = read_image(path)
+        array = rng.uniform(low, high, image.array.shape)
+        array.flat[0], array.flat[1] = low, high
+        write_image(path, Image(array.round().astype(np.float32), image.geometry))
+    assert any("Hounsfield" in finding.problem for finding in check(native)) == remarked
+
+
+def test_a_repaired_copy_is_clean_and_the_input_untouched(native, ndim, tmp_path):
+    label_map = read_label_map(native / "labelsTr" / "a.nii.gz")
+    label_map.array[(0,) * ndim] = 1  # a stray voxel of object 1
+    label_map.array[label_map.array == 2] = 70
+    write_label_map(native / "labelsTr" / "a.nii.gz", label_map.array, label_map.geometry)
+    boxed = {"id": 80, "label": 1, "lower": [1.0] * ndim, "upper": [9.5] * ndim}
+    (native / "labelsTr" / "a.json").write_text(json.dumps({"instances": {"1": 0, "70": 1}, "boxes": [boxed]}))
+    (native / "imagesTr" / "b_0000.nii.gz").write_bytes(b"")
+    (native / "splits.json").write_text(json.dumps([{"train": ["a", "b"], "val": ["c"], "test": ["d"]}]))
+    before = {path: path.read_bytes() for path in native.rglob("*") if path.is_file()}
+    found = examine(native)
+    assert {finding.case for finding in found.findings if finding.severity == "error"} == {"b"}
+    repair(found.dataset, found.findings, tmp_path / "fixed")
+    assert {path: path.read_bytes() for path in native.rglob("*") if path.is_file()} == before
+    fixed = open_dataset(tmp_path / "fixed")
+    assert not [finding for finding in check(tmp_path / "fixed") if finding.severity == "error"]
+    assert [case.id for case in fixed.cases] == ["a", "c", "d"]
+    assert fixed.splits == ({"train": ("a",), "val": ("c",), "test": ("d",)},)
+    instances = read_case(fixed["a"], fixed).instances
+    assert instances.ids.tolist() == [1, 2, 3]
+    assert instances.labels.tolist() == [0, 1, 1]
+    assert instances.boxes[:, 0].tolist() == [[2] * ndim, [7] * ndim, [1] * ndim]
+    assert instances.has_mask.tolist() == [True, True, False]
+    with pytest.raises(ValueError, match="is not empty"):
+        repair(found.dataset, found.findings, tmp_path / "fixed")
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_the_command_says_2_for_errors_and_0_for_warnings(native, broken, tmp_path):
+    if broken:
+        (native / "imagesTr" / "b_0000.nii.gz").write_bytes(b"")
+    boxel = [sys.executable, "-m", "boxel"]
+    run = subprocess.run(
+        [*boxel, "check", str(native), "--fix", str(tmp_path / "fixed")], capture_output=True, text=True
+    )
+    assert run.returncode == (2 if broken else 0), run.stderr
+    assert "native layout" in run.stdout
+    assert f"wrote {3 if broken else 4} of 4 cases" in run.stderr
+    assert (tmp_path / "fixed" / "dataset.json").exists()
