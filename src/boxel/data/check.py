@@ -38,11 +38,14 @@ class Examination:
         split = ", ".join(f"{count} {name}" for name, count in parts if count)
         most = sorted(self.objects.items(), key=lambda item: -item[1])
         classes = ", ".join(f"{name} {count}" for name, count in most[:8]) + (", ..." if len(most) > 8 else "")
-        channels = f"{len(data.channels)} channel{'s' * (len(data.channels) != 1)}"
         return (
-            f"{data.name} ({data.format} layout, {data.ndim} axes, {channels}): {len(data.cases)} cases ({split}), "
-            f"{sum(self.objects.values())} objects ({classes})"
+            f"{data.name} ({data.format} layout, {data.ndim} axes, {_count(len(data.channels), 'channel')}): {_count(len(data.cases), 'case')} ({split}), "
+            f"{_count(sum(self.objects.values()), 'object')} ({classes})"
         )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def check(
