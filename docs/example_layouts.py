@@ -134,26 +134,12 @@ entries = [{"image": f"{case}.nii.gz", "box": [[*centre, 12, 8, 8]], "label": [0
 text("monai/dataset_fold0.json", json.dumps({"training": entries[:1], "validation": entries[1:]}))
 
 # DeepLesion
-columns = [
-    "File_name",
-    "Patient_index",
-    "Study_index",
-    "Series_ID",
-    "Key_slice_index",
-    "Measurement_coordinates",
-    "Bounding_boxes",
-    "Lesion_diameters_Pixel_",
-    "Normalized_lesion_location",
-    "Coarse_lesion_type",
-    "Possibly_noisy",
-    "Slice_range",
-    "Spacing_mm_px_",
-    "Image_size",
-    "DICOM_windows",
-    "Patient_gender",
-    "Patient_age",
-    "Train_Val_Test",
-]
+columns = (
+    *("File_name", "Patient_index", "Study_index", "Series_ID", "Key_slice_index", "Measurement_coordinates"),
+    *("Bounding_boxes", "Lesion_diameters_Pixel_", "Normalized_lesion_location", "Coarse_lesion_type"),
+    *("Possibly_noisy", "Slice_range", "Spacing_mm_px_", "Image_size", "DICOM_windows", "Patient_gender"),
+    *("Patient_age", "Train_Val_Test"),
+)
 (OUT / "deeplesion").mkdir(exist_ok=True)
 with (OUT / "deeplesion" / "DL_info.csv").open("w") as file:
     writer = csv.writer(file)

@@ -83,7 +83,7 @@ BAD = {
     ),
     "class is no number": (annotate(instances={"1": "benign", "2": 0}), "a.json", "class numbers from 0"),
     "id is no number": (annotate(instances={"one": 0}), "a.json", "class numbers from 0"),
-    "no instances": (annotate(objects={}), "a.json", 'neither "instances" nor "boxes"'),
+    "no instances": (annotate(objects={}), "a.json", 'no "instances", "boxes" or "shapes"'),
     "box without corners": (
         annotate(instances={}, boxes=[{"id": 1, "label": 0}]),
         "a.json",

@@ -8,23 +8,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Literal
 
 import numpy as np
 
+from boxel.data.label_maps import Connectivity, Mask, components, overlay, tight_boxes
 from boxel.data.problems import InputError
 from boxel.io import has_geometry as has_world
 from boxel.io import read_label_map, reorient, same_grid
 from boxel.types import Geometry, Image, Instances
 
-__all__ = ["Annotator", "LabelMap", "Mask", "MaskFiles", "Opener", "Shape", "Shapes", "ball", "overlay", "tight_boxes"]
-
-Connectivity = Literal["face", "edge", "corner"]
-NEIGHBOURS: dict[str, dict[int, Any]] = {
-    "face": {2: 4, 3: 6},
-    "edge": {2: 8, 3: 18},
-    "corner": {2: 8, 3: 26},
-}  # as cc3d counts them
+__all__ = ["Annotator", "LabelMap", "MaskFiles", "Opener", "Shape", "Shapes", "ball"]
 
 
 class Annotator(ABC):
@@ -51,6 +45,10 @@ class Annotator(ABC):
             ValueError: names the file, what is wrong with it and the remedy.
         """
 
+    def ignored(self, geometry: Geometry) -> Instances:
+        """What neither counts nor harms, in the image's voxels."""
+        return Instances.empty(len(geometry.shape))
+
 
 class Opener(ABC):
     """Opens a channel that is no image file by itself; a frozen dataclass, whose `repr` says all it knows."""
@@ -68,12 +66,14 @@ class Shape:
         points: `(k, d)`, their hull is the box.
         axes: `(m, d)`, half axes of an ellipsoid around each point.
         frame: positions are array-axis voxels, fractions of the image's extent (array axes), or LPS mm.
+        ignore: detections of it neither count nor harm; not an object to train on.
     """
 
     label: int
     points: tuple[tuple[float, ...], ...]
     axes: tuple[tuple[float, ...], ...] = ()
     frame: Literal["voxel", "fraction", "world"] = "voxel"
+    ignore: bool = False
 
     def box(self, geometry: Geometry) -> np.ndarray:
         """`(2, d)` in voxels of `geometry`."""
@@ -99,27 +99,40 @@ def ball(label: int, centre: Iterable[float], diameter: float, frame: Literal["v
 
 @dataclass(frozen=True)
 class Shapes(Annotator):
-    """Objects without masks, numbered from 1. What juts out of the image is cut off."""
+    """Objects without masks, numbered from 1 unless `ids` say otherwise. What juts out of the image is cut off."""
 
     shapes: tuple[Shape, ...]
+    ids: tuple[int, ...] = ()
 
     @property
     def labels(self) -> tuple[int, ...]:
-        return tuple(shape.label for shape in self.shapes)
+        return tuple(shape.label for shape in self.shapes if not shape.ignore)
 
     def read(self, geometry: Geometry) -> tuple[None, Instances]:
-        boxes = np.array([shape.box(geometry) for shape in self.shapes]).reshape(-1, 2, len(geometry.shape))
+        return None, self._chosen(geometry, ignore=False)
+
+    def ignored(self, geometry: Geometry) -> Instances:
+        return self._chosen(geometry, ignore=True)
+
+    def _chosen(self, geometry: Geometry, *, ignore: bool) -> Instances:
+        rows = [row for row, shape in enumerate(self.shapes) if shape.ignore == ignore]
+        shapes = [self.shapes[row] for row in rows]
+        boxes = np.array([shape.box(geometry) for shape in shapes]).reshape(-1, 2, len(geometry.shape))
         centres = boxes.mean(axis=1)
         outside = ~((centres >= 0) & (centres <= geometry.shape)).all(axis=1)
-        if outside.any():
+        if ignore:  # such as findings in another field of view
+            keep = np.flatnonzero(~outside)
+            rows, shapes, boxes = [rows[k] for k in keep], [shapes[k] for k in keep], boxes[keep]
+        elif outside.any():
             first = boxes[outside][0].round(1).tolist()
             raise ValueError(
                 f"{outside.sum()} of {len(boxes)} objects lie outside the image of shape {geometry.shape}, such as "
                 f"{first[0]} to {first[1]}; check axis order, unit and origin of the annotation"
             )
         boxes = np.clip(boxes, 0, geometry.shape).astype(np.float32)
-        count = len(boxes)
-        return None, Instances(boxes, np.array(self.labels, np.int64), np.arange(1, count + 1), np.zeros(count, bool))
+        ids = np.array(self.ids or range(1, len(self.shapes) + 1), np.int64)[rows]
+        labels = np.array([shape.label for shape in shapes], np.int64)
+        return Instances(boxes, labels, ids, np.zeros(len(boxes), bool))
 
 
 @dataclass(frozen=True)
@@ -173,26 +186,6 @@ class LabelMap(Annotator):
         return components(label_map, values, self.connectivity, self.min_size)
 
 
-def components(
-    label_map: np.ndarray, values: Mapping[int, int], connectivity: Connectivity = "corner", min_size: int = 1
-) -> tuple[np.ndarray, Instances]:
-    """Semantic `label_map (*s)` to instances: per class, connected components of at least `min_size` voxels."""
-    import cc3d
-
-    wanted = np.where(np.isin(label_map, [value for value in values if value]), label_map, 0)
-    parts = cc3d.connected_components(wanted, connectivity=NEIGHBOURS[connectivity][label_map.ndim]).astype(np.int32)
-    sizes = np.bincount(parts.ravel())
-    keep = np.flatnonzero(sizes >= min_size)
-    numbers = np.zeros(len(sizes), np.int32)
-    numbers[keep[keep > 0]] = np.arange(1, (keep > 0).sum() + 1)
-    parts = numbers[parts]
-    ids, boxes = tight_boxes(parts)
-    class_of = np.zeros(len(ids) + 1, np.int64)
-    class_of[parts.ravel()] = wanted.ravel()
-    labels = np.array([values[value] for value in class_of[1:].tolist()], np.int64)
-    return parts, Instances(boxes, labels, ids, np.ones(len(ids), bool))
-
-
 @dataclass(frozen=True)
 class MaskFiles(Annotator):
     """One binary mask file per object."""
@@ -217,57 +210,3 @@ class MaskFiles(Annotator):
             if mask.any():
                 masks.append((label, Mask.crop(mask)))
         return overlay(masks, geometry.shape)
-
-
-class Mask(NamedTuple):
-    """The voxels of one object inside its tight box, whose lower corner is `lower`."""
-
-    lower: tuple[int, ...]
-    voxels: np.ndarray
-
-    @classmethod
-    def crop(cls, mask: np.ndarray) -> Self:
-        """Of a mask `(*s)` that is not empty."""
-        axes = range(mask.ndim)
-        lines = [np.flatnonzero(mask.any(axis=tuple(other for other in axes if other != axis))) for axis in axes]
-        lower = tuple(int(line[0]) for line in lines)
-        return cls(lower, mask[tuple(slice(int(line[0]), int(line[-1]) + 1) for line in lines)].copy())
-
-    @property
-    def region(self) -> tuple[slice, ...]:
-        return tuple(slice(a, a + n) for a, n in zip(self.lower, self.voxels.shape, strict=True))
-
-
-def overlay(masks: Iterable[tuple[int, Mask]], shape: tuple[int, ...]) -> tuple[np.ndarray, Instances]:
-    """Objects `(label, mask)` in one label map, small over large.
-
-    A voxel carries one object: one whose visible part no longer spans its box is kept as a box without mask.
-    """
-    masks = list(masks)
-    label_map = np.zeros(shape, np.int32)
-    boxes = np.zeros((len(masks), 2, len(shape)), np.float32)
-    sizes = [-int(mask.voxels.sum()) for _, mask in masks]
-    for index in np.argsort(sizes, kind="stable").tolist():
-        mask = masks[index][1]
-        boxes[index] = [[part.start for part in mask.region], [part.stop for part in mask.region]]
-        label_map[mask.region][mask.voxels] = index + 1
-    numbers, seen = tight_boxes(label_map)
-    visible = np.zeros_like(boxes)
-    visible[numbers - 1] = seen
-    has_mask = (visible == boxes).all(axis=(1, 2))
-    if not has_mask.all():
-        label_map[np.isin(label_map, np.flatnonzero(~has_mask) + 1)] = 0
-    labels = np.array([label for label, _ in masks], np.int64)
-    return label_map, Instances(boxes, labels, np.arange(1, len(masks) + 1), has_mask)
-
-
-def tight_boxes(label_map: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The ids in a label map, ascending, and their half-open boxes `(n, 2, d)`."""
-    foreground = np.nonzero(label_map)
-    values = label_map[foreground]
-    order = np.argsort(values, kind="stable")
-    ids, starts = np.unique(values[order], return_index=True)
-    ordered = [positions[order] for positions in foreground]
-    lower = np.stack([np.minimum.reduceat(positions, starts) for positions in ordered], axis=1)
-    upper = np.stack([np.maximum.reduceat(positions, starts) for positions in ordered], axis=1) + 1
-    return ids.astype(np.int64), np.stack([lower, upper], axis=1).astype(np.float32)

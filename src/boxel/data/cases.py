@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from boxel.data.annotations import Annotator, Opener, tight_boxes
+from boxel.data.annotations import Annotator, Opener
+from boxel.data.label_maps import tight_boxes
 from boxel.data.problems import InputError, Report, Severity, raise_it, some
 from boxel.io import has_geometry, read_image, read_label_map, same_grid
 from boxel.types import Geometry, Image, Instances
@@ -37,7 +38,7 @@ class Case:
         label_map: image of instance ids, where there is one.
         mask_labels: the class of each id in the label map.
         box_instances: objects that are known by their boxes alone.
-        annotate: finds objects that are known in full only when the image is open, instead of the three above.
+        annotate: finds further objects, which are known in full only when the image is open.
         attributes: further numbers about objects by their ids, such as a diameter in mm; kept, not used.
         opener: opens the channels, where `boxel.io.read_image` would not do.
         group: cases of one group (patient) are never split; each case its own where empty.
@@ -115,11 +116,13 @@ class LoadedCase:
         image: `(c, *s)` float32, finite.
         instances: its objects, in image voxels.
         label_map: `(*s)` int32, the ids of the objects with a mask.
+        ignored: what neither counts nor harms, in image voxels; no objects to train on.
     """
 
     image: Image
     instances: Instances
     label_map: np.ndarray | None
+    ignored: Instances | None = None
 
 
 def inspect(dataset: Dataset) -> Iterator[InputError]:
@@ -145,7 +148,8 @@ def inspect(dataset: Dataset) -> Iterator[InputError]:
                 case.id,
             )
         boxes = case.box_instances or Instances.empty(dataset.ndim)
-        counts = Counter([*case.mask_labels, *boxes.ids.tolist()])
+        drawn = getattr(case.annotate, "ids", ())
+        counts = Counter([*case.mask_labels, *boxes.ids.tolist(), *drawn])
         for number in (number for number, count in counts.items() if count > 1):
             yield InputError(case.file, f"object {number} is there twice", "give every object its own number", case.id)
         if case.mask_labels and case.label_map is None:
@@ -175,14 +179,6 @@ def read_case(case: Case, dataset: Dataset) -> LoadedCase:
     for problem in inspect(replace(dataset, cases=(case,), splits=None)):
         raise problem
     image = read_case_image(case, dataset)
-    if case.annotate is not None:
-        try:
-            label_map, found_instances = case.annotate.read(image.geometry)
-        except ValueError as error:
-            if str(case.file) in str(error) or any(str(file) in str(error) for file in case.annotate.files):
-                raise
-            raise InputError(case.file, str(error), "correct it", case.id) from None
-        return LoadedCase(image, _inside(found_instances, image, case), label_map)
     label_map = None
     instances = [case.box_instances or Instances.empty(dataset.ndim)]
     if case.label_map is not None:
@@ -190,7 +186,18 @@ def read_case(case: Case, dataset: Dataset) -> LoadedCase:
         _check_same_grid(case.label_map, found.geometry, case.channels[0], image.geometry, case.id)
         label_map = found.array
         instances.insert(0, _instances_of(label_map, case))
-    return LoadedCase(image, _inside(Instances.concatenate(instances), image, case), label_map)
+    ignored = Instances.empty(dataset.ndim)
+    if case.annotate is not None:
+        try:
+            drawn, others = case.annotate.read(image.geometry)
+            ignored = case.annotate.ignored(image.geometry)
+        except ValueError as error:
+            if str(case.file) in str(error) or any(str(file) in str(error) for file in case.annotate.files):
+                raise
+            raise InputError(case.file, str(error), "correct it", case.id) from None
+        label_map = drawn if label_map is None else label_map
+        instances.append(others)
+    return LoadedCase(image, _inside(Instances.concatenate(instances), image, case), label_map, ignored)
 
 
 def _inside(instances: Instances, image: Image, case: Case) -> Instances:

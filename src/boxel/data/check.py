@@ -38,10 +38,10 @@ class Examination:
         split = ", ".join(f"{count} {name}" for name, count in parts if count)
         most = sorted(self.objects.items(), key=lambda item: -item[1])
         classes = ", ".join(f"{name} {count}" for name, count in most[:8]) + (", ..." if len(most) > 8 else "")
-        return (
-            f"{data.name} ({data.format} layout, {data.ndim} axes, {_count(len(data.channels), 'channel')}): {_count(len(data.cases), 'case')} ({split}), "
-            f"{_count(sum(self.objects.values()), 'object')} ({classes})"
-        )
+        channels, cases = _count(len(data.channels), "channel"), _count(len(data.cases), "case")
+        objects = _count(sum(self.objects.values()), "object")
+        layout = f"{data.format} layout, {data.ndim} axes, {channels}"
+        return f"{data.name} ({layout}): {cases} ({split}), {objects} ({classes})"
 
 
 def _count(number: int, what: str) -> str:

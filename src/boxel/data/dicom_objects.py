@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from boxel.data.annotations import Annotator, Connectivity, Mask, components, overlay
+from boxel.data.annotations import Annotator
+from boxel.data.label_maps import Connectivity, Mask, components, overlay
 from boxel.data.polygons import fill_polygon
 from boxel.data.problems import InputError
 from boxel.types import Geometry, Instances

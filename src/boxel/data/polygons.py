@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from boxel.data.annotations import Annotator, Mask, Shape, Shapes, overlay
+from boxel.data.annotations import Annotator, Shape, Shapes
+from boxel.data.label_maps import Mask, overlay
 from boxel.types import Geometry, Instances
 
 __all__ = ["CocoMasks", "CocoObject", "fill_polygon"]
@@ -39,6 +40,7 @@ class CocoObject:
     box: tuple[float, ...] | None
     polygons: tuple[tuple[float, ...], ...] = ()
     rle: tuple = ()
+    crowd: bool = False
 
     def mask(self, shape: tuple[int, ...]) -> np.ndarray:
         mask = np.zeros(shape, bool)
@@ -77,11 +79,18 @@ class CocoMasks(Annotator):
 
     @property
     def labels(self) -> tuple[int, ...]:
-        return tuple(found.label for found in self.objects)
+        return tuple(found.label for found in self.objects if not found.crowd)
 
     def read(self, geometry: Geometry) -> tuple[np.ndarray | None, Instances]:
+        return self._chosen(geometry, crowd=False)
+
+    def ignored(self, geometry: Geometry) -> Instances:
+        """Crowds: more objects than anybody outlined."""
+        return self._chosen(geometry, crowd=True)[1]
+
+    def _chosen(self, geometry: Geometry, *, crowd: bool) -> tuple[np.ndarray | None, Instances]:
         boxed, masks = [], []
-        for found in self.objects:
+        for found in (found for found in self.objects if found.crowd == crowd):
             mask = found.mask(geometry.shape) if found.polygons or found.rle else None
             if mask is not None and mask.any():
                 masks.append((found.label, Mask.crop(mask)))

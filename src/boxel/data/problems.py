@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 __all__ = ["Finding", "InputError", "Report", "Severity", "raise_it", "some"]
 
@@ -20,6 +20,10 @@ class InputError(ValueError):
     def __init__(self, file: Path, problem: str, remedy: str, case: str = "", severity: Severity = "error") -> None:
         super().__init__(f"{file}: {problem}; {remedy}")
         self.file, self.problem, self.remedy, self.case, self.severity = file, problem, remedy, case, severity
+
+    def of(self, case: str) -> Self:
+        """The same, as a problem of this case."""
+        return type(self)(self.file, self.problem, self.remedy, case, self.severity)
 
 
 Report = Callable[[InputError], None]

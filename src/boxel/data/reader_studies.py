@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from boxel.data.annotations import Mask
+from boxel.data.label_maps import Mask
 from boxel.data.polygons import fill_polygon
 from boxel.types import Geometry
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from boxel.data.annotations import tight_boxes
 from boxel.data.cases import Case, Dataset, read_case
 from boxel.data.formats.native_writer import write_case, write_dataset, write_splits
+from boxel.data.label_maps import tight_boxes
 from boxel.data.parallel import parallel
 from boxel.data.problems import Finding
 from boxel.types import Instances

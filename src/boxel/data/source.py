@@ -12,7 +12,7 @@ def source_files(case: Case) -> list[Path]:
     """Every file a case is read from, with the data file of an MHD header and the files of a DICOM folder."""
     paths = [*case.channels, *(path for path in (case.label_map, case.annotation) if path)]
     if case.annotate:  # `facts` covers what it knows from a file that it shares with other cases
-        paths = [*case.channels, *case.annotate.files]
+        paths = [*case.channels, *filter(None, [case.label_map]), *case.annotate.files]
     return [file for path in paths for file in _files(path)]
 
 

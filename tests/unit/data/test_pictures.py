@@ -89,7 +89,7 @@ def test_coco_boxes_and_outlines_may_be_mixed(tmp_path, rng):
 def test_coco_run_lengths_are_masks_in_column_order(tmp_path, rng):
     # 20 rows: 21 pixels of background end at row 1 of column 1; then 3 pixels downwards.
     counts = [21, 3, 600 - 24]
-    boxed = {"id": 1, "image_id": 7, "category_id": 3, "bbox": [1, 1, 1, 3], "iscrowd": 1}
+    boxed = {"id": 1, "image_id": 7, "category_id": 3, "bbox": [1, 1, 1, 3], "iscrowd": 0}
     plain = {**boxed, "segmentation": {"counts": counts, "size": [20, 30]}}
     # The same by hand, in 5 bits per character, lowest first, +32 if more follow, +48: 21 + sign, 3, 0 and 18 + sign.
     packed = {**plain, "id": 2, "segmentation": {"counts": "e03Pb0", "size": [20, 30]}}
@@ -100,6 +100,14 @@ def test_coco_run_lengths_are_masks_in_column_order(tmp_path, rng):
     file.write_text(json.dumps({**json.loads(file.read_text()), "annotations": [packed]}))
     dataset = open_dataset(tmp_path)
     np.testing.assert_array_equal(read_case(dataset["a"], dataset).label_map > 0, mask)
+
+
+def test_a_crowd_is_ignored(tmp_path, rng):
+    crowd = {"id": 1, "image_id": 7, "category_id": 3, "bbox": [2, 1, 6, 4], "iscrowd": 1}
+    dataset = open_dataset(write_coco(tmp_path, rng, annotations=[crowd, {**crowd, "id": 2, "iscrowd": 0}]))
+    loaded = read_case(dataset["a"], dataset)
+    assert len(loaded.instances) == 1
+    assert loaded.ignored.boxes.tolist() == [[[1, 2], [5, 8]]]
 
 
 def test_overlapping_outlines_are_both_kept(tmp_path, rng):

@@ -29,7 +29,7 @@ def write_luna(root, rng):
     write_volume(root / "subset0" / "1.2.3.mha", rng)
     write_volume(root / "subset0" / "1.2.4.mha", rng)
     (root / "annotations.csv").write_text("seriesuid,coordX,coordY,coordZ,diameter_mm\n1.2.3,95,-40,30,4\n")
-    (root / "annotations_excluded.csv").write_text("seriesuid,coordX,coordY,coordZ,diameter_mm\n1.2.3,0,0,0,-1\n")
+    (root / "annotations_excluded.csv").write_text("seriesuid,coordX,coordY,coordZ,diameter_mm\n1.2.4,95,-40,30,-1\n")
     (root / "seriesuids.csv").write_text("1.2.3\n1.2.4\n")
     return root
 
@@ -40,6 +40,8 @@ def test_a_centre_and_a_diameter_in_mm_become_a_box_in_voxels(tmp_path, rng):
     # Plane (30 - 10) / 2, row (-40 + 50) / 1, column (100 - 95) / 0.5, each half a voxel further; radius 2 mm.
     np.testing.assert_allclose(boxes_of(dataset, "1.2.3"), [[[9.5, 8.5, 6.5], [11.5, 12.5, 14.5]]], atol=1e-5)
     assert len(boxes_of(dataset, "1.2.4")) == 0  # a series without a line is a negative
+    ignored = read_case(dataset["1.2.4"], dataset).ignored.boxes  # an unknown diameter is 10 mm
+    np.testing.assert_allclose(ignored, [[[8, 5.5, 0.5], [13, 15.5, 20.5]]], atol=1e-5)
 
 
 def test_a_centre_outside_the_image_is_an_error(tmp_path, rng):
@@ -175,4 +177,4 @@ def test_deeplesion_pictures_open_too(data):
 def test_luna_tables_open_without_images(data):
     found = examine(data / "lidc_luna_tables")
     assert (len(found.dataset.cases), found.objects) == (888, {"object": 1186})
-    assert [finding.severity for finding in found.findings] == ["warning", "note"]
+    assert [finding.severity for finding in found.findings] == ["warning"]

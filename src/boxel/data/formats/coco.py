@@ -3,7 +3,8 @@
     annotations.json, instances_train2017.json, annotations/*.json ... or the file itself
     the pictures       in the JSON's folder, beside it, or in any folder there, under their `file_name`
 
-A file whose name has "test" in it gives the test cases, one with "val" in it the validation cases.
+Crowds (`iscrowd`) neither count nor harm. A file whose name has "test" in it gives the test cases, one with "val" in it
+the validation cases.
 """
 
 from collections import defaultdict
@@ -96,7 +97,7 @@ def _cases(
             split = "test" if part == "test" else "train"
             yield Case(case, (image,), split=split, annotation=file, annotate=CocoMasks(tuple(objects)))
         except InputError as problem:
-            report(InputError(file, problem.problem, problem.remedy, case))
+            report(problem.of(case))
     if found:
         count = sum(map(len, found.values()))
         report(InputError(file, f"{count} annotations belong to no image of the list", "remove them", "", "warning"))
@@ -132,4 +133,4 @@ def _object(
         problem = f"bbox {list(box)} of object {number} has no extent; the object is left out"
         report(InputError(file, problem, "draw the box again, or remove the object", case, "warning"))
         return None
-    return CocoObject(labels[entry["category_id"]], box, polygons, rle)
+    return CocoObject(labels[entry["category_id"]], box, polygons, rle, bool(entry.get("iscrowd")))

@@ -95,7 +95,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         try:
             cases.append(_case(case, image, entries, options, report))
         except InputError as wrong:
-            report(InputError(wrong.file, wrong.problem, wrong.remedy, case))
+            report(wrong.of(case))
             continue
         parts[PARTS.get(entries[0][0]["Train_Val_Test"].strip(), "train")].append(case)
     if missing:

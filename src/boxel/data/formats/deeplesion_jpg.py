@@ -31,7 +31,7 @@ def read(path: Path, report: Report) -> Dataset:
                 label, *corners = numbers(line.split(), file, f"line {line!r}", 5)
                 shapes.append(Shape(int(label) - 1, (tuple(corners[:2]), tuple(corners[2:])), frame="fraction"))
         except InputError as problem:
-            report(InputError(problem.file, problem.problem, problem.remedy, file.stem))
+            report(problem.of(file.stem))
             continue
         group = file.stem.split("_")[0]
         annotate = Shapes(tuple(shapes))

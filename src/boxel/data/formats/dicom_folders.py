@@ -7,11 +7,11 @@ connected component of a segment becomes an object. A series without annotation 
 from collections import Counter
 from pathlib import Path
 
-from boxel.data.annotations import Connectivity
 from boxel.data.cases import Case, Dataset
 from boxel.data.dicom_objects import DicomObjects, names_in
 from boxel.data.formats.dicom_files import Found, SeriesOpener, find_dicom, has_dicom
 from boxel.data.formats.options import Names, ReaderOptions
+from boxel.data.label_maps import Connectivity
 from boxel.data.problems import InputError, Report, some
 
 __all__ = ["DESCRIPTION", "NAME", "Options", "detect", "read"]

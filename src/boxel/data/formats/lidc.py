@@ -14,11 +14,12 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from boxel.data.annotations import Annotator, overlay
+from boxel.data.annotations import Annotator
 from boxel.data.cases import Case, Dataset
 from boxel.data.formats.dicom_files import SeriesOpener, find_dicom
 from boxel.data.formats.files import numbers, read_xml
 from boxel.data.formats.options import ReaderOptions
+from boxel.data.label_maps import overlay
 from boxel.data.problems import InputError, Report, some
 from boxel.data.reader_studies import Outline, Reading, fuse, group_readings, mask_of
 from boxel.types import Geometry, Instances

@@ -83,7 +83,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
                     raise InputError(file, f"image {name!r} is not there", f"add it to {folder}")
                 shapes = _shapes(file, case, entry, options, report)
             except InputError as problem:
-                report(InputError(problem.file, problem.problem, problem.remedy, case))
+                report(problem.of(case))
                 continue
             split = "test" if part == "test" else "train"
             cases.append(Case(case, (image,), split=split, annotation=file, annotate=Shapes(tuple(shapes))))

@@ -11,7 +11,8 @@
 
 The four folders may lie under `raw_splitted/`. "instances" gives the class of each id in the label map,
 "boxes" are objects without a mask: corners in voxels, axes in array order (plane, row, column), half-open.
-A negative case has `{"instances": {}}`. Optional in dataset.json: "groups": {"CASE": "patient"}.
+A negative case has `{"instances": {}}`. Points with diameters, ellipsoids, RECIST pairs and ignored regions are
+"shapes", see `boxel.data.formats.shapes_json`. Optional in dataset.json: "groups": {"CASE": "patient"}.
 """
 
 import re
@@ -22,8 +23,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from boxel.config import read_json
+from boxel.data.annotations import Shapes
 from boxel.data.cases import Case, Dataset, InputError, Report
 from boxel.data.formats.files import read_mapping
+from boxel.data.formats.shapes_json import read_shapes
 from boxel.io import SUFFIXES, has_geometry, split_suffix
 from boxel.types import Instances
 
@@ -116,7 +119,7 @@ def _read_part(root: Path, part: str, common: "_Common", report: Report) -> list
         try:
             cases.append(_read_case(case_id, files, label_maps.get(case_id, []), annotation, part, common))
         except InputError as problem:
-            report(problem)
+            report(problem.of(case_id))
         except ValueError as error:
             report(InputError(annotation, str(error).removeprefix(f"{annotation}: "), "correct it", case_id))
     return cases
@@ -152,7 +155,7 @@ def _read_case(
     if not annotation.exists():
         remedy = 'add it; {"instances": {}} says that the image shows no object'
         raise InputError(annotation, "missing annotation", remedy, case_id)
-    mask_labels, boxes = _read_annotation(annotation, case_id, common.ndim)
+    mask_labels, boxes, shapes = _read_annotation(annotation, case_id, common.ndim)
     if mask_labels and not label_maps:
         label_map = annotation.with_name(f"{case_id}.nii.gz")
         raise InputError(label_map, "missing label map", f"add it, or empty {annotation.name}", case_id)
@@ -165,6 +168,7 @@ def _read_case(
         str(common.groups.get(case_id, case_id.rpartition("_")[0] if common.sessions else "")),
         "train" if part == "Tr" else "test",
         annotation,
+        shapes,
     )
 
 
@@ -176,12 +180,12 @@ def _files(folder: Path) -> list[Path]:
     return [path for path in paths if not path.name.startswith(".") and path.suffix not in COMPANIONS]
 
 
-def _read_annotation(path: Path, case_id: str, ndim: int) -> tuple[dict[int, int], Instances | None]:
+def _read_annotation(path: Path, case_id: str, ndim: int) -> tuple[dict[int, int], Instances | None, Shapes | None]:
     values = read_json(path)
     if not isinstance(values, dict) or not isinstance(values.get("instances", {}), dict):
         raise InputError(path, "not an annotation", 'write {"instances": {"1": 0}}: class 0 for object 1', case_id)
-    if "instances" not in values and "boxes" not in values:
-        raise InputError(path, 'neither "instances" nor "boxes"', 'write {"instances": {}} for no object', case_id)
+    if not values.keys() & {"instances", "boxes", "shapes"}:
+        raise InputError(path, 'no "instances", "boxes" or "shapes"', 'write {"instances": {}} for no object', case_id)
     mask_labels = {}
     for key, label in values.get("instances", {}).items():
         if not key.isdecimal() or int(key) < 1 or not _is_int(label):
@@ -192,7 +196,9 @@ def _read_annotation(path: Path, case_id: str, ndim: int) -> tuple[dict[int, int
                 case_id,
             )
         mask_labels[int(key)] = label
-    return mask_labels, _read_boxes(path, case_id, values.get("boxes", []), ndim, max(mask_labels, default=0))
+    boxes = _read_boxes(path, case_id, values.get("boxes", []), ndim, max(mask_labels, default=0))
+    last = max([*mask_labels, *(boxes.ids.tolist() if boxes else ())], default=0)
+    return mask_labels, boxes, read_shapes(path, values.get("shapes", []), ndim, last)
 
 
 def _read_boxes(path: Path, case_id: str, entries: Any, ndim: int, last_id: int) -> Instances | None:

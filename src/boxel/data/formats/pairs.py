@@ -15,10 +15,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from boxel.data.annotations import Connectivity, LabelMap
+from boxel.data.annotations import LabelMap
 from boxel.data.cases import Case, Dataset
 from boxel.data.formats.files import images_in, listing, named_numbers, pictures_layout, read_mapping, read_table
 from boxel.data.formats.options import Names, ReaderOptions
+from boxel.data.label_maps import Connectivity
 from boxel.data.problems import InputError, Report, some
 from boxel.io import read_layout, split_suffix
 

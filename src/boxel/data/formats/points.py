@@ -2,7 +2,7 @@
 
     annotations.csv            seriesuid,coordX,coordY,coordZ,diameter_mm (LPS mm, LUNA16)
                                file,x1,y1,x2,y2[,z1,z2][,label] (half-open voxels, `--option unit=mm` for LPS mm)
-    annotations_excluded.csv   likewise; LUNA16's irrelevant findings, counted and left out
+    annotations_excluded.csv   likewise; LUNA16's irrelevant findings, which neither count nor harm
     seriesuids.csv             all series, also those without objects (LUNA16), no header
     SERIES.mhd, SERIES/ ...    the images, anywhere below
 
@@ -12,6 +12,7 @@ Names of columns may differ in case and underscores. Without images the table al
 import itertools
 import re
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -33,6 +34,7 @@ LABEL = ("label", "class", "classname", "category", "coarselesiontype")
 GROUP = ("patient", "patientid", "group", "subject")
 SPLIT = ("split", "subset")
 BOX = (("x1", "y1", "z1", "x2", "y2", "z2"), ("xmin", "ymin", "zmin", "xmax", "ymax", "zmax"))
+LUNA = ("seriesuid", "coordX", "coordY", "coordZ", "diameter_mm")
 BALL = (("coordx", "coordy", "coordz", "diametermm"), ("x", "y", "z", "diameter"), ("x", "y", "z", "diametermm"))
 
 
@@ -112,7 +114,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         found[case] += [shape] if shape else []
     for name in _series(folder) if columns in BALL else ():
         found.setdefault(name, [])
-    _count_excluded(folder, report)
+    _ignore_excluded(folder, columns in BALL, found)
     images = _images(folder, set(found))
     if not images:
         problem = f"annotations only: none of the {len(found)} images is below {folder}"
@@ -161,11 +163,13 @@ def _series(folder: Path) -> list[str]:
     return [line.strip() for line in read_text(file).splitlines() if line.strip()] if file.exists() else []
 
 
-def _count_excluded(folder: Path, report: Report) -> None:
+def _ignore_excluded(folder: Path, balls: bool, found: dict[str, list[Shape]]) -> None:
+    """Add the irrelevant findings of the cases; an unknown diameter counts as 10 mm, as in LUNA16's own evaluation."""
     file = folder / "annotations_excluded.csv"
-    if file.exists():
-        problem = f"{len(read_table(file))} irrelevant findings; they are not used"
-        report(InputError(file, problem, "nothing to do", severity="note"))
+    for line, row in enumerate(read_table(file, LUNA) if balls and file.exists() else (), start=2):
+        x, y, z, diameter = numbers([row[name] for name in LUNA[1:]], file, f"line {line}")
+        shape = ball(0, (x, y, z), diameter if diameter > 0 else 10.0)
+        found[row["seriesuid"]].append(replace(shape, ignore=True))
 
 
 def _images(folder: Path, names: set[str]) -> dict[str, Path]:

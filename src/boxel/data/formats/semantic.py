@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from boxel.data.annotations import Connectivity, LabelMap
+from boxel.data.annotations import LabelMap
 from boxel.data.cases import Case, Dataset
 from boxel.data.formats.files import images_in, listing, named_numbers, read_mapping
 from boxel.data.formats.native import CHANNEL
 from boxel.data.formats.options import Names, ReaderOptions
+from boxel.data.label_maps import Connectivity
 from boxel.data.parallel import parallel
 from boxel.data.problems import InputError, Report, some
 from boxel.io import read_label_map

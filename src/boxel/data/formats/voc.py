@@ -45,7 +45,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         try:
             trees[file] = read_xml(file)
         except InputError as problem:
-            report(InputError(file, problem.problem, problem.remedy, file.stem))
+            report(problem.of(file.stem))
     found = {name for tree in trees.values() for name in map(_name, tree.iter("object"))}
     classes = options.classes or tuple(sorted(found))
     parts = {part: _set(path, part) for part in ("train", "val", "test")}
@@ -62,7 +62,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             split = "test" if file.stem in parts["test"] else "train"
             cases.append(Case(file.stem, (image,), split=split, annotation=file, annotate=annotate))
         except InputError as problem:
-            report(InputError(problem.file, problem.problem, problem.remedy, file.stem))
+            report(problem.of(file.stem))
     folds = None
     ids = {case.id for case in cases}
     if parts["train"] and parts["val"]:

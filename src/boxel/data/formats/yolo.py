@@ -62,7 +62,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         try:
             annotate = Shapes(tuple(_shapes(text, ndim)) if text.exists() else ())
         except InputError as problem:
-            report(InputError(text, problem.problem, problem.remedy, stem))
+            report(problem.of(stem))
             continue
         annotation = text if text.exists() else None
         cases.append(
