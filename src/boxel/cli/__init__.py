@@ -13,7 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from boxel.cli import converting
-from boxel.cli.console import plain, print_findings, print_metrics, print_table, progress_bars, short, show_warning
+from boxel.cli.console import print_metrics, print_table, progress_bars, short, show_warning
+from boxel.cli.data_sets import AsJson, DatasetPath, Format, Options, check, open_named
 
 app = typer.Typer(
     name="boxel",
@@ -24,9 +25,6 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-DatasetPath = Annotated[
-    Path, typer.Argument(metavar="DATASET", help="Data set, in any layout of docs/bring-your-data.md.")
-]
 WorkPath = Annotated[Path, typer.Argument(metavar="WORK", help="Folder that `boxel prepare` wrote.")]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `boxel train` wrote.")]
 Recipe = Annotated[
@@ -39,43 +37,9 @@ ModelName = Annotated[
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting of the recipe.")
 ]
-Format = Annotated[str, typer.Option(metavar="NAME", help="Layout of the data set; recognised if not given.")]
-Options = Annotated[
-    list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="Change one setting of the layout's reader.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
-@app.command(epilog="Example: **boxel check my_dataset**")
-def check(
-    dataset: DatasetPath,
-    format: Format = "",  # noqa: A002
-    option: Options = None,
-    fix: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a repaired copy; the input stays.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Read every case once and list what is wrong, with file and remedy. Exit status 2 if there are errors."""
-    from boxel.data.check import examine
-
-    with progress_bars() as progress:
-        found = examine(
-            dataset,
-            format=format,
-            options=option or (),
-            on_progress=lambda done, total, what: progress(what, done, total),
-        )
-    if as_json:
-        print(json.dumps([plain(finding) for finding in found.findings], indent=2))
-    else:
-        print_findings(found.findings)
-        print(found.summary)
-    if fix and found.dataset:
-        from boxel.data.repair import repair
-
-        copy = repair(found.dataset, found.findings, fix)
-        print(f"wrote {len(copy.cases)} of {len(found.dataset.cases)} cases to {fix}", file=sys.stderr)
-    if any(finding.severity == "error" for finding in found.findings):
-        raise typer.Exit(2)
+app.command(epilog="Example: **boxel check my_dataset**")(check)
 
 
 @app.command(epilog="Example: **boxel prepare my_dataset --out work**")
@@ -93,7 +57,7 @@ def prepare(
     from boxel.api.training import prepare as run_prepare
     from boxel.recipes import get_recipe
 
-    data = _open(dataset, format, option)
+    data = open_named(dataset, format, option)
     with progress_bars() as progress:
         chosen = get_recipe(recipe, model)
         store = run_prepare(data, out, recipe=chosen, overrides=set_ or (), workers=workers, progress=progress)
@@ -174,7 +138,7 @@ def evaluate(
     from boxel.api.prediction import evaluate as run_evaluate
     from boxel.evaluation import IOU_THRESHOLDS
 
-    data = _open(dataset, format, option)
+    data = open_named(dataset, format, option)
     with progress_bars() as progress:
         metrics = run_evaluate(
             predictions, data, out, iou_thresholds=iou or IOU_THRESHOLDS, interpolation=interpolation, rule=rule,  # type: ignore[arg-type]
@@ -196,7 +160,7 @@ def report(
     """Write one self-contained HTML page about a run."""
     from boxel.api.reporting import report as run_report
 
-    data = _open(dataset, format, option) if dataset else None
+    data = open_named(dataset, format, option) if dataset else None
     print(f"wrote {run_report(run, predictions=predictions, dataset=data, out=out, num_cases=cases)}")
 
 
@@ -218,7 +182,7 @@ def demo(
     """The whole way in one command: data, training, prediction, evaluation, report."""
     from boxel.api.demo import demo as run_demo
 
-    given = _open(data, format, option) if data else None
+    given = open_named(data, format, option) if data else None
     with progress_bars() as progress:
         result = run_demo(out, data=given, fold=fold, recipe=recipe, overrides=set_ or (), seed=seed, progress=progress)
     print_metrics(result.metrics)
@@ -289,12 +253,6 @@ def models(
             print(f"{name}: {parts}")
         else:
             print(f"{name}: {entry['about']}" + (f" Reproduces: {entry['reproduces']}" if entry["reproduces"] else ""))
-
-
-def _open(path: Path, layout: str, options: list[str] | None) -> Any:
-    from boxel.data.formats import open_dataset
-
-    return open_dataset(path, format=layout, options=options or ())
 
 
 def main() -> None:

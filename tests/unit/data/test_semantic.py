@@ -8,6 +8,7 @@ import pytest
 from boxel.data.cases import read_case
 from boxel.data.check import check, examine
 from boxel.data.formats import open_dataset
+from boxel.data.store import prepare
 from boxel.io import write_image, write_label_map
 from boxel.types import Geometry, Image
 
@@ -87,6 +88,25 @@ def test_a_pattern_keeps_patients_together(semantic):
     with pytest.raises(ValueError, match="does not match case 'c'"):
         open_dataset(semantic, options=["group=[ab]"])
     assert {case.group for case in open_dataset(semantic, options=["group=^."]).cases} == {"a", "b", "c"}
+
+
+def test_what_a_reader_found_is_prepared_once_and_again_when_it_changes(semantic, ndim, tmp_path):
+    (semantic / "splits_final.json").write_text(json.dumps([{"train": ["a"], "val": ["b"]}]))
+    work = tmp_path / "work"
+
+    def prepared(*options):
+        return prepare(open_dataset(semantic, options=options), work, workers=0)
+
+    store = prepared()
+    assert store.meta("a").instances.labels.tolist() == [0, 1]
+    assert store.read("a")[1].max() == 2
+    assert prepared().notes[0] == "0 of 3 cases prepared, 3 were ready"
+    assert len(prepared("connectivity=face").meta("a").instances) == 3
+    label_map = next((semantic / "labelsTr").glob("a*"))
+    label_map.write_bytes(next((semantic / "labelsTs").glob("c*")).read_bytes())  # no object any more
+    store = prepared("connectivity=face")
+    assert store.notes[0] == "1 of 3 cases prepared, 2 were ready"
+    assert len(store.meta("a").instances) == 0
 
 
 @pytest.mark.data

@@ -1,0 +1,63 @@
+"""Data sets on the command line: how they are named and opened, and the verb that looks through them, `boxel check`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from boxel.cli.console import plain, print_findings, progress_bars
+
+DatasetPath = Annotated[
+    Path, typer.Argument(metavar="DATASET", help="Data set, in any layout of docs/bring-your-data.md.")
+]
+Format = Annotated[str, typer.Option(metavar="NAME", help="Layout of the data set; recognised if not given.")]
+Options = Annotated[
+    list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="Change one setting of the layout's reader.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def check(
+    dataset: DatasetPath,
+    format: Format = "",  # noqa: A002
+    option: Options = None,
+    fix: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a repaired copy; the input stays.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read every case once and list what is wrong, with file and remedy. Exit status 2 if there are errors."""
+    from boxel.data.check import examine
+
+    with progress_bars() as progress:
+        found = examine(
+            dataset,
+            format=format,
+            options=option or (),
+            on_progress=lambda done, total, what: progress(what, done, total),
+        )
+    if as_json:
+        print(json.dumps([plain(finding) for finding in found.findings], indent=2))
+    else:
+        print_findings(found.findings)
+        print(found.summary)
+    if fix and found.dataset:
+        from boxel.data.repair import repair
+
+        copy = repair(found.dataset, found.findings, fix)
+        print(f"wrote {len(copy.cases)} of {len(found.dataset.cases)} cases to {fix}", file=sys.stderr)
+    if any(finding.severity == "error" for finding in found.findings):
+        raise typer.Exit(2)
+
+
+def open_named(path: Path, layout: str, options: list[str] | None) -> Any:
+    """The data set that a verb was given; what its reader leaves out is said on standard error."""
+    from boxel.data.formats import open_dataset
+    from boxel.data.problems import InputError, raise_it
+
+    def report(problem: InputError) -> None:
+        raise_it(problem)
+        if problem.severity == "warning":
+            print(f"boxel: {problem}", file=sys.stderr)
+
+    return open_dataset(path, report, format=layout, options=options or ())
