@@ -128,7 +128,7 @@ class LoadedCase:
 def inspect(dataset: Dataset) -> Iterator[InputError]:
     """What is wrong with the cases as far as it shows without opening an image."""
     if not dataset.cases:
-        yield InputError(dataset.root, "no cases", "a case is an image such as imagesTr/CASE_0000.nii.gz")
+        yield InputError(dataset.root, "no cases", "give the folder of the data set, or name its layout with --format")
     seen: set[str] = set()
     for case in dataset.cases:
         if case.id in seen:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from boxel.data.check import examine
-from boxel.data.formats import open_dataset
+from boxel.data.formats import formats, open_dataset
 from boxel.io import write_image, write_label_map
 from boxel.types import Geometry, Image
 
@@ -151,3 +151,10 @@ def test_an_odd_head_is_explained(tmp_path, rng, head):
     (tmp_path / "dataset.json").write_text(head)
     with pytest.raises(ValueError, match=r"dataset\.json"):
         open_dataset(tmp_path, format="nnunet")
+
+
+@pytest.mark.parametrize("name", formats())
+def test_a_folder_of_another_layout_is_refused_or_found_empty(name, tmp_path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("nothing to see")
+    assert any(str(tmp_path) in message for message in messages(tmp_path, name))

@@ -73,7 +73,7 @@ def open_dataset(
     path = Path(path)
     if not path.exists():
         raise ValueError(f"{path}: no such folder; give the folder of a data set")
-    name, path = (_named(format), path) if format else _recognise(path)
+    name, path = _recognise(path, [_named(format)] if format else list(_formats))
     known = _formats[name]
     chosen = (known.options or ReaderOptions).parse(options)
     dataset = known.read(path, report, chosen) if known.options else known.read(path, report)
@@ -96,17 +96,25 @@ def _named(name: str) -> str:
     raise ValueError(f"unknown data set format {name!r}; {hint}{', '.join(_formats)}")
 
 
-def _recognise(path: Path) -> tuple[str, Path]:
+def _recognise(path: Path, names: Sequence[str]) -> tuple[str, Path]:
+    """The layout of `path` among `names`, or that of the only one of its folders that has one."""
+
+    def layout(folder: Path) -> str:
+        return next((name for name in names if _formats[name].detect(folder)), "")
+
+    found = layout(path)
+    if found:
+        return found, path
     inner = sorted(folder for folder in path.iterdir() if folder.is_dir()) if path.is_dir() else []
-    for folders in ([path], inner):
-        found = [(name, folder) for folder in folders for name, known in _formats.items() if known.detect(folder)]
-        places = sorted({folder for _, folder in found})
-        if len(places) > 1:
-            names = ", ".join(folder.name for folder in places)
-            raise ValueError(f"{path}: holds several data sets ({names}); give the folder of one")
-        if found:
-            return found[0]
-    layouts = "; ".join(f"{name}: {known.description}" for name, known in _formats.items())
+    places = {folder: found for folder in inner if (found := layout(folder))}
+    if len(places) > 1:
+        listed = ", ".join(folder.name for folder in places)
+        raise ValueError(f"{path}: holds several data sets ({listed}); give the folder of one")
+    if places:
+        return next((name, folder) for folder, name in places.items())
+    if len(names) == 1:  # the reader says what it misses
+        return names[0], path
+    layouts = "; ".join(f"{name}: {_formats[name].description}" for name in names)
     raise ValueError(f"{path}: not a data set in a layout that Boxel knows ({layouts})")
 
 

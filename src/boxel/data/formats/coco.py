@@ -44,6 +44,8 @@ def _is_coco(file: Path) -> bool:
 def read(path: Path, report: Report) -> Dataset:
     """The data set in folder (or file) `path`; problems of single cases go to `report`."""
     files = _files(path) or [path]
+    if files == [path] and path.is_dir():
+        raise InputError(path, "no COCO file", f"add one: {DESCRIPTION.partition(': ')[2]}")
     folder = path if path.is_dir() else path.parent
     contents = {file: _content(file) for file in files}
     names: dict[int, str] = {}

@@ -65,6 +65,8 @@ def _is_datalist(file: Path) -> bool:
 def read(path: Path, report: Report, options: Options) -> Dataset:
     """The data set of the JSON at (or in) `path`; problems of single cases go to `report`."""
     file = _file(path) or path
+    if file.is_dir():
+        raise InputError(file, "no datalist", f"add one: {DESCRIPTION.partition(': ')[2]}")
     values = read_mapping(file)
     if not isinstance(values, dict):
         raise InputError(file, "not a JSON object", f"a {DESCRIPTION}")

@@ -91,15 +91,10 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     rows = [{_plain(key): value for key, value in row.items()} for row in read_table(table)]
     columns = _columns(list(rows[0]) if rows else _head(table))
     if columns is None:
-        raise InputError(
-            table, f"columns {', '.join(_head(table))[:200]!r} hold no boxes or points", f"use {DESCRIPTION}"
-        )
+        names = ", ".join(_head(table))[:200]
+        raise InputError(table, f"no boxes or points in the columns {names}", f"use {DESCRIPTION}")
     of_case, of_label, of_group, of_split = (_first(rows, names) for names in (CASE, LABEL, GROUP, SPLIT))
-    known = (
-        options.classes or tuple(sorted({row[of_label] for row in rows}))
-        if of_label
-        else options.classes or ("object",)
-    )
+    known = options.classes or tuple(sorted({row[of_label] for row in rows} if of_label else {"object"}))
     found: dict[str, list[Shape]] = defaultdict(list)
     info: dict[str, dict[str, str]] = {}
     for line, row in enumerate(rows, start=2):
