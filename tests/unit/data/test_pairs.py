@@ -71,6 +71,11 @@ def test_a_table_gives_patients_and_classes(tmp_path, rng):
     assert [case.group for case in dataset.cases] == ["p1", "p1", "p2"]
     labels = [read_case(case, dataset).instances.labels.tolist() for case in dataset.cases]
     assert labels == [[0, 0], [1, 1], [1, 1]]
+    with pytest.raises(ValueError, match=r"meta\.csv: no column grade"):
+        open_dataset(tmp_path, options=["class_column=grade"])
+    (tmp_path / "meta.csv").write_text(table.replace("c.nii.gz,p2,1\n", ""))
+    with pytest.raises(ValueError, match=r"meta\.csv: no row for c"):
+        open_dataset(tmp_path, options=["class_column=diagnosis"])
 
 
 def test_names_in_one_folder_and_folders_per_case(tmp_path):

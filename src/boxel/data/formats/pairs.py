@@ -101,7 +101,7 @@ def _same_folder(folder: Path) -> dict[str, _Pair]:
 def read(path: Path, report: Report, options: Options) -> Dataset:
     """The data set in folder `path`; problems of single cases go to `report`."""
     pairs = _of_one_rank(path, _pairs(path), options.ndim, report)
-    rows = _rows(path)
+    rows = _rows(path, tuple(filter(None, (options.class_column, options.group_column))))
     names = _class_names(path)
     components = options.values == "classes" or (options.values == "auto" and bool(names))
     if components:
@@ -112,7 +112,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         lookup: dict[int, int] | None = {value: index for index, value in enumerate(sorted(names))}
     else:
         classes, lookup = options.classes or ("object",), None
-    by_column = sorted({row.get(options.class_column, "") for row in rows.values()}) if options.class_column else []
+    by_column = sorted({row[options.class_column] for row in rows.values()}) if options.class_column else []
     if by_column:
         classes = options.classes or tuple(f"{options.class_column} {value}" for value in by_column)
     cases = []
@@ -121,7 +121,12 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         if not labels.exists():
             report(InputError(labels, "missing label map", "add it, all zero if the image shows no object", name))
             continue
-        index = by_column.index(row.get(options.class_column, "")) if by_column and row else 0
+        if by_column and not row:
+            report(
+                InputError(path / "meta.csv", f"no row for {name}", f"add one with its {options.class_column}", name)
+            )
+            continue
+        index = by_column.index(row[options.class_column]) if by_column else 0
         annotate = LabelMap(labels, lookup, components, options.connectivity, options.min_size, index)
         group = row.get(options.group_column or "patient_id", "")
         split = "test" if row.get("split") == "test" else "train"
@@ -146,9 +151,9 @@ def _of_one_rank(path: Path, pairs: dict[str, _Pair], ndim: int, report: Report)
     return {name: pairs[name] for name, rank in ranks.items() if rank == ndim}
 
 
-def _rows(path: Path) -> dict[str, dict[str, str]]:
+def _rows(path: Path, columns: tuple[str, ...]) -> dict[str, dict[str, str]]:
     table = path / "meta.csv"
-    rows = read_table(table) if table.exists() else []
+    rows = read_table(table, columns) if columns or table.exists() else []
     key = next((key for key in ("file", "id", "case", "name") if rows and key in rows[0]), "")
     return {split_suffix(Path(row[key]))[0] or row[key]: row for row in rows} if key else {}
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from boxel.data.annotations import LabelMap
 from boxel.data.cases import Case, Dataset
-from boxel.data.formats.files import images_in, listing, named_numbers, read_mapping
+from boxel.data.formats.files import images_in, listing, named_numbers, pictures_layout, read_mapping
 from boxel.data.formats.native import CHANNEL
 from boxel.data.formats.options import Names, ReaderOptions
 from boxel.data.label_maps import Connectivity
@@ -81,9 +81,10 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         raise InputError(
             path / "imagesTr", "no image with a label map", "name both alike: imagesTr/CASE_0000, labelsTr/CASE"
         )
-    channels = channels or tuple(f"channel {i}" for i in range(len(cases[0].channels)))
+    ndim, found = pictures_layout(case.channels[0] for case in cases)
+    several = tuple(f"channel {i}" for i in range(len(cases[0].channels)))
+    channels = channels or (several if several[1:] else found)
     name = str(values.get("name") or path.resolve().name)
-    ndim = 3 if cases[0].channels[0].name.lower().endswith((".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")) else 2
     return Dataset(path, name, ndim, tuple(values_of.values()), channels, tuple(cases))
 
 
