@@ -3,9 +3,9 @@
     python benchmarks/training.py --size 2d --precision bf16 --model retina_net retina_unet
 
 The recipes are `mdt_toy` (320 x 320, batch 2) and `mdt_lidc_3d` (64 x 128 x 128, batch 1), on toy images that are
-drawn, prepared, sampled and augmented as a training does. The models take turns, so that what disturbs the machine disturbs
-all of them; medians. The ceilings are the best convolution and matrix product found in the same run, forward and
-backward: 256 channels in 2D, 64 in 3D, 3 wide; 2048 rows and columns.
+drawn, prepared, sampled and augmented as a training does. The models take turns, so that what disturbs the machine
+disturbs all of them; medians. The ceilings are the best convolution and matrix product found in the same run, forward
+and backward: 256 channels in 2D, 64 in 3D, 3 wide; 2048 rows and columns.
 """
 
 import argparse
