@@ -139,6 +139,36 @@ def table(store: Store, size: str, precision: str, device: str, models: list[str
         rate = flops[name] / took
         cells = [name, f"**{took:.3f}**", ratio, *(f"{share:.0%}" for share in shares)]
         print(f"| {' | '.join(cells)} | {flops[name] / 1e12:.2f} | {rate / 1e9:,.0f} | {rate / conv:.0%} |", flush=True)
+    if "retina_unet" in trainings and device == "cpu":
+        way_down(trainings["retina_unet"], runs)
+
+
+def way_down(training: Training, runs: int) -> None:
+    """The U-FPN with its way down to the segmentation composed, and as it is written in the paper."""
+    backbone, conv = training.model.backbone, training.model.segmentation.conv
+    with torch.no_grad(), training.autocast():
+        features = [level.detach() for level in backbone.encoder(training.next_batch().images)]
+    features = [level.requires_grad_() for level in features]
+
+    def composed() -> torch.Tensor:
+        return backbone.neck(features, project=conv)[0]
+
+    def plain() -> torch.Tensor:
+        return conv(backbone.neck(features)[0])
+
+    def seconds(forward: Callable[[], torch.Tensor]) -> float:
+        start = time.perf_counter()
+        with training.autocast():
+            logits = forward()
+        logits.backward(torch.ones_like(logits))
+        return time.perf_counter() - start
+
+    for work in (composed, plain):
+        seconds(work)
+    pairs = [(seconds(composed), seconds(plain)) for _ in range(runs)]
+    ours, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
+    ratio = statistics.median(b / a for a, b in pairs)
+    print(f"\nU-FPN to the segmentation: {ours:.3f} s composed, {theirs:.3f} s plain, x {ratio:.1f}")
 
 
 def main() -> None:
