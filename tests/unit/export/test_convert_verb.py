@@ -93,12 +93,14 @@ def test_the_help_names_every_format(capsys, monkeypatch):
         (["--to", "dicom-sr"], "needs the DICOM series"),
         (["--to", "preview"], "needs the image.*--images"),
         (["--to", "preview", "--images", "nowhere"], "nowhere: no such file or folder"),
+        (["--to", "preview", "--images", "other"], "no image of case 'none' there, only of strange; rename"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_status_2(predictions, tmp_path, monkeypatch, capsys, words, says):
     if "coco" in words:
         (predictions / "results.json").write_text("[]")
     monkeypatch.chdir(tmp_path)
+    write_image(tmp_path / "other" / "strange.nii.gz", Image(np.zeros((1, 4, 4), np.float32), grid(2, "plain", (4, 4))))
     assert exit_code(monkeypatch, "convert", predictions, "--out", tmp_path / "out", *words) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
