@@ -122,6 +122,7 @@ def test_misses_are_ranked_by_size_then_by_the_score_below_the_threshold():
     assert ranked[0][1] == "nodule, 30 voxels"
     assert ranked[2][1] == "nodule, found with 0.10 only, below 0.50"
     assert len(rank_misses(rows(), {"nodule": None})) == 2
+    assert len(rank_misses(rows(), {"nodule": 0.1000000015})) == 2  # 0.1 as a float32: found at the very threshold
 
 
 def test_false_positives_are_ranked_by_score():
