@@ -87,7 +87,8 @@ def short(value: Any) -> str:
 
 
 def print_metrics(metrics: dict[str, Any]) -> None:
-    headline = ("AP@0.10", "AP@0.50", "mAP@0.10:0.50", "FROC@0.10", "patient_AP", "patient_AUROC")
+    headline = ("AP@0.10", "AP@0.50", "mAP@0.10:0.50", "FROC@0.10", "patient_AP", "patient_AUROC",
+                "CPM", "CPM/scans_with_nodules")  # fmt: skip
     rows: dict[str, str] = {}
     for name in headline:
         value = metrics.get(name)

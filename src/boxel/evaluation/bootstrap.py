@@ -1,48 +1,30 @@
-"""Uncertainty from drawing the patients anew."""
+"""Uncertainty from drawing the patients anew.
+
+Whole groups (patients) are drawn with replacement, since the images of a patient are not independent; a group drawn
+twice counts twice. The matching is not repeated: it does not reach across cases.
+"""
+
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from boxel.evaluation.average_precision import Interpolation, RankedHits, curve_average
-from boxel.evaluation.matching import MatchTable
+_NUMBERS_AT_ONCE = 4_000_000
 
 
-def bootstrap_average_precision(
-    table: MatchTable, groups: np.ndarray, interpolation: Interpolation, num_resamples: int, seed: int
-) -> np.ndarray:
-    """Average precision of every class in resampled data sets.
-
-    Whole groups (patients) are drawn with replacement, since the images of a patient are not independent; a
-    group drawn twice counts twice. The matching is not repeated: it does not reach across cases.
-
-    Args:
-        table: matched cases.
-        groups: `(cases,)` group index `0..g-1` of each case of the table.
-        interpolation: see `average_precision`.
-        num_resamples: data sets to draw.
-        seed: of the draw.
-
-    Returns:
-        `(num_resamples, k)` float64; nan where a resample holds no object of the class.
-    """
-    num_groups = int(groups.max()) + 1
-    ranked, row_groups, objects = [], [], []
-    for label in range(len(table.classes)):
-        rows = np.flatnonzero(table.labels == label)
-        hits, order = RankedHits.sort(table.scores[rows], table.hits[rows])
-        ranked.append(hits)
-        row_groups.append(groups[table.detection_cases[rows[order]]])
-        of_class = table.object_cases[table.object_labels == label]
-        objects.append(np.bincount(groups[of_class], minlength=num_groups))
-
+def draw_groups(num_groups: int, num_resamples: int, seed: int) -> np.ndarray:
+    """`(num_resamples, num_groups)` how often each group is in each resampled data set."""
     generator = np.random.default_rng(seed)
-    values = np.full((num_resamples, len(table.classes)), np.nan)
-    for resample in range(num_resamples):
-        times = np.bincount(generator.integers(num_groups, size=num_groups), minlength=num_groups)
-        for label, hits in enumerate(ranked):
-            counts = hits.counts(times[row_groups[label]])
-            value = curve_average(*counts, float(times @ objects[label]), interpolation)
-            values[resample, label] = np.nan if value is None else value
-    return values
+    draws = (generator.integers(num_groups, size=num_groups) for _ in range(num_resamples))
+    return np.array([np.bincount(draw, minlength=num_groups) for draw in draws], np.float64).reshape(-1, num_groups)
+
+
+def in_blocks(
+    compute: Callable[[np.ndarray], Mapping[str, np.ndarray]], weights: np.ndarray, row_size: int
+) -> dict[str, np.ndarray]:
+    """`compute(weights)` with as many rows at once as memory allows; each row needs about `row_size` numbers."""
+    rows = max(1, _NUMBERS_AT_ONCE // max(row_size, 1))
+    parts = [compute(weights[start : start + rows]) for start in range(0, len(weights), rows)]
+    return {key: np.concatenate([part[key] for part in parts]) for key in (parts[0] if parts else {})}
 
 
 def interval(values: np.ndarray, level: float = 0.95) -> list[float] | None:

@@ -1,0 +1,44 @@
+"""The verbs about predictions and truth: `boxel evaluate`."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from boxel.cli.console import print_metrics, progress_bars
+from boxel.cli.options import AsJson, DatasetPath
+
+Predictions = Annotated[
+    Path, typer.Argument(metavar="PREDICTIONS", help="Folder that `boxel predict` wrote, or another tool's results.")
+]
+
+
+def evaluate(
+    predictions: Predictions,
+    dataset: DatasetPath,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for metrics.json, per_case.csv, per_object.csv.")],
+    protocol: Annotated[str, typer.Option(help="`boxel`, or `luna16` for that challenge's tables and rule.")] = "boxel",
+    iou: Annotated[
+        list[float] | None, typer.Option(help="IoU threshold; repeat for several [0.10, 0.15 ... 0.50].")
+    ] = None,
+    interpolation: Annotated[
+        str, typer.Option(help="AP as `101` or `11` recall points, exact `area`, or `step`.")
+    ] = "101",
+    rule: Annotated[
+        str, typer.Option(help="Matching: `greedy` as COCO, `optimal`, `mdt` as the papers' toolkit, `luna16`.")
+    ] = "greedy",
+    resamples: Annotated[int, typer.Option(help="Bootstrap resamples for the intervals; 0 for none.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Compare predictions with the annotations."""
+    from boxel.api.evaluation import evaluate as run_evaluate
+    from boxel.evaluation import IOU_THRESHOLDS
+
+    with progress_bars() as progress:
+        metrics = run_evaluate(
+            predictions, dataset, out, protocol=protocol, iou_thresholds=iou or IOU_THRESHOLDS,  # type: ignore[arg-type]
+            interpolation=interpolation, rule=rule, num_resamples=resamples, seed=seed, progress=progress,  # type: ignore[arg-type]
+        ).metrics  # fmt: skip
+    print(json.dumps(metrics, indent=2)) if as_json else print_metrics(metrics)
