@@ -33,7 +33,8 @@ class Ranking:
     @classmethod
     def sort(cls, scores: np.ndarray, hits: np.ndarray, groups: np.ndarray, objects: np.ndarray) -> "Ranking":
         scores = np.asarray(scores, dtype=np.float64)
-        order = np.argsort(-scores, kind="stable")
+        sorted_already = (scores[1:] <= scores[:-1]).all()
+        order = slice(None) if sorted_already else np.argsort(-scores, kind="stable")
         ranked = scores[order]
         ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)) if len(ranked) else np.zeros(0, int)
         return cls(np.asarray(hits, dtype=bool)[order], np.asarray(groups)[order], ends, ranked[ends], objects)

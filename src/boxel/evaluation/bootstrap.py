@@ -18,11 +18,9 @@ def draw_groups(num_groups: int, num_resamples: int, seed: int) -> np.ndarray:
     return np.array([np.bincount(draw, minlength=num_groups) for draw in draws], np.float64).reshape(-1, num_groups)
 
 
-def in_blocks(
-    compute: Callable[[np.ndarray], Mapping[str, np.ndarray]], weights: np.ndarray, row_size: int
-) -> dict[str, np.ndarray]:
-    """`compute(weights)` with as many rows at once as memory allows; each row needs about `row_size` numbers."""
-    rows = max(1, _NUMBERS_AT_ONCE // max(row_size, 1))
+def in_blocks(compute: Callable[[np.ndarray], Mapping[str, np.ndarray]], weights: np.ndarray) -> dict[str, np.ndarray]:
+    """`compute(weights)` with as many of the rows at once as memory allows."""
+    rows = max(1, _NUMBERS_AT_ONCE // weights.shape[1])
     parts = [compute(weights[start : start + rows]) for start in range(0, len(weights), rows)]
     return {key: np.concatenate([part[key] for part in parts]) for key in (parts[0] if parts else {})}
 

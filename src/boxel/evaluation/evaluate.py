@@ -161,9 +161,8 @@ def evaluate(
         return values | headline.patient_level(weights)
 
     table = headline.table
-    metrics = _counts(table, headline.num_groups)
-    row_size = max(len(table.scores), headline.num_groups)
-    metrics |= summarise(compute, headline.num_groups, row_size, classes, num_resamples, seed)
+    metrics = count(table, headline.num_groups)
+    metrics |= summarise(compute, headline.num_groups, classes, num_resamples, seed)
     for t in ends:
         put(metrics, _at("score_threshold", t), best[t][None], classes)
         metrics[_at("size_ratios", t)] = size_ratio_table(per_threshold[t].table)
@@ -181,11 +180,11 @@ def evaluate(
 
 
 def summarise(
-    compute: Compute, num_groups: int, row_size: int, classes: Sequence[str], num_resamples: int, seed: int
+    compute: Compute, num_groups: int, classes: Sequence[str], num_resamples: int, seed: int
 ) -> dict[str, Any]:
-    """Each figure of the data set itself with its intervals, by name; see `in_blocks` for `row_size`."""
+    """Each figure of the data set itself with its intervals, by name."""
     metrics: dict[str, Any] = {}
-    resampled = in_blocks(compute, draw_groups(num_groups, num_resamples, seed), row_size)
+    resampled = in_blocks(compute, draw_groups(num_groups, num_resamples, seed))
     for key, values in compute(np.ones((1, num_groups))).items():
         put(metrics, key, values, classes)
         if key in resampled:
@@ -230,7 +229,7 @@ def _check_settings(iou_thresholds: Sequence[float], classes: Sequence[str]) -> 
     return thresholds
 
 
-def _counts(table: MatchTable, num_groups: int) -> dict[str, Any]:
+def count(table: MatchTable, num_groups: int) -> dict[str, Any]:
     objects = np.bincount(table.object_labels[~table.object_ignored], minlength=len(table.classes)).tolist()
     detections = np.bincount(table.labels, minlength=len(table.classes)).tolist()
     metrics: dict[str, Any] = {"num_images": len(table.cases), "num_groups": num_groups}

@@ -51,11 +51,17 @@ class TableFigures:
 
     def _rank(self, label: int) -> Ranking:
         table = self.table
-        of_objects = table.found & (table.object_labels == label)
-        of_rows = table.false_positives & (table.labels == label)
-        cases = np.concatenate([table.object_cases[of_objects], table.detection_cases[of_rows]])
-        scores = np.concatenate([table.object_scores[of_objects], table.scores[of_rows]])
-        hits = np.arange(len(scores)) < of_objects.sum()
+        counted = (table.labels == label) & ~table.ignored
+        if table.rule != "luna16":
+            rows = np.flatnonzero(counted)
+            groups = self.groups[table.detection_cases[rows]]
+            return Ranking.sort(table.scores[rows], table.hits[rows], groups, self.objects[:, label])
+        # A detection may have found several objects.
+        objects = np.flatnonzero(table.found & (table.object_labels == label))
+        rows = np.flatnonzero(counted & ~table.hits)
+        cases = np.concatenate([table.object_cases[objects], table.detection_cases[rows]])
+        scores = np.concatenate([table.object_scores[objects], table.scores[rows]])
+        hits = np.arange(len(scores)) < len(objects)
         return Ranking.sort(scores, hits, self.groups[cases], self.objects[:, label])
 
     def curves(
@@ -86,6 +92,10 @@ class TableFigures:
             found["FROC"] = values[..., 2:].mean(axis=-1)
             found |= {f"sensitivity/fp={rate:g}": values[..., 2 + k] for k, rate in enumerate(rates)}
         return found
+
+    def recall(self, weights: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        """The share of the objects that the `chosen (n,)` detections find."""
+        return _ratio(weights @ self._sum_rows(self.table.hits & chosen), weights @ self.objects)
 
     def operating_point(self, weights: np.ndarray, thresholds: np.ndarray) -> dict[str, np.ndarray]:
         """Under "precision", "recall" and "F1" those from the scores `thresholds (k,)` upwards; nan where nan."""
@@ -125,14 +135,11 @@ class TableFigures:
 
     def calibration_error(self, weights: np.ndarray) -> np.ndarray:
         """Expected calibration error: mean difference of score and precision over ten equal ranges of the score."""
-        total = np.zeros((len(weights), self.num_classes))
-        error = total.copy()
-        for rows in calibration_bins(self.table):
-            count, score, hits = (
-                weights @ self._sum_rows(rows, values) for values in (None, self.table.scores, self.table.hits)
-            )
-            total += count
-            error += np.abs(score - hits)
+        gap = self.table.scores - self.table.hits
+        bins = calibration_bins(self.table)
+        sums = np.concatenate([self._sum_rows(of_bin, gap) for of_bin in bins], axis=1)
+        error = np.abs(weights @ sums).reshape(len(weights), len(bins), -1).sum(axis=1)
+        total = weights @ self._sum_rows(~self.table.ignored)
         return np.where(weights @ self.objects > 0, _ratio(error, total), np.nan)
 
     def patient_level(self, weights: np.ndarray) -> dict[str, np.ndarray]:

@@ -130,7 +130,7 @@ def evaluate_luna16(
         "num_objects": int(figures.objects.sum()), "num_missed": int((~table.found & ~table.object_ignored).sum()),
         "num_detections": len(table.scores), "num_ignored_detections": int(table.ignored.sum()), "absent_classes": [],
     }  # fmt: skip
-    resampled = in_blocks(compute, draw_groups(figures.num_groups, num_resamples, seed), len(table.scores))
+    resampled = in_blocks(compute, draw_groups(figures.num_groups, num_resamples, seed))
     for key, values in sorted(compute(np.ones((1, figures.num_groups))).items(), key=_order):
         metrics[key] = None if np.isnan(values[0, 0]) else float(values[0, 0])
         if resampled:

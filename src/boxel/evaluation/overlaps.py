@@ -7,10 +7,10 @@ import numpy as np
 from boxel.evaluation.checks import check_cases, check_detections, check_extra, check_truths
 from boxel.evaluation.criteria import Criterion, box_sizes, measure
 from boxel.evaluation.matching import MatchTable, Overlaps, Rule
-from boxel.evaluation.rows import Rows
+from boxel.evaluation.rows import Rows, rank_in_group
 from boxel.types import Detections, Instances
 
-_PAIRS_AT_ONCE = 2_000_000
+_PAIRS_AT_ONCE = 500_000
 _BOX_IOU = Criterion()
 
 
@@ -66,7 +66,7 @@ def find_overlaps(
     check_detections(cases, found, len(classes))
     found = found.take(np.argsort(-found.values, kind="stable"))
     if max_detections is not None:
-        found = found.take(_rank(found.cases * len(classes) + found.labels) < max_detections)
+        found = found.take(rank_in_group(found.cases * len(classes) + found.labels) < max_detections)
     extras = []
     for name, extra in (("ignored", ignored or {}), ("regions", regions or {})):
         check_extra(name, extra, cases, ndim, len(classes))
@@ -106,15 +106,6 @@ def find_overlaps(
         object_ignored=uncounted,
     )
     return Overlaps(table, rows, columns, ious, values, absorbs=uncounted, is_distance=criterion.is_distance)
-
-
-def _rank(keys: np.ndarray) -> np.ndarray:
-    """`(n,)` how many equal keys come before each."""
-    order = np.argsort(keys, kind="stable")
-    ordered = keys[order]
-    rank = np.empty(len(keys), int)
-    rank[order] = np.arange(len(keys)) - np.searchsorted(ordered, ordered)
-    return rank
 
 
 def _candidates(found: Rows, targets: Rows, num_classes: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -56,5 +56,14 @@ class Rows:
         return Rows(rows.cases, rows.indices, labels, rows.boxes, rows.values)
 
 
+def rank_in_group(keys: np.ndarray) -> np.ndarray:
+    """`(n,)` how many equal keys come before each."""
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    rank = np.empty(len(keys), int)
+    rank[order] = np.arange(len(keys)) - np.searchsorted(ordered, ordered)
+    return rank
+
+
 def _join(parts: Sequence[np.ndarray], dtype: type, shape: tuple[int, ...] = ()) -> np.ndarray:
     return np.concatenate([np.zeros((0, *shape)), *(np.asarray(part) for part in parts)]).astype(dtype)
