@@ -129,8 +129,8 @@ def evaluate(
     """
     thresholds = _check_settings(iou_thresholds, classes)
     criterion = criterion or Criterion()
-    options = {"classes": classes, "criterion": criterion, "ignored": ignored, "regions": regions}
-    overlaps = find_overlaps(predictions, truths, **options, farthest=thresholds[-1])  # type: ignore[arg-type]
+    options: dict[str, Any] = {"classes": classes, "criterion": criterion, "ignored": ignored, "regions": regions}
+    overlaps = find_overlaps(predictions, truths, **options, farthest=thresholds[-1])
     group_names = tuple((groups or {}).get(case, case) for case in truths)
     index = np.unique(np.array(group_names), return_inverse=True)[1]
     per_threshold = {t: TableFigures(overlaps.match(t, rule), index) for t in thresholds}
@@ -168,7 +168,7 @@ def evaluate(
         metrics[_at("size_ratios", t)] = size_ratio_table(per_threshold[t].table)
         metrics[_at("calibration", t)] = calibration_curves(per_threshold[t].table)
     operating = tuple(None if np.isnan(score) else float(score) for score in best[thresholds[0]])
-    across = find_overlaps(predictions, truths, **options, farthest=thresholds[-1], across_classes=True)  # type: ignore[arg-type]
+    across = find_overlaps(predictions, truths, **options, farthest=thresholds[-1], across_classes=True)
     metrics[_at("confusion", thresholds[0])] = confusion_matrix(across, thresholds[0], operating)
     metrics["settings"] = {
         "iou_thresholds": thresholds, "criterion": criterion.kind, "interpolation": interpolation, "rule": rule,
