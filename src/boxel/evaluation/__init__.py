@@ -1,6 +1,7 @@
 """How good are the detections? Matched once; every figure derives from the matches."""
 
 from boxel.evaluation.average_precision import average_precision
+from boxel.evaluation.compare import compare
 from boxel.evaluation.criteria import Criterion
 from boxel.evaluation.evaluate import IOU_THRESHOLDS, Curve, Evaluation, evaluate
 from boxel.evaluation.matching import MatchTable, Overlaps
@@ -16,6 +17,7 @@ __all__ = [
     "Overlaps",
     "average_precision",
     "case_rows",
+    "compare",
     "evaluate",
     "find_overlaps",
     "match_cases",

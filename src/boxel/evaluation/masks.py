@@ -24,12 +24,12 @@ class LabelMap:
 
 @dataclass(frozen=True)
 class ProbabilityGrids:
-    """A grid of probabilities for each instance, spread over its box; a voxel belongs to it above `threshold`.
+    """A grid of probabilities for each instance, spread over its box, as in `Detections.masks`.
 
     Attributes:
         boxes: `(n, 2, d)` in voxels.
-        grids: `(n, *g)` probabilities; a voxel takes the value of the cell that its centre lies in.
-        threshold: a voxel above it belongs to the instance.
+        grids: `(n, *g)` float probabilities; see `boxel.ops.paste_mask`.
+        threshold: a voxel belongs to the instance from it upwards.
     """
 
     boxes: np.ndarray
@@ -91,11 +91,12 @@ def overlap_masks(detections: LabelMap | ProbabilityGrids, objects: LabelMap) ->
         both = np.bincount((rows * (len(ids) + 1) + slots).ravel(), minlength=size * (len(ids) + 1))
         counts = both.reshape(size, -1)[1:]
     else:
-        parts = [
-            np.bincount(slots[place][mask], minlength=len(ids) + 1)
-            for place, mask in map(lambda box, grid: _paste(box, grid > detections.threshold, shape),
-                                   detections.boxes, detections.grids)
-        ]  # fmt: skip
+        from boxel.ops import paste_mask
+
+        parts = []
+        for box, grid in zip(detections.boxes, detections.grids, strict=True):
+            region, inside = paste_mask(np.asarray(grid), np.asarray(box), shape, detections.threshold)  # type: ignore[arg-type]
+            parts.append(np.bincount(slots[region][np.asarray(inside)], minlength=len(ids) + 1))
         counts = np.array(parts).reshape(-1, len(ids) + 1)
     return MaskOverlap(counts[:, 1:], counts.sum(axis=1), object_voxels, ids)
 
@@ -106,14 +107,3 @@ def _slots(labels: LabelMap) -> np.ndarray:
     table = np.zeros(int(max(ids.max(initial=0), labels.array.max(initial=0))) + 1, np.int64)
     table[ids] = np.arange(1, len(ids) + 1)
     return table[labels.array]
-
-
-def _paste(box: np.ndarray, mask: np.ndarray, shape: tuple[int, ...]) -> tuple[tuple[slice, ...], np.ndarray]:
-    """The part of the image whose voxel centres lie in the box, and the mask there."""
-    lower, upper = (np.asarray(corner, np.float64) for corner in box)
-    start = np.ceil(lower - 0.5).clip(0, shape).astype(int)
-    stop = np.ceil(upper - 0.5).clip(start, shape).astype(int)
-    for axis, (a, b) in enumerate(zip(start, stop, strict=True)):
-        cell = (np.arange(a, b) + 0.5 - lower[axis]) / max(upper[axis] - lower[axis], 1e-9) * mask.shape[axis]
-        mask = np.take(mask, cell.astype(int).clip(0, mask.shape[axis] - 1), axis=axis)
-    return tuple(map(slice, start, stop)), mask

@@ -93,7 +93,7 @@ def _from_record(path: Path, record: Any, classes: Sequence[str]) -> Detections:
         raise ValueError(f"{path}: scores must lie in 0..1 and boxes be finite")
     if not np.isin(labels, np.arange(len(classes))).all():
         raise ValueError(f"{path}: labels must be the numbers of the classes {list(classes)}, got {np.unique(labels)}")
-    corners = np.asarray(convert(boxes, "nndetection", "boxel"), np.float32)
+    corners = np.asarray(convert(boxes, "nndetection", "boxel"), np.float32)  # type: ignore[arg-type]
     return Detections(corners, scores.astype(np.float32), labels.astype(np.int64), geometry)
 
 
