@@ -1,5 +1,6 @@
-"""`boxel evaluate`."""
+"""`boxel evaluate` and `boxel compare`."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +9,11 @@ from typing import Any, Literal
 import numpy as np
 
 from boxel.api.training import Progress, silent
-from boxel.config import read_json
+from boxel.config import read_json, write_text
 from boxel.data.cases import Case, Dataset, LoadedCase, read_case
 from boxel.data.formats import open_dataset
-from boxel.evaluation import Criterion, Evaluation, write_evaluation
+from boxel.evaluation import IOU_THRESHOLDS, Criterion, Evaluation, write_evaluation
+from boxel.evaluation import compare as compare_sets
 from boxel.evaluation import evaluate as judge
 from boxel.evaluation.average_precision import Interpolation
 from boxel.evaluation.coco import evaluate_coco
@@ -98,6 +100,45 @@ def evaluate(
     return evaluation
 
 
+def compare(
+    a: Path | str,
+    b: Path | str,
+    dataset: Path | str,
+    out: Path | str | None = None,
+    *,
+    iou_thresholds: Sequence[float] = IOU_THRESHOLDS,
+    criterion: Kind = "box_iou",
+    rule: Rule = "greedy",
+    ignore: Path | str | None = None,
+    num_resamples: int = 1000,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Whether predictions `b` are better than `a` on the same cases; see `boxel.evaluation.compare`.
+
+    Args:
+        a: what `read_predictions` reads.
+        b: likewise, of the same cases.
+        dataset: a data set.
+        out: JSON file to write; None writes nothing.
+        ignore: see `evaluate`.
+
+    Raises:
+        ValueError: see `evaluate`; the sets are of different cases.
+    """
+    first, second = (read_task(path, dataset, criterion=criterion, ignore=ignore, progress=progress) for path in (a, b))
+    if differing := sorted(first.truths.keys() ^ second.truths.keys()):
+        raise ValueError(f"case {differing[0]!r} is in only one of {a} and {b}; compare predictions of the same cases")
+    result = compare_sets(
+        first.found, second.found, first.truths, **first.about, criterion=first.criterion,
+        iou_thresholds=iou_thresholds, rule=rule, num_resamples=num_resamples, seed=seed,
+    )  # fmt: skip
+    result = {"a": str(a), "b": str(b), **result}
+    if out is not None:
+        write_text(Path(out), json.dumps(result, indent=2, allow_nan=False) + "\n")
+    return result
+
+
 @dataclass(frozen=True)
 class Judged:
     """What predictions are judged with.
@@ -131,7 +172,7 @@ def read_task(
     if is_luna16(Path(dataset)):
         raise ValueError(f"{dataset}: these are the tables of LUNA16; add --protocol luna16")
     data = open_dataset(Path(dataset))
-    found = read_predictions(predictions, data.classes)
+    found = read_predictions(predictions, data.classes, data.ndim)
     cases = choose_truth(data, list(found))
     spacings: dict[str, tuple[float, ...]] = {}
     overlaps: dict[str, MaskOverlap] = {}
@@ -185,10 +226,11 @@ def _set_aside(
     return truths, ignored
 
 
-def read_predictions(path: Path | str, classes: Sequence[str]) -> dict[str, Detections]:
+def read_predictions(path: Path | str, classes: Sequence[str], ndim: int = 3) -> dict[str, Detections]:
     """Detections per case from what `boxel predict` or another tool wrote.
 
     A folder of Boxel JSON, of nnDetection's `CASE_boxes.pkl` or `CASE_boxes.json`, or of label maps with JSON.
+    `ndim` is the rank of the images.
 
     Raises:
         ValueError: no predictions there, or of other classes.
@@ -197,7 +239,7 @@ def read_predictions(path: Path | str, classes: Sequence[str]) -> dict[str, Dete
     if is_label_maps(path):
         return read_label_maps(path, classes)
     if (path.is_dir() and any(path.glob("*_boxes.pkl"))) or any(path.glob("*_boxes.json")):
-        return read_nndetection(path, classes)
+        return read_nndetection(path, classes, ndim)
     found, names = read_folder(path)
     if tuple(names) != tuple(classes):
         raise ValueError(f"{path}: predictions of the classes {list(names)}, the data set has {list(classes)}")

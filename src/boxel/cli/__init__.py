@@ -126,6 +126,7 @@ app.command(epilog="Example: **boxel convert predictions --to slicer --out slice
 
 
 app.command(epilog="Example: **boxel evaluate predictions my_dataset --out evaluation**")(judging.evaluate)
+app.command(epilog="Example: **boxel compare predictions_a predictions_b my_dataset**")(judging.compare)
 
 
 @app.command(epilog="Example: **boxel report run --predictions predictions --dataset my_dataset --out report.html**")

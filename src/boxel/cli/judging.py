@@ -1,4 +1,4 @@
-"""The verbs about predictions and truth: `boxel evaluate`."""
+"""The verbs about predictions and truth: `boxel evaluate` and `boxel compare`."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from boxel.cli.console import print_metrics, progress_bars
+from boxel.cli.console import print_comparison, print_metrics, progress_bars
 from boxel.cli.options import AsJson, DatasetPath
 
 Predictions = Annotated[
@@ -55,3 +55,34 @@ def evaluate(
             num_resamples=resamples, seed=seed, progress=progress,
         ).metrics  # fmt: skip
     print(json.dumps(metrics, indent=2)) if as_json else print_metrics(metrics)
+
+
+def compare(
+    a: Predictions,
+    b: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="Other predictions of the same cases.")],
+    dataset: DatasetPath,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="JSON file to write.")] = None,
+    iou: Annotated[
+        list[float] | None, typer.Option(help="IoU threshold (or radius); repeat for several [0.10, 0.15 ... 0.50].")
+    ] = None,
+    criterion: Annotated[
+        str, typer.Option(help="`box_iou`, `centre_distance` (mm) or `relative_distance`.")
+    ] = "box_iou",
+    rule: Annotated[str, typer.Option(help="Matching: `greedy`, `optimal`, `mdt` or `luna16`.")] = "greedy",
+    ignore: Annotated[
+        Path | None, typer.Option(metavar="FILE", help='JSON {"CASE": [ids]}: objects neither hit nor miss.')
+    ] = None,
+    resamples: Annotated[int, typer.Option(help="Bootstrap draws, and permutations.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap and the permutations.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Test whether the second predictions are better than the first, patient by patient."""
+    from boxel.api.evaluation import compare as run_compare
+    from boxel.evaluation import IOU_THRESHOLDS
+
+    with progress_bars() as progress:
+        result = run_compare(
+            a, b, dataset, out, iou_thresholds=iou or IOU_THRESHOLDS, criterion=criterion, rule=rule, ignore=ignore,  # type: ignore[arg-type]
+            num_resamples=resamples, seed=seed, progress=progress,
+        )  # fmt: skip
+    print(json.dumps(result, indent=2)) if as_json else print_comparison(result)

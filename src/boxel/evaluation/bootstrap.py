@@ -5,6 +5,7 @@ twice counts twice. The matching is not repeated: it does not reach across cases
 """
 
 from collections.abc import Callable, Mapping
+from statistics import NormalDist
 
 import numpy as np
 
@@ -25,12 +26,20 @@ def in_blocks(compute: Callable[[np.ndarray], Mapping[str, np.ndarray]], weights
     return {key: np.concatenate([part[key] for part in parts]) for key in (parts[0] if parts else {})}
 
 
-def interval(values: np.ndarray, level: float = 0.95) -> list[float] | None:
-    """The percentile interval of resampled values, nan left out; None if nothing is left."""
+def interval(values: np.ndarray, estimate: float, level: float = 0.95) -> list[float] | None:
+    """The bias-corrected percentile interval of resampled values, nan left out; None if nothing is left.
+
+    Average precision of a resample is higher than that of the data more often than not; the quantiles are moved by as
+    much (Efron 1987, section 2). Without it, intervals of average precision cover the truth too seldom.
+    """
     values = values[~np.isnan(values)]
     if not len(values):
         return None
-    return np.quantile(values, [(1 - level) / 2, (1 + level) / 2]).tolist()
+    normal = NormalDist()
+    below = (np.mean(values < estimate) + np.mean(values <= estimate)) / 2
+    shift = 2 * normal.inv_cdf(float(np.clip(below, 0.5 / len(values), 1 - 0.5 / len(values))))
+    reach = normal.inv_cdf((1 + level) / 2)
+    return np.quantile(values, [normal.cdf(shift - reach), normal.cdf(shift + reach)]).tolist()
 
 
 def mean_of_present(values: np.ndarray) -> np.ndarray:

@@ -88,7 +88,7 @@ def compare(
                 "a": None if np.isnan(value_a) else value_a,
                 "b": None if np.isnan(value_b) else value_b,
                 "difference": value_b - value_a if known else None,
-                "ci95": interval(pick(difference)) if known else None,
+                "ci95": interval(pick(difference), value_b - value_a) if known else None,
                 "p": _p_value(value_b - value_a, pick(permuted[key])) if known else None,
             }
     about = {"iou_thresholds": sorted(map(float, iou_thresholds)), "criterion": criterion.kind, "rule": rule}

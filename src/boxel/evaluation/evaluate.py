@@ -188,8 +188,9 @@ def summarise(
     for key, values in compute(np.ones((1, num_groups))).items():
         put(metrics, key, values, classes)
         if key in resampled:
-            metrics[f"{key}/ci95"] = interval(mean_of_present(resampled[key]))
-            metrics |= {f"{key}/{name}/ci95": interval(resampled[key][:, k]) for k, name in enumerate(classes)}
+            metrics[f"{key}/ci95"] = interval(mean_of_present(resampled[key]), mean_of_present(values)[0])
+            for k, name in enumerate(classes):
+                metrics[f"{key}/{name}/ci95"] = interval(resampled[key][:, k], values[0, k])
     return metrics
 
 

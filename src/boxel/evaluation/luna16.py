@@ -134,7 +134,7 @@ def evaluate_luna16(
     for key, values in sorted(compute(np.ones((1, figures.num_groups))).items(), key=_order):
         metrics[key] = None if np.isnan(values[0, 0]) else float(values[0, 0])
         if resampled:
-            metrics[f"{key}/ci95"] = interval(resampled[key][:, 0])
+            metrics[f"{key}/ci95"] = interval(resampled[key][:, 0], values[0, 0])
     metrics["settings"] = {"protocol": "luna16", "num_resamples": num_resamples, "seed": seed}
     best = tuple(None if np.isnan(score) else float(score) for score in best_scores(figures))
     return Evaluation(metrics, tuple(make_curves(figures)), table, table.cases, best, compute)

@@ -7,11 +7,10 @@ The names may end in `_boxes`. Boxes are tight around the masks.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from boxel.config import read_json
+from boxel.config import did_you_mean, read_json
 from boxel.io import read_label_map, split_suffix
 from boxel.types import Detections
 
@@ -68,19 +67,17 @@ def read_masks(folder: Path, case: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _read_entries(path: Path, classes: Sequence[str]) -> dict[int, tuple[float, int]]:
     """Score and label of each number, ascending."""
-    record: Any = read_json(path)
+    record, entries = read_json(path), {}
     try:
-        entries = {}
         for number, entry in sorted(record.items(), key=lambda item: int(item[0])):
-            label = classes.index(entry["class"]) if "class" in entry else int(entry["label"])
-            entries[int(number)] = float(entry["score"]), label
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+            name = entry["class"] if "class" in entry else classes[int(entry["label"])]
+            if name not in classes:
+                raise ValueError(f"{path}: number {number} has class {name!r}{did_you_mean(str(name), classes)}")
+            if not 0 <= entry["score"] <= 1:
+                raise ValueError(f"{path}: number {number} has score {entry['score']}, outside 0..1")
+            entries[int(number)] = float(entry["score"]), list(classes).index(name)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
         raise ValueError(
-            f'{path}: not {{"1": {{"score": 0.9, "label": 0}}}} of the classes {list(classes)} ({error})'
+            f'{path}: not {{"1": {{"score": 0.9, "label": 0}}}} with labels of the classes {list(classes)} ({error})'
         ) from None
-    for number, (score, label) in entries.items():
-        if not 0 <= score <= 1 or not 0 <= label < len(classes):
-            raise ValueError(
-                f"{path}: number {number}: score in 0..1 and label in 0..{len(classes) - 1}, got {score}, {label}"
-            )
     return entries

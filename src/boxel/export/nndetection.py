@@ -43,15 +43,15 @@ def read_pickle(path: Path) -> Any:
         raise ValueError(f"{path}: not a pickle that Boxel opens: {error}; export the boxes as JSON") from None
 
 
-def read_nndetection(folder: Path, classes: Sequence[str]) -> dict[str, Detections]:
-    """The detections of each case of a folder.
+def read_nndetection(folder: Path, classes: Sequence[str], ndim: int) -> dict[str, Detections]:
+    """The detections of each case of a folder; `ndim` is the rank of the images.
 
     Raises:
         ValueError: names the file and what is wrong with it.
     """
     found: dict[str, Detections] = {}
     for path in sorted(Path(folder).glob("*_boxes.pkl")):
-        found[path.name.removesuffix("_boxes.pkl")] = _from_record(path, read_pickle(path), classes)
+        found[path.name.removesuffix("_boxes.pkl")] = _from_record(path, read_pickle(path), classes, ndim)
     for path in sorted(Path(folder).glob("*_boxes.json")):
         case, entries = path.name.removesuffix("_boxes.json"), read_json(path)
         if case in found:
@@ -67,11 +67,13 @@ def read_nndetection(folder: Path, classes: Sequence[str]) -> dict[str, Detectio
             if rows
             else {}
         )
-        found[case] = _from_record(path, {"pred_boxes": [], "pred_scores": [], "pred_labels": []} | record, classes)
+        found[case] = _from_record(
+            path, {"pred_boxes": [], "pred_scores": [], "pred_labels": []} | record, classes, ndim
+        )
     return found
 
 
-def _from_record(path: Path, record: Any, classes: Sequence[str]) -> Detections:
+def _from_record(path: Path, record: Any, classes: Sequence[str], ndim: int) -> Detections:
     from boxel.ops import convert
 
     if not isinstance(record, dict) or not {"pred_boxes", "pred_scores", "pred_labels"} <= record.keys():
@@ -86,8 +88,8 @@ def _from_record(path: Path, record: Any, classes: Sequence[str]) -> Detections:
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: boxes, scores and labels must be numbers ({error})") from None
     if not len(scores):
-        return Detections.empty(len(geometry.shape) if geometry else 3, geometry)
-    if boxes.shape not in ((len(scores), 4), (len(scores), 6)) or len(labels) != len(scores):
+        return Detections.empty(ndim, geometry)
+    if boxes.shape != (len(scores), 2 * ndim) or len(labels) != len(scores):
         raise ValueError(f"{path}: {len(scores)} scores and {len(labels)} labels for boxes of shape {boxes.shape}")
     if not ((scores >= 0) & (scores <= 1)).all() or not np.isfinite(boxes).all():
         raise ValueError(f"{path}: scores must lie in 0..1 and boxes be finite")
