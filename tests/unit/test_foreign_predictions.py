@@ -7,7 +7,9 @@ import pickle
 import numpy as np
 import pytest
 
-from boxel.api.evaluation import compare, evaluate, read_predictions
+from boxel.api.conversion import convert
+from boxel.api.evaluation import compare, evaluate
+from boxel.api.judging import read_predictions
 from boxel.data.cases import read_case
 from boxel.data.formats import open_dataset
 from boxel.export import write_detections
@@ -133,6 +135,20 @@ def write_maps(folder, data, cases):
         write_label_map(folder / f"{name}.nii.gz", labels, loaded.image.geometry)
         (folder / f"{name}.json").write_text(json.dumps(entries))
     return folder
+
+
+@pytest.mark.parametrize("source", ["coco", "picai", "csv", "nifti"])
+def test_other_formats_are_recognised_or_named(source, truth, native, tmp_path):
+    data, cases = truth
+    write_boxel(tmp_path / "p", data, cases)
+    convert(tmp_path / "p", tmp_path / source, source, images=native / "imagesTr")
+    folder = tmp_path / source
+    if source == "picai":  # one folder per class
+        metrics = evaluate(folder, native, source="picai", num_resamples=0).metrics
+    else:
+        metrics = evaluate(folder, native, num_resamples=0).metrics
+    assert metrics["num_objects"] > 0
+    assert metrics["AP@0.50"] == 1
 
 
 @pytest.mark.parametrize("criterion", ["box_iou", "mask_iou", "mask_dice", "centre_distance"])

@@ -41,6 +41,9 @@ def evaluate(
     ignore: Annotated[
         Path | None, typer.Option(metavar="FILE", help='JSON {"CASE": [ids]}: objects neither hit nor miss.')
     ] = None,
+    source: Annotated[
+        str, typer.Option("--from", metavar="NAME", help="Format of PREDICTIONS, see docs/how_to/evaluate.md.")
+    ] = "auto",
     resamples: Annotated[int, typer.Option(help="Bootstrap resamples for the intervals; 0 for none.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     as_json: AsJson = False,
@@ -52,7 +55,7 @@ def evaluate(
         metrics = run_evaluate(
             predictions, dataset, out, protocol=protocol, iou_thresholds=iou, criterion=criterion, rule=rule,  # type: ignore[arg-type]
             interpolation=interpolation, size_limits=size, operating_points=score or (), ignore=ignore,  # type: ignore[arg-type]
-            num_resamples=resamples, seed=seed, progress=progress,
+            source=source, num_resamples=resamples, seed=seed, progress=progress,
         ).metrics  # fmt: skip
     print(json.dumps(metrics, indent=2)) if as_json else print_metrics(metrics)
 
@@ -72,6 +75,9 @@ def compare(
     ignore: Annotated[
         Path | None, typer.Option(metavar="FILE", help='JSON {"CASE": [ids]}: objects neither hit nor miss.')
     ] = None,
+    source: Annotated[
+        str, typer.Option("--from", metavar="NAME", help="Format of PREDICTIONS, see docs/how_to/evaluate.md.")
+    ] = "auto",
     resamples: Annotated[int, typer.Option(help="Bootstrap draws, and permutations.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of the bootstrap and the permutations.")] = 0,
     as_json: AsJson = False,
@@ -83,6 +89,6 @@ def compare(
     with progress_bars() as progress:
         result = run_compare(
             a, b, dataset, out, iou_thresholds=iou or IOU_THRESHOLDS, criterion=criterion, rule=rule, ignore=ignore,  # type: ignore[arg-type]
-            num_resamples=resamples, seed=seed, progress=progress,
+            source=source, num_resamples=resamples, seed=seed, progress=progress,
         )  # fmt: skip
     print(json.dumps(result, indent=2)) if as_json else print_comparison(result)

@@ -2,7 +2,7 @@
 
     {"1": {"score": 0.9, "label": 0}}    "class" with a name may stand for "label"
 
-The names may end in `_boxes`. Boxes are tight around the masks.
+Boxes are tight around the masks. (Detections that may overlap: `boxel.export.nifti`.)
 """
 
 from collections.abc import Sequence
@@ -22,15 +22,12 @@ def is_label_maps(folder: Path) -> bool:
 
 def _pairs(folder: Path) -> dict[str, tuple[Path, Path]]:
     """The label map and its JSON for each case."""
-    pairs: dict[str, tuple[Path, Path]] = {}
+    pairs = {}
     for path in sorted(folder.iterdir()):
         stem, suffix = split_suffix(path)
         described = path.with_name(f"{stem}.json")
-        if suffix and described.is_file():
-            case = stem.removesuffix("_boxes")
-            if case in pairs:
-                raise ValueError(f"{path}: case {case!r} is there twice, also as {pairs[case][0].name}; remove one")
-            pairs[case] = path, described
+        if suffix and described.is_file() and not stem.endswith("_boxes"):
+            pairs[stem] = path, described
     return pairs
 
 

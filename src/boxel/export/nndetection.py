@@ -1,4 +1,4 @@
-"""nnDetection's predictions: `CASE_boxes.pkl`, or `CASE_boxes.json` where no label map is beside it.
+"""nnDetection's predictions `CASE_boxes.pkl`; `boxel.export.nifti` reads its `CASE_boxes.json`.
 
 A pickle can run any code when it is opened. These are opened by a reader that builds numpy arrays and plain values and
 refuses whatever else a file asks for.
@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from boxel.config import read_json
 from boxel.types import Detections, Geometry
 
 # What numpy arrays and numbers are pickled as, before and since numpy 2.
@@ -49,28 +48,8 @@ def read_nndetection(folder: Path, classes: Sequence[str], ndim: int) -> dict[st
     Raises:
         ValueError: names the file and what is wrong with it.
     """
-    found: dict[str, Detections] = {}
-    for path in sorted(Path(folder).glob("*_boxes.pkl")):
-        found[path.name.removesuffix("_boxes.pkl")] = _from_record(path, read_pickle(path), classes, ndim)
-    for path in sorted(Path(folder).glob("*_boxes.json")):
-        case, entries = path.name.removesuffix("_boxes.json"), read_json(path)
-        if case in found:
-            raise ValueError(
-                f"{path}: case {case!r} was already read from {case}_boxes.pkl; remove one of the two files"
-            )
-        try:
-            rows = [(entry["box"], entry["score"], entry["label"]) for entry in entries.values()]
-        except (AttributeError, KeyError, TypeError) as error:
-            raise ValueError(f'{path}: not {{"1": {{"score", "label", "box"}}}} ({error})') from None
-        record = (
-            dict(zip(("pred_boxes", "pred_scores", "pred_labels"), zip(*rows, strict=True), strict=True))
-            if rows
-            else {}
-        )
-        found[case] = _from_record(
-            path, {"pred_boxes": [], "pred_scores": [], "pred_labels": []} | record, classes, ndim
-        )
-    return found
+    paths = {path.name.removesuffix("_boxes.pkl"): path for path in sorted(Path(folder).glob("*_boxes.pkl"))}
+    return {case: _from_record(path, read_pickle(path), classes, ndim) for case, path in paths.items()}
 
 
 def _from_record(path: Path, record: Any, classes: Sequence[str], ndim: int) -> Detections:
