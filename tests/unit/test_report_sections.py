@@ -72,7 +72,7 @@ def test_sizes_confusion_and_calibration_are_shown_where_they_were_measured(tmp_
         assert words in page.text, words
     for words in ("Confusion of classes", "annotated \\ detected", "85 %", "Calibration, IoU ≥ 0.10"):
         assert words in page.text, words
-    assert "Confusion" not in page_of(tmp_path, content(ndim)).text
+    assert "Confusion" not in page_of(tmp_path, ReportContent("x")).text
 
 
 def test_an_error_is_shown_in_the_slice_through_its_middle_with_its_own_box_named(tmp_path, ndim):

@@ -8,7 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from boxel.api.prediction import evaluate, predict
+from boxel.api.evaluation import evaluate
+from boxel.api.prediction import predict
 from boxel.api.run import environment, read_history, read_run
 from boxel.api.training import Progress, prepare, silent, train
 from boxel.config import did_you_mean, write_text

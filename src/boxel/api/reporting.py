@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from boxel.api.prediction import choose_truth, read_predictions, read_truth
+from boxel.api.judging import choose_truth, read_predictions, read_truth
 from boxel.api.run import read_history, read_run
 from boxel.config import read_json
 from boxel.data.cases import read_case
