@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from boxel.api.conversion import convert
     from boxel.api.demo import demo
     from boxel.api.detector import Detector, load
-    from boxel.api.prediction import evaluate, predict
+    from boxel.api.evaluation import compare, evaluate
+    from boxel.api.prediction import predict
     from boxel.api.reporting import report
     from boxel.api.training import prepare, train
     from boxel.consolidation import ConsolidateConfig, consolidate
@@ -37,7 +38,8 @@ _HOME = {
     "boxel.api.conversion": ("convert",),
     "boxel.api.demo": ("demo",),
     "boxel.api.detector": ("Detector", "load"),
-    "boxel.api.prediction": ("evaluate", "predict"),
+    "boxel.api.evaluation": ("compare", "evaluate"),
+    "boxel.api.prediction": ("predict",),
     "boxel.api.reporting": ("report",),
     "boxel.api.training": ("prepare", "train"),
     "boxel.consolidation": ("ConsolidateConfig", "consolidate"),

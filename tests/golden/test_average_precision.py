@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boxel.evaluation import average_precision, evaluate, match_cases
+from boxel.evaluation.average_precision import Ranking
 from boxel.evaluation.patient import auroc
 from boxel.types import Detections, Instances
 
@@ -98,7 +99,8 @@ def test_a_recall_on_a_sampling_point_reaches_it():
 def test_scikit_learns_documented_examples_of_patient_figures():
     truths, scores = np.array([False, False, True, True]), np.array([0.1, 0.4, 0.35, 0.8])
     assert average_precision(scores, truths, 2, "step") == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
-    assert auroc(scores, truths) == pytest.approx(0.75)
+    ranking = Ranking.sort(scores, truths, np.zeros(4, int), np.array([2.0]))
+    assert auroc(*ranking.counts(np.ones((1, 1)))) == pytest.approx([0.75])
 
 
 def slow_average_precision(truths, predictions, label, iou_threshold):

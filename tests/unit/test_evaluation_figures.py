@@ -105,14 +105,23 @@ def test_mean_average_precision_is_the_mean_over_the_thresholds(example):
     assert metrics["mAP@0.30:0.90/cyst"] == pytest.approx(np.mean(values))
 
 
+def sensitivities(positives, negatives, num_instances, num_images, **options):
+    counts = np.array([positives], float), np.array([negatives], float)
+    return sensitivity_at(*counts, np.array([num_instances]), np.array([num_images]), **options)[0].tolist()
+
+
 def test_negative_images_count_in_the_false_positive_rate():
-    positives, negatives = np.array([1.0, 1.0, 2.0]), np.array([0.0, 1.0, 1.0])
-    assert sensitivity_at(positives, negatives, 4, 2, rates=(0.25, 0.5)) == [0.25, 0.5]
-    assert sensitivity_at(positives, negatives, 4, 8, rates=(0.125,)) == [0.5]
+    positives, negatives = [1, 1, 2], [0, 1, 1]
+    assert sensitivities(positives, negatives, 4, 2, rates=(0.25, 0.5)) == [0.25, 0.5]
+    assert sensitivities(positives, negatives, 4, 8, rates=(0.125,)) == [0.5]
 
 
 def test_sensitivity_is_zero_where_the_best_detection_is_false():
-    assert sensitivity_at(np.array([0.0, 1.0]), np.array([3.0, 3.0]), 1, 1, rates=(1, 2, 3)) == [0, 0, 1]
+    assert sensitivities([0, 1], [3, 3], 1, 1, rates=(1, 2, 3)) == [0, 0, 1]
+
+
+def test_sensitivity_may_be_read_between_the_operating_points():
+    assert sensitivities([0, 1], [0, 4], 1, 1, rates=(1, 2, 8), interpolate=True) == [0.25, 0.5, 1]
 
 
 def test_patients_with_several_images_are_judged_by_their_highest_score(ndim):
@@ -130,8 +139,8 @@ def test_patients_with_several_images_are_judged_by_their_highest_score(ndim):
 
 
 def test_ties_count_half_in_the_auroc():
-    assert auroc(np.array([0.5, 0.5, 0.5]), np.array([True, False, False])) == 0.5
-    assert auroc(np.array([0.5, 0.6]), np.array([True, True])) is None
+    assert auroc(np.array([[1.0]]), np.array([[2.0]])).tolist() == [0.5]
+    assert np.isnan(auroc(np.array([[1.0, 2.0]]), np.array([[0.0, 0.0]]))).all()
 
 
 def test_average_precision_does_not_depend_on_the_order_of_equal_scores():

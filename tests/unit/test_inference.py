@@ -11,7 +11,7 @@ from boxel.models.base import Model
 from boxel.ops import crop_masks, paste_mask
 from boxel.ops.masks import boxes_from_label_map
 from boxel.types import Detections
-from tests.unit.builders import make_task
+from tests.unit.builders import MODELS, make_batch, make_task
 
 
 class Oracle(Model):
@@ -122,3 +122,20 @@ def test_masks_come_back_through_mirrored_views_tiles_and_slices(ndim, slice_wis
     pasted = np.zeros(shape, bool)
     pasted[region] = mask
     assert (pasted & truth).sum() / (pasted | truth).sum() > 0.95
+
+
+def test_bf16_finds_nearly_the_same(ndim):
+    torch.manual_seed(0)
+    task = make_task(ndim)
+    config = MODELS["retina_net"]
+    config = config.model_copy(update={"dense": config.dense.model_copy(update={"min_score": 0.0})})
+    model, image = config.build(task).eval(), make_batch(task, 1).images[0, 0].numpy()
+    with torch.inference_mode():
+        plain, half, auto = (
+            predict(image, task, PredictConfig(views="identity", precision=precision), [model])
+            for precision in ("fp32", "bf16", "auto")
+        )
+    assert len(plain)
+    assert np.allclose(plain.scores[:5], half.scores[:5], rtol=0.05)
+    assert not np.array_equal(plain.scores[:5], half.scores[:5])
+    assert np.array_equal(plain.scores, auto.scores)

@@ -57,7 +57,7 @@ def convert(
         found, names = reader.read(predictions, tuple(classes), grids)
         read = [Prediction(case, detections, names) for case, detections in found.items()]
     chosen = [replace(p, detections=p.detections[np.asarray(p.detections.scores) >= min_score]) for p in read]
-    return writer.write(out, [_with_image(prediction, files) for prediction in chosen])
+    return writer.write(out, [_with_image(prediction, files) if files else prediction for prediction in chosen])
 
 
 def find_cases(folder: Path) -> dict[str, tuple[Path, ...]]:
@@ -86,10 +86,12 @@ def find_cases(folder: Path) -> dict[str, tuple[Path, ...]]:
 
 def _with_image(prediction: Prediction, files: dict[str, tuple[Path, ...]]) -> Prediction:
     """The prediction with the image files that were given, and their geometry where it has none."""
-    paths = files.get(prediction.case)
-    if paths is None:
-        return prediction
-    detections = prediction.detections
+    if prediction.case not in files:
+        known = ", ".join(sorted(files)[:5]) + (" ..." if len(files) > 5 else "")
+        raise ValueError(
+            f"--images: no image of case {prediction.case!r} there, only of {known}; rename file or folder"
+        )
+    paths, detections = files[prediction.case], prediction.detections
     if detections.geometry is None:
         geometry: Geometry = read_geometry(paths[0])
         detections = replace(detections, geometry=geometry)

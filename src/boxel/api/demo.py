@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from boxel.api.prediction import evaluate, predict
+from boxel.api.evaluation import evaluate
+from boxel.api.prediction import predict
 from boxel.api.reporting import report
 from boxel.api.training import Progress, prepare, silent, train
 from boxel.config import read_json

@@ -3,12 +3,13 @@
 import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from boxel.api.prediction import evaluate, predict
+from boxel.api.evaluation import evaluate
+from boxel.api.prediction import predict
 from boxel.api.run import environment, read_history, read_run
 from boxel.api.training import Progress, prepare, silent, train
 from boxel.config import did_you_mean, write_text
@@ -81,8 +82,8 @@ def _run(row: Row, out: Path, data: Path, fold: int, overrides: Sequence[str], p
     store = prepare(data, out / "work", recipe=chosen, progress=progress)
     run = train(out / "work", out / "run", fold=fold, recipe=chosen, progress=progress)
     dataset, test = open_dataset(data), set(store.splits[fold]["test"])
-    images = [file for case in dataset.cases if case.id in test for file in case.channels]
-    predict(run, images, out / "predictions", progress=progress)
+    tested = replace(dataset, cases=tuple(case for case in dataset.cases if case.id in test), splits=None)
+    predict(run, tested, out / "predictions", progress=progress)
     metrics = evaluate(out / "predictions", data, out, progress=progress).metrics
     _, task, _ = read_run(run)
     history = read_history(run)

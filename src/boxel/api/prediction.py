@@ -1,4 +1,4 @@
-"""`boxel predict` and `boxel evaluate`."""
+"""`boxel predict`."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -9,16 +9,11 @@ import numpy as np
 from boxel.api.detector import Detector, read_channels
 from boxel.api.training import Progress, silent
 from boxel.config import read_json, write_bytes
-from boxel.data.cases import Case, Dataset, read_case, read_case_image
-from boxel.data.formats import as_dataset
-from boxel.evaluation import IOU_THRESHOLDS, Evaluation, write_evaluation
-from boxel.evaluation import evaluate as judge
-from boxel.evaluation.average_precision import Interpolation
-from boxel.evaluation.matching import Rule
+from boxel.data.cases import Dataset, read_case_image
 from boxel.export import get_format
-from boxel.export.boxel_json import read_folder, read_prediction, write_detections
+from boxel.export.boxel_json import read_prediction, write_detections
 from boxel.io import SUFFIXES, split_suffix
-from boxel.types import Detections, Instances, RawDetections
+from boxel.types import RawDetections
 
 
 def predict(
@@ -111,74 +106,3 @@ def find_images(paths: Sequence[Path], num_channels: int) -> dict[str, list[Path
                 f"{num_channels} channels ({case}_0000 ...)"
             )
     return cases
-
-
-def read_predictions(folder: Path | str, classes: Sequence[str]) -> dict[str, Detections]:
-    """Detections per case from a folder of Boxel JSON files.
-
-    Raises:
-        ValueError: no predictions there, or of other classes.
-    """
-    found, names = read_folder(Path(folder))
-    if tuple(names) != tuple(classes):
-        raise ValueError(f"{folder}: predictions of the classes {list(names)}, the data set has {list(classes)}")
-    return found
-
-
-def choose_truth(dataset: Dataset, predicted: Sequence[str]) -> list[Case]:
-    """The cases to judge: all test cases if only such were predicted, else exactly those predicted."""
-    test = [case for case in dataset.cases if case.split == "test"]
-    if set(predicted) <= {case.id for case in test}:
-        return test
-    return [case for case in dataset.cases if case.id in set(predicted)]
-
-
-def read_truth(cases: Sequence[Case], dataset: Dataset, progress: Progress = silent) -> dict[str, Instances]:
-    """The annotated objects of each case."""
-    truths = {}
-    for done, case in enumerate(cases, start=1):
-        truths[case.id] = read_case(case, dataset).instances
-        progress("evaluate", done, len(cases))
-    return truths
-
-
-def evaluate(
-    predictions: Path | str,
-    dataset: Path | str | Dataset,
-    out: Path | str | None = None,
-    *,
-    iou_thresholds: Sequence[float] = IOU_THRESHOLDS,
-    interpolation: Interpolation = "101",
-    rule: Rule = "greedy",
-    num_resamples: int = 1000,
-    seed: int = 0,
-    progress: Progress = silent,
-) -> Evaluation:
-    """Judge a folder of predictions against a data set; write `metrics.json` and two CSV tables into `out`.
-
-    Predictions of test cases only are judged on all test cases, so that a missing one is an error; other
-    predictions on exactly the cases predicted. The settings are those of `boxel.evaluation.evaluate`.
-
-    Raises:
-        ValueError: predictions missing, of other classes, or of cases that the data set does not have.
-    """
-    if out is not None and Path(out).resolve() == Path(predictions).resolve():
-        raise ValueError(f"{out}: holds the predictions; choose another folder with --out")
-    data = as_dataset(dataset)
-    found = read_predictions(predictions, data.classes)
-    cases = choose_truth(data, list(found))
-    groups = {case.id: case.group or case.id for case in cases}
-    evaluation = judge(
-        found,
-        read_truth(cases, data, progress),
-        classes=data.classes,
-        groups=groups,
-        iou_thresholds=iou_thresholds,
-        interpolation=interpolation,
-        rule=rule,
-        num_resamples=num_resamples,
-        seed=seed,
-    )
-    if out is not None:
-        write_evaluation(Path(out), evaluation)
-    return evaluation

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from boxel.api.prediction import choose_truth, read_predictions, read_truth
+from boxel.api.judging import choose_truth, read_predictions, read_truth
 from boxel.api.run import read_history, read_run
 from boxel.config import read_json
 from boxel.data.cases import Dataset, read_case
@@ -121,10 +121,12 @@ def rank_misses(
     """
     missed = [(row, f"{row['class']}, {row['object_size']:,.0f} voxels") for row in rows if row["outcome"] == "fn"]
     missed.sort(key=lambda item: -item[0]["object_size"])
-    late = [row for row in rows if row["outcome"] == "tp" and row["score"] < (score_thresholds[row["class"]] or 0)]
+    # The scores of the rows are rounded.
+    least = {name: round(score or 0.0, 6) for name, score in score_thresholds.items()}
+    late = [row for row in rows if row["outcome"] == "tp" and row["score"] < least[row["class"]]]
     late.sort(key=lambda row: row["score"])
     words = "{class}, found with {score:.2f} only, below {least:.2f}"
-    return missed + [(row, words.format(**row, least=score_thresholds[row["class"]])) for row in late]
+    return missed + [(row, words.format(**row, least=least[row["class"]])) for row in late]
 
 
 def rank_false_positives(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

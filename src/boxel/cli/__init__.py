@@ -12,9 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
-from boxel.cli import converting
+from boxel.cli import converting, judging
 from boxel.cli.console import print_metrics, print_table, progress_bars, short, show_warning
-from boxel.cli.data_sets import AsJson, DatasetPath, Format, Options, check, open_named
+from boxel.cli.data_sets import check, open_named
+from boxel.cli.options import AsJson, DatasetPath, Format, Options
 
 app = typer.Typer(
     name="boxel",
@@ -116,35 +117,8 @@ app.command(epilog="Example: **boxel convert predictions --to slicer --out slice
 )
 
 
-@app.command(epilog="Example: **boxel evaluate predictions my_dataset --out evaluation**")
-def evaluate(
-    predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="Folder that `boxel predict` wrote.")],
-    dataset: DatasetPath,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for metrics.json, per_case.csv, per_object.csv.")],
-    iou: Annotated[
-        list[float] | None, typer.Option(help="IoU threshold; repeat for several [0.10, 0.15 ... 0.50].")
-    ] = None,
-    interpolation: Annotated[
-        str, typer.Option(help="AP as `101` or `11` recall points, exact `area`, or `step`.")
-    ] = "101",
-    rule: Annotated[str, typer.Option(help="Matching: `greedy` as COCO, `mdt` as the papers' toolkit.")] = "greedy",
-    resamples: Annotated[int, typer.Option(help="Bootstrap resamples for the intervals; 0 for none.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
-    format: Format = "",  # noqa: A002
-    option: Options = None,
-    as_json: AsJson = False,
-) -> None:
-    """Compare predictions with the annotations."""
-    from boxel.api.prediction import evaluate as run_evaluate
-    from boxel.evaluation import IOU_THRESHOLDS
-
-    data = open_named(dataset, format, option)
-    with progress_bars() as progress:
-        metrics = run_evaluate(
-            predictions, data, out, iou_thresholds=iou or IOU_THRESHOLDS, interpolation=interpolation, rule=rule,  # type: ignore[arg-type]
-            num_resamples=resamples, seed=seed, progress=progress,
-        ).metrics  # fmt: skip
-    print(json.dumps(metrics, indent=2)) if as_json else print_metrics(metrics)
+app.command(epilog="Example: **boxel evaluate predictions my_dataset --out evaluation**")(judging.evaluate)
+app.command(epilog="Example: **boxel compare predictions_a predictions_b my_dataset**")(judging.compare)
 
 
 @app.command(epilog="Example: **boxel report run --predictions predictions --dataset my_dataset --out report.html**")

@@ -87,7 +87,8 @@ def short(value: Any) -> str:
 
 
 def print_metrics(metrics: dict[str, Any]) -> None:
-    headline = ("AP@0.10", "AP@0.50", "mAP@0.10:0.50", "FROC@0.10", "patient_AP", "patient_AUROC")
+    headline = ("AP@0.10", "AP@0.50", "mAP@0.10:0.50", "FROC@0.10", "patient_AP", "patient_AUROC",
+                "CPM", "CPM/scans_with_nodules")  # fmt: skip
     rows: dict[str, str] = {}
     for name in headline:
         value = metrics.get(name)
@@ -100,3 +101,15 @@ def print_metrics(metrics: dict[str, Any]) -> None:
     if metrics.get("absent_classes"):
         rows["absent classes"] = ", ".join(metrics["absent_classes"])
     print_table("evaluation", rows)
+
+
+def print_comparison(result: dict[str, Any]) -> None:
+    """The figures over all classes, of both sets, their difference with interval, and p."""
+    rows = {}
+    for name, figure in result["figures"].items():
+        if "/" in name or figure["ci95"] is None:
+            continue
+        low, high = figure["ci95"]
+        rows[name] = (f"{figure['a']:.3f} -> {figure['b']:.3f}  ({figure['difference']:+.3f}, "
+                      f"95 % interval {low:+.3f} to {high:+.3f}, p {figure['p']:.3f})")  # fmt: skip
+    print_table("comparison, a -> b", rows)

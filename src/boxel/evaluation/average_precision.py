@@ -1,4 +1,4 @@
-"""Precision-recall curves and average precision."""
+"""Precision-recall curves and average precision, of one data set or of many resampled ones at once."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,39 +6,44 @@ from typing import Literal
 import numpy as np
 
 Interpolation = Literal["101", "11", "area", "step"]
+INTERPOLATIONS = ("101", "11", "area", "step")
 
 
 @dataclass(frozen=True)
-class RankedHits:
-    """Detections of one class in descending score, ready to be read at every threshold, also with weights.
+class Ranking:
+    """Hits and false positives of one class in descending score, counted at every threshold for any weights.
 
     Equal scores are one operating point: no threshold can separate them, and the result does not depend on
     their order.
 
     Attributes:
         hits: `(n,)` bool.
-        ends: `(t,)` index of the last detection of each distinct score.
+        groups: `(n,)` group (patient) `0..g-1` of each.
+        ends: `(t,)` index of the last of each distinct score.
         thresholds: `(t,)` the distinct scores, descending.
+        objects: `(g,)` objects to be found in each group.
     """
 
     hits: np.ndarray
+    groups: np.ndarray
     ends: np.ndarray
     thresholds: np.ndarray
+    objects: np.ndarray
 
     @classmethod
-    def sort(cls, scores: np.ndarray, hits: np.ndarray) -> tuple["RankedHits", np.ndarray]:
-        """The ranked hits, and the `(n,)` order that was applied."""
+    def sort(cls, scores: np.ndarray, hits: np.ndarray, groups: np.ndarray, objects: np.ndarray) -> "Ranking":
         scores = np.asarray(scores, dtype=np.float64)
-        order = np.argsort(-scores, kind="stable")
+        sorted_already = (scores[1:] <= scores[:-1]).all()
+        order = slice(None) if sorted_already else np.argsort(-scores, kind="stable")
         ranked = scores[order]
         ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)) if len(ranked) else np.zeros(0, int)
-        return cls(np.asarray(hits, dtype=bool)[order], ends, ranked[ends]), order
+        return cls(np.asarray(hits, dtype=bool)[order], np.asarray(groups)[order], ends, ranked[ends], objects)
 
-    def counts(self, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """`(t,)` true and false positives at each threshold; a detection of weight 2 counts twice."""
-        weights = np.ones(len(self.hits)) if weights is None else weights
-        hits = np.cumsum(weights * self.hits)[self.ends]
-        return hits, np.cumsum(weights)[self.ends] - hits
+    def counts(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`(r, t)` true and false positives at each threshold, each times the `weights (r, g)` of its group."""
+        rows = weights[:, self.groups]
+        hits = np.cumsum(rows * self.hits, axis=1)[:, self.ends]
+        return hits, np.cumsum(rows, axis=1)[:, self.ends] - hits
 
 
 def average_precision(
@@ -57,37 +62,41 @@ def average_precision(
     Returns:
         0..1, or None where there is no object to be found.
     """
-    ranked, _ = RankedHits.sort(scores, hits)
-    return curve_average(*ranked.counts(), num_instances, interpolation)
+    if num_instances <= 0:
+        return None
+    objects = np.array([float(num_instances)])
+    ranking = Ranking.sort(scores, hits, np.zeros(len(scores), int), objects)
+    return float(curve_average(*ranking.counts(np.ones((1, 1))), objects, interpolation)[0])
 
 
 def curve_average(
     true_positives: np.ndarray,
     false_positives: np.ndarray,
-    num_instances: float,
+    num_instances: np.ndarray,
     interpolation: Interpolation,
-) -> float | None:
-    """Average precision from the counts at descending thresholds; see `average_precision`."""
-    if interpolation not in ("101", "11", "area", "step"):
-        raise ValueError(f"interpolation must be '101', '11', 'area' or 'step', got {interpolation!r}")
-    if num_instances <= 0:
-        return None
+) -> np.ndarray:
+    """`(r,)` average precision from the counts `(r, t)` at descending thresholds; nan without an instance.
+
+    Each is a sum of precisions, weighted with the share of the recalls that their threshold is the first to reach.
+    """
+    if interpolation not in INTERPOLATIONS:
+        raise ValueError(f"interpolation must be one of {', '.join(INTERPOLATIONS)}, got {interpolation!r}")
     precision, recall = precision_recall(true_positives, false_positives, num_instances)
-    if interpolation == "step":
-        return float(np.sum(np.diff(recall, prepend=0.0) * precision))
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    if interpolation == "area":
-        return float(np.sum(np.diff(recall, prepend=0.0) * envelope))
-    points = np.linspace(0, 1, int(interpolation))
-    # A recall that equals a point must reach it: 0.7 and 7/10 differ in the last bit.
-    reached = np.searchsorted(recall, points - 1e-12)
-    return float(np.append(envelope, 0.0)[reached].mean())
+    if interpolation != "step":
+        precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    start = 0.0
+    if interpolation in ("101", "11"):
+        steps = int(interpolation) - 1
+        # A recall that equals a point must reach it: 0.7 and 7/10 differ in the last bit.
+        recall = (np.floor(recall * steps + 1e-9) + 1) / (steps + 1)
+    average = np.sum(np.diff(recall, axis=1, prepend=start) * precision, axis=1)
+    return np.where(num_instances > 0, average, np.nan)
 
 
 def precision_recall(
-    true_positives: np.ndarray, false_positives: np.ndarray, num_instances: float
+    true_positives: np.ndarray, false_positives: np.ndarray, num_instances: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`(t,)` precision (0 where nothing was detected) and recall from the counts at each threshold."""
+    """`(r, t)` precision (0 where nothing was detected) and recall from the counts at each threshold."""
     found = true_positives + false_positives
-    precision = np.divide(true_positives, found, out=np.zeros(len(found)), where=found > 0)
-    return precision, true_positives / num_instances
+    precision = np.divide(true_positives, found, out=np.zeros(found.shape), where=found > 0)
+    return precision, true_positives / np.where(num_instances > 0, num_instances, 1)[:, None]

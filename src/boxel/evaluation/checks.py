@@ -1,14 +1,15 @@
 """What predictions and annotations must satisfy before they can be compared; errors name the case."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from boxel.evaluation.rows import Rows
 from boxel.types import Detections, Instances
 
 
-def check_cases(predictions: Mapping[str, Detections], truths: Mapping[str, Instances]) -> None:
-    """Every case needs predictions, and none may be foreign."""
+def check_cases(predictions: Mapping[str, Detections], truths: Mapping[str, Instances]) -> int:
+    """Every case needs predictions of the rank of its objects, and none may be foreign; returns the rank."""
     if not truths:
         raise ValueError("there are no cases to evaluate on; the data set (or the chosen split) is empty")
     missing = [case for case in truths if case not in predictions]
@@ -23,32 +24,64 @@ def check_cases(predictions: Mapping[str, Detections], truths: Mapping[str, Inst
             f"predictions for case {unknown[0]!r}, which the data set does not contain "
             f"({len(unknown)} such cases); remove them or evaluate on the data set (or split) they belong to"
         )
+    first = next(iter(truths.values())).boxes.shape[-1]
+    for case, truth in truths.items():
+        found, rank = predictions[case].boxes.shape[-1], truth.boxes.shape[-1]
+        if found != rank:
+            raise ValueError(
+                f"case {case!r}: detections have {found} axes, its objects {rank}; merge slices into volumes first"
+            )
+        if rank != first:
+            raise ValueError(f"case {case!r}: objects have {rank} axes, those before {first}; judge them apart")
+    return first
 
 
-def check_truth(case: str, truth: Instances, num_classes: int) -> None:
+def check_extra(name: str, extra: Mapping[str, Instances], cases: Sequence[str], ndim: int, num_classes: int) -> None:
+    """Ignored objects or regions: of known cases, of the rank of the others, labels -1 or a class."""
+    known = set(cases)
+    for case, objects in extra.items():
+        if case not in known:
+            raise ValueError(f"{name}: case {case!r} is not in the data set; remove it or correct its name")
+        if objects.boxes.shape[-1] != ndim:
+            raise ValueError(f"{name}: case {case!r} has boxes of {objects.boxes.shape[-1]} axes, the others {ndim}")
+        labels = np.asarray(objects.labels)
+        if ((labels < -1) | (labels >= num_classes)).any():
+            raise ValueError(f"{name}: case {case!r}: labels must be -1 (any class) or 0..{num_classes - 1}")
+
+
+def check_truths(cases: Sequence[str], objects: Rows, num_classes: int) -> None:
     """Labels among the classes, unique ids, finite boxes."""
-    labels, ids, boxes = np.asarray(truth.labels), np.asarray(truth.ids), np.asarray(truth.boxes)
-    if len(labels) and not (labels.min() >= 0 and labels.max() < num_classes):
-        raise ValueError(f"case {case!r}: an object has class index outside 0..{num_classes - 1}; check its annotation")
-    if len(set(ids.tolist())) < len(ids):
-        raise ValueError(f"case {case!r}: two objects share an id; ids must be unique within a case")
-    if not np.isfinite(boxes).all():
-        raise ValueError(f"case {case!r}: an object's box is not finite; check its annotation")
+
+    def refuse(wrong: np.ndarray, problem: str) -> None:
+        if wrong.any():
+            raise ValueError(f"case {cases[objects.cases[wrong.argmax()]]!r}: {problem}")
+
+    labels = objects.labels
+    refuse(
+        (labels < 0) | (labels >= num_classes),
+        f"an object has class index outside 0..{num_classes - 1}; check its annotation",
+    )
+    order = np.lexsort((objects.values, objects.cases))
+    same = np.diff(objects.cases[order]) == 0
+    repeated = np.zeros(len(order), bool)
+    repeated[order[1:]] = same & (np.diff(objects.values[order]) == 0)
+    refuse(repeated, "two objects share an id; ids must be unique within a case")
+    refuse(~np.isfinite(objects.boxes).all(axis=(1, 2)), "an object's box is not finite; check its annotation")
 
 
-def check_detections(case: str, found: Detections, num_classes: int, ndim: int) -> None:
-    """The rank of the objects, labels among the classes, scores in 0..1, finite boxes."""
-    labels, scores, boxes = np.asarray(found.labels), np.asarray(found.scores), np.asarray(found.boxes)
-    if boxes.shape[-1] != ndim:
-        raise ValueError(
-            f"case {case!r}: detections have {boxes.shape[-1]} axes, its objects {ndim}; "
-            "merge slices into volumes first"
-        )
-    if len(labels) and not (labels.min() >= 0 and labels.max() < num_classes):
-        raise ValueError(
-            f"case {case!r}: a detection has class index outside 0..{num_classes - 1}; check the class list"
-        )
-    if not ((scores >= 0) & (scores <= 1)).all():
-        raise ValueError(f"case {case!r}: scores must lie in 0..1; apply a sigmoid or softmax to raw outputs first")
-    if not np.isfinite(boxes).all():
-        raise ValueError(f"case {case!r}: a detection's box is not finite")
+def check_detections(cases: Sequence[str], found: Rows, num_classes: int) -> None:
+    """Labels among the classes, scores in 0..1, finite boxes."""
+
+    def refuse(wrong: np.ndarray, problem: str) -> None:
+        if wrong.any():
+            raise ValueError(f"case {cases[found.cases[wrong.argmax()]]!r}: {problem}")
+
+    refuse(
+        (found.labels < 0) | (found.labels >= num_classes),
+        f"a detection has class index outside 0..{num_classes - 1}; check the class list",
+    )
+    refuse(
+        ~((found.values >= 0) & (found.values <= 1)),
+        "scores must lie in 0..1; apply a sigmoid or softmax to raw outputs first",
+    )
+    refuse(~np.isfinite(found.boxes).all(axis=(1, 2)), "a detection's box is not finite")

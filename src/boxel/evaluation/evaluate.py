@@ -1,30 +1,27 @@
-"""From detections and objects to every figure: match once per IoU threshold, derive the rest."""
+"""From detections and objects to every figure: match once per threshold, derive the rest."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from boxel.evaluation.average_precision import (
-    Interpolation,
-    RankedHits,
-    average_precision,
-    curve_average,
-    precision_recall,
-)
-from boxel.evaluation.bootstrap import bootstrap_average_precision, interval, mean_of_present
-from boxel.evaluation.froc import FALSE_POSITIVE_RATES, sensitivity_at
-from boxel.evaluation.matching import MatchTable, Rule, find_overlaps
-from boxel.evaluation.patient import auroc, patient_scores
+from boxel.evaluation.average_precision import Interpolation, precision_recall
+from boxel.evaluation.bootstrap import draw_groups, in_blocks, interval, mean_of_present
+from boxel.evaluation.criteria import Criterion
+from boxel.evaluation.details import calibration_curves, confusion_matrix, size_ratio_table, size_strata
+from boxel.evaluation.figures import TableFigures
+from boxel.evaluation.matching import MatchTable, Rule
+from boxel.evaluation.overlaps import find_overlaps
 from boxel.types import Detections, Instances
 
 IOU_THRESHOLDS = (0.10, 0.15, 0.20, 0.25, 0.30, 0.35, 0.40, 0.45, 0.50)
+Compute = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One class at one IoU threshold; a point per distinct score, in descending score.
+    """One class at one threshold; a point per distinct score, in descending score.
 
     Attributes:
         kind: "precision_recall" (x recall, y precision) or "froc" (x false positives per image, y
@@ -52,12 +49,13 @@ class Evaluation:
         metrics: by name, ready for JSON; None where a figure is not defined. `AP@0.10` is the mean over the
             classes that occur, `AP@0.10/nodule` that of a class, `.../ci95` its 95 % interval. "settings"
             says how they were made.
-        curves: precision-recall and FROC of each class that occurs, at the lowest and the highest IoU
+        curves: precision-recall and FROC of each class that occurs, at the lowest and the highest
             threshold.
-        table: the matches at the lowest IoU threshold.
+        table: the matches at the lowest threshold.
         groups: name of the group (patient) of each case of the table.
-        score_thresholds: for each class the score with the highest F1 at the lowest IoU threshold; None
+        score_thresholds: for each class the score with the highest F1 at the lowest threshold; None
             without hits.
+        compute: the figures `(r, k)` by name, for weights `(r, g)` of the groups in alphabetical order.
     """
 
     metrics: dict[str, Any]
@@ -65,6 +63,7 @@ class Evaluation:
     table: MatchTable
     groups: tuple[str, ...]
     score_thresholds: tuple[float | None, ...]
+    compute: Compute
 
     def outcome(self, case: str) -> tuple[np.ndarray, np.ndarray]:
         """Of one case: which detections `(n,)` are hits, which objects `(m,)` were found, in their own order.
@@ -75,7 +74,7 @@ class Evaluation:
         rows = np.flatnonzero(table.detection_cases == position)
         hits = table.hits[rows[np.argsort(table.indices[rows])]]
         thresholds = np.array([0.0 if t is None else t for t in self.score_thresholds])
-        objects = table.object_cases == position
+        objects = (table.object_cases == position) & ~table.object_ignored
         return hits, table.object_scores[objects] >= thresholds[table.object_labels[objects]]
 
 
@@ -85,20 +84,25 @@ def evaluate(
     *,
     classes: Sequence[str],
     iou_thresholds: Sequence[float] = IOU_THRESHOLDS,
-    groups: Mapping[str, str] | None = None,
-    interpolation: Interpolation = "101",
+    criterion: Criterion | None = None,
     rule: Rule = "greedy",
+    interpolation: Interpolation = "101",
+    groups: Mapping[str, str] | None = None,
+    ignored: Mapping[str, Instances] | None = None,
+    regions: Mapping[str, Instances] | None = None,
+    size_limits: Sequence[float] | None = None,
+    operating_points: Sequence[float] = (),
     num_resamples: int = 1000,
     seed: int = 0,
 ) -> Evaluation:
     """Judge predictions.
 
-    Object level: average precision at each IoU threshold, and at the lowest and the highest one also FROC
-    (false positives per image of the class, negative images counted), precision, recall and F1 at the score
-    where F1 is highest (chosen on these very data, hence optimistic) and mean IoU of the matched pairs.
-    Patient level: average precision ("step") and AUROC of the highest score per group. Values over all
-    classes are means over the classes that occur; a class without objects is listed in `absent_classes` and
-    has None.
+    Object level: average precision and highest recall at each threshold and their means over thresholds, and at the
+    lowest and the highest one also FROC (false positives per image of the class, negative images counted), precision,
+    recall and F1 at the score where F1 is highest (chosen on these very data, hence optimistic), mean IoU and median
+    size ratio of the matched pairs, calibration error, and average precision by size of the object. Patient level:
+    average precision ("step") and AUROC of the highest score per group. Values over all classes are means over the
+    classes that occur; a class without objects is listed in `absent_classes` and has None.
 
     "101" is the default interpolation because COCO, the Retina U-Net paper and nnDetection report it. With
     few objects it is coarse and slightly generous (half the objects found without a false positive give
@@ -108,142 +112,141 @@ def evaluate(
         predictions: detections per case; every case needs an entry, an empty one where nothing was found.
         truths: objects per case, empty for a negative case.
         classes: class names.
-        iou_thresholds: ascending or not, each in (0, 1].
-        groups: group (patient) of each case; a case that is not named is its own group.
-        interpolation: of the average precision on object level.
+        iou_thresholds: of the criterion, ascending or not: overlaps in (0, 1], or radii.
+        criterion: of a match; box IoU where it is None.
         rule: of the matching, see `Overlaps.match`.
+        interpolation: of the average precision on object level.
+        groups: group (patient) of each case; a case that is not named is its own group.
+        ignored: objects that are neither hit nor miss, see `find_overlaps`.
+        regions: likewise, boxes in which detections do not count.
+        size_limits: volumes (voxels) between small, medium, ... objects; None: thirds of the objects.
+        operating_points: scores at which precision, recall and F1 are also wanted.
         num_resamples: bootstrap resamples of the groups for the intervals; 0 for none.
         seed: of the bootstrap.
 
     Raises:
         ValueError: see `find_overlaps`; repeated or missing thresholds.
     """
+    thresholds = _check_settings(iou_thresholds, classes)
+    criterion = criterion or Criterion()
+    options: dict[str, Any] = {"classes": classes, "criterion": criterion, "ignored": ignored, "regions": regions}
+    overlaps = find_overlaps(predictions, truths, **options, farthest=thresholds[-1])
+    group_names = tuple((groups or {}).get(case, case) for case in truths)
+    index = np.unique(np.array(group_names), return_inverse=True)[1]
+    per_threshold = {t: TableFigures(overlaps.match(t, rule), index) for t in thresholds}
+    ends = sorted({thresholds[0], thresholds[-1]})
+    best = {t: best_scores(per_threshold[t]) for t in ends}
+    headline = per_threshold[thresholds[0]]
+    limits, strata = size_strata(overlaps, size_limits, thresholds[0], rule)
+    by_size = {name: TableFigures(table, index) for name, table in strata.items()}
+
+    def compute(weights: np.ndarray) -> dict[str, np.ndarray]:
+        values: dict[str, np.ndarray] = {}
+        for t, figures in per_threshold.items():
+            found = figures.curves(weights, interpolation, froc=t in ends)
+            if t in ends:
+                found |= figures.operating_point(weights, best[t]) | figures.localisation(weights)
+                found["ECE"] = figures.calibration_error(weights)
+                for score in operating_points:
+                    point = figures.operating_point(weights, np.full(len(classes), float(score)))
+                    found |= {f"{key}/score={score:g}": value for key, value in point.items()}
+            values |= {_at(key, t): value for key, value in found.items()}
+        if len(thresholds) > 1:
+            span = f"{thresholds[0]:.2f}:{thresholds[-1]:.2f}"
+            for key in ("AP", "AR"):
+                values[f"m{key}@{span}"] = np.mean([values[_at(key, t)] for t in thresholds], axis=0)
+        for name, figures in by_size.items():
+            found = figures.curves(weights, interpolation, froc=False)
+            values |= {_at(f"{key}/size={name}", thresholds[0]): value for key, value in found.items()}
+        return values | headline.patient_level(weights)
+
+    table = headline.table
+    metrics = count(table, headline.num_groups)
+    metrics |= summarise(compute, headline.num_groups, classes, num_resamples, seed)
+    for t in ends:
+        put(metrics, _at("score_threshold", t), best[t][None], classes)
+        metrics[_at("size_ratios", t)] = size_ratio_table(per_threshold[t].table)
+        metrics[_at("calibration", t)] = calibration_curves(per_threshold[t].table)
+    operating = tuple(None if np.isnan(score) else float(score) for score in best[thresholds[0]])
+    across = find_overlaps(predictions, truths, **options, farthest=thresholds[-1], across_classes=True)
+    metrics[_at("confusion", thresholds[0])] = confusion_matrix(across, thresholds[0], operating)
+    metrics["settings"] = {
+        "iou_thresholds": thresholds, "criterion": criterion.kind, "interpolation": interpolation, "rule": rule,
+        "size_limits": limits, "operating_points": list(operating_points),
+        "num_resamples": num_resamples, "seed": seed,
+    }  # fmt: skip
+    curves = tuple(curve for t in ends for curve in make_curves(per_threshold[t]))
+    return Evaluation(metrics, curves, table, group_names, operating, compute)
+
+
+def summarise(
+    compute: Compute, num_groups: int, classes: Sequence[str], num_resamples: int, seed: int
+) -> dict[str, Any]:
+    """Each figure of the data set itself with its intervals, by name."""
+    metrics: dict[str, Any] = {}
+    resampled = in_blocks(compute, draw_groups(num_groups, num_resamples, seed))
+    for key, values in compute(np.ones((1, num_groups))).items():
+        put(metrics, key, values, classes)
+        if key in resampled:
+            metrics[f"{key}/ci95"] = interval(mean_of_present(resampled[key]), mean_of_present(values)[0])
+            for k, name in enumerate(classes):
+                metrics[f"{key}/{name}/ci95"] = interval(resampled[key][:, k], values[0, k])
+    return metrics
+
+
+def put(metrics: dict[str, Any], key: str, values: np.ndarray, classes: Sequence[str]) -> None:
+    """Add the figure `values (1, k)`: the mean over the classes that have one, and the value of each class."""
+    mean, *each = (None if np.isnan(value) else float(value) for value in (*mean_of_present(values), *values[0]))
+    metrics[key] = mean
+    metrics |= {f"{key}/{name}": value for name, value in zip(classes, each, strict=True)}
+
+
+def make_curves(figures: TableFigures) -> list[Curve]:
+    """Precision-recall and FROC of each class that occurs."""
+    curves, threshold = [], figures.table.iou_threshold
+    ones = np.ones((1, figures.num_groups))
+    for name, ranking in zip(figures.table.classes, figures.rankings, strict=True):
+        if ranking.objects.sum():
+            hits, errors = ranking.counts(ones)
+            precision, recall = precision_recall(hits, errors, ranking.objects.sum()[None])
+            scores, rate = ranking.thresholds, errors[0] / len(figures.table.cases)
+            curves.append(Curve("precision_recall", threshold, name, recall[0], precision[0], scores))
+            curves.append(Curve("froc", threshold, name, rate, recall[0], scores))
+    return curves
+
+
+def _at(key: str, threshold: float) -> str:
+    """The threshold after the name: "sensitivity/fp=1" becomes "sensitivity@0.10/fp=1"."""
+    name, slash, rest = key.partition("/")
+    return f"{name}@{threshold:.2f}{slash}{rest}"
+
+
+def _check_settings(iou_thresholds: Sequence[float], classes: Sequence[str]) -> list[float]:
     thresholds = sorted(float(t) for t in iou_thresholds)
     if not thresholds or len({f"{t:.2f}" for t in thresholds}) < len(thresholds):
         raise ValueError(f"iou_thresholds must be different numbers (two decimals count), got {list(iou_thresholds)}")
     if repeated := {name for name in classes if list(classes).count(name) > 1}:
         raise ValueError(f"class names must be unique, repeated: {', '.join(sorted(repeated))}")
-    overlaps = find_overlaps(predictions, truths, classes=classes)
-    group_names = tuple((groups or {}).get(case, case) for case in truths)
-    group_index = np.unique(np.array(group_names), return_inverse=True)[1]
-
-    figures = _Figures(tuple(classes))
-    _count(figures, overlaps.table, int(group_index.max()) + 1)
-    curves: list[Curve] = []
-    for threshold in thresholds:
-        table = overlaps.match(threshold, rule)
-        figures.add_average_precision(table, interpolation)
-        if threshold in (thresholds[0], thresholds[-1]):
-            curves += figures.add_operating_points(table)
-            if num_resamples:
-                values = bootstrap_average_precision(table, group_index, interpolation, num_resamples, seed)
-                figures.add_intervals(f"AP@{threshold:.2f}", values)
-    figures.add_mean_average_precision(thresholds)
-    headline = overlaps.match(thresholds[0], rule)
-    figures.add_patient_level(headline, group_index)
-    figures.metrics["settings"] = {
-        "iou_thresholds": thresholds, "interpolation": interpolation, "rule": rule,
-        "num_resamples": num_resamples, "seed": seed,
-    }  # fmt: skip
-    key = f"score_threshold@{thresholds[0]:.2f}"
-    operating = tuple(figures.metrics[f"{key}/{name}"] for name in classes)
-    return Evaluation(figures.metrics, tuple(curves), headline, group_names, operating)
+    return thresholds
 
 
-def _count(figures: "_Figures", table: MatchTable, num_groups: int) -> None:
-    objects = np.bincount(table.object_labels, minlength=len(table.classes)).tolist()
+def count(table: MatchTable, num_groups: int) -> dict[str, Any]:
+    objects = np.bincount(table.object_labels[~table.object_ignored], minlength=len(table.classes)).tolist()
     detections = np.bincount(table.labels, minlength=len(table.classes)).tolist()
-    metrics = figures.metrics
-    metrics |= {"num_images": len(table.cases), "num_groups": num_groups}
+    metrics: dict[str, Any] = {"num_images": len(table.cases), "num_groups": num_groups}
     metrics |= {"num_objects": sum(objects), "num_detections": sum(detections)}
     metrics |= {f"num_objects/{name}": n for name, n in zip(table.classes, objects, strict=True)}
     metrics |= {f"num_detections/{name}": n for name, n in zip(table.classes, detections, strict=True)}
+    metrics |= {"num_ignored_detections": int(table.ignored.sum())}
     metrics["absent_classes"] = [name for name, n in zip(table.classes, objects, strict=True) if not n]
+    return metrics
 
 
-@dataclass
-class _Figures:
-    """Collects the metrics under their names."""
-
-    classes: tuple[str, ...]
-    metrics: dict[str, Any] = field(default_factory=dict)
-
-    def put(self, key: str, values: Sequence[float | None]) -> None:
-        """The mean over the classes that have a value, and the value of each class."""
-        present = [value for value in values if value is not None]
-        self.metrics[key] = float(np.mean(present)) if present else None
-        self.metrics |= {f"{key}/{name}": value for name, value in zip(self.classes, values, strict=True)}
-
-    def add_average_precision(self, table: MatchTable, interpolation: Interpolation) -> None:
-        values = [curve_average(*c.counts, c.num_objects, interpolation) for c in _by_class(table)]
-        self.put(f"AP@{table.iou_threshold:.2f}", values)
-
-    def add_mean_average_precision(self, thresholds: Sequence[float]) -> None:
-        if len(thresholds) == 1:
-            return
-        per_class = []
-        for name in self.classes:
-            values = [self.metrics[f"AP@{t:.2f}/{name}"] for t in thresholds]
-            per_class.append(None if None in values else float(np.mean(values)))
-        self.put(f"mAP@{thresholds[0]:.2f}:{thresholds[-1]:.2f}", per_class)
-
-    def add_intervals(self, key: str, values: np.ndarray) -> None:
-        self.metrics[f"{key}/ci95"] = interval(mean_of_present(values))
-        self.metrics |= {f"{key}/{n}/ci95": interval(values[:, k]) for k, n in enumerate(self.classes)}
-
-    def add_operating_points(self, table: MatchTable) -> list[Curve]:
-        """FROC, best F1 and localisation; returns the curves behind them."""
-        at, num_images = f"@{table.iou_threshold:.2f}", len(table.cases)
-        curves, best, rows = [], [], list(_by_class(table))
-        for name, row in zip(self.classes, rows, strict=True):
-            precision, recall = precision_recall(*row.counts, max(row.num_objects, 1))
-            best.append(_best_f1(precision, recall, row.ranked.thresholds))
-            if row.num_objects:
-                fp_rate, scores = row.counts[1] / num_images, row.ranked.thresholds
-                curves.append(Curve("precision_recall", table.iou_threshold, name, recall, precision, scores))
-                curves.append(Curve("froc", table.iou_threshold, name, fp_rate, recall, scores))
-        sensitivities = [sensitivity_at(*row.counts, row.num_objects, num_images) for row in rows]
-        self.put(f"FROC{at}", [None if s is None else float(np.mean(s)) for s in sensitivities])
-        for position, rate in enumerate(FALSE_POSITIVE_RATES):
-            values = [None if s is None else s[position] for s in sensitivities]
-            self.put(f"sensitivity{at}/fp={rate:g}", values)
-        for position, name in enumerate(("precision", "recall", "F1", "score_threshold")):
-            self.put(f"{name}{at}", [point[position] for point in best])
-        self.put(f"mean_iou{at}", [row.mean_iou for row in rows])
-        return curves
-
-    def add_patient_level(self, table: MatchTable, group_index: np.ndarray) -> None:
-        levels = [patient_scores(table, group_index, label) for label in range(len(self.classes))]
-        self.put("patient_AP", [average_precision(s, t, int(t.sum()), "step") for s, t in levels])
-        self.put("patient_AUROC", [auroc(s, t) for s, t in levels])
-
-
-@dataclass(frozen=True)
-class _ClassRows:
-    ranked: RankedHits
-    counts: tuple[np.ndarray, np.ndarray]
-    num_objects: int
-    mean_iou: float | None
-
-
-def _by_class(table: MatchTable) -> list[_ClassRows]:
-    rows = []
-    for label in range(len(table.classes)):
-        of_class = table.labels == label
-        ranked, _ = RankedHits.sort(table.scores[of_class], table.hits[of_class])
-        ious = table.ious[of_class & table.hits]
-        num_objects = int((table.object_labels == label).sum())
-        rows.append(_ClassRows(ranked, ranked.counts(), num_objects, float(ious.mean()) if len(ious) else None))
-    return rows
-
-
-def _best_f1(
-    precision: np.ndarray, recall: np.ndarray, thresholds: np.ndarray
-) -> tuple[float | None, float | None, float | None, float | None]:
-    """Precision, recall, F1 and score threshold where F1 is highest, None without any hit."""
-    total = precision + recall
-    f1 = np.divide(2 * precision * recall, total, out=np.zeros(len(total)), where=total > 0)
-    if not len(f1) or not f1.max() > 0:
-        return None, None, None, None
-    best = int(f1.argmax())
-    return float(precision[best]), float(recall[best]), float(f1[best]), float(thresholds[best])
+def best_scores(figures: TableFigures) -> np.ndarray:
+    """`(k,)` the score with the highest F1 of each class, nan without any hit."""
+    best = []
+    for ranking in figures.rankings:
+        hits, errors = (counts[0] for counts in ranking.counts(np.ones((1, figures.num_groups))))
+        f1 = 2 * hits / np.maximum(hits + errors + ranking.objects.sum(), 1)
+        best.append(ranking.thresholds[f1.argmax()] if len(f1) and f1.max() > 0 else np.nan)
+    return np.array(best)

@@ -1,5 +1,7 @@
 """Free-response operating characteristic: sensitivity against false positives per image."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 FALSE_POSITIVE_RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
@@ -8,27 +10,39 @@ FALSE_POSITIVE_RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 def sensitivity_at(
     true_positives: np.ndarray,
     false_positives: np.ndarray,
-    num_instances: float,
-    num_images: float,
-    rates: tuple[float, ...] = FALSE_POSITIVE_RATES,
-) -> list[float] | None:
-    """Sensitivity at given numbers of false positives per image; the mean over 1/8..8 is the FROC score.
-
-    The best of the operating points that exist: the highest recall at a threshold with at most `rate` false
-    positives per image. (LUNA16 interpolates linearly between points instead.)
+    num_instances: np.ndarray,
+    num_images: np.ndarray,
+    *,
+    rates: Sequence[float] = FALSE_POSITIVE_RATES,
+    interpolate: bool = False,
+) -> np.ndarray:
+    """Sensitivity at given numbers of false positives per image; the mean over 1/8..8 is the FROC score (CPM).
 
     Args:
-        true_positives: `(t,)` at descending thresholds.
-        false_positives: `(t,)`.
-        num_instances: annotated objects.
-        num_images: all images, those without objects included.
+        true_positives: `(r, t)` at descending thresholds.
+        false_positives: `(r, t)`.
+        num_instances: `(r,)` annotated objects.
+        num_images: `(r,)` all images, those without objects included.
         rates: false positives per image.
+        interpolate: False: the best of the operating points that exist, the highest recall with at most `rate`
+            false positives per image. True: on the line to the next point, as LUNA16's script.
 
     Returns:
-        One value per rate, or None where there is no object to be found.
+        `(r, rates)`, nan where there is no object to be found.
     """
-    if num_instances <= 0:
-        return None
-    recall = np.append(0.0, true_positives / num_instances)
-    allowed = np.searchsorted(false_positives / num_images, np.asarray(rates) + 1e-12, side="right")
-    return recall[allowed].tolist()
+    pad = ((0, 0), (1, 0))
+    recall = np.pad(true_positives / np.where(num_instances > 0, num_instances, np.nan)[:, None], pad)
+    recall[~(num_instances > 0)] = np.nan
+    errors = np.pad(false_positives / np.where(num_images > 0, num_images, np.nan)[:, None], pad)
+    columns = []
+    for rate in rates:
+        last = (errors <= rate + 1e-12).sum(axis=1, keepdims=True) - 1
+        value = np.take_along_axis(recall, last.clip(0), 1)
+        if interpolate:
+            following = np.minimum(last + 1, errors.shape[1] - 1)
+            below, above = (np.take_along_axis(errors, index, 1) for index in (last.clip(0), following))
+            rise = np.take_along_axis(recall, following, 1) - value
+            share = np.divide(rate - below, above - below, out=np.zeros(below.shape), where=above > below)
+            value = value + share * rise
+        columns.append(value)
+    return np.concatenate(columns, axis=1)

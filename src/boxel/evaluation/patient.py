@@ -2,34 +2,36 @@
 
 import numpy as np
 
+from boxel.evaluation.average_precision import Ranking
 from boxel.evaluation.matching import MatchTable
 
 
-def patient_scores(table: MatchTable, groups: np.ndarray, label: int) -> tuple[np.ndarray, np.ndarray]:
-    """Highest detection score (0 without one) and presence of the class, per group.
+def patient_ranking(table: MatchTable, groups: np.ndarray, label: int) -> Ranking:
+    """The groups by their highest detection (0 without one); a hit is a group with an object of the class.
 
     Args:
-        table: matched cases; the matching itself plays no role.
+        table: matched cases; the matching itself plays no role, only ignored detections and objects are left out.
         groups: `(cases,)` group index `0..g-1` of each case of the table.
         label: the class.
-
-    Returns:
-        `(g,)` float64 scores and `(g,)` bool truths.
     """
-    scores = np.zeros(groups.max() + 1)
-    truths = np.zeros(groups.max() + 1, dtype=bool)
-    rows = table.labels == label
+    num_groups = int(groups.max()) + 1
+    scores = np.zeros(num_groups)
+    truths = np.zeros(num_groups, dtype=bool)
+    rows = (table.labels == label) & ~table.ignored
     np.maximum.at(scores, groups[table.detection_cases[rows]], table.scores[rows])
-    truths[groups[table.object_cases[table.object_labels == label]]] = True
-    return scores, truths
+    truths[groups[table.object_cases[(table.object_labels == label) & ~table.object_ignored]]] = True
+    return Ranking.sort(scores, truths, np.arange(num_groups), truths.astype(np.float64))
 
 
-def auroc(scores: np.ndarray, truths: np.ndarray) -> float | None:
-    """Probability that a positive scores higher than a negative, ties half; None unless there are both."""
-    truths = np.asarray(truths, dtype=bool)
-    num_positive, num_negative = int(truths.sum()), int((~truths).sum())
-    if not num_positive or not num_negative:
-        return None
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = np.cumsum(counts) - (counts - 1) / 2  # mean rank of each distinct score
-    return float((ranks[inverse][truths].sum() - num_positive * (num_positive + 1) / 2) / num_positive / num_negative)
+def auroc(true_positives: np.ndarray, false_positives: np.ndarray) -> np.ndarray:
+    """`(r,)` probability that a positive scores higher than a negative, ties half; nan unless there are both.
+
+    Args:
+        true_positives: `(r, t)` positives at descending thresholds, the last of which all reach.
+        false_positives: `(r, t)` negatives.
+    """
+    pairs = true_positives[:, -1] * false_positives[:, -1]
+    above = np.diff(false_positives, axis=1, prepend=0.0)
+    before = np.pad(true_positives[:, :-1], ((0, 0), (1, 0)))
+    area = np.sum(above * (before + true_positives) / 2, axis=1)
+    return np.divide(area, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)

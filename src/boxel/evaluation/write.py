@@ -25,6 +25,7 @@ OBJECT_COLUMNS = (
     "detection",
     "object_id",
     "object_size",
+    "detection_size",
 )
 
 
@@ -49,10 +50,11 @@ def case_rows(evaluation: Evaluation) -> list[dict[str, object]]:
     def count(cases: np.ndarray, labels: np.ndarray) -> np.ndarray:
         return np.bincount(cases * shape[1] + labels, minlength=shape[0] * shape[1]).reshape(shape)
 
-    objects = count(table.object_cases, table.object_labels)
+    objects = count(*(values[~table.object_ignored] for values in (table.object_cases, table.object_labels)))
     detections = count(table.detection_cases, table.labels)
-    hits = count(*(values[kept & table.hits] for values in (table.detection_cases, table.labels)))
-    false = count(*(values[kept & ~table.hits] for values in (table.detection_cases, table.labels)))
+    reached = table.found & (table.object_scores >= thresholds[table.object_labels])
+    hits = count(*(values[reached] for values in (table.object_cases, table.object_labels)))
+    false = count(*(values[kept & table.false_positives] for values in (table.detection_cases, table.labels)))
     highest = np.zeros(shape)
     np.maximum.at(highest, (table.detection_cases, table.labels), table.scores)
     rows = []
@@ -66,22 +68,24 @@ def case_rows(evaluation: Evaluation) -> list[dict[str, object]]:
 
 
 def object_rows(evaluation: Evaluation) -> list[dict[str, object]]:
-    """One row per detection ("tp" or "fp", at any score) and per object that none found ("fn"), by case.
+    """One row per detection ("tp", "fp" or "ignored", at any score) and per object that none found ("fn"), by case.
 
     `iou` of a false positive is its highest with any object of its class; `detection` counts the case's
     detections from 0 in the order of the prediction file.
     """
     table = evaluation.table
     rows: list[tuple[Any, ...]] = []
-    for row in np.lexsort((np.arange(len(table.scores)), table.detection_cases)):
+    case_of = table.detection_cases
+    for row in np.argsort(case_of, kind="stable"):
         match = table.matches[row]
         found = (table.object_ids[match], _round(table.object_sizes[match])) if match >= 0 else ("", "")
+        outcome = "ignored" if table.ignored[row] else "tp" if match >= 0 else "fp"
         numbers = (_round(table.scores[row]), _round(table.ious[row]), table.indices[row], *found)
-        rows.append((table.detection_cases[row], table.labels[row], "tp" if match >= 0 else "fp", *numbers))
-    missed = np.isnan(table.object_scores)
+        rows.append((case_of[row], table.labels[row], outcome, *numbers, _round(table.detection_sizes[row])))
+    missed = ~table.found & ~table.object_ignored
     columns = (table.object_cases, table.object_labels, table.object_ids, table.object_sizes)
     for case, label, identity, size in zip(*(column[missed] for column in columns), strict=True):
-        rows.append((case, label, "fn", "", "", "", identity, _round(size)))
+        rows.append((case, label, "fn", "", "", "", identity, _round(size), ""))
     rows.sort(key=lambda row: row[0])
     names = ((table.cases[case], evaluation.groups[case], table.classes[label], *rest) for case, label, *rest in rows)
     return [dict(zip(OBJECT_COLUMNS, values, strict=True)) for values in names]

@@ -63,11 +63,10 @@ class Prediction:
 
 
 class Format(NamedTuple):
-    """How predictions are written and read; `description` is a line for messages."""
+    """How predictions are written and read."""
 
     write: Callable[[Path, Sequence[Prediction]], list[Path]]
     read: Callable[[Path, Sequence[str], Mapping[str, Geometry]], Predictions] | None
-    description: str
 
 
 _formats: dict[str, Format] = {}
@@ -77,7 +76,6 @@ def register_export(
     name: str,
     write: Callable[[Path, Sequence[Prediction]], list[Path]],
     read: Callable[[Path, Sequence[str], Mapping[str, Geometry]], Predictions] | None = None,
-    description: str = "",
 ) -> None:
     """Add a format for `boxel predict --format NAME` and `boxel convert --to NAME`.
 
@@ -86,11 +84,10 @@ def register_export(
         write: gets the folder to write into and the predictions; returns the files written.
         read: gets what was written, the class names (empty: those found in the file) and the geometry of each
             case (where the format needs them); None if nothing can be read back.
-        description: one line.
     """
     if name in _formats:
         raise ValueError(f"export format {name!r} is registered already; choose another name")
-    _formats[name] = Format(write, read, description)
+    _formats[name] = Format(write, read)
 
 
 def get_format(name: str) -> Format:

@@ -73,7 +73,8 @@ def _named(prediction: Prediction) -> str:
 def _plane_of(grey: np.ndarray, point: np.ndarray) -> tuple[np.ndarray, str]:
     """The rows and columns through a position, and which ones they are."""
     leading = np.clip(point[:-2].astype(int), 0, np.array(grey.shape[:-2], int) - 1).tolist()
-    return grey[tuple(leading)], ", ".join(f"slice {index}" for index in leading)
+    places = [f"{index + 1} of {size}" for index, size in zip(leading, grey.shape, strict=False)]
+    return grey[tuple(leading)], f"slice {', '.join(places)}" if places else ""
 
 
 def _tile(grey: np.ndarray, box: np.ndarray, spacing: Sequence[float], text: str) -> Any:

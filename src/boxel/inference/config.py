@@ -17,6 +17,7 @@ class PredictConfig(Config):
         checkpoints: how many of the run's best checkpoints vote; None takes all that were kept.
         masks: give instance masks with the boxes, where the model has them.
         batch_size: tiles at a time; None takes as many as hold the voxels of a training batch.
+        precision: of the network; `auto` is bf16 on devices that compute in it, fp32 on the CPU.
     """
 
     views: Literal["identity", "plane", "all"] = "plane"
@@ -26,3 +27,4 @@ class PredictConfig(Config):
     checkpoints: int | None = None
     masks: bool = False
     batch_size: int | None = None
+    precision: Literal["auto", "fp32", "bf16"] = "auto"

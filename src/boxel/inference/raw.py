@@ -51,6 +51,8 @@ def predict_raw(
     views = view_axes(config, task.ndim)
     voxels = task.batch_size * math.prod(task.patch_size)
     batch_size = config.batch_size or max(1, voxels // math.prod(tile_size))
+    capable = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    bf16 = config.precision == "bf16" or (config.precision == "auto" and capable)
     parts: list[RawDetections] = []
     for tile_batch in _batched(enumerate(itertools.product(*starts)), batch_size):
         crops = torch.from_numpy(
@@ -60,7 +62,8 @@ def predict_raw(
         ).to(device)
         for (index, model), (turn, axes) in itertools.product(enumerate(models), enumerate(views)):
             spatial = [axis + 2 for axis in axes]
-            found = model(crops.flip(spatial) if spatial else crops, masks=config.masks)
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                found = model(crops.flip(spatial) if spatial else crops, masks=config.masks)
             for (tile, lower), detections in zip(tile_batch, found, strict=True):
                 detections = _unmirror(detections, axes, tile_size).map(lambda t: t.float().cpu().numpy())
                 parts.append(_place(detections, lower, tile_size, shape, index * len(views) + turn, tile))

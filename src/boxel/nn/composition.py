@@ -6,7 +6,6 @@ wider one is a sum over its taps of shifted 1-wide ones. So what each tap takes 
 the features' own resolution, in as many channels as there are taps times outputs, and resized and summed last.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,24 +29,21 @@ def compose_rows(
 
 
 def tap_rows(kernel: Float[Tensor, "k c *w"]) -> Float[Tensor, "t c"]:
-    """What every tap of a kernel takes from a voxel, as a 1-wide map; last axis first, outputs innermost."""
-    axes = range(kernel.ndim - 1, 1, -1)
-    return kernel.permute(*axes, 0, 1).flatten(0, -2)
+    """What every tap of a kernel takes from a voxel, as a 1-wide map; first axis first, outputs innermost."""
+    return kernel.permute(*range(2, kernel.ndim), 0, 1).flatten(0, -2)
 
 
 def resize_and_sum_taps(x: Float[Tensor, "b t *s"], shape: Sequence[int]) -> Float[Tensor, "b k *z"]:
     """Resizes the maps of `tap_rows` of a 3-wide kernel linearly to `shape` and adds them at their neighbours.
 
-    Zero beyond the border, as padding is. Each axis is one product with a small matrix that does both, so that a third
-    of the channels is left before the next axis grows.
+    Zero beyond the border, as padding is. Each axis is one product with a small matrix that does both and leaves a
+    third of the channels; the first axis, which grows least where voxels are not cubes, comes first.
     """
     x = x.movedim(1, -1)  # as convolutions have it in memory
-    for axis in range(len(shape), 0, -1):
-        x = x.unflatten(-1, (3, -1)).movedim(-2, axis + 1)  # an axis' taps next to its cells
-        before, cells, after = x.shape[:axis], x.shape[axis], x.shape[axis + 2 :]
-        matrix = _resize_and_shift(cells, shape[axis - 1]).to(x)
-        x = matrix @ x.reshape(math.prod(before), 3 * cells, math.prod(after))
-        x = x.reshape(*before, shape[axis - 1], *after)
+    for axis, size in enumerate(shape, start=1):
+        x = x.unflatten(-1, (3, -1)).movedim((axis, -2), (0, 1))
+        matrix, rest = _resize_and_shift(len(x), size).to(x), x.shape[2:]
+        x = (matrix @ x.flatten(0, 1).flatten(1)).unflatten(1, rest).movedim(0, axis)
     return x.movedim(-1, 1)
 
 

@@ -117,9 +117,12 @@ def load_resume(run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, a
     model.load_state_dict(groups["model"])
     if average is not None:
         average.load(groups["average"])
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     slots: dict[int, dict[str, Any]] = {}
     for key, value in groups["optimizer"].items():
         index, name = key.split("/", 1)
+        if value.ndim:  # fused optimisers expect the memory order of the parameter
+            value = torch.empty_like(parameters[int(index)]).copy_(value)
         slots.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
     return step

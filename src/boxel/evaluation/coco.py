@@ -1,0 +1,81 @@
+"""The twelve figures of COCO, as pycocotools computes them for boxes."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from boxel.evaluation.evaluate import Evaluation, best_scores, count, make_curves, summarise
+from boxel.evaluation.figures import TableFigures
+from boxel.evaluation.matching import Overlaps
+from boxel.evaluation.overlaps import find_overlaps
+from boxel.evaluation.rows import rank_in_group
+from boxel.types import Detections, Instances
+
+THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).tolist())
+SMALL, MEDIUM = 32.0**2, 96.0**2
+# COCO counts both limits in.
+SIZES = {"s": (0.0, np.nextafter(SMALL, np.inf)), "m": (SMALL, np.nextafter(MEDIUM, np.inf)), "l": (MEDIUM, np.inf)}
+MAX_DETECTIONS = (1, 10, 100)
+
+
+def evaluate_coco(
+    predictions: Mapping[str, Detections],
+    truths: Mapping[str, Instances],
+    *,
+    classes: Sequence[str],
+    groups: Mapping[str, str] | None = None,
+    ignored: Mapping[str, Instances] | None = None,
+    regions: Mapping[str, Instances] | None = None,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> Evaluation:
+    """AP (mean over IoU 0.50:0.95), AP50, AP75, AP of small, medium and large objects (APs, APm, APl), and the same
+    for the highest recall with 1, 10 and 100 detections per image and class (AR1, AR10, AR100, ARs, ARm, ARl).
+
+    Sizes are box volumes in voxels with COCO's limits, 32 x 32 and 96 x 96. Crowds are `regions`. Equal to pycocotools
+    but for equal scores, which are one operating point, and recalls that meet a sampling point exactly: 7 of 10
+    objects reach the recall 0.7.
+
+    Args and errors: see `boxel.evaluation.evaluate`.
+    """  # noqa: D205
+    overlaps = find_overlaps(
+        predictions, truths, classes=classes, ignored=ignored, regions=regions, max_detections=max(MAX_DETECTIONS)
+    )
+    names = tuple((groups or {}).get(case, case) for case in truths)
+    index = np.unique(np.array(names), return_inverse=True)[1]
+    table = overlaps.table
+    rank = rank_in_group(table.detection_cases * len(classes) + table.labels)
+    firsts = [rank < k for k in MAX_DETECTIONS[:-1]]
+    limited = {name: overlaps.within(*limits) for name, limits in SIZES.items()}
+
+    def compute(weights: np.ndarray) -> dict[str, np.ndarray]:
+        # One table at a time: all of them would be most of the memory of a large data set.
+        average, recall, *fewer = _means(overlaps, index, weights, firsts)
+        values = {"AP": average.mean(axis=0), "AP50": average[0], "AP75": average[THRESHOLDS.index(0.75)]}
+        recalls = {f"AR{k}": part.mean(axis=0) for k, part in zip(MAX_DETECTIONS, (*fewer, recall), strict=True)}
+        for name, part in limited.items():
+            average, recall = _means(part, index, weights)
+            values[f"AP{name}"], recalls[f"AR{name}"] = average.mean(axis=0), recall.mean(axis=0)
+        return values | recalls
+
+    headline = TableFigures(overlaps.match(THRESHOLDS[0]), index)
+    metrics = count(headline.table, headline.num_groups)
+    metrics |= summarise(compute, headline.num_groups, classes, num_resamples, seed)
+    metrics["settings"] = {"protocol": "coco", "num_resamples": num_resamples, "seed": seed}
+    best = tuple(None if np.isnan(score) else float(score) for score in best_scores(headline))
+    return Evaluation(metrics, tuple(make_curves(headline)), headline.table, names, best, compute)
+
+
+def _means(
+    overlaps: Overlaps, index: np.ndarray, weights: np.ndarray, firsts: Sequence[np.ndarray] = ()
+) -> list[np.ndarray]:
+    """`(t, r, k)` average precision, highest recall, and the recall of the detections in each of `firsts` alone.
+
+    The matching is greedy, so that leaving out later detections does not change it.
+    """
+    rows = []
+    for threshold in THRESHOLDS:
+        figures = TableFigures(overlaps.match(threshold), index)
+        found = figures.curves(weights, "101", froc=False)
+        rows.append([found["AP"], found["AR"], *(figures.recall(weights, first) for first in firsts)])
+    return [np.stack(column) for column in zip(*rows, strict=True)]

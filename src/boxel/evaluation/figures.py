@@ -1,0 +1,173 @@
+"""Every figure as a function of how much each patient weighs.
+
+With all weights 1 it is the figure of the data set; with the counts of a bootstrap draw that of a resampled one; with
+0 and 1 per patient and prediction set that of a permutation. So estimate, interval and test are one computation.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+
+from boxel.evaluation.average_precision import INTERPOLATIONS, Interpolation, Ranking, curve_average
+from boxel.evaluation.froc import FALSE_POSITIVE_RATES
+from boxel.evaluation.matching import MatchTable
+from boxel.evaluation.patient import auroc, patient_ranking
+
+CALIBRATION_BINS = 10
+
+
+class TableFigures:
+    """The figures of one match table. Each method takes `weights (r, g)` and returns `(r, k)`, nan if not defined.
+
+    Args:
+        table: matched cases.
+        groups: `(cases,)` group index `0..g-1` of each case.
+    """
+
+    def __init__(self, table: MatchTable, groups: np.ndarray) -> None:
+        self.table, self.groups = table, groups
+        self.num_groups = int(groups.max()) + 1
+        self.num_classes = len(table.classes)
+        self.images = np.bincount(groups, minlength=self.num_groups).astype(np.float64)
+        self.objects = self._sums(~table.object_ignored, table.object_cases, table.object_labels)
+
+    @cached_property
+    def rankings(self) -> list[Ranking]:
+        """The hits and false positives of each class."""
+        return [self._rank(label) for label in range(self.num_classes)]
+
+    def _sums(
+        self, chosen: np.ndarray, cases: np.ndarray, labels: np.ndarray, values: np.ndarray | None = None
+    ) -> np.ndarray:
+        """`(g, k)` sum of `values` (1 if None) over the chosen rows of each group and class."""
+        cells = self.groups[cases[chosen]] * self.num_classes + labels[chosen]
+        weights = None if values is None else values[chosen]
+        size = self.num_groups * self.num_classes
+        return np.bincount(cells, weights, minlength=size).reshape(self.num_groups, -1).astype(np.float64)
+
+    def _sum_rows(self, chosen: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
+        return self._sums(chosen, self.table.detection_cases, self.table.labels, values)
+
+    def _rank(self, label: int) -> Ranking:
+        table = self.table
+        counted = (table.labels == label) & ~table.ignored
+        if table.rule != "luna16":
+            rows = np.flatnonzero(counted)
+            groups = self.groups[table.detection_cases[rows]]
+            return Ranking.sort(table.scores[rows], table.hits[rows], groups, self.objects[:, label])
+        # A detection may have found several objects.
+        objects = np.flatnonzero(table.found & (table.object_labels == label))
+        rows = np.flatnonzero(counted & ~table.hits)
+        cases = np.concatenate([table.object_cases[objects], table.detection_cases[rows]])
+        scores = np.concatenate([table.object_scores[objects], table.scores[rows]])
+        hits = np.arange(len(scores)) < len(objects)
+        return Ranking.sort(scores, hits, self.groups[cases], self.objects[:, label])
+
+    def curves(
+        self, weights: np.ndarray, interpolation: Interpolation, froc: bool, between: bool = False
+    ) -> dict[str, np.ndarray]:
+        """Average precision "AP", highest recall "AR", and with `froc` "FROC" and "sensitivity/fp=RATE".
+
+        Args:
+            weights: of the groups.
+            interpolation: of the average precision.
+            froc: whether sensitivities are wanted.
+            between: interpolate between operating points, see `sensitivity_at`.
+        """
+        from boxel.evaluation.kernels import curve_figures
+
+        if interpolation not in INTERPOLATIONS:
+            raise ValueError(f"interpolation must be one of {', '.join(INTERPOLATIONS)}, got {interpolation!r}")
+        steps = int(interpolation) - 1 if interpolation.isdecimal() else 0
+        rates = np.array(FALSE_POSITIVE_RATES if froc else ())
+        images = weights @ self.images
+        per_class = []
+        for label, ranking in enumerate(self.rankings):
+            settings = (weights @ self.objects[:, label], images, steps, interpolation != "step", rates, between)
+            per_class.append(curve_figures(weights, ranking.hits, ranking.groups, ranking.ends, *settings))
+        values = np.stack(per_class, axis=1)
+        found = {"AP": values[..., 0], "AR": values[..., 1]}
+        if froc:
+            found["FROC"] = values[..., 2:].mean(axis=-1)
+            found |= {f"sensitivity/fp={rate:g}": values[..., 2 + k] for k, rate in enumerate(rates)}
+        return found
+
+    def recall(self, weights: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+        """The share of the objects that the `chosen (n,)` detections find."""
+        return _ratio(weights @ self._sum_rows(self.table.hits & chosen), weights @ self.objects)
+
+    def operating_point(self, weights: np.ndarray, thresholds: np.ndarray) -> dict[str, np.ndarray]:
+        """Under "precision", "recall" and "F1" those from the scores `thresholds (k,)` upwards; nan where nan."""
+        table = self.table
+        reached = table.found & (table.object_scores >= thresholds[table.object_labels])
+        found = weights @ self._sums(reached, table.object_cases, table.object_labels)
+        false = weights @ self._sum_rows(table.false_positives & (table.scores >= thresholds[table.labels]))
+        objects = weights @ self.objects
+        undefined = np.isnan(thresholds) | ~(objects > 0)
+        precision = np.where(found + false > 0, _ratio(found, found + false), 0.0)
+        f1 = _ratio(2 * found, found + false + objects)
+        values = {"precision": precision, "recall": _ratio(found, objects), "F1": f1}
+        return {key: np.where(undefined, np.nan, value) for key, value in values.items()}
+
+    def localisation(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Of matched pairs: "mean_iou" and the median "size_ratio", predicted to true volume."""
+        hits = weights @ self._sum_rows(self.table.hits)
+        overlap = weights @ self._sum_rows(self.table.hits, self.table.ious)
+        return {"mean_iou": _ratio(overlap, hits), "size_ratio": self._median_ratio(weights)}
+
+    def _median_ratio(self, weights: np.ndarray) -> np.ndarray:
+        table, columns = self.table, []
+        ratios = size_ratios(table)
+        for label in range(self.num_classes):
+            rows = np.flatnonzero(np.isfinite(ratios) & (table.labels == label))
+            rows = rows[np.argsort(ratios[rows], kind="stable")]
+            if not len(rows):
+                columns.append(np.full(len(weights), np.nan))
+                continue
+            total = np.cumsum(weights[:, self.groups[table.detection_cases[rows]]], axis=1)
+            # The usual median: the mean of the two middle ones where their number is even.
+            half = total[:, -1:] / 2
+            low, high = (np.sum(side, axis=1).clip(max=len(rows) - 1) for side in (total < half, total <= half))
+            value = (ratios[rows][low] + ratios[rows][high]) / 2
+            columns.append(np.where(total[:, -1] > 0, value, np.nan))
+        return np.stack(columns, axis=1)
+
+    def calibration_error(self, weights: np.ndarray) -> np.ndarray:
+        """Expected calibration error: mean difference of score and precision over ten equal ranges of the score."""
+        gap = self.table.scores - self.table.hits
+        bins = calibration_bins(self.table)
+        sums = np.concatenate([self._sum_rows(of_bin, gap) for of_bin in bins], axis=1)
+        error = np.abs(weights @ sums).reshape(len(weights), len(bins), -1).sum(axis=1)
+        total = weights @ self._sum_rows(~self.table.ignored)
+        return np.where(weights @ self.objects > 0, _ratio(error, total), np.nan)
+
+    def patient_level(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Under "patient_AP" (step-wise) and "patient_AUROC", those of the highest score of each group."""
+        average, area = [], []
+        for label in range(self.num_classes):
+            ranking = patient_ranking(self.table, self.groups, label)
+            hits, errors = ranking.counts(weights)
+            average.append(curve_average(hits, errors, weights @ ranking.objects, "step"))
+            area.append(auroc(hits, errors))
+        return {"patient_AP": np.stack(average, axis=1), "patient_AUROC": np.stack(area, axis=1)}
+
+
+def size_ratios(table: MatchTable) -> np.ndarray:
+    """`(n,)` predicted to true box volume of the hits, nan for the other detections and for objects without volume."""
+    ratios = np.full(len(table.scores), np.nan)
+    rows = np.flatnonzero(table.hits)
+    true = table.object_sizes[table.matches[rows]]
+    ratios[rows[true > 0]] = table.detection_sizes[rows[true > 0]] / true[true > 0]
+    return ratios
+
+
+def calibration_bins(table: MatchTable) -> Sequence[np.ndarray]:
+    """The rows of each range of scores, ten of equal width; detections that are ignored are left out."""
+    number = np.minimum((table.scores * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    number = np.where(table.ignored, -1, number)
+    return [np.flatnonzero(number == k) for k in range(CALIBRATION_BINS)]
+
+
+def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    return np.divide(above, below, out=np.full(np.shape(below), np.nan), where=below > 0)

@@ -1,0 +1,57 @@
+"""The figures of one ranking under many weights, compiled: what a bootstrap spends its time on."""
+
+# mypy: disable-error-code="no-untyped-def"
+
+import numpy as np
+
+from boxel.ops.kernels.jit import jit
+
+
+@jit
+def curve_figures(weights, hits, groups, ends, objects, images, steps, enveloped, rates, between):
+    """`(r, 2 + rates)` average precision, highest recall and sensitivities; nan without objects.
+
+    The same as `curve_average` and `sensitivity_at` of `Ranking.counts(weights)`; `steps` is 0 for an area.
+    """
+    num_points = len(ends)
+    out = np.full((len(weights), 2 + len(rates)), np.nan)
+    positives, negatives = np.empty(num_points), np.empty(num_points)
+    for r in range(len(weights)):
+        if not objects[r] > 0:
+            continue
+        true, false, row = 0.0, 0.0, 0
+        for point in range(num_points):
+            while row <= ends[point]:
+                if hits[row]:
+                    true += weights[r, groups[row]]
+                else:
+                    false += weights[r, groups[row]]
+                row += 1
+            positives[point], negatives[point] = true, false
+        out[r, 1] = true / objects[r]
+
+        best, average = 0.0, 0.0
+        for point in range(num_points - 1, -1, -1):
+            found = positives[point] + negatives[point]
+            precision = positives[point] / found if found > 0 else 0.0
+            best = max(best, precision) if enveloped else precision
+            recall = positives[point] / objects[r]
+            before = positives[point - 1] / objects[r] if point else 0.0
+            if steps:  # recalls on the grid that this threshold is the first to reach
+                reached = np.floor(recall * steps + 1e-9) + 1
+                average += best * (reached - (np.floor(before * steps + 1e-9) + 1 if point else 0.0)) / (steps + 1)
+            else:
+                average += best * (recall - before)
+        out[r, 0] = average
+
+        last = -1
+        for k in range(len(rates)):  # ascending
+            while last + 1 < num_points and negatives[last + 1] / images[r] <= rates[k] + 1e-12:
+                last += 1
+            value = positives[last] / objects[r] if last >= 0 else 0.0
+            if between and last + 1 < num_points:
+                below = negatives[last] / images[r] if last >= 0 else 0.0
+                share = (rates[k] - below) / (negatives[last + 1] / images[r] - below)
+                value += share * (positives[last + 1] / objects[r] - value)
+            out[r, 2 + k] = value
+    return out

@@ -1,0 +1,185 @@
+"""The LUNA16 challenge: its tables, its rule, its score.
+
+A mark hits a nodule if it lies closer to the centre than the nodule's radius; of several marks the highest counts.
+Marks on irrelevant findings are neither right nor wrong. The score (CPM) is the mean sensitivity at 1/8, 1/4, ..., 8
+false positives per listed scan. (Setio et al. 2017; the challenge's script noduleCADEvaluationLUNA16.py.)
+"""
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from boxel.evaluation.bootstrap import draw_groups, in_blocks, interval
+from boxel.evaluation.criteria import Criterion
+from boxel.evaluation.evaluate import Evaluation, best_scores, make_curves
+from boxel.evaluation.figures import TableFigures
+from boxel.evaluation.overlaps import find_overlaps
+from boxel.types import Detections, Instances
+
+CLASSES = ("nodule",)
+UNKNOWN_DIAMETER = 10.0  # mm, of irrelevant findings whose diameter is given as -1, as in the challenge's script
+COORDINATES = ("coordZ", "coordY", "coordX")  # array order
+
+
+@dataclass(frozen=True)
+class Luna16Tables:
+    """The scans, nodules and irrelevant findings, in mm; boxes are the cubes around the spheres, axes z, y, x.
+
+    Attributes:
+        scans: every listed scan.
+        nodules: of each scan, with the line of the table as id.
+        irrelevant: findings that are neither hit nor miss, of the scans that have some.
+    """
+
+    scans: tuple[str, ...]
+    nodules: Mapping[str, Instances]
+    irrelevant: Mapping[str, Instances]
+
+
+def is_luna16(folder: Path) -> bool:
+    """Whether a folder has the challenge's tables."""
+    return any((folder / f"{prefix}seriesuids.csv").exists() for prefix in ("", "new"))
+
+
+def read_tables(folder: Path, marked: Sequence[str]) -> Luna16Tables:
+    """The tables `annotations.csv`, `annotations_excluded.csv` and `seriesuids.csv`, or `new*.csv` with other ids.
+
+    Args:
+        folder: that holds them.
+        marked: the scans that predictions name; the tables with their ids are read.
+
+    Raises:
+        ValueError: names the file, or the scan that no list has.
+    """
+    folder, problems = Path(folder), []
+    for prefix in ("", "new"):
+        listed = folder / f"{prefix}seriesuids.csv"
+        if not listed.exists():
+            continue
+        names = [_name(line) for line in listed.read_text().split()]
+        if len(set(names)) < len(names):
+            raise ValueError(f"{listed}: a scan is listed twice; list each once")
+        if unknown := sorted(set(marked) - set(names)):
+            problems.append(f"{listed} does not list {unknown[0]!r} ({len(unknown)} such scans)")
+            continue
+        nodules = _read_spheres(folder / f"{prefix}annotations.csv")
+        irrelevant = _read_spheres(folder / f"{prefix}annotations_excluded.csv")
+        none = Instances.empty(len(COORDINATES))
+        return Luna16Tables(tuple(names), {name: nodules.get(name, none) for name in names},
+                            {name: irrelevant[name] for name in names if name in irrelevant})  # fmt: skip
+    why = "; ".join(problems) or f"{folder}: no seriesuids.csv"
+    raise ValueError(f"{why}; remove the marks of other scans, or give the folder of the tables with these ids")
+
+
+def read_marks(path: Path) -> dict[str, Detections]:
+    """The marks of each scan: a table with the columns seriesuid, coordX, coordY, coordZ (LPS mm) and probability.
+
+    Returns:
+        Boxes without extent, in mm, axes z, y, x.
+    """
+    found: dict[str, list[tuple[float, ...]]] = {}
+    for _, name, values in _read_rows(path, (*COORDINATES, "probability")):
+        found.setdefault(name, []).append(values)
+    return {name: _marks(np.array(rows)) for name, rows in found.items()}
+
+
+def _marks(rows: np.ndarray) -> Detections:
+    boxes = np.repeat(rows[:, None, : len(COORDINATES)], 2, axis=1)
+    return Detections(boxes, rows[:, -1], np.zeros(len(rows), np.int64))
+
+
+def evaluate_luna16(
+    marks: Mapping[str, Detections], tables: Luna16Tables, *, num_resamples: int = 1000, seed: int = 0
+) -> Evaluation:
+    """The figures of the challenge, of all listed scans and of those with nodules, with bootstrap intervals.
+
+    "scans_with_nodules" leaves out marks and scans without nodules. It shows what a detector that was only applied
+    there would reach; scored with all scans in the denominator, such a detector looks better than it is.
+
+    Args:
+        marks: of each scan; scans without marks may be missing.
+        tables: of `read_tables`.
+        num_resamples: bootstrap resamples of the scans (one per patient); 0 for none.
+        seed: of the bootstrap.
+    """
+    nothing = Detections.empty(len(COORDINATES))
+    predictions = {**dict.fromkeys(tables.scans, nothing), **marks}
+    overlaps = find_overlaps(
+        predictions, tables.nodules, classes=CLASSES, criterion=Criterion("relative_distance"),
+        ignored=tables.irrelevant, farthest=1.0,
+    )  # fmt: skip
+    table = overlaps.match(1.0, "luna16")
+    figures = TableFigures(table, np.arange(len(table.cases)))
+    with_nodules = figures.objects[:, 0] > 0
+
+    def compute(weights: np.ndarray) -> dict[str, np.ndarray]:
+        values: dict[str, np.ndarray] = {}
+        for suffix, of in (("", weights), ("/scans_with_nodules", weights * with_nodules)):
+            found = figures.curves(of, "area", froc=True, between=True)
+            found["CPM"] = found.pop("FROC")
+            values |= {f"{key}{suffix}": found[key] for key in found if key not in ("AP", "AR")}
+        return values
+
+    metrics: dict[str, Any] = {
+        "num_images": len(table.cases), "num_images_with_objects": int(with_nodules.sum()),
+        "num_objects": int(figures.objects.sum()), "num_missed": int((~table.found & ~table.object_ignored).sum()),
+        "num_detections": len(table.scores), "num_ignored_detections": int(table.ignored.sum()), "absent_classes": [],
+    }  # fmt: skip
+    resampled = in_blocks(compute, draw_groups(figures.num_groups, num_resamples, seed))
+    for key, values in sorted(compute(np.ones((1, figures.num_groups))).items(), key=_order):
+        metrics[key] = None if np.isnan(values[0, 0]) else float(values[0, 0])
+        if resampled:
+            metrics[f"{key}/ci95"] = interval(resampled[key][:, 0], values[0, 0])
+    metrics["settings"] = {"protocol": "luna16", "num_resamples": num_resamples, "seed": seed}
+    best = tuple(None if np.isnan(score) else float(score) for score in best_scores(figures))
+    return Evaluation(metrics, tuple(make_curves(figures)), table, table.cases, best, compute)
+
+
+def _order(item: tuple[str, np.ndarray]) -> tuple[bool, bool]:
+    return item[0].endswith("scans_with_nodules"), not item[0].startswith("CPM")
+
+
+def _name(text: str) -> str:
+    """Series ids that are numbers are the same with and without leading zeros."""
+    return str(int(text)) if text.isdecimal() else text
+
+
+def _read_spheres(path: Path) -> dict[str, Instances]:
+    spheres: dict[str, list[tuple[float, ...]]] = {}
+    for line, name, values in _read_rows(path, (*COORDINATES, "diameter_mm")):
+        spheres.setdefault(name, []).append((line, *values))
+    return {name: _cubes(np.array(rows)) for name, rows in spheres.items()}
+
+
+def _cubes(rows: np.ndarray) -> Instances:
+    centre, diameter = rows[:, 1:-1], rows[:, -1:]
+    half = np.where(diameter < 0, UNKNOWN_DIAMETER, diameter) / 2
+    boxes = np.stack([centre - half, centre + half], axis=1)
+    return Instances(boxes, np.zeros(len(rows), np.int64), rows[:, 0].astype(np.int64), np.zeros(len(rows), bool))
+
+
+def _read_rows(path: Path, columns: Sequence[str]) -> list[tuple[int, str, tuple[float, ...]]]:
+    """Line number, scan and the numbers in `columns` of each row; commas, semicolons or tabs between."""
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file")
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    head = lines[0] if lines else ""
+    reader = csv.DictReader(lines, delimiter=max(",\t;", key=head.count))
+    names = reader.fieldnames or []
+    if missing := [name for name in ("seriesuid", *columns) if name not in names]:
+        raise ValueError(f"{path}: no column {missing[0]!r}, found {', '.join(names)}; the first line names them")
+    rows = []
+    for row in reader:
+        try:
+            values = tuple(float(row[name]) for name in columns)
+        except (TypeError, ValueError):
+            values = (math.nan,)
+        if not all(map(math.isfinite, values)):
+            raise ValueError(f"{path}: line {reader.line_num}: {', '.join(columns)} must be finite numbers")
+        rows.append((reader.line_num, _name(row["seriesuid"].strip()), values))
+    return rows

@@ -1,0 +1,123 @@
+"""Every pair of detection and object of a data set that may match."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from boxel.evaluation.checks import check_cases, check_detections, check_extra, check_truths
+from boxel.evaluation.criteria import Criterion, box_sizes, measure
+from boxel.evaluation.matching import MatchTable, Overlaps, Rule
+from boxel.evaluation.rows import Rows, rank_in_group
+from boxel.types import Detections, Instances
+
+_PAIRS_AT_ONCE = 500_000
+_BOX_IOU = Criterion()
+
+
+def match_cases(
+    predictions: Mapping[str, Detections],
+    truths: Mapping[str, Instances],
+    *,
+    classes: Sequence[str],
+    iou_threshold: float,
+    rule: Rule = "greedy",
+) -> MatchTable:
+    """The detections of every case matched with its objects; see `find_overlaps` and `Overlaps.match`."""
+    return find_overlaps(predictions, truths, classes=classes).match(iou_threshold, rule)
+
+
+def find_overlaps(
+    predictions: Mapping[str, Detections],
+    truths: Mapping[str, Instances],
+    *,
+    classes: Sequence[str],
+    criterion: Criterion = _BOX_IOU,
+    ignored: Mapping[str, Instances] | None = None,
+    regions: Mapping[str, Instances] | None = None,
+    max_detections: int | None = None,
+    farthest: float = np.inf,
+    across_classes: bool = False,
+) -> Overlaps:
+    """How well every detection fits every object of its class and case.
+
+    Args:
+        predictions: the detections of each case, in the voxels of its original image; an empty set where
+            nothing was found.
+        truths: the objects of each case; an empty set for a negative case. Their order is the order of the
+            cases.
+        classes: class names.
+        criterion: of a match.
+        ignored: objects that are neither hit nor miss, for cases that have some (VOC's difficult objects). A
+            detection that finds one and no other object is neither a hit nor a false positive. Label -1 is any class.
+        regions: likewise, but the overlap is the share of the detection inside the box (COCO's crowds).
+        max_detections: only so many of a class per case, the highest scores.
+        farthest: pairs at this distance and beyond are not kept.
+        across_classes: pairs of different classes too, for a confusion matrix.
+
+    Raises:
+        ValueError: a case without predictions or unknown to the data set, labels outside the classes,
+            repeated ids, boxes that are not finite or of another rank, scores outside 0..1; the message names
+            the case.
+    """
+    cases, ndim = tuple(truths), check_cases(predictions, truths)
+    found = Rows.collect([predictions[case] for case in cases], ndim)
+    objects = Rows.collect(list(truths.values()), ndim)
+    check_truths(cases, objects, len(classes))
+    check_detections(cases, found, len(classes))
+    found = found.take(np.argsort(-found.values, kind="stable"))
+    if max_detections is not None:
+        found = found.take(rank_in_group(found.cases * len(classes) + found.labels) < max_detections)
+    extras = []
+    for name, extra in (("ignored", ignored or {}), ("regions", regions or {})):
+        check_extra(name, extra, cases, ndim, len(classes))
+        extras.append(Rows.collect([extra.get(case) for case in cases], ndim).for_every_class(len(classes)))
+    targets = Rows.join([objects, *extras])
+    uncounted = np.arange(len(targets.cases)) >= len(objects.cases)
+    is_region = np.arange(len(targets.cases)) >= len(objects.cases) + len(extras[0].cases)
+
+    least, parts = -farthest if criterion.is_distance else 0.0, []
+    for pair in _candidates(found, targets, 0 if across_classes else len(classes)):
+        measured = measure(criterion, found, targets, *pair, is_region[pair[1]], cases)
+        parts.append([array[measured[1] > least] for array in (*pair, *measured)])
+    rows, columns, ious, values = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    order = np.lexsort((columns, -values, uncounted[columns], rows))
+    rows, columns, ious, values = rows[order], columns[order], ious[order], values[order]
+    best = np.zeros(len(found.cases))
+    counted = ~uncounted[columns]
+    np.maximum.at(best, rows[counted], ious[counted])
+    table = MatchTable(
+        cases=cases,
+        classes=tuple(classes),
+        iou_threshold=float("nan"),
+        rule="greedy",
+        detection_cases=found.cases,
+        indices=found.indices,
+        labels=found.labels,
+        scores=found.values,
+        ious=best,
+        matches=np.full(len(best), -1),
+        ignored=np.zeros(len(best), bool),
+        detection_sizes=box_sizes(found.boxes),
+        object_cases=targets.cases,
+        object_labels=targets.labels,
+        object_ids=targets.values.astype(np.int64),
+        object_sizes=box_sizes(targets.boxes),
+        object_scores=np.full(len(targets.cases), np.nan),
+        object_ignored=uncounted,
+    )
+    return Overlaps(table, rows, columns, ious, values, absorbs=uncounted, is_distance=criterion.is_distance)
+
+
+def _candidates(found: Rows, targets: Rows, num_classes: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows of `found` and of `targets` in the same case and class (with 0 classes: of any), some pairs at a time."""
+    keys, target_keys = (
+        rows.cases * max(num_classes, 1) + (rows.labels if num_classes else 0) for rows in (found, targets)
+    )
+    order = np.argsort(target_keys, kind="stable")
+    first = np.searchsorted(target_keys[order], keys, "left")
+    counts = np.searchsorted(target_keys[order], keys, "right") - first
+    blocks = np.searchsorted(np.cumsum(counts), np.arange(_PAIRS_AT_ONCE, counts.sum(), _PAIRS_AT_ONCE))
+    for block in np.split(np.arange(len(keys)), blocks):
+        rows = np.repeat(block, counts[block])
+        step = np.arange(len(rows)) - np.repeat(np.cumsum(counts[block]) - counts[block], counts[block])
+        yield rows, order[first[rows] + step]

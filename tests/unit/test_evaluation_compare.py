@@ -1,0 +1,84 @@
+"""Paired comparison of two sets of predictions."""
+
+import numpy as np
+import pytest
+
+from boxel.evaluation import compare, evaluate
+from boxel.types import Detections, Instances
+
+
+def cohort(rng, ndim, sensitivity, num_cases=60, hard=None):
+    """A case each with one object; found with the given probability, else a false positive; `hard` cases never."""
+    box = np.array([[[0.0] * ndim, [10.0] * ndim]])
+    truths, predictions = {}, {}
+    for case in range(num_cases):
+        truths[f"c{case:03}"] = Instances(box, np.zeros(1, int), np.ones(1, int), np.zeros(1, bool))
+        hit = rng.random() < sensitivity and (hard is None or not hard[case])
+        score = rng.uniform(0.5, 1) if hit else rng.uniform(0, 0.7)
+        predictions[f"c{case:03}"] = Detections(box + (0 if hit else 50), np.array([score]), np.zeros(1, int))
+    return predictions, truths
+
+
+def test_a_better_set_is_told_from_a_worse_one(rng, ndim):
+    worse, truths = cohort(rng, ndim, 0.4)
+    better, _ = cohort(rng, ndim, 0.95)
+    result = compare(worse, better, truths, classes=["x"], iou_thresholds=[0.1, 0.5], num_resamples=200)
+    figure = result["figures"]["AP@0.10"]
+    assert figure["a"] == evaluate(worse, truths, classes=["x"], num_resamples=0).metrics["AP@0.10"]
+    assert figure["difference"] == figure["b"] - figure["a"]
+    low, high = figure["ci95"]
+    assert 0 < low < figure["difference"] < high
+    assert figure["p"] == pytest.approx(1 / 201)
+    assert result["settings"]["seed"] == 0
+
+
+def test_a_set_does_not_differ_from_itself(rng, ndim):
+    found, truths = cohort(rng, ndim, 0.6)
+    figures = compare(found, found, truths, classes=["x", "absent"], num_resamples=50)["figures"]
+    for name, figure in figures.items():
+        if name.endswith("/absent"):
+            assert figure == {"a": None, "b": None, "difference": None, "ci95": None, "p": None}
+        elif figure["a"] is not None:
+            assert (figure["difference"], figure["ci95"], figure["p"]) == (0, [0, 0], 1)
+
+
+def test_pairing_sees_what_unpaired_intervals_hide(rng):
+    """Both fail on the hard cases; of the others the second finds a few more."""
+    hard = rng.random(200) < 0.5
+    a, truths = cohort(np.random.default_rng(1), 2, 0.7, 200, hard)
+    b = dict(a)
+    for case in [case for case in a if a[case].boxes[0, 0, 0] == 50 and not hard[int(case[1:])]][:12]:
+        b[case] = Detections(truths[case].boxes, np.array([0.8]), np.zeros(1, int))
+    figure = compare(a, b, truths, classes=["x"], iou_thresholds=[0.5], num_resamples=300)["figures"]["AR@0.50"]
+    alone = [evaluate(found, truths, classes=["x"], iou_thresholds=[0.5], num_resamples=300).metrics["AR@0.50/ci95"]
+             for found in (a, b)]  # fmt: skip
+    assert figure["difference"] == pytest.approx(12 / 200)
+    assert figure["ci95"][0] > 0
+    assert figure["p"] < 0.01
+    assert alone[0][1] > alone[1][0]  # the intervals themselves overlap
+
+
+def test_equal_detectors_are_seldom_called_different(rng):
+    p_values = []
+    for _ in range(60):
+        a, truths = cohort(rng, 2, 0.6, 30)
+        b, _ = cohort(rng, 2, 0.6, 30)
+        result = compare(a, b, truths, classes=["x"], iou_thresholds=[0.5], num_resamples=60)
+        p_values.append(result["figures"]["AP@0.50"]["p"])
+    # 5 % of 60 is 3; ten or more would happen to one run in a thousand.
+    assert np.sum(np.array(p_values) <= 0.05) < 10
+    assert np.mean(p_values) > 0.35
+
+
+def test_images_of_a_patient_change_sides_together(rng):
+    a, truths = cohort(rng, 2, 0.2)
+    b, _ = cohort(rng, 2, 0.9)
+    groups = {case: "first" if case < "c030" else "second" for case in truths}
+    result = compare(a, b, truths, classes=["x"], iou_thresholds=[0.5], groups=groups, num_resamples=200)
+    assert result["figures"]["AP@0.50"]["p"] > 0.3  # two patients: half of the exchanges are the data or its mirror
+
+
+def test_nothing_is_compared_without_draws(rng):
+    a, truths = cohort(rng, 2, 0.2, 3)
+    with pytest.raises(ValueError, match="num_resamples"):
+        compare(a, a, truths, classes=["x"], num_resamples=0)

@@ -1,0 +1,54 @@
+"""Do 95 % intervals hold what they promise? Simulated patients, whose true figures are known from a very large sample.
+
+Patients differ in how many lesions they have and how easy these are, as real ones do, so that images of one patient are
+not independent. 600 studies of 100 patients each; the interval should contain the truth in 93-97 % of them. (The
+standard error of a share of 600 is 0.9 %.)
+"""
+
+import numpy as np
+import pytest
+
+from boxel.evaluation import evaluate
+from boxel.types import Detections, Instances
+
+STUDIES, PATIENTS, RESAMPLES = 600, 100, 400
+BOX = np.array([[[0.0, 0.0], [10.0, 10.0]]])
+FIGURES = ("AP@0.50", "AR@0.50", "FROC@0.50", "sensitivity@0.50/fp=1", "mean_iou@0.50", "patient_AP", "patient_AUROC",
+           "precision@0.50/score=0.5", "recall@0.50/score=0.5", "F1@0.50/score=0.5")  # fmt: skip
+
+
+def draw(rng, num_patients):
+    """Detections and objects of patients with two images each, and the patient of each image."""
+    truths, predictions, groups = {}, {}, {}
+    for patient in range(num_patients):
+        ill, ease = rng.random() < 0.6, rng.normal()
+        for image in range(2):
+            name = f"{patient:05}_{image}"
+            objects = int(rng.integers(1, 4)) if ill else 0
+            places = np.arange(objects)[:, None, None] * 100.0
+            found = rng.random(objects) < 1 / (1 + np.exp(-ease - 0.8))
+            shift = rng.integers(0, 3, (int(found.sum()), 1, 1))
+            false = int(rng.poisson(1.2))
+            boxes = np.concatenate([BOX + places[found] + shift, BOX + 1000 + np.arange(false)[:, None, None] * 100.0])
+            logits = np.concatenate([rng.normal(0.8 + 0.5 * ease, 1, int(found.sum())), rng.normal(-0.6, 1, false)])
+            truths[name] = Instances(BOX + places, np.zeros(objects, int), np.arange(objects), np.zeros(objects, bool))
+            predictions[name] = Detections(boxes, 1 / (1 + np.exp(-logits)), np.zeros(len(boxes), int))
+            groups[name] = f"{patient:05}"
+    return predictions, truths, groups
+
+
+@pytest.mark.slow
+def test_intervals_cover_the_truth_as_often_as_they_say():
+    rng = np.random.default_rng(7)
+    options = {"classes": ["lesion"], "iou_thresholds": [0.5], "interpolation": "area", "operating_points": [0.5]}
+    predictions, truths, groups = draw(rng, 20_000)
+    truth = evaluate(predictions, truths, groups=groups, num_resamples=0, **options).metrics
+    covered = dict.fromkeys(FIGURES, 0)
+    for study in range(STUDIES):
+        predictions, truths, groups = draw(rng, PATIENTS)
+        found = evaluate(predictions, truths, groups=groups, num_resamples=RESAMPLES, seed=study, **options).metrics
+        for name in FIGURES:
+            low, high = found[f"{name}/ci95"]
+            covered[name] += low <= truth[name] <= high
+    shares = {name: count / STUDIES for name, count in covered.items()}
+    assert all(0.93 <= share <= 0.97 for share in shares.values()), shares
