@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -141,7 +142,10 @@ def write_maps(folder, data, cases):
 def test_other_formats_are_recognised_or_named(source, truth, native, tmp_path):
     data, cases = truth
     write_boxel(tmp_path / "p", data, cases)
-    convert(tmp_path / "p", tmp_path / source, source, images=native / "imagesTr")
+    images = tmp_path / "images"
+    for part in ("imagesTr", "imagesTs"):
+        shutil.copytree(native / part, images, dirs_exist_ok=True)
+    convert(tmp_path / "p", tmp_path / source, source, images=images)
     folder = tmp_path / source
     if source == "picai":  # one folder per class
         metrics = evaluate(folder, native, source="picai", num_resamples=0).metrics
