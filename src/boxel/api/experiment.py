@@ -112,9 +112,10 @@ def markdown(results: Sequence[Result], title: str) -> str:
         cells = [_with_interval(result.metrics[name], result.metrics.get(f"{name}/ci95")) for name in METRICS]
         numbers = [f"{result.seconds_per_step:.3f}", f"{result.steps:,}", f"{result.train_seconds:.0f}"]
         lines.append(f"| {' | '.join([result.label, *cells, *numbers, f'{result.parameters:,}'])} |")
-    where = environment()
-    versions = where["versions"]
-    lines += ["", f"{where['platform']}, {where['cpus']} CPUs, GPU {where['gpu'] or 'none'}, {versions}.", ""]
+    where = environment(["boxel", "torch"])
+    versions: Any = where["versions"]
+    made_by = ", ".join(f"{package} {version}" for package, version in versions.items())
+    lines += ["", f"{where['platform']}, {where['cpus']} CPUs, GPU {where['gpu'] or 'none'}, {made_by}", ""]
     return "\n".join(lines)
 
 

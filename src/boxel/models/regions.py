@@ -128,7 +128,7 @@ class RegionDetection(nn.Module):
         targets = torch.cat([found.boxes for found in instances])[regions.objects[positive]]
         own_deltas = deltas[positive, regions.labels[positive] + 1]
         return {
-            "region_class": F.cross_entropy(logits, regions.labels + 1),
+            "region_class": F.cross_entropy(logits, regions.labels + 1, reduction="sum") / max(1, len(logits)),
             "region_box": box_loss(self.config.box_loss, own_deltas, regions.boxes[positive], targets, self.std),
         }, regions
 
