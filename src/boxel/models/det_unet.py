@@ -18,7 +18,7 @@ from boxel.types import Batch, Detections, Task
 
 
 class DetUNetConfig(UPyramidConfig, name="det_unet"):
-    """DetU-Net.
+    """DetU-Net: a segmentation whose connected components are the detections.
 
     Attributes:
         score: of a component: the `max`, or the `mean`, of its class' softmax.

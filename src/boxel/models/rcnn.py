@@ -56,7 +56,7 @@ class MaskConfig(Config):
 
 
 class FasterRCNNPlusConfig(PyramidConfig, name="faster_rcnn_plus"):
-    """Faster R-CNN+: Mask R-CNN without its mask head."""
+    """Faster R-CNN+: region proposals, RoIAlign, class and box head; Mask R-CNN without its mask head."""
 
     rpn: RPNConfig = RPNConfig()
     regions: RegionConfig = RegionConfig()
@@ -66,7 +66,7 @@ class FasterRCNNPlusConfig(PyramidConfig, name="faster_rcnn_plus"):
 
 
 class MaskRCNNConfig(PyramidConfig, name="mask_rcnn"):
-    """Mask R-CNN."""
+    """Mask R-CNN: region proposals, RoIAlign, class and box head, mask head."""
 
     rpn: RPNConfig = RPNConfig()
     regions: RegionConfig = RegionConfig()

@@ -12,7 +12,7 @@ from boxel.types import Batch, Detections, Task
 
 
 class RetinaNetConfig(PyramidConfig, name="retina_net"):
-    """Retina Net."""
+    """Retina Net: class and box towers on every level of an FPN."""
 
     dense: DenseConfig = DenseConfig()
 

@@ -15,7 +15,7 @@ from boxel.types import Batch, Detections, Task
 
 
 class RetinaUNetConfig(UPyramidConfig, name="retina_unet"):
-    """Retina U-Net."""
+    """Retina U-Net: Retina Net on a U-FPN whose finest level learns to segment."""
 
     dense: DenseConfig = DenseConfig()
 
