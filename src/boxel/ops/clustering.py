@@ -1,6 +1,6 @@
 """Many boxes of one object, from many views, into one."""
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -111,11 +111,11 @@ def weighted_nms(
     check_boxes(boxes, scores=scores, labels=labels)
     check_not_negative(scores=scores)
     leader, leaders = find_leaders(boxes, scores, labels, iou_threshold)
-    groups = group(leader, scores)
+    groups = group(leader, best_first(scores))
     rows, _, sizes = groups
     overlap, _ = _overlap_and_area(boxes, rows, leaders.repeat_interleave(sizes))
     vote = overlap * scores[rows]
-    vote = torch.where((_sum(vote, sizes) > 0).repeat_interleave(sizes), vote, 1.0)
+    vote = torch.where((segments(vote, sizes) > 0).repeat_interleave(sizes), vote, 1.0)
     return collect(_mean_boxes(boxes, groups, vote), scores[leaders], labels, leaders, groups, min_score)
 
 
@@ -127,9 +127,9 @@ class Groups(NamedTuple):
     sizes: Int[Tensor, " k"]
 
 
-def group(leader: Tensor, scores: Tensor) -> Groups:
-    """The followers of each leader."""
-    order, compiled = best_first(scores), kernels(leader)
+def group(leader: Tensor, order: Tensor) -> Groups:
+    """The followers of each leader; `order` has rows by descending score."""
+    compiled = kernels(leader)
     if compiled and len(order):
         rows, offsets, sizes = map(torch.from_numpy, compiled.group(leader.numpy(), order.numpy()))
         return Groups(rows, offsets[:-1], sizes)
@@ -147,20 +147,20 @@ def _fuse_plain(
     tiles_covering: Tensor | None, expected_views: float, one_vote: bool, extra: float,
 ) -> tuple[Tensor, Tensor, Groups]:  # fmt: skip
     """Boxes, scores and contributing rows of the clusters, in the order of their best rows."""
-    groups = group(leader, scores)
+    groups = group(leader, best_first(scores))
     best, num_views = groups.rows[groups.begin], groups.sizes
     if view_ids is not None:
         groups, num_views = _views(groups, from_zero(view_ids), one_vote)
     rows, _, sizes = groups
     overlap, area = _overlap_and_area(boxes, rows, best.repeat_interleave(sizes), extra)
     weight = overlap * area if weights is None else overlap * area * weights[rows]
-    total = _sum(weight, sizes)
+    total = segments(weight, sizes)
     # A box without extent has no weight: every member counts alike.
     weight = torch.where((total > 0).repeat_interleave(sizes), weight, 1.0)
     total = torch.where(total > 0, total, sizes)
     vote = weight * scores[rows]
-    votes = _sum(vote, sizes)
-    coverage = 1.0 if tiles_covering is None else _sum(tiles_covering[rows].double(), sizes) / sizes
+    votes = segments(vote, sizes)
+    coverage = 1.0 if tiles_covering is None else segments(tiles_covering[rows].double(), sizes) / sizes
     missing = (expected_views * coverage - num_views).clamp(min=0)
     fused_scores = votes / (total + missing * total / sizes)
     vote = torch.where((votes > 0).repeat_interleave(sizes), vote, weight)
@@ -173,7 +173,7 @@ def _fuse_compiled(
 ) -> tuple[Tensor, Tensor, Groups]:  # fmt: skip
     """The same in one pass per cluster."""
     compiled: Any = kernels(boxes)
-    groups = group(leader, scores)
+    groups = group(leader, best_first(scores))
     rows, begin, sizes = (part.numpy() for part in groups)
     offsets = np.append(begin, len(rows))
     views = np.zeros(0, np.int64) if view_ids is None else from_zero(view_ids).numpy()
@@ -217,17 +217,17 @@ def _overlap_and_area(boxes: Tensor, rows: Tensor, best: Tensor, extra: float = 
 def _mean_boxes(boxes: Tensor, groups: Groups, vote: Tensor) -> Tensor:
     """`(k, 2, d)` means of the members' corners."""
     rows, _, sizes = groups
-    total = _sum(vote, sizes)
+    total = segments(vote, sizes)
     fused = boxes.new_empty((len(sizes), *boxes.shape[1:]))
     for corner in range(2):
         for k in range(boxes.shape[-1]):
-            fused[:, corner, k] = _sum(boxes[rows, corner, k] * vote, sizes) / total
+            fused[:, corner, k] = segments(boxes[rows, corner, k] * vote, sizes) / total
     return fused
 
 
-def _sum(values: Tensor, sizes: Tensor) -> Tensor:
-    """Sums of consecutive runs of the given sizes."""
-    return torch.segment_reduce(values, "sum", lengths=sizes) if len(sizes) else values
+def segments(values: Tensor, sizes: Tensor, how: Literal["sum", "min", "max"] = "sum") -> Tensor:
+    """Sums, least or largest of consecutive runs of the given sizes."""
+    return torch.segment_reduce(values, how, lengths=sizes) if len(sizes) else values
 
 
 def collect(

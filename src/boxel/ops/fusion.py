@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from boxel.ops.arrays import kernels, numpy_too, take
+from boxel.ops.arrays import kernels, numpy_too
 from boxel.ops.boxes import as_float, iou
 from boxel.ops.checks import check_boxes, check_not_negative, check_positive, check_threshold
 from boxel.ops.clustering import Clusters, collect, group
@@ -51,17 +51,16 @@ def weighted_box_fusion(
     check_positive(expected_views=expected_views)
     boxes, order = as_float(boxes), best_first(scores)
     fuse = _fuse_compiled if kernels(boxes) and len(boxes) else _fuse_plain
-    leader, means, weights = fuse(boxes, scores.to(boxes.dtype), order, labels, iou_threshold)
-    groups = group(leader, scores)
-    leaders = take(groups.rows, groups.begin)
-    fused = take(weights, leaders) / groups.sizes * groups.sizes.clamp(max=expected_views) / expected_views
-    return collect(take(means, leaders), fused.to(as_float(scores).dtype), labels, leaders, groups, min_score)
+    leader, leaders, means, weights = fuse(boxes, scores.to(boxes.dtype), order, labels, iou_threshold)
+    groups = group(leader, order)
+    fused = weights / groups.sizes * groups.sizes.clamp(max=expected_views) / expected_views
+    return collect(means, fused.to(as_float(scores).dtype), labels, leaders, groups, min_score)
 
 
 def _fuse_plain(
     boxes: Tensor, scores: Tensor, order: Tensor, labels: Tensor | None, iou_threshold: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The first row of each box's cluster; at that row the mean of the cluster and its sum of scores."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The first row of each box's cluster; of the clusters, in its order, that row, mean and sum of scores."""
     leader = torch.full_like(order, -1, dtype=torch.long)
     means, sums, weights = torch.zeros_like(boxes), torch.zeros_like(boxes), torch.zeros_like(scores)
     heads: list[int] = []
@@ -77,17 +76,20 @@ def _fuse_plain(
         sums[head] += boxes[row] * scores[row]
         weights[head] += scores[row]
         means[head] = sums[head] / weights[head] if weights[head] > 0 else boxes[row]
-    return leader, means, weights
+    return leader, order.new_tensor(heads, dtype=torch.long), means[heads], weights[heads]
 
 
 def _fuse_compiled(
     boxes: Tensor, scores: Tensor, order: Tensor, labels: Tensor | None, iou_threshold: float
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     compiled: Any = kernels(boxes)
     array = boxes.detach().contiguous().numpy()
     numbers = np.zeros(0, np.int64) if labels is None else from_zero(labels).numpy()
     runs = plant(compiled, array, numbers, order.numpy())
-    leader, means, weights = np.empty(len(array), np.int64), np.empty_like(array), np.zeros(len(array), array.dtype)
-    given = (*runs[:6], scores.detach().contiguous().numpy(), array.dtype.type(iou_threshold), leader, means, weights)
+    leader, weights = np.empty(len(array), np.int64), np.empty(len(array), array.dtype)
+    given = (*runs, scores.detach().contiguous().numpy(), array.dtype.type(iou_threshold), leader, weights)
     share(lambda *part: compiled.follow_means(*given, *part), runs.begins, LEAST)
-    return torch.from_numpy(leader), torch.from_numpy(means), torch.from_numpy(weights)
+    leaders = compiled.leaders_of(leader, order.numpy(), len(leader))
+    slots, (means, *_) = runs.slot[leaders], runs.forest
+    fused, total = torch.from_numpy(means[slots]), torch.from_numpy(weights[slots])
+    return torch.from_numpy(leader), torch.from_numpy(leaders), fused, total

@@ -46,7 +46,7 @@ def find_leaders(
     numbers = np.zeros(0, np.int64) if labels is None else from_zero(labels).numpy()
     runs = plant(compiled, array, numbers, by_score)
     leader, threshold = np.empty(len(array), np.int64), array.dtype.type(iou_threshold)
-    share(lambda *part: compiled.lead(*runs[:6], threshold, most, leader, *part), runs.begins, LEAST)
+    share(lambda *part: compiled.lead(*runs, threshold, most, leader, *part), runs.begins, LEAST)
     return torch.from_numpy(leader), torch.from_numpy(compiled.leaders_of(leader, by_score, most))
 
 

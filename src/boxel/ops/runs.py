@@ -28,7 +28,6 @@ class Runs(NamedTuple):
         begins: where in `place` each run begins, and the end.
         first_node: of each run's tree.
         by_score: rows by run, in a run by descending score.
-        run_of: each row.
     """
 
     forest: tuple[np.ndarray, ...]
@@ -37,7 +36,6 @@ class Runs(NamedTuple):
     begins: np.ndarray
     first_node: np.ndarray
     by_score: np.ndarray
-    run_of: np.ndarray
 
 
 def plant(compiled: ModuleType | Any, boxes: np.ndarray, numbers: np.ndarray, order: np.ndarray) -> Runs:
@@ -51,13 +49,13 @@ def plant(compiled: ModuleType | Any, boxes: np.ndarray, numbers: np.ndarray, or
     """
     count, ndim = len(boxes), boxes.shape[2]
     place = compiled.ascending(compiled.curve_keys(boxes, numbers, 30 // ndim))
-    begins, run_of, by_score = compiled.split(numbers, place, order)
+    begins, by_score = compiled.split(numbers, place, order)
     first_node = compiled.layout(begins)
     nodes, slot = int(first_node[-1]), np.empty(count, np.int32)
     corners = (np.empty((rows, 2, ndim), boxes.dtype) for rows in (count, nodes))
     forest = (*corners, np.empty((nodes, 2), np.int32), np.empty(nodes, np.int32), np.empty(nodes, np.int32))
     share(lambda *part: compiled.plant(boxes, place, begins, first_node, forest, slot, *part), begins, LEAST_SUMMED)
-    return Runs(forest, place, slot, begins, first_node, by_score, run_of)
+    return Runs(forest, place, slot, begins, first_node, by_score)
 
 
 def from_zero(numbers: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
@@ -76,5 +74,5 @@ def best_first(scores: Tensor) -> Int[Tensor, " n"]:
         return scores.argsort(descending=True, stable=True).int()
     bits = (scores.detach().contiguous().numpy() + 0.0).view(np.uint32)  # + 0 makes one zero of the two
     # A float32's bits are ordered like an integer's, but backwards below zero, where the sign bit is set.
-    keys = np.where(bits < 1 << 31, np.uint32((1 << 31) - 1) - bits, bits)
-    return torch.from_numpy(compiled.ascending(keys.astype(np.uint64)))
+    np.bitwise_xor(bits, np.uint32((1 << 31) - 1), out=bits, where=bits < 1 << 31)
+    return torch.from_numpy(compiled.ascending(bits.astype(np.uint64)))

@@ -10,7 +10,7 @@ from torch import Tensor
 from boxel.ops.arrays import kernels, numpy_too, take
 from boxel.ops.boxes import as_float, iou
 from boxel.ops.checks import check_boxes, check_threshold
-from boxel.ops.clustering import Clusters, Members, group
+from boxel.ops.clustering import Clusters, Members, group, segments
 from boxel.ops.runs import LEAST, best_first, from_zero, plant
 from boxel.ops.threads import share
 
@@ -52,29 +52,28 @@ def merge_slices(
     boxes, slices = as_float(boxes), slices.long()
     extents = torch.stack([boxes[:, 0], boxes[:, 1] + 1], 1) if inclusive else boxes
     join = _join_compiled if kernels(boxes) and len(boxes) else _join_plain
-    leader, lowest, highest = join(extents, best_first(scores), slices, labels, iou_threshold)
-    rows, begin, _ = group(leader, scores)
-    seeds = take(rows, begin)
-    span = torch.stack([take(lowest, seeds) - int(inclusive), take(highest, seeds) + 1], 1)[:, :, None].to(boxes.dtype)
+    order = best_first(scores)
+    rows, begin, sizes = group(join(extents, order, slices, labels, iou_threshold), order)
+    seeds, gathered = take(rows, begin), take(slices, rows).double()
+    first, last = (segments(gathered, sizes, how) for how in ("min", "max"))
+    span = torch.stack([first - int(inclusive), last + 1], 1)[:, :, None].to(boxes.dtype)
     members = Members(rows, torch.cat([begin, begin.new_tensor([len(rows)])]))
     chosen = torch.zeros_like(seeds) if labels is None else take(labels, seeds)
     return Clusters(torch.cat([span, take(boxes, seeds)], -1), take(scores, seeds), chosen, members)
 
 
-def _join_compiled(
-    boxes: Tensor, order: Tensor, slices: Tensor, labels: Tensor | None, iou_threshold: float
-) -> tuple[Tensor, Tensor, Tensor]:
+def _join_compiled(boxes: Tensor, order: Tensor, slices: Tensor, labels: Tensor | None, iou_threshold: float) -> Tensor:
     compiled: Any = kernels(boxes)
     array, by_score = boxes.detach().contiguous().numpy(), order.numpy()
     runs = plant(compiled, array, _runs(labels, slices), by_score)
     begins = runs.begins[[0, -1]]
     if labels is not None:
-        begins, _, by_score = compiled.split(from_zero(labels).numpy(), runs.place, by_score)
+        begins, by_score = compiled.split(from_zero(labels).numpy(), runs.place, by_score)
     groups = np.searchsorted(runs.begins, begins)
-    leader, lowest, highest = np.full(len(array), -1, np.int64), *np.empty((2, len(array)), np.int64)
-    given = (*runs[:5], runs.run_of, groups, slices.numpy(), by_score, array.dtype.type(iou_threshold))
-    share(lambda *part: compiled.join_slices(*given, leader, lowest, highest, *part), begins, LEAST)
-    return torch.from_numpy(leader), torch.from_numpy(lowest), torch.from_numpy(highest)
+    leader = np.full(len(array), -1, np.int64)
+    given = (*runs[:5], groups, slices.numpy(), by_score, array.dtype.type(iou_threshold), leader)
+    share(lambda *part: compiled.join_slices(*given, *part), begins, LEAST)
+    return torch.from_numpy(leader)
 
 
 def _runs(labels: Tensor | None, slices: Tensor) -> np.ndarray:
@@ -85,11 +84,9 @@ def _runs(labels: Tensor | None, slices: Tensor) -> np.ndarray:
     return from_zero(torch.from_numpy(from_zero(labels).numpy() * (number.max() + 1) + number)).numpy()
 
 
-def _join_plain(
-    boxes: Tensor, order: Tensor, slices: Tensor, labels: Tensor | None, iou_threshold: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The seed of each box; at the seeds, the first and last slice."""
-    leader, lowest, highest = torch.full_like(slices, -1), slices.clone(), slices.clone()
+def _join_plain(boxes: Tensor, order: Tensor, slices: Tensor, labels: Tensor | None, iou_threshold: float) -> Tensor:
+    """The seed of each box."""
+    leader = torch.full_like(slices, -1)
     for seed in order.tolist():
         if leader[seed] >= 0:
             continue
@@ -97,9 +94,9 @@ def _join_plain(
         if labels is not None:
             joins &= labels == labels[seed]
         joins[seed] = True
-        low, high = lowest[seed], highest[seed] = _run_around(slices[joins], int(slices[seed]))
+        low, high = _run_around(slices[joins], int(slices[seed]))
         leader[joins & (low <= slices) & (slices <= high)] = seed
-    return leader, lowest, highest
+    return leader
 
 
 def _run_around(slices: Tensor, start: int) -> tuple[int, int]:

@@ -129,6 +129,6 @@ def _lower_compiled(
     array, lowered = boxes.detach().contiguous().numpy(), scores.detach().numpy().astype(np.float64)
     kept = np.zeros(len(array), np.bool_)
     runs = plant(compiled, array, numbers, best_first(scores).numpy())
-    given = (*runs[:6], lowered, kept, gaussian, sigma, iou_threshold, least)
+    given = (*runs, lowered, kept, gaussian, sigma, iou_threshold, least)
     share(lambda *part: compiled.soften(*given, *part), runs.begins, LEAST)
     return torch.from_numpy(np.flatnonzero(kept)), torch.from_numpy(lowered)

@@ -163,14 +163,15 @@ def soften(
 ):  # fmt: skip
     """Soft NMS of some runs: lowers `scores` and marks what is `kept`.
 
-    A heap of the scores as they were tells which box may be next. They only fall: one that has fallen goes back.
+    A heap of the scores as they were, in place of `by_score`, tells which box may be next. They only fall: one that
+    has fallen goes back.
     """
     boxes, children = forest[0], forest[2]
     stack = np.empty(_FAN * 24, np.int64)
     for run in range(first, last):
         begin, end, root = begins[run], begins[run + 1], first_node[run + 1] - 1
         leaves, found = _leaves(begins, first_node, run), np.empty((end - begin) // _FAN + 1, np.int64)
-        heap, size = by_score[begin:end].copy(), end - begin
+        heap, size = by_score[begin:end], end - begin
         was, dead = scores[heap], np.zeros(end - begin, np.bool_)
         while size > 0:
             row, current = heap[0], scores[heap[0]]
@@ -212,18 +213,20 @@ def soften(
 
 @jit
 def follow_means(
-    forest, place, slot, begins, first_node, by_score, scores, iou_threshold, leader, means, weights, first, last
+    forest, place, slot, begins, first_node, by_score, scores, iou_threshold, leader, weights, first, last
 ):
-    """Weighted box fusion of some runs: each box's first of its cluster; at its row the cluster's mean and weight.
+    """Weighted box fusion of some runs: each box's first of its cluster; in its slot the cluster's weight.
 
-    A hull covers the means that the clusters opened below it have had.
+    The cluster's mean takes the place of that box in `forest`, where nobody asks for the box any more. A hull covers
+    the means that the clusters opened below it have had.
     """
     boxes, hull, children, parent, _ = forest
     ndim, stack = boxes.shape[2], np.empty(_FAN * 24, np.int64)
     for run in range(first, last):
         begin, end, root = begins[run], begins[run + 1], first_node[run + 1] - 1
         leaves, found = _leaves(begins, first_node, run), np.empty((end - begin) // _FAN + 1, np.int64)
-        opened, sums = np.full(end - begin, -1, np.int64), np.zeros((end - begin, 2, ndim), boxes.dtype)
+        # Of as many sums as there are boxes, memory is taken only for those of clusters.
+        opened, sums = np.full(end - begin, -1, np.int32), np.empty((end - begin, 2, ndim), boxes.dtype)
         hull[first_node[run] : root + 1, 0] = np.inf
         hull[first_node[run] : root + 1, 1] = -np.inf
         clusters = 0
@@ -234,42 +237,40 @@ def follow_means(
                 for j in range(children[found[i], 0], children[found[i], 1]):
                     if opened[j - begin] < 0:
                         continue
-                    overlap = _iou(boxes, seed, means, place[j], area)
+                    overlap = _iou(boxes, seed, boxes, j, area)
                     equal = chosen >= 0 and overlap == best and opened[j - begin] < opened[chosen - begin]
                     if overlap > best or equal:
                         chosen, best = j, overlap
             if chosen < 0:
                 chosen, opened[seed - begin] = seed, clusters
+                sums[clusters], weights[seed] = 0, 0
                 clusters += 1
-            head = place[chosen]
-            leader[row] = head
-            weights[head] += scores[row]
+            cluster, leader[row] = opened[chosen - begin], place[chosen]
+            weights[chosen] += scores[row]
             for corner in range(2):
                 for k in range(ndim):
-                    sums[chosen - begin, corner, k] += boxes[seed, corner, k] * scores[row]
-                    means[head, corner, k] = (
-                        sums[chosen - begin, corner, k] / weights[head] if weights[head] > 0 else boxes[seed, corner, k]
+                    corner_k = boxes[seed, corner, k]
+                    sums[cluster, corner, k] += corner_k * scores[row]
+                    boxes[chosen, corner, k] = (
+                        sums[cluster, corner, k] / weights[chosen] if weights[chosen] > 0 else corner_k
                     )
             node, grows = first_node[run] + (chosen - begin) // _FAN, True
             while grows and node >= 0:
                 grows = False
                 for k in range(ndim):
-                    if means[head, 0, k] < hull[node, 0, k]:
-                        hull[node, 0, k], grows = means[head, 0, k], True
-                    if means[head, 1, k] > hull[node, 1, k]:
-                        hull[node, 1, k], grows = means[head, 1, k], True
+                    if boxes[chosen, 0, k] < hull[node, 0, k]:
+                        hull[node, 0, k], grows = boxes[chosen, 0, k], True
+                    if boxes[chosen, 1, k] > hull[node, 1, k]:
+                        hull[node, 1, k], grows = boxes[chosen, 1, k], True
                 node = parent[node]
 
 
 @jit
-def join_slices(
-    forest, place, slot, begins, first_node, run_of, groups, slices, by_score, iou_threshold, leader, lowest, highest,
-    first, last,
-):  # fmt: skip
-    """`slices.merge_slices` of some labels: the first row of each box's cluster, at that row its span.
+def join_slices(forest, place, slot, begins, first_node, groups, slices, by_score, iou_threshold, leader, first, last):
+    """`slices.merge_slices` of some labels: the first row of each box's cluster.
 
-    A run is one slice of one label, that of each row `run_of`; `groups` says where each label's runs begin, and
-    `by_score` has rows by label, then score.
+    A run is one slice of one label; `groups` says where each label's runs begin, and `by_score` has rows by label,
+    then score.
     """
     boxes, children = forest[0], forest[2]
     stack, found = np.empty(_FAN * 24, np.int64), np.empty(len(place) // _FAN + 1, np.int64)
@@ -278,13 +279,12 @@ def join_slices(
             if leader[best] >= 0:
                 continue
             seed, area = slot[best], _area(boxes, slot[best])
-            leader[best], lowest[best], highest[best] = best, slices[best], slices[best]
-            _fell(forest, first_node[run_of[best]] + (seed - begins[run_of[best]]) // _FAN)
+            leader[best], own = best, np.searchsorted(begins, seed, side="right") - 1
+            _fell(forest, first_node[own] + (seed - begins[own]) // _FAN)
             for step in (0, -1, 1):  # its own slice, downwards, upwards
-                run = run_of[best] + step
+                run = own + step
                 while groups[group] <= run < groups[group + 1]:
-                    here = slices[place[begins[run]]]
-                    if here != (lowest[best] if step < 0 else highest[best]) + step:
+                    if slices[place[begins[run]]] != slices[best] + run - own:
                         break
                     taken, leaves = 0, _leaves(begins, first_node, run)
                     for i in range(_find(forest, seed, first_node[run + 1] - 1, leaves, stack, found)):
@@ -295,5 +295,4 @@ def join_slices(
                                 taken += 1
                     if step == 0 or taken == 0:
                         break
-                    lowest[best], highest[best] = min(lowest[best], here), max(highest[best], here)
                     run += step

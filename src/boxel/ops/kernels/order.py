@@ -6,14 +6,21 @@ import numpy as np
 
 from boxel.ops.kernels.jit import jit
 
+_BLOCK = 256  # boxes, which the first cache holds
+
 
 @jit
 def first_bad_row(boxes, first, last):
     """The first box with a NaN, an infinity or a lower corner above the upper; -1 if there is none."""
-    for i in range(first, last):
+    for begin in range(first, last, _BLOCK):
+        end, good = min(begin + _BLOCK, last), True
         for k in range(boxes.shape[2]):
-            if not (boxes[i, 0, k] <= boxes[i, 1, k] and boxes[i, 1, k] - boxes[i, 0, k] < np.inf):
-                return i
+            for i in range(begin, end):  # without a branch, several at once
+                good &= (boxes[i, 0, k] <= boxes[i, 1, k]) & (boxes[i, 1, k] - boxes[i, 0, k] < np.inf)
+        for i in range(begin, begin if good else end):
+            for k in range(boxes.shape[2]):
+                if not (boxes[i, 0, k] <= boxes[i, 1, k] and boxes[i, 1, k] - boxes[i, 0, k] < np.inf):
+                    return i
     return -1
 
 
@@ -64,17 +71,20 @@ def curve_keys(boxes, numbers, bits):
 
 @jit
 def split(numbers, place, by_score):
-    """Where runs of one number begin in `place`, which is sorted by number; the run of each row; `by_score` by run."""
+    """Where runs of one number begin in `place`, which is sorted by number; `by_score` by run."""
     count, runs = len(place), 0
-    begins, run, grouped = np.empty(count + 1, np.int64), np.zeros(count, np.int32), np.empty(count, np.int32)
+    run, grouped = np.empty(count, np.int32), np.empty(count, np.int32)
     for i in range(count):
         if i == 0 or (len(numbers) > 0 and numbers[place[i]] != numbers[place[i - 1]]):
-            begins[runs] = i
             runs += 1
         run[place[i]] = runs - 1
-    begins[runs] = count
+    begins = np.zeros(runs + 1, np.int64)
+    for i in range(count):
+        begins[run[i] + 1] += 1
+    for i in range(runs):
+        begins[i + 1] += begins[i]
     filled = begins[:runs].copy()
     for row in by_score:
         grouped[filled[run[row]]] = row
         filled[run[row]] += 1
-    return begins[: runs + 1].copy(), run, grouped
+    return begins, grouped
