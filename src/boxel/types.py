@@ -174,22 +174,30 @@ class RawDetections(_Parallel):
 
 @dataclass(frozen=True)
 class Sample:
-    """One training patch: `image (c, *s)`, `label_map (*s)` of instance ids, and the objects in patch voxels."""
+    """One training patch: `image (c, *s)`, `label_map (*s)` of instance ids, and the objects in patch voxels.
+
+    `ignored (k, 2, d)` are regions to learn nothing from, neither object nor background.
+    """
 
     image: Any
     label_map: Any
     instances: Instances
+    ignored: Any
     case: str = ""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Patches stacked: `images (b, c, *s)`, `label_maps (b, *s)` of instance ids, objects per image as tensors."""
+    """Patches stacked: `images (b, c, *s)`, `label_maps (b, *s)` of instance ids, objects per image as tensors.
+
+    `ignored` as in `Sample`, per image, or nothing at all.
+    """
 
     images: Any
     label_maps: Any
     instances: list[Instances] = field(default_factory=list)
     cases: tuple[str, ...] = ()
+    ignored: list[Any] = field(default_factory=list)
 
 
 class Normalisation(Config):

@@ -15,6 +15,7 @@ from boxel.models.loss_terms import (
     MiningConfig,
     OverlapLossConfig,
     SmoothL1Config,
+    mostly_ignored,
 )
 from boxel.models.segmentation import segmentation_target
 from tests.unit.builders import MODELS, make_batch, make_instances, make_task
@@ -214,3 +215,38 @@ def test_the_segmentation_learns_classes_where_asked():
     config = MODELS["retina_unet"].model_copy(update={"segment": "classes"})
     assert isinstance(config, RetinaUNetConfig)
     assert config.build(make_task(2)).infer(torch.randn(1, 1, 32, 32)).segmentation.shape[1] == 3
+
+
+def test_nothing_is_learnt_from_a_region_to_ignore_but_its_objects(ndim, config):
+    task = make_task(ndim)
+    model = config.build(task).train()
+    everything = torch.tensor([[[-100.0] * ndim, [200.0] * ndim]])
+    empty, full = make_batch(task, 2, objects=0), make_batch(task, 2, objects=2)
+    terms = {}
+    for name, batch in {"empty": empty, "full": full}.items():
+        for ignored in ([], [everything] * 2):
+            torch.manual_seed(0)
+            terms[name, bool(ignored)] = model(batch.images, replace(batch, ignored=ignored))
+    assert sum(terms["empty", False].values()) > 0
+    assert sum(terms["empty", True].values()) == 0
+    assert all(terms["full", True][name] == term for name, term in terms["full", False].items() if name == "box")
+    assert all(term > 0 for term in terms["full", True].values())
+
+
+def test_an_anchor_is_ignored_from_half_of_it_on(ndim):
+    anchors = torch.tensor([[[0.0] * ndim, [4.0] * ndim], [[1.0] * ndim, [5.0] * ndim], [[9.0] * ndim, [10.0] * ndim]])
+    half = torch.tensor([[0.0] * ndim, [2.0] + [5.0] * (ndim - 1)])
+    assert mostly_ignored(anchors, half[None]).tolist() == [True, False, False]
+    assert mostly_ignored(anchors, half[None][:0]).tolist() == [False] * 3
+    two = torch.stack([half, half + 9])
+    assert mostly_ignored(anchors, two).tolist() == [True, False, True]
+
+
+def test_an_ignored_region_is_no_background_to_the_segmentation(ndim):
+    batch = make_batch(make_task(ndim), 1, objects=0)
+    batch.label_maps[(0, *(slice(2, 6),) * ndim)] = 1
+    region = torch.tensor([[[4.0] * ndim, [9.5] * ndim]])
+    batch = replace(batch, instances=[make_instances([[[2] * ndim, [6] * ndim]], [1], ndim)], ignored=[region])
+    target = segmentation_target(batch, by_class=True)[0]
+    assert (target == 2).sum() == 4**ndim
+    assert (target == -1).sum() == 6**ndim - 2**ndim

@@ -1,8 +1,11 @@
 """Which patch a step sees depends on the seed and the step alone, and foreground patches hold their object."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from boxel.data.annotations import Shape, Shapes
 from boxel.data.formats import open_dataset
 from boxel.data.plan import PlanConfig
 from boxel.data.sampler import PatchSampler, SamplerConfig, fold_slices
@@ -80,3 +83,21 @@ def test_slice_wise_patches_carry_context_and_the_boxes_of_their_slice(store):
         assert sample.image.shape == (3, 8, 8)
         assert sample.label_map.shape == (8, 8)
         assert set(np.unique(sample.label_map)) - {0} <= set(sample.instances.ids.tolist())
+
+
+@pytest.mark.parametrize("slice_wise", [False, True])
+def test_ignored_regions_are_where_an_object_of_the_same_box_is(native, tmp_path, slice_wise):
+    dataset = open_dataset(native)
+    ndim = dataset.ndim - slice_wise
+    if ndim == 1:
+        pytest.skip("slices have two axes")
+    same_box = Shape(0, ((2.0,) * dataset.ndim, (6.0,) * dataset.ndim), ignore=True)  # as object 1 of a and b
+    cases = tuple(replace(case, annotate=Shapes((same_box,))) for case in dataset.cases)
+    plan = PlanConfig(spacing=(0.75, 0.5, 0.25)[-dataset.ndim :], ndim=ndim, context=int(slice_wise))
+    store = prepare(replace(dataset, cases=cases), tmp_path / "work", plan, workers=0)
+    assert store.meta("a").ignored.tolist() == [[[4] * dataset.ndim, [12] * dataset.ndim]]  # half the spacing
+    patches = sampler(store, ("a", "b"), ndim=ndim, context=store.task.context)
+    seen = [patches[index] for index in range(20)]
+    for sample in seen:
+        np.testing.assert_array_equal(sample.ignored, sample.instances.boxes[sample.instances.ids == 1])
+    assert any(len(sample.ignored) for sample in seen)

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boxel.data.cases import Case, Dataset
-from boxel.data.split import check_splits, dataset_splits, make_splits
+from boxel.data.fingerprint import CaseRecord
+from boxel.data.split import check_splits, dataset_splits, make_splits, size_strata
 
 PARTS = ("train", "val", "test")
 
@@ -79,6 +80,22 @@ def test_every_part_has_its_share_of_rare_classes_negative_cases_and_objects():
         assert kinds["e"] == 1
     objects = [sum(len(by_id[i].labels) for i in split["test"]) for split in splits]
     assert max(objects) < 1.1 * min(objects)
+
+
+def test_every_part_has_its_share_of_small_and_large_objects_of_each_class(ndim):
+    """Objects of 1 to 60 mm, the second class ten times as large: thirds are within the class, in mm."""
+    edges = {f"c{k:04d}": (k % 2, (k // 2 + 1) * (10.0 if k % 2 else 1.0)) for k in range(60)}
+    measured = [
+        CaseRecord(id=name, shape=(999,) * ndim, spacing=(0.5,) * ndim, labels=(label,),
+                   sizes=((2 * edge,) * ndim,), masks=0)
+        for name, (label, edge) in edges.items()
+    ]  # fmt: skip
+    strata = size_strata([*measured, measured[0].model_copy(update={"id": "empty", "labels": (), "sizes": ()})])
+    assert (strata["c0000"], strata["c0001"], strata["empty"]) == ([0], [3], [])
+    assert (strata["c0058"], strata["c0059"]) == ([2], [5])
+    found = [[Counter(strata[name][0] for name in split["test"])[kind] for kind in range(6)]
+             for split in make_splits(cases(60), strata=strata)]  # fmt: skip
+    assert np.abs(np.array(found) - 2).max() <= 1  # ten objects of each kind in five parts
 
 
 def test_the_same_seed_gives_the_same_folds_whatever_the_order_of_the_cases():

@@ -115,7 +115,11 @@ def apply_spatial(batch: Batch, spatial: Spatial, patch_size: tuple[int, ...]) -
         _carry(found, label_map, spatial, image, region, patch)
         for image, (found, label_map) in enumerate(zip(batch.instances, label_maps, strict=True))
     ]
-    return replace(batch, images=images, label_maps=label_maps, instances=instances)
+    ignored = []
+    for image, boxes in enumerate(batch.ignored):
+        boxes, real = _cut(spatial.invert_boxes(boxes, image, region, patch), patch)
+        ignored.append(boxes[real])
+    return replace(batch, images=images, label_maps=label_maps, instances=instances, ignored=ignored)
 
 
 def _mirror(batch: Batch, matrix: Tensor, patch_size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
@@ -145,9 +149,14 @@ def _carry(
     boxes = spatial.invert_boxes(found.boxes, image, region, patch)
     masked, seen = boxes_from_label_map(label_map, found.ids)
     boxes = torch.where(found.has_mask[:, None, None], masked, boxes)
+    boxes, real = _cut(boxes, patch)
+    return replace(found, boxes=boxes)[real & (seen | ~found.has_mask)]
+
+
+def _cut(boxes: Tensor, patch: Tensor) -> tuple[Tensor, Tensor]:
+    """What of the boxes lies in the patch, and which of them do."""
     boxes = torch.minimum(boxes.clamp(min=0), patch)
-    real = (boxes[:, 1] - boxes[:, 0] > 0).all(-1) & (seen | ~found.has_mask)
-    return replace(found, boxes=boxes)[real]
+    return boxes, (boxes[:, 1] - boxes[:, 0] > 0).all(-1)
 
 
 def change_intensity(images: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 
 from boxel.config import Config
 from boxel.data.store import Store
-from boxel.types import Instances, Sample, Task
+from boxel.types import Sample, Task
 
 
 class SamplerConfig(Config):
@@ -49,6 +49,10 @@ class PatchSampler:
         self.present = [label for label, objects in enumerate(self.objects) if objects]
 
     def __getitem__(self, index: int) -> Sample:
+        return self._read(*self.place(index))
+
+    def place(self, index: int) -> tuple[str, np.ndarray]:
+        """The case of a patch and its lower corner, without reading anything."""
         rng = np.random.default_rng([self.seed, index])
         anchor = None
         if self.present and rng.random() < self.config.foreground:
@@ -57,10 +61,10 @@ class PatchSampler:
             anchor = self.store.meta(self.ids[case]).instances.boxes[row]
         else:
             case = int(rng.integers(len(self.ids)))
-        return self._read(self.ids[case], self._corner(self.ids[case], anchor, rng))
+        return self.ids[case], self._corner(self.ids[case], anchor, rng)
 
     def _corner(self, case_id: str, anchor: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
-        """Lower corner of the patch (not of the region) in image voxels."""
+        """In image voxels, of the patch, not of the region."""
         shape = np.asarray(self.store.meta(case_id).shape)
         lead = len(shape) - self.task.ndim  # slice-wise models: one slice of each leading axis
         patch = np.asarray((1,) * lead + self.task.patch_size)
@@ -81,19 +85,20 @@ class PatchSampler:
         upper = np.concatenate([corner[:lead] + self.task.context + 1, lower[lead:] + self.region])
         image, label_map = self.store.read(case_id, lower.tolist(), upper.tolist())
         middle = (self.task.context,) * lead
-        instances = self.store.meta(case_id).instances
-        boxes = instances.boxes - lower.astype(np.float32)
-        on_slice = (boxes[:, 0, :lead] < self.task.context + 1) & (boxes[:, 1, :lead] > self.task.context)
-        instances = replace(instances, boxes=boxes[:, :, lead:])[on_slice.all(-1)]
-        return Sample(fold_slices(image, lead), label_map[middle], visible(instances, self.region), case_id)
+        meta = self.store.meta(case_id)
+        boxes, seen = self._seen(meta.instances.boxes - lower.astype(np.float32))
+        ignored, near = self._seen(meta.ignored - lower.astype(np.float32))
+        instances = replace(meta.instances, boxes=boxes)[seen]
+        return Sample(fold_slices(image, lead), label_map[middle], instances, ignored[near], case_id)
+
+    def _seen(self, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes in voxels of the region read, without the axes along which it is one slice, and which meet it."""
+        lead = boxes.shape[-1] - self.task.ndim
+        first = np.array((self.task.context,) * lead + (0,) * self.task.ndim)
+        last = np.array((self.task.context + 1,) * lead + self.region)
+        return boxes[:, :, lead:], np.all((boxes[:, 0] < last) & (boxes[:, 1] > first), axis=-1)
 
 
 def fold_slices(image: np.ndarray, lead: int) -> np.ndarray:
     """`(c, *slices, *s)` to `(c * slices, *s)`: neighbouring slices become channels, all channels kept."""
     return image.reshape(-1, *image.shape[1 + lead :])
-
-
-def visible(instances: Instances, shape: Sequence[int]) -> Instances:
-    """The objects whose box meets the grid."""
-    inside = (instances.boxes[:, 0] < np.asarray(shape)) & (instances.boxes[:, 1] > 0)
-    return instances[inside.all(-1)]

@@ -5,8 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from boxel.data.cases import Case, Dataset
+from boxel.data.fingerprint import CaseRecord
 
 Split = dict[str, list[str]]
+Strata = Mapping[str, Sequence[int]]
 
 
 def dataset_splits(dataset: Dataset, *, num_folds: int = 5, seed: int = 0) -> list[Split]:
@@ -59,8 +61,21 @@ def check_splits(splits: Sequence[Mapping[str, Iterable[str]]], cases: Sequence[
     return result
 
 
-def make_splits(cases: Sequence[Case], *, num_folds: int = 5, seed: int = 0) -> list[Split]:
-    """Folds of case ids: grouped, of equal size, stratified by classes and numbers of objects.
+def size_strata(measured: Sequence[CaseRecord]) -> Strata:
+    """Per case and object a number for its class and whether it is small, medium or large there: thirds by mm^d."""
+    volumes = [np.prod(np.reshape(case.sizes, (-1, len(case.spacing))) * case.spacing, axis=1) for case in measured]
+    every, labels = np.concatenate(volumes), np.concatenate([np.asarray(case.labels, int) for case in measured])
+    limits = {label: np.quantile(every[labels == label], (1 / 3, 2 / 3)) for label in set(labels.tolist())}
+    return {
+        case.id: [3 * k + int(np.searchsorted(limits[k], v, "right")) for k, v in zip(case.labels, own, strict=True)]
+        for case, own in zip(measured, volumes, strict=True)
+    }
+
+
+def make_splits(
+    cases: Sequence[Case], *, num_folds: int = 5, seed: int = 0, strata: Strata | None = None
+) -> list[Split]:
+    """Folds of case ids: grouped, of equal size, stratified by numbers of objects of each class, or of `strata`.
 
     The training cases are cut into `num_folds` parts (fewer where there are fewer groups). With test cases in
     the data set, fold `k` validates on part `k` and trains on the others. Without, fold `k` tests on part
@@ -81,7 +96,9 @@ def make_splits(cases: Sequence[Case], *, num_folds: int = 5, seed: int = 0) -> 
             f"{len(groups)} groups (patients), {num_folds} folds: train and val{'' if test else ' and test'} "
             f"need {needed} of both; add cases, or write splits.json: [{{'train': [ids], 'val': [ids]}}]"
         )
-    parts = _deal(list(groups.values()), min(num_folds, len(groups)), seed)
+    kinds = {case.id: case.labels for case in train} | dict(strata or {})
+    kinds_by_group = [{case.id: kinds[case.id] for case in group} for group in groups.values()]
+    parts = _deal(kinds_by_group, min(num_folds, len(groups)), seed)
     splits = []
     for fold in range(len(parts)):
         own, following = parts[fold], parts[(fold + 1) % len(parts)]
@@ -97,10 +114,10 @@ def make_splits(cases: Sequence[Case], *, num_folds: int = 5, seed: int = 0) -> 
     return splits
 
 
-def _deal(groups: list[list[Case]], num_parts: int, seed: int) -> list[list[str]]:
+def _deal(groups: Sequence[Strata], num_parts: int, seed: int) -> list[list[str]]:
     """Deal groups, largest and richest first, each to the part of fewest cases that it unbalances least."""
-    num_classes = 1 + max((label for group in groups for case in group for label in case.labels), default=-1)
-    features = np.array([_features(group, num_classes) for group in groups])
+    num_kinds = 1 + max((kind for group in groups for objects in group.values() for kind in objects), default=-1)
+    features = np.array([_features(list(group.values()), num_kinds) for group in groups])
     share = features / np.maximum(features.sum(axis=0), 1)
     order = np.random.default_rng(seed).permutation(len(groups))  # among equals
     sizes = np.array([len(group) for group in groups])
@@ -110,12 +127,13 @@ def _deal(groups: list[list[Case]], num_parts: int, seed: int) -> list[list[str]
     for index in order:
         growth = (np.square(totals + share[index]) - np.square(totals)).sum(axis=1)
         best = min(range(num_parts), key=lambda part: (len(parts[part]), growth[part], part))
-        parts[best] += [case.id for case in groups[index]]
+        parts[best] += groups[index]
         totals[best] += share[index]
     return parts
 
 
-def _features(group: list[Case], num_classes: int) -> list[float]:
-    """Objects and cases of each class, and cases without any."""
-    counts = np.array([np.bincount(case.labels, minlength=num_classes) for case in group]).reshape(len(group), -1)
+def _features(group: Sequence[Sequence[int]], num_kinds: int) -> list[float]:
+    """Objects and cases of each kind, and cases without any."""
+    counts = np.array([np.bincount(np.asarray(kinds, int), minlength=num_kinds) for kinds in group])
+    counts = counts.reshape(len(group), -1)
     return [*counts.sum(axis=0), *(counts > 0).sum(axis=0), (counts.sum(axis=1) == 0).sum()]

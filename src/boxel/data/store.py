@@ -19,7 +19,7 @@ from boxel.data.cases import Case, Dataset
 from boxel.data.fingerprint import MEASURED, Fingerprint, fingerprint
 from boxel.data.parallel import Progress, parallel
 from boxel.data.plan import PlanConfig, plan
-from boxel.data.split import Split, dataset_splits
+from boxel.data.split import Split, dataset_splits, make_splits, size_strata
 from boxel.data.stored_case import VERSION, CaseMeta, array_files, is_stored, meta_file, store_case
 from boxel.types import Task
 
@@ -104,11 +104,13 @@ class Store:
             )
         inner_first, inner_last = np.clip(first, 0, meta.shape), np.clip(last, 0, meta.shape)
         source = tuple(map(slice, inner_first.tolist(), inner_last.tolist()))
+        images, label_maps = array_files(self.path, case_id)
+        if (inner_first == first).all() and (inner_last == last).all() and (first < last).all():
+            return _read(images, (slice(None), *source)), _read(label_maps, source).astype(np.int32)
         target = tuple(map(slice, inner_first - first, inner_last - first))
         image = np.full((len(self.task.channels), *(last - first)), meta.fill, np.float32)
         label_map = np.zeros(last - first, np.int32)
         if (inner_first < inner_last).all():
-            images, label_maps = array_files(self.path, case_id)
             image[(slice(None), *target)] = _read(images, (slice(None), *source))
             label_map[target] = _read(label_maps, source)
         return image, label_map
@@ -119,8 +121,8 @@ def _read(path: Path, region: tuple[slice, ...]) -> np.ndarray:
     import blosc2
 
     try:
-        # One thread: a pool would not survive the fork of a data loader.
-        return np.asarray(blosc2.open(str(path), mode="r", dparams={"nthreads": 1})[region])
+        # One thread: a pool would not survive the fork of a data loader. Mapped files need no copy of their bytes.
+        return np.asarray(blosc2.open(str(path), mode="r", mmap_mode="r", dparams={"nthreads": 1})[region])
     except (OSError, RuntimeError, ValueError) as error:
         raise ValueError(f"{path}: cannot be read ({error}); delete it and run boxel prepare again") from None
 
@@ -179,6 +181,9 @@ def _prepare(
     Manifest(version=VERSION, complete=False, ids=ids).save(out / "manifest.json")
     used = {case_id for split in splits for part in ("train", "val") for case_id in split[part]}
     measured = fingerprint(dataset, ids=used, cache=out / "cases", workers=workers, on_progress=on_progress)
+    if dataset.splits is None:  # the same cases to train and validate on, now that sizes are known
+        strata = size_strata(measured.cases)
+        splits = make_splits(dataset.cases, num_folds=num_folds, seed=seed, strata=strata)
     task = plan(measured, config)
 
     described = {"name": dataset.name, "source": str(dataset.root), "ndim": dataset.ndim}

@@ -17,11 +17,11 @@ from boxel.data.source import digest, facts, signature, unchanged
 from boxel.io import resample
 from boxel.types import Geometry, Image, Instances, Task
 
-VERSION = 1
-# Bytes of a block, the least that a read decompresses, and of a chunk, which holds blocks: as measured for
-# patches.
-BLOCK_BYTES = 2**16
-CHUNK_BYTES = 2**20
+VERSION = 2
+# Bytes of a block, the least that a read decompresses, and of a chunk, which holds blocks: the fastest for patches in
+# docs/results/store.md.
+BLOCK_BYTES = 2**14
+CHUNK_BYTES = 2**18
 
 Corners = tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]
 
@@ -44,6 +44,7 @@ class CaseFile(Config):
     labels: tuple[int, ...]
     ids: tuple[int, ...]
     boxes: Corners
+    ignored: Corners
     has_mask: tuple[bool, ...]
     original_boxes: Corners
     original_has_mask: tuple[bool, ...]
@@ -61,6 +62,7 @@ class CaseMeta:
         original: grid of the image file.
         instances: objects in stored voxels. An object lost in resampling keeps its box but has no mask.
         original_instances: the same objects, in the same order, in voxels of the file.
+        ignored: `(k, 2, d)` float32, regions in stored voxels to learn nothing from.
         files: the image file of each channel.
     """
 
@@ -72,16 +74,19 @@ class CaseMeta:
     original: Geometry
     instances: Instances
     original_instances: Instances
+    ignored: np.ndarray
     files: tuple[str, ...]
 
     @classmethod
     def load(cls, path: Path) -> Self:
         file = CaseFile.load(path)
 
+        def corners(boxes: Corners) -> np.ndarray:
+            return np.array(boxes, np.float32).reshape(-1, 2, len(file.shape))
+
         def instances(boxes: Corners, has_mask: Sequence[bool]) -> Instances:
-            corners = np.array(boxes, np.float32).reshape(-1, 2, len(file.shape))
             return Instances(
-                corners,
+                corners(boxes),
                 np.array(file.labels, np.int64),
                 np.array(file.ids, np.int64),
                 np.array(has_mask, bool),
@@ -103,6 +108,7 @@ class CaseMeta:
             original=original,
             instances=instances(file.boxes, file.has_mask),
             original_instances=instances(file.original_boxes, file.original_has_mask),
+            ignored=corners(file.ignored),
             files=file.files,
         )
 
@@ -135,6 +141,7 @@ def store_case(root: Path, case: Case, dataset: Dataset, task: Task) -> None:
     if loaded.label_map is not None:
         label_map = resample(Image(loaded.label_map, loaded.image.geometry), shape, label_map=True).array
     instances = _stored_instances(loaded.instances, label_map, loaded.image.geometry.shape)
+    ignored = np.zeros((0, 2, len(shape))) if loaded.ignored is None else loaded.ignored.boxes
     slices = len(shape) - task.ndim
     image_path, labels_path = array_files(root, case.id)
     write_bytes(image_path, compressed(image.array, thin_axes=1 + slices))
@@ -151,6 +158,7 @@ def store_case(root: Path, case: Case, dataset: Dataset, task: Task) -> None:
         labels=loaded.instances.labels.tolist(),
         ids=loaded.instances.ids.tolist(),
         boxes=instances.boxes.tolist(),
+        ignored=to_stored(ignored, shape, loaded.image.geometry.shape).tolist(),
         has_mask=instances.has_mask.tolist(),
         original_boxes=loaded.instances.boxes.tolist(),
         original_has_mask=loaded.instances.has_mask.tolist(),

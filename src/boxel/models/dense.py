@@ -19,13 +19,14 @@ from boxel.models.loss_terms import (
     OverlapLossConfig,
     box_loss,
     class_loss,
+    mostly_ignored,
 )
 from boxel.models.postprocess import best_boxes
 from boxel.nn.blocks import Norm
 from boxel.nn.heads import DenseHead
 from boxel.nn.losses import class_scores
 from boxel.ops import anchor_grid, decode, match
-from boxel.types import Detections, Instances, Task
+from boxel.types import Batch, Detections, Instances, Task
 
 
 class MatcherConfig(Choice):
@@ -147,9 +148,12 @@ class DenseDetection(nn.Module):
         places = {"level_sizes": outputs.level_sizes, "anchors_per_cell": self.anchors_per_cell}
         return match(outputs.anchors, boxes, rule=rule, **places, **dict(matcher))  # type: ignore[arg-type]
 
-    def loss(self, outputs: DenseOutputs, instances: Sequence[Instances]) -> dict[str, Tensor]:
+    def loss(self, outputs: DenseOutputs, batch: Batch) -> dict[str, Tensor]:
         """Terms `class` and `box`."""
+        instances = batch.instances
         matches = self.match(outputs, instances)
+        for index, regions in zip(matches, batch.ignored, strict=False):  # there may be none
+            index[(index == -1) & mostly_ignored(outputs.anchors, regions)] = -2
         labels = torch.stack(
             [
                 torch.where(index >= 0, _gather(found.labels, index), index)

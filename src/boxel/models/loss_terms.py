@@ -7,13 +7,13 @@ GIoU: Rezatofighi et al. 2019; DIoU and CIoU: Zheng et al. 2020.
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
 from boxel.config import Choice
 from boxel.nn.losses import class_cross_entropy, class_scores, focal_loss, mine_hard_negatives
-from boxel.ops import decode, encode, paired_overlap
+from boxel.ops import area, decode, encode, paired_overlap
 
 
 class ClassLossConfig(Choice):
@@ -56,6 +56,15 @@ class OverlapLossConfig(BoxLossConfig, name="overlap"):
 
     kind: Literal["iou", "giou", "diou", "ciou"] = "giou"
     weight: float = 2.0
+
+
+def mostly_ignored(boxes: Float[Tensor, "n 2 d"], regions: Float[Tensor, "k 2 d"]) -> Bool[Tensor, " n"]:
+    """Whether half of a box or more lies in one of the regions that nothing is learnt from."""
+    found = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
+    for lower, upper in regions:
+        common = torch.minimum(boxes[:, 1], upper) - torch.maximum(boxes[:, 0], lower)
+        found |= common.clamp(min=0).prod(-1) >= 0.5 * area(boxes)
+    return found
 
 
 def class_loss(

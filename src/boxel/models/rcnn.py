@@ -127,8 +127,11 @@ class RCNN(Model):
 
     def loss(self, outputs: RCNNOutputs, batch: Batch) -> dict[str, Tensor]:
         objects = [replace(found, labels=torch.zeros_like(found.labels)) for found in batch.instances]
-        terms = {f"rpn_{name}": term for name, term in self.rpn.loss(outputs.rpn, objects).items()}
-        second, regions = self.regions.loss(outputs.pyramid, self.rpn.detect(outputs.rpn), batch.instances)
+        terms = {
+            f"rpn_{name}": term for name, term in self.rpn.loss(outputs.rpn, replace(batch, instances=objects)).items()
+        }
+        proposals = self.rpn.detect(outputs.rpn)
+        second, regions = self.regions.loss(outputs.pyramid, proposals, batch.instances, batch.ignored)
         terms |= second
         if self.mask_head is not None:
             terms["mask"] = self.mask_weight * self._mask_loss(self.mask_head, outputs.pyramid, regions, batch)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from boxel.config import Config
-from boxel.models.loss_terms import BoxLossConfig, SmoothL1Config, box_loss
+from boxel.models.loss_terms import BoxLossConfig, SmoothL1Config, box_loss, mostly_ignored
 from boxel.models.postprocess import best_boxes, join
 from boxel.nn.blocks import Norm
 from boxel.nn.losses import class_scores, mine_hard_negatives
@@ -119,10 +119,14 @@ class RegionDetection(nn.Module):
         return self.head(self.pool(pyramid, boxes, images, self.pool_size))
 
     def loss(
-        self, pyramid: Sequence[Tensor], proposals: Sequence[Detections], instances: Sequence[Instances]
+        self,
+        pyramid: Sequence[Tensor],
+        proposals: Sequence[Detections],
+        instances: Sequence[Instances],
+        ignored: Sequence[Tensor] = (),
     ) -> tuple[dict[str, Tensor], Regions]:
         """Terms `region_class` and `region_box`, and the regions they were taken from."""
-        regions = self.sample(pyramid, proposals, instances)
+        regions = self.sample(pyramid, proposals, instances, ignored)
         logits, deltas = self(pyramid, regions.boxes, regions.images)
         positive = (regions.labels >= 0).nonzero()[:, 0]
         targets = torch.cat([found.boxes for found in instances])[regions.objects[positive]]
@@ -134,14 +138,21 @@ class RegionDetection(nn.Module):
 
     @torch.no_grad()
     def sample(
-        self, pyramid: Sequence[Tensor], proposals: Sequence[Detections], instances: Sequence[Instances]
+        self,
+        pyramid: Sequence[Tensor],
+        proposals: Sequence[Detections],
+        instances: Sequence[Instances],
+        ignored: Sequence[Tensor] = (),
     ) -> Regions:
         """The regions to learn from."""
         parts, first = [], 0
         for image, (found, truth) in enumerate(zip(proposals, instances, strict=True)):
             boxes = torch.cat([found.boxes, truth.boxes]) if self.config.add_truth else found.boxes
             best, owner = _best_overlap(boxes, truth.boxes)
-            positive, negative = self._choose(pyramid, boxes, best, image)
+            usable = torch.ones_like(best, dtype=torch.bool)
+            if ignored:
+                usable = ~mostly_ignored(boxes, ignored[image])
+            positive, negative = self._choose(pyramid, boxes, best, usable, image)
             rows = torch.cat([positive, negative])
             background = torch.full_like(negative, -1)
             objects = torch.cat([owner[positive] + first, background])
@@ -151,11 +162,11 @@ class RegionDetection(nn.Module):
         return Regions(*map(torch.cat, zip(*parts, strict=True)))
 
     def _choose(
-        self, pyramid: Sequence[Tensor], boxes: Tensor, best: Tensor, image: int
+        self, pyramid: Sequence[Tensor], boxes: Tensor, best: Tensor, usable: Tensor, image: int
     ) -> tuple[Int[Tensor, " p"], Int[Tensor, " q"]]:
         config = self.config
         positive = _draw((best >= config.positive).nonzero()[:, 0], int(config.per_image * config.positive_share))
-        negative = (best < config.negative).nonzero()[:, 0]
+        negative = ((best < config.negative) & usable).nonzero()[:, 0]
         if config.negatives == "random":
             return positive, _draw(negative, config.per_image - len(positive))
         logits, _ = self(pyramid, boxes[negative], torch.full_like(negative, image))

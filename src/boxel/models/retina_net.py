@@ -33,7 +33,7 @@ class RetinaNet(Model):
         return self.dense(pyramid, images.shape[2:])
 
     def loss(self, outputs: DenseOutputs, batch: Batch) -> dict[str, Tensor]:
-        return self.dense.loss(outputs, batch.instances)
+        return self.dense.loss(outputs, batch)
 
     def detect(self, outputs: DenseOutputs) -> list[Detections]:
         return self.dense.detect(outputs)

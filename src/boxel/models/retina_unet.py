@@ -45,7 +45,7 @@ class RetinaUNet(Model):
         return RetinaUNetOutputs(self.dense(pyramid, images.shape[2:]), segmentation)
 
     def loss(self, outputs: RetinaUNetOutputs, batch: Batch) -> dict[str, Tensor]:
-        terms = self.dense.loss(outputs.dense, batch.instances)
+        terms = self.dense.loss(outputs.dense, batch)
         if outputs.segmentation is not None:
             terms["segmentation"] = self.segmentation.loss(outputs.segmentation, batch)
         return terms

@@ -52,21 +52,22 @@ class Segmentation(nn.Module):
 
 
 def segmentation_target(batch: Batch, *, by_class: bool, fill: bool = False) -> Int[Tensor, "b *s"]:
-    """0 for background, 1 for foreground (or class + 1), -1 where an object is known by its box alone.
+    """0 for background, 1 for foreground (or class + 1), -1 in ignored regions and boxes of objects without a mask.
 
     Args:
         fill: such an object counts as the ellipse that touches its box' sides instead.
     """
     targets = []
-    for label_map, instances in zip(batch.label_maps, batch.instances, strict=True):
+    for image, (label_map, instances) in enumerate(zip(batch.label_maps, batch.instances, strict=True)):
         target = torch.zeros_like(label_map, dtype=torch.int64)
+        for box in batch.ignored[image] if batch.ignored else ():
+            target[_voxels(box)] = -1
         boxed = instances[~instances.has_mask]
         for box, label in zip(boxed.boxes, boxed.labels.tolist(), strict=True):
             if fill:
                 target[_ellipse(box, target.shape)] = label + 1 if by_class else 1
                 continue
-            lower, upper = box.floor().long().clamp(min=0), box.ceil().long().clamp(min=0)
-            target[tuple(slice(int(a), int(b)) for a, b in zip(lower[0], upper[1], strict=True))] = -1
+            target[_voxels(box)] = -1
         masked = instances[instances.has_mask]
         if len(masked):
             lookup = torch.zeros(int(label_map.max()) + 1, dtype=torch.int64, device=label_map.device)
@@ -76,6 +77,12 @@ def segmentation_target(batch: Batch, *, by_class: bool, fill: bool = False) -> 
             target = torch.where(classes > 0, classes, target)
         targets.append(target)
     return torch.stack(targets)
+
+
+def _voxels(box: Float[Tensor, "2 d"]) -> tuple[slice, ...]:
+    """Every voxel that the box touches."""
+    lower, upper = box.floor().long().clamp(min=0), box.ceil().long().clamp(min=0)
+    return tuple(slice(int(a), int(b)) for a, b in zip(lower[0], upper[1], strict=True))
 
 
 def _ellipse(box: Float[Tensor, "2 d"], shape: Sequence[int]) -> Bool[Tensor, "*s"]:
