@@ -62,8 +62,9 @@ def mostly_ignored(boxes: Float[Tensor, "n 2 d"], regions: Float[Tensor, "k 2 d"
     """Whether half of a box or more lies in one of the regions that nothing is learnt from."""
     found = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
     for lower, upper in regions:
-        common = torch.minimum(boxes[:, 1], upper) - torch.maximum(boxes[:, 0], lower)
-        found |= common.clamp(min=0).prod(-1) >= 0.5 * area(boxes)
+        sides = torch.minimum(boxes[:, 1], upper) - torch.maximum(boxes[:, 0], lower)
+        common = sides.clamp(min=0).prod(-1)
+        found |= (common > 0) & (common >= 0.5 * area(boxes))
     return found
 
 
