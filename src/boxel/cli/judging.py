@@ -13,6 +13,15 @@ from boxel.cli.options import AsJson, DatasetPath, Format, Options
 Predictions = Annotated[
     Path, typer.Argument(metavar="PREDICTIONS", help="Folder that `boxel predict` wrote, or another tool's results.")
 ]
+Thresholds = Annotated[
+    list[float] | None, typer.Option(help="IoU threshold (or radius); repeat for several [0.10, 0.15 ... 0.50].")
+]
+Ignore = Annotated[
+    Path | None, typer.Option(metavar="FILE", help='JSON {"CASE": [ids]}: objects neither hit nor miss.')
+]
+Source = Annotated[
+    str, typer.Option("--from", metavar="NAME", help="Format of PREDICTIONS, see docs/how_to/evaluate.md.")
+]
 
 
 def evaluate(
@@ -22,9 +31,7 @@ def evaluate(
     protocol: Annotated[
         str, typer.Option(help="`boxel`; `coco` or `luna16` for the matching and the figures of those challenges.")
     ] = "boxel",
-    iou: Annotated[
-        list[float] | None, typer.Option(help="IoU threshold (or radius); repeat for several [0.10, 0.15 ... 0.50].")
-    ] = None,
+    iou: Thresholds = None,
     criterion: Annotated[
         str | None,
         typer.Option(help="`box_iou`, `mask_iou`, `mask_dice`, `centre_distance` (mm) or `relative_distance` (radii)."),
@@ -39,12 +46,8 @@ def evaluate(
         list[float] | None, typer.Option(help="Box volume (voxels) between strata; repeat [thirds of the objects].")
     ] = None,
     score: Annotated[list[float] | None, typer.Option(help="Further operating point; repeat for several.")] = None,
-    ignore: Annotated[
-        Path | None, typer.Option(metavar="FILE", help='JSON {"CASE": [ids]}: objects neither hit nor miss.')
-    ] = None,
-    source: Annotated[
-        str, typer.Option("--from", metavar="NAME", help="Format of PREDICTIONS, see docs/how_to/evaluate.md.")
-    ] = "auto",
+    ignore: Ignore = None,
+    source: Source = "auto",
     resamples: Annotated[int, typer.Option(help="Bootstrap resamples for the intervals; 0 for none.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
     format: Format = "",  # noqa: A002
@@ -69,19 +72,13 @@ def compare(
     b: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="Other predictions of the same cases.")],
     dataset: DatasetPath,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="JSON file to write.")] = None,
-    iou: Annotated[
-        list[float] | None, typer.Option(help="IoU threshold (or radius); repeat for several [0.10, 0.15 ... 0.50].")
-    ] = None,
+    iou: Thresholds = None,
     criterion: Annotated[
         str, typer.Option(help="`box_iou`, `centre_distance` (mm) or `relative_distance`.")
     ] = "box_iou",
     rule: Annotated[str, typer.Option(help="Matching: `greedy`, `optimal`, `mdt` or `luna16`.")] = "greedy",
-    ignore: Annotated[
-        Path | None, typer.Option(metavar="FILE", help='JSON {"CASE": [ids]}: objects neither hit nor miss.')
-    ] = None,
-    source: Annotated[
-        str, typer.Option("--from", metavar="NAME", help="Format of PREDICTIONS, see docs/how_to/evaluate.md.")
-    ] = "auto",
+    ignore: Ignore = None,
+    source: Source = "auto",
     resamples: Annotated[int, typer.Option(help="Bootstrap draws, and permutations.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of the bootstrap and the permutations.")] = 0,
     format: Format = "",  # noqa: A002

@@ -1,6 +1,7 @@
 """What every model is: three questions (`infer`, `loss`, `detect`) and a configuration registered under a name."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -37,6 +38,12 @@ class ModelConfig(Choice):
     """What the experimenter chooses about a model; `build` adds what the data dictates."""
 
     gives_masks: ClassVar[bool] = False
+
+    @classmethod
+    def of_parts(cls, name: str, parts: Mapping[str, object]) -> "ModelConfig":
+        """The configuration registered as `name`, with those of `parts` that it has."""
+        kind = cls.registry[name]
+        return kind(**{key: value for key, value in parts.items() if key in kind.model_fields})  # type: ignore[return-value]
 
     def build(self, task: Task) -> Model:
         raise TypeError(f"{type(self).__name__} does not build a model; choose one of {sorted(self.registry)}")

@@ -19,6 +19,7 @@ from boxel.models.loss_terms import (
     OverlapLossConfig,
     box_loss,
     class_loss,
+    coding_std,
     mostly_ignored,
 )
 from boxel.models.postprocess import best_boxes
@@ -118,7 +119,7 @@ class DenseDetection(nn.Module):
             self.heads = nn.ModuleDict({"shared": head(class_outputs, 2 * task.ndim, prior=prior)})
         else:
             self.heads = nn.ModuleDict({"classes": head(class_outputs, prior=prior), "boxes": head(2 * task.ndim)})
-        std = torch.tensor([[config.centre_std] * task.ndim, [config.size_std] * task.ndim])
+        std = coding_std(task.ndim, config.centre_std, config.size_std)
         self.register_buffer("std", std, persistent=False)
         self._anchor_cache: dict[tuple[object, ...], tuple[Tensor, list[int]]] = {}
 

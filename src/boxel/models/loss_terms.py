@@ -98,6 +98,11 @@ def _mined_loss(config: MiningConfig, logits: Tensor, labels: Tensor, *, softmax
     return torch.stack(halves).sum() / 2 if halves else logits.sum() * 0.0
 
 
+def coding_std(ndim: int, centre: float, size: float) -> Float[Tensor, "2 d"]:
+    """What box targets are divided by, the same on every axis."""
+    return torch.tensor([[centre] * ndim, [size] * ndim])
+
+
 def box_loss(
     config: BoxLossConfig,
     deltas: Float[Tensor, "n 2 d"],

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from boxel.config import Config
-from boxel.models.loss_terms import BoxLossConfig, SmoothL1Config, box_loss, mostly_ignored
+from boxel.models.loss_terms import BoxLossConfig, SmoothL1Config, box_loss, coding_std, mostly_ignored
 from boxel.models.postprocess import best_boxes, join
 from boxel.nn.blocks import Norm
 from boxel.nn.losses import class_scores, mine_hard_negatives
@@ -93,7 +93,7 @@ class RegionDetection(nn.Module):
             norm=config.norm,
             outputs=self.outputs,
         )
-        std = torch.tensor([[config.centre_std] * task.ndim, [config.size_std] * task.ndim])
+        std = coding_std(task.ndim, config.centre_std, config.size_std)
         self.register_buffer("std", std, persistent=False)
 
     def pool(

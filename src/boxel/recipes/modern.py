@@ -23,7 +23,7 @@ def full(model: str) -> Experiment:
     }
     return Experiment(
         recipe=model,
-        model=_model(model, parts),
+        model=ModelConfig.of_parts(model, parts),
         plan=PlanConfig(voxels_per_step=2**22),
         train=TrainConfig(steps=30_000, lr=1e-3, warmup=1000, validate_every=1000, keep=5, average=0.999),
     )
@@ -43,7 +43,7 @@ def small(model: str) -> Experiment:
     }
     return Experiment(
         recipe=f"{model}_small",
-        model=_model(model, parts),
+        model=ModelConfig.of_parts(model, parts),
         plan=PlanConfig(patch_extent=2.4, voxels_per_step=2**18),
         train=TrainConfig(
             steps=800,
@@ -56,9 +56,3 @@ def small(model: str) -> Experiment:
         ),
         predict=PredictConfig(tile_voxels=2**17),
     )
-
-
-def _model(name: str, parts: dict[str, object]) -> ModelConfig:
-    """The model with those of `parts` that it has."""
-    kind = ModelConfig.registry[name]
-    return kind(**{key: value for key, value in parts.items() if key in kind.model_fields})  # type: ignore[return-value]

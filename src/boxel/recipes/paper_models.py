@@ -76,5 +76,4 @@ def paper_model(name: str, sizes: Sizes, *, positives: int, components: int) -> 
         "segmentation_weight": 2.0 if name == "det_unet" else 1.0,  # the DetU-Net's terms are not halved
         "candidates": components,
     }
-    kind = ModelConfig.registry[name]
-    return kind(**{key: value for key, value in parts.items() if key in kind.model_fields})  # type: ignore[return-value]
+    return ModelConfig.of_parts(name, parts)
