@@ -1,14 +1,13 @@
 """`boxel demo`: the whole way in one command."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from boxel.api.evaluation import evaluate
-from boxel.api.prediction import predict
+from boxel.api.fold import run_fold
 from boxel.api.reporting import report
-from boxel.api.training import Progress, prepare, silent, train
+from boxel.api.training import Progress, silent
 from boxel.config import read_json
 from boxel.data.cases import Dataset
 from boxel.data.formats import as_dataset
@@ -57,11 +56,7 @@ def demo(
             on_progress=lambda done, total: progress("generate", done, total),
         )
     dataset = as_dataset(data)
-    store = prepare(dataset, out / "work", recipe=experiment, progress=progress)
-    run = train(out / "work", out / "run", fold=fold, recipe=experiment, progress=progress)
-    test = set(store.splits[fold]["test"])
-    chosen = replace(dataset, cases=tuple(case for case in dataset.cases if case.id in test), splits=None)
-    predict(run, chosen, out / "predictions", progress=progress)
-    evaluate(out / "predictions", dataset, out, progress=progress)
+    run_fold(dataset, out, experiment, fold, progress)
+    run = out / "run"
     page = report(run, predictions=out / "predictions", dataset=dataset, out=out / "report.html")
     return DemoResult(read_json(out / "metrics.json"), run, out / "predictions", page)

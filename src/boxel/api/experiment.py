@@ -3,17 +3,17 @@
 import json
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from boxel.api.evaluation import evaluate
-from boxel.api.prediction import predict
+from boxel.api.fold import run_fold
 from boxel.api.run import environment, read_history, read_run
-from boxel.api.training import Progress, prepare, silent, train
+from boxel.api.training import Progress, silent
 from boxel.config import did_you_mean, write_text
-from boxel.data.formats import open_dataset
+from boxel.data.cases import Dataset
+from boxel.data.formats import as_dataset
 from boxel.data.toy import make_toy
 from boxel.experiments import GRIDS, Row
 from boxel.models import ModelConfig
@@ -39,7 +39,7 @@ def experiment(
     name: str,
     out: Path | str,
     *,
-    data: Path | str | None = None,
+    data: Path | str | Dataset | None = None,
     fold: int = 0,
     overrides: Sequence[str] = (),
     seed: int = 0,
@@ -64,6 +64,7 @@ def experiment(
         data = make_toy(
             out / "data", **grid.toy, seed=seed, on_progress=lambda done, total: progress("generate", done, total)
         )
+    dataset = as_dataset(data)
     results = []
     for row in grid.rows:
 
@@ -71,22 +72,17 @@ def experiment(
             progress(f"{row.label}: {what}", done, total)
 
         settings = [*grid.overrides, *row.overrides, f"seed={seed}", *overrides]
-        results.append(_run(row, out / row.model, Path(data), fold, settings, labelled))
+        results.append(_run(row, out / row.model, dataset, fold, settings, labelled))
         write_text(out / "table.json", json.dumps([asdict(result) for result in results], indent=2) + "\n")
     write_text(out / "table.md", markdown(results, grid.about))
     return results
 
 
-def _run(row: Row, out: Path, data: Path, fold: int, overrides: Sequence[str], progress: Progress) -> Result:
+def _run(row: Row, out: Path, dataset: Dataset, fold: int, overrides: Sequence[str], progress: Progress) -> Result:
     chosen = get_recipe(row.recipe, row.model).override(overrides)
-    store = prepare(data, out / "work", recipe=chosen, progress=progress)
-    run = train(out / "work", out / "run", fold=fold, recipe=chosen, progress=progress)
-    dataset, test = open_dataset(data), set(store.splits[fold]["test"])
-    tested = replace(dataset, cases=tuple(case for case in dataset.cases if case.id in test), splits=None)
-    predict(run, tested, out / "predictions", progress=progress)
-    metrics = evaluate(out / "predictions", data, out, progress=progress).metrics
-    _, task, _ = read_run(run)
-    history = read_history(run)
+    metrics = run_fold(dataset, out, chosen, fold, progress).metrics
+    _, task, _ = read_run(out / "run")
+    history = read_history(out / "run")
     times = [b["seconds"] - a["seconds"] for a, b in pairwise(history) if not any(key.startswith("val/") for key in a)]
     model: ModelConfig = chosen.model
     return Result(

@@ -1,0 +1,24 @@
+"""The way that `boxel demo` and every row of `boxel experiment` go: prepare, train, predict the test images, judge."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from boxel.api.evaluation import evaluate
+from boxel.api.prediction import predict
+from boxel.api.training import Progress, prepare, train
+from boxel.data.cases import Dataset
+from boxel.evaluation import Evaluation
+from boxel.recipes import Experiment
+
+
+def run_fold(dataset: Dataset, out: Path, experiment: Experiment, fold: int, progress: Progress) -> Evaluation:
+    """Write `out/work`, `out/run`, `out/predictions` and the figures; what is there already is not done again.
+
+    The test images are the data set's own (`imagesTs`), or the test part of the fold.
+    """
+    store = prepare(dataset, out / "work", recipe=experiment, progress=progress)
+    run = train(out / "work", out / "run", fold=fold, recipe=experiment, progress=progress)
+    test = set(store.splits[fold]["test"])
+    chosen = replace(dataset, cases=tuple(case for case in dataset.cases if case.id in test), splits=None)
+    predict(run, chosen, out / "predictions", progress=progress)
+    return evaluate(out / "predictions", dataset, out, progress=progress)
