@@ -38,6 +38,16 @@ def numpy_nms(boxes: np.ndarray, scores: np.ndarray, iou_threshold: float) -> li
     return kept
 
 
+def numpy_weighted_nms(boxes: np.ndarray, scores: np.ndarray, iou_threshold: float) -> list[np.ndarray]:
+    left, found = np.argsort(-scores, kind="stable"), []
+    while len(left):
+        overlap = iou_with(boxes[left], boxes[left[0]])
+        joins = overlap > iou_threshold
+        found.append(np.average(boxes[left[joins]], axis=0, weights=(overlap * scores[left])[joins]))
+        left = left[~joins]
+    return found
+
+
 def numpy_clustering(
     boxes: np.ndarray,
     scores: np.ndarray,

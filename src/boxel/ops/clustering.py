@@ -82,15 +82,10 @@ def weighted_box_clustering(
     check_boxes(boxes, scores=scores, labels=labels, view_ids=view_ids, weights=weights, tiles_covering=tiles_covering)
     check_not_negative(scores=scores, weights=weights, tiles_covering=tiles_covering)
     check_positive(expected_views=expected_views)
-    boxes, scores = as_float(boxes), as_float(scores)
     extents = torch.stack([boxes[:, 0], boxes[:, 1] + 1], 1) if inclusive else boxes
-    leader, leaders = find_leaders(extents, scores, labels, iou_threshold)
-    fuse = _fuse_compiled if kernels(boxes) and len(boxes) else _fuse_plain
-    fused, fused_scores, groups = fuse(
-        boxes, scores, leader, view_ids, weights, tiles_covering, float(expected_views), one_vote_per_view,
-        float(inclusive),
-    )  # fmt: skip
-    return collect(fused, fused_scores, labels, leaders, groups, min_score)
+    rule = _Rule(view_ids, weights, tiles_covering, float(expected_views), one_vote_per_view, True, float(inclusive))
+    fused, fused_scores, groups = _cluster(boxes, extents, scores, labels, iou_threshold, rule)
+    return collect(fused, fused_scores, labels, groups, min_score)
 
 
 @numpy_too
@@ -110,13 +105,8 @@ def weighted_nms(
     """
     check_boxes(boxes, scores=scores, labels=labels)
     check_not_negative(scores=scores)
-    leader, leaders = find_leaders(boxes, scores, labels, iou_threshold)
-    groups = group(leader, best_first(scores))
-    rows, _, sizes = groups
-    overlap, _ = _overlap_and_area(boxes, rows, leaders.repeat_interleave(sizes))
-    vote = overlap * scores[rows]
-    vote = torch.where((segments(vote, sizes) > 0).repeat_interleave(sizes), vote, 1.0)
-    return collect(_mean_boxes(boxes, groups, vote), scores[leaders], labels, leaders, groups, min_score)
+    fused, _, groups = _cluster(boxes, boxes, scores, labels, iou_threshold, _Rule())
+    return collect(fused, take(scores, take(groups.rows, groups.begin)), labels, groups, min_score)
 
 
 class Groups(NamedTuple):
@@ -131,8 +121,7 @@ def group(leader: Tensor, order: Tensor) -> Groups:
     """The followers of each leader; `order` has rows by descending score."""
     compiled = kernels(leader)
     if compiled and len(order):
-        rows, offsets, sizes = map(torch.from_numpy, compiled.group(leader.numpy(), order.numpy()))
-        return Groups(rows, offsets[:-1], sizes)
+        return Groups(*map(torch.from_numpy, compiled.group(leader.numpy(), order.numpy())))
     order = order.long()
     leads = leader[order] == order
     number = torch.empty_like(order)
@@ -142,50 +131,72 @@ def group(leader: Tensor, order: Tensor) -> Groups:
     return Groups(order[by_cluster], sizes.cumsum(0) - sizes, sizes)
 
 
-def _fuse_plain(
-    boxes: Tensor, scores: Tensor, leader: Tensor, view_ids: Tensor | None, weights: Tensor | None,
-    tiles_covering: Tensor | None, expected_views: float, one_vote: bool, extra: float,
-) -> tuple[Tensor, Tensor, Groups]:  # fmt: skip
+class _Rule(NamedTuple):
+    """How much the members of a cluster count; names as in `weighted_box_clustering`.
+
+    Attributes:
+        by_area: a member weighs IoU x area instead of IoU.
+        extra: what extents are longer than corners say.
+    """
+
+    view_ids: Tensor | None = None
+    weights: Tensor | None = None
+    tiles_covering: Tensor | None = None
+    expected_views: float = 1.0
+    one_vote: bool = False
+    by_area: bool = False
+    extra: float = 0.0
+
+
+def _cluster(
+    boxes: Tensor, extents: Tensor, scores: Tensor, labels: Tensor | None, iou_threshold: float, rule: _Rule
+) -> tuple[Tensor, Tensor, Groups]:
     """Boxes, scores and contributing rows of the clusters, in the order of their best rows."""
-    groups = group(leader, best_first(scores))
+    order = best_first(scores)
+    groups = group(find_leaders(extents, order, labels, iou_threshold)[0], order)
+    del order  # as memory counts from here on
+    fuse = _fuse_compiled if kernels(boxes) and len(boxes) else _fuse_plain
+    return fuse(as_float(boxes), as_float(scores), groups, rule)
+
+
+def _fuse_plain(boxes: Tensor, scores: Tensor, groups: Groups, rule: _Rule) -> tuple[Tensor, Tensor, Groups]:
     best, num_views = groups.rows[groups.begin], groups.sizes
-    if view_ids is not None:
-        groups, num_views = _views(groups, from_zero(view_ids), one_vote)
+    if rule.view_ids is not None:
+        groups, num_views = _views(groups, from_zero(rule.view_ids), rule.one_vote)
     rows, _, sizes = groups
-    overlap, area = _overlap_and_area(boxes, rows, best.repeat_interleave(sizes), extra)
-    weight = overlap * area if weights is None else overlap * area * weights[rows]
+    weight, area = _overlap_and_area(boxes, rows, best.repeat_interleave(sizes), rule.extra)
+    if rule.by_area:
+        weight = weight * area
+    if rule.weights is not None:
+        weight = weight * rule.weights[rows]
     total = segments(weight, sizes)
     # A box without extent has no weight: every member counts alike.
     weight = torch.where((total > 0).repeat_interleave(sizes), weight, 1.0)
     total = torch.where(total > 0, total, sizes)
     vote = weight * scores[rows]
     votes = segments(vote, sizes)
-    coverage = 1.0 if tiles_covering is None else segments(tiles_covering[rows].double(), sizes) / sizes
-    missing = (expected_views * coverage - num_views).clamp(min=0)
+    covering = rule.tiles_covering
+    coverage = 1.0 if covering is None else segments(covering[rows].double(), sizes) / sizes
+    missing = (rule.expected_views * coverage - num_views).clamp(min=0)
     fused_scores = votes / (total + missing * total / sizes)
     vote = torch.where((votes > 0).repeat_interleave(sizes), vote, weight)
     return _mean_boxes(boxes, groups, vote), fused_scores.to(scores.dtype), groups
 
 
-def _fuse_compiled(
-    boxes: Tensor, scores: Tensor, leader: Tensor, view_ids: Tensor | None, weights: Tensor | None,
-    tiles_covering: Tensor | None, expected_views: float, one_vote: bool, extra: float,
-) -> tuple[Tensor, Tensor, Groups]:  # fmt: skip
+def _fuse_compiled(boxes: Tensor, scores: Tensor, groups: Groups, rule: _Rule) -> tuple[Tensor, Tensor, Groups]:
     """The same in one pass per cluster."""
     compiled: Any = kernels(boxes)
-    groups = group(leader, best_first(scores))
     rows, begin, sizes = (part.numpy() for part in groups)
-    offsets = np.append(begin, len(rows))
-    views = np.zeros(0, np.int64) if view_ids is None else from_zero(view_ids).numpy()
+    offsets = np.append(begin, np.int32(len(rows)))
+    views = np.zeros(0, np.int64) if rule.view_ids is None else from_zero(rule.view_ids).numpy()
     columns = [
         np.zeros(0) if column is None else column.detach().numpy().astype(np.float64)
-        for column in (weights, tiles_covering)
+        for column in (rule.weights, rule.tiles_covering)
     ]
     array, rated = (values.detach().contiguous().numpy() for values in (boxes, scores))
     fused, fused_scores = np.empty((len(sizes), *array.shape[1:]), array.dtype), np.empty(len(sizes), rated.dtype)
-    given = (array, rated, rows, offsets, sizes, views, int(views.max(initial=-1)) + 1, *columns)
-    rule = (expected_views, one_vote, extra)
-    share(lambda *part: compiled.fuse(*given, *rule, fused, fused_scores, *part), offsets, LEAST_SUMMED)
+    given = (array, rated, rows, offsets, sizes, views, int(views.max(initial=-1)) + 1, *columns, *rule[3:])
+    share(lambda *part: compiled.fuse(*given, fused, fused_scores, *part), offsets, LEAST_SUMMED)
     return torch.from_numpy(fused), torch.from_numpy(fused_scores), groups
 
 
@@ -230,19 +241,24 @@ def segments(values: Tensor, sizes: Tensor, how: Literal["sum", "min", "max"] = 
     return torch.segment_reduce(values, how, lengths=sizes) if len(sizes) else values
 
 
-def collect(
-    boxes: Tensor, scores: Tensor, labels: Tensor | None, leaders: Tensor, groups: Groups, min_score: float
-) -> Clusters:
-    """Sorted by score, the low ones left out."""
-    order = best_first(scores).long()
-    order = order[: int((scores >= min_score).sum())]
-    rows, begin, sizes = groups.rows, take(groups.begin, order), take(groups.sizes, order)
+def collect(boxes: Tensor, scores: Tensor, labels: Tensor | None, groups: Groups, min_score: float) -> Clusters:
+    """Sorted by score, the low ones left out. The arrays of clusters are the caller's no more."""
+    rows, begin, sizes = groups
+    order, count = best_first(scores), int((scores >= min_score).sum())
+    compiled = kernels(boxes) if len(scores) else None
+    if compiled:
+        columns = (boxes, scores, begin, sizes)
+        compiled.reorder(order.numpy(), *(column.numpy() for column in columns))
+        # A part of an array would hold all of it.
+        boxes, scores, begin, sizes = (column[:count].clone() if count < len(column) else column for column in columns)
+    else:
+        order = order[:count].long()
+        boxes, scores, begin, sizes = boxes[order], scores[order], begin[order], sizes[order]
+    chosen = sizes.new_zeros(count, dtype=torch.long) if labels is None else take(labels, take(rows, begin))
     offsets = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
-    compiled = kernels(boxes)
     if compiled:
         rows = torch.from_numpy(compiled.take_runs(rows.numpy(), begin.numpy(), offsets.numpy()))
     else:
         step = torch.arange(int(sizes.sum()), device=sizes.device) - offsets[:-1].repeat_interleave(sizes)
         rows = rows[begin.repeat_interleave(sizes) + step]
-    chosen = torch.zeros_like(order) if labels is None else take(labels, take(leaders, order))
-    return Clusters(take(boxes, order), take(scores, order), chosen, Members(rows, offsets))
+    return Clusters(boxes, scores, chosen, Members(rows, offsets))

@@ -51,18 +51,18 @@ def weighted_box_fusion(
     check_positive(expected_views=expected_views)
     boxes, order = as_float(boxes), best_first(scores)
     fuse = _fuse_compiled if kernels(boxes) and len(boxes) else _fuse_plain
-    leader, leaders, means, weights = fuse(boxes, scores.to(boxes.dtype), order, labels, iou_threshold)
+    leader, means, weights = fuse(boxes, scores.to(boxes.dtype), order, labels, iou_threshold)
     groups = group(leader, order)
     fused = weights / groups.sizes * groups.sizes.clamp(max=expected_views) / expected_views
-    return collect(means, fused.to(as_float(scores).dtype), labels, leaders, groups, min_score)
+    return collect(means, fused.to(as_float(scores).dtype), labels, groups, min_score)
 
 
 def _fuse_plain(
     boxes: Tensor, scores: Tensor, order: Tensor, labels: Tensor | None, iou_threshold: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The first row of each box's cluster; of the clusters, in its order, that row, mean and sum of scores."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The first row of each box's cluster; of the clusters, in their order, mean and sum of scores."""
     leader = torch.full_like(order, -1, dtype=torch.long)
-    means, sums, weights = torch.zeros_like(boxes), torch.zeros_like(boxes), torch.zeros_like(scores)
+    means, weights = torch.zeros_like(boxes), torch.zeros_like(scores)
     heads: list[int] = []
     for row in order.tolist():
         overlap = iou(boxes[row][None], means[heads])[0]
@@ -72,24 +72,24 @@ def _fuse_plain(
         if not heads or not overlap[found] > iou_threshold:
             found = len(heads)
             heads.append(row)
+            means[row] = boxes[row]
         head = leader[row] = heads[found]
-        sums[head] += boxes[row] * scores[row]
         weights[head] += scores[row]
-        means[head] = sums[head] / weights[head] if weights[head] > 0 else boxes[row]
-    return leader, order.new_tensor(heads, dtype=torch.long), means[heads], weights[heads]
+        if weights[head] > 0:
+            means[head] += (boxes[row] - means[head]) * (scores[row] / weights[head])
+    return leader, means[heads], weights[heads]
 
 
 def _fuse_compiled(
     boxes: Tensor, scores: Tensor, order: Tensor, labels: Tensor | None, iou_threshold: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     compiled: Any = kernels(boxes)
     array = boxes.detach().contiguous().numpy()
     numbers = np.zeros(0, np.int64) if labels is None else from_zero(labels).numpy()
     runs = plant(compiled, array, numbers, order.numpy())
-    leader, weights = np.empty(len(array), np.int64), np.empty(len(array), array.dtype)
+    leader, weights = np.empty(len(array), np.int32), np.empty(len(array), array.dtype)
     given = (*runs, scores.detach().contiguous().numpy(), array.dtype.type(iou_threshold), leader, weights)
     share(lambda *part: compiled.follow_means(*given, *part), runs.begins, LEAST)
-    leaders = compiled.leaders_of(leader, order.numpy(), len(leader))
-    slots, (means, *_) = runs.slot[leaders], runs.forest
-    fused, total = torch.from_numpy(means[slots]), torch.from_numpy(weights[slots])
-    return torch.from_numpy(leader), torch.from_numpy(leaders), fused, total
+    slots, means = runs.slot[compiled.leaders_of(leader, order.numpy(), len(leader))], runs.forest[0]
+    del runs, given  # as memory counts
+    return torch.from_numpy(leader), torch.from_numpy(means[slots]), torch.from_numpy(weights[slots])

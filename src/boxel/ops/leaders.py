@@ -8,7 +8,7 @@ from torch import Tensor
 from boxel.ops.arrays import kernels
 from boxel.ops.boxes import as_float, iou
 from boxel.ops.checks import check_threshold
-from boxel.ops.runs import LEAST, best_first, from_zero, plant
+from boxel.ops.runs import LEAST, from_zero, plant
 from boxel.ops.threads import share
 
 _BLOCK = 1024
@@ -16,7 +16,7 @@ _BLOCK = 1024
 
 def find_leaders(
     boxes: Float[Tensor, "n 2 d"],
-    scores: Float[Tensor, " n"],
+    order: Int[Tensor, " n"],
     labels: Int[Tensor, " n"] | None,
     iou_threshold: float,
     most: int | None = None,
@@ -25,7 +25,7 @@ def find_leaders(
 
     Args:
         boxes: `(n, 2, d)`, checked.
-        scores: `(n,)`; of equal scores the first row is better.
+        order: rows by descending score.
         labels: `(n,)`; boxes follow only boxes of their label. None: all alike.
         iou_threshold: follow where IoU > threshold.
         most: stop after so many leaders.
@@ -35,7 +35,6 @@ def find_leaders(
         nothing is said.
     """
     check_threshold(iou_threshold)
-    order = best_first(scores)
     most = len(order) if most is None else most
     if not len(order):
         return order.long(), order.long()
@@ -45,7 +44,7 @@ def find_leaders(
     array, by_score = as_float(boxes).detach().contiguous().numpy(), order.numpy()
     numbers = np.zeros(0, np.int64) if labels is None else from_zero(labels).numpy()
     runs = plant(compiled, array, numbers, by_score)
-    leader, threshold = np.empty(len(array), np.int64), array.dtype.type(iou_threshold)
+    leader, threshold = np.empty(len(array), np.int32), array.dtype.type(iou_threshold)
     share(lambda *part: compiled.lead(*runs, threshold, most, leader, *part), runs.begins, LEAST)
     return torch.from_numpy(leader), torch.from_numpy(compiled.leaders_of(leader, by_score, most))
 

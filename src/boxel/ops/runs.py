@@ -75,4 +75,4 @@ def best_first(scores: Tensor) -> Int[Tensor, " n"]:
     bits = (scores.detach().contiguous().numpy() + 0.0).view(np.uint32)  # + 0 makes one zero of the two
     # A float32's bits are ordered like an integer's, but backwards below zero, where the sign bit is set.
     np.bitwise_xor(bits, np.uint32((1 << 31) - 1), out=bits, where=bits < 1 << 31)
-    return torch.from_numpy(compiled.ascending(bits.astype(np.uint64)))
+    return torch.from_numpy(compiled.ascending(bits))

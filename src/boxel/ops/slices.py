@@ -53,7 +53,7 @@ def merge_slices(
     extents = torch.stack([boxes[:, 0], boxes[:, 1] + 1], 1) if inclusive else boxes
     join = _join_compiled if kernels(boxes) and len(boxes) else _join_plain
     order = best_first(scores)
-    rows, begin, sizes = group(join(extents, order, slices, labels, iou_threshold), order)
+    rows, begin, sizes = (part.long() for part in group(join(extents, order, slices, labels, iou_threshold), order))
     seeds, gathered = take(rows, begin), take(slices, rows).double()
     first, last = (segments(gathered, sizes, how) for how in ("min", "max"))
     span = torch.stack([first - int(inclusive), last + 1], 1)[:, :, None].to(boxes.dtype)
@@ -70,7 +70,7 @@ def _join_compiled(boxes: Tensor, order: Tensor, slices: Tensor, labels: Tensor 
     if labels is not None:
         begins, by_score = compiled.split(from_zero(labels).numpy(), runs.place, by_score)
     groups = np.searchsorted(runs.begins, begins)
-    leader = np.full(len(array), -1, np.int64)
+    leader = np.full(len(array), -1, np.int32)
     given = (*runs[:5], groups, slices.numpy(), by_score, array.dtype.type(iou_threshold), leader)
     share(lambda *part: compiled.join_slices(*given, *part), begins, LEAST)
     return torch.from_numpy(leader)

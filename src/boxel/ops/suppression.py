@@ -43,7 +43,7 @@ def nms(
     check_boxes(boxes, scores=scores, labels=labels)
     if max_detections is not None and max_detections < 0:
         raise ValueError(f"max_detections is {max_detections}; it must be 0 or more, or None for all")
-    return find_leaders(boxes, scores, labels, iou_threshold, max_detections)[1]
+    return find_leaders(boxes, best_first(scores), labels, iou_threshold, max_detections)[1]
 
 
 @numpy_too

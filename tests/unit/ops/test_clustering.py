@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from boxel.ops.boxes import iou
 from boxel.ops.clustering import weighted_box_clustering, weighted_nms
 from boxel.ops.fusion import weighted_box_fusion
 
@@ -140,6 +141,26 @@ def test_weighted_nms_keeps_the_best_score_and_averages_the_corners(engine):
     found = weighted_nms(boxes, torch.tensor([0.8, 0.4, 0.1]), iou_threshold=0.1)
     assert found.scores.tolist() == pytest.approx([0.8, 0.1])
     assert found.boxes[0, 1].tolist() == pytest.approx([10, (0.8 * 10 + 0.4 * 0.5 * 20) / 1.0])
+
+
+@pytest.mark.parametrize("iou_threshold", [0.0, 0.3, 0.55])
+def test_weighted_nms_is_the_textbook_loop(engine, ndim, rng, iou_threshold):
+    given = views_of_objects(rng, ndim)
+    boxes, scores, labels = (given[name] for name in ("boxes", "scores", "labels"))
+    found = weighted_nms(boxes, scores, labels=labels, iou_threshold=iou_threshold)
+    left, expected = scores.argsort(descending=True, stable=True), []
+    while len(left):
+        best, overlap = left[0], iou(boxes[left[:1]], boxes[left])[0]
+        joins = (overlap > iou_threshold) & (labels[left] == labels[best])
+        vote = (overlap * scores[left])[joins]
+        mean = (boxes[left[joins]] * vote[:, None, None]).sum(0) / vote.sum()
+        expected.append((mean, scores[best], labels[best], left[joins]))
+        left = left[~joins]
+    means, best_scores, best_labels, members = zip(*expected, strict=True)
+    assert torch.allclose(found.boxes, torch.stack(means), atol=1e-3)
+    assert torch.equal(found.scores, torch.stack(best_scores))
+    assert torch.equal(found.labels, torch.stack(best_labels))
+    assert [found.members.of(i).tolist() for i in range(len(expected))] == [rows.tolist() for rows in members]
 
 
 def test_weighted_box_fusion_follows_the_moving_mean(engine):

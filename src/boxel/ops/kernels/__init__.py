@@ -6,7 +6,7 @@ other parts, so that `boxel.ops.threads` can share it out.
 """
 
 from boxel.ops.kernels.forest import follow_means, join_slices, layout, lead, plant, soften
-from boxel.ops.kernels.fusing import fuse, group, leaders_of, take_runs
+from boxel.ops.kernels.fusing import fuse, group, leaders_of, reorder, take_runs
 from boxel.ops.kernels.matching import match_by_iou, nearest_cells
 from boxel.ops.kernels.order import ascending, curve_keys, first_bad_row, split
 from boxel.ops.kernels.pooling import pool, spread
@@ -26,6 +26,7 @@ __all__ = [
     "nearest_cells",
     "plant",
     "pool",
+    "reorder",
     "soften",
     "split",
     "spread",

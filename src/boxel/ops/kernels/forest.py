@@ -225,8 +225,7 @@ def follow_means(
     for run in range(first, last):
         begin, end, root = begins[run], begins[run + 1], first_node[run + 1] - 1
         leaves, found = _leaves(begins, first_node, run), np.empty((end - begin) // _FAN + 1, np.int64)
-        # Of as many sums as there are boxes, memory is taken only for those of clusters.
-        opened, sums = np.full(end - begin, -1, np.int32), np.empty((end - begin, 2, ndim), boxes.dtype)
+        opened = np.full(end - begin, -1, np.int32)
         hull[first_node[run] : root + 1, 0] = np.inf
         hull[first_node[run] : root + 1, 1] = -np.inf
         clusters = 0
@@ -242,18 +241,15 @@ def follow_means(
                     if overlap > best or equal:
                         chosen, best = j, overlap
             if chosen < 0:
-                chosen, opened[seed - begin] = seed, clusters
-                sums[clusters], weights[seed] = 0, 0
+                chosen, opened[seed - begin], weights[seed] = seed, clusters, 0
                 clusters += 1
-            cluster, leader[row] = opened[chosen - begin], place[chosen]
+            leader[row] = place[chosen]
             weights[chosen] += scores[row]
-            for corner in range(2):
-                for k in range(ndim):
-                    corner_k = boxes[seed, corner, k]
-                    sums[cluster, corner, k] += corner_k * scores[row]
-                    boxes[chosen, corner, k] = (
-                        sums[cluster, corner, k] / weights[chosen] if weights[chosen] > 0 else corner_k
-                    )
+            if weights[chosen] > 0:
+                part = scores[row] / weights[chosen]
+                for corner in range(2):
+                    for k in range(ndim):
+                        boxes[chosen, corner, k] += (boxes[seed, corner, k] - boxes[chosen, corner, k]) * part
             node, grows = first_node[run] + (chosen - begin) // _FAN, True
             while grows and node >= 0:
                 grows = False

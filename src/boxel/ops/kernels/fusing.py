@@ -22,45 +22,33 @@ def leaders_of(leader, by_score, most):
 
 @jit
 def group(leader, by_score):
-    """Followers of each leader, leaders and followers by descending score: rows, offsets, sizes."""
+    """Followers of each leader, leaders and followers by descending score: rows, begin, sizes."""
     count, found = len(leader), 0
     number = np.empty(count, np.int32)
     for row in by_score:
         if leader[row] == row:
             number[row] = found
             found += 1
-    offsets = np.zeros(found + 1, np.int64)
+    sizes, begin = np.zeros(found, np.int32), np.zeros(found, np.int32)
     for row in range(count):
-        offsets[number[leader[row]] + 1] += 1
-    for cluster in range(found):
-        offsets[cluster + 1] += offsets[cluster]
-    filled, rows = np.zeros(found, np.int64), np.empty(count, np.int64)
+        sizes[number[leader[row]]] += 1
+    for cluster in range(1, found):
+        begin[cluster] = begin[cluster - 1] + sizes[cluster - 1]
+    rows = np.empty(count, np.int32)
     for row in by_score:
         cluster = number[leader[row]]
-        rows[offsets[cluster] + filled[cluster]] = row
-        filled[cluster] += 1
-    return rows, offsets, filled
+        rows[begin[cluster]] = row
+        begin[cluster] += 1
+    for cluster in range(found):
+        begin[cluster] -= sizes[cluster]
+    return rows, begin, sizes
 
 
 @jit
 def fuse(
-    boxes,
-    scores,
-    rows,
-    offsets,
-    sizes,
-    views,
-    num_views,
-    factors,
-    coverage,
-    expected_views,
-    one_vote,
-    extra,
-    fused,
-    fused_scores,
-    first,
-    last,
-):
+    boxes, scores, rows, offsets, sizes, views, num_views, factors, coverage, expected_views, one_vote, by_area, extra,
+    fused, fused_scores, first, last,
+):  # fmt: skip
     """The sums of weighted box clustering for some clusters. Contributing rows move to the front of their cluster.
 
     Args:
@@ -68,7 +56,7 @@ def fuse(
         rows, offsets, sizes: of the clusters, by `group`; `rows` and `sizes` change.
         views, factors, coverage: of all rows, or none.
         num_views: more than every view.
-        expected_views, one_vote, extra: see `clustering.weighted_box_clustering`.
+        expected_views, one_vote, by_area, extra: see `clustering._Rule`.
         fused, fused_scores: of the clusters, to be filled.
         first, last: the clusters in question.
     """
@@ -95,7 +83,9 @@ def fuse(
                 intersection *= max(0.0, min(high, best_high) - max(low, best_low) + extra)
                 area *= high - low + extra
                 best_area *= best_high - best_low + extra
-            weight[size] = intersection / max(area + best_area - intersection, 1e-300) * area
+            weight[size] = intersection / max(area + best_area - intersection, 1e-300)
+            if by_area:
+                weight[size] *= area
             if len(factors) > 0:
                 weight[size] *= factors[row]
             total += weight[size]
@@ -118,6 +108,27 @@ def fuse(
                     row = rows[begin + i]
                     mean += boxes[row, corner, k] * (weight[i] * scores[row] if votes > 0 else weight[i])
                 fused[cluster, corner, k] = mean / (votes if votes > 0 else total)
+
+
+@jit
+def reorder(order, boxes, scores, begin, sizes):
+    """Columns in the given order, in place; `order` is lost."""
+    held = np.empty_like(boxes[0])
+    for start in range(len(order)):
+        if order[start] < 0:
+            continue
+        held[:] = boxes[start]
+        rest, at = (scores[start], begin[start], sizes[start]), start
+        while True:
+            source = order[at]
+            order[at] = -1
+            if source == start:
+                break
+            boxes[at] = boxes[source]
+            scores[at], begin[at], sizes[at] = scores[source], begin[source], sizes[source]
+            at = source
+        boxes[at] = held
+        scores[at], begin[at], sizes[at] = rest
 
 
 @jit

@@ -26,22 +26,22 @@ def first_bad_row(boxes, first, last):
 
 @jit
 def ascending(keys):
-    """Stable argsort of uint64, by digits of 11 bits."""
+    """Stable argsort of unsigned integers, by digits of 11 bits."""
     count, shift, largest = len(keys), np.uint64(0), np.uint64(0)
     order, other, first = np.empty(count, np.int32), np.empty(count, np.int32), np.empty(2049, np.int64)
     for i in range(count):
         order[i] = i
-        largest |= keys[i]
+        largest |= np.uint64(keys[i])
     while largest >> shift:
         for digit in range(2049):
             first[digit] = 0
         for i in range(count):
-            first[np.int64((keys[i] >> shift) & np.uint64(2047)) + 1] += 1
+            first[np.int64((np.uint64(keys[i]) >> shift) & np.uint64(2047)) + 1] += 1
         for digit in range(2048):
             first[digit + 1] += first[digit]
         for j in range(count):
             i = order[j]
-            digit = np.int64((keys[i] >> shift) & np.uint64(2047))
+            digit = np.int64((np.uint64(keys[i]) >> shift) & np.uint64(2047))
             other[first[digit]] = i
             first[digit] += 1
         order, other = other, order
