@@ -17,6 +17,21 @@ def preprocess(image: Image, task: Task) -> Image:
     Raises:
         ValueError: channels or axes are not those of the task, or voxels are NaN or infinite.
     """
+    result = on_grid(image, task)
+    normalise(result.array, task)
+    return result
+
+
+def normalise(array: np.ndarray, task: Task) -> None:
+    """The second half of `preprocess`, in place."""
+    for channel, rule in zip(array, task.normalisation, strict=True):
+        shift, divisor = normalisation_of(channel, rule)
+        channel -= shift
+        channel /= divisor
+
+
+def on_grid(image: Image, task: Task) -> Image:
+    """The first half of `preprocess`: clipped and resampled, in the file's units."""
     array = image.array
     if len(array) != len(task.channels):
         raise ValueError(
@@ -34,11 +49,7 @@ def preprocess(image: Image, task: Task) -> Image:
     clipped = np.stack([_clip(channel, rule) for channel, rule in zip(array, task.normalisation, strict=True)])
     shape = stored_shape(image.geometry.shape, image.geometry.spacing, task.spacing)
     result = Image(clipped, image.geometry)
-    if shape != image.geometry.shape:
-        result = resample(result, shape)
-    for channel, rule in zip(result.array, task.normalisation, strict=True):
-        _normalise(channel, rule)
-    return result
+    return result if shape == image.geometry.shape else resample(result, shape)
 
 
 def _clip(channel: np.ndarray, rule: Normalisation) -> np.ndarray:
@@ -46,16 +57,16 @@ def _clip(channel: np.ndarray, rule: Normalisation) -> np.ndarray:
     return np.clip(channel, rule.lower, rule.upper, out=channel) if rule.kind == "ct" else channel
 
 
-def _normalise(channel: np.ndarray, rule: Normalisation) -> None:
-    """In place; a constant channel becomes zeros, not its rounding errors scaled up."""
+def normalisation_of(channel: np.ndarray, rule: Normalisation) -> tuple[float, float]:
+    """What to subtract from a channel and to divide it by: a constant one becomes zeros, not its rounding errors."""
     if rule.kind == "ct":
-        channel -= rule.mean
-        channel /= rule.std or 1.0
-    elif rule.kind == "z_score":
-        rounding = 4 * np.finfo(np.float32).eps * float(np.abs(channel).max())
-        channel -= channel.mean(dtype=np.float64)
-        std = float(np.sqrt(np.square(channel).mean(dtype=np.float64)))
-        channel *= 1 / std if std > rounding else 0.0
+        return rule.mean, rule.std or 1.0
+    if rule.kind == "none":
+        return 0.0, 1.0
+    rounding = 4 * np.finfo(np.float32).eps * float(np.abs(channel).max())
+    shift = float(channel.mean(dtype=np.float64))
+    std = float(np.sqrt(np.square(channel - np.float32(shift)).mean(dtype=np.float64)))
+    return shift, std if std > rounding else np.inf
 
 
 def stored_shape(shape: Sequence[int], spacing: Sequence[float], target: Sequence[float]) -> tuple[int, ...]:

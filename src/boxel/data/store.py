@@ -17,6 +17,7 @@ import numpy as np
 from boxel.config import Config, read_json, write_text
 from boxel.data.cases import Case, Dataset
 from boxel.data.fingerprint import MEASURED, Fingerprint, fingerprint
+from boxel.data.levels import from_levels
 from boxel.data.parallel import Progress, parallel
 from boxel.data.plan import PlanConfig, plan
 from boxel.data.split import Split, dataset_splits, make_splits, size_strata
@@ -106,14 +107,19 @@ class Store:
         source = tuple(map(slice, inner_first.tolist(), inner_last.tolist()))
         images, label_maps = array_files(self.path, case_id)
         if (inner_first == first).all() and (inner_last == last).all() and (first < last).all():
-            return _read(images, (slice(None), *source)), _read(label_maps, source).astype(np.int32)
+            return _read_image(images, source, meta), _read(label_maps, source).astype(np.int32)
         target = tuple(map(slice, inner_first - first, inner_last - first))
         image = np.full((len(self.task.channels), *(last - first)), meta.fill, np.float32)
         label_map = np.zeros(last - first, np.int32)
         if (inner_first < inner_last).all():
-            image[(slice(None), *target)] = _read(images, (slice(None), *source))
+            image[(slice(None), *target)] = _read_image(images, source, meta)
             label_map[target] = _read(label_maps, source)
         return image, label_map
+
+
+def _read_image(path: Path, region: tuple[slice, ...], meta: CaseMeta) -> np.ndarray:
+    array = _read(path, (slice(None), *region))
+    return from_levels(array, meta.scales) if meta.scales else array
 
 
 def _read(path: Path, region: tuple[slice, ...]) -> np.ndarray:
