@@ -129,12 +129,28 @@ def test_a_store_travels_to_other_processes_and_serves_threads(tmp_path):
         np.testing.assert_array_equal(image, expected[k % len(expected)])
 
 
-def test_a_damaged_array_is_named(tmp_path):
-    store = prepare(dataset_of(tmp_path / "data", 2), tmp_path / "work")
+def test_an_array_cut_short_is_named_and_made_again(tmp_path):
+    dataset = dataset_of(tmp_path / "data", 2)
+    store = prepare(dataset, tmp_path / "work")
     path = tmp_path / "work" / "cases" / "c0.b2nd"
-    path.write_bytes(path.read_bytes()[:100])
+    before = path.read_bytes()
+    path.write_bytes(before[:100])
     with pytest.raises(ValueError, match=r"c0\.b2nd: cannot be read .* boxel prepare again"):
         store.read("c0")
+    assert "1 of 4 cases prepared, 3 were ready" in prepare(dataset, tmp_path / "work").notes
+    assert path.read_bytes() == before
+
+
+def test_the_manifest_tells_equal_stores_from_different_ones(tmp_path, ndim):
+    def contents(name, dataset):
+        prepare(dataset, tmp_path / name)
+        return json.loads((tmp_path / name / "manifest.json").read_text())["contents"]
+
+    first = contents("a", dataset_of(tmp_path / "data", ndim))
+    assert contents("b", dataset_of(tmp_path / "copy", ndim)) == first
+    add(tmp_path / "copy", "c2", ndim, seed=77)
+    changed = contents("b", open_dataset(tmp_path / "copy"))
+    assert {case_id for case_id in first if first[case_id] != changed[case_id]} == {"c2"}
 
 
 @pytest.mark.parametrize(("lower", "upper"), [((0,), (4, 4)), ((5, 5), (4, 9))])

@@ -29,15 +29,21 @@ class Levels(NamedTuple):
 def to_levels(channel: Float[np.ndarray, "*s"]) -> Levels | None:
     """Finite whole numbers as they are, others to half a 65,535th of their range; None if that is too coarse."""
     low, high = float(channel.min()), float(channel.max())
-    if high == low or (high - low <= MOST and np.array_equal(channel, np.rint(channel))):
+    if high == low or (high - low <= MOST and _whole(channel)):
         scale = 1.0
     else:
         scale = (high - low) / MOST
         some = channel.ravel()[:: max(1, channel.size // _SAMPLE)].astype(np.float64)
         if scale * STEPS > some.clip(*np.percentile(some, (0.5, 99.5))).std():
             return None
-    array = np.rint((channel - np.float32(low)) / np.float32(scale)).clip(0, MOST)
-    return Levels(array.astype(np.min_scalar_type(int(array.max()))), low, scale)
+    array = np.empty(channel.shape, np.min_scalar_type(min(round((high - low) / scale), MOST)))
+    for levels, part in zip(array, channel, strict=True):  # slice by slice, as memory counts
+        levels[...] = np.rint((part - np.float32(low)) / np.float32(scale)).clip(0, MOST)
+    return Levels(array, low, scale)
+
+
+def _whole(channel: np.ndarray) -> bool:
+    return all(np.array_equal(part, np.rint(part)) for part in channel)
 
 
 def from_levels(

@@ -1,5 +1,6 @@
 """An image as the model sees it: on the grid of the task, with numbers around zero."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -43,18 +44,17 @@ def on_grid(image: Image, task: Task) -> Image:
             f"image has {array.ndim - 1} axes {array.shape[1:]}, "
             f"the task was planned for images with {len(task.spacing)}; give such an image"
         )
-    if not np.isfinite(array).all():
+    if not all(np.isfinite(part).all() for channel in array for part in channel):
         raise ValueError("image has NaN or infinite voxels; replace them, for example by the background value")
     # Clip before interpolating: metal in CT must not bleed into its neighbours.
-    clipped = np.stack([_clip(channel, rule) for channel, rule in zip(array, task.normalisation, strict=True)])
+    clipped = np.empty(array.shape, np.float32)
+    for channel, given, rule in zip(clipped, array, task.normalisation, strict=True):
+        channel[...] = given
+        if rule.kind == "ct":
+            np.clip(channel, rule.lower, rule.upper, out=channel)
     shape = stored_shape(image.geometry.shape, image.geometry.spacing, task.spacing)
     result = Image(clipped, image.geometry)
     return result if shape == image.geometry.shape else resample(result, shape)
-
-
-def _clip(channel: np.ndarray, rule: Normalisation) -> np.ndarray:
-    channel = channel.astype(np.float32)
-    return np.clip(channel, rule.lower, rule.upper, out=channel) if rule.kind == "ct" else channel
 
 
 def normalisation_of(channel: np.ndarray, rule: Normalisation) -> tuple[float, float]:
@@ -65,7 +65,8 @@ def normalisation_of(channel: np.ndarray, rule: Normalisation) -> tuple[float, f
         return 0.0, 1.0
     rounding = 4 * np.finfo(np.float32).eps * float(np.abs(channel).max())
     shift = float(channel.mean(dtype=np.float64))
-    std = float(np.sqrt(np.square(channel - np.float32(shift)).mean(dtype=np.float64)))
+    squares = sum(float(np.square(part - np.float32(shift)).sum(dtype=np.float64)) for part in channel)
+    std = math.sqrt(squares / channel.size)
     return shift, std if std > rounding else np.inf
 
 

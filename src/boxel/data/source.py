@@ -33,7 +33,11 @@ def facts(case: Case) -> str:
 
 def digest(values: Any) -> str:
     """Hash of plain values."""
-    return hashlib.blake2b(json.dumps(values).encode(), digest_size=16).hexdigest()
+    return content_hash(json.dumps(values).encode())
+
+
+def content_hash(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def signature(case: Case) -> dict[str, tuple[int, int, str]]:

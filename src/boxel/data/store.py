@@ -21,16 +21,21 @@ from boxel.data.levels import from_levels
 from boxel.data.parallel import Progress, parallel
 from boxel.data.plan import PlanConfig, plan
 from boxel.data.split import Split, dataset_splits, make_splits, size_strata
-from boxel.data.stored_case import VERSION, CaseMeta, array_files, is_stored, meta_file, store_case
+from boxel.data.stored_case import VERSION, CaseMeta, array_files, content, is_stored, meta_file, store_case
 from boxel.types import Task
 
 
 class Manifest(Config):
-    """The mark of a store: written before the first case, and again after the last."""
+    """The mark of a store: written before the first case, and again after the last.
+
+    Attributes:
+        contents: hash of each case's arrays. Stores of equal contents hold the same images and label maps.
+    """
 
     version: int
     complete: bool
     ids: tuple[str, ...]
+    contents: dict[str, str] = {}
 
 
 class Store:
@@ -130,7 +135,9 @@ def _read(path: Path, region: tuple[slice, ...]) -> np.ndarray:
         # One thread: a pool would not survive the fork of a data loader. Mapped files need no copy of their bytes.
         return np.asarray(blosc2.open(str(path), mode="r", mmap_mode="r", dparams={"nthreads": 1})[region])
     except (OSError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{path}: cannot be read ({error}); delete it and run boxel prepare again") from None
+        raise ValueError(
+            f"{path}: cannot be read ({error}); run boxel prepare again, after deleting it if its size is right"
+        ) from None
 
 
 def prepare(
@@ -209,7 +216,8 @@ def _prepare(
 
     made = sum(parallel(store, dataset.cases, workers, on_progress, "preparing"))
     removed = _remove_others(out, ids)
-    Manifest(version=VERSION, complete=True, ids=ids).save(out / "manifest.json")
+    contents = {case_id: content(out, case_id) for case_id in ids}
+    Manifest(version=VERSION, complete=True, ids=ids, contents=contents).save(out / "manifest.json")
     return Store(out, _notes(before, task, made, len(ids), removed))
 
 

@@ -14,7 +14,7 @@ from boxel.config import Config, read_json, write_bytes
 from boxel.data.cases import Case, Dataset, read_case
 from boxel.data.levels import to_levels
 from boxel.data.preprocess import normalisation_of, normalise, on_grid, to_stored
-from boxel.data.source import digest, facts, signature, unchanged
+from boxel.data.source import content_hash, digest, facts, signature, unchanged
 from boxel.io import resample
 from boxel.types import Geometry, Image, Instances, Task
 
@@ -34,6 +34,7 @@ class CaseFile(Config):
         scales: of each channel, the value of level 0 and of a step (see `boxel.data.levels`); none if the array holds
             the values themselves.
         source: per source file its bytes, modification time and content hash.
+        arrays: per array file its bytes and content hash.
         key: hash of everything else that the stored case depends on.
     """
 
@@ -53,6 +54,7 @@ class CaseFile(Config):
     original_boxes: Corners
     original_has_mask: tuple[bool, ...]
     source: dict[str, tuple[int, int, str]]
+    arrays: dict[str, tuple[int, str]]
     key: str
 
 
@@ -134,17 +136,26 @@ def is_stored(root: Path, case: Case, task: Task) -> bool:
         file = CaseFile.from_dict(read_json(meta_file(root, case.id)))
     except ValueError:  # not there, or of another version
         return False
-    arrays = all(path.exists() for path in array_files(root, case.id))
-    return arrays and file.key == _key(case, task) and unchanged(file.source, case)
+    return whole(root, file) and file.key == _key(case, task) and unchanged(file.source, case)
+
+
+def whole(root: Path, file: CaseFile) -> bool:
+    """Whether the arrays are there, none cut short."""
+    paths = array_files(root, file.id)
+    return all(path.exists() and path.stat().st_size == file.arrays[path.name][0] for path in paths)
+
+
+def content(root: Path, case_id: str) -> str:
+    """Hash of the arrays of a stored case: the same on another machine."""
+    return digest(sorted(CaseFile.load(meta_file(root, case_id)).arrays.items()))
 
 
 def store_case(root: Path, case: Case, dataset: Dataset, task: Task) -> None:
     """Prepare one case and write its files, the JSON last: it says that the others are complete."""
     source = signature(case)
     loaded = read_case(case, dataset)
-    image = on_grid(loaded.image, task)
-    shape = image.geometry.shape
-    array, scales = _normalised(image.array, task)
+    array, scales = _normalised(on_grid(loaded.image, task).array, task)
+    shape = array.shape[1:]
     label_map = np.zeros(shape, np.uint8)
     if loaded.label_map is not None:
         label_map = resample(Image(loaded.label_map, loaded.image.geometry), shape, label_map=True).array
@@ -152,9 +163,11 @@ def store_case(root: Path, case: Case, dataset: Dataset, task: Task) -> None:
     ignored = np.zeros((0, 2, len(shape))) if loaded.ignored is None else loaded.ignored.boxes
     slices = len(shape) - task.ndim
     image_path, labels_path = array_files(root, case.id)
-    write_bytes(image_path, compressed(array, thin_axes=1 + slices, levels=bool(scales)))
-    smallest = np.min_scalar_type(int(label_map.max()))
-    write_bytes(labels_path, compressed(label_map.astype(smallest), thin_axes=slices))
+    smallest = label_map.astype(np.min_scalar_type(int(label_map.max())))
+    stored = {
+        image_path.name: _write(image_path, compressed(array, thin_axes=1 + slices, levels=bool(scales))),
+        labels_path.name: _write(labels_path, compressed(smallest, thin_axes=slices)),
+    }
     file = CaseFile(
         id=case.id,
         group=case.group,
@@ -172,9 +185,15 @@ def store_case(root: Path, case: Case, dataset: Dataset, task: Task) -> None:
         original_boxes=loaded.instances.boxes.tolist(),
         original_has_mask=loaded.instances.has_mask.tolist(),
         source=source,
+        arrays=stored,
         key=_key(case, task),
     )
     write_bytes(meta_file(root, case.id), file.model_dump_json().encode())
+
+
+def _write(path: Path, data: bytes) -> tuple[int, str]:
+    write_bytes(path, data)
+    return len(data), content_hash(data)
 
 
 def _normalised(array: np.ndarray, task: Task) -> tuple[np.ndarray, tuple[tuple[float, float], ...]]:
@@ -185,7 +204,7 @@ def _normalised(array: np.ndarray, task: Task) -> tuple[np.ndarray, tuple[tuple[
         return array, ()
     rules = [normalisation_of(channel, rule) for channel, rule in zip(array, task.normalisation, strict=True)]
     scales = [((one.offset - shift) / by, one.scale / by) for one, (shift, by) in zip(levels, rules, strict=True)]
-    return np.stack([one.array for one in levels]), tuple(scales)
+    return np.stack([one.array for one in levels]) if levels[1:] else levels[0].array[None], tuple(scales)
 
 
 def _stored_instances(instances: Instances, label_map: np.ndarray, original_shape: tuple[int, ...]) -> Instances:
