@@ -14,6 +14,10 @@ from boxel.ops.clustering import Clusters, collect, group
 from boxel.ops.runs import LEAST, best_first, from_zero, plant
 from boxel.ops.threads import share
 
+IOU_STEPS = 1 << 16
+"""Overlaps with a mean count in these steps: what just touches a mean must not join by its rounding errors. A power of
+two, so that nothing else is rounded."""
+
 
 @numpy_too
 def weighted_box_fusion(
@@ -28,8 +32,8 @@ def weighted_box_fusion(
     """Weighted box fusion (Solovyev et al., Image and Vision Computing 2021).
 
     By descending score each box joins the cluster of its label whose *current mean* it overlaps most, if IoU
-    > threshold, else it opens one. Corners are means weighted by score. The score is the members' mean x
-    min(members, views) / views.
+    > threshold, else it opens one; IoUs that differ by rounding errors are equal, and the first of equals
+    counts. Corners are means weighted by score. The score is the members' mean x min(members, views) / views.
 
     Args:
         boxes: `(n, 2, d)`.
@@ -65,7 +69,7 @@ def _fuse_plain(
     means, weights = torch.zeros_like(boxes), torch.zeros_like(scores)
     heads: list[int] = []
     for row in order.tolist():
-        overlap = iou(boxes[row][None], means[heads])[0]
+        overlap = (iou(boxes[row][None], means[heads])[0] * IOU_STEPS).round() / IOU_STEPS
         if labels is not None:
             overlap = overlap * (labels[heads] == labels[row])
         found = int(overlap.argmax()) if heads else 0
@@ -88,7 +92,8 @@ def _fuse_compiled(
     numbers = np.zeros(0, np.int64) if labels is None else from_zero(labels).numpy()
     runs = plant(compiled, array, numbers, order.numpy())
     leader, weights = np.empty(len(array), np.int32), np.empty(len(array), array.dtype)
-    given = (*runs, scores.detach().contiguous().numpy(), array.dtype.type(iou_threshold), leader, weights)
+    rule = (array.dtype.type(iou_threshold), array.dtype.type(IOU_STEPS))
+    given = (*runs, scores.detach().contiguous().numpy(), *rule, leader, weights)
     share(lambda *part: compiled.follow_means(*given, *part), runs.begins, LEAST)
     slots, means = runs.slot[compiled.leaders_of(leader, order.numpy(), len(leader))], runs.forest[0]
     del runs, given  # as memory counts

@@ -214,6 +214,17 @@ def test_fused_boxes_are_those_of_the_textbook_loop(engine, ndim, rng, iou_thres
     assert (found.scores[:-1] >= found.scores[1:]).all()
 
 
+def test_what_just_touches_a_mean_does_not_join_it_wherever_they_lie(engine):
+    """The mean of the first two ends at 2 + 2 / 7, but for rounding errors that differ from place to place."""
+    edges = torch.tensor([[0.0, 2.0], [0.0, 3.0], [2 + 2 / 7, 4.0]])
+    boxes = torch.stack([edges, torch.tensor([[0.0, 8.0]]).expand(3, 2)], -1)
+    for place in range(40):
+        found = weighted_box_fusion(
+            boxes + place * 0.37, torch.tensor([0.5, 0.2, 0.1]), iou_threshold=0.0, expected_views=1
+        )
+        assert sorted(found.members.of(i).tolist() for i in range(2)) == [[0, 1], [2]]
+
+
 def test_a_box_joins_the_first_of_equally_good_means(engine):
     apart = torch.tensor([[[0.0, 0], [4, 4]], [[4, 0], [8, 4]], [[2, 0], [6, 4]]])
     found = weighted_box_fusion(apart, torch.tensor([0.9, 0.8, 0.1]), iou_threshold=0.3, expected_views=1)

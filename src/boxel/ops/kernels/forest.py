@@ -213,7 +213,7 @@ def soften(
 
 @jit
 def follow_means(
-    forest, place, slot, begins, first_node, by_score, scores, iou_threshold, leader, weights, first, last
+    forest, place, slot, begins, first_node, by_score, scores, iou_threshold, steps, leader, weights, first, last
 ):
     """Weighted box fusion of some runs: each box's first of its cluster; in its slot the cluster's weight.
 
@@ -236,7 +236,7 @@ def follow_means(
                 for j in range(children[found[i], 0], children[found[i], 1]):
                     if opened[j - begin] < 0:
                         continue
-                    overlap = _iou(boxes, seed, boxes, j, area)
+                    overlap = np.rint(_iou(boxes, seed, boxes, j, area) * steps) / steps
                     equal = chosen >= 0 and overlap == best and opened[j - begin] < opened[chosen - begin]
                     if overlap > best or equal:
                         chosen, best = j, overlap
