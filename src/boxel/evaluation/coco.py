@@ -62,8 +62,7 @@ def evaluate_coco(
     metrics = count(headline.table, headline.num_groups)
     metrics |= summarise(compute, headline.num_groups, classes, num_resamples, seed)
     metrics["settings"] = {"protocol": "coco", "num_resamples": num_resamples, "seed": seed}
-    best = tuple(None if np.isnan(score) else float(score) for score in best_scores(headline))
-    return Evaluation(metrics, tuple(make_curves(headline)), headline.table, names, best, compute)
+    return Evaluation(metrics, tuple(make_curves(headline)), headline.table, names, best_scores(headline), compute)
 
 
 def _means(

@@ -1,6 +1,5 @@
 """Is one set of predictions better than another on the same cases? Patient by patient, since both saw the same ones."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -12,8 +11,6 @@ from boxel.evaluation.evaluate import IOU_THRESHOLDS, Compute, evaluate
 from boxel.evaluation.matching import Rule
 from boxel.types import Detections, Instances
 
-# Their score threshold is chosen on each set anew: nothing to test.
-_CHOSEN = re.compile(r"(precision|recall|F1)@[\d.]+")
 Value = TypeVar("Value")
 
 
@@ -78,8 +75,6 @@ def compare(
     permuted = _permute(both.compute, num_groups, num_resamples, seed)
     figures = {}
     for key in first:
-        if _CHOSEN.fullmatch(key):
-            continue
         difference = resampled[1][key] - resampled[0][key]
         for name, pick in _columns(key, classes):
             value_a, value_b = float(pick(first[key])[0]), float(pick(second[key])[0])

@@ -99,7 +99,7 @@ def evaluate(
 
     Object level: average precision and highest recall at each threshold and their means over thresholds, and at the
     lowest and the highest one also FROC (false positives per image of the class, negative images counted), precision,
-    recall and F1 at the score where F1 is highest (chosen on these very data, hence optimistic), mean IoU and median
+    recall and F1 at the score where F1 is highest (chosen on these data, hence optimistic), mean IoU and median
     size ratio of the matched pairs, calibration error, and average precision by size of the object. Patient level:
     average precision ("step") and AUROC of the highest score per group. Values over all classes are means over the
     classes that occur; a class without objects is listed in `absent_classes` and has None.
@@ -135,7 +135,6 @@ def evaluate(
     index = np.unique(np.array(group_names), return_inverse=True)[1]
     per_threshold = {t: TableFigures(overlaps.match(t, rule), index) for t in thresholds}
     ends = sorted({thresholds[0], thresholds[-1]})
-    best = {t: best_scores(per_threshold[t]) for t in ends}
     headline = per_threshold[thresholds[0]]
     limits, strata = size_strata(overlaps, size_limits, thresholds[0], rule)
     by_size = {name: TableFigures(table, index) for name, table in strata.items()}
@@ -145,7 +144,7 @@ def evaluate(
         for t, figures in per_threshold.items():
             found = figures.curves(weights, interpolation, froc=t in ends)
             if t in ends:
-                found |= figures.operating_point(weights, best[t]) | figures.localisation(weights)
+                found |= figures.localisation(weights)
                 found["ECE"] = figures.calibration_error(weights)
                 for score in operating_points:
                     point = figures.operating_point(weights, np.full(len(classes), float(score)))
@@ -164,10 +163,9 @@ def evaluate(
     metrics = count(table, headline.num_groups)
     metrics |= summarise(compute, headline.num_groups, classes, num_resamples, seed)
     for t in ends:
-        put(metrics, _at("score_threshold", t), best[t][None], classes)
         metrics[_at("size_ratios", t)] = size_ratio_table(per_threshold[t].table)
         metrics[_at("calibration", t)] = calibration_curves(per_threshold[t].table)
-    operating = tuple(None if np.isnan(score) else float(score) for score in best[thresholds[0]])
+    operating = best_scores(headline)
     across = find_overlaps(predictions, truths, **options, farthest=thresholds[-1], across_classes=True)
     metrics[_at("confusion", thresholds[0])] = confusion_matrix(across, thresholds[0], operating)
     metrics["settings"] = {
@@ -242,11 +240,7 @@ def count(table: MatchTable, num_groups: int) -> dict[str, Any]:
     return metrics
 
 
-def best_scores(figures: TableFigures) -> np.ndarray:
-    """`(k,)` the score with the highest F1 of each class, nan without any hit."""
-    best = []
-    for ranking in figures.rankings:
-        hits, errors = (counts[0] for counts in ranking.counts(np.ones((1, figures.num_groups))))
-        f1 = 2 * hits / np.maximum(hits + errors + ranking.objects.sum(), 1)
-        best.append(ranking.thresholds[f1.argmax()] if len(f1) and f1.max() > 0 else np.nan)
-    return np.array(best)
+def best_scores(figures: TableFigures) -> tuple[float | None, ...]:
+    """The score with the highest F1 of each class, None without any hit."""
+    found = figures.curves(np.ones((1, figures.num_groups)), "101", froc=True)["score_threshold"][0]
+    return tuple(None if np.isnan(score) else float(score) for score in found)

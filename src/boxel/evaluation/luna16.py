@@ -136,8 +136,7 @@ def evaluate_luna16(
         if resampled:
             metrics[f"{key}/ci95"] = interval(resampled[key][:, 0], values[0, 0])
     metrics["settings"] = {"protocol": "luna16", "num_resamples": num_resamples, "seed": seed}
-    best = tuple(None if np.isnan(score) else float(score) for score in best_scores(figures))
-    return Evaluation(metrics, tuple(make_curves(figures)), table, table.cases, best, compute)
+    return Evaluation(metrics, tuple(make_curves(figures)), table, table.cases, best_scores(figures), compute)
 
 
 def _order(item: tuple[str, np.ndarray]) -> tuple[bool, bool]:
