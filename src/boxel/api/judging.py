@@ -31,7 +31,7 @@ class Judged:
     Attributes:
         found: the detections of each case.
         truths: the objects of each case.
-        about: classes, groups and ignored objects, as `boxel.evaluation.evaluate` takes them.
+        about: classes, groups, ignored objects and regions, as `boxel.evaluation.evaluate` takes them.
         criterion: with the spacings and masks it needs.
     """
 
@@ -68,12 +68,12 @@ def read_task(
     if with_masks and not maps and all(len(one) == 0 or one.masks is None for one in found.values()):
         raise ValueError(f"{predictions}: no masks there, which {criterion} needs; use box_iou")
 
-    regions: dict[str, Instances] = {}
+    declared: dict[bool, dict[str, Instances]] = {False: {}, True: {}}  # objects, regions
 
     def visit(case: str, loaded: LoadedCase) -> None:
         geometry = loaded.image.geometry
         if loaded.ignored is not None and len(loaded.ignored):
-            regions[case] = loaded.ignored
+            declared[loaded.ignores_regions][case] = loaded.ignored
         spacings[case] = geometry.spacing
         if case in found:
             _check_grid(case, found[case].geometry, geometry)
@@ -85,11 +85,11 @@ def read_task(
                                            LabelMap(*read_masks(Path(predictions), case)), objects)  # fmt: skip
 
     truths = read_truth(cases, data, progress, visit)
-    truths, ignored = _set_aside(truths, ignore)
-    for case, region in regions.items():  # what the data set itself declares as neither hit nor miss
-        ignored[case] = Instances.concatenate([ignored[case], region]) if case in ignored else region
+    truths, *named = _set_aside(truths, ignore)
+    ignored, regions = (_merge(declared[which], more) for which, more in zip((False, True), named, strict=True))
     about = {
-        "classes": data.classes, "ignored": ignored, "groups": {case.id: case.group or case.id for case in cases}
+        "classes": data.classes, "ignored": ignored, "regions": regions,
+        "groups": {case.id: case.group or case.id for case in cases},
     }  # fmt: skip
     return Judged(found, truths, about, Criterion(criterion, spacings, overlaps if with_masks else None))
 
@@ -109,21 +109,47 @@ def _check_grid(case: str, predicted: Geometry | None, actual: Geometry) -> None
             )
 
 
+def _merge(a: dict[str, Instances], b: dict[str, Instances]) -> dict[str, Instances]:
+    """The instances of both, case by case."""
+    merged = {case: [part[case] for part in (a, b) if case in part] for case in (*a, *b)}
+    return {case: Instances.concatenate(parts) for case, parts in merged.items()}
+
+
 def _set_aside(
     truths: dict[str, Instances], ignore: Path | str | None
-) -> tuple[dict[str, Instances], dict[str, Instances]]:
-    """The objects that count, and those that `ignore` names."""
+) -> tuple[dict[str, Instances], dict[str, Instances], dict[str, Instances]]:
+    """The objects that count, and the objects and the regions that `ignore` names."""
+    ignored, regions = dict[str, Instances](), dict[str, Instances]()
     if ignore is None:
-        return truths, {}
-    named, ignored = read_json(Path(ignore)), dict[str, Instances]()
-    if not isinstance(named, dict) or not all(isinstance(ids, list) for ids in named.values()):
-        raise ValueError(f'{ignore}: must be {{"CASE": [ids]}}, the objects that are neither hit nor miss')
-    for case, ids in named.items():
+        return truths, ignored, regions
+    named, shape = read_json(Path(ignore)), '{"CASE": [object id or [lower corner, upper corner], ...]}'
+    if not isinstance(named, dict) or not all(isinstance(entries, list) for entries in named.values()):
+        raise ValueError(f"{ignore}: must be {shape}, what is neither hit nor miss")
+    for case, entries in named.items():
+        ids = [entry for entry in entries if not isinstance(entry, list)]
         if case not in truths or not set(ids) <= set(truths[case].ids.tolist()):
             raise ValueError(f"{ignore}: case {case!r} with objects {ids} is not in the data set (or not judged)")
+        corners = [entry for entry in entries if isinstance(entry, list)]
+        if corners:
+            regions[case] = _read_regions(f"{ignore}: case {case!r}", corners, truths[case].boxes.shape[-1])
         aside = np.isin(truths[case].ids, ids)
         truths[case], ignored[case] = truths[case][~aside], truths[case][aside]
-    return truths, ignored
+    return truths, ignored, regions
+
+
+def _read_regions(where: str, corners: list[Any], ndim: int) -> Instances:
+    """Boxes in which detections of any class do not count."""
+    try:
+        boxes = np.array(corners, np.float64).reshape(len(corners), 2, ndim)
+    except (TypeError, ValueError):
+        boxes = np.full((1, 2, ndim), np.nan)
+    if not (np.isfinite(boxes).all() and (boxes[:, 0] < boxes[:, 1]).all()):
+        raise ValueError(
+            f"{where}: a region is [lower corner, upper corner], each {ndim} numbers in voxels, axes in array order, "
+            f"lower < upper; got {corners}"
+        )
+    any_class = np.full(len(boxes), -1)
+    return Instances(boxes, any_class, np.arange(1, len(boxes) + 1), np.zeros(len(boxes), bool))
 
 
 def read_predictions(

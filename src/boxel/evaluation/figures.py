@@ -123,14 +123,17 @@ class TableFigures:
         return {key: np.where(undefined, np.nan, value) for key, value in values.items()}
 
     def localisation(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Of matched pairs: "mean_iou" and the median "size_ratio", predicted to true volume."""
+        """Of matched pairs: "mean_iou", and the median "size_ratio" and "size_ratio_mean", predicted to true volume."""
         hits = weights @ self._sum_rows(self.table.hits)
         overlap = weights @ self._sum_rows(self.table.hits, self.table.ious)
-        return {"mean_iou": _ratio(overlap, hits), "size_ratio": self._median_ratio(weights)}
+        ratios = size_ratios(self.table)
+        known = np.isfinite(ratios)
+        mean = _ratio(weights @ self._sum_rows(known, ratios), weights @ self._sum_rows(known))
+        return {"mean_iou": _ratio(overlap, hits), "size_ratio": self._median_ratio(weights, ratios),
+                "size_ratio_mean": mean}  # fmt: skip
 
-    def _median_ratio(self, weights: np.ndarray) -> np.ndarray:
+    def _median_ratio(self, weights: np.ndarray, ratios: np.ndarray) -> np.ndarray:
         table, columns = self.table, []
-        ratios = size_ratios(table)
         for label in range(self.num_classes):
             rows = np.flatnonzero(np.isfinite(ratios) & (table.labels == label))
             rows = rows[np.argsort(ratios[rows], kind="stable")]

@@ -37,6 +37,7 @@ class MatchTable:
         object_ids: `(m,)` id within the case.
         object_sizes: `(m,)` volume of the box in voxels.
         object_scores: `(m,)` score of the detection that found it, nan when missed.
+        object_matches: `(m,)` row of that detection, -1 when missed.
         object_ignored: `(m,)` bool, need not be found.
     """
 
@@ -57,6 +58,7 @@ class MatchTable:
     object_ids: np.ndarray
     object_sizes: np.ndarray
     object_scores: np.ndarray
+    object_matches: np.ndarray
     object_ignored: np.ndarray
 
     @property
@@ -131,8 +133,8 @@ class Overlaps:
         matches, ious, ignored = base.matches.copy(), base.ious.copy(), base.ignored.copy()
         rows, objects = self.pair_rows[pair], self.pair_objects[pair]
         matches[rows], ious[rows], ignored[rows] = objects, self.pair_ious[pair], base.object_ignored[objects]
-        object_scores = base.object_scores.copy()
-        np.fmax.at(object_scores, objects, base.scores[rows])
+        first = np.full(len(self.absorbs), len(base.scores))
+        np.minimum.at(first, objects, rows)  # rows are in descending score
         return replace(
             base,
             iou_threshold=float(iou_threshold),
@@ -140,7 +142,7 @@ class Overlaps:
             matches=matches,
             ious=ious,
             ignored=ignored,
-            object_scores=object_scores,
+            **_found_by(first, base.scores),
         )
 
     def within(self, lower: float, upper: float) -> "Overlaps":
@@ -203,13 +205,18 @@ class Overlaps:
         rows, objects = self.pair_rows[good], self.pair_objects[good]
         best = np.full(len(self.absorbs), len(base.scores))
         np.minimum.at(best, objects, rows)  # rows are in descending score
-        found = best < len(base.scores)
-        object_scores = base.object_scores.copy()
-        object_scores[found] = base.scores[best[found]]
         matches, ious, ignored = base.matches.copy(), base.ious.copy(), base.ignored.copy()
         winning = (best[objects] == rows) & ~base.object_ignored[objects]
         for chosen in (np.arange(len(good))[::-1], np.flatnonzero(winning)[::-1]):  # the last assignment stays
             matches[rows[chosen]], ious[rows[chosen]] = objects[chosen], self.pair_ious[good[chosen]]
         ignored[rows] = True
         ignored[rows[winning]] = False
-        return replace(base, matches=matches, ious=ious, ignored=ignored, object_scores=object_scores)
+        return replace(base, matches=matches, ious=ious, ignored=ignored, **_found_by(best, base.scores))
+
+
+def _found_by(first: np.ndarray, scores: np.ndarray) -> dict[str, np.ndarray]:
+    """What a table says of its objects, from the row of the detection that found each; beyond the last: none did."""
+    found = first < len(scores)
+    object_scores = np.full(len(first), np.nan)
+    object_scores[found] = scores[first[found]]
+    return {"object_scores": object_scores, "object_matches": np.where(found, first, -1)}

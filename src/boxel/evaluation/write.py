@@ -70,6 +70,8 @@ def case_rows(evaluation: Evaluation) -> list[dict[str, object]]:
 def object_rows(evaluation: Evaluation) -> list[dict[str, object]]:
     """One row per detection ("tp", "fp" or "ignored", at any score) and per object that none found ("fn"), by case.
 
+    A detection that found several objects (by LUNA16's rule) has a row for each.
+
     `iou` of a false positive is its highest with any object of its class; `detection` counts the case's
     detections from 0 in the order of the prediction file.
     """
@@ -82,6 +84,12 @@ def object_rows(evaluation: Evaluation) -> list[dict[str, object]]:
         outcome = "ignored" if table.ignored[row] else "tp" if match >= 0 else "fp"
         numbers = (_round(table.scores[row]), _round(table.ious[row]), table.indices[row], *found)
         rows.append((case_of[row], table.labels[row], outcome, *numbers, _round(table.detection_sizes[row])))
+    # By LUNA16's rule a detection may find several objects; `matches` names one of them.
+    for match in np.setdiff1d(np.flatnonzero(table.found), table.matches):
+        row = table.object_matches[match]
+        numbers = (_round(table.scores[row]), _round(table.ious[row]), table.indices[row], table.object_ids[match])
+        sizes = (_round(table.object_sizes[match]), _round(table.detection_sizes[row]))
+        rows.append((case_of[row], table.labels[row], "tp", *numbers, *sizes))
     missed = ~table.found & ~table.object_ignored
     columns = (table.object_cases, table.object_labels, table.object_ids, table.object_sizes)
     for case, label, identity, size in zip(*(column[missed] for column in columns), strict=True):
