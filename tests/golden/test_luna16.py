@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from boxel.api.evaluation import evaluate
+from boxel.api.evaluation import compare, evaluate
 from boxel.evaluation import object_rows
 from boxel.evaluation.luna16 import read_marks, read_tables
 
@@ -75,6 +75,19 @@ def test_the_hundred_highest_marks_of_a_scan_count(tables):
     # Equal scores on the border: none counts.
     assert score(tables, *marks, "7,0,0,0,0.7", "7,100,0,0,0.7").metrics["num_detections_beyond_limit"] == 2
     assert score(tables, *marks, "7,0,0,0,0.7").metrics["num_detections_beyond_limit"] == 0
+
+
+def test_two_detectors_are_compared_by_the_rule(tables, tmp_path):
+    good, bad = (tables / f"{name}.csv" for name in ("good", "bad"))
+    good.write_text(f"{HEAD}probability\n7,0,0,0,0.9\n7,100,0,0,0.8\n8,0,0,0,0.1\n")
+    bad.write_text(f"{HEAD}probability\n7,0,0,0,0.9\n8,0,0,0,0.95\n")
+    result = compare(bad, good, tables, tmp_path / "out.json", protocol="luna16", num_resamples=20)
+    figure = result["figures"]["CPM"]
+    assert (figure["a"], figure["b"]) == tuple(evaluate(path, tables, protocol="luna16", num_resamples=0).metrics["CPM"]
+                                               for path in (bad, good))  # fmt: skip
+    assert figure["difference"] > 0
+    # Two scans: half of the exchanges are the data or its mirror.
+    assert 0.2 < figure["p"] <= 1
 
 
 def test_sensitivity_is_interpolated_between_operating_points(tables):

@@ -16,6 +16,7 @@ from boxel.evaluation.criteria import Kind
 from boxel.evaluation.masks import LabelMap, MaskOverlap, ProbabilityGrids, overlap_masks
 from boxel.export import get_format
 from boxel.export.boxel_json import read_folder
+from boxel.export.coco import IMAGES, RESULTS, read_coco
 from boxel.export.label_maps import is_label_maps, read_label_maps, read_masks
 from boxel.export.nndetection import read_nndetection
 from boxel.io import read_geometry
@@ -59,7 +60,11 @@ def read_task(
     source = recognise(Path(predictions)) if source == "auto" else source
     # The other formats know the geometry, or need none.
     grids = {case.id: read_geometry(case.channels[0]) for case in data.cases} if source not in _OWN else {}
-    found = read_predictions(predictions, data.classes, source=source, ndim=data.ndim, geometries=grids)
+    own = _own_numbers(Path(predictions), data) if source == "coco" else None
+    if own is None:
+        found = read_predictions(predictions, data.classes, source=source, ndim=data.ndim, geometries=grids)
+    else:
+        found = read_coco(Path(predictions), data.classes, grids, own)[0]
     cases = choose_truth(data, list(found))
     spacings: dict[str, tuple[float, ...]] = {}
     overlaps: dict[str, MaskOverlap] = {}
@@ -92,6 +97,16 @@ def read_task(
         "groups": {case.id: case.group or case.id for case in cases},
     }  # fmt: skip
     return Judged(found, truths, about, Criterion(criterion, spacings, overlaps if with_masks else None))
+
+
+def _own_numbers(results: Path, data: Dataset) -> Path | None:
+    """The file of a COCO data set that COCO results without a file of numbers beside them refer to."""
+    beside = results / IMAGES if results.is_dir() else results.with_name(IMAGES)
+    files = sorted({case.annotation for case in data.cases if case.annotation is not None})
+    if data.format != "coco" or beside.exists() or not files:
+        return None
+    wanted = {entry.get("image_id") for entry in read_json(results / RESULTS if results.is_dir() else results)}
+    return next((file for file in files if wanted <= {image["id"] for image in read_json(file)["images"]}), files[0])
 
 
 def _masks(found: Detections) -> ProbabilityGrids:
