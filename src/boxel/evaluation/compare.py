@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from boxel.evaluation.average_precision import Interpolation
-from boxel.evaluation.bootstrap import draw_groups, in_blocks, interval, mean_of_present
+from boxel.evaluation.bootstrap import draw_groups, in_blocks, interval, leave_out, mean_of_present
 from boxel.evaluation.criteria import Criterion
 from boxel.evaluation.evaluate import IOU_THRESHOLDS, Compute, Evaluation, evaluate, is_smooth
 from boxel.evaluation.masks import MaskOverlap
@@ -101,6 +101,8 @@ def compare_evaluations(
     values_a, values_b = first.compute(ones), second.compute(ones)
     drawn = draw_groups(num_groups, num_resamples, seed)
     drawn_a, drawn_b = in_blocks(first.compute, drawn), in_blocks(second.compute, drawn)
+    less = leave_out(num_groups)
+    left_out_a, left_out_b = in_blocks(first.compute, less), in_blocks(second.compute, less)
     permuted = _permute(both.compute, num_groups, num_resamples, seed)
     figures = {}
     for key in values_a:
@@ -108,12 +110,15 @@ def compare_evaluations(
         for name, pick in _columns(key, classes):
             value_a, value_b = float(pick(values_a[key])[0]), float(pick(values_b[key])[0])
             known = not np.isnan(value_a + value_b)
-            difference, chance = (pick(many[1]) - pick(many[0]) for many in ((drawn_a[key], drawn_b[key]), permuted[key]))
+            difference, left_out, chance = (
+                pick(of_b) - pick(of_a) for of_a, of_b in
+                ((drawn_a[key], drawn_b[key]), (left_out_a[key], left_out_b[key]), permuted[key])
+            )  # fmt: skip
             figures[name] = {
                 "a": None if np.isnan(value_a) else value_a,
                 "b": None if np.isnan(value_b) else value_b,
                 "difference": value_b - value_a if known else None,
-                "ci95": interval(difference, value_b - value_a, **how) if known else None,
+                "ci95": interval(difference, value_b - value_a, left_out=left_out, **how) if known else None,
                 "p": _p_value(value_b - value_a, chance) if known else None,
             }
     return figures

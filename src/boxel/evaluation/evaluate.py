@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from boxel.evaluation.average_precision import Interpolation, precision_recall
-from boxel.evaluation.bootstrap import draw_groups, in_blocks, interval, mean_of_present
+from boxel.evaluation.bootstrap import draw_groups, in_blocks, interval, leave_out, mean_of_present
 from boxel.evaluation.criteria import Criterion
 from boxel.evaluation.details import calibration_curves, confusion_matrix, size_ratio_table, size_strata
 from boxel.evaluation.figures import TableFigures
@@ -182,13 +182,16 @@ def summarise(compute: Compute, classes: Sequence[str], drawn: np.ndarray) -> di
     """Each figure of the data set itself with its intervals from the resamples `drawn (r, g)`, by name."""
     metrics: dict[str, Any] = {}
     resampled, num_groups = in_blocks(compute, drawn), drawn.shape[1]
+    left_out = in_blocks(compute, leave_out(num_groups)) if resampled else {}
     for key, values in compute(np.ones((1, num_groups))).items():
         put(metrics, key, values, classes)
         if key in resampled:
             how: dict[str, Any] = {"num_groups": num_groups, "corrected": is_smooth(key)}
-            metrics[f"{key}/ci95"] = interval(mean_of_present(resampled[key]), mean_of_present(values)[0], **how)
+            drawn_mean, left_out_mean = (mean_of_present(part[key]) for part in (resampled, left_out))
+            metrics[f"{key}/ci95"] = interval(drawn_mean, mean_of_present(values)[0], left_out=left_out_mean, **how)
             for k, name in enumerate(classes):
-                metrics[f"{key}/{name}/ci95"] = interval(resampled[key][:, k], values[0, k], **how)
+                of_class = left_out[key][:, k]
+                metrics[f"{key}/{name}/ci95"] = interval(resampled[key][:, k], values[0, k], left_out=of_class, **how)
     return metrics
 
 

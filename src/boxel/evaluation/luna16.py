@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from boxel.evaluation.bootstrap import draw_groups, in_blocks, interval
+from boxel.evaluation.bootstrap import draw_groups, in_blocks, interval, leave_out
 from boxel.evaluation.compare import compare_evaluations, twice
 from boxel.evaluation.criteria import Criterion
 from boxel.evaluation.evaluate import Evaluation, best_scores, is_smooth, make_curves
@@ -137,11 +137,12 @@ def evaluate_luna16(
         "num_detections_beyond_limit": int((table.scores < least).sum()), "absent_classes": [],
     }  # fmt: skip
     resampled = in_blocks(compute, draw_groups(figures.num_groups, num_resamples, seed))
+    left_out = in_blocks(compute, leave_out(figures.num_groups)) if resampled else {}
     for key, values in sorted(compute(np.ones((1, figures.num_groups))).items(), key=_order):
         metrics[key] = None if np.isnan(values[0, 0]) else float(values[0, 0])
         if resampled:
             how: dict[str, Any] = {"num_groups": figures.num_groups, "corrected": is_smooth(key)}
-            metrics[f"{key}/ci95"] = interval(resampled[key][:, 0], values[0, 0], **how)
+            metrics[f"{key}/ci95"] = interval(resampled[key][:, 0], values[0, 0], left_out=left_out[key][:, 0], **how)
     metrics["settings"] = {"protocol": "luna16", "max_marks": MAX_MARKS, "num_resamples": num_resamples, "seed": seed}
     return Evaluation(metrics, tuple(make_curves(figures)), table, table.cases, best_scores(figures), compute)
 
