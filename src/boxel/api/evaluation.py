@@ -17,6 +17,7 @@ from boxel.evaluation.coco import compare_coco, evaluate_coco
 from boxel.evaluation.criteria import Kind
 from boxel.evaluation.luna16 import compare_luna16, evaluate_luna16, is_luna16, read_marks, read_tables
 from boxel.evaluation.matching import Rule
+from boxel.reporting import write_figures
 
 Protocol = Literal["boxel", "coco", "luna16"]
 PROTOCOLS = ("boxel", "coco", "luna16")
@@ -40,7 +41,7 @@ def evaluate(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Evaluation:
-    """Judge predictions against a data set; write `metrics.json` and two CSV tables into `out`.
+    """Judge predictions against a data set; write `metrics.json`, two CSV tables and `figures/*.png` into `out`.
 
     Predictions of test cases only are judged on all test cases, so that a missing one is an error; other
     predictions on exactly the cases predicted. The settings are those of `boxel.evaluation.evaluate`; those left out
@@ -77,6 +78,7 @@ def evaluate(
             evaluation = judge(task.found, task.truths, **task.about, **given, **drawn, criterion=task.criterion)
     if out is not None:
         write_evaluation(Path(out), evaluation)
+        write_figures(Path(out) / "figures", evaluation.metrics, evaluation.curves, evaluation.scores())
     return evaluation
 
 

@@ -64,7 +64,7 @@ def evaluate_coco(
     headline = TableFigures(overlaps.match(THRESHOLDS[0]), index)
     metrics = count(headline.table, headline.num_groups)
     metrics |= summarise(compute, classes, draw_groups(headline.num_groups, num_resamples, seed))
-    metrics["settings"] = {"protocol": "coco", "num_resamples": num_resamples, "seed": seed}
+    metrics["settings"] = {"protocol": "coco", "criterion": "box_iou", "num_resamples": num_resamples, "seed": seed}
     return Evaluation(metrics, tuple(make_curves(headline)), headline.table, names, best_scores(headline), compute)
 
 

@@ -65,6 +65,14 @@ class Evaluation:
     score_thresholds: tuple[float | None, ...]
     compute: Compute
 
+    def scores(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """For each class the scores of its hits and of its false positives."""
+        table = self.table
+        return {
+            name: (table.scores[table.hits & (table.labels == k)], table.scores[table.false_positives & (table.labels == k)])
+            for k, name in enumerate(table.classes)
+        }
+
     def outcome(self, case: str) -> tuple[np.ndarray, np.ndarray]:
         """Of one case: which detections `(n,)` are hits, which objects `(m,)` were found, in their own order.
 

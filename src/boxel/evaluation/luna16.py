@@ -143,7 +143,7 @@ def evaluate_luna16(
         if resampled:
             how: dict[str, Any] = {"num_groups": figures.num_groups, "corrected": is_smooth(key)}
             metrics[f"{key}/ci95"] = interval(resampled[key][:, 0], values[0, 0], left_out=left_out[key][:, 0], **how)
-    metrics["settings"] = {"protocol": "luna16", "max_marks": MAX_MARKS, "num_resamples": num_resamples, "seed": seed}
+    metrics["settings"] = {"protocol": "luna16", "criterion": "relative_distance", "max_marks": MAX_MARKS, "num_resamples": num_resamples, "seed": seed}
     return Evaluation(metrics, tuple(make_curves(figures)), table, table.cases, best_scores(figures), compute)
 
 
