@@ -48,6 +48,18 @@ def test_the_point_of_the_highest_f1_is_chosen_in_every_resample(ndim):
     assert metrics["precision@0.50/ci95"][0] < metrics["precision@0.50"]
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"num_resamples": -1}, "resamples"), ({"seed": -1}, "seed"), ({"operating_points": [1.5]}, "operating points"),
+        ({"size_limits": [-3.0]}, "above 0"), ({"size_limits": [5.0, 5.0]}, "different"), ({"iou_thresholds": [2.0]}, "at most 1"),
+    ],
+)  # fmt: skip
+def test_settings_that_make_no_sense_are_refused(settings, words):
+    with pytest.raises(ValueError, match=words):
+        evaluate(*cohort(2, 4), classes=["x"], **settings)
+
+
 def test_every_figure_that_is_defined_has_an_interval(ndim):
     metrics = evaluate(*cohort(ndim), classes=["x", "absent"], num_resamples=20).metrics
     figures = [key for key, value in metrics.items() if isinstance(value, float) and "/absent" not in key]

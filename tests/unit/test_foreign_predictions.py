@@ -212,6 +212,17 @@ def test_predictions_on_another_grid_are_refused(truth, native, tmp_path):
         evaluate(folder, native)
 
 
+def test_detections_beside_the_image_are_a_warning(truth, native, tmp_path):
+    """COCO, CSV and others do not say which grid they were made on."""
+    data, cases = truth
+    name, loaded = next((name, loaded) for name, loaded in cases.items() if len(loaded.instances))
+    found = as_detections(loaded)
+    far = Detections(found.boxes * 20, found.scores, found.labels)
+    folder = write_boxel(tmp_path / "p", data, cases, **{name: far})
+    with pytest.warns(UserWarning, match=rf"{len(far)} detections in 1 cases, such as '{name}'.*another voxel grid"):
+        evaluate(folder, native, num_resamples=0)
+
+
 def test_ignored_objects_are_named_in_a_file(truth, native, tmp_path):
     data, cases = truth
     name, loaded = next((name, loaded) for name, loaded in cases.items() if len(loaded.instances))

@@ -1,5 +1,6 @@
 """What is judged: predictions of any kind, and the truth about the same cases."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,6 +74,7 @@ def read_task(
     if with_masks and not maps and all(len(one) == 0 or one.masks is None for one in found.values()):
         raise ValueError(f"{predictions}: no masks there, which {criterion} needs; use box_iou")
 
+    strays: dict[str, int] = {}
     declared: dict[bool, dict[str, Instances]] = {False: {}, True: {}}  # objects, regions
 
     def visit(case: str, loaded: LoadedCase) -> None:
@@ -82,6 +84,8 @@ def read_task(
         spacings[case] = geometry.spacing
         if case in found:
             _check_grid(case, found[case].geometry, geometry)
+            if number := _outside(found[case], geometry):
+                strays[case] = number
         if with_masks and case in found:
             empty = np.zeros(geometry.shape, np.int32)
             objects = LabelMap(empty if loaded.label_map is None else loaded.label_map,
@@ -90,6 +94,11 @@ def read_task(
                                            LabelMap(*read_masks(Path(predictions), case)), objects)  # fmt: skip
 
     truths = read_truth(cases, data, progress, visit)
+    if strays:
+        warnings.warn(
+            f"{sum(strays.values())} detections in {len(strays)} cases, such as {next(iter(strays))!r}, have their middle "
+            "outside the image, where nothing is to be found; were they made on another voxel grid?", stacklevel=2,
+        )  # fmt: skip
     truths, *named = _set_aside(truths, ignore)
     ignored, regions = (_merge(declared[which], more) for which, more in zip((False, True), named, strict=True))
     about = {
@@ -128,6 +137,12 @@ def _merge(a: dict[str, Instances], b: dict[str, Instances]) -> dict[str, Instan
     """The instances of both, case by case."""
     merged = {case: [part[case] for part in (a, b) if case in part] for case in (*a, *b)}
     return {case: Instances.concatenate(parts) for case, parts in merged.items()}
+
+
+def _outside(found: Detections, geometry: Geometry) -> int:
+    """How many detections have their middle outside the image."""
+    middle = np.asarray(found.boxes).mean(axis=1)
+    return int((~((middle >= 0) & (middle <= geometry.shape)).all(axis=1)).sum())
 
 
 def _set_aside(

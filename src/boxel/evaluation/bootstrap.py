@@ -15,7 +15,13 @@ _NUMBERS_AT_ONCE = 4_000_000
 
 
 def draw_groups(num_groups: int, num_resamples: int, seed: int) -> np.ndarray:
-    """`(num_resamples, num_groups)` how often each group is in each resampled data set."""
+    """`(num_resamples, num_groups)` how often each group is in each resampled data set.
+
+    Raises:
+        ValueError: a negative number of resamples, or seed.
+    """
+    if num_resamples < 0 or seed < 0:
+        raise ValueError(f"resamples and seed must be 0 or more, got {num_resamples} and {seed}; 0 resamples give none")
     generator = np.random.default_rng(seed)
     draws = (generator.integers(num_groups, size=num_groups) for _ in range(num_resamples))
     return np.array([np.bincount(draw, minlength=num_groups) for draw in draws], np.float64).reshape(-1, num_groups)

@@ -133,9 +133,10 @@ def evaluate(
         seed: of the bootstrap.
 
     Raises:
-        ValueError: see `find_overlaps`; repeated or missing thresholds.
+        ValueError: see `find_overlaps`; repeated or missing thresholds; sizes that are not above 0 or repeated;
+            operating points outside 0..1.
     """
-    thresholds = _check_settings(iou_thresholds, classes)
+    thresholds = _check_settings(iou_thresholds, classes, size_limits or (), operating_points)
     criterion = criterion or Criterion()
     options: dict[str, Any] = {"classes": classes, "criterion": criterion, "ignored": ignored, "regions": regions}
     overlaps = find_overlaps(predictions, truths, **options, farthest=thresholds[-1])
@@ -238,7 +239,13 @@ def _at(key: str, threshold: float) -> str:
     return f"{name}@{threshold:.2f}{slash}{rest}"
 
 
-def _check_settings(iou_thresholds: Sequence[float], classes: Sequence[str]) -> list[float]:
+def _check_settings(
+    iou_thresholds: Sequence[float], classes: Sequence[str], sizes: Sequence[float], scores: Sequence[float]
+) -> list[float]:
+    if not all(size > 0 for size in sizes) or len({f"{size:g}" for size in sizes}) < len(sizes):
+        raise ValueError(f"size limits must be different volumes above 0 (six digits count), got {list(sizes)}")
+    if not all(0 <= score <= 1 for score in scores):
+        raise ValueError(f"operating points must be scores in 0..1, got {list(scores)}")
     thresholds = sorted(float(t) for t in iou_thresholds)
     if not thresholds or len({f"{t:.2f}" for t in thresholds}) < len(thresholds):
         raise ValueError(f"iou_thresholds must be different numbers (two decimals count), got {list(iou_thresholds)}")
