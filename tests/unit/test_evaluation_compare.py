@@ -94,7 +94,8 @@ def test_masks_are_compared_each_set_with_its_own(ndim):
         truths[name] = Instances(box, np.zeros(1, int), np.array([5]), np.ones(1, bool))
         found[name] = Detections(box, np.array([0.5 + case / 100]), np.zeros(1, int))
         for share, masks in zip((0.25, 1.0), overlaps, strict=True):
-            masks[name] = MaskOverlap(np.array([[100 * share]]), np.array([100 * share]), np.array([100]), np.array([5]))
+            voxels = np.array([100 * share])
+            masks[name] = MaskOverlap(voxels[None], voxels, np.array([100]), np.array([5]))
     criterion = Criterion("mask_iou", masks=overlaps[0])
     options = {"classes": ["x"], "iou_thresholds": [0.2, 0.5], "num_resamples": 50}
     figures = compare(found, found, truths, criterion=criterion, masks_of_b=overlaps[1], **options)["figures"]

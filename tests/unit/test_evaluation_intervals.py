@@ -52,7 +52,8 @@ def test_the_point_of_the_highest_f1_is_chosen_in_every_resample(ndim):
     ("settings", "words"),
     [
         ({"num_resamples": -1}, "resamples"), ({"seed": -1}, "seed"), ({"operating_points": [1.5]}, "operating points"),
-        ({"size_limits": [-3.0]}, "above 0"), ({"size_limits": [5.0, 5.0]}, "different"), ({"iou_thresholds": [2.0]}, "at most 1"),
+        ({"size_limits": [-3.0]}, "above 0"), ({"size_limits": [5.0, 5.0]}, "different"),
+        ({"iou_thresholds": [2.0]}, "at most 1"),
     ],
 )  # fmt: skip
 def test_settings_that_make_no_sense_are_refused(settings, words):

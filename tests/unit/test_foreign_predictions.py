@@ -15,8 +15,8 @@ from boxel.data.cases import read_case
 from boxel.data.formats import open_dataset
 from boxel.export import write_detections
 from boxel.export.nndetection import read_nndetection, read_pickle
-from boxel.io import read_label_map, write_label_map
-from boxel.types import Detections, Geometry
+from boxel.io import read_label_map, write_image, write_label_map
+from boxel.types import Detections, Geometry, Image
 
 
 @pytest.fixture
@@ -147,10 +147,7 @@ def test_other_formats_are_recognised_or_named(source, truth, native, tmp_path):
         shutil.copytree(native / part, images, dirs_exist_ok=True)
     convert(tmp_path / "p", tmp_path / source, source, images=images)
     folder = tmp_path / source
-    if source == "picai":  # one folder per class
-        metrics = evaluate(folder, native, source="picai", num_resamples=0).metrics
-    else:
-        metrics = evaluate(folder, native, num_resamples=0).metrics
+    metrics = evaluate(folder, native, num_resamples=0).metrics
     assert metrics["num_objects"] > 0
     assert metrics["AP@0.50"] == 1
 
@@ -162,6 +159,44 @@ def test_label_maps_are_judged_by_box_and_by_mask(criterion, truth, native, tmp_
     assert metrics["num_objects"] > 0
     assert metrics["AP@0.99"] == metrics["recall@0.99"] == 1
     assert metrics["settings"]["criterion"] == criterion
+
+
+def test_detection_maps_are_judged_by_their_voxels(truth, native, tmp_path):
+    """As picai_eval does; a lesion of the right box and half the voxels."""
+    data, cases = truth
+    for name, loaded in cases.items():
+        for k, label in enumerate(data.classes):
+            scores = np.zeros(loaded.image.geometry.shape, np.float32)
+            for number in loaded.instances.ids[loaded.instances.labels == k]:
+                scores[loaded.label_map == number] = 0.5 + number / 10
+            if name == "a":
+                place = np.argwhere(scores > 0).min(axis=0)
+                scores[tuple(place)] = 0  # a corner is missing
+            write_image(tmp_path / label / f"{name}_detection_map.nii.gz", Image(scores[None], loaded.image.geometry))
+    by_mask, by_box = (evaluate(tmp_path, native, criterion=kind, iou_thresholds=[0.5], num_resamples=0)
+                       .metrics for kind in ("mask_iou", "box_iou"))  # fmt: skip
+    assert by_box["mean_iou@0.50"] == pytest.approx(1)
+    assert 0.9 < by_mask["mean_iou@0.50"] < 1
+    lone = tmp_path / "lone" / "a_detection_map.nii.gz"
+    lone.parent.mkdir()
+    shutil.copy(tmp_path / data.classes[0] / "a_detection_map.nii.gz", lone)
+    with pytest.raises(ValueError, match="which of the classes"):
+        evaluate(lone.parent, native)
+
+
+@pytest.mark.parametrize("value", [1.5, -0.5])
+def test_values_of_a_detection_map_are_scores(value, tmp_path, ndim):
+    array = np.zeros((1, *(6,) * ndim), np.float32)
+    array[(0, *(2,) * ndim)] = value
+    write_image(tmp_path / "a_detection_map.nii.gz", Image(array, Geometry.plain((6,) * ndim)))
+    with pytest.raises(ValueError, match=r"a_detection_map.*0\.\.1"):
+        read_predictions(tmp_path, ["lesion"])
+
+
+def test_an_id_that_occurs_twice_in_a_file_is_an_error(tmp_path):
+    (tmp_path / "c_boxes.json").write_text('{"1": {"score": 0.9, "label": 0, "box": [0, 0, 4, 4]}, "1": {}}')
+    with pytest.raises(ValueError, match=r"c_boxes\.json.*'1' occurs twice"):
+        read_predictions(tmp_path, ["x"])
 
 
 @pytest.mark.parametrize("criterion", ["mask_iou", "mask_dice"])

@@ -51,7 +51,8 @@ def test_lines_lie_where_the_page_has_them(evaluation):
 
 
 def test_a_set_without_detections_has_figures_too(tmp_path, ndim):
-    truths = {"a": Instances(np.array([[[0.0] * ndim, [4.0] * ndim]]), np.zeros(1, int), np.ones(1, int), np.zeros(1, bool))}
+    box = np.array([[[0.0] * ndim, [4.0] * ndim]])
+    truths = {"a": Instances(box, np.zeros(1, int), np.ones(1, int), np.zeros(1, bool))}
     found = evaluate({"a": Detections.empty(ndim)}, truths, classes=["x"], num_resamples=5)
     stems = {path.stem for path in write_figures(tmp_path, found.metrics, found.curves, found.scores())}
     assert "confusion_0.10" in stems

@@ -117,8 +117,8 @@ def compare(
     folder, given = _check(protocol, dataset, chosen | {"criterion": criterion})
     drawn: dict[str, Any] = {"num_resamples": num_resamples, "seed": seed}
     if protocol == "luna16":
-        marks = [read_marks(Path(path)) for path in (a, b)]
-        result = compare_luna16(*marks, read_tables(folder, [scan for part in marks for scan in part]), **drawn)
+        marks_a, marks_b = (read_marks(Path(path)) for path in (a, b))
+        result = compare_luna16(marks_a, marks_b, read_tables(folder, [*marks_a, *marks_b]), **drawn)
     else:
         reading: dict[str, Any] = {"ignore": ignore, "source": source, "progress": progress}
         kind = given.pop("criterion", "box_iou")
@@ -127,21 +127,19 @@ def compare(
             raise ValueError(
                 f"case {differing[0]!r} is in only one of {a} and {b}; compare predictions of the same cases"
             )
-        sets = (first.found, second.found, first.truths)
+        sets, settings = (first.found, second.found, first.truths), first.about | drawn
         if protocol == "coco":
-            result = compare_coco(*sets, **first.about, **drawn)
+            result = compare_coco(*sets, **settings)
         else:
-            result = compare_sets(*sets, **first.about, **given, **drawn, criterion=first.criterion,
-                                  masks_of_b=second.criterion.masks)  # fmt: skip
+            settings |= given
+            result = compare_sets(*sets, criterion=first.criterion, masks_of_b=second.criterion.masks, **settings)
     result = {"a": str(a), "b": str(b), **result}
     if out is not None:
         write_text(Path(out), json.dumps(result, indent=2, allow_nan=False) + "\n")
     return result
 
 
-def _check(
-    protocol: str, dataset: Path | str | Dataset, settings: Mapping[str, Any]
-) -> tuple[Path, dict[str, Any]]:
+def _check(protocol: str, dataset: Path | str | Dataset, settings: Mapping[str, Any]) -> tuple[Path, dict[str, Any]]:
     """The folder of the data set, and the settings that were given."""
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")

@@ -14,16 +14,19 @@ from boxel.data.cases import Case, Dataset, LoadedCase, read_case
 from boxel.data.formats import as_dataset
 from boxel.evaluation import Criterion
 from boxel.evaluation.criteria import Kind
-from boxel.evaluation.masks import LabelMap, MaskOverlap, ProbabilityGrids, overlap_masks
+from boxel.evaluation.masks import LabelMap, MaskOverlap, ProbabilityGrids, join_overlaps, overlap_masks
 from boxel.export import get_format
 from boxel.export.boxel_json import read_folder
 from boxel.export.coco import IMAGES, RESULTS, read_coco
 from boxel.export.label_maps import is_label_maps, read_label_maps, read_masks
 from boxel.export.nndetection import read_nndetection
+from boxel.export.picai import read_lesions
 from boxel.io import read_geometry
 from boxel.types import Detections, Geometry, Instances
 
 _OWN = ("boxel", "nndetection", "label-maps")
+# Formats of which each file is a label map.
+_MASKS = {"label-maps": lambda path, case: [read_masks(path, case)], "picai": read_lesions}
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,7 @@ def read_task(
     spacings: dict[str, tuple[float, ...]] = {}
     overlaps: dict[str, MaskOverlap] = {}
     with_masks = criterion.startswith("mask")
-    maps = source == "label-maps"
-    if with_masks and not maps and all(len(one) == 0 or one.masks is None for one in found.values()):
+    if with_masks and source not in _MASKS and all(len(one) == 0 or one.masks is None for one in found.values()):
         raise ValueError(f"{predictions}: no masks there, which {criterion} needs; use box_iou")
 
     strays: dict[str, int] = {}
@@ -90,15 +92,18 @@ def read_task(
             empty = np.zeros(geometry.shape, np.int32)
             objects = LabelMap(empty if loaded.label_map is None else loaded.label_map,
                                loaded.instances.ids[loaded.instances.has_mask])  # fmt: skip
-            overlaps[case] = overlap_masks(_masks(found[case]) if not maps else
-                                           LabelMap(*read_masks(Path(predictions), case)), objects)  # fmt: skip
+            drawn: list[LabelMap | ProbabilityGrids] = [_masks(found[case])]
+            if source in _MASKS:
+                drawn = [LabelMap(*one) for one in _MASKS[source](Path(predictions), case)]
+            overlaps[case] = join_overlaps([overlap_masks(one, objects) for one in drawn])
 
     truths = read_truth(cases, data, progress, visit)
     if strays:
         warnings.warn(
-            f"{sum(strays.values())} detections in {len(strays)} cases, such as {next(iter(strays))!r}, have their middle "
-            "outside the image, where nothing is to be found; were they made on another voxel grid?", stacklevel=2,
-        )  # fmt: skip
+            f"{sum(strays.values())} detections in {len(strays)} cases, such as {next(iter(strays))!r}, have their "
+            "middle outside the image, where nothing is to be found; were they made on another voxel grid?",
+            stacklevel=2,
+        )
     truths, *named = _set_aside(truths, ignore)
     ignored, regions = (_merge(declared[which], more) for which, more in zip((False, True), named, strict=True))
     about = {
@@ -229,7 +234,7 @@ def recognise(path: Path) -> str:
     if path.is_file():
         return next((name for pattern, name in patterns.items() if path.match(pattern)), "boxel")
     for pattern, name in patterns.items():
-        if any(path.glob(pattern)):
+        if any(path.glob(pattern)) or (name == "picai" and any(path.glob(f"*/{pattern}"))):  # a folder per class
             return name
     return "label-maps" if is_label_maps(path) else "boxel"
 

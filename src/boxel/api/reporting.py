@@ -131,4 +131,3 @@ def rank_misses(
 def rank_false_positives(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The rows of `per_object.csv` that found nothing, the highest score first."""
     return sorted((row for row in rows if row["outcome"] == "fp"), key=lambda row: -row["score"])
-

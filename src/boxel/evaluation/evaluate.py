@@ -68,10 +68,11 @@ class Evaluation:
     def scores(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """For each class the scores of its hits and of its false positives."""
         table = self.table
-        return {
-            name: (table.scores[table.hits & (table.labels == k)], table.scores[table.false_positives & (table.labels == k)])
-            for k, name in enumerate(table.classes)
-        }
+
+        def of(label: int, rows: np.ndarray) -> np.ndarray:
+            return table.scores[rows & (table.labels == label)]
+
+        return {name: (of(k, table.hits), of(k, table.false_positives)) for k, name in enumerate(table.classes)}
 
     def outcome(self, case: str) -> tuple[np.ndarray, np.ndarray]:
         """Of one case: which detections `(n,)` are hits, which objects `(m,)` were found, in their own order.
@@ -205,9 +206,10 @@ def summarise(compute: Compute, classes: Sequence[str], drawn: np.ndarray) -> di
 
 
 def is_smooth(key: str) -> bool:
-    """Whether the bias of the resamples tells that of a figure: not at the point that is chosen for its F1, which jumps,
-    and not of a sum of absolute errors.
-    """  # noqa: D205
+    """Whether the bias of the resamples tells that of a figure.
+
+    Not at the point that is chosen for its F1, which jumps, and not of a sum of absolute errors.
+    """
     name = key.partition("@")[0].partition("/")[0]
     return name != "ECE" and (name not in ("precision", "recall", "score_threshold") or "score=" in key)
 

@@ -1,8 +1,9 @@
 """The LUNA16 challenge: its tables, its rule, its score.
 
 A mark hits a nodule if it lies closer to the centre than the nodule's radius; of several marks the highest counts.
-Marks on irrelevant findings are neither right nor wrong. Only the 100 highest marks of a scan count. The score (CPM) is the mean sensitivity at 1/8, 1/4, ..., 8
-false positives per listed scan. (Setio et al. 2017; the challenge's script noduleCADEvaluationLUNA16.py.)
+Marks on irrelevant findings are neither right nor wrong. Only the 100 highest marks of a scan count. The score (CPM) is
+the mean sensitivity at 1/8, 1/4, ..., 8 false positives per listed scan. (Setio et al. 2017; the challenge's script
+noduleCADEvaluationLUNA16.py.)
 """
 
 import csv
@@ -143,7 +144,10 @@ def evaluate_luna16(
         if resampled:
             how: dict[str, Any] = {"num_groups": figures.num_groups, "corrected": is_smooth(key)}
             metrics[f"{key}/ci95"] = interval(resampled[key][:, 0], values[0, 0], left_out=left_out[key][:, 0], **how)
-    metrics["settings"] = {"protocol": "luna16", "criterion": "relative_distance", "max_marks": MAX_MARKS, "num_resamples": num_resamples, "seed": seed}
+    metrics["settings"] = {
+        "protocol": "luna16", "criterion": "relative_distance", "max_marks": MAX_MARKS,
+        "num_resamples": num_resamples, "seed": seed,
+    }  # fmt: skip
     return Evaluation(metrics, tuple(make_curves(figures)), table, table.cases, best_scores(figures), compute)
 
 

@@ -76,6 +76,13 @@ class MatchTable:
         """`(m,)` bool: an object that counts, and was found."""
         return ~np.isnan(self.object_scores) & ~self.object_ignored
 
+    def found_by(self, rows: np.ndarray) -> "MatchTable":
+        """The same where the objects were found by the detections `rows (m,)`; beyond the last: none did."""
+        found = rows < len(self.scores)
+        scores = np.full(len(rows), np.nan)
+        scores[found] = self.scores[rows[found]]
+        return replace(self, object_scores=scores, object_matches=np.where(found, rows, -1))
+
 
 @dataclass(frozen=True)
 class Overlaps:
@@ -142,8 +149,7 @@ class Overlaps:
             matches=matches,
             ious=ious,
             ignored=ignored,
-            **_found_by(first, base.scores),
-        )
+        ).found_by(first)
 
     def within(self, lower: float, upper: float) -> "Overlaps":
         """The same with objects outside `lower <= size < upper` ignored, and detections that find nothing likewise."""
@@ -211,12 +217,4 @@ class Overlaps:
             matches[rows[chosen]], ious[rows[chosen]] = objects[chosen], self.pair_ious[good[chosen]]
         ignored[rows] = True
         ignored[rows[winning]] = False
-        return replace(base, matches=matches, ious=ious, ignored=ignored, **_found_by(best, base.scores))
-
-
-def _found_by(first: np.ndarray, scores: np.ndarray) -> dict[str, np.ndarray]:
-    """What a table says of its objects, from the row of the detection that found each; beyond the last: none did."""
-    found = first < len(scores)
-    object_scores = np.full(len(first), np.nan)
-    object_scores[found] = scores[first[found]]
-    return {"object_scores": object_scores, "object_matches": np.where(found, first, -1)}
+        return replace(base, matches=matches, ious=ious, ignored=ignored).found_by(best)

@@ -95,7 +95,8 @@ def draw_chart(chart: Mapping[str, Any]) -> Any:
 
 def _draw_confusion(table: Mapping[str, Any], matched: str) -> Any:
     names = ["annotated \\ detected", *table["columns"]]
-    canvas = _Canvas(NAME_WIDTH + CELL_WIDTH * len(table["columns"]) + 20, TITLE + CELL_HEIGHT * (len(table["rows"]) + 1) + 10)
+    width = NAME_WIDTH + CELL_WIDTH * len(table["columns"])
+    canvas = _Canvas(width + 20, TITLE + CELL_HEIGHT * (len(table["rows"]) + 1) + 10)
     canvas.text((10, TITLE / 2), f"Confusion of classes, {matched}", "lm", size=14, colour=INK)
     canvas.down = TITLE
     rows = [(names[0], [(name, 0.0) for name in names[1:]]), *table["rows"]]
@@ -110,7 +111,7 @@ def _draw_confusion(table: Mapping[str, Any], matched: str) -> Any:
             canvas.text((x, y - (6 if share else 0)), _short(count), "mm", colour=INK)
             if share:
                 canvas.text((x, y + 9), f"{share:.0%}", "mm", size=10)
-        canvas.line([(10, y + CELL_HEIGHT / 2), (10 + NAME_WIDTH + CELL_WIDTH * len(cells), y + CELL_HEIGHT / 2)], LINE, 1)
+        canvas.line([(10, y + CELL_HEIGHT / 2), (10 + width, y + CELL_HEIGHT / 2)], LINE, 1)
     return canvas.finish()
 
 

@@ -26,8 +26,8 @@ def write_voc(root, rng, boxes=((3, 2, 8, 5),), difficult=()):
     write_picture(root / "JPEGImages" / "a.png", rng)
     write_picture(root / "JPEGImages" / "b.png", rng)
     found = "".join(
-        f"<object><name>cell</name><difficult>{int(row in difficult)}</difficult><bndbox><xmin>{x0}</xmin><ymin>{y0}</ymin><xmax>{x1}</xmax>"
-        f"<ymax>{y1}</ymax></bndbox></object>"
+        f"<object><name>cell</name><difficult>{int(row in difficult)}</difficult>"
+        f"<bndbox><xmin>{x0}</xmin><ymin>{y0}</ymin><xmax>{x1}</xmax><ymax>{y1}</ymax></bndbox></object>"
         for row, (x0, y0, x1, y1) in enumerate(boxes)
     )
     (root / "Annotations").mkdir(parents=True)
@@ -49,7 +49,7 @@ def test_voc_pixels_count_from_one_and_include_both_ends(tmp_path, rng):
 
 
 @pytest.mark.parametrize(("choice", "kept", "ignored"), [("", 1, 1), ("keep", 2, 0), ("drop", 1, 0)])
-def test_what_voc_marks_as_difficult_is_neither_hit_nor_miss_unless_told_otherwise(tmp_path, rng, choice, kept, ignored):
+def test_what_voc_marks_as_difficult_is_ignored_unless_told_otherwise(tmp_path, rng, choice, kept, ignored):
     root = write_voc(tmp_path, rng, boxes=((3, 2, 8, 5), (10, 10, 15, 15)), difficult=(1,))
     dataset = open_dataset(root, options=[f"difficult={choice}"] if choice else [])
     loaded = read_case(dataset["a"], dataset)

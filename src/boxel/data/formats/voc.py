@@ -25,9 +25,13 @@ CORNERS = ("ymin", "xmin", "ymax", "xmax")
 
 
 class Options(ReaderOptions):
-    """`classes`: their names in order; alphabetical if empty. `difficult`: objects marked so are neither hit
-    nor miss and teach nothing ("ignore", as in VOC's own evaluation), are objects as others ("keep"), or left out ("drop").
-    """  # noqa: D205
+    """Choices about Pascal VOC.
+
+    Attributes:
+        classes: their names in order; alphabetical if empty.
+        difficult: objects marked so are neither hit nor miss and teach nothing ("ignore", as in VOC's own evaluation),
+            are objects as others ("keep"), or left out ("drop").
+    """
 
     classes: Names = ()
     difficult: Literal["ignore", "keep", "drop"] = "ignore"
