@@ -1,4 +1,4 @@
-"""`boxel evaluate` and `boxel compare` on a small data set, with predictions of Boxel and of other tools."""
+"""Predictions of other tools, read and judged by `boxel evaluate`."""
 
 import json
 import os
@@ -9,34 +9,12 @@ import numpy as np
 import pytest
 
 from boxel.api.conversion import convert
-from boxel.api.evaluation import compare, evaluate
+from boxel.api.evaluation import evaluate
 from boxel.api.judging import read_predictions
-from boxel.data.cases import read_case
-from boxel.data.formats import open_dataset
-from boxel.export import write_detections
 from boxel.export.nndetection import read_nndetection, read_pickle
-from boxel.io import read_label_map, write_image, write_label_map
-from boxel.types import Detections, Geometry, Image
-
-
-@pytest.fixture
-def truth(native):
-    """Every case with its image and objects."""
-    data = open_dataset(native)
-    return data, {case.id: read_case(case, data) for case in data.cases}
-
-
-def as_detections(loaded, scores=None):
-    boxes, labels = loaded.instances.boxes, loaded.instances.labels
-    scores = np.linspace(0.9, 0.6, len(boxes)).astype(np.float32) if scores is None else scores
-    return Detections(boxes, scores, labels, loaded.image.geometry)
-
-
-def write_boxel(folder, data, cases, **changes):
-    for name, loaded in cases.items():
-        found = changes.get(name, as_detections(loaded))
-        write_detections(folder / f"{name}.json", found, name, data.classes)
-    return folder
+from boxel.io import write_image
+from boxel.types import Geometry, Image
+from unit.predicted import write_boxel, write_maps
 
 
 def nndetection_record(loaded):
@@ -124,20 +102,6 @@ def test_what_is_wrong_in_such_a_file_is_named(changes, words, tmp_path):
             read_nndetection(tmp_path, ("x", "y"), 2)
 
 
-def write_maps(folder, data, cases):
-    """The objects' masks, renumbered."""
-    folder.mkdir()
-    for name, loaded in cases.items():
-        labels = np.zeros(loaded.image.geometry.shape, np.int32)
-        entries = {}
-        for k, (number, label) in enumerate(zip(loaded.instances.ids, loaded.instances.labels, strict=True)):
-            labels[loaded.label_map == number] = 20 - k
-            entries[str(20 - k)] = {"score": 0.9, "class": data.classes[label]}
-        write_label_map(folder / f"{name}.nii.gz", labels, loaded.image.geometry)
-        (folder / f"{name}.json").write_text(json.dumps(entries))
-    return folder
-
-
 @pytest.mark.parametrize("source", ["coco", "picai", "csv", "nifti"])
 def test_other_formats_are_recognised_or_named(source, truth, native, tmp_path):
     data, cases = truth
@@ -199,21 +163,6 @@ def test_an_id_that_occurs_twice_in_a_file_is_an_error(tmp_path):
         read_predictions(tmp_path, ["x"])
 
 
-@pytest.mark.parametrize("criterion", ["mask_iou", "mask_dice"])
-def test_sets_are_compared_by_their_masks(criterion, truth, native, tmp_path):
-    """The masks of the second set lost a corner of every object."""
-    whole = write_maps(tmp_path / "whole", *truth)
-    shutil.copytree(whole, tmp_path / "parts")
-    for path in (tmp_path / "parts").glob("*.nii.gz"):
-        image = read_label_map(path)
-        array = image.array.copy()
-        array[(slice(4), *[slice(3)] * (array.ndim - 1))] = 0
-        write_label_map(path, array, image.geometry)
-    figures = compare(whole, tmp_path / "parts", native, criterion=criterion, num_resamples=10)["figures"]
-    assert figures["mean_iou@0.50"]["a"] == pytest.approx(1)
-    assert 0.5 < figures["mean_iou@0.50"]["b"] < 1
-
-
 def test_label_maps_and_their_json_must_agree(truth, tmp_path):
     folder = write_maps(tmp_path / "maps", *truth)
     path = next(path for path in sorted(folder.glob("*.json")) if json.loads(path.read_text()))
@@ -227,101 +176,3 @@ def test_label_maps_and_their_json_must_agree(truth, tmp_path):
         path.write_text(json.dumps(entries))
         with pytest.raises(ValueError, match=rf"{path.name}.*{words}"):
             read_predictions(folder, truth[0].classes)
-
-
-def test_masks_are_asked_for_where_there_are_none(truth, native, tmp_path):
-    folder = write_boxel(tmp_path / "p", *truth)
-    with pytest.raises(ValueError, match=r"no masks.*mask_iou needs"):
-        evaluate(folder, native, criterion="mask_iou")
-
-
-def test_predictions_on_another_grid_are_refused(truth, native, tmp_path):
-    data, cases = truth
-    name, loaded = next((name, loaded) for name, loaded in cases.items() if len(loaded.instances))
-    geometry = loaded.image.geometry
-    other = Geometry(geometry.shape, tuple(2 * s for s in geometry.spacing), geometry.origin, geometry.direction)
-    found = as_detections(loaded)
-    wrong = Detections(found.boxes, found.scores, found.labels, other)
-    folder = write_boxel(tmp_path / "p", data, cases, **{name: wrong})
-    with pytest.raises(ValueError, match=f"{name!r}.*spacing"):
-        evaluate(folder, native)
-
-
-def test_detections_beside_the_image_are_a_warning(truth, native, tmp_path):
-    """COCO, CSV and others do not say which grid they were made on."""
-    data, cases = truth
-    name, loaded = next((name, loaded) for name, loaded in cases.items() if len(loaded.instances))
-    found = as_detections(loaded)
-    far = Detections(found.boxes * 20, found.scores, found.labels)
-    folder = write_boxel(tmp_path / "p", data, cases, **{name: far})
-    with pytest.warns(UserWarning, match=rf"{len(far)} detections in 1 cases, such as '{name}'.*another voxel grid"):
-        evaluate(folder, native, num_resamples=0)
-
-
-def test_ignored_objects_are_named_in_a_file(truth, native, tmp_path):
-    data, cases = truth
-    name, loaded = next((name, loaded) for name, loaded in cases.items() if len(loaded.instances))
-    folder = write_boxel(tmp_path / "p", data, cases)
-    whole = evaluate(folder, native, num_resamples=0).metrics
-    ignore = tmp_path / "ignore.json"
-    ignore.write_text(json.dumps({name: [int(loaded.instances.ids[0])]}))
-    metrics = evaluate(folder, native, ignore=ignore, num_resamples=0).metrics
-    assert metrics["num_objects"] == whole["num_objects"] - 1
-    assert metrics["num_ignored_detections"] == 1
-    ignore.write_text(json.dumps({name: [999]}))
-    with pytest.raises(ValueError, match=r"ignore\.json.*999"):
-        evaluate(folder, native, ignore=ignore)
-
-
-def test_ignored_regions_are_named_in_the_same_file(truth, native, tmp_path, ndim):
-    data, cases = truth
-    name, loaded = next((name, loaded) for name, loaded in cases.items() if len(loaded.instances))
-    found = as_detections(loaded)
-    corner = np.tile([[0.0], [1.0]], ndim)  # beside the objects
-    more = Detections(np.concatenate([found.boxes, [corner]]), np.append(found.scores, np.float32(0.95)),
-                      np.append(found.labels, 0), found.geometry)  # fmt: skip
-    folder = write_boxel(tmp_path / "p", data, cases, **{name: more})
-    whole = evaluate(folder, native, num_resamples=0).metrics
-    ignore = tmp_path / "ignore.json"
-    ignore.write_text(json.dumps({name: [(corner * 2).tolist()]}))
-    metrics = evaluate(folder, native, ignore=ignore, num_resamples=0).metrics
-    assert metrics["num_objects"] == whole["num_objects"]
-    assert metrics["num_ignored_detections"] == 1
-    assert whole["AP@0.50"] < metrics["AP@0.50"] == pytest.approx(1)
-    figures = compare(folder, folder, native, ignore=ignore, num_resamples=5)["figures"]
-    assert figures["AP@0.50"]["a"] == metrics["AP@0.50"]
-    for wrong in ([[0] * ndim], [[0] * ndim, [0] * ndim], [[0] * ndim, ["x"] * ndim]):
-        ignore.write_text(json.dumps({name: [wrong]}))
-        with pytest.raises(ValueError, match=r"ignore\.json.*a region is"):
-            evaluate(folder, native, ignore=ignore)
-
-
-def test_cocos_figures_are_a_protocol(truth, native, tmp_path):
-    folder = write_boxel(tmp_path / "p", *truth)
-    metrics = evaluate(folder, native, protocol="coco", num_resamples=5).metrics
-    assert metrics["AP"] == metrics["AP75"] == metrics["AR100"] == 1
-    with pytest.raises(ValueError, match="coco fixes"):
-        evaluate(folder, native, protocol="coco", rule="mdt")
-    with pytest.raises(ValueError, match="protocol must be"):
-        evaluate(folder, native, protocol="voc")
-
-
-def test_two_sets_are_compared_and_the_seed_is_kept(truth, native, tmp_path):
-    data, cases = truth
-    good = write_boxel(tmp_path / "good", data, cases)
-    none = {name: as_detections(loaded)[:0] for name, loaded in cases.items()}
-    bad = write_boxel(tmp_path / "bad", data, cases, **none)
-    result = compare(bad, good, native, tmp_path / "out.json", num_resamples=20, seed=3)
-    assert json.loads((tmp_path / "out.json").read_text()) == result
-    assert result["settings"]["seed"] == 3
-    assert (result["figures"]["AP@0.10"]["a"], result["figures"]["AP@0.10"]["b"]) == (0, 1)
-    settings = {"iou_thresholds": [0.5], "interpolation": "area", "operating_points": [0.5], "size_limits": [100.0]}
-    chosen = compare(bad, good, native, num_resamples=20, rule="optimal", **settings)
-    assert chosen["figures"]["recall@0.50/score=0.5"]["b"] == 1
-    assert [chosen["settings"][key] for key in settings] == list(settings.values())
-    assert compare(bad, good, native, protocol="coco", num_resamples=20)["figures"]["AP75"]["difference"] == 1
-    with pytest.raises(ValueError, match="coco fixes"):
-        compare(bad, good, native, protocol="coco", criterion="centre_distance")
-    (good / f"{next(iter(cases))}.json").unlink()
-    with pytest.raises(ValueError, match=r"only one of|no predictions for case"):
-        compare(bad, good, native, num_resamples=20)

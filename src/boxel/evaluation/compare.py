@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from boxel.evaluation.average_precision import Interpolation
-from boxel.evaluation.bootstrap import draw_groups, in_blocks, interval, leave_out, mean_of_present
+from boxel.evaluation.bootstrap import draw_groups, in_blocks, interval, mean_of_present
 from boxel.evaluation.criteria import Criterion
-from boxel.evaluation.evaluate import IOU_THRESHOLDS, Compute, Evaluation, evaluate, is_smooth
+from boxel.evaluation.evaluate import IOU_THRESHOLDS, Compute, Evaluation, evaluate
 from boxel.evaluation.masks import MaskOverlap
 from boxel.evaluation.matching import Rule
 from boxel.types import Detections, Instances
@@ -37,10 +37,11 @@ def compare(
 ) -> dict[str, Any]:
     """Every figure of both sets, their difference, its interval and how easily chance would make it.
 
-    "ci95" is from a paired bootstrap: the same patients are drawn for both. "p" is from a paired permutation test
-    (two-sided): were the two equally good, the predictions of any patient could as well come from the other set. That
-    presumes scores of one scale; where the scales differ, judge pooled figures (AP, FROC) by the interval. Figures are
-    tested one by one, without correction for their number.
+    "ci95" is from a paired bootstrap: the same patients are drawn for both; expanded percentiles, without the correction
+    of `boxel.evaluation.bootstrap.interval`, since the bias of two sets cancels in their difference. "p" is from a paired
+    permutation test (two-sided): were the two equally good, the predictions of any patient could as well come from the
+    other set. That presumes scores of one scale; where the scales differ, judge pooled figures (AP, FROC) by the
+    interval. Figures are tested one by one, without correction for their number.
 
     Args:
         a: detections of each case of the first set.
@@ -101,24 +102,20 @@ def compare_evaluations(
     values_a, values_b = first.compute(ones), second.compute(ones)
     drawn = draw_groups(num_groups, num_resamples, seed)
     drawn_a, drawn_b = in_blocks(first.compute, drawn), in_blocks(second.compute, drawn)
-    less = leave_out(num_groups)
-    left_out_a, left_out_b = in_blocks(first.compute, less), in_blocks(second.compute, less)
     permuted = _permute(both.compute, num_groups, num_resamples, seed)
     figures = {}
     for key in values_a:
-        how: dict[str, Any] = {"num_groups": num_groups, "corrected": is_smooth(key)}
         for name, pick in _columns(key, classes):
             value_a, value_b = float(pick(values_a[key])[0]), float(pick(values_b[key])[0])
             known = not np.isnan(value_a + value_b)
-            difference, left_out, chance = (
-                pick(of_b) - pick(of_a) for of_a, of_b in
-                ((drawn_a[key], drawn_b[key]), (left_out_a[key], left_out_b[key]), permuted[key])
-            )  # fmt: skip
+            difference, chance = (
+                pick(of_b) - pick(of_a) for of_a, of_b in ((drawn_a[key], drawn_b[key]), permuted[key])
+            )
             figures[name] = {
                 "a": None if np.isnan(value_a) else value_a,
                 "b": None if np.isnan(value_b) else value_b,
                 "difference": value_b - value_a if known else None,
-                "ci95": interval(difference, value_b - value_a, left_out=left_out, **how) if known else None,
+                "ci95": interval(difference, value_b - value_a, num_groups, corrected=False) if known else None,
                 "p": _p_value(value_b - value_a, chance) if known else None,
             }
     return figures
