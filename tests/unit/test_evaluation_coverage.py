@@ -12,7 +12,7 @@ import sys
 import numpy as np
 import pytest
 
-from boxel.evaluation import evaluate
+from boxel.evaluation import compare, evaluate
 from boxel.types import Detections, Instances
 
 STUDIES, PATIENTS, RESAMPLES = 1000, 100, 400
@@ -71,6 +71,39 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
     shares.pop("score_threshold@0.50")
     assert shares.pop("recall@0.50") >= 0.93
     assert all(0.93 <= share <= 0.97 for share in shares.values()), shares
+
+
+def redraw(rng, truths, groups):
+    """Another detector of the same ability on the same images."""
+    ease = {patient: rng.normal() for patient in set(groups.values())}
+    predictions = {}
+    for name, objects in truths.items():
+        found = rng.random(len(objects)) < 1 / (1 + np.exp(-ease[groups[name]] - 0.8))
+        false = int(rng.poisson(1.2))
+        boxes = np.concatenate([objects.boxes[found], BOX + 1000 + np.arange(false)[:, None, None] * 100.0])
+        hits = rng.normal(0.8 + 0.5 * ease[groups[name]], 1, int(found.sum()))
+        logits = np.concatenate([hits, rng.normal(-0.6, 1, false)])
+        predictions[name] = Detections(boxes, 1 / (1 + np.exp(-logits)), np.zeros(len(boxes), int))
+    return predictions
+
+
+@pytest.mark.slow
+def test_two_detectors_of_the_same_ability_are_called_different_in_one_case_of_twenty():
+    rng, studies, names = np.random.default_rng(5), 800, ("AP@0.50", "FROC@0.50", "F1@0.50", "patient_AUROC")
+    called, covered = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
+    for study in range(studies):
+        _, truths, groups = draw(rng, 60)
+        pair = [redraw(rng, truths, groups) for _ in range(2)]
+        result = compare(
+            *pair, truths, classes=["x"], iou_thresholds=[0.5], groups=groups, num_resamples=199, seed=study
+        )
+        for name in names:
+            low, high = result["figures"][name]["ci95"]
+            called[name] += result["figures"][name]["p"] <= 0.05
+            covered[name] += low <= 0 <= high
+    # The standard error of a share of 800 is 0.8 %.
+    assert all(0.03 <= count / studies <= 0.07 for count in called.values()), called
+    assert all(0.93 <= count / studies <= 0.97 for count in covered.values()), covered
 
 
 if __name__ == "__main__":

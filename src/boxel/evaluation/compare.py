@@ -37,11 +37,12 @@ def compare(
 ) -> dict[str, Any]:
     """Every figure of both sets, their difference, its interval and how easily chance would make it.
 
-    "ci95" is from a paired bootstrap: the same patients are drawn for both; expanded percentiles, without the correction
-    of `boxel.evaluation.bootstrap.interval`, since the bias of two sets cancels in their difference. "p" is from a paired
-    permutation test (two-sided): were the two equally good, the predictions of any patient could as well come from the
-    other set. That presumes scores of one scale; where the scales differ, judge pooled figures (AP, FROC) by the
-    interval. Figures are tested one by one, without correction for their number.
+    "ci95" is from a paired bootstrap: the same patients are drawn for both; expanded percentiles, without the
+    correction of `boxel.evaluation.bootstrap.interval`, since the bias of two sets mostly cancels in their difference
+    (but for the calibration error; docs/results/intervals.md). "p" is
+    from a paired permutation test (two-sided): were the two equally good, the predictions of any patient could as well
+    come from the other set. That presumes scores of one scale; where the scales differ, judge pooled figures (AP, FROC)
+    by the interval. Figures are tested one by one, without correction for their number.
 
     Args:
         a: detections of each case of the first set.
@@ -115,7 +116,7 @@ def compare_evaluations(
                 "a": None if np.isnan(value_a) else value_a,
                 "b": None if np.isnan(value_b) else value_b,
                 "difference": value_b - value_a if known else None,
-                "ci95": interval(difference, value_b - value_a, num_groups, corrected=False) if known else None,
+                "ci95": interval(difference, value_b - value_a, num_groups, corrected=key.startswith("ECE")) if known else None,
                 "p": _p_value(value_b - value_a, chance) if known else None,
             }
     return figures
