@@ -1,6 +1,7 @@
 """The figures of `boxel evaluate` as PNG files."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -43,8 +44,10 @@ def rgb(colour):
 
 def test_lines_lie_where_the_page_has_them(evaluation):
     chart = froc_chart(evaluation.curves, 0.1)
+    chart["lines"] = chart["lines"][:1]
     picture = np.asarray(draw_chart(chart)).astype(int)
-    (x, y, _), (x2, y2, _) = chart["lines"][0]["points"][-2:]
+    points = chart["lines"][0]["points"]
+    (x, y, _), (x2, y2, _) = max(pairwise(points), key=lambda ends: ends[1][0] - ends[0][0])
     middle = picture[round((TITLE + (y + y2) / 2) * SCALE), round((x + x2) / 2 * SCALE)]
     assert np.abs(middle - rgb(COLOURS[0])).max() < 60
     assert (picture[2, 2] == 255).all()
@@ -76,6 +79,16 @@ def test_the_part_of_a_long_froc_curve_that_is_looked_at_keeps_its_points():
     assert len(line["points"]) <= MAX_POINTS
     below_one = chart["x_ticks"][3][0]
     assert sum(point[0] < below_one for point in line["points"]) > 80
+
+
+def test_a_curve_is_not_moved_to_the_ends_of_its_axis():
+    x = np.array([0.0, 0.0, 0.01, 0.05, 0.5, 4.0, 20.0, 90.0])
+    y = np.array([0.1, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
+    (line,) = froc_chart([Curve("froc", 1.0, "nodule", x, y, 1 - y)], 1.0)["lines"]
+    assert [point[2].partition(" ")[0] for point in line["points"]] == ["0.05,", "0.5,", "4,"]
+    # Without a false positive there is nothing else to show.
+    (line,) = froc_chart([Curve("froc", 1.0, "nodule", x[:2], y[:2], y[:2])], 1.0)["lines"]
+    assert len(line["points"]) == 2
 
 
 def test_a_distance_is_not_called_an_overlap(evaluation):

@@ -112,11 +112,13 @@ def compare_evaluations(
             difference, chance = (
                 pick(of_b) - pick(of_a) for of_a, of_b in ((drawn_a[key], drawn_b[key]), permuted[key])
             )
+            of_errors = key.startswith("ECE")
+            ends = interval(difference, value_b - value_a, num_groups, corrected=of_errors) if known else None
             figures[name] = {
                 "a": None if np.isnan(value_a) else value_a,
                 "b": None if np.isnan(value_b) else value_b,
                 "difference": value_b - value_a if known else None,
-                "ci95": interval(difference, value_b - value_a, num_groups, corrected=key.startswith("ECE")) if known else None,
+                "ci95": ends,
                 "p": _p_value(value_b - value_a, chance) if known else None,
             }
     return figures

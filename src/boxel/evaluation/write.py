@@ -40,7 +40,8 @@ def write_evaluation(out: Path, evaluation: Evaluation) -> None:
 def case_rows(evaluation: Evaluation) -> list[dict[str, object]]:
     """One row per case and class: hits and errors of the detections from the `score_threshold` upwards.
 
-    The threshold is the one with the highest F1 at the lowest IoU threshold; without any hit every detection
+    `max_score` is that of the detections that are not ignored; of a patient it makes the patient's score. The
+    threshold is the one with the highest F1 at the lowest IoU threshold; without any hit every detection
     counts.
     """
     table, shape = evaluation.table, (len(evaluation.table.cases), len(evaluation.table.classes))
@@ -56,7 +57,8 @@ def case_rows(evaluation: Evaluation) -> list[dict[str, object]]:
     hits = count(*(values[reached] for values in (table.object_cases, table.object_labels)))
     false = count(*(values[kept & table.false_positives] for values in (table.detection_cases, table.labels)))
     highest = np.zeros(shape)
-    np.maximum.at(highest, (table.detection_cases, table.labels), table.scores)
+    counted = ~table.ignored
+    np.maximum.at(highest, (table.detection_cases[counted], table.labels[counted]), table.scores[counted])
     rows = []
     for i, case in enumerate(table.cases):
         for k, name in enumerate(table.classes):

@@ -235,11 +235,16 @@ def _curve_lines(curves: Sequence[CurveLike], kind: str, iou_threshold: float, a
 def _seen(curve: CurveLike, axes: tuple[Axis, Axis]) -> np.ndarray:
     """The first and the last point of a curve in each of MAX_POINTS / 2 equal stretches of the horizontal axis.
 
-    Of 50,000 detections a few hundred make the part of a FROC curve that is looked at.
+    Of 50,000 detections a few hundred make the part of a FROC curve that is looked at. It comes in at the point before
+    the axis begins, and leaves at the last one on it: points moved to an end of the axis would draw a wall there.
     """
-    place = (axes[0].fraction(curve.x) * (MAX_POINTS // 2 - 2)).astype(int)
+    start = max(int(np.searchsorted(curve.x, axes[0].lower, "right")) - 1, 0)
+    stop = int(np.searchsorted(curve.x, axes[0].upper, "right"))
+    if start + 1 >= stop:  # a detector without, or with nothing but, false positives
+        start, stop = 0, len(curve.x)
+    place = (axes[0].fraction(curve.x[start:stop]) * (MAX_POINTS // 2 - 2)).astype(int)
     first = np.flatnonzero(np.diff(place, prepend=-1))
-    return np.unique([*first, *(first[1:] - 1), len(place) - 1])
+    return start + np.unique([*first, *(first[1:] - 1), len(place) - 1])
 
 
 def _thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
