@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from boxel.data.cases import read_case
+from boxel.data.formats import open_dataset
 from boxel.data.formats.native_writer import write_case, write_dataset
 from boxel.types import Geometry, Image
 
@@ -51,3 +53,10 @@ def native(ndim, rng, tmp_path) -> Path:
         write_case(root, case_id, image, present, labels, split="test" if case_id == "d" else "train")
     write_dataset(root, "small", ndim, ["benign", "malignant"], ["CT"])
     return root
+
+
+@pytest.fixture
+def truth(native):
+    """Every case with its image and objects."""
+    data = open_dataset(native)
+    return data, {case.id: read_case(case, data) for case in data.cases}

@@ -2,17 +2,24 @@
 
 import contextlib
 import io
+import json
 
 import numpy as np
 import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from boxel.cli import app
 from boxel.evaluation.coco import evaluate_coco
-from boxel.types import Detections, Instances
+from boxel.io import write_image
+from boxel.types import Detections, Geometry, Image, Instances
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 CLASSES = ("a", "b", "c")
+
+
+def run_verb(*arguments):
+    app([str(argument) for argument in arguments], standalone_mode=False)
 
 
 def random_boxes(rng, count):
@@ -47,6 +54,11 @@ def xywh(box):
 
 
 def pycocotools_figures(predictions, truths, regions):
+    return figures_of(*as_coco(predictions, truths, regions))
+
+
+def as_coco(predictions, truths, regions):
+    """A COCO data set and its results."""
     annotations = []
     for crowd, sets in ((0, truths), (1, regions)):
         for image, objects in sets.items():
@@ -57,9 +69,14 @@ def pycocotools_figures(predictions, truths, regions):
     results = [{"image_id": int(image), "category_id": int(label) + 1, "bbox": xywh(box), "score": float(score)}
                for image, found in predictions.items()
                for box, label, score in zip(found.boxes, found.labels, found.scores, strict=True)]  # fmt: skip
+    images = [{"id": int(image), "file_name": f"{image}.png"} for image in truths]
+    categories = [{"id": k + 1, "name": name} for k, name in enumerate(CLASSES)]
+    return {"images": images, "annotations": annotations, "categories": categories}, results
+
+
+def figures_of(dataset, results):
     truth = COCO()
-    truth.dataset = {"images": [{"id": int(image)} for image in truths], "annotations": annotations,
-                     "categories": [{"id": k + 1} for k in range(len(CLASSES))]}  # fmt: skip
+    truth.dataset = dataset
     with contextlib.redirect_stdout(io.StringIO()):
         truth.createIndex()
         evaluation = COCOeval(truth, truth.loadRes(results), "bbox")
@@ -78,3 +95,21 @@ def test_a_thousand_random_images_get_the_figures_of_pycocotools(rng, crowds):
     expected = pycocotools_figures(predictions, truths, regions)
     assert min(expected) > 0
     assert [metrics[name] for name in NAMES] == pytest.approx(expected.tolist(), abs=1e-9)
+
+
+def test_coco_files_on_the_disk_get_the_figures_of_pycocotools(rng, tmp_path):
+    """A data set with crowds, and results that use its numbers, as a detector of that world writes them."""
+    truths, predictions, regions = {}, {}, {}
+    for image, whole in zip(map(str, range(1, 31)), iter(lambda: random_images(rng, 1, True), None), strict=False):
+        predictions[image], truths[image], regions[image] = (part["0"] for part in whole)
+    dataset, results = as_coco(predictions, truths, regions)
+    picture = Image(np.zeros((1, 430, 430), np.uint8), Geometry.plain((430, 430)))
+    for image in truths:
+        write_image(tmp_path / "data" / "images" / f"{image}.png", picture)
+    (tmp_path / "data" / "instances_val.json").write_text(json.dumps(dataset))
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    arguments = ["evaluate", tmp_path / "results.json", tmp_path / "data", "--protocol", "coco", "--resamples", "0"]
+    run_verb(*arguments, "--out", tmp_path / "out")
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert [metrics[name] for name in NAMES] == pytest.approx(figures_of(dataset, results).tolist(), abs=1e-6)
+    assert metrics["num_ignored_detections"] > 0

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from boxel.api.evaluation import evaluate
+from boxel.api.evaluation import compare, evaluate
+from boxel.evaluation import object_rows
 from boxel.evaluation.luna16 import read_marks, read_tables
 
 RATES = ("0.125", "0.25", "0.5", "1", "2", "4", "8")
@@ -60,7 +61,33 @@ def test_the_rule(tables):
 def test_one_mark_may_find_two_nodules(tables):
     text = (tables / "annotations.csv").read_text()
     (tables / "annotations.csv").write_text(f"{text}007,4,0,0,10\n")
-    assert score(tables, "7,2,0,0,0.9").metrics["num_missed"] == 1
+    found = score(tables, "7,2,0,0,0.9")
+    assert found.metrics["num_missed"] == 1
+    rows = [(row["outcome"], row["object_id"]) for row in object_rows(found)]
+    assert sorted(rows) == [("fn", 3), ("tp", 2), ("tp", 4)]  # every nodule has its line
+
+
+def test_the_hundred_highest_marks_of_a_scan_count(tables):
+    marks = [f"7,20,0,{k},{0.9 - k / 1000:.3f}" for k in range(99)]
+    last = [*marks, "7,0,0,0,0.7", "7,100,0,0,0.6"]
+    metrics = score(tables, *last).metrics
+    assert (metrics["num_missed"], metrics["num_detections_beyond_limit"], metrics["num_detections"]) == (1, 1, 101)
+    # Equal scores on the border: none counts.
+    assert score(tables, *marks, "7,0,0,0,0.7", "7,100,0,0,0.7").metrics["num_detections_beyond_limit"] == 2
+    assert score(tables, *marks, "7,0,0,0,0.7").metrics["num_detections_beyond_limit"] == 0
+
+
+def test_two_detectors_are_compared_by_the_rule(tables, tmp_path):
+    good, bad = (tables / f"{name}.csv" for name in ("good", "bad"))
+    good.write_text(f"{HEAD}probability\n7,0,0,0,0.9\n7,100,0,0,0.8\n8,0,0,0,0.1\n")
+    bad.write_text(f"{HEAD}probability\n7,0,0,0,0.9\n8,0,0,0,0.95\n")
+    result = compare(bad, good, tables, tmp_path / "out.json", protocol="luna16", num_resamples=20)
+    figure = result["figures"]["CPM"]
+    assert (figure["a"], figure["b"]) == tuple(evaluate(path, tables, protocol="luna16", num_resamples=0).metrics["CPM"]
+                                               for path in (bad, good))  # fmt: skip
+    assert figure["difference"] > 0
+    # Two scans: half of the exchanges are the data or its mirror.
+    assert 0.2 < figure["p"] <= 1
 
 
 def test_sensitivity_is_interpolated_between_operating_points(tables):

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from boxel.evaluation import compare, evaluate
+from boxel.evaluation import Criterion, compare, evaluate
+from boxel.evaluation.masks import MaskOverlap
 from boxel.types import Detections, Instances
 
 
@@ -82,3 +83,36 @@ def test_nothing_is_compared_without_draws(rng):
     a, truths = cohort(rng, 2, 0.2, 3)
     with pytest.raises(ValueError, match="num_resamples"):
         compare(a, a, truths, classes=["x"], num_resamples=0)
+
+
+def test_masks_are_compared_each_set_with_its_own(ndim):
+    """The boxes of both are right; the masks of the first fill a quarter of the objects'."""
+    box = np.array([[[0.0] * ndim, [4.0] * ndim]])
+    truths, found, overlaps = {}, {}, ({}, {})
+    for case in range(12):
+        name = f"c{case}"
+        truths[name] = Instances(box, np.zeros(1, int), np.array([5]), np.ones(1, bool))
+        found[name] = Detections(box, np.array([0.5 + case / 100]), np.zeros(1, int))
+        for share, masks in zip((0.25, 1.0), overlaps, strict=True):
+            voxels = np.array([100 * share])
+            masks[name] = MaskOverlap(voxels[None], voxels, np.array([100]), np.array([5]))
+    criterion = Criterion("mask_iou", masks=overlaps[0])
+    options = {"classes": ["x"], "iou_thresholds": [0.2, 0.5], "num_resamples": 50}
+    figures = compare(found, found, truths, criterion=criterion, masks_of_b=overlaps[1], **options)["figures"]
+    assert [figures["AP@0.20"][side] for side in "ab"] == pytest.approx([1, 1])
+    assert [figures["AP@0.50"][side] for side in "ab"] == pytest.approx([0, 1])
+    assert figures["AP@0.50"]["p"] < 0.05
+    assert (figures["mean_iou@0.20"]["a"], figures["mean_iou@0.20"]["b"]) == (0.25, 1)
+    with pytest.raises(ValueError, match="one set of predictions only"):
+        compare(found, found, truths, criterion=criterion, **options)
+
+
+def test_what_is_ignored_is_ignored_in_both_sets(ndim):
+    box = np.array([[[0.0] * ndim, [4.0] * ndim]])
+    truths = {name: Instances(box, np.zeros(1, int), np.ones(1, int), np.zeros(1, bool)) for name in "pqr"}
+    a = {name: Detections(np.concatenate([box, box + 20]), np.array([0.5, 0.9]), np.zeros(2, int)) for name in "pqr"}
+    region = {name: Instances(box + 20, np.array([-1]), np.ones(1, int), np.zeros(1, bool)) for name in "pqr"}
+    options = {"classes": ["x"], "iou_thresholds": [0.5], "num_resamples": 20, "operating_points": [0.4]}
+    figures = [compare(a, a, truths, regions=regions, **options)["figures"] for regions in (None, region)]
+    assert [figure["precision@0.50/score=0.4"]["a"] for figure in figures] == [0.5, 1]
+    assert figures[1]["AP@0.50"]["a"] == 1

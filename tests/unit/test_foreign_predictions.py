@@ -1,4 +1,4 @@
-"""`boxel evaluate` and `boxel compare` on a small data set, with predictions of Boxel and of other tools."""
+"""Predictions of other tools, read and judged by `boxel evaluate`."""
 
 import json
 import os
@@ -9,34 +9,12 @@ import numpy as np
 import pytest
 
 from boxel.api.conversion import convert
-from boxel.api.evaluation import compare, evaluate
+from boxel.api.evaluation import evaluate
 from boxel.api.judging import read_predictions
-from boxel.data.cases import read_case
-from boxel.data.formats import open_dataset
-from boxel.export import write_detections
 from boxel.export.nndetection import read_nndetection, read_pickle
-from boxel.io import write_label_map
-from boxel.types import Detections, Geometry
-
-
-@pytest.fixture
-def truth(native):
-    """Every case with its image and objects."""
-    data = open_dataset(native)
-    return data, {case.id: read_case(case, data) for case in data.cases}
-
-
-def as_detections(loaded, scores=None):
-    boxes, labels = loaded.instances.boxes, loaded.instances.labels
-    scores = np.linspace(0.9, 0.6, len(boxes)).astype(np.float32) if scores is None else scores
-    return Detections(boxes, scores, labels, loaded.image.geometry)
-
-
-def write_boxel(folder, data, cases, **changes):
-    for name, loaded in cases.items():
-        found = changes.get(name, as_detections(loaded))
-        write_detections(folder / f"{name}.json", found, name, data.classes)
-    return folder
+from boxel.io import write_image
+from boxel.types import Geometry, Image
+from unit.predicted import write_boxel, write_maps
 
 
 def nndetection_record(loaded):
@@ -124,20 +102,6 @@ def test_what_is_wrong_in_such_a_file_is_named(changes, words, tmp_path):
             read_nndetection(tmp_path, ("x", "y"), 2)
 
 
-def write_maps(folder, data, cases):
-    """The objects' masks, renumbered."""
-    folder.mkdir()
-    for name, loaded in cases.items():
-        labels = np.zeros(loaded.image.geometry.shape, np.int32)
-        entries = {}
-        for k, (number, label) in enumerate(zip(loaded.instances.ids, loaded.instances.labels, strict=True)):
-            labels[loaded.label_map == number] = 20 - k
-            entries[str(20 - k)] = {"score": 0.9, "class": data.classes[label]}
-        write_label_map(folder / f"{name}.nii.gz", labels, loaded.image.geometry)
-        (folder / f"{name}.json").write_text(json.dumps(entries))
-    return folder
-
-
 @pytest.mark.parametrize("source", ["coco", "picai", "csv", "nifti"])
 def test_other_formats_are_recognised_or_named(source, truth, native, tmp_path):
     data, cases = truth
@@ -147,10 +111,7 @@ def test_other_formats_are_recognised_or_named(source, truth, native, tmp_path):
         shutil.copytree(native / part, images, dirs_exist_ok=True)
     convert(tmp_path / "p", tmp_path / source, source, images=images)
     folder = tmp_path / source
-    if source == "picai":  # one folder per class
-        metrics = evaluate(folder, native, source="picai", num_resamples=0).metrics
-    else:
-        metrics = evaluate(folder, native, num_resamples=0).metrics
+    metrics = evaluate(folder, native, num_resamples=0).metrics
     assert metrics["num_objects"] > 0
     assert metrics["AP@0.50"] == 1
 
@@ -162,6 +123,44 @@ def test_label_maps_are_judged_by_box_and_by_mask(criterion, truth, native, tmp_
     assert metrics["num_objects"] > 0
     assert metrics["AP@0.99"] == metrics["recall@0.99"] == 1
     assert metrics["settings"]["criterion"] == criterion
+
+
+def test_detection_maps_are_judged_by_their_voxels(truth, native, tmp_path):
+    """As picai_eval does; a lesion of the right box and half the voxels."""
+    data, cases = truth
+    for name, loaded in cases.items():
+        for k, label in enumerate(data.classes):
+            scores = np.zeros(loaded.image.geometry.shape, np.float32)
+            for number in loaded.instances.ids[loaded.instances.labels == k]:
+                scores[loaded.label_map == number] = 0.5 + number / 10
+            if name == "a":
+                place = np.argwhere(scores > 0).min(axis=0)
+                scores[tuple(place)] = 0  # a corner is missing
+            write_image(tmp_path / label / f"{name}_detection_map.nii.gz", Image(scores[None], loaded.image.geometry))
+    by_mask, by_box = (evaluate(tmp_path, native, criterion=kind, iou_thresholds=[0.5], num_resamples=0)
+                       .metrics for kind in ("mask_iou", "box_iou"))  # fmt: skip
+    assert by_box["mean_iou@0.50"] == pytest.approx(1)
+    assert 0.9 < by_mask["mean_iou@0.50"] < 1
+    lone = tmp_path / "lone" / "a_detection_map.nii.gz"
+    lone.parent.mkdir()
+    shutil.copy(tmp_path / data.classes[0] / "a_detection_map.nii.gz", lone)
+    with pytest.raises(ValueError, match="which of the classes"):
+        evaluate(lone.parent, native)
+
+
+@pytest.mark.parametrize("value", [1.5, -0.5])
+def test_values_of_a_detection_map_are_scores(value, tmp_path, ndim):
+    array = np.zeros((1, *(6,) * ndim), np.float32)
+    array[(0, *(2,) * ndim)] = value
+    write_image(tmp_path / "a_detection_map.nii.gz", Image(array, Geometry.plain((6,) * ndim)))
+    with pytest.raises(ValueError, match=r"a_detection_map.*0\.\.1"):
+        read_predictions(tmp_path, ["lesion"])
+
+
+def test_an_id_that_occurs_twice_in_a_file_is_an_error(tmp_path):
+    (tmp_path / "c_boxes.json").write_text('{"1": {"score": 0.9, "label": 0, "box": [0, 0, 4, 4]}, "1": {}}')
+    with pytest.raises(ValueError, match=r"c_boxes\.json.*'1' occurs twice"):
+        read_predictions(tmp_path, ["x"])
 
 
 def test_label_maps_and_their_json_must_agree(truth, tmp_path):
@@ -177,60 +176,3 @@ def test_label_maps_and_their_json_must_agree(truth, tmp_path):
         path.write_text(json.dumps(entries))
         with pytest.raises(ValueError, match=rf"{path.name}.*{words}"):
             read_predictions(folder, truth[0].classes)
-
-
-def test_masks_are_asked_for_where_there_are_none(truth, native, tmp_path):
-    folder = write_boxel(tmp_path / "p", *truth)
-    with pytest.raises(ValueError, match=r"no masks.*mask_iou needs"):
-        evaluate(folder, native, criterion="mask_iou")
-
-
-def test_predictions_on_another_grid_are_refused(truth, native, tmp_path):
-    data, cases = truth
-    name, loaded = next((name, loaded) for name, loaded in cases.items() if len(loaded.instances))
-    geometry = loaded.image.geometry
-    other = Geometry(geometry.shape, tuple(2 * s for s in geometry.spacing), geometry.origin, geometry.direction)
-    found = as_detections(loaded)
-    wrong = Detections(found.boxes, found.scores, found.labels, other)
-    folder = write_boxel(tmp_path / "p", data, cases, **{name: wrong})
-    with pytest.raises(ValueError, match=f"{name!r}.*spacing"):
-        evaluate(folder, native)
-
-
-def test_ignored_objects_are_named_in_a_file(truth, native, tmp_path):
-    data, cases = truth
-    name, loaded = next((name, loaded) for name, loaded in cases.items() if len(loaded.instances))
-    folder = write_boxel(tmp_path / "p", data, cases)
-    whole = evaluate(folder, native, num_resamples=0).metrics
-    ignore = tmp_path / "ignore.json"
-    ignore.write_text(json.dumps({name: [int(loaded.instances.ids[0])]}))
-    metrics = evaluate(folder, native, ignore=ignore, num_resamples=0).metrics
-    assert metrics["num_objects"] == whole["num_objects"] - 1
-    assert metrics["num_ignored_detections"] == 1
-    ignore.write_text(json.dumps({name: [999]}))
-    with pytest.raises(ValueError, match=r"ignore\.json.*999"):
-        evaluate(folder, native, ignore=ignore)
-
-
-def test_cocos_figures_are_a_protocol(truth, native, tmp_path):
-    folder = write_boxel(tmp_path / "p", *truth)
-    metrics = evaluate(folder, native, protocol="coco", num_resamples=5).metrics
-    assert metrics["AP"] == metrics["AP75"] == metrics["AR100"] == 1
-    with pytest.raises(ValueError, match="coco fixes"):
-        evaluate(folder, native, protocol="coco", rule="mdt")
-    with pytest.raises(ValueError, match="protocol must be"):
-        evaluate(folder, native, protocol="voc")
-
-
-def test_two_sets_are_compared_and_the_seed_is_kept(truth, native, tmp_path):
-    data, cases = truth
-    good = write_boxel(tmp_path / "good", data, cases)
-    none = {name: as_detections(loaded)[:0] for name, loaded in cases.items()}
-    bad = write_boxel(tmp_path / "bad", data, cases, **none)
-    result = compare(bad, good, native, tmp_path / "out.json", num_resamples=20, seed=3)
-    assert json.loads((tmp_path / "out.json").read_text()) == result
-    assert result["settings"]["seed"] == 3
-    assert (result["figures"]["AP@0.10"]["a"], result["figures"]["AP@0.10"]["b"]) == (0, 1)
-    (good / f"{next(iter(cases))}.json").unlink()
-    with pytest.raises(ValueError, match=r"only one of|no predictions for case"):
-        compare(bad, good, native, num_resamples=20)

@@ -1,7 +1,7 @@
 """`boxel evaluate` and `boxel compare`."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,14 +9,15 @@ from boxel.api.judging import read_task
 from boxel.api.training import Progress, silent
 from boxel.config import write_text
 from boxel.data.cases import Dataset
-from boxel.evaluation import IOU_THRESHOLDS, Evaluation, write_evaluation
+from boxel.evaluation import Evaluation, write_evaluation
 from boxel.evaluation import compare as compare_sets
 from boxel.evaluation import evaluate as judge
 from boxel.evaluation.average_precision import Interpolation
-from boxel.evaluation.coco import evaluate_coco
+from boxel.evaluation.coco import compare_coco, evaluate_coco
 from boxel.evaluation.criteria import Kind
-from boxel.evaluation.luna16 import evaluate_luna16, is_luna16, read_marks, read_tables
+from boxel.evaluation.luna16 import compare_luna16, evaluate_luna16, is_luna16, read_marks, read_tables
 from boxel.evaluation.matching import Rule
+from boxel.reporting import write_figures
 
 Protocol = Literal["boxel", "coco", "luna16"]
 PROTOCOLS = ("boxel", "coco", "luna16")
@@ -40,7 +41,7 @@ def evaluate(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Evaluation:
-    """Judge predictions against a data set; write `metrics.json` and two CSV tables into `out`.
+    """Judge predictions against a data set; write `metrics.json`, two CSV tables and `figures/*.png` into `out`.
 
     Predictions of test cases only are judged on all test cases, so that a missing one is an error; other
     predictions on exactly the cases predicted. The settings are those of `boxel.evaluation.evaluate`; those left out
@@ -51,50 +52,33 @@ def evaluate(
         dataset: a data set; with protocol "luna16" the folder of the challenge's tables.
         out: folder to write; None writes nothing.
         protocol: "coco" and "luna16" fix the matching and the figures.
-        ignore: JSON `{"CASE": [ids]}` of objects that are neither hit nor miss.
+        ignore: JSON `{"CASE": [object id or [lower corner, upper corner], ...]}`: objects that are neither hit nor
+            miss, and regions (voxels, axes in array order) in which detections do not count.
         source: format of the predictions, see `read_predictions`.
 
     Raises:
         ValueError: predictions missing, of other classes, on another voxel grid, or of cases that the data set does
             not have.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
+    chosen: dict[str, Any] = dict(iou_thresholds=iou_thresholds, rule=rule, interpolation=interpolation,
+                                  size_limits=size_limits, operating_points=operating_points or None)  # fmt: skip
+    folder, given = _check(protocol, dataset, chosen | {"criterion": criterion})
     if out is not None and Path(out).resolve() == Path(predictions).resolve():
         raise ValueError(f"{out}: holds the predictions; choose another folder with --out")
-    fixed = (iou_thresholds, criterion, rule, interpolation, size_limits, operating_points or None)
-    if protocol != "boxel" and any(setting is not None for setting in fixed):
-        raise ValueError(
-            f"protocol {protocol} fixes the matching and the figures; leave out --iou, --criterion, --rule, "
-            "--interpolation, --size and --score"
-        )
     drawn: dict[str, Any] = {"num_resamples": num_resamples, "seed": seed}
-    folder = dataset.root if isinstance(dataset, Dataset) else Path(dataset)
     if protocol == "luna16":
         marks = read_marks(Path(predictions))
         evaluation = evaluate_luna16(marks, read_tables(folder, list(marks)), **drawn)
     else:
-        if is_luna16(folder):
-            raise ValueError(f"{folder}: these are the tables of LUNA16; add --protocol luna16")
-        reading: dict[str, Any] = {"ignore": ignore, "source": source, "progress": progress}
-        task = read_task(predictions, dataset, criterion=criterion or "box_iou", **reading)
+        kind = given.pop("criterion", "box_iou")
+        task = read_task(predictions, dataset, criterion=kind, ignore=ignore, source=source, progress=progress)
         if protocol == "coco":
             evaluation = evaluate_coco(task.found, task.truths, **task.about, **drawn)
         else:
-            chosen = dict(zip(("iou_thresholds", "rule", "interpolation", "size_limits"),
-                              (iou_thresholds, rule, interpolation, size_limits), strict=True))  # fmt: skip
-            given: dict[str, Any] = {key: value for key, value in chosen.items() if value is not None}
-            evaluation = judge(
-                task.found,
-                task.truths,
-                **task.about,
-                **given,
-                **drawn,
-                criterion=task.criterion,
-                operating_points=operating_points,
-            )
+            evaluation = judge(task.found, task.truths, **task.about, **given, **drawn, criterion=task.criterion)
     if out is not None:
         write_evaluation(Path(out), evaluation)
+        write_figures(Path(out) / "figures", evaluation.metrics, evaluation.curves, evaluation.scores())
     return evaluation
 
 
@@ -104,9 +88,13 @@ def compare(
     dataset: Path | str | Dataset,
     out: Path | str | None = None,
     *,
-    iou_thresholds: Sequence[float] = IOU_THRESHOLDS,
-    criterion: Kind = "box_iou",
-    rule: Rule = "greedy",
+    protocol: Protocol = "boxel",
+    iou_thresholds: Sequence[float] | None = None,
+    criterion: Kind | None = None,
+    rule: Rule | None = None,
+    interpolation: Interpolation | None = None,
+    size_limits: Sequence[float] | None = None,
+    operating_points: Sequence[float] = (),
     ignore: Path | str | None = None,
     source: str = "auto",
     num_resamples: int = 1000,
@@ -116,24 +104,52 @@ def compare(
     """Whether predictions `b` are better than `a` on the same cases; see `boxel.evaluation.compare`.
 
     Args:
-        a: what `read_predictions` reads.
+        a: what `read_predictions` reads; with protocol "luna16" the challenge's table of marks.
         b: likewise, of the same cases.
-        dataset: a data set.
+        dataset: see `evaluate`, also for `protocol`, `ignore` and `source`.
         out: JSON file to write; None writes nothing.
-        ignore: see `evaluate`.
 
     Raises:
         ValueError: see `evaluate`; the sets are of different cases.
     """
-    reading: dict[str, Any] = {"criterion": criterion, "ignore": ignore, "source": source, "progress": progress}
-    first, second = (read_task(path, dataset, **reading) for path in (a, b))
-    if differing := sorted(first.truths.keys() ^ second.truths.keys()):
-        raise ValueError(f"case {differing[0]!r} is in only one of {a} and {b}; compare predictions of the same cases")
-    result = compare_sets(
-        first.found, second.found, first.truths, **first.about, criterion=first.criterion,
-        iou_thresholds=iou_thresholds, rule=rule, num_resamples=num_resamples, seed=seed,
-    )  # fmt: skip
+    chosen: dict[str, Any] = dict(iou_thresholds=iou_thresholds, rule=rule, interpolation=interpolation,
+                                  size_limits=size_limits, operating_points=operating_points or None)  # fmt: skip
+    folder, given = _check(protocol, dataset, chosen | {"criterion": criterion})
+    drawn: dict[str, Any] = {"num_resamples": num_resamples, "seed": seed}
+    if protocol == "luna16":
+        marks_a, marks_b = (read_marks(Path(path)) for path in (a, b))
+        result = compare_luna16(marks_a, marks_b, read_tables(folder, [*marks_a, *marks_b]), **drawn)
+    else:
+        reading: dict[str, Any] = {"ignore": ignore, "source": source, "progress": progress}
+        kind = given.pop("criterion", "box_iou")
+        first, second = (read_task(path, dataset, criterion=kind, **reading) for path in (a, b))
+        if differing := sorted(first.truths.keys() ^ second.truths.keys()):
+            raise ValueError(
+                f"case {differing[0]!r} is in only one of {a} and {b}; compare predictions of the same cases"
+            )
+        sets, settings = (first.found, second.found, first.truths), first.about | drawn
+        if protocol == "coco":
+            result = compare_coco(*sets, **settings)
+        else:
+            settings |= given
+            result = compare_sets(*sets, criterion=first.criterion, masks_of_b=second.criterion.masks, **settings)
     result = {"a": str(a), "b": str(b), **result}
     if out is not None:
         write_text(Path(out), json.dumps(result, indent=2, allow_nan=False) + "\n")
     return result
+
+
+def _check(protocol: str, dataset: Path | str | Dataset, settings: Mapping[str, Any]) -> tuple[Path, dict[str, Any]]:
+    """The folder of the data set, and the settings that were given."""
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
+    given = {key: value for key, value in settings.items() if value is not None}
+    if protocol != "boxel" and given:
+        raise ValueError(
+            f"protocol {protocol} fixes the matching and the figures; leave out --iou, --criterion, --rule, "
+            "--interpolation, --size and --score"
+        )
+    folder = dataset.root if isinstance(dataset, Dataset) else Path(dataset)
+    if protocol != "luna16" and is_luna16(folder):
+        raise ValueError(f"{folder}: these are the tables of LUNA16; add --protocol luna16")
+    return folder, given

@@ -1,5 +1,6 @@
 """What is judged: predictions of any kind, and the truth about the same cases."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +14,19 @@ from boxel.data.cases import Case, Dataset, LoadedCase, read_case
 from boxel.data.formats import as_dataset
 from boxel.evaluation import Criterion
 from boxel.evaluation.criteria import Kind
-from boxel.evaluation.masks import LabelMap, MaskOverlap, ProbabilityGrids, overlap_masks
+from boxel.evaluation.masks import LabelMap, MaskOverlap, ProbabilityGrids, join_overlaps, overlap_masks
 from boxel.export import get_format
 from boxel.export.boxel_json import read_folder
+from boxel.export.coco import IMAGES, RESULTS, read_coco
 from boxel.export.label_maps import is_label_maps, read_label_maps, read_masks
 from boxel.export.nndetection import read_nndetection
+from boxel.export.picai import read_lesions
 from boxel.io import read_geometry
 from boxel.types import Detections, Geometry, Instances
 
 _OWN = ("boxel", "nndetection", "label-maps")
+# Formats of which each file is a label map.
+_MASKS = {"label-maps": lambda path, case: [read_masks(path, case)], "picai": read_lesions}
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Judged:
     Attributes:
         found: the detections of each case.
         truths: the objects of each case.
-        about: classes, groups and ignored objects, as `boxel.evaluation.evaluate` takes them.
+        about: classes, groups, ignored objects and regions, as `boxel.evaluation.evaluate` takes them.
         criterion: with the spacings and masks it needs.
     """
 
@@ -59,39 +64,63 @@ def read_task(
     source = recognise(Path(predictions)) if source == "auto" else source
     # The other formats know the geometry, or need none.
     grids = {case.id: read_geometry(case.channels[0]) for case in data.cases} if source not in _OWN else {}
-    found = read_predictions(predictions, data.classes, source=source, ndim=data.ndim, geometries=grids)
+    own = _own_numbers(Path(predictions), data) if source == "coco" else None
+    if own is None:
+        found = read_predictions(predictions, data.classes, source=source, ndim=data.ndim, geometries=grids)
+    else:
+        found = read_coco(Path(predictions), data.classes, grids, own)[0]
     cases = choose_truth(data, list(found))
     spacings: dict[str, tuple[float, ...]] = {}
     overlaps: dict[str, MaskOverlap] = {}
     with_masks = criterion.startswith("mask")
-    maps = source == "label-maps"
-    if with_masks and not maps and all(len(one) == 0 or one.masks is None for one in found.values()):
+    if with_masks and source not in _MASKS and all(len(one) == 0 or one.masks is None for one in found.values()):
         raise ValueError(f"{predictions}: no masks there, which {criterion} needs; use box_iou")
 
-    regions: dict[str, Instances] = {}
+    strays: dict[str, int] = {}
+    declared: dict[bool, dict[str, Instances]] = {False: {}, True: {}}  # objects, regions
 
     def visit(case: str, loaded: LoadedCase) -> None:
         geometry = loaded.image.geometry
         if loaded.ignored is not None and len(loaded.ignored):
-            regions[case] = loaded.ignored
+            declared[loaded.ignores_regions][case] = loaded.ignored
         spacings[case] = geometry.spacing
         if case in found:
             _check_grid(case, found[case].geometry, geometry)
+            if number := _outside(found[case], geometry):
+                strays[case] = number
         if with_masks and case in found:
             empty = np.zeros(geometry.shape, np.int32)
             objects = LabelMap(empty if loaded.label_map is None else loaded.label_map,
                                loaded.instances.ids[loaded.instances.has_mask])  # fmt: skip
-            overlaps[case] = overlap_masks(_masks(found[case]) if not maps else
-                                           LabelMap(*read_masks(Path(predictions), case)), objects)  # fmt: skip
+            drawn: list[LabelMap | ProbabilityGrids] = [_masks(found[case])]
+            if source in _MASKS:
+                drawn = [LabelMap(*one) for one in _MASKS[source](Path(predictions), case)]
+            overlaps[case] = join_overlaps([overlap_masks(one, objects) for one in drawn])
 
     truths = read_truth(cases, data, progress, visit)
-    truths, ignored = _set_aside(truths, ignore)
-    for case, region in regions.items():  # what the data set itself declares as neither hit nor miss
-        ignored[case] = Instances.concatenate([ignored[case], region]) if case in ignored else region
+    if strays:
+        warnings.warn(
+            f"{sum(strays.values())} detections in {len(strays)} cases, such as {next(iter(strays))!r}, have their "
+            "middle outside the image, where nothing is to be found; were they made on another voxel grid?",
+            stacklevel=2,
+        )
+    truths, *named = _set_aside(truths, ignore)
+    ignored, regions = (_merge(declared[which], more) for which, more in zip((False, True), named, strict=True))
     about = {
-        "classes": data.classes, "ignored": ignored, "groups": {case.id: case.group or case.id for case in cases}
+        "classes": data.classes, "ignored": ignored, "regions": regions,
+        "groups": {case.id: case.group or case.id for case in cases},
     }  # fmt: skip
     return Judged(found, truths, about, Criterion(criterion, spacings, overlaps if with_masks else None))
+
+
+def _own_numbers(results: Path, data: Dataset) -> Path | None:
+    """The file of a COCO data set that COCO results without a file of numbers beside them refer to."""
+    beside = results / IMAGES if results.is_dir() else results.with_name(IMAGES)
+    files = sorted({case.annotation for case in data.cases if case.annotation is not None})
+    if data.format != "coco" or beside.exists() or not files:
+        return None
+    wanted = {entry.get("image_id") for entry in read_json(results / RESULTS if results.is_dir() else results)}
+    return next((file for file in files if wanted <= {image["id"] for image in read_json(file)["images"]}), files[0])
 
 
 def _masks(found: Detections) -> ProbabilityGrids:
@@ -109,21 +138,53 @@ def _check_grid(case: str, predicted: Geometry | None, actual: Geometry) -> None
             )
 
 
+def _merge(a: dict[str, Instances], b: dict[str, Instances]) -> dict[str, Instances]:
+    """The instances of both, case by case."""
+    merged = {case: [part[case] for part in (a, b) if case in part] for case in (*a, *b)}
+    return {case: Instances.concatenate(parts) for case, parts in merged.items()}
+
+
+def _outside(found: Detections, geometry: Geometry) -> int:
+    """How many detections have their middle outside the image."""
+    middle = np.asarray(found.boxes).mean(axis=1)
+    return int((~((middle >= 0) & (middle <= geometry.shape)).all(axis=1)).sum())
+
+
 def _set_aside(
     truths: dict[str, Instances], ignore: Path | str | None
-) -> tuple[dict[str, Instances], dict[str, Instances]]:
-    """The objects that count, and those that `ignore` names."""
+) -> tuple[dict[str, Instances], dict[str, Instances], dict[str, Instances]]:
+    """The objects that count, and the objects and the regions that `ignore` names."""
+    ignored, regions = dict[str, Instances](), dict[str, Instances]()
     if ignore is None:
-        return truths, {}
-    named, ignored = read_json(Path(ignore)), dict[str, Instances]()
-    if not isinstance(named, dict) or not all(isinstance(ids, list) for ids in named.values()):
-        raise ValueError(f'{ignore}: must be {{"CASE": [ids]}}, the objects that are neither hit nor miss')
-    for case, ids in named.items():
+        return truths, ignored, regions
+    named, shape = read_json(Path(ignore)), '{"CASE": [object id or [lower corner, upper corner], ...]}'
+    if not isinstance(named, dict) or not all(isinstance(entries, list) for entries in named.values()):
+        raise ValueError(f"{ignore}: must be {shape}, what is neither hit nor miss")
+    for case, entries in named.items():
+        ids = [entry for entry in entries if not isinstance(entry, list)]
         if case not in truths or not set(ids) <= set(truths[case].ids.tolist()):
             raise ValueError(f"{ignore}: case {case!r} with objects {ids} is not in the data set (or not judged)")
+        corners = [entry for entry in entries if isinstance(entry, list)]
+        if corners:
+            regions[case] = _read_regions(f"{ignore}: case {case!r}", corners, truths[case].boxes.shape[-1])
         aside = np.isin(truths[case].ids, ids)
         truths[case], ignored[case] = truths[case][~aside], truths[case][aside]
-    return truths, ignored
+    return truths, ignored, regions
+
+
+def _read_regions(where: str, corners: list[Any], ndim: int) -> Instances:
+    """Boxes in which detections of any class do not count."""
+    try:
+        boxes = np.array(corners, np.float64).reshape(len(corners), 2, ndim)
+    except (TypeError, ValueError):
+        boxes = np.full((1, 2, ndim), np.nan)
+    if not (np.isfinite(boxes).all() and (boxes[:, 0] < boxes[:, 1]).all()):
+        raise ValueError(
+            f"{where}: a region is [lower corner, upper corner], each {ndim} numbers in voxels, axes in array order, "
+            f"lower < upper; got {corners}"
+        )
+    any_class = np.full(len(boxes), -1)
+    return Instances(boxes, any_class, np.arange(1, len(boxes) + 1), np.zeros(len(boxes), bool))
 
 
 def read_predictions(
@@ -173,7 +234,7 @@ def recognise(path: Path) -> str:
     if path.is_file():
         return next((name for pattern, name in patterns.items() if path.match(pattern)), "boxel")
     for pattern, name in patterns.items():
-        if any(path.glob(pattern)):
+        if any(path.glob(pattern)) or (name == "picai" and any(path.glob(f"*/{pattern}"))):  # a folder per class
             return name
     return "label-maps" if is_label_maps(path) else "boxel"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from boxel.api.judging import choose_truth, read_predictions, read_truth
+from boxel.api.judging import read_task
 from boxel.api.run import read_history, read_run
 from boxel.config import read_json
 from boxel.data.cases import Dataset, read_case
@@ -60,11 +60,10 @@ def report(
 
 
 def _with_figures(content: ReportContent, predictions: Path, data: Dataset, num_cases: int) -> ReportContent:
-    found = read_predictions(predictions, data.classes)
-    cases = choose_truth(data, list(found))
-    truths = read_truth(cases, data)
-    evaluation = judge(found, truths, classes=data.classes, groups={case.id: case.group or case.id for case in cases})
-    by_id = {case.id: case for case in cases}
+    task = read_task(predictions, data)
+    found, truths = task.found, task.truths
+    evaluation = judge(found, truths, **task.about, criterion=task.criterion)
+    by_id = {case.id: case for case in data.cases if case.id in truths}
 
     @lru_cache(maxsize=1)  # details of one case often follow each other
     def load(case: str) -> np.ndarray:
@@ -103,7 +102,7 @@ def _with_figures(content: ReportContent, predictions: Path, data: Dataset, num_
         content,
         metrics=evaluation.metrics,
         curves=evaluation.curves,
-        scores={name: (_scores(rows, name, "tp"), _scores(rows, name, "fp")) for name in data.classes},
+        scores=evaluation.scores(),
         misses=misses,
         false_positives=false,
         pictures=[picture(case, why) for case, why in choose_pictures(case_rows(evaluation), num_cases)],
@@ -132,7 +131,3 @@ def rank_misses(
 def rank_false_positives(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The rows of `per_object.csv` that found nothing, the highest score first."""
     return sorted((row for row in rows if row["outcome"] == "fp"), key=lambda row: -row["score"])
-
-
-def _scores(rows: Sequence[Mapping[str, Any]], name: str, outcome: str) -> np.ndarray:
-    return np.array([row["score"] for row in rows if row["class"] == name and row["outcome"] == outcome], float)

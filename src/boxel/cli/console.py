@@ -87,13 +87,13 @@ def short(value: Any) -> str:
 
 
 def print_metrics(metrics: dict[str, Any]) -> None:
-    headline = ("AP@0.10", "AP@0.50", "mAP@0.10:0.50", "FROC@0.10", "patient_AP", "patient_AUROC",
-                "CPM", "CPM/scans_with_nodules")  # fmt: skip
+    ends = metrics.get("settings", {}).get("iou_thresholds", [])
+    lowest, highest = (f"@{ends[0]:.2f}", f"@{ends[-1]:.2f}") if ends else ("", "")
+    names = [f"AP{lowest}", f"AP{highest}", *(key for key in metrics if key.startswith("mAP@") and "/" not in key)]
+    names += [f"FROC{lowest}", "patient_AP", "patient_AUROC", "AP50", "AP75", "AR100", "CPM", "CPM/scans_with_nodules"]
     rows: dict[str, str] = {}
-    for name in headline:
-        value = metrics.get(name)
-        if name not in metrics:
-            continue
+    for name in (name for name in names if name in metrics):
+        value = metrics[name]
         interval = metrics.get(f"{name}/ci95")
         text = "not defined" if value is None else f"{value:.3f}"
         rows[name] = text + (f"  (95 % interval {interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
@@ -105,11 +105,18 @@ def print_metrics(metrics: dict[str, Any]) -> None:
 
 def print_comparison(result: dict[str, Any]) -> None:
     """The figures over all classes, of both sets, their difference with interval, and p."""
-    rows = {}
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", "a", "b", "b - a", "95 % interval", "p", title="comparison", title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
     for name, figure in result["figures"].items():
-        if "/" in name or figure["ci95"] is None:
+        if "/" in name or figure["difference"] is None:
             continue
-        low, high = figure["ci95"]
-        rows[name] = (f"{figure['a']:.3f} -> {figure['b']:.3f}  ({figure['difference']:+.3f}, "
-                      f"95 % interval {low:+.3f} to {high:+.3f}, p {figure['p']:.3f})")  # fmt: skip
-    print_table("comparison, a -> b", rows)
+        interval = "{:+.3f} to {:+.3f}".format(*figure["ci95"]) if figure["ci95"] else "one patient"
+        cells = (f"{figure['a']:.3f}", f"{figure['b']:.3f}", f"{figure['difference']:+.3f}", interval)
+        table.add_row(name, *cells, f"{figure['p']:.3f}")
+    Console().print(table)
+    settings = result["settings"]
+    print(f"{settings['num_resamples']} resamples and permutations of the patients, seed {settings['seed']}")

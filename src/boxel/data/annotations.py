@@ -49,6 +49,11 @@ class Annotator(ABC):
         """What neither counts nor harms, in the image's voxels."""
         return Instances.empty(len(geometry.shape))
 
+    @property
+    def ignores_regions(self) -> bool:
+        """What is ignored are regions with any number of objects, not single objects."""
+        return False
+
 
 class Opener(ABC):
     """Opens a channel that is no image file by itself; a frozen dataclass, whose `repr` says all it knows."""

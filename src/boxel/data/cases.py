@@ -117,12 +117,14 @@ class LoadedCase:
         instances: its objects, in image voxels.
         label_map: `(*s)` int32, the ids of the objects with a mask.
         ignored: what neither counts nor harms, in image voxels; no objects to train on.
+        ignores_regions: these are regions with any number of objects (crowds), not single objects.
     """
 
     image: Image
     instances: Instances
     label_map: np.ndarray | None
     ignored: Instances | None = None
+    ignores_regions: bool = False
 
 
 def inspect(dataset: Dataset) -> Iterator[InputError]:
@@ -197,7 +199,8 @@ def read_case(case: Case, dataset: Dataset) -> LoadedCase:
             raise InputError(case.file, str(error), "correct it", case.id) from None
         label_map = drawn if label_map is None else label_map
         instances.append(others)
-    return LoadedCase(image, _inside(Instances.concatenate(instances), image, case), label_map, ignored)
+    regions = case.annotate is not None and case.annotate.ignores_regions
+    return LoadedCase(image, _inside(Instances.concatenate(instances), image, case), label_map, ignored, regions)
 
 
 def _inside(instances: Instances, image: Image, case: Case) -> Instances:

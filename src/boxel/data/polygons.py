@@ -88,6 +88,10 @@ class CocoMasks(Annotator):
         """Crowds: more objects than anybody outlined."""
         return self._chosen(geometry, crowd=True)[1]
 
+    @property
+    def ignores_regions(self) -> bool:
+        return True
+
     def _chosen(self, geometry: Geometry, *, crowd: bool) -> tuple[np.ndarray | None, Instances]:
         boxed, masks = [], []
         for found in (found for found in self.objects if found.crowd == crowd):

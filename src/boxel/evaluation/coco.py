@@ -1,9 +1,12 @@
 """The twelve figures of COCO, as pycocotools computes them for boxes."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from boxel.evaluation.bootstrap import draw_groups
+from boxel.evaluation.compare import compare_evaluations, twice, twice_named
 from boxel.evaluation.evaluate import Evaluation, best_scores, count, make_curves, summarise
 from boxel.evaluation.figures import TableFigures
 from boxel.evaluation.matching import Overlaps
@@ -60,10 +63,32 @@ def evaluate_coco(
 
     headline = TableFigures(overlaps.match(THRESHOLDS[0]), index)
     metrics = count(headline.table, headline.num_groups)
-    metrics |= summarise(compute, headline.num_groups, classes, num_resamples, seed)
-    metrics["settings"] = {"protocol": "coco", "num_resamples": num_resamples, "seed": seed}
-    best = tuple(None if np.isnan(score) else float(score) for score in best_scores(headline))
-    return Evaluation(metrics, tuple(make_curves(headline)), headline.table, names, best, compute)
+    metrics |= summarise(compute, classes, draw_groups(headline.num_groups, num_resamples, seed))
+    metrics["settings"] = {"protocol": "coco", "criterion": "box_iou", "num_resamples": num_resamples, "seed": seed}
+    return Evaluation(metrics, tuple(make_curves(headline)), headline.table, names, best_scores(headline), compute)
+
+
+def compare_coco(
+    a: Mapping[str, Detections],
+    b: Mapping[str, Detections],
+    truths: Mapping[str, Instances],
+    *,
+    classes: Sequence[str],
+    groups: Mapping[str, str] | None = None,
+    ignored: Mapping[str, Instances] | None = None,
+    regions: Mapping[str, Instances] | None = None,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The twelve figures of two prediction sets, and their differences; see `boxel.evaluation.compare`."""
+    alone: dict[str, Any] = {"groups": groups, "ignored": ignored, "regions": regions}
+    first, second = (evaluate_coco(found, truths, classes=classes, num_resamples=0, **alone) for found in (a, b))
+    both = evaluate_coco(
+        twice(a, b), twice(truths), classes=classes, ignored=twice(ignored or {}), regions=twice(regions or {}),
+        groups=twice_named({case: (groups or {}).get(case, case) for case in truths}), num_resamples=0,
+    )  # fmt: skip
+    figures = compare_evaluations(first, second, both, classes=classes, num_resamples=num_resamples, seed=seed)
+    return {"figures": figures, "settings": first.metrics["settings"] | {"num_resamples": num_resamples, "seed": seed}}
 
 
 def _means(

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from boxel.evaluation.bootstrap import interval
 from boxel.evaluation.figures import CALIBRATION_BINS, calibration_bins, size_ratios
 from boxel.evaluation.matching import MatchTable, Overlaps, Rule
 
@@ -33,7 +34,11 @@ def size_strata(
 
 
 def confusion_matrix(
-    overlaps: Overlaps, iou_threshold: float, score_thresholds: Sequence[float | None]
+    overlaps: Overlaps,
+    iou_threshold: float,
+    score_thresholds: Sequence[float | None],
+    groups: np.ndarray,
+    drawn: np.ndarray,
 ) -> dict[str, Any]:
     """Objects (rows) against the class of the detection that found them (columns), regardless of class.
 
@@ -44,20 +49,30 @@ def confusion_matrix(
         overlaps: of `find_overlaps(..., across_classes=True)`.
         iou_threshold: of the greedy matching.
         score_thresholds: of each class.
+        groups: `(cases,)` group index of each case.
+        drawn: `(r, g)` weights of the groups in each resample, for the intervals of the counts "ci95"; may be empty.
     """
     table = overlaps.table
     least = np.array([0.0 if score is None else score for score in score_thresholds])
     matched = overlaps.above(least[table.labels]).match(iou_threshold)
     size, hits = len(table.classes) + 1, matched.hits
     missed = ~matched.found & ~matched.object_ignored
-    cells = [
-        matched.object_labels[matched.matches[hits]] * size + matched.labels[hits],
-        (size - 1) * size + matched.labels[matched.false_positives],
-        matched.object_labels[missed] * size + size - 1,
+    parts = [
+        (matched.detection_cases[hits], matched.object_labels[matched.matches[hits]] * size + matched.labels[hits]),
+        (matched.detection_cases[matched.false_positives], (size - 1) * size + matched.labels[matched.false_positives]),
+        (matched.object_cases[missed], matched.object_labels[missed] * size + size - 1),
     ]
-    counts = np.bincount(np.concatenate(cells), minlength=size * size).reshape(size, size)
-    names = list(table.classes)
-    return {"rows": [*names, "background"], "columns": [*names, "missed"], "counts": counts.tolist()}
+    cases, cells = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    num_groups = int(groups.max()) + 1
+    of_group = np.bincount(groups[cases] * size * size + cells, minlength=num_groups * size * size)
+    of_group = of_group.reshape(num_groups, -1)
+    counts, names = of_group.sum(axis=0), list(table.classes)
+    out = {"rows": [*names, "background"], "columns": [*names, "missed"],
+           "counts": counts.reshape(size, size).tolist()}  # fmt: skip
+    if len(drawn):
+        ends = [interval(values, count, num_groups) for values, count in zip((drawn @ of_group).T, counts, strict=True)]
+        out["ci95"] = [ends[start : start + size] for start in range(0, size * size, size)]
+    return out
 
 
 def size_ratio_table(table: MatchTable) -> dict[str, Any]:
@@ -80,9 +95,23 @@ def _describe(values: np.ndarray, total: int) -> dict[str, Any] | None:
     return {"num": len(values), "share": len(values) / total} | {key: float(v) for key, v in figures.items()}
 
 
-def calibration_curves(table: MatchTable) -> dict[str, Any]:
-    """For each class and each of ten equal ranges of the score: detections, their mean score, the share of hits."""
-    bins, out = calibration_bins(table), {}
+def calibration_curves(table: MatchTable, groups: np.ndarray, drawn: np.ndarray) -> dict[str, Any]:
+    """For each class and each of ten equal ranges of the score: detections, their mean score, the share of hits.
+
+    Args:
+        table: matched cases.
+        groups: `(cases,)` group index of each case.
+        drawn: `(r, g)` weights of the groups in each resample, for the intervals of the shares; may be empty.
+    """
+    bins, out, num_groups = calibration_bins(table), {}, int(groups.max()) + 1
+
+    def share(rows: np.ndarray) -> list[float] | None:
+        where = groups[table.detection_cases[rows]]
+        hits, all_ = (drawn @ np.bincount(where, values, minlength=num_groups)
+                      for values in (table.hits[rows], np.ones(len(rows))))  # fmt: skip
+        values = np.divide(hits, all_, out=np.full(len(drawn), np.nan), where=all_ > 0)
+        return interval(values, float(table.hits[rows].mean()), num_groups)
+
     for label, name in enumerate(table.classes):
         rows = [of_bin[table.labels[of_bin] == label] for of_bin in bins]
         out[name] = {
@@ -91,4 +120,6 @@ def calibration_curves(table: MatchTable) -> dict[str, Any]:
             "mean_score": [float(table.scores[r].mean()) if len(r) else None for r in rows],
             "precision": [float(table.hits[r].mean()) if len(r) else None for r in rows],
         }
+        if len(drawn):
+            out[name]["precision/ci95"] = [share(r) if len(r) else None for r in rows]
     return out

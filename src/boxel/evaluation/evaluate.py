@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from boxel.evaluation.average_precision import Interpolation, precision_recall
-from boxel.evaluation.bootstrap import draw_groups, in_blocks, interval, mean_of_present
+from boxel.evaluation.bootstrap import draw_groups, in_blocks, interval, leave_out, mean_of_present
 from boxel.evaluation.criteria import Criterion
 from boxel.evaluation.details import calibration_curves, confusion_matrix, size_ratio_table, size_strata
 from boxel.evaluation.figures import TableFigures
@@ -65,6 +65,15 @@ class Evaluation:
     score_thresholds: tuple[float | None, ...]
     compute: Compute
 
+    def scores(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """For each class the scores of its hits and of its false positives."""
+        table = self.table
+
+        def of(label: int, rows: np.ndarray) -> np.ndarray:
+            return table.scores[rows & (table.labels == label)]
+
+        return {name: (of(k, table.hits), of(k, table.false_positives)) for k, name in enumerate(table.classes)}
+
     def outcome(self, case: str) -> tuple[np.ndarray, np.ndarray]:
         """Of one case: which detections `(n,)` are hits, which objects `(m,)` were found, in their own order.
 
@@ -99,7 +108,7 @@ def evaluate(
 
     Object level: average precision and highest recall at each threshold and their means over thresholds, and at the
     lowest and the highest one also FROC (false positives per image of the class, negative images counted), precision,
-    recall and F1 at the score where F1 is highest (chosen on these very data, hence optimistic), mean IoU and median
+    recall and F1 at the score where F1 is highest (chosen on these data, hence optimistic), mean IoU and median
     size ratio of the matched pairs, calibration error, and average precision by size of the object. Patient level:
     average precision ("step") and AUROC of the highest score per group. Values over all classes are means over the
     classes that occur; a class without objects is listed in `absent_classes` and has None.
@@ -125,9 +134,10 @@ def evaluate(
         seed: of the bootstrap.
 
     Raises:
-        ValueError: see `find_overlaps`; repeated or missing thresholds.
+        ValueError: see `find_overlaps`; repeated or missing thresholds; sizes that are not above 0 or repeated;
+            operating points outside 0..1.
     """
-    thresholds = _check_settings(iou_thresholds, classes)
+    thresholds = _check_settings(iou_thresholds, classes, size_limits or (), operating_points)
     criterion = criterion or Criterion()
     options: dict[str, Any] = {"classes": classes, "criterion": criterion, "ignored": ignored, "regions": regions}
     overlaps = find_overlaps(predictions, truths, **options, farthest=thresholds[-1])
@@ -135,7 +145,6 @@ def evaluate(
     index = np.unique(np.array(group_names), return_inverse=True)[1]
     per_threshold = {t: TableFigures(overlaps.match(t, rule), index) for t in thresholds}
     ends = sorted({thresholds[0], thresholds[-1]})
-    best = {t: best_scores(per_threshold[t]) for t in ends}
     headline = per_threshold[thresholds[0]]
     limits, strata = size_strata(overlaps, size_limits, thresholds[0], rule)
     by_size = {name: TableFigures(table, index) for name, table in strata.items()}
@@ -145,7 +154,7 @@ def evaluate(
         for t, figures in per_threshold.items():
             found = figures.curves(weights, interpolation, froc=t in ends)
             if t in ends:
-                found |= figures.operating_point(weights, best[t]) | figures.localisation(weights)
+                found |= figures.localisation(weights)
                 found["ECE"] = figures.calibration_error(weights)
                 for score in operating_points:
                     point = figures.operating_point(weights, np.full(len(classes), float(score)))
@@ -162,14 +171,14 @@ def evaluate(
 
     table = headline.table
     metrics = count(table, headline.num_groups)
-    metrics |= summarise(compute, headline.num_groups, classes, num_resamples, seed)
+    drawn = draw_groups(headline.num_groups, num_resamples, seed)
+    metrics |= summarise(compute, classes, drawn)
     for t in ends:
-        put(metrics, _at("score_threshold", t), best[t][None], classes)
         metrics[_at("size_ratios", t)] = size_ratio_table(per_threshold[t].table)
-        metrics[_at("calibration", t)] = calibration_curves(per_threshold[t].table)
-    operating = tuple(None if np.isnan(score) else float(score) for score in best[thresholds[0]])
+        metrics[_at("calibration", t)] = calibration_curves(per_threshold[t].table, index, drawn)
+    operating = best_scores(headline)
     across = find_overlaps(predictions, truths, **options, farthest=thresholds[-1], across_classes=True)
-    metrics[_at("confusion", thresholds[0])] = confusion_matrix(across, thresholds[0], operating)
+    metrics[_at("confusion", thresholds[0])] = confusion_matrix(across, thresholds[0], operating, index, drawn)
     metrics["settings"] = {
         "iou_thresholds": thresholds, "criterion": criterion.kind, "interpolation": interpolation, "rule": rule,
         "size_limits": limits, "operating_points": list(operating_points),
@@ -179,19 +188,30 @@ def evaluate(
     return Evaluation(metrics, curves, table, group_names, operating, compute)
 
 
-def summarise(
-    compute: Compute, num_groups: int, classes: Sequence[str], num_resamples: int, seed: int
-) -> dict[str, Any]:
-    """Each figure of the data set itself with its intervals, by name."""
+def summarise(compute: Compute, classes: Sequence[str], drawn: np.ndarray) -> dict[str, Any]:
+    """Each figure of the data set itself with its intervals from the resamples `drawn (r, g)`, by name."""
     metrics: dict[str, Any] = {}
-    resampled = in_blocks(compute, draw_groups(num_groups, num_resamples, seed))
+    resampled, num_groups = in_blocks(compute, drawn), drawn.shape[1]
+    left_out = in_blocks(compute, leave_out(num_groups)) if resampled else {}
     for key, values in compute(np.ones((1, num_groups))).items():
         put(metrics, key, values, classes)
         if key in resampled:
-            metrics[f"{key}/ci95"] = interval(mean_of_present(resampled[key]), mean_of_present(values)[0])
+            how: dict[str, Any] = {"num_groups": num_groups, "corrected": is_smooth(key)}
+            drawn_mean, left_out_mean = (mean_of_present(part[key]) for part in (resampled, left_out))
+            metrics[f"{key}/ci95"] = interval(drawn_mean, mean_of_present(values)[0], left_out=left_out_mean, **how)
             for k, name in enumerate(classes):
-                metrics[f"{key}/{name}/ci95"] = interval(resampled[key][:, k], values[0, k])
+                of_class = left_out[key][:, k]
+                metrics[f"{key}/{name}/ci95"] = interval(resampled[key][:, k], values[0, k], left_out=of_class, **how)
     return metrics
+
+
+def is_smooth(key: str) -> bool:
+    """Whether the bias of the resamples tells that of a figure.
+
+    Not at the point that is chosen for its F1, which jumps, and not of a sum of absolute errors.
+    """
+    name = key.partition("@")[0].partition("/")[0]
+    return name != "ECE" and (name not in ("precision", "recall", "score_threshold") or "score=" in key)
 
 
 def put(metrics: dict[str, Any], key: str, values: np.ndarray, classes: Sequence[str]) -> None:
@@ -221,7 +241,13 @@ def _at(key: str, threshold: float) -> str:
     return f"{name}@{threshold:.2f}{slash}{rest}"
 
 
-def _check_settings(iou_thresholds: Sequence[float], classes: Sequence[str]) -> list[float]:
+def _check_settings(
+    iou_thresholds: Sequence[float], classes: Sequence[str], sizes: Sequence[float], scores: Sequence[float]
+) -> list[float]:
+    if not all(size > 0 for size in sizes) or len({f"{size:g}" for size in sizes}) < len(sizes):
+        raise ValueError(f"size limits must be different volumes above 0 (six digits count), got {list(sizes)}")
+    if not all(0 <= score <= 1 for score in scores):
+        raise ValueError(f"operating points must be scores in 0..1, got {list(scores)}")
     thresholds = sorted(float(t) for t in iou_thresholds)
     if not thresholds or len({f"{t:.2f}" for t in thresholds}) < len(thresholds):
         raise ValueError(f"iou_thresholds must be different numbers (two decimals count), got {list(iou_thresholds)}")
@@ -242,11 +268,7 @@ def count(table: MatchTable, num_groups: int) -> dict[str, Any]:
     return metrics
 
 
-def best_scores(figures: TableFigures) -> np.ndarray:
-    """`(k,)` the score with the highest F1 of each class, nan without any hit."""
-    best = []
-    for ranking in figures.rankings:
-        hits, errors = (counts[0] for counts in ranking.counts(np.ones((1, figures.num_groups))))
-        f1 = 2 * hits / np.maximum(hits + errors + ranking.objects.sum(), 1)
-        best.append(ranking.thresholds[f1.argmax()] if len(f1) and f1.max() > 0 else np.nan)
-    return np.array(best)
+def best_scores(figures: TableFigures) -> tuple[float | None, ...]:
+    """The score with the highest F1 of each class, None without any hit."""
+    found = figures.curves(np.ones((1, figures.num_groups)), "101", froc=True)["score_threshold"][0]
+    return tuple(None if np.isnan(score) else float(score) for score in found)

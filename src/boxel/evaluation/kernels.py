@@ -9,12 +9,13 @@ from boxel.ops.kernels.jit import jit
 
 @jit
 def curve_figures(weights, hits, groups, ends, objects, images, steps, enveloped, rates, between):
-    """`(r, 2 + rates)` average precision, highest recall and sensitivities; nan without objects.
+    """`(r, 6 + rates)` average precision, highest recall, precision, recall and F1 at the point of the highest F1, the
+    position of that point (nan without a hit), and sensitivities; all nan without objects.
 
     The same as `curve_average` and `sensitivity_at` of `Ranking.counts(weights)`; `steps` is 0 for an area.
-    """
+    """  # noqa: D205
     num_points = len(ends)
-    out = np.full((len(weights), 2 + len(rates)), np.nan)
+    out = np.full((len(weights), 6 + len(rates)), np.nan)
     positives, negatives = np.empty(num_points), np.empty(num_points)
     for r in range(len(weights)):
         if not objects[r] > 0:
@@ -29,6 +30,13 @@ def curve_figures(weights, hits, groups, ends, objects, images, steps, enveloped
                 row += 1
             positives[point], negatives[point] = true, false
         out[r, 1] = true / objects[r]
+
+        out[r, 2:5] = 0.0
+        for point in range(num_points):  # the first of the best: the highest score
+            f1 = 2 * positives[point] / (positives[point] + negatives[point] + objects[r])
+            if f1 > out[r, 4]:
+                out[r, 2] = positives[point] / (positives[point] + negatives[point])
+                out[r, 3], out[r, 4], out[r, 5] = positives[point] / objects[r], f1, point
 
         best, average = 0.0, 0.0
         for point in range(num_points - 1, -1, -1):
@@ -53,5 +61,5 @@ def curve_figures(weights, hits, groups, ends, objects, images, steps, enveloped
                 below = negatives[last] / images[r] if last >= 0 else 0.0
                 share = (rates[k] - below) / (negatives[last + 1] / images[r] - below)
                 value += share * (positives[last + 1] / objects[r] - value)
-            out[r, 2 + k] = value
+            out[r, 6 + k] = value
     return out

@@ -1,8 +1,9 @@
 """The LUNA16 challenge: its tables, its rule, its score.
 
 A mark hits a nodule if it lies closer to the centre than the nodule's radius; of several marks the highest counts.
-Marks on irrelevant findings are neither right nor wrong. The score (CPM) is the mean sensitivity at 1/8, 1/4, ..., 8
-false positives per listed scan. (Setio et al. 2017; the challenge's script noduleCADEvaluationLUNA16.py.)
+Marks on irrelevant findings are neither right nor wrong. Only the 100 highest marks of a scan count. The score (CPM) is
+the mean sensitivity at 1/8, 1/4, ..., 8 false positives per listed scan. (Setio et al. 2017; the challenge's script
+noduleCADEvaluationLUNA16.py.)
 """
 
 import csv
@@ -14,14 +15,18 @@ from typing import Any
 
 import numpy as np
 
-from boxel.evaluation.bootstrap import draw_groups, in_blocks, interval
+from boxel.evaluation.bootstrap import draw_groups, in_blocks, interval, leave_out
+from boxel.evaluation.compare import compare_evaluations, twice
 from boxel.evaluation.criteria import Criterion
-from boxel.evaluation.evaluate import Evaluation, best_scores, make_curves
+from boxel.evaluation.evaluate import Evaluation, best_scores, is_smooth, make_curves
 from boxel.evaluation.figures import TableFigures
+from boxel.evaluation.matching import MatchTable
 from boxel.evaluation.overlaps import find_overlaps
+from boxel.evaluation.rows import rank_in_group
 from boxel.types import Detections, Instances
 
 CLASSES = ("nodule",)
+MAX_MARKS = 100  # of a scan; the others are left out, as in the challenge's script
 UNKNOWN_DIAMETER = 10.0  # mm, of irrelevant findings whose diameter is given as -1, as in the challenge's script
 COORDINATES = ("coordZ", "coordY", "coordX")  # array order
 
@@ -113,7 +118,8 @@ def evaluate_luna16(
         predictions, tables.nodules, classes=CLASSES, criterion=Criterion("relative_distance"),
         ignored=tables.irrelevant, farthest=1.0,
     )  # fmt: skip
-    table = overlaps.match(1.0, "luna16")
+    least = _least_scores(overlaps.table)
+    table = overlaps.above(least).match(1.0, "luna16")
     figures = TableFigures(table, np.arange(len(table.cases)))
     with_nodules = figures.objects[:, 0] > 0
 
@@ -128,16 +134,62 @@ def evaluate_luna16(
     metrics: dict[str, Any] = {
         "num_images": len(table.cases), "num_images_with_objects": int(with_nodules.sum()),
         "num_objects": int(figures.objects.sum()), "num_missed": int((~table.found & ~table.object_ignored).sum()),
-        "num_detections": len(table.scores), "num_ignored_detections": int(table.ignored.sum()), "absent_classes": [],
+        "num_detections": len(table.scores), "num_ignored_detections": int(table.ignored.sum()),
+        "num_detections_beyond_limit": int((table.scores < least).sum()), "absent_classes": [],
     }  # fmt: skip
     resampled = in_blocks(compute, draw_groups(figures.num_groups, num_resamples, seed))
+    left_out = in_blocks(compute, leave_out(figures.num_groups)) if resampled else {}
     for key, values in sorted(compute(np.ones((1, figures.num_groups))).items(), key=_order):
         metrics[key] = None if np.isnan(values[0, 0]) else float(values[0, 0])
         if resampled:
-            metrics[f"{key}/ci95"] = interval(resampled[key][:, 0], values[0, 0])
-    metrics["settings"] = {"protocol": "luna16", "num_resamples": num_resamples, "seed": seed}
-    best = tuple(None if np.isnan(score) else float(score) for score in best_scores(figures))
-    return Evaluation(metrics, tuple(make_curves(figures)), table, table.cases, best, compute)
+            how: dict[str, Any] = {"num_groups": figures.num_groups, "corrected": is_smooth(key)}
+            metrics[f"{key}/ci95"] = interval(resampled[key][:, 0], values[0, 0], left_out=left_out[key][:, 0], **how)
+    metrics["settings"] = {
+        "protocol": "luna16", "criterion": "relative_distance", "max_marks": MAX_MARKS,
+        "num_resamples": num_resamples, "seed": seed,
+    }  # fmt: skip
+    return Evaluation(metrics, tuple(make_curves(figures)), table, table.cases, best_scores(figures), compute)
+
+
+def compare_luna16(
+    a: Mapping[str, Detections],
+    b: Mapping[str, Detections],
+    tables: Luna16Tables,
+    *,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The figures of the challenge for two detectors, and their differences; see `boxel.evaluation.compare`.
+
+    Args:
+        a: marks of the first, see `evaluate_luna16`.
+        b: marks of the second.
+        tables: of `read_tables`.
+        num_resamples: bootstrap draws, and permutations.
+        seed: of both.
+    """
+    nothing = Detections.empty(len(COORDINATES))
+    a, b = ({**dict.fromkeys(tables.scans, nothing), **marks} for marks in (a, b))
+    first, second = (evaluate_luna16(marks, tables, num_resamples=0) for marks in (a, b))
+    scans = tuple(twice(dict.fromkeys(tables.scans)))
+    doubled = Luna16Tables(scans, twice(tables.nodules), twice(tables.irrelevant))
+    both = evaluate_luna16(twice(a, b), doubled, num_resamples=0)
+    figures = compare_evaluations(first, second, both, classes=CLASSES, num_resamples=num_resamples, seed=seed)
+    # There is one class: its figures are the figures.
+    figures = {name: figure for name, figure in figures.items() if not name.endswith(f"/{CLASSES[0]}")}
+    return {"figures": figures, "settings": first.metrics["settings"] | {"num_resamples": num_resamples, "seed": seed}}
+
+
+def _least_scores(table: MatchTable) -> np.ndarray:
+    """`(n,)` for each mark the score it must reach to be among those of its scan that count.
+
+    The script keeps the marks above the 101st: of equal scores on the border none counts.
+    """
+    rank = rank_in_group(table.detection_cases)
+    border = np.full(len(table.cases), -np.inf)
+    last = rank == MAX_MARKS
+    border[table.detection_cases[last]] = np.nextafter(table.scores[last], np.inf)
+    return border[table.detection_cases]
 
 
 def _order(item: tuple[str, np.ndarray]) -> tuple[bool, bool]:

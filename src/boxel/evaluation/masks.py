@@ -4,6 +4,7 @@ A set of instance masks on one voxel grid is either a label map (`LabelMap`: no 
 instance, spread over its box (`ProbabilityGrids`: what mask heads put out; they may overlap).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,6 +66,16 @@ class MaskOverlap:
         total = self.detection_voxels[row] + self.object_voxels[column]
         below = total / 2 if dice else total - inter
         return np.divide(inter, below, out=np.zeros(len(ids)), where=below > 0)
+
+
+def join_overlaps(parts: Sequence[MaskOverlap]) -> MaskOverlap:
+    """The overlaps of detections that lie in several label maps, one after the other, with the same objects."""
+    return MaskOverlap(
+        np.concatenate([part.inter for part in parts]),
+        np.concatenate([part.detection_voxels for part in parts]),
+        parts[0].object_voxels,
+        parts[0].object_ids,
+    )
 
 
 def overlap_masks(detections: LabelMap | ProbabilityGrids, objects: LabelMap) -> MaskOverlap:

@@ -37,6 +37,7 @@ class MatchTable:
         object_ids: `(m,)` id within the case.
         object_sizes: `(m,)` volume of the box in voxels.
         object_scores: `(m,)` score of the detection that found it, nan when missed.
+        object_matches: `(m,)` row of that detection, -1 when missed.
         object_ignored: `(m,)` bool, need not be found.
     """
 
@@ -57,6 +58,7 @@ class MatchTable:
     object_ids: np.ndarray
     object_sizes: np.ndarray
     object_scores: np.ndarray
+    object_matches: np.ndarray
     object_ignored: np.ndarray
 
     @property
@@ -73,6 +75,13 @@ class MatchTable:
     def found(self) -> np.ndarray:
         """`(m,)` bool: an object that counts, and was found."""
         return ~np.isnan(self.object_scores) & ~self.object_ignored
+
+    def found_by(self, rows: np.ndarray) -> "MatchTable":
+        """The same where the objects were found by the detections `rows (m,)`; beyond the last: none did."""
+        found = rows < len(self.scores)
+        scores = np.full(len(rows), np.nan)
+        scores[found] = self.scores[rows[found]]
+        return replace(self, object_scores=scores, object_matches=np.where(found, rows, -1))
 
 
 @dataclass(frozen=True)
@@ -131,8 +140,8 @@ class Overlaps:
         matches, ious, ignored = base.matches.copy(), base.ious.copy(), base.ignored.copy()
         rows, objects = self.pair_rows[pair], self.pair_objects[pair]
         matches[rows], ious[rows], ignored[rows] = objects, self.pair_ious[pair], base.object_ignored[objects]
-        object_scores = base.object_scores.copy()
-        np.fmax.at(object_scores, objects, base.scores[rows])
+        first = np.full(len(self.absorbs), len(base.scores))
+        np.minimum.at(first, objects, rows)  # rows are in descending score
         return replace(
             base,
             iou_threshold=float(iou_threshold),
@@ -140,8 +149,7 @@ class Overlaps:
             matches=matches,
             ious=ious,
             ignored=ignored,
-            object_scores=object_scores,
-        )
+        ).found_by(first)
 
     def within(self, lower: float, upper: float) -> "Overlaps":
         """The same with objects outside `lower <= size < upper` ignored, and detections that find nothing likewise."""
@@ -203,13 +211,10 @@ class Overlaps:
         rows, objects = self.pair_rows[good], self.pair_objects[good]
         best = np.full(len(self.absorbs), len(base.scores))
         np.minimum.at(best, objects, rows)  # rows are in descending score
-        found = best < len(base.scores)
-        object_scores = base.object_scores.copy()
-        object_scores[found] = base.scores[best[found]]
         matches, ious, ignored = base.matches.copy(), base.ious.copy(), base.ignored.copy()
         winning = (best[objects] == rows) & ~base.object_ignored[objects]
         for chosen in (np.arange(len(good))[::-1], np.flatnonzero(winning)[::-1]):  # the last assignment stays
             matches[rows[chosen]], ious[rows[chosen]] = objects[chosen], self.pair_ious[good[chosen]]
         ignored[rows] = True
         ignored[rows[winning]] = False
-        return replace(base, matches=matches, ious=ious, ignored=ignored, object_scores=object_scores)
+        return replace(base, matches=matches, ious=ious, ignored=ignored).found_by(best)

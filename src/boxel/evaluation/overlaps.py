@@ -103,6 +103,7 @@ def find_overlaps(
         object_ids=targets.values.astype(np.int64),
         object_sizes=box_sizes(targets.boxes),
         object_scores=np.full(len(targets.cases), np.nan),
+        object_matches=np.full(len(targets.cases), -1),
         object_ignored=uncounted,
     )
     return Overlaps(table, rows, columns, ious, values, absorbs=uncounted, is_distance=criterion.is_distance)

@@ -40,7 +40,8 @@ def write_evaluation(out: Path, evaluation: Evaluation) -> None:
 def case_rows(evaluation: Evaluation) -> list[dict[str, object]]:
     """One row per case and class: hits and errors of the detections from the `score_threshold` upwards.
 
-    The threshold is the one with the highest F1 at the lowest IoU threshold; without any hit every detection
+    `max_score` is that of the detections that are not ignored; of a patient it makes the patient's score. The
+    threshold is the one with the highest F1 at the lowest IoU threshold; without any hit every detection
     counts.
     """
     table, shape = evaluation.table, (len(evaluation.table.cases), len(evaluation.table.classes))
@@ -56,7 +57,8 @@ def case_rows(evaluation: Evaluation) -> list[dict[str, object]]:
     hits = count(*(values[reached] for values in (table.object_cases, table.object_labels)))
     false = count(*(values[kept & table.false_positives] for values in (table.detection_cases, table.labels)))
     highest = np.zeros(shape)
-    np.maximum.at(highest, (table.detection_cases, table.labels), table.scores)
+    counted = ~table.ignored
+    np.maximum.at(highest, (table.detection_cases[counted], table.labels[counted]), table.scores[counted])
     rows = []
     for i, case in enumerate(table.cases):
         for k, name in enumerate(table.classes):
@@ -70,6 +72,8 @@ def case_rows(evaluation: Evaluation) -> list[dict[str, object]]:
 def object_rows(evaluation: Evaluation) -> list[dict[str, object]]:
     """One row per detection ("tp", "fp" or "ignored", at any score) and per object that none found ("fn"), by case.
 
+    A detection that found several objects (by LUNA16's rule) has a row for each.
+
     `iou` of a false positive is its highest with any object of its class; `detection` counts the case's
     detections from 0 in the order of the prediction file.
     """
@@ -82,6 +86,12 @@ def object_rows(evaluation: Evaluation) -> list[dict[str, object]]:
         outcome = "ignored" if table.ignored[row] else "tp" if match >= 0 else "fp"
         numbers = (_round(table.scores[row]), _round(table.ious[row]), table.indices[row], *found)
         rows.append((case_of[row], table.labels[row], outcome, *numbers, _round(table.detection_sizes[row])))
+    # By LUNA16's rule a detection may find several objects; `matches` names one of them.
+    for match in np.setdiff1d(np.flatnonzero(table.found), table.matches):
+        row = table.object_matches[match]
+        numbers = (_round(table.scores[row]), _round(table.ious[row]), table.indices[row], table.object_ids[match])
+        sizes = (_round(table.object_sizes[match]), _round(table.detection_sizes[row]))
+        rows.append((case_of[row], table.labels[row], "tp", *numbers, *sizes))
     missed = ~table.found & ~table.object_ignored
     columns = (table.object_cases, table.object_labels, table.object_ids, table.object_sizes)
     for case, label, identity, size in zip(*(column[missed] for column in columns), strict=True):

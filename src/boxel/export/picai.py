@@ -41,7 +41,10 @@ def _detection_map(prediction: Prediction, wanted: str) -> np.ndarray:
     scores = np.zeros(shape, np.float32)
     lost = 0
     for row, _, score, name in prediction.ranking:
-        if name != wanted or score <= 0:
+        if name != wanted:
+            continue
+        if score <= 0:  # the background's
+            lost += 1
             continue
         region, mask = region_of(prediction.detections, row, shape)
         # With a voxel around it on each side, to see what it touches.
@@ -54,7 +57,7 @@ def _detection_map(prediction: Prediction, wanted: str) -> np.ndarray:
     if lost:
         warnings.warn(
             f"case {prediction.case!r}: {lost} detections of class {wanted!r} are missing in the detection map; they "
-            "lie inside others (or outside the image), which this format cannot hold",
+            "lie inside others, outside the image, or have the score 0, which this format cannot hold",
             stacklevel=2,
         )
     return scores
@@ -92,12 +95,13 @@ def read_picai(
     found: dict[str, list[tuple[np.ndarray, float, str]]] = {}
     grids: dict[str, Geometry] = {}
     names = list(classes) or [folder.name for folder in sorted(path.glob("*/")) if list(folder.glob(f"*{SUFFIX}"))]
-    files = sorted(path.rglob(f"*{SUFFIX}")) if path.is_dir() else [path]
-    for file in files:
-        case, image = file.name.removesuffix(SUFFIX), read_image(file)
-        scores, grids[case] = image.array[0], image.geometry
-        name = file.parent.name if file.parent.name in names and file.parent != path else (names or ["lesion"])[0]
-        parts = cc3d.connected_components(scores > 0, connectivity=26)
+    for file in _files(path):
+        case = file.name.removesuffix(SUFFIX)
+        scores, parts, grids[case] = _read_parts(file)
+        inside = file.parent.name in names and file.parent != path
+        if len(names) > 1 and not inside:
+            raise ValueError(f"{file}: which of the classes {', '.join(names)}? Put it into a folder of that name")
+        name = file.parent.name if inside else (names or ["lesion"])[0]
         entries = found.setdefault(case, [])
         for number, region in enumerate(cc3d.statistics(parts)["bounding_boxes"][1:], start=1):
             box = np.array([[s.start for s in region], [s.stop for s in region]], np.float64)
@@ -105,3 +109,24 @@ def read_picai(
     if not found:
         raise ValueError(f"{path}: no *{SUFFIX} files there")
     return collect(path, found, names or ["lesion"], grids)
+
+
+def read_lesions(path: Path, case: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The label map of the parts in each detection map of a case, and their numbers, in the order of `read_picai`."""
+    files = [file for file in _files(Path(path)) if file.name.removesuffix(SUFFIX) == case]
+    return [(parts, np.arange(1, parts.max(initial=0) + 1)) for _, parts, _ in map(_read_parts, files)]
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(path.rglob(f"*{SUFFIX}")) if path.is_dir() else [path]
+
+
+def _read_parts(file: Path) -> tuple[np.ndarray, np.ndarray, Geometry]:
+    """The scores of a detection map, the number of the connected part of each voxel, and the grid."""
+    import cc3d
+
+    image = read_image(file)
+    scores = image.array[0]
+    if not ((scores >= 0) & (scores <= 1)).all():
+        raise ValueError(f"{file}: a detection map holds scores in 0..1; apply a sigmoid to raw outputs first")
+    return scores, cc3d.connected_components(scores > 0, connectivity=26), image.geometry

@@ -2,5 +2,6 @@
 
 from boxel.reporting.page import Detail, ReportContent, write_report
 from boxel.reporting.pictures import Picture, choose_pictures
+from boxel.reporting.raster import write_figures
 
-__all__ = ["Detail", "Picture", "ReportContent", "choose_pictures", "write_report"]
+__all__ = ["Detail", "Picture", "ReportContent", "choose_pictures", "write_figures", "write_report"]

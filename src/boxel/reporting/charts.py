@@ -6,7 +6,7 @@ instead of five megabytes, prints, and still tells the values under the pointer.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -43,12 +43,15 @@ class CurveLike(Protocol):
 
 @dataclass(frozen=True)
 class Line:
-    """A named line: `x (t,)`, `y (t,)`, and per point a note shown under the pointer (or none)."""
+    """A named line: `x (t,)`, `y (t,)`, per point a note shown under the pointer (or none), and intervals of y at
+    some x as `(x, low, high)`.
+    """  # noqa: D205
 
     name: str
     x: np.ndarray
     y: np.ndarray
     notes: Sequence[str] = ()
+    bars: Sequence[tuple[float, float, float]] = ()
 
 
 @dataclass(frozen=True)
@@ -69,20 +72,41 @@ class Axis:
         return (scale(clipped) - lower) / (upper - lower)
 
 
-def precision_recall_chart(curves: Sequence[CurveLike], iou_threshold: float) -> dict[str, Any] | None:
+def matched_at(metrics: Mapping[str, Any] | None, threshold: float) -> str:
+    """When a detection is a hit, in a few words; `metrics` as in `metrics.json`."""
+    words = {
+        "mask_iou": f"mask IoU ≥ {threshold:.2f}", "mask_dice": f"Dice ≥ {threshold:.2f}",
+        "centre_distance": f"distance < {threshold:g} mm", "relative_distance": f"distance < {threshold:g} radii",
+    }  # fmt: skip
+    return words.get((metrics or {}).get("settings", {}).get("criterion", ""), f"IoU ≥ {threshold:.2f}")
+
+
+def precision_recall_chart(
+    curves: Sequence[CurveLike], iou_threshold: float, metrics: Mapping[str, Any] | None = None
+) -> dict[str, Any] | None:
     """Precision against recall, a line per class; None without such curves."""
-    lines = _curve_lines(curves, "precision_recall", iou_threshold)
     ticks = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-    title = f"Precision and recall, IoU ≥ {iou_threshold:.2f}"
-    return chart(title, Axis("Recall", 0, 1, ticks), Axis("Precision", 0, 1, ticks), lines)
+    axes = (Axis("Recall", 0, 1, ticks), Axis("Precision", 0, 1, ticks))
+    lines = _curve_lines(curves, "precision_recall", iou_threshold, axes)
+    return chart(f"Precision and recall, {matched_at(metrics, iou_threshold)}", *axes, lines)
 
 
-def froc_chart(curves: Sequence[CurveLike], iou_threshold: float) -> dict[str, Any] | None:
-    """Sensitivity against false positives per image on a logarithmic axis; None without such curves."""
-    lines = _curve_lines(curves, "froc", iou_threshold)
-    rates = Axis("False positives per image", 1 / 16, 16, (0.125, 0.25, 0.5, 1, 2, 4, 8), log=True)
-    sensitivity = Axis("Sensitivity", 0, 1, (0.0, 0.2, 0.4, 0.6, 0.8, 1.0))
-    return chart(f"FROC, IoU ≥ {iou_threshold:.2f}", rates, sensitivity, lines)
+def froc_chart(
+    curves: Sequence[CurveLike], iou_threshold: float, metrics: Mapping[str, Any] | None = None
+) -> dict[str, Any] | None:
+    """Sensitivity against false positives per image on a logarithmic axis; None without such curves.
+
+    With the figures of `metrics.json` a single line gets their intervals.
+    """
+    rates = (0.125, 0.25, 0.5, 1, 2, 4, 8)
+    axes = (Axis("False positives per image", 1 / 16, 16, rates, log=True),
+            Axis("Sensitivity", 0, 1, (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)))  # fmt: skip
+    lines = _curve_lines(curves, "froc", iou_threshold, axes)
+    if len(lines) == 1:
+        ends = [(rate, end) for rate in rates for at in (f"@{iou_threshold:.2f}", "")
+                if (end := (metrics or {}).get(f"sensitivity{at}/fp={rate:g}/ci95"))]  # fmt: skip
+        lines = [replace(lines[0], bars=[(rate, *end) for rate, end in ends])]
+    return chart(f"FROC, {matched_at(metrics, iou_threshold)}", *axes, lines)
 
 
 def learning_charts(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -134,12 +158,14 @@ def calibration_chart(metrics: Mapping[str, Any], ends: Sequence[float]) -> dict
         rows = [row for row in zip(bins["mean_score"], bins["precision"], bins["num"], strict=True) if row[2]]
         if rows:
             x, y, counts = np.array(rows, float).T
-            lines.append(Line(name, x, y, [f" ({count:.0f} detections)" for count in counts]))
+            intervals = bins.get("precision/ci95", [None] * len(bins["num"]))
+            bars = [(at, *end) for at, end in zip(bins["mean_score"], intervals, strict=True) if end]
+            lines.append(Line(name, x, y, [f" ({count:.0f} detections)" for count in counts], bars))
     if not lines:
         return None
     lines.append(Line("perfectly calibrated", np.array([0.0, 1.0]), np.array([0.0, 1.0])))
     ticks = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-    title = f"Calibration, IoU ≥ {ends[0]:.2f}"
+    title = f"Calibration, {matched_at(metrics, ends[0])}"
     return chart(title, Axis("Mean score", 0, 1, ticks), Axis("Share of hits", 0, 1, ticks), lines)
 
 
@@ -156,8 +182,14 @@ def chart(title: str, x_axis: Axis, y_axis: Axis, lines: Sequence[Line]) -> dict
             [round(float(px), 1), round(float(py), 1), f"{number(vx)}, {number(vy)}{note}"]
             for px, py, vx, vy, note in zip(x, y, line.x, line.y, notes, strict=True)
         ]
+        bars = [(x_axis.fraction(x), y_axis.fraction(low), y_axis.fraction(high)) for x, low, high in line.bars]
         drawn.append({
             "name": line.name,
+            "bars": [
+                (round(float(LEFT + at * (WIDTH - LEFT - RIGHT)), 1),
+                 *(round(float(HEIGHT - BOTTOM - y * (HEIGHT - TOP - BOTTOM)), 1) for y in ends))
+                for at, *ends in bars
+            ],
             "path": "M" + "L".join(f"{px},{py}" for px, py, _ in points),
             "colour": COLOURS[index % len(COLOURS)],
             "dash": DASHES[index % len(DASHES)],
@@ -190,14 +222,29 @@ def number(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _curve_lines(curves: Sequence[CurveLike], kind: str, iou_threshold: float) -> list[Line]:
+def _curve_lines(curves: Sequence[CurveLike], kind: str, iou_threshold: float, axes: tuple[Axis, Axis]) -> list[Line]:
     lines = []
     for curve in curves:
         if curve.kind == kind and math.isclose(curve.iou_threshold, iou_threshold) and len(curve.x):
-            keep = np.unique(np.linspace(0, len(curve.x) - 1, MAX_POINTS).astype(int))
+            keep = _seen(curve, axes)
             notes = [f" (score ≥ {score:.3f})" for score in curve.scores[keep]]
             lines.append(Line(curve.name, curve.x[keep], curve.y[keep], notes))
     return lines
+
+
+def _seen(curve: CurveLike, axes: tuple[Axis, Axis]) -> np.ndarray:
+    """The first and the last point of a curve in each of MAX_POINTS / 2 equal stretches of the horizontal axis.
+
+    Of 50,000 detections a few hundred make the part of a FROC curve that is looked at. It comes in at the point before
+    the axis begins, and leaves at the last one on it: points moved to an end of the axis would draw a wall there.
+    """
+    start = max(int(np.searchsorted(curve.x, axes[0].lower, "right")) - 1, 0)
+    stop = int(np.searchsorted(curve.x, axes[0].upper, "right"))
+    if start + 1 >= stop:  # a detector without, or with nothing but, false positives
+        start, stop = 0, len(curve.x)
+    place = (axes[0].fraction(curve.x[start:stop]) * (MAX_POINTS // 2 - 2)).astype(int)
+    first = np.flatnonzero(np.diff(place, prepend=-1))
+    return start + np.unique([*first, *(first[1:] - 1), len(place) - 1])
 
 
 def _thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

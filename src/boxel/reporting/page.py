@@ -73,8 +73,9 @@ def write_report(out: Path, content: ReportContent) -> None:
     )
     thresholds = content.metrics.get("settings", {}).get("iou_thresholds", [])
     ends = sorted({min(thresholds), max(thresholds)}) if thresholds else []
-    makers = (precision_recall_chart, froc_chart)
-    curves = [made for make in makers for iou in ends if (made := make(content.curves, iou))]
+    made = [precision_recall_chart(content.curves, iou, content.metrics) for iou in ends]
+    made += [froc_chart(content.curves, iou, content.metrics) for iou in ends]
+    curves = [chart for chart in made if chart]
     text = environment.get_template("page.html.j2").render(
         title=content.title,
         cards=cards(content.metrics, ends),

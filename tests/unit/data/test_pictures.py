@@ -22,13 +22,13 @@ def objects(dataset, case):
     return sorted(zip(loaded.labels.tolist(), loaded.boxes.tolist(), strict=True))
 
 
-def write_voc(root, rng, boxes=((3, 2, 8, 5),)):
+def write_voc(root, rng, boxes=((3, 2, 8, 5),), difficult=()):
     write_picture(root / "JPEGImages" / "a.png", rng)
     write_picture(root / "JPEGImages" / "b.png", rng)
     found = "".join(
-        f"<object><name>cell</name><difficult>0</difficult><bndbox><xmin>{x0}</xmin><ymin>{y0}</ymin><xmax>{x1}</xmax>"
-        f"<ymax>{y1}</ymax></bndbox></object>"
-        for x0, y0, x1, y1 in boxes
+        f"<object><name>cell</name><difficult>{int(row in difficult)}</difficult>"
+        f"<bndbox><xmin>{x0}</xmin><ymin>{y0}</ymin><xmax>{x1}</xmax><ymax>{y1}</ymax></bndbox></object>"
+        for row, (x0, y0, x1, y1) in enumerate(boxes)
     )
     (root / "Annotations").mkdir(parents=True)
     for name, inside in (("a", found), ("b", "")):
@@ -46,6 +46,14 @@ def test_voc_pixels_count_from_one_and_include_both_ends(tmp_path, rng):
     assert objects(dataset, "a") == [(0, [[1, 2], [5, 8]])]
     assert objects(dataset, "b") == []
     assert [case.id for case in dataset.test] == ["b"]
+
+
+@pytest.mark.parametrize(("choice", "kept", "ignored"), [("", 1, 1), ("keep", 2, 0), ("drop", 1, 0)])
+def test_what_voc_marks_as_difficult_is_ignored_unless_told_otherwise(tmp_path, rng, choice, kept, ignored):
+    root = write_voc(tmp_path, rng, boxes=((3, 2, 8, 5), (10, 10, 15, 15)), difficult=(1,))
+    dataset = open_dataset(root, options=[f"difficult={choice}"] if choice else [])
+    loaded = read_case(dataset["a"], dataset)
+    assert (len(loaded.instances), len(loaded.ignored), loaded.ignores_regions) == (kept, ignored, False)
 
 
 def test_a_voc_box_without_extent_is_left_out_and_reported(tmp_path, rng):

@@ -8,6 +8,7 @@ Pixels `xmin..xmax` become the half-open `[xmin - 1, xmax)`. Boxes without exten
 """
 
 from pathlib import Path
+from typing import Literal
 from xml.etree.ElementTree import Element
 
 from boxel.data.annotations import Shape, Shapes
@@ -24,10 +25,16 @@ CORNERS = ("ymin", "xmin", "ymax", "xmax")
 
 
 class Options(ReaderOptions):
-    """`classes`: their names in order; alphabetical if empty. `difficult`: keep objects marked as difficult."""
+    """Choices about Pascal VOC.
+
+    Attributes:
+        classes: their names in order; alphabetical if empty.
+        difficult: objects marked so are neither hit nor miss and teach nothing ("ignore", as in VOC's own evaluation),
+            are objects as others ("keep"), or left out ("drop").
+    """
 
     classes: Names = ()
-    difficult: bool = True
+    difficult: Literal["ignore", "keep", "drop"] = "ignore"
 
 
 def detect(path: Path) -> bool:
@@ -88,7 +95,8 @@ def _shapes(file: Path, tree: Element, classes: tuple[str, ...], options: Option
             raise InputError(
                 file, f"unknown class {name!r}", f"use one of {', '.join(classes)}, or add it to the classes"
             )
-        if not options.difficult and (node.findtext("difficult") or "0").strip() == "1":
+        difficult = (node.findtext("difficult") or "0").strip() == "1"
+        if difficult and options.difficult == "drop":
             continue
         found = [box.findtext(key) if box is not None else None for key in CORNERS]
         y0, x0, y1, x1 = numbers(found, file, f"<bndbox> of object {len(shapes) + 1} ({name})")
@@ -96,5 +104,6 @@ def _shapes(file: Path, tree: Element, classes: tuple[str, ...], options: Option
             problem = f"box x {x0:g} to {x1:g}, y {y0:g} to {y1:g} of {name} has no extent; the object is left out"
             report(InputError(file, problem, "draw the box again, or remove the object", file.stem, "warning"))
             continue
-        shapes.append(Shape(classes.index(name), ((y0 - 1, x0 - 1), (y1, x1))))
+        ignore = difficult and options.difficult == "ignore"
+        shapes.append(Shape(classes.index(name), ((y0 - 1, x0 - 1), (y1, x1)), ignore=ignore))
     return shapes
