@@ -91,6 +91,7 @@ def print_metrics(metrics: dict[str, Any]) -> None:
     lowest, highest = (f"@{ends[0]:.2f}", f"@{ends[-1]:.2f}") if ends else ("", "")
     names = [f"AP{lowest}", f"AP{highest}", *(key for key in metrics if key.startswith("mAP@") and "/" not in key)]
     names += [f"FROC{lowest}", "patient_AP", "patient_AUROC", "AP50", "AP75", "AR100", "CPM", "CPM/scans_with_nodules"]
+    names += [key for key in metrics if key.startswith("sensitivity/fp=") and key.count("/") == 1]
     rows: dict[str, str] = {}
     for name in (name for name in names if name in metrics):
         value = metrics[name]

@@ -46,7 +46,9 @@ Source = Annotated[
 def evaluate(
     predictions: Predictions,
     dataset: DatasetPath,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for metrics.json, per_case.csv, per_object.csv.")],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder for metrics.json, per_case.csv, per_object.csv, figures/.")
+    ],
     protocol: Protocol = "boxel",
     iou: Thresholds = None,
     criterion: Criterion = None,
