@@ -240,7 +240,7 @@ def read_case_image(case: Case, dataset: Dataset) -> Image:
     if len(array) != len(dataset.channels):
         problem = f"{len(array)} channels but the data set declares {len(dataset.channels)}"
         raise InputError(first, problem, "declare every channel (modalities), or save a grey image", case.id)
-    return Image(array, geometry)
+    return Image(array, geometry, images[0].remarks)
 
 
 def _check_same_grid(path: Path, geometry: Geometry, reference_path: Path, reference: Geometry, case_id: str) -> None:

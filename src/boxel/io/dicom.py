@@ -1,11 +1,16 @@
-"""Series of DICOM slices: order, spacing and gaps come from the slices' positions, not from names or SliceThickness."""
+"""Series of DICOM slices: order, spacing and gaps come from the slices' positions, not from names or SliceThickness.
+
+The slices of a tilted gantry lie over each other with a shift. They are moved onto a regular grid.
+"""
 
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from boxel.io.gantry import straighten
 from boxel.types import Geometry, Image
 
 if TYPE_CHECKING:
@@ -16,7 +21,7 @@ __all__ = ["Slice", "list_series", "read_series", "sort_slices"]
 SERIES, POSITION, ORIENTATION, SPACING = "0020|000e", "0020|0032", "0020|0037", "0028|0030"
 GAP = 1.5  # times the usual distance: a slice is missing
 UNEVEN = 0.1  # of the usual distance: more is no rounding
-TILT = 0.5  # degrees; less is rounding
+SHIFT = 0.5  # voxels sideways; less is rounding
 
 
 class Slice(NamedTuple):
@@ -70,12 +75,13 @@ def _slice(file: Path, reader: "sitk.ImageFileReader") -> Slice:
     return Slice(file, _numbers(_text(reader, POSITION), 3), axes, (row_step, column_step), planes)
 
 
-def read_series(folder: Path, uid: str | None = None) -> Image:
-    """The image of one DICOM series.
+def read_series(folder: Path, uid: str | None = None, *, upright: bool = False) -> Image:
+    """The image of one DICOM series; `Image.remarks` says when a tilted gantry was corrected.
 
     Args:
         folder: holds its files, in any order and under any names; other files are passed over.
         uid: its SeriesInstanceUID, where the folder holds several.
+        upright: a tilted gantry is an error, as its annotations count the voxels of the slices as they are.
 
     Raises:
         ValueError: there is no such series, or a slice is missing, there twice, or lies oddly; names the position.
@@ -93,8 +99,31 @@ def read_series(folder: Path, uid: str | None = None) -> Image:
     if len(shapes) > 1:
         raise ValueError(f"{folder}: slices of different sizes {sorted(shapes)}; give each image its own folder")
     slices, arrays = _without_copies(slices, arrays, folder)
-    array = np.stack(arrays).astype(np.result_type(*{array.dtype for array in arrays}), copy=False)
-    return Image(array[None], _geometry(slices, array.shape, folder))
+    dtype = np.result_type(*{array.dtype for array in arrays})
+    geometry = _geometry(slices, (len(arrays), *arrays[0].shape), folder)
+    offsets, tilt = _sideways(slices)
+    if np.abs(offsets).max() <= SHIFT:
+        return Image(np.stack(arrays).astype(dtype, copy=False)[None], geometry)
+    return _straightened([array.astype(dtype, copy=False) for array in arrays], offsets, geometry, tilt, folder, upright)
+
+
+def _straightened(
+    arrays: list[np.ndarray], offsets: np.ndarray, geometry: Geometry, tilt: float, folder: Path, upright: bool
+) -> Image:
+    """The stack on a regular grid; its first plane lies `offsets[0]` voxels from the grid's corner."""
+    what = f"the slices are shifted sideways by a gantry tilt of {tilt:.1f} degrees"
+    if upright:
+        raise ValueError(
+            f"{folder}: {what}, and the annotations count the voxels of the slices as they are; correct both first"
+        )
+    if (np.ptp(offsets, axis=0) > arrays[0].shape).any():
+        raise ValueError(f"{folder}: the slices do not lie over each other; give each image its own folder")
+    array, lower = straighten(arrays, offsets)
+    step = np.asarray(geometry.direction)[:, 1:] @ (lower * geometry.spacing[1:])
+    origin = tuple((np.asarray(geometry.origin) + step).tolist())
+    moved = np.abs(offsets * geometry.spacing[1:]).max()
+    remark = f"{what}; they were moved by up to {moved:.1f} mm onto a regular grid"
+    return Image(array[None], replace(geometry, shape=array.shape, origin=origin), (remark,))
 
 
 def _voxels(file: Path) -> np.ndarray:
@@ -117,7 +146,7 @@ def sort_slices(slices: list[Slice], folder: Path) -> list[Slice]:
     """The slices along their common normal.
 
     Raises:
-        ValueError: they have no positions, several orientations or a tilted gantry.
+        ValueError: they have no positions or several orientations.
     """
     lost = next((found.file.name for found in slices if found.position is None or found.axes is None), None)
     if lost is not None:
@@ -130,16 +159,17 @@ def sort_slices(slices: list[Slice], folder: Path) -> list[Slice]:
     if turned:
         raise ValueError(f"{folder}: slice {turned[0]} is oriented differently (a localizer?); remove it")
     normal = np.cross(*axes)  # type: ignore[misc]
-    slices = sorted(slices, key=lambda found: float(found.position @ normal))  # type: ignore[operator]
-    way = slices[-1].position - slices[0].position  # type: ignore[operator]
-    along = float(way @ normal)
-    tilt = np.degrees(np.arctan2(np.linalg.norm(way - along * normal), along))
-    if along > 0 and tilt > TILT:
-        raise ValueError(
-            f"{folder}: the slices are shifted sideways by a gantry tilt of {tilt:.1f} degrees; correct it first, "
-            "for example with dcm2niix"
-        )
-    return slices
+    return sorted(slices, key=lambda found: float(found.position @ normal))  # type: ignore[operator]
+
+
+def _sideways(slices: list[Slice]) -> tuple[np.ndarray, float]:
+    """How far the slices lie from the first, `(n, 2)` in rows and columns, and their tilt in degrees."""
+    along_columns, along_rows = slices[0].axes  # type: ignore[misc]
+    way = np.stack([found.position - slices[0].position for found in slices])  # type: ignore[operator]
+    sideways = way @ np.stack([along_rows, along_columns], axis=1)
+    forward = way @ np.cross(along_columns, along_rows)
+    tilt = np.degrees(np.arctan2(np.linalg.norm(sideways[-1]), forward[-1]))
+    return sideways / slices[0].spacing, float(tilt)
 
 
 def _without_copies(

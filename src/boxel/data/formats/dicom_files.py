@@ -53,12 +53,17 @@ class Found:
 
 @dataclass(frozen=True)
 class SeriesOpener(Opener):
-    """Opens one series of a folder by its SeriesInstanceUID."""
+    """Opens one series of a folder by its SeriesInstanceUID.
+
+    Attributes:
+        upright: a tilted gantry is an error: the annotations count the voxels of the slices.
+    """
 
     uid: str
+    upright: bool = False
 
     def read(self, path: Path) -> Image:
-        return read_series(path, self.uid)
+        return read_series(path, self.uid, upright=self.upright)
 
 
 def has_dicom(path: Path) -> bool:

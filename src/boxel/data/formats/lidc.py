@@ -133,7 +133,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         patient = str(found.header.get("PatientID", "") or "")
         name = f"{patient}_{found.uid.rpartition('.')[2]}" if patient else found.uid
         seen.add(found.uid)
-        annotate, opener = LidcNodules(of_series[found.uid], options), SeriesOpener(found.uid)
+        annotate, opener = LidcNodules(of_series[found.uid], options), SeriesOpener(found.uid, upright=True)
         cases.append(Case(name, (found.folder,), group=patient, annotate=annotate, opener=opener))
     for uids, what, remedy in (
         (bare, "series without XML, left out", "add their XML files"),
