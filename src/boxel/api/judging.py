@@ -1,5 +1,6 @@
 """What is judged: predictions of any kind, and the truth about the same cases."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,7 @@ def read_task(
     # The other formats know the geometry, or need none.
     grids = {case.id: read_geometry(case.channels[0]) for case in data.cases} if source not in _OWN else {}
     found = read_predictions(predictions, data.classes, source=source, ndim=data.ndim, geometries=grids)
+    found = _with_annotation(found, data)
     cases = choose_truth(data, list(found))
     spacings: dict[str, tuple[float, ...]] = {}
     overlaps: dict[str, MaskOverlap] = {}
@@ -92,6 +94,16 @@ def read_task(
         "classes": data.classes, "ignored": ignored, "groups": {case.id: case.group or case.id for case in cases}
     }  # fmt: skip
     return Judged(found, truths, about, Criterion(criterion, spacings, overlaps if with_masks else None))
+
+
+def _with_annotation(found: dict[str, Detections], data: Dataset) -> dict[str, Detections]:
+    """Without predictions of images that nobody annotated."""
+    others = sorted(found.keys() & set(data.unlabelled))
+    if others:
+        logging.getLogger("boxel").warning(
+            f"{data.root}: {len(others)} predicted images have no annotation and are not judged, such as {others[0]}"
+        )
+    return {case: boxes for case, boxes in found.items() if case not in others}
 
 
 def _masks(found: Detections) -> ProbabilityGrids:

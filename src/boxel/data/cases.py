@@ -82,6 +82,7 @@ class Dataset:
         splits: folds that the data set prescribes, each `{"train": ids, "val": ids, "test": ids}`; None
             leaves the choice to `boxel.data.split`.
         format: name of the layout it was read from.
+        unlabelled: ids of images that lie there without annotation, which are no cases.
     """
 
     root: Path
@@ -92,6 +93,7 @@ class Dataset:
     cases: tuple[Case, ...]
     splits: tuple[Mapping[str, tuple[str, ...]], ...] | None = None
     format: str = ""
+    unlabelled: tuple[str, ...] = ()
 
     @property
     def train(self) -> tuple[Case, ...]:

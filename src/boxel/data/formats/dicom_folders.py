@@ -85,7 +85,10 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         remedy = "--option negatives=true takes them as images without objects"
         report(InputError(path, problem, remedy, severity="warning"))
     modality = Counter(str(found.header.get("Modality", "")) for found in images).most_common(1)
-    return Dataset(path, path.resolve().name, 3, classes, (modality[0][0] if modality else "CT",), tuple(cases))
+    channels = (modality[0][0] if modality else "CT",)
+    return Dataset(
+        path, path.resolve().name, 3, classes, channels, tuple(cases), unlabelled=tuple(bare)
+    )  # fmt: skip
 
 
 def _targets(found: Found, images: list[Found]) -> list[int]:
