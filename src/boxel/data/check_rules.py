@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from boxel.data.cases import Case, Dataset, InputError, LoadedCase, read_case
+from boxel.data.cases import Case, Dataset, LoadedCase, read_case
 from boxel.data.perceptual_hash import hash_image, near_duplicates
-from boxel.data.problems import Finding, some
+from boxel.data.problems import Finding, some, told
+from boxel.data.split import check_splits
 
 __all__ = ["ACROSS", "Look", "look", "split_instances"]
 
@@ -36,12 +37,9 @@ class Look:
 def look(case: Case, dataset: Dataset) -> Look:
     try:
         loaded = read_case(case, dataset)
-    except InputError as problem:
-        return Look(case, [Finding(problem.severity, problem.case, problem.file, problem.problem, problem.remedy)])
-    except ValueError as error:  # of boxel.io: "file: problem; remedy"
-        file, _, message = str(error).partition(": ")
-        text, _, remedy = message.rpartition("; ")
-        return Look(case, [Finding("error", case.id, Path(file), text, remedy)])
+    except ValueError as error:
+        problem = told(error, case.id)
+        return Look(case, [Finding(problem.severity, case.id, problem.file, problem.problem, problem.remedy)])
     array = loaded.image.array
     digest = hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).digest()
     findings = [*_remarks(case, loaded), *_hounsfield(case, array, dataset.channels)]
@@ -99,14 +97,25 @@ def split_instances(label_map: np.ndarray) -> list[int]:
     return found[counts > 1].tolist()
 
 
+def _sides(dataset: Dataset, a: Case, b: Case) -> str:
+    """How a split separates two cases: ` (training and test)`; empty if none that is known yet does."""
+    if a.split != b.split:
+        return " (training and test)"
+    names = {"train": "training", "val": "validation", "test": "test"}
+    for fold, split in enumerate(dataset.splits or ()):
+        parts = [next((part for part in names if case.id in split.get(part, ())), "") for case in (a, b)]
+        if all(parts) and parts[0] != parts[1]:
+            return f" ({names[parts[0]]} and {names[parts[1]]} of fold {fold})"
+    return ""
+
+
 def _duplicates(dataset: Dataset, looks: Iterable[Look]) -> Iterator[Finding]:
     same: dict[bytes, list[Case]] = defaultdict(list)
     for look in looks:
         same[look.digest].append(look.case)
     for first, *others in same.values():
         for case in others:
-            leak = " (training and test)" if case.split != first.split else ""
-            problem = f"the same image as case {first.id}{leak}"
+            problem = f"the same image as case {first.id}{_sides(dataset, first, case)}"
             yield Finding("warning", case.id, case.channels[0], problem, "remove one, or give both the same group")
 
 
@@ -122,11 +131,25 @@ def _near_duplicates(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Findin
     remedy = "if they show the same, remove one, or give both the same group"
     if len(apart) > MANY:
         text = some(f"{a.id} and {b.id}" for a, b in apart)
-        yield Finding("warning", "", dataset.root, f"{len(apart)} pairs of images look alike: {text}", remedy)
+        leaks = sum(bool(_sides(dataset, a, b)) for a, b in apart)
+        leak = f", {leaks} of them on two sides of a split" if leaks else ""
+        yield Finding("warning", "", dataset.root, f"{len(apart)} pairs of images look alike{leak}: {text}", remedy)
         return
     for a, b in apart:
-        leak = " (training and test)" if a.split != b.split else ""
-        yield Finding("warning", b.id, b.channels[0], f"looks like case {a.id}{leak}", remedy)
+        yield Finding("warning", b.id, b.channels[0], f"looks like case {a.id}{_sides(dataset, a, b)}", remedy)
+
+
+def _folds(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Finding]:
+    """Whether training will accept the folds that the data set prescribes."""
+    known = {case.id for case in dataset.cases}
+    for fold, split in enumerate(dataset.splits or ()):
+        if {name for ids in split.values() for name in ids} <= known:  # others are told already
+            try:
+                check_splits([split], dataset.cases, str(dataset.root))
+            except ValueError as error:
+                problem = told(error)
+                text = problem.problem.replace("fold 0", f"fold {fold}", 1)
+                yield Finding("error", "", dataset.root, text, problem.remedy)
 
 
 def _groups(dataset: Dataset, looks: Iterable[Look]) -> Iterator[Finding]:
@@ -181,4 +204,4 @@ def _spacing(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Finding]:
         yield Finding("note", "", dataset.root, problem, "preparation resamples all to one spacing")
 
 
-ACROSS = (_duplicates, _near_duplicates, _groups, _classes, _spacing)
+ACROSS = (_folds, _duplicates, _near_duplicates, _groups, _classes, _spacing)

@@ -13,6 +13,7 @@ from boxel.data.formats import open_dataset
 from boxel.data.formats.native_writer import write_case, write_dataset
 from boxel.data.perceptual_hash import hash_image, near_duplicates
 from boxel.data.repair import repair
+from boxel.data.split import make_splits
 from boxel.io import read_image, read_label_map, write_image, write_label_map
 from boxel.types import Geometry, Image
 
@@ -101,3 +102,40 @@ def test_the_command_says_2_for_errors_and_0_for_warnings(native, broken, tmp_pa
     assert "native layout" in run.stdout
     assert f"wrote {3 if broken else 4} of 4 cases" in run.stderr
     assert (tmp_path / "fixed" / "dataset.json").exists()
+
+
+def test_prescribed_folds_that_training_would_refuse_are_errors(native):
+    head = json.loads((native / "dataset.json").read_text())
+    (native / "dataset.json").write_text(json.dumps({**head, "groups": {"a": "p", "b": "p"}}))
+    folds = [{"train": ["a", "b"], "val": ["c"]}, {"train": ["a"], "val": ["b"]}]
+    (native / "splits.json").write_text(json.dumps(folds))
+    (error,) = [finding for finding in check(native) if finding.severity == "error"]
+    assert "fold 1" in error.problem and "'p' in train and in val" in error.problem
+    assert "belong together" in error.remedy
+
+
+def test_copies_on_two_sides_of_a_prescribed_fold_are_called_so(native):
+    (native / "imagesTr" / "b_0000.nii.gz").write_bytes((native / "imagesTr" / "a_0000.nii.gz").read_bytes())
+    (native / "splits.json").write_text(json.dumps([{"train": ["a", "c"], "val": ["b"]}]))
+    found = [finding.problem for finding in check(native) if "same image" in finding.problem]
+    assert found == ["the same image as case a (training and validation of fold 0)"]
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5])
+def test_a_share_of_the_patients_is_held_out_and_the_rest_is_cut_into_folds(tmp_path, rng, share):
+    for number in range(20):
+        image = Image(rng.normal(size=(1, 8, 8)).astype(np.float32), Geometry.plain((8, 8)))
+        write_case(tmp_path, f"p{number // 2}_{number}", image, None, {})
+    write_dataset(tmp_path, "x", 2, ["lesion"], ["MR"])
+    dataset = open_dataset(tmp_path, options=[f"holdout={share}", "group=p\\d+"])
+    test = [case.id for case in dataset.test]
+    assert len(test) == 20 * share
+    assert not {case.group for case in dataset.test} & {case.group for case in dataset.train}
+    folds = make_splits(dataset.cases)
+    assert [sorted(fold["test"]) for fold in folds] == [sorted(test)] * 5
+    assert sorted(name for fold in folds for name in fold["val"]) == sorted(case.id for case in dataset.train)
+    with pytest.raises(ValueError, match="holdout"):
+        open_dataset(tmp_path, options=["holdout=0.9"])
+    (tmp_path / "splits.json").write_text(json.dumps([{"train": [test[0]], "val": [test[1]]}]))
+    with pytest.raises(ValueError, match="its own test cases or folds"):
+        open_dataset(tmp_path, options=["holdout=0.2"])
