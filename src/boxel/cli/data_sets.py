@@ -36,7 +36,11 @@ def check(
     if fix and found.dataset:
         from boxel.data.repair import repair
 
-        copy = repair(found.dataset, found.findings, fix)
+        with progress_bars() as progress:
+            copy = repair(
+                found.dataset, found.findings, fix,
+                on_progress=lambda done, total, what: progress(what, done, total),
+            )  # fmt: skip
         print(f"wrote {len(copy.cases)} of {len(found.dataset.cases)} cases to {fix}", file=sys.stderr)
     if any(finding.severity == "error" for finding in found.findings):
         raise typer.Exit(2)

@@ -44,6 +44,7 @@ class Case:
         group: cases of one group (patient) are never split; each case its own where empty.
         split: "train" cases are split into folds, "test" cases are kept apart.
         annotation: the file to name when the annotation is wrong.
+        weak: the label map shows boxes, not the shapes of the objects.
     """
 
     id: str
@@ -57,6 +58,7 @@ class Case:
     annotate: Annotator | None = None
     opener: Opener | None = None
     attributes: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    weak: bool = False
 
     @property
     def file(self) -> Path:
@@ -172,8 +174,11 @@ def inspect(dataset: Dataset) -> Iterator[InputError]:
             )
 
 
-def read_case(case: Case, dataset: Dataset) -> LoadedCase:
+def read_case(case: Case, dataset: Dataset, *, mend: bool = False) -> LoadedCase:
     """The case's image and objects, validated; boxes of masks are tight (half-open voxels).
+
+    Args:
+        mend: objects without voxel or extent are left out, boxes that jut out of the image are cut off.
 
     Raises:
         ValueError: names the file, what is wrong with it and the remedy.
@@ -186,8 +191,12 @@ def read_case(case: Case, dataset: Dataset) -> LoadedCase:
     if case.label_map is not None:
         found = read_label_map(case.label_map)
         _check_same_grid(case.label_map, found.geometry, case.channels[0], image.geometry, case.id)
-        label_map = found.array
-        instances.insert(0, _instances_of(label_map, case))
+        boxed = _instances_of(found.array, case, mend)
+        if case.weak:
+            boxed = replace(boxed, has_mask=np.zeros(len(boxed), bool))
+        else:
+            label_map = found.array
+        instances.insert(0, boxed)
     ignored = Instances.empty(dataset.ndim)
     if case.annotate is not None:
         try:
@@ -199,7 +208,16 @@ def read_case(case: Case, dataset: Dataset) -> LoadedCase:
             raise InputError(case.file, str(error), "correct it", case.id) from None
         label_map = drawn if label_map is None else label_map
         instances.append(others)
-    return LoadedCase(image, _inside(Instances.concatenate(instances), image, case), label_map, ignored)
+    every = Instances.concatenate(instances)
+    return LoadedCase(image, _inside(_cut(every, image) if mend else every, image, case), label_map, ignored)
+
+
+def _cut(instances: Instances, image: Image) -> Instances:
+    """Boxes with an extent, cut off at the border of the image where they touch it."""
+    boxes, shape = instances.boxes, np.array(image.geometry.shape)
+    cut = np.clip(boxes, 0, shape).astype(np.float32)
+    touches = (cut[:, 0] < cut[:, 1]).all(axis=1, keepdims=True)[..., None]
+    return replace(instances, boxes=np.where(touches, cut, boxes))[(boxes[:, 0] < boxes[:, 1]).all(axis=1)]
 
 
 def _inside(instances: Instances, image: Image, case: Case) -> Instances:
@@ -256,14 +274,14 @@ def _check_same_grid(path: Path, geometry: Geometry, reference_path: Path, refer
         )
 
 
-def _instances_of(label_map: np.ndarray, case: Case) -> Instances:
+def _instances_of(label_map: np.ndarray, case: Case, mend: bool) -> Instances:
     ids, boxes = tight_boxes(label_map)
-    _check_ids(ids.tolist(), case)
+    _check_ids(ids.tolist(), case, mend)
     labels = np.array([case.mask_labels[i] for i in ids.tolist()], np.int64)
     return Instances(boxes, labels, ids, np.ones(len(ids), bool))
 
 
-def _check_ids(ids: Iterable[int], case: Case) -> None:
+def _check_ids(ids: Iterable[int], case: Case, mend: bool) -> None:
     found, declared = set(ids), set(case.mask_labels)
     name = case.label_map.name if case.label_map else "the label map"
     if found - declared:
@@ -273,7 +291,7 @@ def _check_ids(ids: Iterable[int], case: Case) -> None:
             'name the class of each, such as "instances": {"1": 0}, or set their voxels to 0',
             case.id,
         )
-    if declared - found:
+    if declared - found and not mend:
         raise InputError(
             case.file,
             f"objects {some(declared - found)} have a class but no voxel in {name}",

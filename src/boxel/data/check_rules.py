@@ -2,13 +2,14 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from boxel.data.cases import Case, Dataset, LoadedCase, read_case
+from boxel.data.orientation import Turn, describe, edge_strengths, likely_turn
 from boxel.data.perceptual_hash import hash_image, near_duplicates
 from boxel.data.problems import Finding, some, told
 from boxel.data.split import check_splits
@@ -18,6 +19,8 @@ __all__ = ["ACROSS", "Look", "look", "split_instances"]
 MIN_EXTENT = 3  # voxels; smaller objects vanish in the finest level of most feature pyramids
 IMBALANCE = 10  # objects of the most frequent class per object of another
 PLAUSIBLE_MEDIAN = 500  # HU
+PLAUSIBLE = (-5000, 50_000)  # HU; padding is often -2000 or -3024, metal up to 30,000
+NARROW = 50  # HU; even a window of the brain is 80 wide
 MANY = 3  # findings of one kind; more are told in one sentence
 ANISOTROPY = 3  # largest over smallest spacing; from here on networks use anisotropic strides
 
@@ -32,6 +35,7 @@ class Look:
     bits: np.ndarray | None = None
     labels: Sequence[int] = field(default_factory=list)
     spacing: tuple[float, ...] = ()
+    edges: Mapping[Turn, float] = field(default_factory=dict)
 
 
 def look(case: Case, dataset: Dataset) -> Look:
@@ -43,8 +47,9 @@ def look(case: Case, dataset: Dataset) -> Look:
     array = loaded.image.array
     digest = hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).digest()
     findings = [*_remarks(case, loaded), *_hounsfield(case, array, dataset.channels)]
-    bits = hash_image(array)
-    return Look(case, findings, digest, bits, loaded.instances.labels.tolist(), loaded.image.geometry.spacing)
+    edges = {} if loaded.label_map is None else edge_strengths(array, loaded.label_map)
+    labels, spacing = loaded.instances.labels.tolist(), loaded.image.geometry.spacing
+    return Look(case, findings, digest, hash_image(array), labels, spacing, edges)
 
 
 def _remarks(case: Case, loaded: LoadedCase) -> Iterator[Finding]:
@@ -52,13 +57,19 @@ def _remarks(case: Case, loaded: LoadedCase) -> Iterator[Finding]:
         problem = f"all voxels are {loaded.image.array.min():g}"
         yield Finding("warning", case.id, case.channels[0], problem, "export the image again, or remove the case")
     for remark in loaded.image.remarks:
-        yield Finding("warning", case.id, case.channels[0], remark, "nothing to do; look whether the image is as it was")
+        yield Finding(
+            "warning", case.id, case.channels[0], remark, "nothing to do; look whether the image is as it was"
+        )
     instances = loaded.instances
     extents = instances.boxes[:, 1] - instances.boxes[:, 0]
     small = instances.ids[(extents < MIN_EXTENT).any(axis=1)].tolist()
     if small:
         problem = f"{_objects(small)} smaller than {MIN_EXTENT} voxels along an axis"
         yield Finding("warning", case.id, case.file, problem, "remove specks; tiny objects are hard to detect")
+    for remark in case.annotate.remarks(loaded.image.geometry) if case.annotate else ():
+        yield Finding(
+            "warning", case.id, case.file, remark, "check axis order, unit and origin if it is more than a margin"
+        )
     masked = instances.ids[instances.has_mask]
     if len(masked) and masked.max() > len(instances):
         problem = f"numbers of objects go up to {masked.max()} but there are {len(instances)}"
@@ -75,9 +86,11 @@ def _hounsfield(case: Case, array: np.ndarray, channels: Sequence[str]) -> Itera
         if not name.upper().startswith("CT"):
             continue
         low, high = float(channel.min()), float(channel.max())
-        if low >= 0 and high > low and (high <= 255 or float(np.median(channel)) > PLAUSIBLE_MEDIAN):
+        unsigned = low >= 0 and (high <= 255 or float(np.median(channel)) > PLAUSIBLE_MEDIAN)
+        beyond = low < PLAUSIBLE[0] or high > PLAUSIBLE[1]
+        if high > low and (unsigned or beyond or high - low < NARROW):
             problem = f"CT values from {low:g} to {high:g} are no Hounsfield units"
-            remedy = "apply slope and intercept (often -1024), or do not call the channel CT"
+            remedy = "apply slope and intercept (often -1024), undo scaling, or do not call the channel CT"
             yield Finding("warning", case.id, case.channels[0], problem, remedy)
 
 
@@ -152,6 +165,21 @@ def _folds(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Finding]:
                 yield Finding("error", "", dataset.root, text, problem.remedy)
 
 
+def _orientation(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Finding]:
+    """Label maps whose headers agree with the image, but whose objects do not lie on its edges."""
+    remedy = "look at some with an overlay; save the label maps in the orientation of their images"
+    turn = likely_turn([seen.edges for seen in looks])
+    if turn:
+        problem = f"the label maps fit their images better when {describe(turn)}"
+        yield Finding("warning", "", dataset.root, problem, remedy)
+        return
+    for seen in looks:
+        turn = likely_turn([seen.edges])
+        if turn:
+            problem = f"the label map fits its image better when {describe(turn)}"
+            yield Finding("warning", seen.case.id, seen.case.file, problem, remedy)
+
+
 def _groups(dataset: Dataset, looks: Iterable[Look]) -> Iterator[Finding]:
     train = {case.group for case in dataset.train if case.group}
     for group in sorted(train & {case.group for case in dataset.test}):
@@ -204,4 +232,4 @@ def _spacing(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Finding]:
         yield Finding("note", "", dataset.root, problem, "preparation resamples all to one spacing")
 
 
-ACROSS = (_folds, _duplicates, _near_duplicates, _groups, _classes, _spacing)
+ACROSS = (_folds, _orientation, _duplicates, _near_duplicates, _groups, _classes, _spacing)

@@ -42,6 +42,12 @@ class CocoObject:
     rle: tuple = ()
     crowd: bool = False
 
+    @property
+    def shape(self) -> Shape:
+        """Its box."""
+        x, y, width, height = self.box or (0.0,) * 4
+        return Shape(self.label, ((y, x), (y + height, x + width)))
+
     def mask(self, shape: tuple[int, ...]) -> np.ndarray:
         mask = np.zeros(shape, bool)
         for polygon in self.polygons:
@@ -88,6 +94,9 @@ class CocoMasks(Annotator):
         """Crowds: more objects than anybody outlined."""
         return self._chosen(geometry, crowd=True)[1]
 
+    def remarks(self, geometry: Geometry) -> tuple[str, ...]:
+        return Shapes(tuple(found.shape for found in self.objects if found.box and not found.crowd)).remarks(geometry)
+
     def _chosen(self, geometry: Geometry, *, crowd: bool) -> tuple[np.ndarray | None, Instances]:
         boxed, masks = [], []
         for found in (found for found in self.objects if found.crowd == crowd):
@@ -97,8 +106,7 @@ class CocoMasks(Annotator):
                 continue
             if found.box is None:
                 raise ValueError("an outline holds no pixel, and there is no box; draw it again, or remove the object")
-            x, y, width, height = found.box
-            boxed.append(Shape(found.label, ((y, x), (y + height, x + width))))
+            boxed.append(found.shape)
         _, boxes = Shapes(tuple(boxed)).read(geometry)
         if not masks:
             return None, boxes

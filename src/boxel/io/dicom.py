@@ -104,7 +104,9 @@ def read_series(folder: Path, uid: str | None = None, *, upright: bool = False) 
     offsets, tilt = _sideways(slices)
     if np.abs(offsets).max() <= SHIFT:
         return Image(np.stack(arrays).astype(dtype, copy=False)[None], geometry)
-    return _straightened([array.astype(dtype, copy=False) for array in arrays], offsets, geometry, tilt, folder, upright)
+    return _straightened(
+        [array.astype(dtype, copy=False) for array in arrays], offsets, geometry, tilt, folder, upright
+    )
 
 
 def _straightened(

@@ -49,5 +49,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             report(InputError(found.folder, "missing label map", "add label0000.nii.gz of its number", name))
             continue
         annotate = LabelMap(labels[match[1]], {1: 0}, True, min_size=options.min_size, compare_origin=False)
-        cases.append(Case(name, (found.folder,), group=name, annotate=annotate, opener=SeriesOpener(found.uid, upright=True)))
+        cases.append(
+            Case(name, (found.folder,), group=name, annotate=annotate, opener=SeriesOpener(found.uid, upright=True))
+        )
     return Dataset(path, path.resolve().name, 3, ("pancreas",), ("CT",), tuple(cases))
