@@ -13,7 +13,7 @@ from boxel.data.store import Store
 from tests.end_to_end.test_verbs import boxel as command
 
 pytest.importorskip("pydicom")
-from tests.unit.data.dicom_samples import SHAPE, volume, write_segmentation, write_series  # noqa: E402
+from tests.unit.data.dicom_samples import SHAPE, volume, write_segmentation, write_series
 
 QUICK = (
     "train.steps=2", "train.validate_every=2", "train.batch_size=2", "train.num_workers=0", "train.accelerator=cpu",

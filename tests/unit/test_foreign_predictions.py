@@ -15,8 +15,8 @@ from boxel.data.cases import read_case
 from boxel.data.formats import open_dataset
 from boxel.export import write_detections
 from boxel.export.nndetection import read_nndetection
-from boxel.io.pickles import read_pickle
 from boxel.io import write_label_map
+from boxel.io.pickles import read_pickle
 from boxel.types import Detections, Geometry
 
 

@@ -89,7 +89,7 @@ def train(
 
 
 @app.command(
-    epilog="Example: **boxel predict run scans/ --out predictions**, or **boxel predict run my_dataset --part test ...**"
+    epilog="Example: **boxel predict run scans/ --out out**, or **boxel predict run my_dataset --part test --out out**"
 )
 def predict(
     run: RunPath,

@@ -4,7 +4,6 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
@@ -57,9 +56,7 @@ def _remarks(case: Case, loaded: LoadedCase) -> Iterator[Finding]:
         problem = f"all voxels are {loaded.image.array.min():g}"
         yield Finding("warning", case.id, case.channels[0], problem, "export the image again, or remove the case")
     for remark in loaded.image.remarks:
-        yield Finding(
-            "warning", case.id, case.channels[0], remark, "nothing to do; look whether the image is as it was"
-        )
+        yield Finding("warning", case.id, case.channels[0], remark, "look whether the image is as it was")
     instances = loaded.instances
     extents = instances.boxes[:, 1] - instances.boxes[:, 0]
     small = instances.ids[(extents < MIN_EXTENT).any(axis=1)].tolist()

@@ -105,8 +105,8 @@ def _segments(path: Path, data: Any, geometry: Geometry, by_label: bool) -> Iter
         orientation = _group(frame, shared, "PlaneOrientationSequence").ImageOrientationPatient
         position = _group(frame, shared, "PlanePositionSequence").ImagePositionPatient
         spacing = _group(frame, shared, "PixelMeasuresSequence").PixelSpacing
-        header = (np.array(value, float) for value in (position, orientation, spacing))
-        places.append(_place(path, *header, frames.shape[1:], geometry))
+        at, axes, step = (np.array(value, float) for value in (position, orientation, spacing))
+        places.append(_place(path, at, axes, step, frames.shape[1:], geometry))
     for segment in data.SegmentSequence:
         number = int(segment.SegmentNumber)
         if number == 0:  # the background of a LABELMAP

@@ -125,7 +125,8 @@ def test_objects_of_a_tilted_series_keep_their_place_and_check_says_so(tmp_path)
     overlap = (bright & (found.label_map > 0)).sum() / (bright | (found.label_map > 0)).sum()
     assert overlap > 0.85  # the image is interpolated, the mask moved to the nearest voxels
     (warning,) = [finding for finding in check(tmp_path) if "gantry" in finding.problem]
-    assert warning.severity == "warning" and "tilt of 12.0 degrees" in warning.problem
+    assert warning.severity == "warning"
+    assert "tilt of 12.0 degrees" in warning.problem
 
 
 def test_outlines_that_count_voxels_refuse_a_tilted_series(tmp_path):

@@ -110,7 +110,8 @@ def test_prescribed_folds_that_training_would_refuse_are_errors(native):
     folds = [{"train": ["a", "b"], "val": ["c"]}, {"train": ["a"], "val": ["b"]}]
     (native / "splits.json").write_text(json.dumps(folds))
     (error,) = [finding for finding in check(native) if finding.severity == "error"]
-    assert "fold 1" in error.problem and "'p' in train and in val" in error.problem
+    assert "fold 1" in error.problem
+    assert "'p' in train and in val" in error.problem
     assert "belong together" in error.remedy
 
 
@@ -151,7 +152,7 @@ def write_blobs(root, rng, ndim, turn, cases=4):
             label_map[tuple(slice(c, c + s) for c, s in zip(corner, rng.integers(9, 13, ndim), strict=True))] = value
         array = 20 * rng.normal(size=shape) + 300 * (label_map > 0)
         label_map = np.ascontiguousarray(turn(label_map, number))
-        labels = {value: 0 for value in np.unique(label_map)[1:].tolist()}
+        labels = dict.fromkeys(np.unique(label_map)[1:].tolist(), 0)
         write_case(root, f"c{number}", Image(array[None].astype(np.float32), Geometry.plain(shape)), label_map, labels)
     write_dataset(root, "x", ndim, ["lesion"], ["MR"])
 
