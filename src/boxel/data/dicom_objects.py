@@ -13,7 +13,7 @@ from boxel.data.polygons import fill_polygon
 from boxel.data.problems import InputError
 from boxel.types import Geometry, Instances
 
-__all__ = ["DicomObjects", "names_in", "pydicom_module"]
+__all__ = ["DicomObjects", "names_in", "pydicom_module", "segments"]
 
 AGAIN = "export it again for this image series"
 
@@ -90,12 +90,14 @@ def _name(segment: Any, by_label: bool) -> str:
 
 def _masks(path: Path, geometry: Geometry, by_label: bool) -> Iterator[tuple[str, np.ndarray]]:
     data = pydicom_module().dcmread(path)
-    yield from (
-        _regions(path, data, geometry) if data.Modality == "RTSTRUCT" else _segments(path, data, geometry, by_label)
-    )
+    if data.Modality == "RTSTRUCT":
+        yield from _regions(path, data, geometry)
+    else:
+        yield from ((_name(segment, by_label), mask) for segment, mask in segments(path, data, geometry))
 
 
-def _segments(path: Path, data: Any, geometry: Geometry, by_label: bool) -> Iterator[tuple[str, np.ndarray]]:
+def segments(path: Path, data: Any, geometry: Geometry) -> Iterator[tuple[Any, np.ndarray]]:
+    """The header of each segment of a SEG, and its voxels on the grid of the image."""
     frames = data.pixel_array
     frames = frames if int(data.get("NumberOfFrames", 1)) > 1 else frames.reshape(1, *frames.shape[-2:])
     threshold = int(data.get("MaximumFractionalValue", 1)) / 2 if data.get("SegmentationType") == "FRACTIONAL" else 0
@@ -117,7 +119,7 @@ def _segments(path: Path, data: Any, geometry: Geometry, by_label: bool) -> Iter
                 mask[place] |= pixels == number
             elif int(_group(frame, shared, "SegmentIdentificationSequence").ReferencedSegmentNumber) == number:
                 mask[place] |= pixels > threshold
-        yield _name(segment, by_label), mask
+        yield segment, mask
 
 
 def _group(frame: Any, shared: Any, name: str) -> Any:

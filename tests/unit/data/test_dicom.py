@@ -19,6 +19,7 @@ from .dicom_samples import (  # noqa: E402
     ring,
     volume,
     write_lidc,
+    write_lidc_segments,
     write_segmentation,
     write_series,
     write_structures,
@@ -262,6 +263,44 @@ def test_lidc_exclusions_cut_holes_and_foreign_outlines_are_errors(tmp_path, rng
     xml.write_text(text.replace("<imageZposition>-95", "<imageZposition>500"))
     (error,) = [finding for finding in check(root) if finding.severity == "error"]
     assert "beyond the image" in error.problem
+
+
+def test_lidc_nodules_are_chosen_by_their_diameter(tmp_path, rng):
+    root = lidc(tmp_path, rng)
+
+    def count(diameter):
+        dataset = open_dataset(root, options=[f"min_diameter={diameter}"])
+        return len(read_case(dataset.cases[0], dataset).instances)
+
+    ball = (72 * np.prod(SPACING) * 6 / np.pi) ** (1 / 3)  # 72 voxels of nodule A
+    assert (count(ball - 0.01), count(ball + 0.01)) == (1, 0)
+
+
+def test_lidc_readings_as_segmentations_and_reports_are_fused_like_those_in_xml(tmp_path, rng):
+    files = write_series(tmp_path / "LIDC-IDRI-0001" / "ct", volume(rng))
+    a, moved, b = np.zeros((3, *SHAPE), bool)
+    a[2:4, 6:12, 6:12], moved[2, 6:12, 7:13], b[4, 21:25, 26:30] = True, True, True
+    order = [files.index(file) for file in sorted(files)]
+    readings = [("Nodule 1", 4, a), ("Nodule 1", 3, a), ("Nodule 1", 1, moved), ("Nodule 2", 5, b)]
+    readings = [(name, malignancy, mask[order]) for name, malignancy, mask in readings]
+    write_lidc_segments(tmp_path / "LIDC-IDRI-0001" / "annotations", sorted(files), readings)
+
+    def read(*options):
+        dataset = open_dataset(tmp_path, options=options)
+        assert (dataset.format, [case.group for case in dataset.cases]) == ("lidc", ["LIDC-IDRI-0001"])
+        return read_case(dataset.cases[0], dataset)
+
+    found = read()  # the same as of the XML above
+    assert found.instances.boxes.tolist() == [[[2, 6, 6], [4, 12, 12]]]
+    assert found.instances.labels.tolist() == [0]
+    assert (found.label_map > 0).sum() == 2 * 36
+    assert read("num_raters=2").instances.labels.tolist() == [0, 1]
+    assert read("num_raters=2", "malignancy=all").instances.labels.tolist() == [0, 0]  # 5 of one, 0 of the other
+    for report in (tmp_path / "LIDC-IDRI-0001" / "annotations").glob("sr*"):
+        report.unlink()
+    assert read("classes=nodule").instances.labels.tolist() == [0]
+    (error,) = [finding for finding in check(tmp_path) if finding.severity == "error"]
+    assert "no report says how malignant" in error.problem
 
 
 def test_pancreas_ct_lays_label_maps_on_their_series(tmp_path, rng):

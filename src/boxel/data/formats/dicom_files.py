@@ -2,6 +2,7 @@
 
 import os
 from collections import defaultdict
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,15 @@ class Found:
     uid: str
     files: tuple[Path, ...]
     header: Any
+
+    @property
+    def kind(self) -> str:
+        """The modality."""
+        return str(self.header.get("Modality", "") or "")
+
+    @property
+    def patient(self) -> str:
+        return str(self.header.get("PatientID", "") or "")
 
     @property
     def references(self) -> set[str]:
@@ -83,8 +93,8 @@ def _is_dicom(file: Path) -> bool:
         return False
 
 
-def find_dicom(path: Path) -> tuple[list[Found], list[Found]]:
-    """Image series, and annotation objects (SEG, RTSTRUCT), below `path`, in order of folders."""
+def find_dicom(path: Path, kinds: Container[str] = ("SEG", "RTSTRUCT")) -> tuple[list[Found], list[Found]]:
+    """Image series, and annotation objects of some kinds (modalities), below `path`, in order of folders."""
     pydicom = pydicom_module()
     groups: dict[tuple[Path, str], list[tuple[Path, Any]]] = defaultdict(list)
     for folder, folders, names in os.walk(path):
@@ -106,9 +116,8 @@ def find_dicom(path: Path) -> tuple[list[Found], list[Found]]:
         header = entries[0][1]
         uid = str(header.get("SeriesInstanceUID", "") or "")
         found = Found(place, uid, tuple(file for file, _ in entries), header)
-        kind = str(header.get("Modality", ""))
-        if kind in IMAGES:
+        if found.kind in IMAGES:
             images.append(found)
-        elif kind in ("SEG", "RTSTRUCT"):
+        elif found.kind in kinds:
             annotations.append(found)
     return images, annotations
