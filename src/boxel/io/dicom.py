@@ -3,6 +3,8 @@
 The slices of a tilted gantry lie over each other with a shift. They are moved onto a regular grid.
 """
 
+import math
+import sys
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from boxel.io.claims import LOSSLESS, check_claim
+from boxel.io.dicom_damage import damaged_image, is_cut, is_packed
 from boxel.io.gantry import straighten
 from boxel.types import Geometry, Image
 
@@ -19,26 +23,37 @@ if TYPE_CHECKING:
 __all__ = ["Slice", "list_series", "read_series", "sort_slices"]
 
 SERIES, POSITION, ORIENTATION, SPACING = "0020|000e", "0020|0032", "0020|0037", "0028|0030"
+BITS = "0028|0100"
 GAP = 1.5  # times the usual distance: a slice is missing
 UNEVEN = 0.1  # of the usual distance: more is no rounding
 SHIFT = 0.5  # voxels sideways; less is rounding
 
 
 class Slice(NamedTuple):
-    """One file: LPS `position` of its first voxel, LPS vectors along columns and along rows; both may be missing."""
+    """One file: LPS `position` of its first voxel, LPS vectors along columns and along rows; both may be missing.
+
+    `claimed` are the bytes of voxels that its header promises.
+    """
 
     file: Path
     position: np.ndarray | None
     axes: np.ndarray | None
     spacing: tuple[float, float]
     planes: int
+    claimed: int = 0
 
 
 def list_series(folder: Path) -> dict[str, list[Slice]]:
     """The images of a folder by SeriesInstanceUID (empty where a file has none), in order of file names."""
+    return _scan(folder)[0]
+
+
+def _scan(folder: Path) -> tuple[dict[str, list[Slice]], list[tuple[Path, str]]]:
+    """The images of a folder, and those that are damaged with their SeriesInstanceUID (empty if that is lost)."""
     import SimpleITK as sitk
 
     found: dict[str, list[Slice]] = defaultdict(list)
+    damaged = []
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
     sitk.ProcessObject.SetGlobalWarningDisplay(False)  # it prints what is raised or not wanted here
@@ -46,13 +61,17 @@ def list_series(folder: Path) -> dict[str, list[Slice]]:
         for file in sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")):
             reader.SetFileName(str(file))
             try:
+                if is_cut(file):
+                    raise RuntimeError
                 reader.ReadImageInformation()
-            except RuntimeError:  # no DICOM, or no image
+            except RuntimeError:  # no DICOM, no image, or a damaged one
+                uid = damaged_image(file)
+                damaged += [(file, uid)] if uid is not None else []
                 continue
             found[_text(reader, SERIES)].append(_slice(file, reader))
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(True)
-    return dict(found)
+    return dict(found), damaged
 
 
 def _text(reader: "sitk.ImageFileReader", tag: str) -> str:
@@ -72,7 +91,11 @@ def _slice(file: Path, reader: "sitk.ImageFileReader") -> Slice:
     axes = None if orientation is None else orientation.reshape(2, 3)
     planes = reader.GetSize()[2] if reader.GetDimension() > 2 else 1
     row_step, column_step = reader.GetSpacing()[1], reader.GetSpacing()[0]
-    return Slice(file, _numbers(_text(reader, POSITION), 3), axes, (row_step, column_step), planes)
+    bits = _numbers(_text(reader, BITS), 1)
+    claimed = (
+        math.prod(reader.GetSize()) * reader.GetNumberOfComponents() * int(bits[0] if bits is not None else 8) // 8
+    )
+    return Slice(file, _numbers(_text(reader, POSITION), 3), axes, (row_step, column_step), planes, claimed)
 
 
 def read_series(folder: Path, uid: str | None = None, *, upright: bool = False) -> Image:
@@ -86,11 +109,17 @@ def read_series(folder: Path, uid: str | None = None, *, upright: bool = False) 
     Raises:
         ValueError: there is no such series, or a slice is missing, there twice, or lies oddly; names the position.
     """
-    series = list_series(folder)
+    series, damaged = _scan(folder)
     chosen = series.get(uid) if uid is not None else next(iter(series.values()), None)
+    lost = [file for file, own in damaged if not own or own == uid or series.get(own) is chosen]
+    if lost:
+        raise ValueError(f"{lost[0]}: a damaged DICOM image; copy or export it again, or remove it")
     if chosen is None or (uid is None and len(series) > 1):
-        found = f"{len(series)} DICOM series" if series else "no DICOM series"
-        raise ValueError(f"{folder}: holds {found}; give each image its own folder with exactly one")
+        held = f"{len(series)} DICOM series" if series else "no DICOM series"
+        raise ValueError(f"{folder}: holds {held}; give each image its own folder with exactly one")
+    for found in chosen:
+        check_claim(found.file, found.claimed, found.file.stat().st_size, LOSSLESS if is_packed(found.file) else 1)
+    check_claim(folder, sum(found.claimed for found in chosen), sys.maxsize)  # all of them together
     if len(chosen) == 1:
         return _one_file(chosen[0])
     slices = sort_slices(chosen, folder)

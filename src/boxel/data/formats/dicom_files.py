@@ -9,6 +9,7 @@ from typing import Any
 
 from boxel.data.annotations import Opener
 from boxel.data.dicom_objects import pydicom_module
+from boxel.data.problems import InputError, Report
 from boxel.io import read_series
 from boxel.types import Image
 
@@ -93,19 +94,28 @@ def _is_dicom(file: Path) -> bool:
         return False
 
 
-def find_dicom(path: Path, kinds: Container[str] = ("SEG", "RTSTRUCT")) -> tuple[list[Found], list[Found]]:
-    """Image series, and annotation objects of some kinds (modalities), below `path`, in order of folders."""
+def find_dicom(
+    path: Path, report: Report, kinds: Container[str] = ("SEG", "RTSTRUCT")
+) -> tuple[list[Found], list[Found]]:
+    """Image series, and annotation objects of some kinds (modalities), below `path`, in order of folders.
+
+    Files that are called DICOM and cannot be read as such are warned of.
+    """
     pydicom = pydicom_module()
     groups: dict[tuple[Path, str], list[tuple[Path, Any]]] = defaultdict(list)
     for folder, folders, names in os.walk(path):
         folders.sort()
         for name in sorted(names):
             file = Path(folder, name)
-            if name.startswith(".") or file.suffix.lower() in OTHER or not _is_dicom(file):
+            if name.startswith(".") or file.suffix.lower() in OTHER:
                 continue
             try:
                 header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(TAGS))
-            except Exception:  # damaged headers raise nearly anything; the series is reported when it is read
+                header.get("Modality")
+            except Exception:  # damaged headers raise nearly anything
+                if file.suffix.lower() == ".dcm" or _is_dicom(file):
+                    remedy = "copy or export it again, or remove it"
+                    report(InputError(file, "cannot be read as DICOM and is left out", remedy, severity="warning"))
                 continue
             kind = str(header.get("Modality", ""))
             uid = str(header.get("SeriesInstanceUID", "") or "")

@@ -45,7 +45,7 @@ def detect(path: Path) -> bool:
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
     """The data set below `path`; problems of single cases go to `report`."""
-    images, annotations = find_dicom(path)
+    images, annotations = find_dicom(path, report)
     of_image: dict[int, list[Path]] = {index: [] for index in range(len(images))}
     lost = []
     for found in annotations:

@@ -132,7 +132,7 @@ def _messages(path: Path):  # type: ignore[no-untyped-def]
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
     """The data set below `path`; problems of single cases go to `report`."""
-    images, others = find_dicom(path, ("SEG", "SR"))
+    images, others = find_dicom(path, report, ("SEG", "SR"))
     of_series: dict[str, Path] = {}
     count = 0
     for file in _messages(path):

@@ -41,7 +41,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     """The data set below `path`; problems of single cases go to `report`."""
     labels = _labels(path)
     cases = []
-    for found in find_dicom(path)[0]:
+    for found in find_dicom(path, report)[0]:
         known = f"{found.header.get('PatientID', '')} {'/'.join(found.folder.relative_to(path).parts)}"
         match = re.search(r"PANCREAS_(\d{4})", known)
         name = match[0] if match else known
