@@ -54,8 +54,10 @@ class CocoObject:
             mask |= fill_polygon(np.array(polygon).reshape(-1, 2)[:, ::-1], shape)
         if self.rle:
             counts, size = self.rle
-            runs = np.array(decompress(counts) if isinstance(counts, str) else counts, np.int64)
-            if tuple(size) != shape or runs.sum() != np.prod(shape) or (runs < 0).any():
+            lengths = decompress(counts) if isinstance(counts, str) else counts
+            fits = all(0 <= length <= np.prod(shape) for length in lengths)
+            runs = np.array(lengths if fits else (), np.int64)
+            if tuple(size) != shape or runs.sum() != np.prod(shape):
                 raise ValueError(f"run lengths of {tuple(size)} but the image has {shape}; export them again")
             mask |= np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(shape[::-1]).T
         return mask

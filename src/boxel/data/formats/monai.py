@@ -13,7 +13,7 @@ import numpy as np
 
 from boxel.data.annotations import Shape, Shapes
 from boxel.data.cases import Case, Dataset
-from boxel.data.formats.files import listing, named_numbers, numbers, pictures_layout, read_mapping, read_text
+from boxel.data.formats.files import listing, named_numbers, numbered_classes, numbers, pictures_layout, read_mapping, read_text
 from boxel.data.formats.options import Names, ReaderOptions
 from boxel.data.problems import InputError, Report
 from boxel.io import split_suffix
@@ -74,7 +74,10 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     cases: list[Case] = []
     parts: dict[str, list[str]] = {part: [] for part in PARTS.values()}
     for key, part in PARTS.items():
-        for number, entry in enumerate(values.get(key) or ()):
+        entries = values.get(key) or []
+        if not isinstance(entries, list):
+            raise InputError(file, f'"{key}" is no list', f"a {DESCRIPTION}")
+        for number, entry in enumerate(entries):
             name = str(entry.get("image", "")) if isinstance(entry, dict) else ""
             case = split_suffix(Path(name))[0] or f"{key} {number}"
             image = next(
@@ -92,7 +95,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             parts[part].append(case)
     labels = {label for case in cases for label in case.labels}
     named = tuple(name for _, name in sorted(named_numbers(values.get("labels"))))
-    classes = options.classes or named or tuple(f"class {label}" for label in range(max(labels, default=0) + 1))
+    classes = options.classes or named or numbered_classes(labels, file)
     ndim, _ = pictures_layout(case.channels[0] for case in cases)
     folds = ({part: tuple(ids) for part, ids in parts.items()},) if parts["train"] and parts["val"] else None
     return Dataset(path, file.stem, ndim, classes, (options.modality,), tuple(cases), folds)

@@ -28,7 +28,7 @@ from boxel.config import read_json
 from boxel.data.annotations import Shapes
 from boxel.data.cases import Case, Dataset, InputError, Report
 from boxel.data.formats.files import read_mapping
-from boxel.data.formats.shapes_json import read_shapes
+from boxel.data.formats.shapes_json import MOST, read_shapes
 from boxel.io import SUFFIXES, has_geometry, split_suffix
 from boxel.types import Instances
 
@@ -196,7 +196,7 @@ def _read_annotation(
         raise InputError(path, 'no "instances", "boxes" or "shapes"', 'write {"instances": {}} for no object', case_id)
     mask_labels = {}
     for key, label in values.get("instances", {}).items():
-        if not key.isdecimal() or int(key) < 1 or not _is_int(label):
+        if not key.isdecimal() or not 0 < int(key) < MOST or not _is_int(label):
             raise InputError(
                 path,
                 f'"instances" has {key!r}: {label!r}',
@@ -215,7 +215,7 @@ def _read_attributes(path: Path, case_id: str, entries: Any) -> dict[int, dict[s
     if not isinstance(entries, dict):
         raise InputError(path, '"attributes" is no mapping', rule, case_id)
     for number, known in entries.items():
-        if not number.isdecimal() or not isinstance(known, dict) or not all(map(_is_number, known.values())):
+        if not number.isdecimal() or len(number) > 10 or not isinstance(known, dict) or not all(map(_is_number, known.values())):
             raise InputError(path, f'"attributes" has {number!r}: {str(known)[:80]}', rule, case_id)
     return {int(number): known for number, known in entries.items()}
 
@@ -232,7 +232,7 @@ def _read_boxes(path: Path, case_id: str, entries: Any, ndim: int, last_id: int)
             corners.append(np.array([lower, upper], dtype=np.float32).reshape(2, ndim))
         except (ValueError, TypeError):
             raise InputError(path, f'entry {number - last_id} of "boxes" has no valid corners', rule, case_id) from None
-        if not _is_int(label) or not _is_int(entry.get("id", number)):
+        if not _is_int(label) or not _is_int(entry.get("id", number)) or not abs(entry.get("id", 0)) < MOST:
             raise InputError(path, f'entry {number - last_id} of "boxes" lacks a whole number', rule, case_id)
         labels.append(label)
         ids.append(entry.get("id", number))

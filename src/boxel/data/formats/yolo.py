@@ -19,6 +19,7 @@ from boxel.data.formats.files import (
     images_in,
     listing,
     named_numbers,
+    numbered_classes,
     numbers,
     pictures_layout,
     read_mapping,
@@ -70,7 +71,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         )
         parts[part].append(stem)
     labels = {label for case in cases for label in case.labels}
-    classes = options.classes or _names(path) or tuple(f"class {i}" for i in range(max(labels, default=0) + 1))
+    classes = options.classes or _names(path) or numbered_classes(labels, path)
     folds = None
     if parts["train"] and parts["val"]:
         folds = ({part: tuple(parts[part]) for part in PARTS[1:]},)
