@@ -185,7 +185,11 @@ def write_rich_coco(root, rng):
     kinds = [{"bbox": [1, 1, 3, 3]}, {"segmentation": [[1, 1, 5, 1, 5, 5, 1, 5]]},
              {"segmentation": {"counts": [10, 5, 65], "size": [8, 10]}, "iscrowd": 1}]  # fmt: skip
     objects = [{"id": n, "image_id": 1, "category_id": 1, **kind} for n, kind in enumerate(kinds)]
-    value = {"images": [{"id": 1, "file_name": "a.png"}], "annotations": objects, "categories": [{"id": 1, "name": "c"}]}
+    value = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "annotations": objects,
+        "categories": [{"id": 1, "name": "c"}],
+    }
     (root / "annotations.json").write_text(json.dumps(value))
 
 

@@ -25,8 +25,8 @@ ABDOMEN = "ct/ct_abdomen_3mm_small"
 
 # A few files of each set, as lie in its folder: (set, files, options).
 PARTS = {
-    "blood_cells": ("blood_cells", ["BCCD/Annotations/BloodImage_0000[0-2].xml", "BCCD/JPEGImages/BloodImage_0000[0-2].jpg",
-                    "BCCD/ImageSets/Main/*.txt"], []),
+    "blood_cells": ("blood_cells/BCCD", ["Annotations/BloodImage_0000[0-2].xml", "JPEGImages/BloodImage_0000[0-2].jpg",
+                    "ImageSets/Main/*.txt"], []),
     "ct": ("ct", [f"{ABDOMEN[3:]}/*", "class_names.json"], []),
     "ct_dicom": ("ct/ct_dicom_512", ["dicom/*0000165*.dcm"], ["negatives=true"]),
     "deeplesion": ("deeplesion", ["DL_info_raghav*.csv", "Images_png/00264*/*.png"], []),
@@ -34,7 +34,7 @@ PARTS = {
     "dicom": ("dicom/dcmqi/segmentations", ["ct-3slice/*", "liver.dcm"], []),
     "hippocampus": ("hippocampus", ["imagesTr/hippocampus_00[1-7].nii.gz", "labelsTr/hippocampus_00[1-7].nii.gz"], []),
     "lidc_luna_tables": ("lidc_luna_tables/luna16", ["annotations.csv", "seriesuids.csv"], []),
-    "lidc_nodules": ("lidc_nodules", ["image/LIDC-IDRI-000[1-3]_R_*.nii.gz", "nodule_mask/LIDC-IDRI-000[1-3]_R_*.nii.gz",
+    "lidc_nodules": ("lidc_nodules", ["image/LIDC-IDRI-000[1-3]_R_*.gz", "nodule_mask/LIDC-IDRI-000[1-3]_R_*.gz",
                      "meta.csv"], ["class_column=Diagnosis_value", "modality=CT"]),
     "nuclei": ("nuclei", ["images/0[0-3]*.png", "labels/0[0-3]*.png", "meta.csv"], []),
     "nuclei3d": ("nuclei3d", ["stardist/*3d.tif"], []),

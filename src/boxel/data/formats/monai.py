@@ -13,7 +13,15 @@ import numpy as np
 
 from boxel.data.annotations import Shape, Shapes
 from boxel.data.cases import Case, Dataset
-from boxel.data.formats.files import listing, named_numbers, numbered_classes, numbers, pictures_layout, read_mapping, read_text
+from boxel.data.formats.files import (
+    listing,
+    named_numbers,
+    numbered_classes,
+    numbers,
+    pictures_layout,
+    read_mapping,
+    read_text,
+)
 from boxel.data.formats.options import Names, ReaderOptions
 from boxel.data.problems import InputError, Report
 from boxel.io import split_suffix

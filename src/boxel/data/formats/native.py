@@ -215,7 +215,12 @@ def _read_attributes(path: Path, case_id: str, entries: Any) -> dict[int, dict[s
     if not isinstance(entries, dict):
         raise InputError(path, '"attributes" is no mapping', rule, case_id)
     for number, known in entries.items():
-        if not number.isdecimal() or len(number) > 10 or not isinstance(known, dict) or not all(map(_is_number, known.values())):
+        if (
+            not number.isdecimal()
+            or len(number) > 10
+            or not isinstance(known, dict)
+            or not all(map(_is_number, known.values()))
+        ):
             raise InputError(path, f'"attributes" has {number!r}: {str(known)[:80]}', rule, case_id)
     return {int(number): known for number, known in entries.items()}
 

@@ -24,7 +24,12 @@ CORNERS = ("ymin", "xmin", "ymax", "xmax")
 
 
 class Options(ReaderOptions):
-    """`classes`: their names in order; alphabetical if empty. `difficult`: keep objects marked as difficult."""
+    """How objects are read.
+
+    Attributes:
+        classes: their names in order; alphabetical if empty.
+        difficult: take objects marked as difficult; otherwise they neither count nor harm, as in the VOC challenge.
+    """
 
     classes: Names = ()
     difficult: bool = True
@@ -88,13 +93,12 @@ def _shapes(file: Path, tree: Element, classes: tuple[str, ...], options: Option
             raise InputError(
                 file, f"unknown class {name!r}", f"use one of {', '.join(classes)}, or add it to the classes"
             )
-        if not options.difficult and (node.findtext("difficult") or "0").strip() == "1":
-            continue
+        ignore = not options.difficult and (node.findtext("difficult") or "0").strip() == "1"
         found = [box.findtext(key) if box is not None else None for key in CORNERS]
         y0, x0, y1, x1 = numbers(found, file, f"<bndbox> of object {len(shapes) + 1} ({name})")
         if y1 <= y0 or x1 <= x0:
             problem = f"box x {x0:g} to {x1:g}, y {y0:g} to {y1:g} of {name} has no extent; the object is left out"
             report(InputError(file, problem, "draw the box again, or remove the object", file.stem, "warning"))
             continue
-        shapes.append(Shape(classes.index(name), ((y0 - 1, x0 - 1), (y1, x1))))
+        shapes.append(Shape(classes.index(name), ((y0 - 1, x0 - 1), (y1, x1)), ignore=ignore))
     return shapes
