@@ -24,6 +24,7 @@ __all__ = ["Slice", "list_series", "read_series", "sort_slices"]
 
 SERIES, POSITION, ORIENTATION, SPACING = "0020|000e", "0020|0032", "0020|0037", "0028|0030"
 BITS = "0028|0100"
+COLOUR = 2  # bytes of voxels that a byte without compression can be: colours may share theirs (YBR 4:2:2)
 GAP = 1.5  # times the usual distance: a slice is missing
 UNEVEN = 0.1  # of the usual distance: more is no rounding
 SHIFT = 0.5  # voxels sideways; less is rounding
@@ -118,7 +119,7 @@ def read_series(folder: Path, uid: str | None = None, *, upright: bool = False) 
         held = f"{len(series)} DICOM series" if series else "no DICOM series"
         raise ValueError(f"{folder}: holds {held}; give each image its own folder with exactly one")
     for found in chosen:
-        check_claim(found.file, found.claimed, found.file.stat().st_size, LOSSLESS if is_packed(found.file) else 1)
+        check_claim(found.file, found.claimed, found.file.stat().st_size, LOSSLESS if is_packed(found.file) else COLOUR)
     check_claim(folder, sum(found.claimed for found in chosen), sys.maxsize)  # all of them together
     if len(chosen) == 1:
         return _one_file(chosen[0])

@@ -10,6 +10,7 @@ HEAD, TAIL = 1 << 13, 1 << 16  # bytes that hold what is looked for
 SYNTAX = re.compile(rb"\x02\x00\x10\x00UI..([0-9.]+)", re.DOTALL)
 KIND = re.compile(rb"\x02\x00\x02\x00UI..([0-9.]+)", re.DOTALL)
 SERIES = re.compile(rb"\x20\x00\x0e\x00(?:UI..|..\x00\x00)([0-9.]+)", re.DOTALL)
+ENCAPSULATED = re.compile(rb"1\.2\.840\.10008\.1\.2\.(4\.\d+|5)")  # JPEG in all its kinds, RLE
 PLAIN = (b"1.2.840.10008.1.2", b"1.2.840.10008.1.2.1", b"1.2.840.10008.1.2.2")  # transfer syntaxes without compression
 IMAGES = re.compile(rb"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(2|4|20|128|3\.1|6\.1)(\.\d)?")  # CT, MR, NM, PET, ultrasound
 END = b"\xfe\xff\xdd\xe0"  # of compressed pixel data: sequence delimitation item
@@ -23,7 +24,8 @@ def is_packed(file: Path) -> bool:
 
 def is_cut(file: Path) -> bool:
     """Whether compressed voxels have no end; a decoder may ask for gigabytes to find it."""
-    if not is_packed(file):
+    syntax = SYNTAX.search(_head(file))
+    if syntax is None or not ENCAPSULATED.fullmatch(syntax[1]):
         return False
     with file.open("rb") as content:
         content.seek(-min(TAIL, file.stat().st_size), 2)

@@ -51,18 +51,15 @@ def _check_claim(path: Path, header: "sitk.ImageFileReader") -> None:
     bits = re.search(r"\d+", sitk.GetPixelIDValueAsString(header.GetPixelID()))
     size = int(bits[0]) // 8 if bits else 1  # such as "16-bit signed integer"
     claimed = math.prod(header.GetSize()) * header.GetNumberOfComponents() * size
-    stored = sum(file.stat().st_size for file in (path, *companions(path)))
     with path.open("rb") as file:
         head = file.read(4096)
+    named = re.findall(rb"(?mi)^(?:ElementDataFile\s*=|data ?file:)\s*(\S+)", head)
+    others = [path.parent / name.decode("latin-1") for name in named if name.upper() != b"LOCAL"]
+    if not all(file.is_file() for file in others):
+        return  # a list or a pattern of files: ITK knows
+    stored = sum(file.stat().st_size for file in (path, *others))
     packed = re.search(rb"CompressedData\s*=\s*True|encoding:\s*(gz|bz|txt|text|ascii|hex)", head, re.IGNORECASE)
     check_claim(path, claimed, stored, LOSSLESS if packed or path.name.endswith(".gz") else 1)
-
-
-def companions(path: Path) -> list[Path]:
-    """The files of voxels that belong to a header."""
-    with path.open("rb") as file:
-        named = re.findall(rb"(?mi)^(?:ElementDataFile\s*=|data ?file:)\s*(\S+)", file.read(4096))
-    return [found for name in named if (found := path.parent / name.decode("latin-1")).is_file()]
 
 
 def read_geometry(path: Path) -> Geometry:

@@ -63,6 +63,22 @@ def test_no_header_and_no_bomb_takes_memory(tmp_path):
     assert result["peak"] < 1_000_000  # KiB
 
 
+def test_headers_with_their_voxels_in_other_files_are_read(tmp_path, rng):
+    """The voxels count where they are, also those of a list of files."""
+    array = rng.integers(-9, 9, (4, 5, 6)).astype(np.int16)
+    for number, plane in enumerate(array):
+        (tmp_path / f"p{number}.raw").write_bytes(plane.tobytes())
+    (tmp_path / "all.raw").write_bytes(array.tobytes())
+    head = "NDims = 3\nDimSize = 6 5 4\nElementType = MET_SHORT\nElementDataFile = "
+    (tmp_path / "one.mhd").write_text(head + "all.raw\n")
+    (tmp_path / "list.mhd").write_text(head + "LIST\n" + "".join(f"p{number}.raw\n" for number in range(4)))
+    for name in ("one.mhd", "list.mhd"):
+        np.testing.assert_array_equal(read_image(tmp_path / name).array[0], array)
+    (tmp_path / "all.raw").write_bytes(array.tobytes()[:100])
+    with pytest.raises(ValueError, match="cut short"):
+        read_image(tmp_path / "one.mhd")
+
+
 def test_a_dicom_header_that_promises_gigabytes_is_refused(tmp_path):
     pydicom = pytest.importorskip("pydicom")
     from .dicom_samples import write_series

@@ -47,6 +47,18 @@ def test_oblique_and_reversed_series_keep_their_place_in_the_world(tmp_path, rng
     np.testing.assert_allclose(image.geometry.origin, first, atol=1e-4)
 
 
+def test_other_transfer_syntaxes_are_not_taken_for_damage(tmp_path, rng):
+    array = volume(rng)
+    for number, file in enumerate(write_series(tmp_path / "s", array)):
+        data = pydicom.dcmread(file)
+        if number % 2:
+            data.compress(pydicom.uid.RLELossless)
+        else:
+            data.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+        data.save_as(file)
+    np.testing.assert_array_equal(read_image(tmp_path / "s").array[0], array)
+
+
 def test_an_empty_series_uid_is_one_series(tmp_path, rng):
     write_series(tmp_path / "s", volume(rng), SeriesInstanceUID="")
     assert read_image(tmp_path / "s").array.shape == (1, *SHAPE)
