@@ -49,7 +49,7 @@ def native(ndim, rng, tmp_path) -> Path:
     label_map[(slice(7, 11),) * ndim] = 2
     for case_id, labels in {"a": {1: 0, 2: 1}, "b": {1: 1, 2: 0}, "c": {}, "d": {1: 0}}.items():
         present = np.where(np.isin(label_map, list(labels)), label_map, 0)
-        image = Image(rng.normal(size=(1, *shape)).astype(np.float32), geometry)
+        image = Image((100 * rng.normal(size=(1, *shape))).astype(np.float32), geometry)
         write_case(root, case_id, image, present, labels, split="test" if case_id == "d" else "train")
     write_dataset(root, "small", ndim, ["benign", "malignant"], ["CT"])
     return root

@@ -51,10 +51,11 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Image:
-    """A sampled image: `array (c, *s)` and its geometry."""
+    """A sampled image: `array (c, *s)`, its geometry, and what a user should know about how it was read."""
 
     array: np.ndarray
     geometry: Geometry
+    remarks: tuple[str, ...] = ()
 
 
 class _Parallel:

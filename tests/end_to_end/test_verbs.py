@@ -115,7 +115,7 @@ def test_prediction_files_carry_voxels_and_millimetres(way):
 
 def test_predictions_are_written_in_the_formats_asked_for(way, tmp_path):
     shutil.copytree(way / "predictions", tmp_path / "out")
-    formats = [word for name in ("csv", "nifti", "preview") for word in ("--format", name)]
+    formats = [word for name in ("csv", "nifti", "preview") for word in ("--to", name)]
     boxel("predict", way / "run", way / "data" / "imagesTs", "--out", tmp_path / "out", *formats)
     cases = [path.stem for path in (way / "predictions").glob("*.json")]
     assert all((tmp_path / "out" / "preview" / f"{case}.png").exists() for case in cases)

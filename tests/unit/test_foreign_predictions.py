@@ -11,8 +11,9 @@ import pytest
 from boxel.api.conversion import convert
 from boxel.api.evaluation import evaluate
 from boxel.api.judging import read_predictions
-from boxel.export.nndetection import read_nndetection, read_pickle
+from boxel.export.nndetection import read_nndetection
 from boxel.io import write_image
+from boxel.io.pickles import read_pickle
 from boxel.types import Geometry, Image
 from unit.predicted import write_boxel, write_maps
 

@@ -143,4 +143,4 @@ def read_channels(files: Path | str | Sequence[Path | str]) -> Image:
         raise ValueError(
             f"{paths[0]}: contains NaN or infinite values; replace them, for example by the background value"
         )
-    return Image(array, images[0].geometry)
+    return Image(array, images[0].geometry, images[0].remarks)

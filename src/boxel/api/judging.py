@@ -69,6 +69,7 @@ def read_task(
         found = read_predictions(predictions, data.classes, source=source, ndim=data.ndim, geometries=grids)
     else:
         found = read_coco(Path(predictions), data.classes, grids, own)[0]
+    found = _with_annotation(found, data)
     cases = choose_truth(data, list(found))
     spacings: dict[str, tuple[float, ...]] = {}
     overlaps: dict[str, MaskOverlap] = {}
@@ -121,6 +122,17 @@ def _own_numbers(results: Path, data: Dataset) -> Path | None:
         return None
     wanted = {entry.get("image_id") for entry in read_json(results / RESULTS if results.is_dir() else results)}
     return next((file for file in files if wanted <= {image["id"] for image in read_json(file)["images"]}), files[0])
+
+
+def _with_annotation(found: dict[str, Detections], data: Dataset) -> dict[str, Detections]:
+    """Without predictions of images that nobody annotated."""
+    others = sorted(found.keys() & set(data.unlabelled))
+    if others:
+        warnings.warn(
+            f"{data.root}: {len(others)} predicted images have no annotation and are not judged, such as {others[0]}",
+            stacklevel=3,
+        )
+    return {case: boxes for case, boxes in found.items() if case not in others}
 
 
 def _masks(found: Detections) -> ProbabilityGrids:

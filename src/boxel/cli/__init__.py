@@ -14,7 +14,7 @@ import typer
 
 from boxel.cli import converting, judging
 from boxel.cli.console import print_metrics, print_table, progress_bars, short, show_warning
-from boxel.cli.data_sets import check, open_named
+from boxel.cli.data_sets import check, named_images, open_named
 from boxel.cli.options import AsJson, DatasetPath, Format, Options
 
 app = typer.Typer(
@@ -88,27 +88,37 @@ def train(
     print(f"trained {run}: best validation score {best['score']:.3f} at step {best['step']}")
 
 
-@app.command(epilog="Example: **boxel predict work/runs/retina_unet_fold0 scans/ --out predictions**")
+@app.command(
+    epilog="Example: **boxel predict run scans/ --out out**, or **boxel predict run my_dataset --part test --out out**"
+)
 def predict(
     run: RunPath,
     images: Annotated[
         list[Path],
-        typer.Argument(metavar="IMAGE...", help="Image files, DICOM folders, or folders of images."),
+        typer.Argument(
+            metavar="IMAGE...", help="Image files, DICOM folders, folders of images, or one data set in any layout."
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for one JSON file per image.")],
     masks: Annotated[bool, typer.Option("--masks", help="Give instance masks too, where the model has them.")] = False,
     set_: Settings = None,
-    formats: Annotated[
+    to: Annotated[
         list[str] | None,
-        typer.Option("--format", metavar="NAME", help="Also write this format into DIR/NAME; see `boxel convert`."),
+        typer.Option(metavar="NAME", help="Also write this format into DIR/NAME; see `boxel convert`."),
     ] = None,
+    part: Annotated[str, typer.Option(help="Only the `train`, `val` or `test` cases of the run's fold.")] = "all",
+    format: Format = "",  # noqa: A002
+    option: Options = None,
 ) -> None:
     """Find objects in images; boxes are written in voxels of the original image and in mm."""
     from boxel.api.prediction import predict as run_predict
 
     with progress_bars() as progress:
+        given = named_images(images, format, option)
         settings = [*(set_ or ()), *(["predict.masks=true"] if masks else [])]
-        written = run_predict(run, images, out, overrides=settings, formats=formats or (), progress=progress)
+        written = run_predict(
+            run, given, out, overrides=settings, formats=to or (), part=part, progress=progress
+        )  # fmt: skip
     print(f"predicted {len(written)} images in {out}")
 
 
@@ -173,12 +183,15 @@ def run_experiment(
     fold: Annotated[int, typer.Option(help="Which fold to leave out.")] = 0,
     set_: Settings = None,
     seed: Annotated[int, typer.Option(help="Of data and training.")] = 0,
+    format: Format = "",  # noqa: A002
+    option: Options = None,
 ) -> None:
     """Train and judge several detectors on the same data; writes table.md and table.json."""
     from boxel.api.experiment import experiment
 
+    given = open_named(data, format, option) if data else None
     with progress_bars() as progress:
-        experiment(name, out, data=data, fold=fold, overrides=set_ or (), seed=seed, progress=progress)
+        experiment(name, out, data=given, fold=fold, overrides=set_ or (), seed=seed, progress=progress)
     print((out / "table.md").read_text(), end="")
 
 

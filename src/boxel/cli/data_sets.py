@@ -36,7 +36,11 @@ def check(
     if fix and found.dataset:
         from boxel.data.repair import repair
 
-        copy = repair(found.dataset, found.findings, fix)
+        with progress_bars() as progress:
+            copy = repair(
+                found.dataset, found.findings, fix,
+                on_progress=lambda done, total, what: progress(what, done, total),
+            )  # fmt: skip
         print(f"wrote {len(copy.cases)} of {len(found.dataset.cases)} cases to {fix}", file=sys.stderr)
     if any(finding.severity == "error" for finding in found.findings):
         raise typer.Exit(2)
@@ -53,3 +57,22 @@ def open_named(path: Path, layout: str, options: list[str] | None) -> Any:
             print(f"boxel: {problem}", file=sys.stderr)
 
     return open_dataset(path, report, format=layout, options=options or ())
+
+
+def named_images(paths: list[Path], layout: str, options: list[str] | None) -> Any:
+    """The images that `predict` was given: as they are, or as the cases of the data set in a named layout.
+
+    Raises:
+        ValueError: a format of predictions instead of a layout, or several data sets.
+    """
+    if not layout and not options:
+        return paths
+    from boxel.api.prediction import open_images
+    from boxel.data.formats import formats
+    from boxel.export.formats import list_formats
+
+    if layout in list_formats() and layout not in formats():
+        raise ValueError(f"--format {layout}: names the layout of a data set; write --to {layout} for the results")
+    if len(paths) != 1:
+        raise ValueError(f"--format and --option describe one data set, got {len(paths)} paths; give one folder")
+    return open_images(paths[0], layout, options or ())

@@ -18,6 +18,8 @@ from boxel.io import has_geometry as has_world
 from boxel.io import read_label_map, reorient, same_grid
 from boxel.types import Geometry, Image, Instances
 
+MARGIN = 1.0  # voxels that a box may jut out of the image
+
 __all__ = ["Annotator", "LabelMap", "MaskFiles", "Opener", "Shape", "Shapes", "ball"]
 
 
@@ -53,6 +55,10 @@ class Annotator(ABC):
     def ignores_regions(self) -> bool:
         """What is ignored are regions with any number of objects, not single objects."""
         return False
+
+    def remarks(self, geometry: Geometry) -> tuple[str, ...]:
+        """What is odd about the objects, though they can be used."""
+        return ()
 
 
 class Opener(ABC):
@@ -118,6 +124,14 @@ class Shapes(Annotator):
 
     def ignored(self, geometry: Geometry) -> Instances:
         return self._chosen(geometry, ignore=True)
+
+    def remarks(self, geometry: Geometry) -> tuple[str, ...]:
+        boxes = [shape.box(geometry) for shape in self.shapes if not shape.ignore]
+        beyond = np.array([max((-box[0]).max(), (box[1] - geometry.shape).max()) for box in boxes])
+        if not (beyond > MARGIN).any():
+            return ()
+        count = int((beyond > MARGIN).sum())
+        return (f"{count} of {len(boxes)} objects jut out of the image, by up to {beyond.max():.1f} voxels; cut off",)
 
     def _chosen(self, geometry: Geometry, *, ignore: bool) -> Instances:
         rows = [row for row, shape in enumerate(self.shapes) if shape.ignore == ignore]

@@ -44,6 +44,7 @@ class Case:
         group: cases of one group (patient) are never split; each case its own where empty.
         split: "train" cases are split into folds, "test" cases are kept apart.
         annotation: the file to name when the annotation is wrong.
+        weak: the label map shows boxes, not the shapes of the objects.
     """
 
     id: str
@@ -57,6 +58,7 @@ class Case:
     annotate: Annotator | None = None
     opener: Opener | None = None
     attributes: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    weak: bool = False
 
     @property
     def file(self) -> Path:
@@ -82,6 +84,7 @@ class Dataset:
         splits: folds that the data set prescribes, each `{"train": ids, "val": ids, "test": ids}`; None
             leaves the choice to `boxel.data.split`.
         format: name of the layout it was read from.
+        unlabelled: ids of images that lie there without annotation, which are no cases.
     """
 
     root: Path
@@ -92,6 +95,7 @@ class Dataset:
     cases: tuple[Case, ...]
     splits: tuple[Mapping[str, tuple[str, ...]], ...] | None = None
     format: str = ""
+    unlabelled: tuple[str, ...] = ()
 
     @property
     def train(self) -> tuple[Case, ...]:
@@ -172,8 +176,11 @@ def inspect(dataset: Dataset) -> Iterator[InputError]:
             )
 
 
-def read_case(case: Case, dataset: Dataset) -> LoadedCase:
+def read_case(case: Case, dataset: Dataset, *, mend: bool = False) -> LoadedCase:
     """The case's image and objects, validated; boxes of masks are tight (half-open voxels).
+
+    Args:
+        mend: objects without voxel or extent are left out, boxes that jut out of the image are cut off.
 
     Raises:
         ValueError: names the file, what is wrong with it and the remedy.
@@ -186,8 +193,12 @@ def read_case(case: Case, dataset: Dataset) -> LoadedCase:
     if case.label_map is not None:
         found = read_label_map(case.label_map)
         _check_same_grid(case.label_map, found.geometry, case.channels[0], image.geometry, case.id)
-        label_map = found.array
-        instances.insert(0, _instances_of(label_map, case))
+        boxed = _instances_of(found.array, case, mend)
+        if case.weak:
+            boxed = replace(boxed, has_mask=np.zeros(len(boxed), bool))
+        else:
+            label_map = found.array
+        instances.insert(0, boxed)
     ignored = Instances.empty(dataset.ndim)
     if case.annotate is not None:
         try:
@@ -199,8 +210,18 @@ def read_case(case: Case, dataset: Dataset) -> LoadedCase:
             raise InputError(case.file, str(error), "correct it", case.id) from None
         label_map = drawn if label_map is None else label_map
         instances.append(others)
+    every = Instances.concatenate(instances)
+    inside = _inside(_cut(every, image) if mend else every, image, case)
     regions = case.annotate is not None and case.annotate.ignores_regions
-    return LoadedCase(image, _inside(Instances.concatenate(instances), image, case), label_map, ignored, regions)
+    return LoadedCase(image, inside, label_map, ignored, regions)
+
+
+def _cut(instances: Instances, image: Image) -> Instances:
+    """Boxes with an extent, cut off at the border of the image where they touch it."""
+    boxes, shape = instances.boxes, np.array(image.geometry.shape)
+    cut = np.clip(boxes, 0, shape).astype(np.float32)
+    touches = (cut[:, 0] < cut[:, 1]).all(axis=1, keepdims=True)[..., None]
+    return replace(instances, boxes=np.where(touches, cut, boxes))[(boxes[:, 0] < boxes[:, 1]).all(axis=1)]
 
 
 def _inside(instances: Instances, image: Image, case: Case) -> Instances:
@@ -243,7 +264,7 @@ def read_case_image(case: Case, dataset: Dataset) -> Image:
     if len(array) != len(dataset.channels):
         problem = f"{len(array)} channels but the data set declares {len(dataset.channels)}"
         raise InputError(first, problem, "declare every channel (modalities), or save a grey image", case.id)
-    return Image(array, geometry)
+    return Image(array, geometry, images[0].remarks)
 
 
 def _check_same_grid(path: Path, geometry: Geometry, reference_path: Path, reference: Geometry, case_id: str) -> None:
@@ -257,14 +278,14 @@ def _check_same_grid(path: Path, geometry: Geometry, reference_path: Path, refer
         )
 
 
-def _instances_of(label_map: np.ndarray, case: Case) -> Instances:
+def _instances_of(label_map: np.ndarray, case: Case, mend: bool) -> Instances:
     ids, boxes = tight_boxes(label_map)
-    _check_ids(ids.tolist(), case)
+    _check_ids(ids.tolist(), case, mend)
     labels = np.array([case.mask_labels[i] for i in ids.tolist()], np.int64)
     return Instances(boxes, labels, ids, np.ones(len(ids), bool))
 
 
-def _check_ids(ids: Iterable[int], case: Case) -> None:
+def _check_ids(ids: Iterable[int], case: Case, mend: bool) -> None:
     found, declared = set(ids), set(case.mask_labels)
     name = case.label_map.name if case.label_map else "the label map"
     if found - declared:
@@ -274,7 +295,7 @@ def _check_ids(ids: Iterable[int], case: Case) -> None:
             'name the class of each, such as "instances": {"1": 0}, or set their voxels to 0',
             case.id,
         )
-    if declared - found:
+    if declared - found and not mend:
         raise InputError(
             case.file,
             f"objects {some(declared - found)} have a class but no voxel in {name}",

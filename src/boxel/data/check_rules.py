@@ -2,21 +2,24 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
-from boxel.data.cases import Case, Dataset, InputError, LoadedCase, read_case
+from boxel.data.cases import Case, Dataset, LoadedCase, read_case
+from boxel.data.orientation import Turn, describe, edge_strengths, likely_turn
 from boxel.data.perceptual_hash import hash_image, near_duplicates
-from boxel.data.problems import Finding, some
+from boxel.data.problems import Finding, some, told
+from boxel.data.split import check_splits
 
 __all__ = ["ACROSS", "Look", "look", "split_instances"]
 
 MIN_EXTENT = 3  # voxels; smaller objects vanish in the finest level of most feature pyramids
 IMBALANCE = 10  # objects of the most frequent class per object of another
 PLAUSIBLE_MEDIAN = 500  # HU
+PLAUSIBLE = (-5000, 50_000)  # HU; padding is often -2000 or -3024, metal up to 30,000
+NARROW = 50  # HU; even a window of the brain is 80 wide
 MANY = 3  # findings of one kind; more are told in one sentence
 ANISOTROPY = 3  # largest over smallest spacing; from here on networks use anisotropic strides
 
@@ -31,34 +34,39 @@ class Look:
     bits: np.ndarray | None = None
     labels: Sequence[int] = field(default_factory=list)
     spacing: tuple[float, ...] = ()
+    edges: Mapping[Turn, float] = field(default_factory=dict)
 
 
 def look(case: Case, dataset: Dataset) -> Look:
     try:
         loaded = read_case(case, dataset)
-    except InputError as problem:
-        return Look(case, [Finding(problem.severity, problem.case, problem.file, problem.problem, problem.remedy)])
-    except ValueError as error:  # of boxel.io: "file: problem; remedy"
-        file, _, message = str(error).partition(": ")
-        text, _, remedy = message.rpartition("; ")
-        return Look(case, [Finding("error", case.id, Path(file), text, remedy)])
+    except ValueError as error:
+        problem = told(error, case.id)
+        return Look(case, [Finding(problem.severity, case.id, problem.file, problem.problem, problem.remedy)])
     array = loaded.image.array
     digest = hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).digest()
     findings = [*_remarks(case, loaded), *_hounsfield(case, array, dataset.channels)]
-    bits = hash_image(array)
-    return Look(case, findings, digest, bits, loaded.instances.labels.tolist(), loaded.image.geometry.spacing)
+    edges = {} if loaded.label_map is None else edge_strengths(array, loaded.label_map)
+    labels, spacing = loaded.instances.labels.tolist(), loaded.image.geometry.spacing
+    return Look(case, findings, digest, hash_image(array), labels, spacing, edges)
 
 
 def _remarks(case: Case, loaded: LoadedCase) -> Iterator[Finding]:
     if loaded.image.array.min() == loaded.image.array.max():
         problem = f"all voxels are {loaded.image.array.min():g}"
         yield Finding("warning", case.id, case.channels[0], problem, "export the image again, or remove the case")
+    for remark in loaded.image.remarks:
+        yield Finding("warning", case.id, case.channels[0], remark, "look whether the image is as it was")
     instances = loaded.instances
     extents = instances.boxes[:, 1] - instances.boxes[:, 0]
     small = instances.ids[(extents < MIN_EXTENT).any(axis=1)].tolist()
     if small:
         problem = f"{_objects(small)} smaller than {MIN_EXTENT} voxels along an axis"
         yield Finding("warning", case.id, case.file, problem, "remove specks; tiny objects are hard to detect")
+    for remark in case.annotate.remarks(loaded.image.geometry) if case.annotate else ():
+        yield Finding(
+            "warning", case.id, case.file, remark, "check axis order, unit and origin if it is more than a margin"
+        )
     masked = instances.ids[instances.has_mask]
     if len(masked) and masked.max() > len(instances):
         problem = f"numbers of objects go up to {masked.max()} but there are {len(instances)}"
@@ -75,9 +83,11 @@ def _hounsfield(case: Case, array: np.ndarray, channels: Sequence[str]) -> Itera
         if not name.upper().startswith("CT"):
             continue
         low, high = float(channel.min()), float(channel.max())
-        if low >= 0 and high > low and (high <= 255 or float(np.median(channel)) > PLAUSIBLE_MEDIAN):
+        unsigned = low >= 0 and (high <= 255 or float(np.median(channel)) > PLAUSIBLE_MEDIAN)
+        beyond = low < PLAUSIBLE[0] or high > PLAUSIBLE[1]
+        if high > low and (unsigned or beyond or high - low < NARROW):
             problem = f"CT values from {low:g} to {high:g} are no Hounsfield units"
-            remedy = "apply slope and intercept (often -1024), or do not call the channel CT"
+            remedy = "apply slope and intercept (often -1024), undo scaling, or do not call the channel CT"
             yield Finding("warning", case.id, case.channels[0], problem, remedy)
 
 
@@ -97,14 +107,25 @@ def split_instances(label_map: np.ndarray) -> list[int]:
     return found[counts > 1].tolist()
 
 
+def _sides(dataset: Dataset, a: Case, b: Case) -> str:
+    """How a split separates two cases: ` (training and test)`; empty if none that is known yet does."""
+    if a.split != b.split:
+        return " (training and test)"
+    names = {"train": "training", "val": "validation", "test": "test"}
+    for fold, split in enumerate(dataset.splits or ()):
+        parts = [next((part for part in names if case.id in split.get(part, ())), "") for case in (a, b)]
+        if all(parts) and parts[0] != parts[1]:
+            return f" ({names[parts[0]]} and {names[parts[1]]} of fold {fold})"
+    return ""
+
+
 def _duplicates(dataset: Dataset, looks: Iterable[Look]) -> Iterator[Finding]:
     same: dict[bytes, list[Case]] = defaultdict(list)
     for look in looks:
         same[look.digest].append(look.case)
     for first, *others in same.values():
         for case in others:
-            leak = " (training and test)" if case.split != first.split else ""
-            problem = f"the same image as case {first.id}{leak}"
+            problem = f"the same image as case {first.id}{_sides(dataset, first, case)}"
             yield Finding("warning", case.id, case.channels[0], problem, "remove one, or give both the same group")
 
 
@@ -120,11 +141,40 @@ def _near_duplicates(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Findin
     remedy = "if they show the same, remove one, or give both the same group"
     if len(apart) > MANY:
         text = some(f"{a.id} and {b.id}" for a, b in apart)
-        yield Finding("warning", "", dataset.root, f"{len(apart)} pairs of images look alike: {text}", remedy)
+        leaks = sum(bool(_sides(dataset, a, b)) for a, b in apart)
+        leak = f", {leaks} of them on two sides of a split" if leaks else ""
+        yield Finding("warning", "", dataset.root, f"{len(apart)} pairs of images look alike{leak}: {text}", remedy)
         return
     for a, b in apart:
-        leak = " (training and test)" if a.split != b.split else ""
-        yield Finding("warning", b.id, b.channels[0], f"looks like case {a.id}{leak}", remedy)
+        yield Finding("warning", b.id, b.channels[0], f"looks like case {a.id}{_sides(dataset, a, b)}", remedy)
+
+
+def _folds(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Finding]:
+    """Whether training will accept the folds that the data set prescribes."""
+    known = {case.id for case in dataset.cases}
+    for fold, split in enumerate(dataset.splits or ()):
+        if {name for ids in split.values() for name in ids} <= known:  # others are told already
+            try:
+                check_splits([split], dataset.cases, str(dataset.root))
+            except ValueError as error:
+                problem = told(error)
+                text = problem.problem.replace("fold 0", f"fold {fold}", 1)
+                yield Finding("error", "", dataset.root, text, problem.remedy)
+
+
+def _orientation(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Finding]:
+    """Label maps whose headers agree with the image, but whose objects do not lie on its edges."""
+    remedy = "look at some with an overlay; save the label maps in the orientation of their images"
+    turn = likely_turn([seen.edges for seen in looks])
+    if turn:
+        problem = f"the label maps fit their images better when {describe(turn)}"
+        yield Finding("warning", "", dataset.root, problem, remedy)
+        return
+    for seen in looks:
+        turn = likely_turn([seen.edges])
+        if turn:
+            problem = f"the label map fits its image better when {describe(turn)}"
+            yield Finding("warning", seen.case.id, seen.case.file, problem, remedy)
 
 
 def _groups(dataset: Dataset, looks: Iterable[Look]) -> Iterator[Finding]:
@@ -179,4 +229,4 @@ def _spacing(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Finding]:
         yield Finding("note", "", dataset.root, problem, "preparation resamples all to one spacing")
 
 
-ACROSS = (_duplicates, _near_duplicates, _groups, _classes, _spacing)
+ACROSS = (_folds, _orientation, _duplicates, _near_duplicates, _groups, _classes, _spacing)

@@ -13,7 +13,7 @@ from boxel.data.polygons import fill_polygon
 from boxel.data.problems import InputError
 from boxel.types import Geometry, Instances
 
-__all__ = ["DicomObjects", "names_in", "pydicom_module"]
+__all__ = ["DicomObjects", "names_in", "pydicom_module", "segments"]
 
 AGAIN = "export it again for this image series"
 
@@ -90,52 +90,67 @@ def _name(segment: Any, by_label: bool) -> str:
 
 def _masks(path: Path, geometry: Geometry, by_label: bool) -> Iterator[tuple[str, np.ndarray]]:
     data = pydicom_module().dcmread(path)
-    yield from (
-        _regions(path, data, geometry) if data.Modality == "RTSTRUCT" else _segments(path, data, geometry, by_label)
-    )
+    if data.Modality == "RTSTRUCT":
+        yield from _regions(path, data, geometry)
+    else:
+        yield from ((_name(segment, by_label), mask) for segment, mask in segments(path, data, geometry))
 
 
-def _segments(path: Path, data: Any, geometry: Geometry, by_label: bool) -> Iterator[tuple[str, np.ndarray]]:
+def segments(path: Path, data: Any, geometry: Geometry) -> Iterator[tuple[Any, np.ndarray]]:
+    """The header of each segment of a SEG, and its voxels on the grid of the image."""
     frames = data.pixel_array
     frames = frames if int(data.get("NumberOfFrames", 1)) > 1 else frames.reshape(1, *frames.shape[-2:])
     threshold = int(data.get("MaximumFractionalValue", 1)) / 2 if data.get("SegmentationType") == "FRACTIONAL" else 0
     shared = data.SharedFunctionalGroupsSequence[0]
-    planes = []
+    places = []
     for frame in data.PerFrameFunctionalGroupsSequence:
         orientation = _group(frame, shared, "PlaneOrientationSequence").ImageOrientationPatient
         position = _group(frame, shared, "PlanePositionSequence").ImagePositionPatient
-        planes.append(_plane(path, np.array(position, float), np.array(orientation, float), frames.shape[1:], geometry))
+        spacing = _group(frame, shared, "PixelMeasuresSequence").PixelSpacing
+        at, axes, step = (np.array(value, float) for value in (position, orientation, spacing))
+        places.append(_place(path, at, axes, step, frames.shape[1:], geometry))
     for segment in data.SegmentSequence:
         number = int(segment.SegmentNumber)
         if number == 0:  # the background of a LABELMAP
             continue
         mask = np.zeros(geometry.shape, bool)
-        for pixels, frame, plane in zip(frames, data.PerFrameFunctionalGroupsSequence, planes, strict=True):
+        for pixels, frame, place in zip(frames, data.PerFrameFunctionalGroupsSequence, places, strict=True):
             if data.get("SegmentationType") == "LABELMAP":
-                mask[plane] |= pixels == number
+                mask[place] |= pixels == number
             elif int(_group(frame, shared, "SegmentIdentificationSequence").ReferencedSegmentNumber) == number:
-                mask[plane] |= pixels > threshold
-        yield _name(segment, by_label), mask
+                mask[place] |= pixels > threshold
+        yield segment, mask
 
 
 def _group(frame: Any, shared: Any, name: str) -> Any:
     return (frame.get(name) or shared.get(name))[0]
 
 
-def _plane(
-    path: Path, position: np.ndarray, orientation: np.ndarray, shape: tuple[int, ...], geometry: Geometry
-) -> int:
-    """Which plane of the image a frame lies on."""
-    plane, row, column = geometry.to_voxel(position[None])[0] - 0.5
+def _place(
+    path: Path,
+    position: np.ndarray,
+    orientation: np.ndarray,
+    spacing: np.ndarray,
+    shape: tuple[int, ...],
+    geometry: Geometry,
+) -> tuple[int | slice, ...]:
+    """Where a frame of `shape` lies in the image: plane, rows, columns.
+
+    The image of a tilted gantry is larger than its slices; there the nearest voxels count.
+    """
+    plane, *corner = (geometry.to_voxel(position[None])[0] - 0.5).tolist()
     axes = np.asarray(geometry.direction)[:, [2, 1]].T.ravel()
-    same = shape == geometry.shape[1:] and np.allclose(orientation, axes, atol=1e-3)
-    if not same or max(abs(row), abs(column), abs(plane - round(plane))) > 0.1:
+    first = np.rint(corner).astype(int)
+    same = np.allclose(orientation, axes, atol=1e-3) and np.allclose(spacing, geometry.spacing[1:], rtol=1e-3)
+    inside = (first >= 0).all() and (first + shape <= geometry.shape[1:]).all()
+    apart = max(abs(plane - round(plane)), *np.abs(corner - first) if shape == geometry.shape[1:] else (0,))
+    if not (same and inside and apart <= 0.1):
         raise InputError(
             path, f"a frame of {shape} at {position.round(2).tolist()} mm is not on the image's grid", AGAIN
         )
     if not 0 <= round(plane) < geometry.shape[0]:
         raise InputError(path, f"a frame at {position.round(2).tolist()} mm lies beyond the image", AGAIN)
-    return round(plane)
+    return (round(plane), *(slice(int(a), int(a) + n) for a, n in zip(first, shape, strict=True)))
 
 
 def _regions(path: Path, data: Any, geometry: Geometry) -> Iterator[tuple[str, np.ndarray]]:

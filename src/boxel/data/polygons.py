@@ -42,14 +42,22 @@ class CocoObject:
     rle: tuple = ()
     crowd: bool = False
 
+    @property
+    def shape(self) -> Shape:
+        """Its box."""
+        x, y, width, height = self.box or (0.0,) * 4
+        return Shape(self.label, ((y, x), (y + height, x + width)))
+
     def mask(self, shape: tuple[int, ...]) -> np.ndarray:
         mask = np.zeros(shape, bool)
         for polygon in self.polygons:
             mask |= fill_polygon(np.array(polygon).reshape(-1, 2)[:, ::-1], shape)
         if self.rle:
             counts, size = self.rle
-            runs = np.array(decompress(counts) if isinstance(counts, str) else counts, np.int64)
-            if tuple(size) != shape or runs.sum() != np.prod(shape) or (runs < 0).any():
+            lengths = decompress(counts) if isinstance(counts, str) else counts
+            fits = all(0 <= length <= np.prod(shape) for length in lengths)
+            runs = np.array(lengths if fits else (), np.int64)
+            if tuple(size) != shape or runs.sum() != np.prod(shape):
                 raise ValueError(f"run lengths of {tuple(size)} but the image has {shape}; export them again")
             mask |= np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(shape[::-1]).T
         return mask
@@ -92,6 +100,9 @@ class CocoMasks(Annotator):
     def ignores_regions(self) -> bool:
         return True
 
+    def remarks(self, geometry: Geometry) -> tuple[str, ...]:
+        return Shapes(tuple(found.shape for found in self.objects if found.box and not found.crowd)).remarks(geometry)
+
     def _chosen(self, geometry: Geometry, *, crowd: bool) -> tuple[np.ndarray | None, Instances]:
         boxed, masks = [], []
         for found in (found for found in self.objects if found.crowd == crowd):
@@ -101,8 +112,7 @@ class CocoMasks(Annotator):
                 continue
             if found.box is None:
                 raise ValueError("an outline holds no pixel, and there is no box; draw it again, or remove the object")
-            x, y, width, height = found.box
-            boxed.append(Shape(found.label, ((y, x), (y + height, x + width))))
+            boxed.append(found.shape)
         _, boxes = Shapes(tuple(boxed)).read(geometry)
         if not masks:
             return None, boxes

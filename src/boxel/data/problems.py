@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
-__all__ = ["Finding", "InputError", "Report", "Severity", "raise_it", "some"]
+__all__ = ["Finding", "InputError", "Report", "Severity", "raise_it", "some", "told"]
 
 Severity = Literal["error", "warning", "note"]
 
@@ -24,6 +24,15 @@ class InputError(ValueError):
     def of(self, case: str) -> Self:
         """The same, as a problem of this case."""
         return type(self)(self.file, self.problem, self.remedy, case, self.severity)
+
+
+def told(error: ValueError, case: str = "") -> InputError:
+    """What `boxel.io` and `boxel.config` raise, `"file: problem; remedy"`, as a problem of a data set."""
+    if isinstance(error, InputError):
+        return error
+    file, _, message = str(error).partition(": ")
+    problem, _, remedy = message.rpartition("; ")
+    return InputError(Path(file), problem or message, remedy if problem else "correct it", case)
 
 
 Report = Callable[[InputError], None]

@@ -1,5 +1,6 @@
 """A repaired copy of a data set, in the native layout."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,33 +27,48 @@ def repair(
 ) -> Dataset:
     """Copy what is sound, and mend what can be mended without a question.
 
-    Cases with errors are left out. Of an object in several parts the largest stays. Objects are numbered from 1. Label
-    maps lie on their images' grids. Groups and folds are kept. The data set itself is not touched.
+    Objects without voxel or extent are left out, and boxes that jut out of the image are cut off. Cases with other
+    errors are left out. Of an object in several parts the largest stays. Objects are numbered from 1. Label maps lie on
+    their images' grids. Groups, folds, ignored regions and attributes are kept. The data set itself is not touched.
 
     Args:
         findings: of `check`.
-        out: an empty or new folder.
+        out: an empty or new folder, outside the data set.
 
     Raises:
-        ValueError: `out` is not empty.
+        ValueError: `out` is not empty, or lies in the data set.
     """
+    root = dataset.root if dataset.root.is_dir() else dataset.root.parent
     if out.exists() and (out.is_file() or any(out.iterdir())):
         raise ValueError(f"{out}: is not empty; give a new folder for the repaired copy")
+    if out.resolve().is_relative_to(root.resolve()):
+        raise ValueError(f"{out}: lies in the data set, which stays as it is; give a folder outside {root}")
     broken = {finding.case for finding in findings if finding.severity == "error"}
-    cases = [case for case in dataset.cases if case.id not in broken and case.channels]
 
-    def copy(case: Case) -> None:
-        loaded = read_case(case, dataset)
+    def copy(case: Case) -> bool:
+        try:
+            loaded = read_case(case, dataset, mend=True)
+        except ValueError:
+            if case.id in broken:
+                return False
+            raise
         instances, label_map = _largest_parts(loaded.instances, loaded.label_map)
         masked = instances[instances.has_mask]
         labels = dict(zip(masked.ids.tolist(), masked.labels.tolist(), strict=True))
         boxes = instances[~instances.has_mask]
+        numbers = dict(zip(loaded.instances.ids.tolist(), instances.ids.tolist(), strict=True))
+        attributes = {numbers[own]: known for own, known in case.attributes.items() if own in numbers}
         write_case(
-            out, case.id, loaded.image, label_map if labels else None, labels, split=case.split, boxes=boxes
+            out, case.id, loaded.image, label_map if labels else None, labels, split=case.split, boxes=boxes,
+            ignored=loaded.ignored, attributes=attributes,
         )  # fmt: skip
+        return True
 
-    for _ in parallel(copy, cases, workers, on_progress, "repairing"):
-        pass
+    # Two cases of one name would overwrite each other; which is meant only the user knows.
+    counts = Counter(case.id for case in dataset.cases)
+    candidates = [case for case in dataset.cases if case.channels and counts[case.id] == 1]
+    copied = parallel(copy, candidates, workers, on_progress, "repairing")
+    cases = [case for case, done in zip(candidates, copied, strict=True) if done]
     kept = {case.id for case in cases}
     if dataset.splits is not None:
         folds = [{part: [i for i in ids if i in kept] for part, ids in fold.items()} for fold in dataset.splits]
@@ -69,9 +85,11 @@ def _largest_parts(instances: Instances, label_map: np.ndarray | None) -> tuple[
         return replace(instances, ids=numbers), None
     import cc3d
 
-    lookup = np.zeros(int(max(label_map.max(), instances.ids.max(initial=0))) + 1, np.int32)
-    lookup[instances.ids[instances.has_mask]] = numbers[instances.has_mask]
-    renumbered = lookup[label_map]
+    # By rank, not by a table: numbers of objects may be as large as 2^31.
+    ids, ranks = np.unique(label_map, return_inverse=True)
+    new = dict(zip(instances.ids[instances.has_mask].tolist(), numbers[instances.has_mask].tolist(), strict=True))
+    lookup = np.array([new.get(number, 0) for number in ids.tolist()], np.int32)
+    renumbered = lookup[ranks].reshape(label_map.shape)
     parts = cc3d.connected_components(renumbered)
     sizes = np.bincount(parts.ravel())
     owner = np.zeros(len(sizes), np.int32)

@@ -28,7 +28,8 @@ def facts(case: Case) -> str:
     boxes = case.box_instances
     known = [boxes.boxes.tolist(), boxes.labels.tolist(), boxes.ids.tolist()] if boxes else None
     readers = [repr(reader) for reader in (case.annotate, case.opener) if reader]
-    return digest([case.id, case.group, case.split, sorted(case.mask_labels.items()), known, *readers])
+    weak = ["weak"] if case.weak else []
+    return digest([case.id, case.group, case.split, sorted(case.mask_labels.items()), known, *readers, *weak])
 
 
 def digest(values: Any) -> str:

@@ -114,6 +114,17 @@ def make_splits(
     return splits
 
 
+def hold_out(cases: Sequence[Case], share: float, seed: int = 0) -> set[str]:
+    """Ids of about `share` of the cases: whole groups, stratified by the objects that are known without reading."""
+    groups: dict[str, dict[str, list[int]]] = {}
+    for case in sorted(cases, key=lambda case: case.id):
+        groups.setdefault(case.group or case.id, {})[case.id] = case.labels
+    parts = round(1 / share)
+    if len(groups) < parts:
+        raise ValueError(f"holdout={share}: {len(groups)} groups (patients) cannot give one in {parts}; hold out more")
+    return set(_deal(list(groups.values()), parts, seed)[0])
+
+
 def _deal(groups: Sequence[Strata], num_parts: int, seed: int) -> list[list[str]]:
     """Deal groups, largest and richest first, each to the part of fewest cases that it unbalances least."""
     num_kinds = 1 + max((kind for group in groups for objects in group.values() for kind in objects), default=-1)

@@ -77,7 +77,7 @@ def register_export(
     write: Callable[[Path, Sequence[Prediction]], list[Path]],
     read: Callable[[Path, Sequence[str], Mapping[str, Geometry]], Predictions] | None = None,
 ) -> None:
-    """Add a format for `boxel predict --format NAME` and `boxel convert --to NAME`.
+    """Add a format for `boxel predict --to NAME` and `boxel convert --to NAME`.
 
     Args:
         name: of the format.

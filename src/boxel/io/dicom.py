@@ -1,11 +1,20 @@
-"""Series of DICOM slices: order, spacing and gaps come from the slices' positions, not from names or SliceThickness."""
+"""Series of DICOM slices: order, spacing and gaps come from the slices' positions, not from names or SliceThickness.
 
+The slices of a tilted gantry lie over each other with a shift. They are moved onto a regular grid.
+"""
+
+import math
+import sys
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from boxel.io.claims import LOSSLESS, check_claim
+from boxel.io.dicom_damage import damaged_image, is_cut, is_packed
+from boxel.io.gantry import straighten
 from boxel.types import Geometry, Image
 
 if TYPE_CHECKING:
@@ -14,26 +23,38 @@ if TYPE_CHECKING:
 __all__ = ["Slice", "list_series", "read_series", "sort_slices"]
 
 SERIES, POSITION, ORIENTATION, SPACING = "0020|000e", "0020|0032", "0020|0037", "0028|0030"
+BITS = "0028|0100"
+COLOUR = 2  # bytes of voxels that a byte without compression can be: colours may share theirs (YBR 4:2:2)
 GAP = 1.5  # times the usual distance: a slice is missing
 UNEVEN = 0.1  # of the usual distance: more is no rounding
-TILT = 0.5  # degrees; less is rounding
+SHIFT = 0.5  # voxels sideways; less is rounding
 
 
 class Slice(NamedTuple):
-    """One file: LPS `position` of its first voxel, LPS vectors along columns and along rows; both may be missing."""
+    """One file: LPS `position` of its first voxel, LPS vectors along columns and along rows; both may be missing.
+
+    `claimed` are the bytes of voxels that its header promises.
+    """
 
     file: Path
     position: np.ndarray | None
     axes: np.ndarray | None
     spacing: tuple[float, float]
     planes: int
+    claimed: int = 0
 
 
 def list_series(folder: Path) -> dict[str, list[Slice]]:
     """The images of a folder by SeriesInstanceUID (empty where a file has none), in order of file names."""
+    return _scan(folder)[0]
+
+
+def _scan(folder: Path) -> tuple[dict[str, list[Slice]], list[tuple[Path, str]]]:
+    """The images of a folder, and those that are damaged with their SeriesInstanceUID (empty if that is lost)."""
     import SimpleITK as sitk
 
     found: dict[str, list[Slice]] = defaultdict(list)
+    damaged = []
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
     sitk.ProcessObject.SetGlobalWarningDisplay(False)  # it prints what is raised or not wanted here
@@ -41,13 +62,17 @@ def list_series(folder: Path) -> dict[str, list[Slice]]:
         for file in sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")):
             reader.SetFileName(str(file))
             try:
+                if is_cut(file):
+                    raise RuntimeError
                 reader.ReadImageInformation()
-            except RuntimeError:  # no DICOM, or no image
+            except RuntimeError:  # no DICOM, no image, or a damaged one
+                uid = damaged_image(file)
+                damaged += [(file, uid)] if uid is not None else []
                 continue
             found[_text(reader, SERIES)].append(_slice(file, reader))
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(True)
-    return dict(found)
+    return dict(found), damaged
 
 
 def _text(reader: "sitk.ImageFileReader", tag: str) -> str:
@@ -67,24 +92,35 @@ def _slice(file: Path, reader: "sitk.ImageFileReader") -> Slice:
     axes = None if orientation is None else orientation.reshape(2, 3)
     planes = reader.GetSize()[2] if reader.GetDimension() > 2 else 1
     row_step, column_step = reader.GetSpacing()[1], reader.GetSpacing()[0]
-    return Slice(file, _numbers(_text(reader, POSITION), 3), axes, (row_step, column_step), planes)
+    bits = _numbers(_text(reader, BITS), 1)
+    claimed = (
+        math.prod(reader.GetSize()) * reader.GetNumberOfComponents() * int(bits[0] if bits is not None else 8) // 8
+    )
+    return Slice(file, _numbers(_text(reader, POSITION), 3), axes, (row_step, column_step), planes, claimed)
 
 
-def read_series(folder: Path, uid: str | None = None) -> Image:
-    """The image of one DICOM series.
+def read_series(folder: Path, uid: str | None = None, *, upright: bool = False) -> Image:
+    """The image of one DICOM series; `Image.remarks` says when a tilted gantry was corrected.
 
     Args:
         folder: holds its files, in any order and under any names; other files are passed over.
         uid: its SeriesInstanceUID, where the folder holds several.
+        upright: a tilted gantry is an error, as its annotations count the voxels of the slices as they are.
 
     Raises:
         ValueError: there is no such series, or a slice is missing, there twice, or lies oddly; names the position.
     """
-    series = list_series(folder)
+    series, damaged = _scan(folder)
     chosen = series.get(uid) if uid is not None else next(iter(series.values()), None)
+    lost = [file for file, own in damaged if not own or own == uid or series.get(own) is chosen]
+    if lost:
+        raise ValueError(f"{lost[0]}: a damaged DICOM image; copy or export it again, or remove it")
     if chosen is None or (uid is None and len(series) > 1):
-        found = f"{len(series)} DICOM series" if series else "no DICOM series"
-        raise ValueError(f"{folder}: holds {found}; give each image its own folder with exactly one")
+        held = f"{len(series)} DICOM series" if series else "no DICOM series"
+        raise ValueError(f"{folder}: holds {held}; give each image its own folder with exactly one")
+    for found in chosen:
+        check_claim(found.file, found.claimed, found.file.stat().st_size, LOSSLESS if is_packed(found.file) else COLOUR)
+    check_claim(folder, sum(found.claimed for found in chosen), sys.maxsize)  # all of them together
     if len(chosen) == 1:
         return _one_file(chosen[0])
     slices = sort_slices(chosen, folder)
@@ -93,8 +129,33 @@ def read_series(folder: Path, uid: str | None = None) -> Image:
     if len(shapes) > 1:
         raise ValueError(f"{folder}: slices of different sizes {sorted(shapes)}; give each image its own folder")
     slices, arrays = _without_copies(slices, arrays, folder)
-    array = np.stack(arrays).astype(np.result_type(*{array.dtype for array in arrays}), copy=False)
-    return Image(array[None], _geometry(slices, array.shape, folder))
+    dtype = np.result_type(*{array.dtype for array in arrays})
+    geometry = _geometry(slices, (len(arrays), *arrays[0].shape), folder)
+    offsets, tilt = _sideways(slices)
+    if np.abs(offsets).max() <= SHIFT:
+        return Image(np.stack(arrays).astype(dtype, copy=False)[None], geometry)
+    return _straightened(
+        [array.astype(dtype, copy=False) for array in arrays], offsets, geometry, tilt, folder, upright
+    )
+
+
+def _straightened(
+    arrays: list[np.ndarray], offsets: np.ndarray, geometry: Geometry, tilt: float, folder: Path, upright: bool
+) -> Image:
+    """The stack on a regular grid; its first plane lies `offsets[0]` voxels from the grid's corner."""
+    what = f"the slices are shifted sideways by a gantry tilt of {tilt:.1f} degrees"
+    if upright:
+        raise ValueError(
+            f"{folder}: {what}, and the annotations count the voxels of the slices as they are; correct both first"
+        )
+    if (np.ptp(offsets, axis=0) > arrays[0].shape).any():
+        raise ValueError(f"{folder}: the slices do not lie over each other; give each image its own folder")
+    array, lower = straighten(arrays, offsets)
+    step = np.asarray(geometry.direction)[:, 1:] @ (lower * geometry.spacing[1:])
+    origin = tuple((np.asarray(geometry.origin) + step).tolist())
+    moved = np.abs(offsets * geometry.spacing[1:]).max()
+    remark = f"{what}; they were moved by up to {moved:.1f} mm onto a regular grid"
+    return Image(array[None], replace(geometry, shape=array.shape, origin=origin), (remark,))
 
 
 def _voxels(file: Path) -> np.ndarray:
@@ -117,7 +178,7 @@ def sort_slices(slices: list[Slice], folder: Path) -> list[Slice]:
     """The slices along their common normal.
 
     Raises:
-        ValueError: they have no positions, several orientations or a tilted gantry.
+        ValueError: they have no positions or several orientations.
     """
     lost = next((found.file.name for found in slices if found.position is None or found.axes is None), None)
     if lost is not None:
@@ -130,16 +191,17 @@ def sort_slices(slices: list[Slice], folder: Path) -> list[Slice]:
     if turned:
         raise ValueError(f"{folder}: slice {turned[0]} is oriented differently (a localizer?); remove it")
     normal = np.cross(*axes)  # type: ignore[misc]
-    slices = sorted(slices, key=lambda found: float(found.position @ normal))  # type: ignore[operator]
-    way = slices[-1].position - slices[0].position  # type: ignore[operator]
-    along = float(way @ normal)
-    tilt = np.degrees(np.arctan2(np.linalg.norm(way - along * normal), along))
-    if along > 0 and tilt > TILT:
-        raise ValueError(
-            f"{folder}: the slices are shifted sideways by a gantry tilt of {tilt:.1f} degrees; correct it first, "
-            "for example with dcm2niix"
-        )
-    return slices
+    return sorted(slices, key=lambda found: float(found.position @ normal))  # type: ignore[operator]
+
+
+def _sideways(slices: list[Slice]) -> tuple[np.ndarray, float]:
+    """How far the slices lie from the first, `(n, 2)` in rows and columns, and their tilt in degrees."""
+    along_columns, along_rows = slices[0].axes  # type: ignore[misc]
+    way = np.stack([found.position - slices[0].position for found in slices])  # type: ignore[operator]
+    sideways = way @ np.stack([along_rows, along_columns], axis=1)
+    forward = way @ np.cross(along_columns, along_rows)
+    tilt = np.degrees(np.arctan2(np.linalg.norm(sideways[-1]), forward[-1]))
+    return sideways / slices[0].spacing, float(tilt)
 
 
 def _without_copies(

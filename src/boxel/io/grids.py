@@ -16,11 +16,13 @@ def same_grid(mine: Geometry, other: Geometry, *, world: bool = True) -> str:
         world: compare spacing, origin and direction too.
     """
     if mine.shape != other.shape:
-        return f"shape {mine.shape} but {{}} has {other.shape}"
+        swapped = ", with its axes swapped" if sorted(mine.shape) == sorted(other.shape) else ""
+        return f"shape {mine.shape} but {{}} has {other.shape}{swapped}"
     if world:
         for name, absolute, relative in (("spacing", 0, 1e-3), ("origin", 1e-2, 1e-5), ("direction", 1e-3, 0)):
             if not np.allclose(getattr(mine, name), getattr(other, name), atol=absolute, rtol=relative):
-                return f"{name} {getattr(mine, name)} but {{}} has {getattr(other, name)}"
+                turned = ", so that it is turned or mirrored" if name == "direction" else ""
+                return f"{name} {getattr(mine, name)} but {{}} has {getattr(other, name)}{turned}"
     return ""
 
 

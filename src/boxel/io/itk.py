@@ -1,12 +1,15 @@
 """What ITK reads and writes (NIfTI, MetaImage, NRRD), and its resampling in physical space."""
 
+import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from boxel.io import nifti
+from boxel.io import metaimage, nifti
+from boxel.io.claims import LOSSLESS, check_claim
 from boxel.types import Geometry, Image
 
 if TYPE_CHECKING:
@@ -29,12 +32,34 @@ def read(path: Path, reader: str = "") -> Image:
     if path.name.endswith(".nii.gz") and path.with_suffix("").exists():
         # The NIfTI library drops the suffix and then finds the other file first.
         raise ValueError(f"{path}: {path.with_suffix('').name} lies beside it; keep only one of them")
-    if not path.name.endswith(nifti.SUFFIXES):
+    if reader:
         return _from_itk(sitk.ReadImage(str(path), imageIO=reader), path)
     header = _header(path)
     geometry = _geometry(header, path)
-    array = nifti.read_voxels(path, header.GetNumberOfComponents(), geometry.shape)
-    return _from_itk(sitk.ReadImage(str(path)), path) if array is None else Image(array, geometry)
+    voxels = nifti if path.name.endswith(nifti.SUFFIXES) else metaimage
+    array = voxels.read_voxels(path, header.GetNumberOfComponents(), geometry.shape)
+    if array is None:
+        _check_claim(path, header)
+        return _from_itk(sitk.ReadImage(str(path)), path)
+    return Image(array, geometry)
+
+
+def _check_claim(path: Path, header: "sitk.ImageFileReader") -> None:
+    """Whether the file can hold what its header promises."""
+    import SimpleITK as sitk
+
+    bits = re.search(r"\d+", sitk.GetPixelIDValueAsString(header.GetPixelID()))
+    size = int(bits[0]) // 8 if bits else 1  # such as "16-bit signed integer"
+    claimed = math.prod(header.GetSize()) * header.GetNumberOfComponents() * size
+    with path.open("rb") as file:
+        head = file.read(4096)
+    named = re.findall(rb"(?mi)^(?:ElementDataFile\s*=|data ?file:)\s*(\S+)", head)
+    others = [path.parent / name.decode("latin-1") for name in named if name.upper() != b"LOCAL"]
+    if not all(file.is_file() for file in others):
+        return  # a list or a pattern of files: ITK knows
+    stored = sum(file.stat().st_size for file in (path, *others))
+    packed = re.search(rb"CompressedData\s*=\s*True|encoding:\s*(gz|bz|txt|text|ascii|hex)", head, re.IGNORECASE)
+    check_claim(path, claimed, stored, LOSSLESS if packed or path.name.endswith(".gz") else 1)
 
 
 def read_geometry(path: Path) -> Geometry:

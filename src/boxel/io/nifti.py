@@ -4,7 +4,6 @@ It turns NaN and infinity into 0, fills what is missing at the end of a file wit
 sums, and writes a part of a file when the disk is full. Geometry is left to ITK.
 """
 
-import gzip
 import math
 import os
 import struct
@@ -13,10 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
+from boxel.io.claims import DEFLATE, check_claim
+
 __all__ = ["SUFFIXES", "is_whole", "read_voxels"]
 
 SUFFIXES = (".nii.gz", ".nii")
 GZIP = b"\x1f\x8b"
+HEADER = 352  # bytes
+SLACK = 1 << 20  # bytes after the voxels; more is another image than the header's
 DTYPES = {
     2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8",
 }  # fmt: skip
@@ -29,21 +32,41 @@ def read_voxels(path: Path, num_channels: int, shape: tuple[int, ...]) -> np.nda
         ValueError: voxels are missing or the compressed content is damaged.
     """
     content = path.read_bytes()
-    if content.startswith(GZIP):
-        try:
-            content = gzip.decompress(content)
-        except (EOFError, OSError, zlib.error):
-            raise ValueError(f"{path}: the file is cut short or damaged; copy or export it again") from None
-    dtype, offset, slope, intercept = _layout(content)
+    packed = content.startswith(GZIP)
+    dtype, offset, slope, intercept = _layout(_inflated(content, HEADER, path) if packed else content)
     if dtype is None:
         return None
     count = num_channels * math.prod(shape)
-    if len(content) < offset + count * dtype.itemsize:
+    needed = offset + count * dtype.itemsize
+    check_claim(path, needed, len(content), DEFLATE if packed else 1)
+    if packed:
+        content = _inflated(content, needed + SLACK, path, whole=True)
+    if len(content) < needed:
         raise ValueError(f"{path}: the file is cut short; copy or export it again")
     voxels = np.frombuffer(content, dtype, count, offset).reshape(num_channels, *shape)
     if slope == 0 or (slope == 1 and intercept == 0) or not np.isfinite([slope, intercept]).all():
         return voxels.astype(dtype.newbyteorder("="))
     return (voxels * slope + intercept).astype(dtype.newbyteorder("=") if dtype.kind == "f" else np.float32)
+
+
+def _inflated(content: bytes, most: int, path: Path, whole: bool = False) -> bytes:
+    """The first `most` bytes of a gzip file; `whole`: there must be no more, and their sums must be right."""
+    parts, size = [], 0
+    try:
+        while content.startswith(GZIP) and size < most:
+            stream = zlib.decompressobj(31)
+            parts.append(stream.decompress(content, most - size))
+            size += len(parts[-1])
+            if not stream.eof:
+                break
+            content = stream.unused_data.lstrip(b"\0")
+    except zlib.error:
+        raise ValueError(f"{path}: the file is cut short or damaged; copy or export it again") from None
+    if whole and size >= most:
+        raise ValueError(f"{path}: the file holds more than its header says; copy or export it again")
+    if whole and not stream.eof:
+        raise ValueError(f"{path}: the file is cut short or damaged; copy or export it again")
+    return b"".join(parts)
 
 
 def _layout(content: bytes) -> tuple[np.dtype | None, int, float, float]:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from boxel.io.claims import LOSSLESS, check_claim
+
 __all__ = ["SUFFIXES", "TIFF_SUFFIXES", "read", "read_layout", "write"]
 
 TIFF_SUFFIXES = (".tif", ".tiff")
@@ -57,6 +59,8 @@ def _read_tiff(path: Path) -> np.ndarray:
 
     with tifffile.TiffFile(path) as file:
         series = file.series[0]
+        plain = series.keyframe.compression == tifffile.COMPRESSION.NONE
+        check_claim(path, series.size * series.dtype.itemsize, path.stat().st_size, 1 if plain else LOSSLESS)
         array, axes, extra = series.asarray(), series.axes, series.keyframe.extrasamples
     if "C" in axes:
         return np.moveaxis(array, axes.index("C"), 0)

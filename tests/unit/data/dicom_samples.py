@@ -122,21 +122,109 @@ def ring(x: int, y: int, size: int) -> list[tuple[int, int]]:
 
 
 def write_lidc(path: Path, sessions: list[list[tuple[str, int, dict]]], uid="1.2.826.2") -> None:
-    """Sessions of `(nodule, malignancy, {plane: outline})`; malignancy 0 stands for a small nodule, without ratings."""
+    """Sessions of `(nodule, malignancy, {plane: outline})`, with all that the public schema (LidcReadMessage.xsd) has.
+
+    Malignancy 0 stands for a small nodule, without ratings. A plane `(plane, "FALSE")` is an exclusion. Every session
+    has a finding that is no nodule, too.
+    """
     text = []
-    for session in sessions:
+    ratings = ("subtlety", "internalStructure", "calcification", "sphericity", "margin", "lobulation", "spiculation",
+               "texture")  # fmt: skip
+    for rater, session in enumerate(sessions):
         nodules = []
         for name, malignancy, outlines in session:
-            rated = f"<characteristics><subtlety>5</subtlety><malignancy>{malignancy}</malignancy></characteristics>"
+            rated = "".join(f"<{rating}>3</{rating}>" for rating in ratings)
+            rated = f"<characteristics>{rated}<malignancy>{malignancy}</malignancy></characteristics>"
             rois = ""
-            for plane, pixels in outlines.items():
+            for place, pixels in outlines.items():
+                plane, inclusion = place if isinstance(place, tuple) else (place, "TRUE")
                 edges = "".join(f"<edgeMap><xCoord>{x}</xCoord><yCoord>{y}</yCoord></edgeMap>" for x, y in pixels)
-                z = -100 + plane * SPACING[0]
-                rois += f"<roi><imageZposition>{z}</imageZposition><inclusion>TRUE</inclusion>{edges}</roi>"
+                where = f"<imageZposition>{_z(plane):.6f} </imageZposition><imageSOP_UID>{uid}.{plane}</imageSOP_UID>"
+                rois += f"<roi>{where}<inclusion>{inclusion}</inclusion>{edges}</roi>"
             known = rated if malignancy else ""
             nodules.append(f"<unblindedReadNodule><noduleID>{name}</noduleID>{known}{rois}</unblindedReadNodule>")
-        text.append(f"<readingSession><annotationVersion>3.12</annotationVersion>{''.join(nodules)}</readingSession>")
-    head = f"<ResponseHeader><SeriesInstanceUid>{uid}</SeriesInstanceUid></ResponseHeader>"
-    space = 'xmlns="http://www.nih.gov" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"'
+        other = (
+            f"<nonNodule><nonNoduleID>{rater}99</nonNoduleID><imageZposition>{_z(1):.6f} </imageZposition>"
+            f"<imageSOP_UID>{uid}.1</imageSOP_UID><locus><xCoord>30</xCoord><yCoord>4</yCoord></locus></nonNodule>"
+        )
+        known = "<annotationVersion>3.12</annotationVersion><servicingRadiologistID>anon</servicingRadiologistID>"
+        text.append(f"<readingSession>{known}{''.join(nodules)}{other}</readingSession>")
+    head = (
+        "<ResponseHeader><Version>1.8.1</Version><MessageId>1148851</MessageId><DateRequest>2005-11-03</DateRequest>"
+        "<TimeRequest>12:25:14</TimeRequest><RequestingSite>removed</RequestingSite><ServicingSite>removed"
+        "</ServicingSite><TaskDescription>Second unblinded read</TaskDescription><CtImageFile>removed</CtImageFile>"
+        f"<SeriesInstanceUid>{uid}</SeriesInstanceUid><DateService>2005-11-03</DateService><TimeService>12:25:40"
+        "</TimeService><ResponseDescription>1 - Reading complete</ResponseDescription>"
+        "<StudyInstanceUID>1.2.826.1</StudyInstanceUID></ResponseHeader>"
+    )
+    space = (
+        'xmlns="http://www.nih.gov" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" '
+        'xsi:schemaLocation="http://www.nih.gov http://troll.rad.med.umich.edu/lidc/LidcReadMessage.xsd"'
+    )
     body = f"{head}{''.join(text)}"
-    path.write_text(f'<?xml version="1.0"?><LidcReadMessage uid="x" {space}>{body}</LidcReadMessage>')
+    message = f'<LidcReadMessage uid="1.3.6.1.4.1.14519.5.2.1.6279.6001" {space}>{body}</LidcReadMessage>'
+    path.write_text(f'<?xml version="1.0" encoding="UTF-8"?>\n{message}')
+
+
+def _z(plane: int) -> float:
+    return -100 + plane * SPACING[0]
+
+
+def write_lidc_segments(folder: Path, files: list[Path], readings: list[tuple[str, int, np.ndarray]]) -> None:
+    """Readings `(nodule, malignancy, mask)` as LIDC-IDRI's DICOM distribution has them: a SEG and a SR for each.
+
+    The codes are those of the distribution (Fedorov et al., 2020): "Malignancy" of RadLex, its values of 99LIDCQIICR.
+    """
+    hd = pytest.importorskip("highdicom")
+    from pydicom.sr.codedict import codes
+
+    folder.mkdir(parents=True, exist_ok=True)
+    sources = [pydicom.dcmread(file) for file in files]
+    uids = {name: generate_uid() for name, _, _ in readings}
+    made = {"manufacturer": "x", "instance_number": 1}
+    for number, (name, malignancy, mask) in enumerate(readings):
+        title = f"{name} - Annotation {number}"
+        segment = hd.seg.SegmentDescription(
+            1, title, codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Nodule,
+            hd.seg.SegmentAlgorithmTypeValues.MANUAL, tracking_uid=uids[name], tracking_id=title,
+            anatomic_regions=[codes.SCT.Lung],
+        )  # fmt: skip
+        seg = hd.seg.Segmentation(
+            source_images=sources, pixel_array=mask.astype(np.uint8), segmentation_type="BINARY",
+            segment_descriptions=[segment], series_instance_uid=generate_uid(), series_number=100 + number,
+            sop_instance_uid=generate_uid(), series_description=f"Segmentation of {title}", manufacturer_model_name="x",
+            software_versions="1", device_serial_number="1", **made,
+        )  # fmt: skip
+        seg.save_as(folder / f"seg{number}.dcm")
+        word = {1: "Highly Unlikely", 2: "Moderately Unlikely", 3: "Indeterminate", 4: "Moderately Suspicious",
+                5: "Highly Suspicious"}[malignancy]  # fmt: skip
+        rated = hd.sr.QualitativeEvaluation(
+            name=hd.sr.CodedConcept("RID36042", "RadLex", "Malignancy"),
+            value=hd.sr.CodedConcept(f"90{malignancy}", "99LIDCQIICR", f"{malignancy} out of 5 ({word} for Cancer)"),
+        )
+        sphericity = hd.sr.QualitativeEvaluation(
+            name=hd.sr.CodedConcept("400", "99LIDCQIICR", "Sphericity"),
+            value=hd.sr.CodedConcept("RID5799", "RadLex", "round"),
+        )
+        group = hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+            tracking_identifier=hd.sr.TrackingIdentifier(uid=uids[name], identifier=title),
+            referenced_segment=hd.sr.ReferencedSegment(
+                sop_class_uid=seg.SOPClassUID, sop_instance_uid=seg.SOPInstanceUID, segment_number=1,
+                source_series=hd.sr.SourceSeriesForSegmentation.from_source_image(sources[0]),
+            ),
+            finding_type=codes.SCT.Nodule, qualitative_evaluations=[sphericity, rated],
+            finding_sites=[hd.sr.FindingSite(anatomic_location=codes.SCT.Lung)],
+        )  # fmt: skip
+        observer = hd.sr.ObserverContext(
+            observer_type=codes.DCM.Person,
+            observer_identifying_attributes=hd.sr.PersonObserverIdentifyingAttributes(name="anonymous^observer"),
+        )
+        report = hd.sr.MeasurementReport(
+            observation_context=hd.sr.ObservationContext(observer_person_context=observer),
+            procedure_reported=codes.LN.CTUnspecifiedBodyRegion, imaging_measurements=[group],
+        )  # fmt: skip
+        hd.sr.Comprehensive3DSR(
+            evidence=[*sources, seg], content=report[0], series_number=200 + number, series_instance_uid=generate_uid(),
+            sop_instance_uid=generate_uid(), is_complete=True, is_verified=True, is_final=True,
+            verifying_observer_name="anonymous^observer", verifying_organization="x", **made,
+        ).save_as(folder / f"sr{number}.dcm")  # fmt: skip

@@ -126,10 +126,9 @@ def test_damage_is_told_in_words(name, damage, rng):
             file.write_bytes(DAMAGE[damage](content, rng))
             after = messages(root, name)
             assert all(after)
-            # A first or last slice that is no DICOM file any more may be no part of the series.
-            lost = file.suffix == ".dcm" and "ct" in file.parts
             unused = file.name == "008.png" or "000003" in str(file)
-            if damage == "random" and not lost and not unused:
+            slices = damage in ("empty", "zeros") and file.suffix == ".dcm"
+            if (damage == "random" or slices) and not unused:
                 assert after != before, f"{file} is random bytes and nobody noticed"
             file.write_bytes(content)
 
@@ -158,3 +157,68 @@ def test_a_folder_of_another_layout_is_refused_or_found_empty(name, tmp_path):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("nothing to see")
     assert any(str(tmp_path) in message for message in messages(tmp_path, name))
+
+
+ODD = [None, True, -1, 1e300, 10**30, float("nan"), "", "x", [], {}, [[1]], {"a": [1]}]
+
+
+def places(value, place=()):
+    """Where in a JSON value something can be replaced; of lists the first three."""
+    yield place
+    items = value.items() if isinstance(value, dict) else enumerate(value[:3]) if isinstance(value, list) else ()
+    for key, inner in items:
+        yield from places(inner, (*place, key))
+
+
+def put(value, place, new):
+    if not place:
+        return new
+    value = value.copy()
+    value[place[0]] = put(value[place[0]], place[1:], new)
+    return value
+
+
+def write_rich_coco(root, rng):
+    """Every kind of object that the format has."""
+    picture = Image(np.arange(80, dtype=np.uint8).reshape(1, 8, 10), Geometry.plain((8, 10)))
+    write_image(root / "a.png", picture)
+    kinds = [{"bbox": [1, 1, 3, 3]}, {"segmentation": [[1, 1, 5, 1, 5, 5, 1, 5]]},
+             {"segmentation": {"counts": [10, 5, 65], "size": [8, 10]}, "iscrowd": 1}]  # fmt: skip
+    objects = [{"id": n, "image_id": 1, "category_id": 1, **kind} for n, kind in enumerate(kinds)]
+    value = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "annotations": objects,
+        "categories": [{"id": 1, "name": "c"}],
+    }
+    (root / "annotations.json").write_text(json.dumps(value))
+
+
+def write_rich_native(root, rng):
+    write_nnunet(root, rng)
+    (root / "splits_final.json").rename(root / "splits.json")
+    head = {"name": "x", "dim": 3, "labels": {"0": "n"}, "modalities": {"0": "CT"}, "groups": {"a": "p"}}
+    (root / "dataset.json").write_text(json.dumps(head))
+    content = {
+        "instances": {"1": 0},
+        "boxes": [{"id": 2, "label": 0, "lower": [1, 1, 1], "upper": [3, 3, 3]}],
+        "shapes": [{"id": 3, "label": 0, "points": [[3, 3, 3]], "diameter": 2, "frame": "voxel", "ignore": False}],
+        "attributes": {"1": {"diameter_mm": 1}},
+    }
+    for case in "ab":
+        (root / "labelsTr" / f"{case}.json").write_text(json.dumps(content))
+
+
+TREES = {"coco": write_rich_coco, "native": write_rich_native, "nnunet": write_nnunet, "monai": write_monai}
+
+
+@pytest.mark.parametrize("name", TREES)
+@pytest.mark.filterwarnings("ignore")
+def test_odd_values_anywhere_in_a_json_are_told_in_words(name, rng, tmp_path):
+    TREES[name](tmp_path, rng)
+    for file in [path for path in sorted(tmp_path.rglob("*.json")) if path.name != "b.json"]:
+        text = file.read_text()
+        for place in places(json.loads(text)):
+            for value in ODD:
+                file.write_text(json.dumps(put(json.loads(text), place, value)))
+                assert all(len(message) > 20 for message in messages(tmp_path, name)), (place, value)
+        file.write_text(text)

@@ -165,6 +165,31 @@ def test_yolo_fractions_are_boxes_and_a_missing_text_is_a_negative(tmp_path, rng
     assert dataset.splits == ({"train": ("train1",), "val": ("val1",), "test": ()},)
 
 
+@pytest.mark.parametrize("style", ["roboflow", "data.yaml", "list of folders"])
+def test_yolo_folders_may_lie_the_other_way_round_or_where_data_yaml_says(tmp_path, rng, style):
+    root = write_yolo(tmp_path / "set", rng, "1 0.5 0.25 0.2 0.1")
+    head = "names: [cell, clump]\n"
+    if style == "roboflow":
+        for part, name in (("train", "train"), ("val", "valid")):
+            for kind in ("images", "labels"):
+                (root / name).mkdir(exist_ok=True)
+                (root / kind / part).rename(root / name / kind)
+    else:
+        (root / "somewhere").mkdir()
+        for kind in ("images", "labels"):
+            (root / kind).rename(root / "somewhere" / kind)
+        first, second = "images/train", "images/val"
+        head += f"path: somewhere\ntrain: {first}\nval: {second}\n" if style == "data.yaml" else (
+            f"train: [somewhere/{first}]\nval: [somewhere/{second}]\n"
+        )  # fmt: skip
+    (root / "data.yaml").write_text(head)
+    dataset = open_dataset(root)
+    assert (dataset.format, dataset.classes) == ("yolo", ("cell", "clump"))
+    assert dataset.splits == ({"train": ("train1",), "val": ("val1",), "test": ()},)
+    assert len(objects(dataset, "train1")) == 1
+    assert not [finding for finding in check(root) if finding.severity == "error"]
+
+
 def test_medyolo_counts_axes_as_the_nifti_file(tmp_path, rng):
     root = write_yolo(tmp_path, rng, "0 0.5 0.25 0.5 0.2 0.1 0.4", shape=(10, 20, 40), suffix=".nii.gz")
     dataset = open_dataset(root)

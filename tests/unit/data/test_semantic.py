@@ -1,6 +1,9 @@
 """nnU-Net's and the Decathlon's layouts: components of a class become objects."""
 
 import json
+import os
+import pickle
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -76,12 +79,48 @@ def test_a_case_without_label_map_is_an_error(semantic):
     assert [finding.case for finding in check(semantic) if finding.severity == "error"] == ["a"]
 
 
-def test_folds_of_nnunet_are_accepted_and_pickles_refused(semantic):
+def test_folds_of_nnunet_are_accepted(semantic):
     (semantic / "splits_final.json").write_text(json.dumps([{"train": ["a"], "val": ["b"]}]))
     assert open_dataset(semantic).splits == ({"train": ("a",), "val": ("b",), "test": ()},)
-    (semantic / "own.pkl").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"pickle.*save it as JSON"):
-        open_dataset(semantic, options=[f"splits={semantic / 'own.pkl'}"])
+
+
+@pytest.mark.parametrize("place", ["", "preprocessed"])
+def test_folds_of_nndetection_are_accepted(semantic, place):
+    """As nnDetection writes them: a pickled list of ordered dictionaries of arrays of case names."""
+    folds = [OrderedDict(train=np.array(["a"]), val=np.array(["b"])), OrderedDict(train=np.array(["b"]), val=["a"])]
+    (semantic / place).mkdir(exist_ok=True)
+    (semantic / place / "splits_final.pkl").write_bytes(pickle.dumps(folds))
+    expected = ({"train": ("a",), "val": ("b",), "test": ()}, {"train": ("b",), "val": ("a",), "test": ()})
+    assert open_dataset(semantic).splits == expected
+    (semantic / "own.pkl").write_bytes(pickle.dumps(folds[:1]))
+    assert open_dataset(semantic, options=[f"splits={semantic / 'own.pkl'}"]).splits == expected[:1]
+
+
+class Payload:
+    def __reduce__(self):
+        return os.system, ("touch OPENED",)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (pickle.dumps([Payload()]), "only numpy arrays are admitted"),
+        (pickle.dumps([{"train": [Payload()], "val": []}]), "only numpy arrays are admitted"),
+        (b"", "not a pickle"),
+        (pickle.dumps({"train": ["a"]}), "not a list of folds"),
+        (pickle.dumps([{"train": 3}]), "not a list of folds"),
+        (pickle.dumps([3]), "not a list of folds"),
+    ],
+    ids=["code", "code inside", "empty", "no list", "no ids", "numbers"],
+)
+def test_a_pickle_of_anything_but_folds_is_refused_unrun(semantic, content, message, monkeypatch):
+    monkeypatch.chdir(semantic)
+    (semantic / "splits_final.pkl").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"splits_final\.pkl.*{message}"):
+        open_dataset(semantic)
+    (finding,) = check(semantic)
+    assert (finding.severity, finding.file.name) == ("error", "splits_final.pkl")
+    assert not (semantic / "OPENED").exists()
 
 
 def test_a_pattern_keeps_patients_together(semantic):

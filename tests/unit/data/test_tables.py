@@ -96,6 +96,19 @@ def test_monai_modes_mean_the_same_box(tmp_path, rng, mode, box, frame):
     assert dataset.splits == ({"train": ("a",), "val": ("b",), "test": ()},)
 
 
+@pytest.mark.parametrize(
+    ("mode", "box"),
+    [("cccwhd", [7, 5, 6, 4]), ("xyzwhd", [4, 3, 6, 4]), ("xyzxyz", [4, 3, 10, 7]), ("xxyyzz", [4, 10, 3, 7]),
+     ("xyxyzz", [4, 3, 10, 7])],
+)  # fmt: skip
+def test_monai_modes_mean_the_same_box_in_pictures(tmp_path, rng, mode, box):
+    picture = Image(rng.integers(0, 255, (1, 20, 30), dtype=np.uint8), Geometry.plain((20, 30)))
+    write_image(tmp_path / "a.png", picture)
+    (tmp_path / "list.json").write_text(json.dumps({"training": [{"image": "a.png", "box": [box], "label": [0]}]}))
+    dataset = open_dataset(tmp_path, options=[f"mode={mode}", "frame=voxel"])
+    np.testing.assert_array_equal(boxes_of(dataset, "a"), [[[3, 4], [7, 10]]])
+
+
 COLUMNS = (
     "File_name,Patient_index,Study_index,Series_ID,Key_slice_index,Measurement_coordinates,Bounding_boxes,"
     "Lesion_diameters_Pixel_,Normalized_lesion_location,Coarse_lesion_type,Possibly_noisy,Slice_range,Spacing_mm_px_,"

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from boxel.data.cases import Dataset, Report, inspect, raise_it
 from boxel.data.formats.options import ReaderOptions, read_splits
+from boxel.data.split import hold_out
 
 __all__ = ["as_dataset", "formats", "open_dataset", "register_format"]
 
@@ -78,6 +79,7 @@ def open_dataset(
     chosen = (known.options or ReaderOptions).parse(options)
     dataset = known.read(path, report, chosen) if known.options else known.read(path, report)
     dataset = replace(_with_groups(dataset, chosen.group), format=name, splits=read_splits(dataset, chosen.splits))
+    dataset = _with_holdout(dataset, chosen.holdout)
     for problem in inspect(dataset):
         report(problem)
     return dataset
@@ -131,6 +133,17 @@ def _with_groups(dataset: Dataset, pattern: str) -> Dataset:
         raise ValueError(f"group={pattern!r}: does not match case {strange!r}; it must match every case name")
     groups = {name: match[match.lastindex or 0] for name, match in found.items() if match}
     return replace(dataset, cases=tuple(replace(case, group=groups[case.id]) for case in dataset.cases))
+
+
+def _with_holdout(dataset: Dataset, share: float) -> Dataset:
+    """Some cases become test cases."""
+    if not share:
+        return dataset
+    if dataset.test or dataset.splits:
+        raise ValueError(f"holdout={share}: {dataset.root} has its own test cases or folds; leave holdout out")
+    chosen = hold_out(dataset.cases, share)
+    cases = (replace(case, split="test") if case.id in chosen else case for case in dataset.cases)
+    return replace(dataset, cases=tuple(cases))
 
 
 # The most particular first: the first that fits is taken.

@@ -87,7 +87,8 @@ def _cases(
 ) -> Iterable[Case]:
     found = defaultdict(list)
     for entry in values["annotations"]:
-        found[entry.get("image_id") if isinstance(entry, dict) else None].append(entry)
+        image_id = entry.get("image_id") if isinstance(entry, dict) else None
+        found[image_id if isinstance(image_id, int | str) else None].append(entry)
     for entry in values["images"]:
         name = str(entry.get("file_name", "")) if isinstance(entry, dict) else ""
         case = Path(name).stem
@@ -95,7 +96,9 @@ def _cases(
         try:
             if image is None:
                 raise InputError(file, f"image {name!r} is not there", f"add it to {folder}")
-            objects = [made for e in found.pop(entry.get("id"), []) if (made := _object(file, case, e, labels, report))]
+            if not isinstance(entry.get("id"), int | str):
+                raise InputError(file, f"image {name!r} has the id {str(entry.get('id'))[:80]}", "write a whole number")
+            objects = [made for e in found.pop(entry["id"], []) if (made := _object(file, case, e, labels, report))]
             split = "test" if part == "test" else "train"
             yield Case(case, (image,), split=split, annotation=file, annotate=CocoMasks(tuple(objects)))
         except InputError as problem:
@@ -109,11 +112,12 @@ def _object(
     file: Path, case: str, entry: Mapping[str, Any], labels: Mapping[int, int], report: Report
 ) -> CocoObject | None:
     number = entry.get("id")
-    if entry.get("category_id") not in labels:
-        raise InputError(
-            file, f"object {number}: unknown category {entry.get('category_id')!r}", "add it to categories"
-        )
+    category = entry.get("category_id")
+    if not isinstance(category, int) or category not in labels:
+        raise InputError(file, f"object {number}: unknown category {str(category)[:80]}", "add it to categories")
     drawn = entry.get("segmentation") or ()
+    if not isinstance(drawn, dict | list | tuple):
+        raise InputError(file, f"object {number}: segmentation {str(drawn)[:80]}", "write polygons or run lengths")
     rle: tuple[Any, ...] = ()
     polygons: tuple[tuple[float, ...], ...] = ()
     if isinstance(drawn, dict):
@@ -135,4 +139,4 @@ def _object(
         problem = f"bbox {list(box)} of object {number} has no extent; the object is left out"
         report(InputError(file, problem, "draw the box again, or remove the object", case, "warning"))
         return None
-    return CocoObject(labels[entry["category_id"]], box, polygons, rle, bool(entry.get("iscrowd")))
+    return CocoObject(labels[category], box, polygons, rle, bool(entry.get("iscrowd")))

@@ -2,12 +2,14 @@
 
 import os
 from collections import defaultdict
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from boxel.data.annotations import Opener
 from boxel.data.dicom_objects import pydicom_module
+from boxel.data.problems import InputError, Report
 from boxel.io import read_series
 from boxel.types import Image
 
@@ -36,6 +38,15 @@ class Found:
     header: Any
 
     @property
+    def kind(self) -> str:
+        """The modality."""
+        return str(self.header.get("Modality", "") or "")
+
+    @property
+    def patient(self) -> str:
+        return str(self.header.get("PatientID", "") or "")
+
+    @property
     def references(self) -> set[str]:
         """SeriesInstanceUIDs of the images that an annotation is about."""
         uids = {str(item.get("SeriesInstanceUID", "")) for item in self.header.get("ReferencedSeriesSequence", ())}
@@ -53,12 +64,17 @@ class Found:
 
 @dataclass(frozen=True)
 class SeriesOpener(Opener):
-    """Opens one series of a folder by its SeriesInstanceUID."""
+    """Opens one series of a folder by its SeriesInstanceUID.
+
+    Attributes:
+        upright: a tilted gantry is an error: the annotations count the voxels of the slices.
+    """
 
     uid: str
+    upright: bool = False
 
     def read(self, path: Path) -> Image:
-        return read_series(path, self.uid)
+        return read_series(path, self.uid, upright=self.upright)
 
 
 def has_dicom(path: Path) -> bool:
@@ -78,19 +94,28 @@ def _is_dicom(file: Path) -> bool:
         return False
 
 
-def find_dicom(path: Path) -> tuple[list[Found], list[Found]]:
-    """Image series, and annotation objects (SEG, RTSTRUCT), below `path`, in order of folders."""
+def find_dicom(
+    path: Path, report: Report, kinds: Container[str] = ("SEG", "RTSTRUCT")
+) -> tuple[list[Found], list[Found]]:
+    """Image series, and annotation objects of some kinds (modalities), below `path`, in order of folders.
+
+    Files that are called DICOM and cannot be read as such are warned of.
+    """
     pydicom = pydicom_module()
     groups: dict[tuple[Path, str], list[tuple[Path, Any]]] = defaultdict(list)
     for folder, folders, names in os.walk(path):
         folders.sort()
         for name in sorted(names):
             file = Path(folder, name)
-            if name.startswith(".") or file.suffix.lower() in OTHER or not _is_dicom(file):
+            if name.startswith(".") or file.suffix.lower() in OTHER:
                 continue
             try:
                 header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(TAGS))
-            except Exception:  # damaged headers raise nearly anything; the series is reported when it is read
+                header.get("Modality")
+            except Exception:  # damaged headers raise nearly anything
+                if file.suffix.lower() == ".dcm" or _is_dicom(file):
+                    remedy = "copy or export it again, or remove it"
+                    report(InputError(file, "cannot be read as DICOM and is left out", remedy, severity="warning"))
                 continue
             kind = str(header.get("Modality", ""))
             uid = str(header.get("SeriesInstanceUID", "") or "")
@@ -101,9 +126,8 @@ def find_dicom(path: Path) -> tuple[list[Found], list[Found]]:
         header = entries[0][1]
         uid = str(header.get("SeriesInstanceUID", "") or "")
         found = Found(place, uid, tuple(file for file, _ in entries), header)
-        kind = str(header.get("Modality", ""))
-        if kind in IMAGES:
+        if found.kind in IMAGES:
             images.append(found)
-        elif kind in ("SEG", "RTSTRUCT"):
+        elif found.kind in kinds:
             annotations.append(found)
     return images, annotations

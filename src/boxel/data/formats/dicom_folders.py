@@ -45,7 +45,7 @@ def detect(path: Path) -> bool:
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
     """The data set below `path`; problems of single cases go to `report`."""
-    images, annotations = find_dicom(path)
+    images, annotations = find_dicom(path, report)
     of_image: dict[int, list[Path]] = {index: [] for index in range(len(images))}
     lost = []
     for found in annotations:
@@ -85,7 +85,10 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         remedy = "--option negatives=true takes them as images without objects"
         report(InputError(path, problem, remedy, severity="warning"))
     modality = Counter(str(found.header.get("Modality", "")) for found in images).most_common(1)
-    return Dataset(path, path.resolve().name, 3, classes, (modality[0][0] if modality else "CT",), tuple(cases))
+    channels = (modality[0][0] if modality else "CT",)
+    return Dataset(
+        path, path.resolve().name, 3, classes, channels, tuple(cases), unlabelled=tuple(bare)
+    )  # fmt: skip
 
 
 def _targets(found: Found, images: list[Found]) -> list[int]:

@@ -18,6 +18,7 @@ __all__ = [
     "images_in",
     "listing",
     "named_numbers",
+    "numbered_classes",
     "numbers",
     "pictures_layout",
     "read_mapping",
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 AGAIN = "copy or export it again"
+MOST_CLASSES = 10_000  # by number alone; more is a mistake
 
 
 def listing(folder: Path) -> list[Path]:
@@ -124,6 +126,14 @@ def pictures_layout(paths: Iterable[Path]) -> tuple[int, tuple[str, ...]]:
             continue  # reported when the case is read
         return len(shape), channel_names(count)
     return 2, channel_names(1)
+
+
+def numbered_classes(labels: Iterable[int], path: Path) -> tuple[str, ...]:
+    """Names of classes that have numbers only, from 0 to the largest of `labels`; at least one."""
+    largest = max(labels, default=0)
+    if largest > MOST_CLASSES:
+        raise InputError(path, f"a class has the number {largest:.5g}", "number the classes from 0, or name them")
+    return tuple(f"class {label}" for label in range(largest + 1))
 
 
 def named_numbers(entries: Any) -> Iterator[tuple[int, str]]:

@@ -3,10 +3,14 @@
     LIDC-IDRI-0001/.../000001.dcm ...   any folders
     LIDC-IDRI-0001/.../069.xml          <LidcReadMessage>, anywhere below; names its series (SeriesInstanceUid)
 
+or, for series without XML, the readings as DICOM: a SEG per reading, and structured reports of the ratings.
+
 Nodules of at least 3 mm have outlines and ratings; smaller ones and non-nodules are points, and left out.
 """
 
 import os
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,10 +20,11 @@ import numpy as np
 
 from boxel.data.annotations import Annotator
 from boxel.data.cases import Case, Dataset
-from boxel.data.formats.dicom_files import SeriesOpener, find_dicom
-from boxel.data.formats.files import numbers, read_xml
+from boxel.data.formats.dicom_files import SeriesOpener, find_dicom, has_dicom
+from boxel.data.formats.files import listing, numbers, read_xml
+from boxel.data.formats.lidc_segments import LidcSegments
 from boxel.data.formats.options import ReaderOptions
-from boxel.data.label_maps import overlay
+from boxel.data.label_maps import Mask, overlay
 from boxel.data.problems import InputError, Report, some
 from boxel.data.reader_studies import Outline, Reading, fuse, group_readings, mask_of
 from boxel.types import Geometry, Instances
@@ -27,7 +32,7 @@ from boxel.types import Geometry, Instances
 __all__ = ["DESCRIPTION", "NAME", "Options", "detect", "read"]
 
 NAME = "lidc"
-DESCRIPTION = "LIDC-IDRI: DICOM series and XML files of the readers (LidcReadMessage)"
+DESCRIPTION = "LIDC-IDRI: DICOM series in LIDC-IDRI-0001/ and XML files of the readers (LidcReadMessage), or SEG"
 MALIGNANT = 3  # a mean malignancy from here on: 3 to 5 of Jaeger et al., 2018
 
 
@@ -41,6 +46,7 @@ class Options(ReaderOptions):
         min_raters: nodules that fewer marked are left out.
         num_raters: of the study.
         min_voxels: smaller nodules are left out.
+        min_diameter: nodules of less volume than a ball of this diameter (mm) are left out.
     """
 
     classes: Literal["malignancy", "nodule"] = "malignancy"
@@ -48,6 +54,20 @@ class Options(ReaderOptions):
     min_raters: int = 1
     num_raters: int = 4
     min_voxels: int = 1
+    min_diameter: float = 0.0
+
+    def keeps(self, mask: Mask, raters: int, geometry: Geometry) -> bool:
+        voxels = int(mask.voxels.sum())
+        volume = voxels * float(np.prod(geometry.spacing))
+        large = volume >= np.pi / 6 * self.min_diameter**3
+        return raters >= self.min_raters and voxels >= self.min_voxels and large
+
+    def fused(self, readings: Sequence[Reading], masks: Sequence[Mask], geometry: Geometry) -> list[tuple[int, Mask]]:
+        """Class and mask of one nodule; empty if it is left out."""
+        mask, malignancy, raters = fuse(readings, masks, self.num_raters, self.malignancy)
+        if mask is None or not self.keeps(mask, raters, geometry):
+            return []
+        return [(int(malignancy >= MALIGNANT) if self.classes == "malignancy" else 0, mask)]
 
 
 @dataclass(frozen=True)
@@ -65,14 +85,9 @@ class LidcNodules(Annotator):
         seen = [(reading, mask_of(reading, geometry)) for reading in readings_in(self.path, read_xml(self.path))]
         readings = [reading for reading, mask in seen if mask is not None]
         masks = [mask for _, mask in seen if mask is not None]
-        options, found = self.options, []
+        found = []
         for group in group_readings(masks):
-            chosen = [readings[index] for index in group]
-            mask, malignancy, raters = fuse(
-                chosen, [masks[index] for index in group], options.num_raters, options.malignancy
-            )
-            if mask is not None and raters >= options.min_raters and mask.voxels.sum() >= options.min_voxels:
-                found.append((int(malignancy >= MALIGNANT) if options.classes == "malignancy" else 0, mask))
+            found += self.options.fused([readings[i] for i in group], [masks[i] for i in group], geometry)
         return overlay(found, geometry.shape)
 
 
@@ -98,7 +113,10 @@ def _outline(path: Path, roi: Element) -> Outline:
 
 
 def detect(path: Path) -> bool:
-    return path.is_dir() and any(True for _ in _messages(path))
+    if not path.is_dir():
+        return False
+    named = any(re.fullmatch(r"LIDC-IDRI-\d{4}", folder.name) and folder.is_dir() for folder in listing(path))
+    return (named and has_dicom(path)) or any(True for _ in _messages(path))
 
 
 def _messages(path: Path):  # type: ignore[no-untyped-def]
@@ -114,7 +132,7 @@ def _messages(path: Path):  # type: ignore[no-untyped-def]
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
     """The data set below `path`; problems of single cases go to `report`."""
-    images, _ = find_dicom(path)
+    images, others = find_dicom(path, report, ("SEG", "SR"))
     of_series: dict[str, Path] = {}
     count = 0
     for file in _messages(path):
@@ -127,16 +145,24 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             report(wrong)
     cases, bare, seen = [], [], set()
     for found in images:
-        if found.uid not in of_series:
-            bare.append(found.uid)
-            continue
         patient = str(found.header.get("PatientID", "") or "")
         name = f"{patient}_{found.uid.rpartition('.')[2]}" if patient else found.uid
-        seen.add(found.uid)
-        annotate, opener = LidcNodules(of_series[found.uid], options), SeriesOpener(found.uid)
+        drawn = tuple(other.files[0] for other in others if other.kind == "SEG" and found.uid in other.references)
+        annotate: Annotator
+        if found.uid in of_series:
+            annotate = LidcNodules(of_series[found.uid], options)
+            seen.add(found.uid)
+        elif drawn:
+            reports = tuple(other.files[0] for other in others if other.kind == "SR" and other.patient == patient)
+            annotate = LidcSegments(drawn, reports, options)
+            count += len(drawn)
+        else:
+            bare.append(name)
+            continue
+        opener = SeriesOpener(found.uid, upright=True)
         cases.append(Case(name, (found.folder,), group=patient, annotate=annotate, opener=opener))
     for uids, what, remedy in (
-        (bare, "series without XML, left out", "add their XML files"),
+        (bare, "series without readings, left out", "add their XML or SEG files"),
         (of_series.keys() - seen, "XML files without their series", "add the DICOM files"),
     ):
         if uids:
@@ -146,4 +172,4 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     remedy = "Jaeger et al. (2018) had 1035 scans, 1319 benign and 494 malignant nodules"
     report(InputError(path, problem, remedy, severity="note"))
     classes = ("benign", "malignant") if options.classes == "malignancy" else ("nodule",)
-    return Dataset(path, path.resolve().name, 3, classes, ("CT",), tuple(cases))
+    return Dataset(path, path.resolve().name, 3, classes, ("CT",), tuple(cases), unlabelled=tuple(bare))

@@ -13,7 +13,15 @@ import numpy as np
 
 from boxel.data.annotations import Shape, Shapes
 from boxel.data.cases import Case, Dataset
-from boxel.data.formats.files import listing, named_numbers, numbers, pictures_layout, read_mapping, read_text
+from boxel.data.formats.files import (
+    listing,
+    named_numbers,
+    numbered_classes,
+    numbers,
+    pictures_layout,
+    read_mapping,
+    read_text,
+)
 from boxel.data.formats.options import Names, ReaderOptions
 from boxel.data.problems import InputError, Report
 from boxel.io import split_suffix
@@ -22,8 +30,6 @@ __all__ = ["DESCRIPTION", "NAME", "Options", "detect", "read"]
 
 NAME = "monai"
 DESCRIPTION = 'MONAI datalist: a JSON with "training": [{"image": ..., "box": ..., "label": ...}]'
-# Position of lower corner or centre, and of upper corner or extent, per axis.
-ORDERS = {"xyzxyz": (0, 1, 2, 3, 4, 5), "xxyyzz": (0, 2, 4, 1, 3, 5), "xyxyzz": (0, 1, 4, 2, 3, 5)}
 PARTS = {"training": "train", "validation": "val", "testing": "test", "test": "test"}
 
 
@@ -74,7 +80,10 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     cases: list[Case] = []
     parts: dict[str, list[str]] = {part: [] for part in PARTS.values()}
     for key, part in PARTS.items():
-        for number, entry in enumerate(values.get(key) or ()):
+        entries = values.get(key) or []
+        if not isinstance(entries, list):
+            raise InputError(file, f'"{key}" is no list', f"a {DESCRIPTION}")
+        for number, entry in enumerate(entries):
             name = str(entry.get("image", "")) if isinstance(entry, dict) else ""
             case = split_suffix(Path(name))[0] or f"{key} {number}"
             image = next(
@@ -92,10 +101,16 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             parts[part].append(case)
     labels = {label for case in cases for label in case.labels}
     named = tuple(name for _, name in sorted(named_numbers(values.get("labels"))))
-    classes = options.classes or named or tuple(f"class {label}" for label in range(max(labels, default=0) + 1))
+    classes = options.classes or named or numbered_classes(labels, file)
     ndim, _ = pictures_layout(case.channels[0] for case in cases)
     folds = ({part: tuple(ids) for part, ids in parts.items()},) if parts["train"] and parts["val"] else None
     return Dataset(path, file.stem, ndim, classes, (options.modality,), tuple(cases), folds)
+
+
+def _corners(mode: str, ndim: int) -> np.ndarray:
+    """Where the lower and the upper corner stand in boxes of a mode `(2, d)`; in 2D the mode has no z."""
+    letters = np.array([letter for letter in mode if letter in "xyz"[:ndim]])
+    return np.stack([np.flatnonzero(letters == axis) for axis in "xyz"[:ndim]], axis=1)
 
 
 def _shapes(file: Path, case: str, entry: Mapping[str, Any], options: Options, report: Report) -> list[Shape]:
@@ -107,12 +122,12 @@ def _shapes(file: Path, case: str, entry: Mapping[str, Any], options: Options, r
         values = np.array(numbers(box, file, f"box of {case}"))
         if len(values) not in (4, 6) or not isinstance(label, int) or label < 0:
             raise InputError(file, f"box {box} with label {label!r} of {case}", "write 4 or 6 numbers, labels from 0")
-        if options.mode in ORDERS and len(values) == 6:
-            lower, upper = values[list(ORDERS[options.mode])].reshape(2, -1)
+        if options.mode in ("cccwhd", "xyzwhd"):
+            first, extent = values.reshape(2, -1)
+            lower = first - extent / 2 if options.mode == "cccwhd" else first
+            upper = lower + extent
         else:
-            first, second = values.reshape(2, -1)
-            lower = first - second / 2 if options.mode == "cccwhd" else first
-            upper = lower + second if options.mode in ("cccwhd", "xyzwhd") else second
+            lower, upper = values[_corners(options.mode, len(values) // 2)]
         if not (lower < upper).all():
             problem = f"box {box} has no extent; the object is left out"
             report(InputError(file, problem, "correct it, or check the mode", case, "warning"))

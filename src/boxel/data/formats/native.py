@@ -12,7 +12,9 @@
 The four folders may lie under `raw_splitted/`. "instances" gives the class of each id in the label map,
 "boxes" are objects without a mask: corners in voxels, axes in array order (plane, row, column), half-open.
 A negative case has `{"instances": {}}`. Points with diameters, ellipsoids, RECIST pairs and ignored regions are
-"shapes", see `boxel.data.formats.shapes_json`. Optional in dataset.json: "groups": {"CASE": "patient"}.
+"shapes", see `boxel.data.formats.shapes_json`. Optional: "attributes": {"1": {"diameter_mm": 8.5}} in CASE.json, and
+"groups": {"CASE": "patient"} in dataset.json. nnDetection's "annotation_style": "weak" says that the label maps show
+boxes.
 """
 
 import re
@@ -26,7 +28,7 @@ from boxel.config import read_json
 from boxel.data.annotations import Shapes
 from boxel.data.cases import Case, Dataset, InputError, Report
 from boxel.data.formats.files import read_mapping
-from boxel.data.formats.shapes_json import read_shapes
+from boxel.data.formats.shapes_json import MOST, read_shapes
 from boxel.io import SUFFIXES, has_geometry, split_suffix
 from boxel.types import Instances
 
@@ -62,7 +64,8 @@ def read(path: Path, report: Report) -> Dataset:
     groups = values.get("groups", {})
     if not isinstance(groups, dict):
         raise InputError(head, f'"groups" is {groups!r}', 'write "groups": {"CASE": "patient"}, or leave it out')
-    common = _Common(ndim, len(channels), groups, bool(values.get("session_id")))
+    weak = values.get("annotation_style") == "weak"
+    common = _Common(ndim, len(channels), groups, bool(values.get("session_id")), weak)
     root = _images_root(path) or path
     cases = [case for part in ("Tr", "Ts") for case in _read_part(root, part, common, report)]
     name = str(values.get("name") or values.get("task") or path.resolve().name)
@@ -132,6 +135,7 @@ class _Common(NamedTuple):
     num_channels: int
     groups: Mapping[str, str]
     sessions: bool  # nnDetection 2: CASE is PATIENT_SESSION
+    weak: bool  # nnDetection 2: the label maps show boxes
 
 
 def _read_case(
@@ -155,7 +159,7 @@ def _read_case(
     if not annotation.exists():
         remedy = 'add it; {"instances": {}} says that the image shows no object'
         raise InputError(annotation, "missing annotation", remedy, case_id)
-    mask_labels, boxes, shapes = _read_annotation(annotation, case_id, common.ndim)
+    mask_labels, boxes, shapes, attributes = _read_annotation(annotation, case_id, common.ndim)
     if mask_labels and not label_maps:
         label_map = annotation.with_name(f"{case_id}.nii.gz")
         raise InputError(label_map, "missing label map", f"add it, or empty {annotation.name}", case_id)
@@ -169,6 +173,8 @@ def _read_case(
         "train" if part == "Tr" else "test",
         annotation,
         shapes,
+        attributes=attributes,
+        weak=common.weak,
     )
 
 
@@ -180,7 +186,9 @@ def _files(folder: Path) -> list[Path]:
     return [path for path in paths if not path.name.startswith(".") and path.suffix not in COMPANIONS]
 
 
-def _read_annotation(path: Path, case_id: str, ndim: int) -> tuple[dict[int, int], Instances | None, Shapes | None]:
+def _read_annotation(
+    path: Path, case_id: str, ndim: int
+) -> tuple[dict[int, int], Instances | None, Shapes | None, dict[int, dict[str, float]]]:
     values = read_json(path)
     if not isinstance(values, dict) or not isinstance(values.get("instances", {}), dict):
         raise InputError(path, "not an annotation", 'write {"instances": {"1": 0}}: class 0 for object 1', case_id)
@@ -188,7 +196,7 @@ def _read_annotation(path: Path, case_id: str, ndim: int) -> tuple[dict[int, int
         raise InputError(path, 'no "instances", "boxes" or "shapes"', 'write {"instances": {}} for no object', case_id)
     mask_labels = {}
     for key, label in values.get("instances", {}).items():
-        if not key.isdecimal() or int(key) < 1 or not _is_int(label):
+        if not key.isdecimal() or not 0 < int(key) < MOST or not _is_int(label):
             raise InputError(
                 path,
                 f'"instances" has {key!r}: {label!r}',
@@ -198,7 +206,23 @@ def _read_annotation(path: Path, case_id: str, ndim: int) -> tuple[dict[int, int
         mask_labels[int(key)] = label
     boxes = _read_boxes(path, case_id, values.get("boxes", []), ndim, max(mask_labels, default=0))
     last = max([*mask_labels, *(boxes.ids.tolist() if boxes else ())], default=0)
-    return mask_labels, boxes, read_shapes(path, values.get("shapes", []), ndim, last)
+    shapes = read_shapes(path, values.get("shapes", []), ndim, last)
+    return mask_labels, boxes, shapes, _read_attributes(path, case_id, values.get("attributes", {}))
+
+
+def _read_attributes(path: Path, case_id: str, entries: Any) -> dict[int, dict[str, float]]:
+    rule = 'write "attributes": {"1": {"diameter_mm": 8.5}}: numbers about object 1'
+    if not isinstance(entries, dict):
+        raise InputError(path, '"attributes" is no mapping', rule, case_id)
+    for number, known in entries.items():
+        if (
+            not number.isdecimal()
+            or len(number) > 10
+            or not isinstance(known, dict)
+            or not all(map(_is_number, known.values()))
+        ):
+            raise InputError(path, f'"attributes" has {number!r}: {str(known)[:80]}', rule, case_id)
+    return {int(number): known for number, known in entries.items()}
 
 
 def _read_boxes(path: Path, case_id: str, entries: Any, ndim: int, last_id: int) -> Instances | None:
@@ -213,13 +237,17 @@ def _read_boxes(path: Path, case_id: str, entries: Any, ndim: int, last_id: int)
             corners.append(np.array([lower, upper], dtype=np.float32).reshape(2, ndim))
         except (ValueError, TypeError):
             raise InputError(path, f'entry {number - last_id} of "boxes" has no valid corners', rule, case_id) from None
-        if not _is_int(label) or not _is_int(entry.get("id", number)):
+        if not _is_int(label) or not _is_int(entry.get("id", number)) or not abs(entry.get("id", 0)) < MOST:
             raise InputError(path, f'entry {number - last_id} of "boxes" lacks a whole number', rule, case_id)
         labels.append(label)
         ids.append(entry.get("id", number))
     if not corners:
         return None
     return Instances(np.stack(corners), np.array(labels), np.array(ids), np.zeros(len(ids), bool))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_int(value: Any) -> bool:

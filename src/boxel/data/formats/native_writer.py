@@ -26,6 +26,8 @@ def write_case(
     label_suffix: str = "",
     compress: bool = True,
     boxes: Instances | None = None,
+    ignored: Instances | None = None,
+    attributes: Mapping[int, Mapping[str, float]] | None = None,
 ) -> None:
     """Write one case; its annotation last, which an interrupted case therefore lacks.
 
@@ -40,6 +42,8 @@ def write_case(
         label_suffix: of the label map, where it differs from `suffix`.
         compress: the image; the label map always is.
         boxes: objects without a mask.
+        ignored: what neither counts nor harms.
+        attributes: further numbers about objects by their ids.
     """
     part = {"train": "Tr", "test": "Ts"}[split]
     for channel, array in enumerate(image.array):
@@ -51,6 +55,14 @@ def write_case(
     if boxes is not None and len(boxes):
         rows = zip(boxes.ids.tolist(), boxes.labels.tolist(), boxes.boxes.tolist(), strict=True)
         annotation["boxes"] = [{"id": i, "label": label, "lower": a, "upper": b} for i, label, (a, b) in rows]
+    if ignored is not None and len(ignored):
+        last = max([*labels, *(boxes.ids.tolist() if boxes is not None else ())], default=0)
+        annotation["shapes"] = [
+            {"id": last + row, "label": int(label), "points": corners.tolist(), "ignore": True}
+            for row, (label, corners) in enumerate(zip(ignored.labels, ignored.boxes, strict=True), start=1)
+        ]
+    if attributes:
+        annotation["attributes"] = {str(number): dict(known) for number, known in attributes.items()}
     write_text(root / f"labels{part}" / f"{case_id}.json", json.dumps(annotation) + "\n")
 
 

@@ -5,16 +5,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from boxel.config import Config, read_json
 from boxel.data.cases import Dataset
-from boxel.data.problems import InputError
+from boxel.data.problems import InputError, told
+from boxel.io.pickles import read_pickle
 
 __all__ = ["Names", "ReaderOptions", "read_splits"]
 
 PARTS = ("train", "val", "test")
-NAMES = ("splits.json", "splits_final.json")
+NAMES = ("splits.json", "splits_final.json", "splits_final.pkl", "preprocessed/splits_final.pkl")
 
 
 def _split(value: Any) -> Any:
@@ -30,12 +31,15 @@ class ReaderOptions(Config):
 
     Attributes:
         group: regular expression; cases whose names agree in what it (its group, if any) matches are one patient.
-        splits: file of folds, as nnU-Net and nnDetection write them; `splits.json` or `splits_final.json` in the
-            data set's folder if empty.
+        splits: file of folds, as nnU-Net and nnDetection write them; `splits.json`, `splits_final.json` or
+            `splits_final.pkl` in the data set's folder if empty.
+        holdout: share of the patients to keep apart as test cases, where the data set has none; the rest is cut into
+            folds.
     """
 
     group: str = ""
     splits: str = ""
+    holdout: float = Field(0.0, ge=0, le=0.5)
 
     @classmethod
     def parse(cls, assignments: Sequence[str]) -> Self:
@@ -61,12 +65,18 @@ def read_splits(dataset: Dataset, file: str) -> tuple[Mapping[str, tuple[str, ..
     if not paths:
         return None
     path = paths[0]
-    if path.suffix == ".pkl":
-        raise InputError(
-            path, "is a pickle, which can run foreign code", "save it as JSON: json.dump(splits, file), a list of folds"
-        )
-    folds = read_json(path)
+    try:
+        folds = _plain(read_pickle(path) if path.suffix == ".pkl" else read_json(path))
+    except ValueError as error:
+        raise told(error) from None
     whole = isinstance(folds, list) and all(isinstance(fold, dict) and fold.keys() <= set(PARTS) for fold in folds)
     if not whole or not all(isinstance(ids, list) for fold in folds for ids in fold.values()):
         raise InputError(path, "not a list of folds", 'write [{"train": [ids], "val": [ids], "test": [ids]}]')
     return tuple({part: tuple(map(str, fold.get(part, ()))) for part in PARTS} for fold in folds)
+
+
+def _plain(folds: Any) -> Any:
+    """Arrays of ids, as nnDetection has them, as lists."""
+    if not isinstance(folds, list) or not all(isinstance(fold, dict) for fold in folds):
+        return folds
+    return [{part: getattr(ids, "tolist", lambda ids=ids: ids)() for part, ids in fold.items()} for fold in folds]

@@ -41,7 +41,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     """The data set below `path`; problems of single cases go to `report`."""
     labels = _labels(path)
     cases = []
-    for found in find_dicom(path)[0]:
+    for found in find_dicom(path, report)[0]:
         known = f"{found.header.get('PatientID', '')} {'/'.join(found.folder.relative_to(path).parts)}"
         match = re.search(r"PANCREAS_(\d{4})", known)
         name = match[0] if match else known
@@ -49,5 +49,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             report(InputError(found.folder, "missing label map", "add label0000.nii.gz of its number", name))
             continue
         annotate = LabelMap(labels[match[1]], {1: 0}, True, min_size=options.min_size, compare_origin=False)
-        cases.append(Case(name, (found.folder,), group=name, annotate=annotate, opener=SeriesOpener(found.uid)))
+        cases.append(
+            Case(name, (found.folder,), group=name, annotate=annotate, opener=SeriesOpener(found.uid, upright=True))
+        )
     return Dataset(path, path.resolve().name, 3, ("pancreas",), ("CT",), tuple(cases))

@@ -17,9 +17,10 @@ from boxel.data.annotations import Shape, Shapes, ball
 from boxel.data.formats.files import numbers
 from boxel.data.problems import InputError
 
-__all__ = ["read_shapes"]
+__all__ = ["MOST", "read_shapes"]
 
 RULE = '{"id": 1, "label": 0, "points": [[z, y, x]], "diameter": 8}'
+MOST = 2**31  # a label map holds no larger number
 KEYS = {"id", "label", "points", "diameter", "axes", "frame", "ignore"}
 
 
@@ -46,8 +47,8 @@ def read_shapes(path: Path, entries: Any, ndim: int, last_id: int) -> Shapes | N
             raise InputError(path, f"{where} has no extent", "give several points, a diameter or half axes")
         shapes.append(Shape(entry["label"], points, axes, frame, bool(entry.get("ignore", False))))
         ids.append(entry.get("id", last_id + number))
-        if type(ids[-1]) is not int:
-            raise InputError(path, f"{where} has the number {ids[-1]!r}", "write a whole number")
+        if type(ids[-1]) is not int or not 0 < ids[-1] < MOST:
+            raise InputError(path, f"{where} has the number {str(ids[-1])[:80]}", "write a whole number from 1")
     return Shapes(tuple(shapes), tuple(ids)) if shapes else None
 
 

@@ -3,13 +3,15 @@
     images/train/NAME.png  labels/train/NAME.txt    YOLO: `class x_centre y_centre width height`
     images/train/NAME.nii.gz                        MedYOLO: `class z_centre x_centre y_centre depth width height`
     images/val, images/test                         likewise; or all without these sub-folders
-    data.yaml                                       optional: `names: [cell, ...]`
+    train/images, train/labels, valid/images ...    the other way round, as Roboflow has it
+    data.yaml                                       optional: `names: [cell, ...]`; `train`, `val`, `test`: folders
 
 An image without text file shows no object, as YOLO has it. More than four numbers after the class are a polygon.
 In MedYOLO x, y and z are the axes of the NIfTI file, so that x runs along the last array axis here.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +21,7 @@ from boxel.data.formats.files import (
     images_in,
     listing,
     named_numbers,
+    numbered_classes,
     numbers,
     pictures_layout,
     read_mapping,
@@ -32,6 +35,7 @@ __all__ = ["DESCRIPTION", "NAME", "Options", "detect", "read"]
 NAME = "yolo"
 DESCRIPTION = "YOLO and MedYOLO: images/train/NAME.png and labels/train/NAME.txt"
 PARTS = ("", "train", "val", "test")
+NAMES = {"valid": "val", "validation": "val"}
 
 
 class Options(ReaderOptions):
@@ -41,24 +45,30 @@ class Options(ReaderOptions):
 
 
 def detect(path: Path) -> bool:
-    texts = [file for part in PARTS for file in listing(path / "labels" / part) if file.suffix == ".txt"]
-    return (path / "images").is_dir() and bool(texts)
+    try:
+        folders = _folders(path)
+    except ValueError:  # a YAML of another kind, or a damaged one, which is told when it is read
+        folders = _usual(path)
+    return any(file.suffix == ".txt" for _, _, labels in folders for file in listing(labels))
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
     """The data set in folder `path`; problems of single cases go to `report`."""
-    found: dict[str, tuple[str, Path]] = {}
-    for part in PARTS:
-        for stem, image in images_in(path / "images" / part).items():
-            found[stem] = (part, image)
-        for file in listing(path / "labels" / part):
+    found: dict[str, tuple[str, Path, Path]] = {}
+    for part, images, labels in _folders(path):
+        for stem, image in images_in(images).items():
+            if stem in found:
+                report(
+                    InputError(image, f"duplicate case {stem!r}", f"{found[stem][1]} has this name: rename one", stem)
+                )
+            found[stem] = (part, image, labels / f"{stem}.txt")
+        for file in listing(labels):
             if file.suffix == ".txt" and file.stem not in found and file.stem != "classes":
-                report(InputError(file, "annotation without image", f"add images/{part}/{file.stem}", file.stem))
-    ndim, channels = pictures_layout(image for _, image in found.values())
+                report(InputError(file, "annotation without image", f"add {images / file.stem}", file.stem))
+    ndim, channels = pictures_layout(image for _, image, _ in found.values())
     cases: list[Case] = []
     parts: dict[str, list[str]] = {part: [] for part in PARTS}
-    for stem, (part, image) in sorted(found.items()):
-        text = path / "labels" / part / f"{stem}.txt"
+    for stem, (part, image, text) in sorted(found.items()):
         try:
             annotate = Shapes(tuple(_shapes(text, ndim)) if text.exists() else ())
         except InputError as problem:
@@ -69,20 +79,55 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             Case(stem, (image,), split="test" if part == "test" else "train", annotation=annotation, annotate=annotate)
         )
         parts[part].append(stem)
-    labels = {label for case in cases for label in case.labels}
-    classes = options.classes or _names(path) or tuple(f"class {i}" for i in range(max(labels, default=0) + 1))
+    used = {label for case in cases for label in case.labels}
+    classes = options.classes or _names(path) or numbered_classes(used, path)
     folds = None
     if parts["train"] and parts["val"]:
         folds = ({part: tuple(parts[part]) for part in PARTS[1:]},)
     return Dataset(path, path.resolve().name, ndim, classes, channels, tuple(cases), folds)
 
 
+def _folders(path: Path) -> list[tuple[str, Path, Path]]:
+    """Part, images and labels: those that a data.yaml names, or else the usual ones that are there."""
+    named = [
+        (part, folder, folder.parents[depth] / "labels" / folder.relative_to(folder.parents[depth] / "images"))
+        for part in PARTS[1:]
+        for folder in _named_folders(path, part)
+        for depth in [folder.parts[::-1].index("images")]
+    ]
+    return named or _usual(path)
+
+
+def _usual(path: Path) -> list[tuple[str, Path, Path]]:
+    usual = [(part, path / "images" / part, path / "labels" / part) for part in PARTS]
+    usual += [(NAMES.get(part, part), path / part / "images", path / part / "labels") for part in (*PARTS[1:], *NAMES)]
+    return [(part, images, labels) for part, images, labels in usual if images.is_dir()]
+
+
+def _named_folders(path: Path, part: str) -> list[Path]:
+    """Folders with "images" in their path, whose labels therefore have a place."""
+    for values in _heads(path):
+        entries = values.get(part) or []
+        root = path / str(values.get("path") or "")
+        folders = [
+            place.resolve()
+            for entry in (entries if isinstance(entries, list) else [entries])
+            for place in (root / str(entry), path / str(entry))
+            if place.is_dir() and "images" in place.resolve().parts
+        ]
+        if folders:
+            return list(dict.fromkeys(folders))
+    return []
+
+
+def _heads(path: Path) -> list[dict[str, Any]]:
+    files = [file for file in listing(path) if file.suffix in (".yaml", ".yml")]
+    return [values for file in files if isinstance(values := read_mapping(file), dict)]
+
+
 def _names(path: Path) -> tuple[str, ...]:
-    for file in listing(path):
-        values = read_mapping(file) if file.suffix in (".yaml", ".yml") else None
-        if isinstance(values, dict) and values.get("names"):
-            return tuple(name for _, name in sorted(named_numbers(values["names"])))
-    return ()
+    named = [values["names"] for values in _heads(path) if values.get("names")]
+    return tuple(name for _, name in sorted(named_numbers(named[0]))) if named else ()
 
 
 def _shapes(file: Path, ndim: int) -> list[Shape]:

@@ -1,0 +1,98 @@
+"""Do the edges of an image lie where its label map has its objects, or where a turned label map would have them?"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import permutations, product
+
+import numpy as np
+
+__all__ = ["Turn", "describe", "edge_strengths", "likely_turn"]
+
+Turn = tuple[tuple[int, ...], tuple[bool, ...]]
+"""An order of axes, and which of them are then reversed."""
+
+LEAST, POINTS = 100, 4000  # on the borders of objects; fewer say nothing, more do not change the mean much
+# Of 1,174 cases of six real data sets one reaches 1.56, the others at most 1.18. Turned on purpose, data sets lie above
+# 1.15 unless their objects are symmetric.
+FEW, STRONG, CLEAR = 3, 1.6, 1.15  # times the edges of the label map as it is; fewer cases need strong evidence
+AGREE = 0.9  # of the cases
+
+
+def turns(shape: Sequence[int]) -> Iterator[Turn]:
+    """Every way to swap and reverse axes that keeps the shape, the identity first."""
+    axes = range(len(shape))
+    for order in permutations(axes):
+        if tuple(shape[axis] for axis in order) == tuple(shape):
+            for reverse in product((False, True), repeat=len(shape)):
+                yield order, reverse
+
+
+def edge_strengths(array: np.ndarray, label_map: np.ndarray) -> dict[Turn, float]:
+    """Mean gradient of the image `(c, *s)` on the borders of the objects, per turn of the label map `(*s)`.
+
+    Relative to that of the label map as it is; empty where there is little border or no gradient.
+    """
+    points = _border(label_map)
+    if len(points) < LEAST:
+        return {}
+    shape = np.array(label_map.shape)
+    found = {turn: _gradient(array, _moved(points, turn, shape)) for turn in turns(label_map.shape)}
+    own = next(iter(found.values()))
+    return {turn: value / own for turn, value in found.items()} if own > 0 else {}
+
+
+def likely_turn(cases: Sequence[Mapping[Turn, float]]) -> Turn | None:
+    """The turn under which the label maps of nearly all cases fit their images clearly better; None without one."""
+    known = [strengths for strengths in cases if strengths]
+    if not known:
+        return None
+    common = set.intersection(*(set(strengths) for strengths in known))
+    ratios = {turn: np.array([strengths[turn] for strengths in known]) for turn in common}
+    if not ratios:
+        return None
+    best = max(ratios, key=lambda turn: float(np.median(ratios[turn])))
+    needed = STRONG if len(known) < FEW else CLEAR
+    fits = np.median(ratios[best]) > needed and (ratios[best] > 1).mean() >= AGREE
+    return best if fits else None
+
+
+def describe(turn: Turn) -> str:
+    """Such as "reversed along its rows"."""
+    order, reverse = turn
+    names = ("planes", "rows", "columns")[-len(order) :]
+    swapped = [names[axis] for axis, own in enumerate(order) if axis != own]
+    reversed_ = [name for name, flag in zip(names, reverse, strict=True) if flag]
+    parts = [f"{' and '.join(swapped)} swapped"] if swapped else []
+    return ", ".join([*parts, *([f"reversed along its {' and '.join(reversed_)}"] if reversed_ else [])])
+
+
+def _border(label_map: np.ndarray) -> np.ndarray:
+    """Voxels `(n, d)` of objects that touch another value, at most about `POINTS` of them."""
+    edge = np.zeros(label_map.shape, bool)
+    for axis in range(label_map.ndim):
+        before = (slice(None),) * axis + (slice(None, -1),)
+        after = (slice(None),) * axis + (slice(1, None),)
+        differs = label_map[before] != label_map[after]
+        edge[before] |= differs
+        edge[after] |= differs
+    places = np.flatnonzero(edge & (label_map > 0))
+    places = places[:: max(1, len(places) // POINTS)]
+    return np.stack(np.unravel_index(places, label_map.shape), axis=1)
+
+
+def _moved(points: np.ndarray, turn: Turn, shape: np.ndarray) -> np.ndarray:
+    order, reverse = turn
+    points = points[:, list(order)]
+    return np.where(reverse, shape - 1 - points, points)
+
+
+def _gradient(array: np.ndarray, points: np.ndarray) -> float:
+    """Mean length of the gradient of the channels' sum, by central differences."""
+    square = np.zeros(len(points))
+    for axis in range(points.shape[1]):
+        ends = []
+        for step in (-1, 1):
+            moved = points.copy()
+            moved[:, axis] = np.clip(moved[:, axis] + step, 0, array.shape[axis + 1] - 1)
+            ends.append(array[(slice(None), *moved.T)].astype(np.float64).sum(axis=0))
+        square += np.square(ends[1] - ends[0])
+    return float(np.sqrt(square).mean())

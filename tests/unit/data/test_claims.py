@@ -1,0 +1,97 @@
+"""Headers that promise more than there is, and files that unpack to more than they say: refused without memory."""
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from boxel.io import read_image
+
+ATTACKS = r"""
+import gzip, json, re, struct, sys, zlib
+from pathlib import Path
+import numpy as np
+from boxel.io import read_image, write_image
+from boxel.types import Geometry, Image
+
+root, told = Path(sys.argv[1]), {}
+small = Image(np.zeros((1, 4, 5, 6), np.int16), Geometry.plain((4, 5, 6)))
+
+def attempt(name, content):
+    (root / name).write_bytes(content)
+    try:
+        read_image(root / name)
+        told[name] = "read"
+    except ValueError as error:
+        told[name] = str(error)
+
+def plain(name):
+    write_image(root / name, small, compress=False)
+    return (root / name).read_bytes()
+
+nifti = bytearray(plain("a.nii"))
+huge = bytes(nifti[:42]) + struct.pack("<3h", 3000, 3000, 1000) + bytes(nifti[48:])
+(root / "a.nii").unlink()
+attempt("huge.nii", huge)
+attempt("packed.nii.gz", gzip.compress(huge))
+squeezed = zlib.compressobj(9, zlib.DEFLATED, 31)
+bomb = [squeezed.compress(bytes(nifti))] + [squeezed.compress(bytes(1 << 20)) for _ in range(3000)] + [squeezed.flush()]
+attempt("bomb.nii.gz", b"".join(bomb))
+for name, old in (("plain.mha", b"DimSize = 6 5 4"), ("plain.nrrd", b"sizes: 6 5 4")):
+    content = plain(name)
+    assert old in content
+    attempt(name, content.replace(b" 6 5 4", b" 3000 3000 1000"))
+write_image(root / "packed.mha", small)
+content = (root / "packed.mha").read_bytes()
+attempt("packed.mha", content.replace(b"DimSize = 6 5 4", b"DimSize = 3000 3000 1000"))
+attempt("doubled.mha", content.replace(b"DimSize = 6 5 4", b"DimSize = 6 5 8"))
+peak = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+print(json.dumps({"told": told, "peak": int(peak[1])}))
+"""
+
+
+def test_no_header_and_no_bomb_takes_memory(tmp_path):
+    """Headers of 17 GiB and 3 GB of zeros in 3 MB, read by a process whose peak memory is looked at."""
+    run = subprocess.run([sys.executable, "-c", ATTACKS, str(tmp_path)], capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    result = json.loads(run.stdout)
+    for name, message in result["told"].items():
+        assert re.search(rf"{name}: .*(cut short|more than its header|promises)", message), (name, message)
+    assert result["peak"] < 1_000_000  # KiB
+
+
+def test_headers_with_their_voxels_in_other_files_are_read(tmp_path, rng):
+    """The voxels count where they are, also those of a list of files."""
+    array = rng.integers(-9, 9, (4, 5, 6)).astype(np.int16)
+    for number, plane in enumerate(array):
+        (tmp_path / f"p{number}.raw").write_bytes(plane.tobytes())
+    (tmp_path / "all.raw").write_bytes(array.tobytes())
+    head = "NDims = 3\nDimSize = 6 5 4\nElementType = MET_SHORT\nElementDataFile = "
+    (tmp_path / "one.mhd").write_text(head + "all.raw\n")
+    (tmp_path / "list.mhd").write_text(head + "LIST\n" + "".join(f"p{number}.raw\n" for number in range(4)))
+    for name in ("one.mhd", "list.mhd"):
+        np.testing.assert_array_equal(read_image(tmp_path / name).array[0], array)
+    (tmp_path / "all.raw").write_bytes(array.tobytes()[:100])
+    with pytest.raises(ValueError, match="cut short"):
+        read_image(tmp_path / "one.mhd")
+
+
+def test_a_dicom_header_that_promises_gigabytes_is_refused(tmp_path):
+    pydicom = pytest.importorskip("pydicom")
+    from .dicom_samples import write_series
+
+    files = write_series(tmp_path / "rows", np.zeros((2, 32, 40), np.int16))
+    for file in files:
+        data = pydicom.dcmread(file)
+        data.Rows = data.Columns = 60_000
+        data.save_as(file)
+    (frames,) = write_series(tmp_path / "frames", np.zeros((1, 32, 40), np.int16))
+    data = pydicom.dcmread(frames)
+    data.Rows, data.Columns, data.NumberOfFrames = 2048, 2048, 2000
+    data.save_as(frames)
+    for name in ("rows", "frames"):
+        with pytest.raises(ValueError, match=r"\.dcm: the file is cut short: its header promises"):
+            read_image(tmp_path / name)
