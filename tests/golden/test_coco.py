@@ -57,15 +57,18 @@ def pycocotools_figures(predictions, truths, regions):
     return figures_of(*as_coco(predictions, truths, regions))
 
 
-def as_coco(predictions, truths, regions):
-    """A COCO data set and its results."""
+def as_coco(predictions, truths, regions, outlined=False):
+    """A COCO data set and its results. Outlines fill less than the boxes, as those of COCO may."""
     annotations = []
     for crowd, sets in ((0, truths), (1, regions)):
         for image, objects in sets.items():
             for box, label in zip(objects.boxes, objects.labels, strict=True):
-                area = xywh(box)[2] * xywh(box)[3]
+                x, y, width, height = xywh(box)
                 annotations.append({"id": len(annotations) + 1, "image_id": int(image), "category_id": int(label) + 1,
-                                    "bbox": xywh(box), "area": area, "iscrowd": crowd})  # fmt: skip
+                                    "bbox": xywh(box), "area": width * height, "iscrowd": crowd})  # fmt: skip
+                if outlined and label != 2:  # those of the last class have no outline
+                    corners = [x + 2, y, x + width, y + height / 2, x + width / 3, y + height - 3]
+                    annotations[-1] |= {"segmentation": [corners], "area": width * height / 3}
     results = [{"image_id": int(image), "category_id": int(label) + 1, "bbox": xywh(box), "score": float(score)}
                for image, found in predictions.items()
                for box, label, score in zip(found.boxes, found.labels, found.scores, strict=True)]  # fmt: skip
@@ -97,12 +100,13 @@ def test_a_thousand_random_images_get_the_figures_of_pycocotools(rng, crowds):
     assert [metrics[name] for name in NAMES] == pytest.approx(expected.tolist(), abs=1e-9)
 
 
-def test_coco_files_on_the_disk_get_the_figures_of_pycocotools(rng, tmp_path):
+@pytest.mark.parametrize("outlined", [False, True], ids=["boxes", "outlines"])
+def test_coco_files_on_the_disk_get_the_figures_of_pycocotools(rng, tmp_path, outlined):
     """A data set with crowds, and results that use its numbers, as a detector of that world writes them."""
     truths, predictions, regions = {}, {}, {}
     for image, whole in zip(map(str, range(1, 31)), iter(lambda: random_images(rng, 1, True), None), strict=False):
         predictions[image], truths[image], regions[image] = (part["0"] for part in whole)
-    dataset, results = as_coco(predictions, truths, regions)
+    dataset, results = as_coco(predictions, truths, regions, outlined)
     picture = Image(np.zeros((1, 430, 430), np.uint8), Geometry.plain((430, 430)))
     for image in truths:
         write_image(tmp_path / "data" / "images" / f"{image}.png", picture)

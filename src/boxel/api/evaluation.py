@@ -71,9 +71,12 @@ def evaluate(
         evaluation = evaluate_luna16(marks, read_tables(folder, list(marks)), **drawn)
     else:
         kind = given.pop("criterion", "box_iou")
-        task = read_task(predictions, dataset, criterion=kind, ignore=ignore, source=source, progress=progress)
+        task = read_task(
+            predictions, dataset, criterion=kind, ignore=ignore, source=source, as_written=protocol == "coco",
+            progress=progress,
+        )  # fmt: skip
         if protocol == "coco":
-            evaluation = evaluate_coco(task.found, task.truths, **task.about, **drawn)
+            evaluation = evaluate_coco(task.found, task.truths, **task.about, areas=task.areas, **drawn)
         else:
             evaluation = judge(task.found, task.truths, **task.about, **given, **drawn, criterion=task.criterion)
     if out is not None:
@@ -121,6 +124,7 @@ def compare(
         result = compare_luna16(marks_a, marks_b, read_tables(folder, [*marks_a, *marks_b]), **drawn)
     else:
         reading: dict[str, Any] = {"ignore": ignore, "source": source, "progress": progress}
+        reading["as_written"] = protocol == "coco"
         kind = given.pop("criterion", "box_iou")
         first, second = (read_task(path, dataset, criterion=kind, **reading) for path in (a, b))
         if differing := sorted(first.truths.keys() ^ second.truths.keys()):
@@ -129,7 +133,7 @@ def compare(
             )
         sets, settings = (first.found, second.found, first.truths), first.about | drawn
         if protocol == "coco":
-            result = compare_coco(*sets, **settings)
+            result = compare_coco(*sets, **settings, areas=first.areas)
         else:
             settings |= given
             result = compare_sets(*sets, criterion=first.criterion, masks_of_b=second.criterion.masks, **settings)

@@ -12,6 +12,7 @@ from boxel.api.training import Progress, silent
 from boxel.config import read_json
 from boxel.data.cases import Case, Dataset, LoadedCase, read_case
 from boxel.data.formats import as_dataset
+from boxel.data.polygons import CocoMasks
 from boxel.evaluation import Criterion
 from boxel.evaluation.criteria import Kind
 from boxel.evaluation.masks import LabelMap, MaskOverlap, ProbabilityGrids, join_overlaps, overlap_masks
@@ -37,6 +38,7 @@ class Judged:
         found: the detections of each case.
         truths: the objects of each case.
         about: classes, groups, ignored objects and regions, as `boxel.evaluation.evaluate` takes them.
+        areas: of the objects of each case, where the data set has its own.
         criterion: with the spacings and masks it needs.
     """
 
@@ -44,6 +46,7 @@ class Judged:
     truths: dict[str, Instances]
     about: dict[str, Any]
     criterion: Criterion
+    areas: dict[str, np.ndarray]
 
 
 def read_task(
@@ -53,9 +56,12 @@ def read_task(
     criterion: Kind = "box_iou",
     ignore: Path | str | None = None,
     source: str = "auto",
+    as_written: bool = False,
     progress: Progress = silent,
 ) -> Judged:
     """Predictions and truth of the cases that `choose_truth` chooses.
+
+    With `as_written`, objects of a COCO data set have the boxes and areas of its file, not those of their masks.
 
     Raises:
         ValueError: see `evaluate`.
@@ -99,19 +105,26 @@ def read_task(
             overlaps[case] = join_overlaps([overlap_masks(one, objects) for one in drawn])
 
     truths = read_truth(cases, data, progress, visit)
+    areas: dict[str, np.ndarray] = {}
+    for case in cases if as_written else ():
+        if isinstance(case.annotate, CocoMasks):
+            geometry = read_geometry(case.channels[0])
+            truths[case.id], areas[case.id], declared[True][case.id] = case.annotate.as_written(geometry)
     if strays:
         warnings.warn(
             f"{sum(strays.values())} detections in {len(strays)} cases, such as {next(iter(strays))!r}, have their "
             "middle outside the image, where nothing is to be found; were they made on another voxel grid?",
             stacklevel=2,
         )
-    truths, *named = _set_aside(truths, ignore)
+    everything = truths
+    truths, *named = _set_aside(dict(truths), ignore)
+    areas = {case: own[np.isin(everything[case].ids, truths[case].ids)] for case, own in areas.items()}
     ignored, regions = (_merge(declared[which], more) for which, more in zip((False, True), named, strict=True))
     about = {
         "classes": data.classes, "ignored": ignored, "regions": regions,
         "groups": {case.id: case.group or case.id for case in cases},
     }  # fmt: skip
-    return Judged(found, truths, about, Criterion(criterion, spacings, overlaps if with_masks else None))
+    return Judged(found, truths, about, Criterion(criterion, spacings, overlaps if with_masks else None), areas)
 
 
 def _own_numbers(results: Path, data: Dataset) -> Path | None:

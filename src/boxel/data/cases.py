@@ -270,12 +270,8 @@ def read_case_image(case: Case, dataset: Dataset) -> Image:
 def _check_same_grid(path: Path, geometry: Geometry, reference_path: Path, reference: Geometry, case_id: str) -> None:
     differs = same_grid(geometry, reference, world=has_geometry(path) and has_geometry(reference_path))
     if differs:
-        raise InputError(
-            path,
-            differs.format(reference_path.name),
-            "both files of a case must lie on the same voxel grid: resample one",
-            case_id,
-        )
+        remedy = "both files of a case must lie on the same voxel grid: resample one"
+        raise InputError(path, differs.format(reference_path.name), remedy, case_id)
 
 
 def _instances_of(label_map: np.ndarray, case: Case, mend: bool) -> Instances:

@@ -1,7 +1,7 @@
 """Outlines and run lengths become masks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -41,6 +41,7 @@ class CocoObject:
     polygons: tuple[tuple[float, ...], ...] = ()
     rle: tuple = ()
     crowd: bool = False
+    area: float | None = None
 
     @property
     def shape(self) -> Shape:
@@ -103,19 +104,42 @@ class CocoMasks(Annotator):
     def remarks(self, geometry: Geometry) -> tuple[str, ...]:
         return Shapes(tuple(found.shape for found in self.objects if found.box and not found.crowd)).remarks(geometry)
 
-    def _chosen(self, geometry: Geometry, *, crowd: bool) -> tuple[np.ndarray | None, Instances]:
-        boxed, masks = [], []
+    def as_written(self, geometry: Geometry) -> tuple[Instances, np.ndarray, Instances]:
+        """Objects with the boxes that the file gives them, not those of their masks, and its areas; crowds likewise.
+
+        Ids are those of `read`, and so is what the file leaves out.
+        """
+        (objects, areas), (crowds, _) = (self._boxes_as_written(geometry, crowd) for crowd in (False, True))
+        return objects, areas, crowds
+
+    def _boxes_as_written(self, geometry: Geometry, crowd: bool) -> tuple[Instances, np.ndarray]:
+        drawn, boxed = self._by_kind(geometry, crowd)
+        _, instances = self._chosen(geometry, crowd=crowd)
+        boxes, areas = instances.boxes.copy(), np.prod(instances.boxes[:, 1] - instances.boxes[:, 0], axis=1)
+        for row, found in enumerate([*(found for found, _ in drawn), *boxed]):
+            if found.box is not None and min(found.box[2:]) > 0:
+                boxes[row] = found.shape.points
+            areas[row] = areas[row] if found.area is None else found.area
+        return replace(instances, boxes=boxes), areas
+
+    def _by_kind(self, geometry: Geometry, crowd: bool) -> tuple[list[tuple[CocoObject, Mask]], list[CocoObject]]:
+        """Objects with their masks, and those without."""
+        drawn, boxed = [], []
         for found in (found for found in self.objects if found.crowd == crowd):
             mask = found.mask(geometry.shape) if found.polygons or found.rle else None
             if mask is not None and mask.any():
-                masks.append((found.label, Mask.crop(mask)))
+                drawn.append((found, Mask.crop(mask)))
                 continue
             if found.box is None:
                 raise ValueError("an outline holds no pixel, and there is no box; draw it again, or remove the object")
-            boxed.append(found.shape)
-        _, boxes = Shapes(tuple(boxed)).read(geometry)
-        if not masks:
+            boxed.append(found)
+        return drawn, boxed
+
+    def _chosen(self, geometry: Geometry, *, crowd: bool) -> tuple[np.ndarray | None, Instances]:
+        drawn, boxed = self._by_kind(geometry, crowd)
+        _, boxes = Shapes(tuple(found.shape for found in boxed)).read(geometry)
+        if not drawn:
             return None, boxes
-        label_map, instances = overlay(masks, geometry.shape)
-        boxes = Instances(boxes.boxes, boxes.labels, boxes.ids + len(masks), boxes.has_mask)
+        label_map, instances = overlay([(found.label, mask) for found, mask in drawn], geometry.shape)
+        boxes = Instances(boxes.boxes, boxes.labels, boxes.ids + len(drawn), boxes.has_mask)
         return label_map, Instances.concatenate([instances, boxes])

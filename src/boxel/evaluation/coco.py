@@ -1,12 +1,14 @@
 """The twelve figures of COCO, as pycocotools computes them for boxes."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from boxel.evaluation.bootstrap import draw_groups
 from boxel.evaluation.compare import compare_evaluations, twice, twice_named
+from boxel.evaluation.criteria import box_sizes
 from boxel.evaluation.evaluate import Evaluation, best_scores, count, make_curves, summarise
 from boxel.evaluation.figures import TableFigures
 from boxel.evaluation.matching import Overlaps
@@ -29,13 +31,15 @@ def evaluate_coco(
     groups: Mapping[str, str] | None = None,
     ignored: Mapping[str, Instances] | None = None,
     regions: Mapping[str, Instances] | None = None,
+    areas: Mapping[str, np.ndarray] | None = None,
     num_resamples: int = 1000,
     seed: int = 0,
 ) -> Evaluation:
     """AP (mean over IoU 0.50:0.95), AP50, AP75, AP of small, medium and large objects (APs, APm, APl), and the same
     for the highest recall with 1, 10 and 100 detections per image and class (AR1, AR10, AR100, ARs, ARm, ARl).
 
-    Sizes are box volumes in voxels with COCO's limits, 32 x 32 and 96 x 96. Crowds are `regions`. Equal to pycocotools
+    Sizes are `areas` of the objects, else box volumes, in voxels with COCO's limits, 32 x 32 and 96 x 96. Crowds are
+    `regions`. Equal to pycocotools
     but for equal scores, which are one operating point, and recalls that meet a sampling point exactly: 7 of 10
     objects reach the recall 0.7.
 
@@ -44,6 +48,11 @@ def evaluate_coco(
     overlaps = find_overlaps(
         predictions, truths, classes=classes, ignored=ignored, regions=regions, max_detections=max(MAX_DETECTIONS)
     )
+    if areas:
+        own = [areas.get(case, box_sizes(objects.boxes)) for case, objects in truths.items()]
+        sizes = overlaps.table.object_sizes.copy()
+        sizes[: sum(map(len, own))] = np.concatenate(own)
+        overlaps = replace(overlaps, table=replace(overlaps.table, object_sizes=sizes))
     names = tuple((groups or {}).get(case, case) for case in truths)
     index = np.unique(np.array(names), return_inverse=True)[1]
     table = overlaps.table
@@ -77,15 +86,17 @@ def compare_coco(
     groups: Mapping[str, str] | None = None,
     ignored: Mapping[str, Instances] | None = None,
     regions: Mapping[str, Instances] | None = None,
+    areas: Mapping[str, np.ndarray] | None = None,
     num_resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
     """The twelve figures of two prediction sets, and their differences; see `boxel.evaluation.compare`."""
-    alone: dict[str, Any] = {"groups": groups, "ignored": ignored, "regions": regions}
+    alone: dict[str, Any] = {"groups": groups, "ignored": ignored, "regions": regions, "areas": areas}
     first, second = (evaluate_coco(found, truths, classes=classes, num_resamples=0, **alone) for found in (a, b))
     both = evaluate_coco(
         twice(a, b), twice(truths), classes=classes, ignored=twice(ignored or {}), regions=twice(regions or {}),
-        groups=twice_named({case: (groups or {}).get(case, case) for case in truths}), num_resamples=0,
+        areas=twice(areas or {}), num_resamples=0,
+        groups=twice_named({case: (groups or {}).get(case, case) for case in truths}),
     )  # fmt: skip
     figures = compare_evaluations(first, second, both, classes=classes, num_resamples=num_resamples, seed=seed)
     return {"figures": figures, "settings": first.metrics["settings"] | {"num_resamples": num_resamples, "seed": seed}}

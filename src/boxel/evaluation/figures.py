@@ -158,12 +158,16 @@ class TableFigures:
         return np.where(weights @ self.objects > 0, _ratio(error, total), np.nan)
 
     def patient_level(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Under "patient_AP" (step-wise) and "patient_AUROC", those of the highest score of each group."""
+        """Under "patient_AP" (step-wise) and "patient_AUROC", those of the highest score of each group.
+
+        Both are nan unless there are groups with and without objects.
+        """
         average, area = [], []
         for label in range(self.num_classes):
             ranking = patient_ranking(self.table, self.groups, label)
             hits, errors = ranking.counts(weights)
-            average.append(curve_average(hits, errors, weights @ ranking.objects, "step"))
+            found = curve_average(hits, errors, weights @ ranking.objects, "step")
+            average.append(np.where(errors[:, -1] > 0, found, np.nan))  # without negatives it is 1 whatever was found
             area.append(auroc(hits, errors))
         return {"patient_AP": np.stack(average, axis=1), "patient_AUROC": np.stack(area, axis=1)}
 

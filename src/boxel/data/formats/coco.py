@@ -139,4 +139,5 @@ def _object(
         problem = f"bbox {list(box)} of object {number} has no extent; the object is left out"
         report(InputError(file, problem, "draw the box again, or remove the object", case, "warning"))
         return None
-    return CocoObject(labels[category], box, polygons, rle, bool(entry.get("iscrowd")))
+    area = None if entry.get("area") is None else numbers([entry["area"]], file, f"area of object {number}")[0]
+    return CocoObject(labels[category], box, polygons, rle, bool(entry.get("iscrowd")), area)
