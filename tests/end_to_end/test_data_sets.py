@@ -54,6 +54,18 @@ def test_a_folder_of_dicom_series_is_predicted_and_judged_where_it_is_annotated(
     assert "predicted 1 images" in single.stdout
 
 
+def test_the_folds_are_as_many_as_wanted(tmp_path):
+    boxel.make_toy(tmp_path / "toys", num_train=9, num_val=0, num_test=0, size=64)
+    (tmp_path / "toys" / "splits.json").unlink(missing_ok=True)
+
+    def prepared(*options):
+        command("prepare", tmp_path / "toys", "--out", tmp_path / "work", "--recipe", "retina_unet_small", *options)
+        return json.loads((tmp_path / "work" / "splits.json").read_text())
+
+    assert [len(prepared("--folds", folds)) for folds in (3, 4)] == [3, 4]
+    assert prepared("--folds", 3, "--seed", 1) != prepared("--folds", 3)
+
+
 @pytest.fixture(scope="module")
 def toys(tmp_path_factory):
     root = tmp_path_factory.mktemp("toys")

@@ -37,6 +37,8 @@ def prepare(
     *,
     recipe: str | Experiment = "auto",
     overrides: Sequence[str] = (),
+    num_folds: int = 5,
+    seed: int = 0,
     workers: int | None = None,
     progress: Progress = silent,
 ) -> Store:
@@ -46,6 +48,8 @@ def prepare(
 
     Args:
         dataset: a folder in any layout that Boxel recognises, or what `open_dataset` returned.
+        num_folds: of the cross-validation, where the data set prescribes none.
+        seed: of these folds.
 
     Raises:
         ValueError: something is wrong with the data; names the file and the remedy.
@@ -55,6 +59,8 @@ def prepare(
         as_dataset(dataset),
         Path(out),
         experiment.plan,
+        num_folds=num_folds,
+        seed=seed,
         workers=workers,
         on_progress=lambda done, total, what: progress(what, done, total),
     )

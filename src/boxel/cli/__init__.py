@@ -50,7 +50,9 @@ def prepare(
     recipe: Recipe = "auto",
     model: ModelName = None,
     set_: Settings = None,
-    workers: Annotated[int | None, typer.Option(help="Processes; 0 works in this one.")] = None,
+    folds: Annotated[int, typer.Option(help="Parts of a cross-validation, where the data set prescribes none.")] = 5,
+    seed: Annotated[int, typer.Option(help="Of the folds.")] = 0,
+    workers: Annotated[int | None, typer.Option(help="Cases at a time; 0 works in this thread.")] = None,
     format: Format = "",  # noqa: A002
     option: Options = None,
 ) -> None:
@@ -61,7 +63,10 @@ def prepare(
     data = open_named(dataset, format, option)
     with progress_bars() as progress:
         chosen = get_recipe(recipe, model)
-        store = run_prepare(data, out, recipe=chosen, overrides=set_ or (), workers=workers, progress=progress)
+        store = run_prepare(
+            data, out, recipe=chosen, overrides=set_ or (), num_folds=folds, seed=seed, workers=workers,
+            progress=progress,
+        )  # fmt: skip
     print(f"prepared {len(store.ids)} cases in {out}")
     print_table("plan", {key: short(value) for key, value in store.task.to_dict().items() if key != "why"})
     for choice, reason in store.task.why.items():

@@ -7,6 +7,7 @@ __all__ = ["DEFLATE", "LOSSLESS", "check_claim"]
 
 DEFLATE = 1100  # bytes from one at most (1032 by its format)
 LOSSLESS = 20_000  # JPEG 2000, JPEG-LS and the like on constant images
+LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))  # cgroups 2 and 1
 MEMORY = 0.5  # of the machine's; reading and converting takes about twice an image
 
 
@@ -35,11 +36,17 @@ def check_claim(path: Path, claimed: int, stored: int, ratio: float = 1) -> None
 
 
 def _memory() -> int:
-    """Bytes of this machine; 0 where it does not say."""
+    """Bytes that this machine has, or its container may use; 0 where it does not say."""
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return 0
+    for limit in LIMITS:
+        try:
+            return min(whole, int(limit.read_text()))
+        except (OSError, ValueError):  # not a container, or "max"
+            continue
+    return whole
 
 
 def _size(count: float) -> str:

@@ -4,11 +4,13 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from boxel.io import read_image
+from boxel.io.claims import check_claim
 
 ATTACKS = r"""
 import gzip, json, re, struct, sys, zlib
@@ -95,3 +97,14 @@ def test_a_dicom_header_that_promises_gigabytes_is_refused(tmp_path):
     for name in ("rows", "frames"):
         with pytest.raises(ValueError, match=r"\.dcm: the file is cut short: its header promises"):
             read_image(tmp_path / name)
+
+
+def test_the_memory_of_a_container_is_the_limit(tmp_path, monkeypatch):
+    limit = tmp_path / "memory.max"
+    limit.write_text("1000\n")
+    monkeypatch.setattr("boxel.io.claims.LIMITS", (tmp_path / "no such file", limit))
+    check_claim(Path("a.nii"), 499, 499)
+    with pytest.raises(ValueError, match="this machine has 1000 bytes"):
+        check_claim(Path("a.nii"), 501, 501)
+    limit.write_text("max\n")
+    check_claim(Path("a.nii"), 501, 501)
