@@ -90,6 +90,16 @@ def test_the_envelope_lifts_precision_to_what_a_higher_recall_reaches(interpolat
     assert average_precision([3, 2, 1], [False, True, True], 2, interpolation) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("interpolation", ["101", "11", "area", "step"])
+@pytest.mark.parametrize("count", [3, 7, 20, 49])
+def test_where_everything_is_found_first_the_average_is_one_to_the_last_bit(interpolation, count):
+    truths = {"P": instances(*(square(20 * k, 20 * k + 10) for k in range(count)))}
+    found = {"P": detections(*(((count - k) / (count + 1), square(20 * k, 20 * k + 10)) for k in range(count)))}
+    metrics = evaluate(found, truths, classes=["x"], interpolation=interpolation, num_resamples=20).metrics
+    assert metrics["AP@0.10"] == metrics["mAP@0.10:0.50"] == 1.0
+    assert metrics["AP@0.10/ci95"] is None  # one patient
+
+
 def test_a_recall_on_a_sampling_point_reaches_it():
     # 7 of 10 objects: the 71 recalls 0 ... 0.70 have precision 1; 0.7 and 7 * 0.1 differ in the last bit.
     assert average_precision(np.arange(7), np.ones(7, bool), 10) == pytest.approx(71 / 101)

@@ -84,13 +84,14 @@ def curve_average(
     precision, recall = precision_recall(true_positives, false_positives, num_instances)
     if interpolation != "step":
         precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    start = 0.0
+    # Of whole numbers, so that 1 stays 1 to the last bit.
+    reached, whole = true_positives, num_instances
     if interpolation in ("101", "11"):
-        steps = int(interpolation) - 1
+        whole = np.full(len(recall), int(interpolation))
         # A recall that equals a point must reach it: 0.7 and 7/10 differ in the last bit.
-        recall = (np.floor(recall * steps + 1e-9) + 1) / (steps + 1)
-    average = np.sum(np.diff(recall, axis=1, prepend=start) * precision, axis=1)
-    return np.where(num_instances > 0, average, np.nan)
+        reached = np.floor(recall * (int(interpolation) - 1) + 1e-9) + 1
+    average = np.sum(np.diff(reached, axis=1, prepend=0.0) * precision, axis=1)
+    return np.divide(average, whole, out=np.full(len(recall), np.nan), where=num_instances > 0)
 
 
 def precision_recall(

@@ -43,14 +43,12 @@ def curve_figures(weights, hits, groups, ends, objects, images, steps, enveloped
             found = positives[point] + negatives[point]
             precision = positives[point] / found if found > 0 else 0.0
             best = max(best, precision) if enveloped else precision
-            recall = positives[point] / objects[r]
-            before = positives[point - 1] / objects[r] if point else 0.0
+            reached, before = positives[point], positives[point - 1] if point else 0.0
             if steps:  # recalls on the grid that this threshold is the first to reach
-                reached = np.floor(recall * steps + 1e-9) + 1
-                average += best * (reached - (np.floor(before * steps + 1e-9) + 1 if point else 0.0)) / (steps + 1)
-            else:
-                average += best * (recall - before)
-        out[r, 0] = average
+                reached = np.floor(reached / objects[r] * steps + 1e-9) + 1
+                before = np.floor(before / objects[r] * steps + 1e-9) + 1 if point else 0.0
+            average += best * (reached - before)
+        out[r, 0] = average / (steps + 1 if steps else objects[r])  # of whole numbers: 1 stays 1 to the last bit
 
         last = -1
         for k in range(len(rates)):  # ascending

@@ -113,22 +113,24 @@ def fuse(
 @jit
 def reorder(order, boxes, scores, begin, sizes):
     """Columns in the given order, in place; `order` is lost."""
-    held = np.empty_like(boxes[0])
+    held, ndim = np.empty((2, boxes.shape[2]), boxes.dtype), boxes.shape[2]
     for start in range(len(order)):
         if order[start] < 0:
             continue
-        held[:] = boxes[start]
-        rest, at = (scores[start], begin[start], sizes[start]), start
-        while True:
+        for k in range(ndim):  # element by element: numba takes seconds to compile copies of slices
+            held[0, k], held[1, k] = boxes[start, 0, k], boxes[start, 1, k]
+        score, first, size, at = scores[start], begin[start], sizes[start], start
+        while order[at] != start:
             source = order[at]
             order[at] = -1
-            if source == start:
-                break
-            boxes[at] = boxes[source]
+            for k in range(ndim):
+                boxes[at, 0, k], boxes[at, 1, k] = boxes[source, 0, k], boxes[source, 1, k]
             scores[at], begin[at], sizes[at] = scores[source], begin[source], sizes[source]
             at = source
-        boxes[at] = held
-        scores[at], begin[at], sizes[at] = rest
+        order[at] = -1
+        for k in range(ndim):
+            boxes[at, 0, k], boxes[at, 1, k] = held[0, k], held[1, k]
+        scores[at], begin[at], sizes[at] = score, first, size
 
 
 @jit
