@@ -219,3 +219,14 @@ def test_contradictory_settings_are_refused(arguments):
     settings = {"classes": ["x", "y"]} | arguments
     with pytest.raises(ValueError, match=r"iou_thresholds|unique|interpolation"):
         evaluate({"a": found(2)}, {"a": truth(2, ("nodule", 0))}, **settings)
+
+
+def test_patient_figures_need_patients_with_and_without_objects(ndim):
+    """Without the latter the average precision would be 1 whatever was found."""
+    truths = {"a": truth(ndim, ("nodule", 0)), "b": truth(ndim, ("nodule", 40))}
+    nothing = {"a": found(ndim), "b": found(ndim)}
+    metrics = evaluate(nothing, truths, classes=CLASSES, num_resamples=20).metrics
+    assert metrics["patient_AP"] is metrics["patient_AUROC"] is None
+    truths["c"], nothing["c"] = truth(ndim), found(ndim)
+    metrics = evaluate(nothing, truths, classes=CLASSES, num_resamples=20).metrics
+    assert (metrics["patient_AP"], metrics["patient_AUROC"]) == pytest.approx((2 / 3, 0.5))

@@ -96,7 +96,8 @@ def print_metrics(metrics: dict[str, Any]) -> None:
     for name in (name for name in names if name in metrics):
         value = metrics[name]
         interval = metrics.get(f"{name}/ci95")
-        text = "not defined" if value is None else f"{value:.3f}"
+        reason = ": needs patients with and without objects" if name.startswith("patient") else ""
+        text = f"not defined{reason}" if value is None else f"{value:.3f}"
         rows[name] = text + (f"  (95 % interval {interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
     rows |= {name: str(metrics[name]) for name in ("num_images", "num_objects", "num_detections") if name in metrics}
     if metrics.get("absent_classes"):

@@ -8,7 +8,10 @@ ABSENT = "\N{EN DASH}"
 
 
 def cards(metrics: Mapping[str, Any], ends: Sequence[float]) -> list[dict[str, str]]:
-    """The headline figures that exist: name, value, interval, meaning."""
+    """The headline figures that exist: name, value, interval, meaning.
+
+    Those of patients need some with and some without objects.
+    """
     wanted = [(f"AP@{iou:.2f}", f"average precision, IoU ≥ {iou:.2f}") for iou in ends]
     wanted += [(key, "mean over IoU thresholds") for key in metrics if key.startswith("mAP@") and "/" not in key]
     wanted += [(f"FROC@{iou:.2f}", "mean sensitivity at 1/8 … 8 false positives per image") for iou in ends[:1]]
@@ -24,7 +27,7 @@ def cards(metrics: Mapping[str, Any], ends: Sequence[float]) -> list[dict[str, s
     return [
         {"name": key.replace("_", " ").removeprefix("num "), "value": _figure(metrics[key]),
          "interval": _interval(metrics.get(f"{key}/ci95")), "meaning": meaning}
-        for key, meaning in wanted if key in metrics
+        for key, meaning in wanted if key in metrics and (metrics[key] is not None or "patient" not in key)
     ]  # fmt: skip
 
 
