@@ -135,9 +135,7 @@ def _read(path: Path, region: tuple[slice, ...]) -> np.ndarray:
         # One thread: a pool would not survive the fork of a data loader. Mapped files need no copy of their bytes.
         return np.asarray(blosc2.open(str(path), mode="r", mmap_mode="r", dparams={"nthreads": 1})[region])
     except (OSError, RuntimeError, ValueError) as error:
-        raise ValueError(
-            f"{path}: cannot be read ({error}); run boxel prepare again, after deleting it if its size is right"
-        ) from None
+        raise ValueError(f"{path}: cannot be read ({error}); delete it and run boxel prepare again") from None
 
 
 def prepare(
