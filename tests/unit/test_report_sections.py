@@ -134,10 +134,11 @@ def chromium():
     """A browser that was installed with the system; Playwright drives it."""
     import shutil
 
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (make test with boxel[dev])")
+    from playwright import sync_api as playwright
+
     path = shutil.which("chromium") or shutil.which("google-chrome")
     if not path:
-        pytest.skip("no chromium on this machine")
+        pytest.skip("no chromium on this machine; apt-get install chromium")
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
