@@ -2,7 +2,7 @@
 
     python docs/count_data_sets.py [DIR]
 
-DIR is the folder of real data sets that BOXEL_DATA names.
+DIR is the folder of real data sets, by default that which BOXEL_DATA names, else ../shared/data.
 """
 
 import os
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from boxel.data.check import examine
 
-DATA = Path(sys.argv[1] if len(sys.argv) > 1 else os.environ["BOXEL_DATA"])
+DATA = Path(sys.argv[1] if len(sys.argv) > 1 else os.environ.get("BOXEL_DATA", "../shared/data"))
 OPTIONS = {
     "ct": ["modality=CT"],
     "hippocampus": ["classes=anterior,posterior"],
