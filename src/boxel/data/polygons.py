@@ -114,7 +114,7 @@ class CocoMasks(Annotator):
 
     def _boxes_as_written(self, geometry: Geometry, crowd: bool) -> tuple[Instances, np.ndarray]:
         drawn, boxed = self._by_kind(geometry, crowd)
-        _, instances = self._chosen(geometry, crowd=crowd)
+        _, instances = _numbered(drawn, boxed, geometry)
         boxes, areas = instances.boxes.copy(), np.prod(instances.boxes[:, 1] - instances.boxes[:, 0], axis=1)
         for row, found in enumerate([*(found for found, _ in drawn), *boxed]):
             if found.box is not None and min(found.box[2:]) > 0:
@@ -136,10 +136,16 @@ class CocoMasks(Annotator):
         return drawn, boxed
 
     def _chosen(self, geometry: Geometry, *, crowd: bool) -> tuple[np.ndarray | None, Instances]:
-        drawn, boxed = self._by_kind(geometry, crowd)
-        _, boxes = Shapes(tuple(found.shape for found in boxed)).read(geometry)
-        if not drawn:
-            return None, boxes
-        label_map, instances = overlay([(found.label, mask) for found, mask in drawn], geometry.shape)
-        boxes = Instances(boxes.boxes, boxes.labels, boxes.ids + len(drawn), boxes.has_mask)
-        return label_map, Instances.concatenate([instances, boxes])
+        return _numbered(*self._by_kind(geometry, crowd), geometry)
+
+
+def _numbered(
+    drawn: Sequence[tuple[CocoObject, Mask]], boxed: Sequence[CocoObject], geometry: Geometry
+) -> tuple[np.ndarray | None, Instances]:
+    """Label map and objects, those with masks first."""
+    _, boxes = Shapes(tuple(found.shape for found in boxed)).read(geometry)
+    if not drawn:
+        return None, boxes
+    label_map, instances = overlay([(found.label, mask) for found, mask in drawn], geometry.shape)
+    boxes = Instances(boxes.boxes, boxes.labels, boxes.ids + len(drawn), boxes.has_mask)
+    return label_map, Instances.concatenate([instances, boxes])
