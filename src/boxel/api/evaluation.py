@@ -123,10 +123,11 @@ def compare(
         marks_a, marks_b = (read_marks(Path(path)) for path in (a, b))
         result = compare_luna16(marks_a, marks_b, read_tables(folder, [*marks_a, *marks_b]), **drawn)
     else:
-        reading: dict[str, Any] = {"ignore": ignore, "source": source, "progress": progress}
-        reading["as_written"] = protocol == "coco"
-        kind = given.pop("criterion", "box_iou")
-        first, second = (read_task(path, dataset, criterion=kind, **reading) for path in (a, b))
+        reading: dict[str, Any] = {
+            "criterion": given.pop("criterion", "box_iou"), "ignore": ignore, "source": source,
+            "as_written": protocol == "coco", "progress": progress,
+        }  # fmt: skip
+        first, second = (read_task(path, dataset, **reading) for path in (a, b))
         if differing := sorted(first.truths.keys() ^ second.truths.keys()):
             raise ValueError(
                 f"case {differing[0]!r} is in only one of {a} and {b}; compare predictions of the same cases"

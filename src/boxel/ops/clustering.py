@@ -195,8 +195,9 @@ def _fuse_compiled(boxes: Tensor, scores: Tensor, groups: Groups, rule: _Rule) -
     ]
     array, rated = (values.detach().contiguous().numpy() for values in (boxes, scores))
     fused, fused_scores = np.empty((len(sizes), *array.shape[1:]), array.dtype), np.empty(len(sizes), rated.dtype)
-    given = (array, rated, rows, offsets, sizes, views, int(views.max(initial=-1)) + 1, *columns, *rule[3:])
-    share(lambda *part: compiled.fuse(*given, fused, fused_scores, *part), offsets, LEAST_SUMMED)
+    given = (array, rated, rows, offsets, sizes, views, int(views.max(initial=-1)) + 1, *columns)
+    how = (rule.expected_views, rule.one_vote, rule.by_area, rule.extra)
+    share(lambda *part: compiled.fuse(*given, *how, fused, fused_scores, *part), offsets, LEAST_SUMMED)
     return torch.from_numpy(fused), torch.from_numpy(fused_scores), groups
 
 
