@@ -20,10 +20,10 @@ demo: $(VENV)/.installed  ## train on generated images, find objects, open demo_
 
 # One thread per worker: more would only compete for the cores.
 test: $(VENV)/.installed-test  ## the tests (JOBS=2 workers; TEST_ARGS are handed to pytest)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) $(TEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(TEST_ARGS)
 
 test-slow: $(VENV)/.installed-test  ## the tests that take minutes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m slow $(TEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m slow $(TEST_ARGS)
 
 lint: $(VENV)/.installed-dev  ## style and types
 	$(BIN)/ruff check
