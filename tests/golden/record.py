@@ -3,8 +3,7 @@
 `python -m tests.golden.record losses` and `... runs` (from the repository's root) write `tests/golden/recorded/*.json`.
 Record again only in a commit that means to change a number, and say there which and why.
 
-The instruction set is pinned (see `ENVIRONMENT`), so that two machines round alike; a run in a process of its own sets it
-before torch is loaded.
+The instruction set is pinned (see `ENVIRONMENT`) before torch is loaded, so that two machines round alike.
 """
 
 import json
@@ -33,6 +32,7 @@ QUICK = (
 def record_losses() -> dict[str, list[dict[str, float]]]:
     """The loss terms of 20 steps of every model in both ranks, fp32, plain gradient descent on generated patches."""
     import torch
+
     from tests.unit.builders import MODELS, make_batch, make_task
 
     recorded = {}

@@ -1,4 +1,4 @@
-"""A redesign changes no number: losses, stores, detections and metrics are those recorded before it (see `record.py`)."""
+"""A redesign changes no number: losses, stores, detections and metrics are those that `record.py` recorded before."""
 
 import json
 import os
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.golden.record import ENVIRONMENT, RECORDED
 
 ROOT = Path(__file__).parents[2]
