@@ -25,10 +25,11 @@ test: $(VENV)/.installed-test  ## the tests (JOBS=2 workers; TEST_ARGS are hande
 test-slow: $(VENV)/.installed-test  ## the tests that take minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m slow $(TEST_ARGS)
 
-lint: $(VENV)/.installed-dev  ## style and types
+lint: $(VENV)/.installed-dev  ## style, types, and who imports whom
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(VENV)/.installed-dev  ## rewrite in the house style
 	$(BIN)/ruff check --fix-only --exit-zero --quiet

@@ -19,10 +19,10 @@ from datetime import date
 import numpy as np
 import torch
 
-from boxel.data.anchor_fit import retina_unet_anchors
 from boxel.inference.raw import predict_raw
 from boxel.models import ModelConfig
 from boxel.nn.nd import channels_last
+from boxel.preparation.anchors import retina_unet_anchors
 from boxel.recipes import get_recipe
 from boxel.training.memory import keep_freed_memory
 from boxel.types import Normalisation, Task

@@ -17,11 +17,11 @@ from pathlib import Path
 import torch
 from training import Training
 
-from boxel.data.formats import open_dataset
-from boxel.data.loader import batches
-from boxel.data.sampler import PatchSampler
-from boxel.data.store import prepare
-from boxel.data.toy import make_toy
+from boxel.datasets.formats import open_dataset
+from boxel.datasets.toy import make_toy
+from boxel.loading.loader import batches
+from boxel.loading.sampler import PatchSampler
+from boxel.preparation.prepare import prepare
 from boxel.recipes import get_recipe
 from boxel.training.memory import keep_freed_memory
 

@@ -23,9 +23,10 @@ from pathlib import Path
 
 import numpy as np
 
-from boxel.data.formats import open_dataset
-from boxel.data.formats.native_writer import write_case, write_dataset
-from boxel.data.store import Store, prepare
+from boxel.datasets.formats import open_dataset
+from boxel.datasets.formats.native_writer import write_case, write_dataset
+from boxel.preparation.prepare import prepare
+from boxel.preparation.store import Store
 from boxel.training.memory import keep_freed_memory
 from boxel.types import Geometry, Image
 

@@ -22,14 +22,15 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from boxel.data.augment import augment
-from boxel.data.formats import open_dataset
-from boxel.data.loader import batches, to_device
-from boxel.data.sampler import PatchSampler
-from boxel.data.store import Store, prepare
-from boxel.data.toy import make_toy
+from boxel.datasets.formats import open_dataset
+from boxel.datasets.toy import make_toy
+from boxel.loading.augment import augment
+from boxel.loading.loader import batches, to_device
+from boxel.loading.sampler import PatchSampler
 from boxel.models import ModelConfig
 from boxel.nn.nd import CONV, channels_last
+from boxel.preparation.prepare import prepare
+from boxel.preparation.store import Store
 from boxel.recipes import get_recipe
 from boxel.training.memory import keep_freed_memory
 from boxel.training.optimise import build_optimizer

@@ -14,7 +14,7 @@ from pathlib import Path
 import cc3d
 import numpy as np
 
-from boxel.data.formats.native_writer import write_case, write_dataset, write_splits
+from boxel.datasets.formats.native_writer import write_case, write_dataset, write_splits
 from boxel.io import read_image, read_label_map
 from boxel.types import Image
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from boxel.data.formats.native_writer import write_case, write_dataset
+from boxel.datasets.formats.native_writer import write_case, write_dataset
 from boxel.io import read_image, read_label_map
 from boxel.types import Image
 

@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from boxel.data.check import examine
+from boxel.datasets.quality.check import examine
 
 DATA = Path(sys.argv[1] if len(sys.argv) > 1 else os.environ.get("BOXEL_DATA", "../shared/data"))
 OPTIONS = {

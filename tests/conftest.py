@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from boxel.data.cases import read_case
-from boxel.data.formats import open_dataset
-from boxel.data.formats.native_writer import write_case, write_dataset
+from boxel.datasets.cases import read_case
+from boxel.datasets.formats import open_dataset
+from boxel.datasets.formats.native_writer import write_case, write_dataset
 from boxel.types import Geometry, Image
 
 # `ndim` is the same for all examples of a test, so that sharing function-scoped fixtures is harmless.

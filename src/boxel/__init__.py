@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from boxel.api.reporting import report
     from boxel.api.training import prepare, train
     from boxel.consolidation import ConsolidateConfig, consolidate
-    from boxel.data.cases import Case, Dataset
-    from boxel.data.check import check
-    from boxel.data.formats import open_dataset, register_format
-    from boxel.data.store import Store
-    from boxel.data.toy import make_toy
+    from boxel.datasets.cases import Case, Dataset
+    from boxel.datasets.formats import open_dataset, register_format
+    from boxel.datasets.quality.check import check
+    from boxel.datasets.toy import make_toy
     from boxel.evaluation import Evaluation
     from boxel.export.boxel_json import read_detections, write_detections
     from boxel.export.formats import register_export
     from boxel.io import read_image, read_label_map, write_image
     from boxel.models import Model, ModelConfig
+    from boxel.preparation.store import Store
     from boxel.recipes import Experiment, get_recipe
     from boxel.types import Detections, Geometry, Image, Instances, RawDetections, Task
 
@@ -43,11 +43,11 @@ _HOME = {
     "boxel.api.reporting": ("report",),
     "boxel.api.training": ("prepare", "train"),
     "boxel.consolidation": ("ConsolidateConfig", "consolidate"),
-    "boxel.data.cases": ("Case", "Dataset"),
-    "boxel.data.check": ("check",),
-    "boxel.data.formats": ("open_dataset", "register_format"),
-    "boxel.data.store": ("Store",),
-    "boxel.data.toy": ("make_toy",),
+    "boxel.datasets.cases": ("Case", "Dataset"),
+    "boxel.datasets.quality.check": ("check",),
+    "boxel.datasets.formats": ("open_dataset", "register_format"),
+    "boxel.preparation.store": ("Store",),
+    "boxel.datasets.toy": ("make_toy",),
     "boxel.evaluation": ("Evaluation",),
     "boxel.export.boxel_json": ("read_detections", "write_detections"),
     "boxel.export.formats": ("register_export",),

@@ -5,13 +5,20 @@ a box is its lower and upper corner `(2, d)`. World coordinates are LPS millimet
 Arrays are numpy or torch alike; an empty set keeps its shape.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Self
 
 import numpy as np
 
 from boxel.config import Config
+
+# Called with what is being done, how much of it is done, and how much there is.
+Progress = Callable[[str, int, int], None]
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """Report no progress."""
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "boxel"
 RANKS = {2, 3, 4, 5}
-MAY_COMPARE = ("nn/nd.py", "io.py", "io/", "data/formats/")
+MAY_COMPARE = ("nn/nd.py", "io.py", "io/", "datasets/formats/")
 MAY_NAME = (*MAY_COMPARE, "recipes/", "experiments/")  # recipes are tables of rank-dependent numbers
 RANK_NAMES = {"ndim", "d", "rank", "num_axes", "spatial_dims"}
 SEQUENCES = {

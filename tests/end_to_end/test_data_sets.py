@@ -9,11 +9,11 @@ from PIL import Image as Picture
 
 import boxel
 from boxel.api.prediction import find_images
-from boxel.data.store import Store
+from boxel.preparation.store import Store
 from tests.end_to_end.test_verbs import boxel as command
 
 pytest.importorskip("pydicom")
-from tests.unit.data.dicom_samples import SHAPE, volume, write_segmentation, write_series
+from tests.unit.datasets.dicom_samples import SHAPE, volume, write_segmentation, write_series
 
 QUICK = (
     "train.steps=2", "train.validate_every=2", "train.batch_size=2", "train.num_workers=0", "train.accelerator=cpu",

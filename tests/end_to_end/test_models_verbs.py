@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import boxel
-from boxel.api.experiment import experiment
-from boxel.data.formats.native_writer import write_case, write_dataset
-from boxel.data.toy import make_toy
+from boxel.datasets.formats.native_writer import write_case, write_dataset
+from boxel.datasets.toy import make_toy
+from boxel.experiments.run import experiment
 from boxel.export.boxel_json import read_detections
 from boxel.io import read_image
 from boxel.models import ModelConfig

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from boxel.data.preprocess import preprocess, stored_shape, to_original, to_stored
 from boxel.io import resample
+from boxel.preparation.preprocess import preprocess, stored_shape, to_original, to_stored
 from boxel.types import Geometry, Image, Normalisation, Task
 
 ranks = st.integers(2, 3)

@@ -7,12 +7,12 @@ from typing import Any
 
 from boxel.api.fold import run_fold
 from boxel.api.reporting import report
-from boxel.api.training import Progress, silent
 from boxel.config import read_json
-from boxel.data.cases import Dataset
-from boxel.data.formats import as_dataset
-from boxel.data.toy import make_toy
+from boxel.datasets.cases import Dataset
+from boxel.datasets.formats import as_dataset
+from boxel.datasets.toy import make_toy
 from boxel.recipes import get_recipe
+from boxel.types import Progress, silent
 
 NUM_TRAIN, NUM_VAL, NUM_TEST = 400, 40, 200
 
@@ -53,7 +53,7 @@ def demo(
             num_val=NUM_VAL,
             num_test=NUM_TEST,
             seed=seed,
-            on_progress=lambda done, total: progress("generate", done, total),
+            progress=progress,
         )
     dataset = as_dataset(data)
     run_fold(dataset, out, experiment, fold, progress)

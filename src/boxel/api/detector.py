@@ -11,12 +11,12 @@ import torch
 
 from boxel.api.run import read_run
 from boxel.consolidation import ConsolidateConfig, consolidate
-from boxel.data.preprocess import preprocess, to_original
 from boxel.inference.config import PredictConfig
 from boxel.inference.raw import predict_raw
 from boxel.io import read_image
 from boxel.models.base import Model
 from boxel.nn.nd import channels_last
+from boxel.preparation.preprocess import preprocess, to_original
 from boxel.training.checkpoints import load_weights, read_ranking
 from boxel.training.memory import keep_freed_memory
 from boxel.types import Detections, Geometry, Image, RawDetections, Task

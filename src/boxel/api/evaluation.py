@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from boxel.api.judging import read_task
-from boxel.api.training import Progress, silent
 from boxel.config import write_text
-from boxel.data.cases import Dataset
+from boxel.datasets.cases import Dataset
 from boxel.evaluation import Evaluation, write_evaluation
 from boxel.evaluation import compare as compare_sets
 from boxel.evaluation import evaluate as judge
@@ -18,6 +17,7 @@ from boxel.evaluation.criteria import Kind
 from boxel.evaluation.luna16 import compare_luna16, evaluate_luna16, is_luna16, read_marks, read_tables
 from boxel.evaluation.matching import Rule
 from boxel.reporting import write_figures
+from boxel.types import Progress, silent
 
 Protocol = Literal["boxel", "coco", "luna16"]
 PROTOCOLS = ("boxel", "coco", "luna16")

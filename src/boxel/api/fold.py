@@ -5,10 +5,11 @@ from pathlib import Path
 
 from boxel.api.evaluation import evaluate
 from boxel.api.prediction import predict
-from boxel.api.training import Progress, prepare, train
-from boxel.data.cases import Dataset
+from boxel.api.training import prepare, train
+from boxel.datasets.cases import Dataset
 from boxel.evaluation import Evaluation
 from boxel.recipes import Experiment
+from boxel.types import Progress
 
 
 def run_fold(dataset: Dataset, out: Path, experiment: Experiment, fold: int, progress: Progress) -> Evaluation:

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from boxel.api.training import Progress, silent
 from boxel.config import read_json
-from boxel.data.cases import Case, Dataset, LoadedCase, read_case
-from boxel.data.formats import as_dataset
-from boxel.data.polygons import CocoMasks
+from boxel.datasets.cases import Case, Dataset, LoadedCase, read_case
+from boxel.datasets.formats import as_dataset
+from boxel.datasets.polygons import CocoMasks
 from boxel.evaluation import Criterion
 from boxel.evaluation.criteria import Kind
 from boxel.evaluation.masks import LabelMap, MaskOverlap, ProbabilityGrids, join_overlaps, overlap_masks
@@ -23,7 +22,7 @@ from boxel.export.label_maps import is_label_maps, read_label_maps, read_masks
 from boxel.export.nndetection import read_nndetection
 from boxel.export.picai import read_lesions
 from boxel.io import read_geometry
-from boxel.types import Detections, Geometry, Instances
+from boxel.types import Detections, Geometry, Instances, Progress, silent
 
 _OWN = ("boxel", "nndetection", "label-maps")
 # Formats of which each file is a label map.

@@ -9,14 +9,13 @@ import numpy as np
 
 from boxel.api.detector import Detector, read_channels
 from boxel.api.run import read_run
-from boxel.api.training import Progress, silent
 from boxel.config import did_you_mean, read_json, write_bytes
-from boxel.data.cases import Dataset, read_case_image
-from boxel.data.formats import open_dataset
+from boxel.datasets.cases import Dataset, read_case_image
+from boxel.datasets.formats import open_dataset
 from boxel.export import get_format
 from boxel.export.boxel_json import read_prediction, write_detections
 from boxel.io import SUFFIXES, list_series, split_suffix
-from boxel.types import RawDetections
+from boxel.types import Progress, RawDetections, silent
 
 
 def predict(

@@ -11,8 +11,8 @@ import numpy as np
 from boxel.api.judging import read_task
 from boxel.api.run import read_history, read_run
 from boxel.config import read_json
-from boxel.data.cases import Dataset, read_case
-from boxel.data.formats import as_dataset
+from boxel.datasets.cases import Dataset, read_case
+from boxel.datasets.formats import as_dataset
 from boxel.evaluation import case_rows, object_rows
 from boxel.evaluation import evaluate as judge
 from boxel.io import read_geometry

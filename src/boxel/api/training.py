@@ -2,33 +2,27 @@
 
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from boxel.api.detector import Detector
 from boxel.api.run import Split, read_history, start_run
 from boxel.config import write_text
-from boxel.data.cases import Dataset
-from boxel.data.formats import as_dataset
-from boxel.data.plan import plan
-from boxel.data.store import Store
-from boxel.data.store import prepare as prepare_store
+from boxel.datasets.cases import Dataset
+from boxel.datasets.formats import as_dataset
 from boxel.evaluation import evaluate as judge
 from boxel.models.base import Model, ModelConfig
 from boxel.nn.backbone import Backbone, BackboneConfig
 from boxel.nn.pretrained import Pretrained, pretrained
+from boxel.preparation.plan import plan
+from boxel.preparation.prepare import prepare as prepare_store
+from boxel.preparation.store import Store
 from boxel.recipes import Experiment, get_recipe
 from boxel.training.checkpoints import read_ranking
 from boxel.training.config import TrainConfig
 from boxel.training.loop import ends
 from boxel.training.loop import train as train_model
-from boxel.types import Detections, Task
-
-Progress = Callable[[str, int, int], None]
-
-
-def silent(what: str, done: int, total: int) -> None:
-    """Report no progress."""
+from boxel.types import Detections, Progress, Task, silent
 
 
 def prepare(
@@ -62,7 +56,7 @@ def prepare(
         num_folds=num_folds,
         seed=seed,
         workers=workers,
-        on_progress=lambda done, total, what: progress(what, done, total),
+        progress=progress,
     )
 
 

@@ -192,7 +192,7 @@ def run_experiment(
     option: Options = None,
 ) -> None:
     """Train and judge several detectors on the same data; writes table.md and table.json."""
-    from boxel.api.experiment import experiment
+    from boxel.experiments import experiment
 
     given = open_named(data, format, option) if data else None
     with progress_bars() as progress:
@@ -215,12 +215,12 @@ def toy(
     seed: Annotated[int, typer.Option(help="The same seed gives the same images.")] = 0,
 ) -> None:
     """Generate the toy data sets of the Retina U-Net papers, in the native layout."""
-    from boxel.data.toy import make_toy
+    from boxel.datasets.toy import make_toy
 
     with progress_bars() as progress:
         make_toy(
             out, task, preset, num_train=train_, num_val=val, num_test=test, ndim=ndim, size=size, seed=seed,
-            on_progress=lambda done, total: progress("generate", done, total),
+            progress=progress,
         )  # fmt: skip
     print(f"wrote {train_ + val + test} images to {out}")
 

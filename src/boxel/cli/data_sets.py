@@ -19,14 +19,14 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Read every case once and list what is wrong, with file and remedy. Exit status 2 if there are errors."""
-    from boxel.data.check import examine
+    from boxel.datasets.quality.check import examine
 
     with progress_bars() as progress:
         found = examine(
             dataset,
             format=format,
             options=option or (),
-            on_progress=lambda done, total, what: progress(what, done, total),
+            progress=progress,
         )
     if as_json:
         print(json.dumps([plain(finding) for finding in found.findings], indent=2))
@@ -34,12 +34,12 @@ def check(
         print_findings(found.findings)
         print(found.summary)
     if fix and found.dataset:
-        from boxel.data.repair import repair
+        from boxel.datasets.quality.repair import repair
 
         with progress_bars() as progress:
             copy = repair(
                 found.dataset, found.findings, fix,
-                on_progress=lambda done, total, what: progress(what, done, total),
+                progress=progress,
             )  # fmt: skip
         print(f"wrote {len(copy.cases)} of {len(found.dataset.cases)} cases to {fix}", file=sys.stderr)
     if any(finding.severity == "error" for finding in found.findings):
@@ -48,8 +48,8 @@ def check(
 
 def open_named(path: Path, layout: str, options: list[str] | None) -> Any:
     """The data set that a verb was given; what its reader leaves out is said on standard error."""
-    from boxel.data.formats import open_dataset
-    from boxel.data.problems import InputError, raise_it
+    from boxel.datasets.formats import open_dataset
+    from boxel.datasets.problems import InputError, raise_it
 
     def report(problem: InputError) -> None:
         raise_it(problem)
@@ -68,7 +68,7 @@ def named_images(paths: list[Path], layout: str, options: list[str] | None) -> A
     if not layout and not options:
         return paths
     from boxel.api.prediction import open_images
-    from boxel.data.formats import formats
+    from boxel.datasets.formats import formats
     from boxel.export.formats import list_formats
 
     if layout in list_formats() and layout not in formats():

@@ -11,10 +11,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from boxel.data.sampler import fold_slices
 from boxel.inference.config import PredictConfig
 from boxel.models.base import Model
-from boxel.ops.tiling import mean_coverage, patch_centre_weight, tile_starts, whole_coverage
+from boxel.ops.tiling import fold_slices, mean_coverage, patch_centre_weight, tile_starts, whole_coverage
 from boxel.types import Detections, RawDetections, Task
 
 

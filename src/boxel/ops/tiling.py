@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -117,3 +118,8 @@ def _check_grid(boxes: Tensor, starts: Sequence[Sequence[int]], patch_size: Sequ
     check_sizes("patch_size", patch_size, boxes.shape[2])
     if len(starts) != boxes.shape[2] or not all(map(len, starts)):
         raise ValueError(f"starts is {tuple(starts)}; it must say for each of {boxes.shape[2]} axes where tiles begin")
+
+
+def fold_slices(image: np.ndarray, lead: int) -> np.ndarray:
+    """`(c, *slices, *s)` to `(c * slices, *s)`: neighbouring slices become channels, all channels kept."""
+    return image.reshape(-1, *image.shape[1 + lead :])

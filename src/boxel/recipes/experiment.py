@@ -2,9 +2,9 @@
 
 from boxel.config import Config
 from boxel.consolidation import ConsolidateConfig
-from boxel.data.plan import PlanConfig
 from boxel.inference.config import PredictConfig
 from boxel.models import ModelConfig, RetinaUNetConfig
+from boxel.preparation.plan import PlanConfig
 from boxel.training.config import TrainConfig
 
 

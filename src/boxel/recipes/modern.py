@@ -1,13 +1,13 @@
 """The six detectors with modern defaults: for a GPU and, `_small`, for a CPU."""
 
-from boxel.data.plan import PlanConfig
-from boxel.data.sampler import SamplerConfig
 from boxel.inference.config import PredictConfig
+from boxel.loading.sampler import SamplerConfig
 from boxel.models import ModelConfig
 from boxel.models.dense import DenseConfig
 from boxel.models.rcnn import MaskConfig, RPNConfig
 from boxel.models.regions import RegionConfig
 from boxel.nn.resnet import ResNetConfig
+from boxel.preparation.plan import PlanConfig
 from boxel.recipes.experiment import Experiment
 from boxel.training.config import TrainConfig
 

@@ -7,9 +7,9 @@ and every image of a toy set is distinct. What differs by design is named in `re
 """
 
 from boxel.consolidation import ConsolidateConfig
-from boxel.data.augment import NO_AUGMENTATION, AugmentConfig
-from boxel.data.plan import PlanConfig
 from boxel.inference.config import PredictConfig
+from boxel.loading.augment import NO_AUGMENTATION, AugmentConfig
+from boxel.preparation.plan import PlanConfig
 from boxel.recipes.experiment import Experiment
 from boxel.recipes.paper_models import Sizes, paper_model
 from boxel.training.config import TrainConfig

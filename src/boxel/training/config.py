@@ -3,8 +3,8 @@
 from typing import Literal
 
 from boxel.config import Config
-from boxel.data.augment import AugmentConfig
-from boxel.data.sampler import SamplerConfig
+from boxel.loading.augment import AugmentConfig
+from boxel.loading.sampler import SamplerConfig
 
 
 class TrainConfig(Config):

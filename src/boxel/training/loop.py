@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from boxel.config import write_text
-from boxel.data.augment import augment
-from boxel.data.loader import batches, to_device
-from boxel.data.sampler import PatchSampler
-from boxel.data.store import Store
+from boxel.loading.augment import augment
+from boxel.loading.loader import batches, to_device
+from boxel.loading.sampler import PatchSampler
 from boxel.models.base import Model, ModelConfig
 from boxel.nn.nd import channels_last
+from boxel.preparation.store import Store
 from boxel.training.checkpoints import forget_after, keep_best, load_resume, save_resume
 from boxel.training.config import TrainConfig
 from boxel.training.memory import keep_freed_memory

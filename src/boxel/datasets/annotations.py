@@ -1,0 +1,231 @@
+"""Kinds of annotation: masks, boxes, points with a diameter, ellipsoids and line pairs become boxes and a label map.
+
+An object without a mask is a `Shape`: the hull of its points, widened by the half axes of an ellipsoid. That covers a
+box (two corners), a point with a diameter (equal half axes), an ellipsoid and a RECIST pair (four end points).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from boxel.datasets.label_maps import Connectivity, Mask, components, overlay, tight_boxes
+from boxel.datasets.problems import InputError
+from boxel.io import has_geometry as has_world
+from boxel.io import read_label_map, reorient, same_grid
+from boxel.types import Geometry, Image, Instances
+
+MARGIN = 1.0  # voxels that a box may jut out of the image
+
+__all__ = ["Annotator", "LabelMap", "MaskFiles", "Opener", "Shape", "Shapes", "ball"]
+
+
+class Annotator(ABC):
+    """Finds the objects of a case when its image is open; a frozen dataclass, whose `repr` says all it knows.
+
+    Attributes:
+        files: what it reads.
+        labels: classes of the objects, as far as they are known before anything is opened.
+    """
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return ()
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        return ()
+
+    @abstractmethod
+    def read(self, geometry: Geometry) -> tuple[np.ndarray | None, Instances]:
+        """Label map on the image's grid (None without masks), and the objects in its voxels.
+
+        Raises:
+            ValueError: names the file, what is wrong with it and the remedy.
+        """
+
+    def ignored(self, geometry: Geometry) -> Instances:
+        """What neither counts nor harms, in the image's voxels."""
+        return Instances.empty(len(geometry.shape))
+
+    @property
+    def ignores_regions(self) -> bool:
+        """What is ignored are regions with any number of objects, not single objects."""
+        return False
+
+    def remarks(self, geometry: Geometry) -> tuple[str, ...]:
+        """What is odd about the objects, though they can be used."""
+        return ()
+
+
+class Opener(ABC):
+    """Opens a channel that is no image file by itself; a frozen dataclass, whose `repr` says all it knows."""
+
+    @abstractmethod
+    def read(self, path: Path) -> Image:
+        """The image of one channel."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """An object known by points.
+
+    Attributes:
+        points: `(k, d)`, their hull is the box.
+        axes: `(m, d)`, half axes of an ellipsoid around each point.
+        frame: positions are array-axis voxels, fractions of the image's extent (array axes), or LPS mm.
+        ignore: detections of it neither count nor harm; not an object to train on.
+    """
+
+    label: int
+    points: tuple[tuple[float, ...], ...]
+    axes: tuple[tuple[float, ...], ...] = ()
+    frame: Literal["voxel", "fraction", "world"] = "voxel"
+    ignore: bool = False
+
+    def box(self, geometry: Geometry) -> np.ndarray:
+        """`(2, d)` in voxels of `geometry`."""
+        points, axes = (
+            np.array(self.points, np.float64),
+            np.array(self.axes, np.float64).reshape(-1, len(self.points[0])),
+        )
+        if self.frame == "fraction":
+            points, axes = points * geometry.shape, axes * geometry.shape
+        if self.frame == "world":
+            points = geometry.to_voxel(points)
+            axes = axes @ np.linalg.inv(np.asarray(geometry.direction)).T / np.asarray(geometry.spacing)
+        radius = np.sqrt(np.square(axes).sum(axis=0))
+        return np.stack([points.min(axis=0) - radius, points.max(axis=0) + radius])
+
+
+def ball(label: int, centre: Iterable[float], diameter: float, frame: Literal["voxel", "world"] = "world") -> Shape:
+    """A point with a diameter, both in voxels or in mm."""
+    point = tuple(map(float, centre))
+    axes = tuple(map(tuple, (np.eye(len(point)) * (diameter / 2)).tolist()))
+    return Shape(label, (point,), axes, frame)
+
+
+@dataclass(frozen=True)
+class Shapes(Annotator):
+    """Objects without masks, numbered from 1 unless `ids` say otherwise. What juts out of the image is cut off."""
+
+    shapes: tuple[Shape, ...]
+    ids: tuple[int, ...] = ()
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        return tuple(shape.label for shape in self.shapes if not shape.ignore)
+
+    def read(self, geometry: Geometry) -> tuple[None, Instances]:
+        return None, self._chosen(geometry, ignore=False)
+
+    def ignored(self, geometry: Geometry) -> Instances:
+        return self._chosen(geometry, ignore=True)
+
+    def remarks(self, geometry: Geometry) -> tuple[str, ...]:
+        boxes = [shape.box(geometry) for shape in self.shapes if not shape.ignore]
+        beyond = np.array([max((-box[0]).max(), (box[1] - geometry.shape).max()) for box in boxes])
+        if not (beyond > MARGIN).any():
+            return ()
+        count = int((beyond > MARGIN).sum())
+        return (f"{count} of {len(boxes)} objects jut out of the image, by up to {beyond.max():.1f} voxels; cut off",)
+
+    def _chosen(self, geometry: Geometry, *, ignore: bool) -> Instances:
+        rows = [row for row, shape in enumerate(self.shapes) if shape.ignore == ignore]
+        shapes = [self.shapes[row] for row in rows]
+        boxes = np.array([shape.box(geometry) for shape in shapes]).reshape(-1, 2, len(geometry.shape))
+        centres = boxes.mean(axis=1)
+        outside = ~((centres >= 0) & (centres <= geometry.shape)).all(axis=1)
+        if ignore:  # such as findings in another field of view
+            keep = np.flatnonzero(~outside)
+            rows, shapes, boxes = [rows[k] for k in keep], [shapes[k] for k in keep], boxes[keep]
+        elif outside.any():
+            first = boxes[outside][0].round(1).tolist()
+            raise ValueError(
+                f"{outside.sum()} of {len(boxes)} objects lie outside the image of shape {geometry.shape}, such as "
+                f"{first[0]} to {first[1]}; check axis order, unit and origin of the annotation"
+            )
+        boxes = np.clip(boxes, 0, geometry.shape).astype(np.float32)
+        ids = np.array(self.ids or range(1, len(self.shapes) + 1), np.int64)[rows]
+        labels = np.array([shape.label for shape in shapes], np.int64)
+        return Instances(boxes, labels, ids, np.zeros(len(boxes), bool))
+
+
+@dataclass(frozen=True)
+class LabelMap(Annotator):
+    """A label map of instances, or of classes whose connected components are the instances.
+
+    Attributes:
+        classes: the class of each value; other values are background. None: every value is an object.
+        components: values are classes; each connected component is an object.
+        connectivity: voxels that share a face, an edge or a corner belong together.
+        min_size: smaller components are dropped, voxels.
+        every: the class of all objects, without `classes`.
+        compare_origin: it must be the image's.
+    """
+
+    path: Path
+    classes: Mapping[int, int] | None = None
+    components: bool = False
+    connectivity: Connectivity = "corner"
+    min_size: int = 1
+    every: int = 0
+    compare_origin: bool = True
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (self.path,)
+
+    def read(self, geometry: Geometry) -> tuple[np.ndarray, Instances]:
+        found = read_label_map(self.path)
+        if has_world(self.path):
+            found = reorient(found, geometry)
+        label_map, mine = found.array, found.geometry
+        if not self.compare_origin:
+            mine = replace(mine, origin=geometry.origin)
+        world = has_world(self.path) and geometry != Geometry.plain(geometry.shape)
+        differs = same_grid(mine, geometry, world=world)
+        if differs:
+            raise InputError(
+                self.path,
+                differs.format("the image"),
+                "both files of a case must lie on the same voxel grid: resample one",
+            )
+        values = self.classes
+        if values is None:
+            values = {int(value): self.every for value in np.unique(label_map) if value}
+        if not self.components:
+            kept = np.where(np.isin(label_map, list(values)), label_map, 0)
+            ids, boxes = tight_boxes(kept)
+            labels = np.array([values[number] for number in ids.tolist()], np.int64)
+            return kept, Instances(boxes, labels, ids, np.ones(len(ids), bool))
+        return components(label_map, values, self.connectivity, self.min_size)
+
+
+@dataclass(frozen=True)
+class MaskFiles(Annotator):
+    """One binary mask file per object."""
+
+    paths: tuple[Path, ...]
+    classes: tuple[int, ...]
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return self.paths
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        return self.classes
+
+    def read(self, geometry: Geometry) -> tuple[np.ndarray, Instances]:
+        masks = []
+        for path, label in zip(self.paths, self.classes, strict=True):
+            mask = read_label_map(path).array > 0
+            if mask.shape != geometry.shape:
+                raise InputError(path, f"shape {mask.shape} but the image has {geometry.shape}", "export it again")
+            if mask.any():
+                masks.append((label, Mask.crop(mask)))
+        return overlay(masks, geometry.shape)

@@ -1,0 +1,151 @@
+"""DeepLesion: key slices of CT as 16-bit PNG with RECIST diameters.
+
+    DL_info.csv                18 columns, one lesion per row (any DL_info*.csv)
+    Images_png/SERIES/NNN.png  16 bits, HU = value - 32768
+
+The official split is kept (1 train, 2 validation, 3 test); patients are groups. Lesions marked as possibly noisy are
+left out. Diameters (mm) are kept as attributes. With `context` the neighbouring slices are channels.
+"""
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from boxel.datasets.annotations import Opener, Shape, Shapes
+from boxel.datasets.cases import Case, Dataset
+from boxel.datasets.formats.files import listing, numbers, read_table
+from boxel.datasets.formats.options import ReaderOptions
+from boxel.datasets.problems import InputError, Report
+from boxel.io import read_image
+from boxel.types import Geometry, Image
+
+__all__ = ["DESCRIPTION", "NAME", "Options", "detect", "read"]
+
+NAME = "deeplesion"
+DESCRIPTION = "DeepLesion: DL_info.csv and Images_png/SERIES/NNN.png"
+TYPES = ("bone", "abdomen", "mediastinum", "liver", "lung", "kidney", "soft tissue", "pelvis", "unknown")
+COLUMNS = ("File_name", "Bounding_boxes", "Measurement_coordinates", "Coarse_lesion_type", "Train_Val_Test")
+PARTS = {"1": "train", "2": "val", "3": "test"}
+
+
+class Options(ReaderOptions):
+    """What to make of the table.
+
+    Attributes:
+        classes: one class `lesion`, or the coarse lesion types.
+        boxes: the table's boxes (5 pixels of margin), or the hull of the RECIST diameters.
+        context: neighbouring slices on either side, as further channels; missing ones repeat the nearest.
+        noisy: keep lesions marked as possibly noisy.
+    """
+
+    classes: Literal["lesion", "type"] = "lesion"
+    boxes: Literal["table", "recist"] = "table"
+    context: int = 0
+    noisy: bool = False
+
+
+@dataclass(frozen=True)
+class Hounsfield(Opener):
+    """A 16-bit PNG whose zero lies at -32768 HU; `spacing` in mm."""
+
+    spacing: tuple[float, float]
+
+    def read(self, path: Path) -> Image:
+        image = read_image(path)
+        if image.array.dtype.itemsize < 2:
+            raise InputError(path, "has 8 bits", "take the 16-bit PNG of Images_png, whose values are HU + 32768")
+        return Image(image.array.astype(np.int32) - 32768, Geometry.plain(image.geometry.shape, self.spacing))
+
+
+def detect(path: Path) -> bool:
+    return bool(_tables(path))
+
+
+def _tables(path: Path) -> list[Path]:
+    return [file for file in listing(path) if re.fullmatch(r"DL_info.*\.csv", file.name)]
+
+
+def read(path: Path, report: Report, options: Options) -> Dataset:
+    """The data set in folder `path`; problems of single cases go to `report`."""
+    tables = _tables(path)
+    if not tables:
+        raise InputError(path, "no DL_info.csv", f"give the folder with {DESCRIPTION.partition(': ')[2]}")
+    rows = {(row["File_name"], row["Bounding_boxes"]): (row, t) for t in tables for row in read_table(t, COLUMNS)}
+    found: dict[str, list[tuple[dict[str, str], Path]]] = defaultdict(list)
+    noisy = 0
+    for row, table in rows.values():
+        noisy += row.get("Possibly_noisy") == "1"
+        if options.noisy or row.get("Possibly_noisy") != "1":
+            found[row["File_name"]].append((row, table))
+    if noisy and not options.noisy:
+        problem = f"{noisy} lesions are marked as possibly noisy and left out"
+        report(InputError(tables[0], problem, "--option noisy=true keeps them", severity="note"))
+    cases, parts, missing = [], defaultdict(list), 0
+    for name, entries in sorted(found.items()):
+        series, _, slice_name = name.rpartition("_")
+        image = path / "Images_png" / series / slice_name
+        if not image.exists():
+            missing += 1
+            continue
+        case = Path(name).stem
+        try:
+            cases.append(_case(case, image, entries, options, report))
+        except InputError as wrong:
+            report(wrong.of(case))
+            continue
+        parts[PARTS.get(entries[0][0]["Train_Val_Test"].strip(), "train")].append(case)
+    if missing:
+        problem = f"{missing} of {len(found)} key slices are not in Images_png"
+        report(InputError(tables[0], problem, "add them, or go on with those there are", severity="warning"))
+    folds = ({part: tuple(parts[part]) for part in PARTS.values()},) if parts["train"] and parts["val"] else None
+    channels = tuple(f"CT{k:+d}" if k else "CT" for k in range(-options.context, options.context + 1))
+    classes = TYPES if options.classes == "type" else ("lesion",)
+    return Dataset(path, path.resolve().name, 2, classes, channels, tuple(cases), folds)
+
+
+def _case(case: str, image: Path, entries: list[tuple[dict[str, str], Path]], options: Options, report: Report) -> Case:
+    shapes, attributes = [], {}
+    first, table = entries[0]
+    spacing = numbers(first.get("Spacing_mm_px_", ""), table, f"Spacing_mm_px_ of {case}", 3)[:2]
+    for row, file in entries:
+        column, count = ("Bounding_boxes", 4) if options.boxes == "table" else ("Measurement_coordinates", 8)
+        corners = np.array(numbers(row[column], file, f"{column} of {case}", count)).reshape(-1, 2)[:, ::-1]
+        if not (np.ptp(corners, axis=0) > 0).all():
+            problem = f"{column} {row[column]} of {case} has no extent; the lesion is left out"
+            report(InputError(file, problem, "correct it", case, "warning"))
+            continue
+        kind = int(numbers([row["Coarse_lesion_type"]], file, f"Coarse_lesion_type of {case}")[0])
+        label = (kind - 1 if 1 <= kind <= 8 else 8) if options.classes == "type" else 0
+        shapes.append(Shape(label, tuple(map(tuple, corners.tolist()))))
+        if row.get("Lesion_diameters_Pixel_"):
+            long, short = numbers(row["Lesion_diameters_Pixel_"], file, f"Lesion_diameters_Pixel_ of {case}", 2)
+            attributes[len(shapes)] = {"diameter_mm": long * spacing[0], "short_diameter_mm": short * spacing[0]}
+    patient = first.get("Patient_index") or case.split("_")[0]
+    split = "test" if PARTS.get(first["Train_Val_Test"].strip()) == "test" else "train"
+    return Case(
+        case,
+        _slices(image, options.context),
+        group=str(int(numbers([patient], table, f"Patient_index of {case}")[0])),
+        split=split,
+        annotation=table,
+        annotate=Shapes(tuple(shapes)),
+        opener=Hounsfield((spacing[1], spacing[0])),
+        attributes=attributes,
+    )
+
+
+def _slices(image: Path, context: int) -> tuple[Path, ...]:
+    """The key slice with its neighbours; the nearest one there is stands for a missing one."""
+    chosen = [image]
+    for step in (-1, 1):
+        last = image
+        for distance in range(1, context + 1):
+            number = int(image.stem) + step * distance if image.stem.isdecimal() else -1
+            neighbour = image.with_name(f"{number:03d}.png")
+            last = neighbour if neighbour.exists() else last
+            chosen = [last, *chosen] if step < 0 else [*chosen, last]
+    return tuple(chosen)

@@ -1,0 +1,40 @@
+"""Key slices of DeepLesion as 8-bit pictures: NAME.jpg, and NAME.tru of `label ymin xmin ymax xmax` in fractions."""
+
+from pathlib import Path
+
+from boxel.datasets.annotations import Shape, Shapes
+from boxel.datasets.cases import Case, Dataset
+from boxel.datasets.formats.deeplesion import TYPES
+from boxel.datasets.formats.files import images_in, listing, numbers, pictures_layout, read_text
+from boxel.datasets.problems import InputError, Report
+
+__all__ = ["DESCRIPTION", "NAME", "detect", "read"]
+
+NAME = "deeplesion_jpg"
+DESCRIPTION = "DeepLesion as pictures: NAME.jpg and NAME.tru"
+
+
+def detect(path: Path) -> bool:
+    return any(file.suffix == ".tru" for file in listing(path))
+
+
+def read(path: Path, report: Report) -> Dataset:
+    """The data set in folder `path`; problems of single cases go to `report`."""
+    images = images_in(path)
+    cases = []
+    for file in (file for file in listing(path) if file.suffix == ".tru"):
+        try:
+            if file.stem not in images:
+                raise InputError(file, "annotation without image", f"add {file.stem}.jpg, or remove it")
+            shapes = []
+            for line in filter(str.strip, read_text(file).splitlines()):
+                label, *corners = numbers(line.split(), file, f"line {line!r}", 5)
+                shapes.append(Shape(int(label) - 1, (tuple(corners[:2]), tuple(corners[2:])), frame="fraction"))
+        except InputError as problem:
+            report(problem.of(file.stem))
+            continue
+        group = file.stem.split("_")[0]
+        annotate = Shapes(tuple(shapes))
+        cases.append(Case(file.stem, (images[file.stem],), group=group, annotation=file, annotate=annotate))
+    ndim, channels = pictures_layout(case.channels[0] for case in cases)
+    return Dataset(path, path.resolve().name, ndim, TYPES[:-1], channels, tuple(cases))

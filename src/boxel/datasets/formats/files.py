@@ -1,0 +1,147 @@
+"""Reads the tables and trees in which annotations come; damage becomes a `ValueError` that names the file."""
+
+import csv
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+
+from boxel.config import read_json
+from boxel.datasets.problems import InputError
+from boxel.io import read_layout, split_suffix
+
+__all__ = [
+    "channel_names",
+    "images_in",
+    "listing",
+    "named_numbers",
+    "numbered_classes",
+    "numbers",
+    "pictures_layout",
+    "read_mapping",
+    "read_table",
+    "read_text",
+    "read_xml",
+]
+
+AGAIN = "copy or export it again"
+MOST_CLASSES = 10_000  # by number alone; more is a mistake
+
+
+def listing(folder: Path) -> list[Path]:
+    """Visible entries of a folder, sorted; empty where there is no such folder."""
+    try:
+        return sorted(p for p in folder.iterdir() if not p.name.startswith(".")) if folder.is_dir() else []
+    except PermissionError:
+        raise ValueError(f"{folder}: no permission to list it; change its mode (chmod) or owner") from None
+
+
+def images_in(folder: Path) -> dict[str, Path]:
+    """The image files of a folder by their names without suffix."""
+    return {split_suffix(path)[0]: path for path in listing(folder) if split_suffix(path)[1] and path.is_file()}
+
+
+def read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(path, "not a text file", AGAIN) from None
+    except OSError as error:
+        raise InputError(
+            path, f"cannot be read ({error.strerror})", "check that it exists, and its permissions"
+        ) from None
+
+
+def read_table(path: Path, columns: Iterable[str] = ()) -> list[dict[str, str]]:
+    """The rows of a comma- or tab-separated table with a header that has `columns`."""
+    text = read_text(path)
+    try:
+        head = text.partition("\n")[0]
+        reader = csv.DictReader(text.splitlines(), delimiter="\t" if "\t" in head else ",", strict=True)
+        rows = [{(key or "").strip(): value or "" for key, value in row.items() if key is not None} for row in reader]
+        found = [name.strip() for name in reader.fieldnames or ()]
+    except csv.Error as error:
+        raise InputError(path, f"not a table ({error})", AGAIN) from None
+    missing = [name for name in columns if name not in found]
+    if missing:
+        raise InputError(path, f"no column {', '.join(missing)} among {', '.join(found)}"[:400], "add it to the header")
+    return rows
+
+
+def read_mapping(path: Path) -> Any:
+    """The content of a JSON or YAML file."""
+    if path.suffix not in (".yaml", ".yml"):
+        return read_json(path)
+    import yaml
+
+    try:
+        return yaml.safe_load(read_text(path))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError(path, f"not valid YAML ({str(error).splitlines()[0]})", AGAIN) from None
+
+
+def read_xml(path: Path) -> ElementTree.Element:
+    """The root of an XML file; names keep no namespace."""
+    try:
+        root = ElementTree.fromstring(path.read_bytes())
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise InputError(path, f"not valid XML ({error})", AGAIN) from None
+    except OSError as error:
+        raise InputError(
+            path, f"cannot be read ({error.strerror})", "check that it exists, and its permissions"
+        ) from None
+    for node in root.iter():
+        node.tag = node.tag.rpartition("}")[2] if isinstance(node.tag, str) else ""
+    return root
+
+
+def numbers(values: Any, path: Path, what: str, count: int | None = None) -> tuple[float, ...]:
+    """A list, or a text such as `"1, 2.5"`, as finite numbers, exactly `count` if given."""
+    if isinstance(values, str):
+        values = [part for part in re.split(r"[,;\s]+", values.strip()) if part]
+    try:
+        found = tuple(float(value) for value in values)
+    except (TypeError, ValueError):
+        raise InputError(path, f"{what} is {str(values)[:80]!r}", "write numbers") from None
+    if not np.isfinite(found).all() or (count is not None and len(found) != count):
+        rule = "finite numbers" if count is None else f"{count} finite numbers"
+        raise InputError(path, f"{what} is {str(values)[:80]!r}", f"write {rule}")
+    return found
+
+
+def channel_names(count: int) -> tuple[str, ...]:
+    """Names of the channels of a picture, which has no place for them."""
+    return {1: ("grey",), 3: ("red", "green", "blue")}.get(count, tuple(f"channel {i}" for i in range(count)))
+
+
+def pictures_layout(paths: Iterable[Path]) -> tuple[int, tuple[str, ...]]:
+    """Axes and channels of the first image that can be read; 2 axes, one channel where none can."""
+    for path in paths:
+        try:
+            count, shape = read_layout(path)
+        except ValueError:
+            continue  # reported when the case is read
+        return len(shape), channel_names(count)
+    return 2, channel_names(1)
+
+
+def numbered_classes(labels: Iterable[int], path: Path) -> tuple[str, ...]:
+    """Names of classes that have numbers only, from 0 to the largest of `labels`; at least one."""
+    largest = max(labels, default=0)
+    if largest > MOST_CLASSES:
+        raise InputError(path, f"a class has the number {largest:.5g}", "number the classes from 0, or name them")
+    return tuple(f"class {label}" for label in range(largest + 1))
+
+
+def named_numbers(entries: Any) -> Iterator[tuple[int, str]]:
+    """Pairs of number and name from `["a", "b"]`, `{"0": "a"}` or `{"a": 0}`."""
+    if isinstance(entries, list):
+        entries = dict(enumerate(entries))
+    for key, value in entries.items() if isinstance(entries, dict) else ():
+        if isinstance(value, int) and not isinstance(value, bool):
+            yield value, str(key)
+        elif str(key).isdecimal() and not isinstance(value, list | dict):
+            yield int(key), str(value)

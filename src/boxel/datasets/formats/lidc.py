@@ -1,0 +1,175 @@
+"""LIDC-IDRI as published: DICOM series of CT, and one XML of four radiologists' outlines per series.
+
+    LIDC-IDRI-0001/.../000001.dcm ...   any folders
+    LIDC-IDRI-0001/.../069.xml          <LidcReadMessage>, anywhere below; names its series (SeriesInstanceUid)
+
+or, for series without XML, the readings as DICOM: a SEG per reading, and structured reports of the ratings.
+
+Nodules of at least 3 mm have outlines and ratings; smaller ones and non-nodules are points, and left out.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from xml.etree.ElementTree import Element
+
+import numpy as np
+
+from boxel.datasets.annotations import Annotator
+from boxel.datasets.cases import Case, Dataset
+from boxel.datasets.formats.dicom_files import SeriesOpener, find_dicom, has_dicom
+from boxel.datasets.formats.files import listing, numbers, read_xml
+from boxel.datasets.formats.lidc_segments import LidcSegments
+from boxel.datasets.formats.options import ReaderOptions
+from boxel.datasets.label_maps import Mask, overlay
+from boxel.datasets.problems import InputError, Report, some
+from boxel.datasets.reader_studies import Outline, Reading, fuse, group_readings, mask_of
+from boxel.types import Geometry, Instances
+
+__all__ = ["DESCRIPTION", "NAME", "Options", "detect", "read"]
+
+NAME = "lidc"
+DESCRIPTION = "LIDC-IDRI: DICOM series in LIDC-IDRI-0001/ and XML files of the readers (LidcReadMessage), or SEG"
+MALIGNANT = 3  # a mean malignancy from here on: 3 to 5 of Jaeger et al., 2018
+
+
+class Options(ReaderOptions):
+    """How readers become objects.
+
+    Attributes:
+        classes: benign and malignant (mean malignancy of 3 or more), or one class `nodule`.
+        malignancy: mean over the radiologists who marked the nodule ("present"), or over all four, absent ones as 0
+            ("all", as the Medical Detection Toolkit).
+        min_raters: nodules that fewer marked are left out.
+        num_raters: of the study.
+        min_voxels: smaller nodules are left out.
+        min_diameter: nodules of less volume than a ball of this diameter (mm) are left out.
+    """
+
+    classes: Literal["malignancy", "nodule"] = "malignancy"
+    malignancy: Literal["present", "all"] = "present"
+    min_raters: int = 1
+    num_raters: int = 4
+    min_voxels: int = 1
+    min_diameter: float = 0.0
+
+    def keeps(self, mask: Mask, raters: int, geometry: Geometry) -> bool:
+        voxels = int(mask.voxels.sum())
+        volume = voxels * float(np.prod(geometry.spacing))
+        large = volume >= np.pi / 6 * self.min_diameter**3
+        return raters >= self.min_raters and voxels >= self.min_voxels and large
+
+    def fused(self, readings: Sequence[Reading], masks: Sequence[Mask], geometry: Geometry) -> list[tuple[int, Mask]]:
+        """Class and mask of one nodule; empty if it is left out."""
+        mask, malignancy, raters = fuse(readings, masks, self.num_raters, self.malignancy)
+        if mask is None or not self.keeps(mask, raters, geometry):
+            return []
+        return [(int(malignancy >= MALIGNANT) if self.classes == "malignancy" else 0, mask)]
+
+
+@dataclass(frozen=True)
+class LidcNodules(Annotator):
+    """The nodules of one XML, fused."""
+
+    path: Path
+    options: Options
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return (self.path,)
+
+    def read(self, geometry: Geometry) -> tuple[np.ndarray, Instances]:
+        seen = [(reading, mask_of(reading, geometry)) for reading in readings_in(self.path, read_xml(self.path))]
+        readings = [reading for reading, mask in seen if mask is not None]
+        masks = [mask for _, mask in seen if mask is not None]
+        found = []
+        for group in group_readings(masks):
+            found += self.options.fused([readings[i] for i in group], [masks[i] for i in group], geometry)
+        return overlay(found, geometry.shape)
+
+
+def readings_in(path: Path, tree: Element) -> list[Reading]:
+    """The nodules of at least 3 mm, by every radiologist."""
+    readings = []
+    for rater, session in enumerate(tree.iter("readingSession")):
+        for nodule in session.iter("unblindedReadNodule"):
+            rated = nodule.findtext("characteristics/malignancy")
+            outlines = tuple(_outline(path, roi) for roi in nodule.iter("roi"))
+            if rated is not None and any(len(outline.pixels) > 2 for outline in outlines):
+                readings.append(Reading(rater, outlines, numbers([rated], path, "malignancy")[0]))
+    return readings
+
+
+def _outline(path: Path, roi: Element) -> Outline:
+    (z,) = numbers([roi.findtext("imageZposition")], path, "imageZposition")
+    edges = [(edge.findtext("xCoord"), edge.findtext("yCoord")) for edge in roi.iter("edgeMap")]
+    pixels = tuple((x, y) for x, y in (numbers(edge, path, "edgeMap", 2) for edge in edges))
+    if not pixels:
+        raise InputError(path, f"an outline at {z:g} mm has no point", "copy the file again")
+    return Outline(z, pixels, (roi.findtext("inclusion") or "TRUE").strip().upper() == "TRUE")
+
+
+def detect(path: Path) -> bool:
+    if not path.is_dir():
+        return False
+    named = any(re.fullmatch(r"LIDC-IDRI-\d{4}", folder.name) and folder.is_dir() for folder in listing(path))
+    return (named and has_dicom(path)) or any(True for _ in _messages(path))
+
+
+def _messages(path: Path):  # type: ignore[no-untyped-def]
+    for folder, folders, names in os.walk(path):
+        folders.sort()
+        for name in sorted(names):
+            file = Path(folder, name)
+            if file.suffix == ".xml":
+                with file.open("rb") as content:
+                    if b"LidcReadMessage" in content.read(500):
+                        yield file
+
+
+def read(path: Path, report: Report, options: Options) -> Dataset:
+    """The data set below `path`; problems of single cases go to `report`."""
+    images, others = find_dicom(path, report, ("SEG", "SR"))
+    of_series: dict[str, Path] = {}
+    count = 0
+    for file in _messages(path):
+        try:
+            tree = read_xml(file)
+            count += len(readings_in(file, tree))
+            names = (".//SeriesInstanceUid", ".//SeriesInstanceUID")  # both spellings occur
+            of_series["".join(tree.findtext(name) or "" for name in names).strip()] = file
+        except InputError as wrong:
+            report(wrong)
+    cases, bare, seen = [], [], set()
+    for found in images:
+        patient = str(found.header.get("PatientID", "") or "")
+        name = f"{patient}_{found.uid.rpartition('.')[2]}" if patient else found.uid
+        drawn = tuple(other.files[0] for other in others if other.kind == "SEG" and found.uid in other.references)
+        annotate: Annotator
+        if found.uid in of_series:
+            annotate = LidcNodules(of_series[found.uid], options)
+            seen.add(found.uid)
+        elif drawn:
+            reports = tuple(other.files[0] for other in others if other.kind == "SR" and other.patient == patient)
+            annotate = LidcSegments(drawn, reports, options)
+            count += len(drawn)
+        else:
+            bare.append(name)
+            continue
+        opener = SeriesOpener(found.uid, upright=True)
+        cases.append(Case(name, (found.folder,), group=patient, annotate=annotate, opener=opener))
+    for uids, what, remedy in (
+        (bare, "series without readings, left out", "add their XML or SEG files"),
+        (of_series.keys() - seen, "XML files without their series", "add the DICOM files"),
+    ):
+        if uids:
+            report(InputError(path, f"{len(uids)} {what}: {some(uids)}"[:400], remedy, severity="warning"))
+    patients = len({case.group for case in cases})
+    problem = f"{len(cases)} scans of {patients} patients, {count} readings of nodules of 3 mm and more"
+    remedy = "Jaeger et al. (2018) had 1035 scans, 1319 benign and 494 malignant nodules"
+    report(InputError(path, problem, remedy, severity="note"))
+    classes = ("benign", "malignant") if options.classes == "malignancy" else ("nodule",)
+    return Dataset(path, path.resolve().name, 3, classes, ("CT",), tuple(cases), unlabelled=tuple(bare))

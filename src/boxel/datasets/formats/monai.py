@@ -1,0 +1,142 @@
+"""MONAI's detection datalist: `{"training": [{"image": "a.nii.gz", "box": [[...]], "label": [0]}], "validation": []}`.
+
+Boxes are in world mm (LPS, as with MONAI's `affine_lps_to_ras`), mode cccwhd, as in its lung nodule tutorial; other
+modes and frames are options. Images lie beside the JSON or below the folder `images`.
+"""
+
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from boxel.datasets.annotations import Shape, Shapes
+from boxel.datasets.cases import Case, Dataset
+from boxel.datasets.formats.files import (
+    listing,
+    named_numbers,
+    numbered_classes,
+    numbers,
+    pictures_layout,
+    read_mapping,
+    read_text,
+)
+from boxel.datasets.formats.options import Names, ReaderOptions
+from boxel.datasets.problems import InputError, Report
+from boxel.io import split_suffix
+
+__all__ = ["DESCRIPTION", "NAME", "Options", "detect", "read"]
+
+NAME = "monai"
+DESCRIPTION = 'MONAI datalist: a JSON with "training": [{"image": ..., "box": ..., "label": ...}]'
+PARTS = {"training": "train", "validation": "val", "testing": "test", "test": "test"}
+
+
+class Options(ReaderOptions):
+    """How boxes are written.
+
+    Attributes:
+        mode: order of the numbers; x is the first axis of the NIfTI file (or of the world).
+        frame: world mm in LPS or RAS, or voxels.
+        images: folder of the images; the JSON's if empty.
+        classes: names of the labels 0, 1, ...
+        modality: name of the image channel.
+    """
+
+    mode: Literal["cccwhd", "xyzwhd", "xyzxyz", "xxyyzz", "xyxyzz"] = "cccwhd"
+    frame: Literal["lps", "ras", "voxel"] = "lps"
+    images: str = ""
+    classes: Names = ()
+    modality: str = "CT"
+
+
+def detect(path: Path) -> bool:
+    return _file(path) is not None
+
+
+def _file(path: Path) -> Path | None:
+    files = [path] if path.is_file() else listing(path)
+    return next((file for file in files if file.suffix == ".json" and file.is_file() and _is_datalist(file)), None)
+
+
+def _is_datalist(file: Path) -> bool:
+    try:
+        text = read_text(file)
+    except ValueError:
+        return False
+    return all(f'"{key}"' in text for key in ("training", "image", "box"))
+
+
+def read(path: Path, report: Report, options: Options) -> Dataset:
+    """The data set of the JSON at (or in) `path`; problems of single cases go to `report`."""
+    file = _file(path) or path
+    if file.is_dir():
+        raise InputError(file, "no datalist", f"add one: {DESCRIPTION.partition(': ')[2]}")
+    values = read_mapping(file)
+    if not isinstance(values, dict):
+        raise InputError(file, "not a JSON object", f"a {DESCRIPTION}")
+    folder = Path(options.images) if options.images else file.parent
+    cases: list[Case] = []
+    parts: dict[str, list[str]] = {part: [] for part in PARTS.values()}
+    for key, part in PARTS.items():
+        entries = values.get(key) or []
+        if not isinstance(entries, list):
+            raise InputError(file, f'"{key}" is no list', f"a {DESCRIPTION}")
+        for number, entry in enumerate(entries):
+            name = str(entry.get("image", "")) if isinstance(entry, dict) else ""
+            case = split_suffix(Path(name))[0] or f"{key} {number}"
+            image = next(
+                (place for place in (folder / name, folder / Path(name).name) if name and place.exists()), None
+            )
+            try:
+                if image is None:
+                    raise InputError(file, f"image {name!r} is not there", f"add it to {folder}")
+                shapes = _shapes(file, case, entry, options, report)
+            except InputError as problem:
+                report(problem.of(case))
+                continue
+            split = "test" if part == "test" else "train"
+            cases.append(Case(case, (image,), split=split, annotation=file, annotate=Shapes(tuple(shapes))))
+            parts[part].append(case)
+    labels = {label for case in cases for label in case.labels}
+    named = tuple(name for _, name in sorted(named_numbers(values.get("labels"))))
+    classes = options.classes or named or numbered_classes(labels, file)
+    ndim, _ = pictures_layout(case.channels[0] for case in cases)
+    folds = ({part: tuple(ids) for part, ids in parts.items()},) if parts["train"] and parts["val"] else None
+    return Dataset(path, file.stem, ndim, classes, (options.modality,), tuple(cases), folds)
+
+
+def _corners(mode: str, ndim: int) -> np.ndarray:
+    """Where the lower and the upper corner stand in boxes of a mode `(2, d)`; in 2D the mode has no z."""
+    letters = np.array([letter for letter in mode if letter in "xyz"[:ndim]])
+    return np.stack([np.flatnonzero(letters == axis) for axis in "xyz"[:ndim]], axis=1)
+
+
+def _shapes(file: Path, case: str, entry: Mapping[str, Any], options: Options, report: Report) -> list[Shape]:
+    boxes, labels = entry.get("box") or [], entry.get("label") or []
+    if not isinstance(boxes, list) or not isinstance(labels, list) or len(boxes) != len(labels):
+        raise InputError(file, f'"box" and "label" of {case} do not match', "write one label per box")
+    shapes = []
+    for box, label in zip(boxes, labels, strict=True):
+        values = np.array(numbers(box, file, f"box of {case}"))
+        if len(values) not in (4, 6) or not isinstance(label, int) or label < 0:
+            raise InputError(file, f"box {box} with label {label!r} of {case}", "write 4 or 6 numbers, labels from 0")
+        if options.mode in ("cccwhd", "xyzwhd"):
+            first, extent = values.reshape(2, -1)
+            lower = first - extent / 2 if options.mode == "cccwhd" else first
+            upper = lower + extent
+        else:
+            lower, upper = values[_corners(options.mode, len(values) // 2)]
+        if not (lower < upper).all():
+            problem = f"box {box} has no extent; the object is left out"
+            report(InputError(file, problem, "correct it, or check the mode", case, "warning"))
+            continue
+        if options.frame == "voxel":
+            shapes.append(Shape(label, (tuple(lower[::-1].tolist()), tuple(upper[::-1].tolist()))))
+            continue
+        if options.frame == "ras":
+            lower[:2], upper[:2] = -upper[:2], -lower[:2].copy()
+        points = tuple(itertools.product(*np.stack([lower, upper], axis=1).tolist()))
+        shapes.append(Shape(label, points, frame="world"))
+    return shapes

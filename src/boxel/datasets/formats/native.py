@@ -1,0 +1,254 @@
+"""The native layout, nnDetection's raw data set, in 2D and 3D.
+
+    dataset.json (or .yaml)    {"name": "x", "dim": 3, "labels": {"0": "nodule"}, "modalities": {"0": "CT"}}
+    imagesTr/CASE_0000.nii.gz  one file per channel: _0000, _0001, ...; any suffix that `boxel.io` reads;
+                               the channels of a colour picture are in one file
+    labelsTr/CASE.nii.gz       instance ids, 0 = background; not needed without masks
+    labelsTr/CASE.json         {"instances": {"1": 0}}, and for objects without a mask
+                               {"boxes": [{"id": 2, "label": 0, "lower": [4, 8, 8], "upper": [9, 20, 20]}]}
+    imagesTs/ labelsTs/        likewise, for the test; images without labelsTs are left to `predict`
+    splits.json                optional, a list of folds: [{"train": [ids], "val": [ids], "test": [ids]}]
+
+The four folders may lie under `raw_splitted/`. "instances" gives the class of each id in the label map,
+"boxes" are objects without a mask: corners in voxels, axes in array order (plane, row, column), half-open.
+A negative case has `{"instances": {}}`. Points with diameters, ellipsoids, RECIST pairs and ignored regions are
+"shapes", see `boxel.datasets.formats.shapes_json`. Optional: "attributes": {"1": {"diameter_mm": 8.5}} in
+CASE.json, and "groups": {"CASE": "patient"} in dataset.json. nnDetection's "annotation_style": "weak" says that the
+label maps show boxes.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from boxel.config import read_json
+from boxel.datasets.annotations import Shapes
+from boxel.datasets.cases import Case, Dataset, InputError, Report
+from boxel.datasets.formats.files import read_mapping
+from boxel.datasets.formats.shapes_json import MOST, read_shapes
+from boxel.io import SUFFIXES, has_geometry, split_suffix
+from boxel.types import Instances
+
+__all__ = ["DESCRIPTION", "NAME", "detect", "read"]
+
+NAME = "native"
+DESCRIPTION = (
+    "Boxel and nnDetection: dataset.json, imagesTr/CASE_0000.nii.gz, labelsTr/CASE.nii.gz and labelsTr/CASE.json"
+)
+HEADS = ("dataset.json", "dataset.yaml", "dataset.yml")
+CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
+COMPANIONS = (".raw", ".zraw")  # voxels of a .mhd header
+
+
+def detect(path: Path) -> bool:
+    return _images_root(path) is not None and any((path / name).exists() for name in HEADS)
+
+
+def read(path: Path, report: Report) -> Dataset:
+    """The data set in folder `path`; problems of single cases go to `report`.
+
+    Raises:
+        ValueError: when dataset.json itself is unusable.
+    """
+    head = next((path / name for name in HEADS if (path / name).exists()), path / HEADS[0])
+    values = read_mapping(head)
+    if not isinstance(values, dict):
+        raise InputError(head, "not a JSON object", 'see the layout: {"dim": ..., "labels": ..., "modalities": ...}')
+    classes, channels = _names(head, values, "labels"), _names(head, values, "modalities")
+    ndim = values.get("dim")
+    if not isinstance(ndim, int) or ndim not in (2, 3):
+        raise InputError(head, f'"dim" is {ndim!r}', 'write "dim": 2 or "dim": 3, the number of axes of the images')
+    groups = values.get("groups", {})
+    if not isinstance(groups, dict):
+        raise InputError(head, f'"groups" is {groups!r}', 'write "groups": {"CASE": "patient"}, or leave it out')
+    weak = values.get("annotation_style") == "weak"
+    common = _Common(ndim, len(channels), groups, bool(values.get("session_id")), weak)
+    root = _images_root(path) or path
+    cases = [case for part in ("Tr", "Ts") for case in _read_part(root, part, common, report)]
+    name = str(values.get("name") or values.get("task") or path.resolve().name)
+    return Dataset(path, name, ndim, classes, channels, tuple(cases))
+
+
+def _images_root(path: Path) -> Path | None:
+    return next((root for root in (path, path / "raw_splitted") if (root / "imagesTr").is_dir()), None)
+
+
+def _names(head: Path, values: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """The names under consecutive numbers from 0, such as `{"0": "nodule", "1": "mass"}`."""
+    names = values.get(key)
+    rule = f'number the names from 0: "{key}": {{"0": "name", "1": "name"}}'
+    foreign = any(other in values for other in ("channel_names", "file_ending", "modality", "numTraining"))
+    if foreign or (isinstance(names, dict) and "background" in [*names, *names.values()]):
+        raise InputError(
+            head,
+            "this is the head of nnU-Net's or the Medical Segmentation Decathlon's layout (classes with a background)",
+            "open it with --format nnunet; it needs the folders imagesTr and labelsTr",
+        )
+    if not isinstance(names, dict) or not names or sorted(names) != sorted(map(str, range(len(names)))):
+        raise InputError(head, f'"{key}" is {names!r}', rule)
+    return tuple(str(names[str(i)]) for i in range(len(names)))
+
+
+def _read_part(root: Path, part: str, common: "_Common", report: Report) -> list[Case]:
+    """The cases of `imagesTr` and `labelsTr`, or of `imagesTs` and `labelsTs`."""
+    images, labels = root / f"images{part}", root / f"labels{part}"
+    found: dict[str, dict[int, list[Path]]] = {}
+    for path in _files(images):
+        match = CHANNEL.fullmatch(split_suffix(path)[0])
+        if match and (split_suffix(path)[1] or path.is_dir()):
+            found.setdefault(match["case"], {}).setdefault(int(match["channel"]), []).append(path)
+        else:
+            report(InputError(path, "not named as an image", f"name it CASE_0000 and one of {' '.join(SUFFIXES)}"))
+    label_maps: dict[str, list[Path]] = {}
+    annotations: dict[str, Path] = {}
+    for path in _files(labels):
+        stem, suffix = split_suffix(path)
+        if suffix:
+            label_maps.setdefault(stem, []).append(path)
+        elif path.suffix == ".json":
+            annotations[path.stem] = path
+    for case_id in sorted((label_maps.keys() | annotations.keys()) - found.keys()):
+        path = annotations.get(case_id) or label_maps[case_id][0]
+        remedy = f"add {images.name}/{case_id}_0000, or remove it"
+        report(InputError(path, "annotation without image", remedy, case_id))
+    if part == "Ts" and not labels.is_dir():
+        return []
+    cases = []
+    for case_id, files in sorted(found.items()):
+        annotation = annotations.get(case_id, labels / f"{case_id}.json")
+        try:
+            cases.append(_read_case(case_id, files, label_maps.get(case_id, []), annotation, part, common))
+        except InputError as problem:
+            report(problem.of(case_id))
+        except ValueError as error:
+            report(InputError(annotation, str(error).removeprefix(f"{annotation}: "), "correct it", case_id))
+    return cases
+
+
+class _Common(NamedTuple):
+    """What dataset.json says about all cases."""
+
+    ndim: int
+    num_channels: int
+    groups: Mapping[str, str]
+    sessions: bool  # nnDetection 2: CASE is PATIENT_SESSION
+    weak: bool  # nnDetection 2: the label maps show boxes
+
+
+def _read_case(
+    case_id: str,
+    files: Mapping[int, list[Path]],
+    label_maps: list[Path],
+    annotation: Path,
+    part: str,
+    common: _Common,
+) -> Case:
+    for paths in [*files.values(), label_maps]:
+        if len(paths) > 1:
+            names = " and ".join(path.name for path in paths)
+            raise InputError(paths[1], f"duplicate case: {names}", "keep one of them", case_id)
+    colours = list(files) == [0] and not has_geometry(files[0][0])  # one picture with several channels
+    if sorted(files) != list(range(common.num_channels)) and not colours:
+        names = ", ".join(f"_{channel:04d}" for channel in sorted(files))
+        problem = f'channels {names} but "modalities" of dataset.json lists {common.num_channels}'
+        remedy = f"a case has files _0000 to _{common.num_channels - 1:04d}"
+        raise InputError(next(iter(files.values()))[0], problem, remedy, case_id)
+    if not annotation.exists():
+        remedy = 'add it; {"instances": {}} says that the image shows no object'
+        raise InputError(annotation, "missing annotation", remedy, case_id)
+    mask_labels, boxes, shapes, attributes = _read_annotation(annotation, case_id, common.ndim)
+    if mask_labels and not label_maps:
+        label_map = annotation.with_name(f"{case_id}.nii.gz")
+        raise InputError(label_map, "missing label map", f"add it, or empty {annotation.name}", case_id)
+    return Case(
+        case_id,
+        tuple(files[channel][0] for channel in sorted(files)),
+        label_maps[0] if label_maps else None,
+        mask_labels,
+        boxes,
+        str(common.groups.get(case_id, case_id.rpartition("_")[0] if common.sessions else "")),
+        "train" if part == "Tr" else "test",
+        annotation,
+        shapes,
+        attributes=attributes,
+        weak=common.weak,
+    )
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    except PermissionError:
+        raise ValueError(f"{folder}: no permission to list it; change its mode (chmod) or owner") from None
+    return [path for path in paths if not path.name.startswith(".") and path.suffix not in COMPANIONS]
+
+
+def _read_annotation(
+    path: Path, case_id: str, ndim: int
+) -> tuple[dict[int, int], Instances | None, Shapes | None, dict[int, dict[str, float]]]:
+    values = read_json(path)
+    if not isinstance(values, dict) or not isinstance(values.get("instances", {}), dict):
+        raise InputError(path, "not an annotation", 'write {"instances": {"1": 0}}: class 0 for object 1', case_id)
+    if not values.keys() & {"instances", "boxes", "shapes"}:
+        raise InputError(path, 'no "instances", "boxes" or "shapes"', 'write {"instances": {}} for no object', case_id)
+    mask_labels = {}
+    for key, label in values.get("instances", {}).items():
+        if not key.isdecimal() or not 0 < int(key) < MOST or not _is_int(label):
+            raise InputError(
+                path,
+                f'"instances" has {key!r}: {label!r}',
+                'object numbers from "1", class numbers from 0',
+                case_id,
+            )
+        mask_labels[int(key)] = label
+    boxes = _read_boxes(path, case_id, values.get("boxes", []), ndim, max(mask_labels, default=0))
+    last = max([*mask_labels, *(boxes.ids.tolist() if boxes else ())], default=0)
+    shapes = read_shapes(path, values.get("shapes", []), ndim, last)
+    return mask_labels, boxes, shapes, _read_attributes(path, case_id, values.get("attributes", {}))
+
+
+def _read_attributes(path: Path, case_id: str, entries: Any) -> dict[int, dict[str, float]]:
+    rule = 'write "attributes": {"1": {"diameter_mm": 8.5}}: numbers about object 1'
+    if not isinstance(entries, dict):
+        raise InputError(path, '"attributes" is no mapping', rule, case_id)
+    for number, known in entries.items():
+        if (
+            not number.isdecimal()
+            or len(number) > 10
+            or not isinstance(known, dict)
+            or not all(map(_is_number, known.values()))
+        ):
+            raise InputError(path, f'"attributes" has {number!r}: {str(known)[:80]}', rule, case_id)
+    return {int(number): known for number, known in entries.items()}
+
+
+def _read_boxes(path: Path, case_id: str, entries: Any, ndim: int, last_id: int) -> Instances | None:
+    rule = f'{{"id": 1, "label": 0, "lower": [{ndim} numbers], "upper": [{ndim} numbers]}}'
+    if not isinstance(entries, list):
+        raise InputError(path, '"boxes" is no list', f"list entries such as {rule}", case_id)
+    corners, labels, ids = [], [], []
+    for number, entry in enumerate(entries, start=last_id + 1):
+        entry = entry if isinstance(entry, dict) else {}
+        lower, upper, label = entry.get("lower"), entry.get("upper"), entry.get("label")
+        try:
+            corners.append(np.array([lower, upper], dtype=np.float32).reshape(2, ndim))
+        except (ValueError, TypeError):
+            raise InputError(path, f'entry {number - last_id} of "boxes" has no valid corners', rule, case_id) from None
+        if not _is_int(label) or not _is_int(entry.get("id", number)) or not abs(entry.get("id", 0)) < MOST:
+            raise InputError(path, f'entry {number - last_id} of "boxes" lacks a whole number', rule, case_id)
+        labels.append(label)
+        ids.append(entry.get("id", number))
+    if not corners:
+        return None
+    return Instances(np.stack(corners), np.array(labels), np.array(ids), np.zeros(len(ids), bool))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -1,0 +1,91 @@
+"""Writes data sets in the native layout, which `boxel.datasets.formats.native` describes."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from boxel.config import write_text
+from boxel.io import write_image, write_label_map
+from boxel.types import Image, Instances
+
+__all__ = ["write_case", "write_dataset", "write_splits"]
+
+
+def write_case(
+    root: Path,
+    case_id: str,
+    image: Image,
+    label_map: np.ndarray | None,
+    labels: Mapping[int, int],
+    *,
+    split: str = "train",
+    suffix: str = ".nii.gz",
+    label_suffix: str = "",
+    compress: bool = True,
+    boxes: Instances | None = None,
+    ignored: Instances | None = None,
+    attributes: Mapping[int, Mapping[str, float]] | None = None,
+) -> None:
+    """Write one case; its annotation last, which an interrupted case therefore lacks.
+
+    Args:
+        root: folder of the data set.
+        case_id: unique in the data set.
+        image: `(c, *s)`; one file per channel.
+        label_map: `(*s)` instance ids; None for a case without masks.
+        labels: the class of each id.
+        split: "train" or "test".
+        suffix: of the image files.
+        label_suffix: of the label map, where it differs from `suffix`.
+        compress: the image; the label map always is.
+        boxes: objects without a mask.
+        ignored: what neither counts nor harms.
+        attributes: further numbers about objects by their ids.
+    """
+    part = {"train": "Tr", "test": "Ts"}[split]
+    for channel, array in enumerate(image.array):
+        path = root / f"images{part}" / f"{case_id}_{channel:04d}{suffix}"
+        write_image(path, Image(array[None], image.geometry), compress=compress)
+    if label_map is not None:
+        write_label_map(root / f"labels{part}" / f"{case_id}{label_suffix or suffix}", label_map, image.geometry)
+    annotation: dict[str, Any] = {"instances": {str(number): int(label) for number, label in labels.items()}}
+    if boxes is not None and len(boxes):
+        rows = zip(boxes.ids.tolist(), boxes.labels.tolist(), boxes.boxes.tolist(), strict=True)
+        annotation["boxes"] = [{"id": i, "label": label, "lower": a, "upper": b} for i, label, (a, b) in rows]
+    if ignored is not None and len(ignored):
+        last = max([*labels, *(boxes.ids.tolist() if boxes is not None else ())], default=0)
+        annotation["shapes"] = [
+            {"id": last + row, "label": int(label), "points": corners.tolist(), "ignore": True}
+            for row, (label, corners) in enumerate(zip(ignored.labels, ignored.boxes, strict=True), start=1)
+        ]
+    if attributes:
+        annotation["attributes"] = {str(number): dict(known) for number, known in attributes.items()}
+    write_text(root / f"labels{part}" / f"{case_id}.json", json.dumps(annotation) + "\n")
+
+
+def write_dataset(
+    root: Path,
+    name: str,
+    ndim: int,
+    classes: Sequence[str],
+    channels: Sequence[str],
+    groups: Mapping[str, str] | None = None,
+) -> None:
+    """Write dataset.json; do it last: the folder is a data set from then on."""
+    values: dict[str, Any] = {
+        "name": name,
+        "dim": ndim,
+        "labels": {str(i): name for i, name in enumerate(classes)},
+        "modalities": {str(i): name for i, name in enumerate(channels)},
+    }
+    if groups:
+        values["groups"] = dict(groups)
+    write_text(root / "dataset.json", json.dumps(values, indent=2) + "\n")
+
+
+def write_splits(root: Path, folds: Sequence[Mapping[str, Sequence[str]]]) -> None:
+    """Prescribe the folds, each `{"train": ids, "val": ids, "test": ids}`."""
+    write_text(root / "splits.json", json.dumps([{k: list(v) for k, v in fold.items()} for fold in folds]) + "\n")

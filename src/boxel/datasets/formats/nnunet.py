@@ -1,0 +1,160 @@
+"""nnU-Net v2 (and v1) and the Medical Segmentation Decathlon: one label map of classes per case.
+
+    dataset.json              nnU-Net v2: "channel_names": {"0": "CT"}, "labels": {"background": 0, "lesion": 1}
+                              MSD: "modality": {"0": "CT"}, "labels": {"0": "background", "1": "lesion"}
+    imagesTr/CASE_0000.nii.gz nnU-Net, one file per channel; MSD: imagesTr/CASE.nii.gz
+    labelsTr/CASE.nii.gz      0 background, otherwise the number of a class
+    imagesTs/ labelsTs/       likewise, for the test
+
+Every connected component of a class becomes an object. Without dataset.json the classes are the numbers found in
+the label maps.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from boxel.datasets.annotations import LabelMap
+from boxel.datasets.cases import Case, Dataset
+from boxel.datasets.formats.files import images_in, listing, named_numbers, pictures_layout, read_mapping
+from boxel.datasets.formats.native import CHANNEL
+from boxel.datasets.formats.options import Names, ReaderOptions
+from boxel.datasets.label_maps import Connectivity
+from boxel.datasets.parallel import parallel
+from boxel.datasets.problems import InputError, Report, some
+from boxel.io import read_label_map
+from boxel.types import silent
+
+__all__ = ["DESCRIPTION", "NAME", "Options", "detect", "find_classes", "read"]
+
+NAME = "nnunet"
+DESCRIPTION = "nnU-Net or Medical Segmentation Decathlon: imagesTr, labelsTr with label maps of classes, dataset.json"
+FOREIGN = ("channel_names", "file_ending", "modality", "numTraining", "training")
+
+
+class Options(ReaderOptions):
+    """How classes become objects.
+
+    Attributes:
+        connectivity: voxels of one class that share a face, an edge or a corner are one object.
+        min_size: smaller components are left out, voxels.
+        classes: names of the classes 1, 2, ..., where there is no dataset.json.
+    """
+
+    connectivity: Connectivity = "corner"
+    min_size: int = 1
+    classes: Names = ()
+
+
+def detect(path: Path) -> bool:
+    if not (path / "imagesTr").is_dir() or not (path / "labelsTr").is_dir():
+        return False
+    try:
+        head = read_mapping(path / "dataset.json")
+    except ValueError:
+        files = listing(path / "labelsTr")
+        return not (path / "dataset.json").exists() and not any(file.suffix == ".json" for file in files)
+    if not isinstance(head, dict):
+        return False
+    labels = head.get("labels")
+    return any(key in head for key in FOREIGN) or (
+        isinstance(labels, dict) and "background" in [*labels, *labels.values()]
+    )
+
+
+def read(path: Path, report: Report, options: Options) -> Dataset:
+    """The data set in folder `path`; problems of single cases go to `report`."""
+    head = path / "dataset.json"
+    values = read_mapping(head) if head.exists() else {}
+    if not isinstance(values, dict):
+        raise InputError(head, "not a JSON object", 'write {"channel_names": ..., "labels": ...}')
+    channels = tuple(
+        name for _, name in sorted(named_numbers(_first(values, "channel_names", "modality", "modalities")))
+    )
+    values_of = (
+        _classes(head, values, report) if head.exists() else find_classes(path / "labelsTr", options.classes, report)
+    )
+    common = (values_of, len(channels), options)
+    cases = [case for part in ("Tr", "Ts") for case in _part(path, part, *common, report)]
+    if not cases:
+        raise InputError(
+            path / "imagesTr", "no image with a label map", "name both alike: imagesTr/CASE_0000, labelsTr/CASE"
+        )
+    ndim, found = pictures_layout(case.channels[0] for case in cases)
+    several = tuple(f"channel {i}" for i in range(len(cases[0].channels)))
+    channels = channels or (several if several[1:] else found)
+    name = str(values.get("name") or path.resolve().name)
+    return Dataset(path, name, ndim, tuple(values_of.values()), channels, tuple(cases))
+
+
+def _first(values: Mapping[str, Any], *keys: str) -> Any:
+    return next((values[key] for key in keys if key in values), None)
+
+
+def _classes(head: Path, values: Mapping[str, Any], report: Report) -> dict[int, str]:
+    """The names of the classes by their values in the label maps, without background."""
+    labels = values.get("labels")
+    if isinstance(labels, dict) and any(isinstance(value, list) for value in labels.values()):
+        raise InputError(
+            head, '"labels" has regions (several numbers under one name)', "write one number for each class of objects"
+        )
+    names = {value: name for value, name in sorted(named_numbers(labels)) if value > 0}
+    ignored = [value for value, name in names.items() if name.lower() == "ignore"]
+    for value in ignored:
+        problem = f'label {value} is "ignore"; its voxels count as background'
+        report(InputError(head, problem, "nothing to do, if that is what you want", severity="note"))
+    names = {value: name for value, name in names.items() if value not in ignored}
+    if not names:
+        raise InputError(head, f'"labels" is {labels!r}', 'write "labels": {"background": 0, "lesion": 1}')
+    return names
+
+
+def find_classes(folder: Path, names: tuple[str, ...], report: Report) -> dict[int, str]:
+    """The classes by their values: `names` from 1, or else the values found in the label maps of `folder`."""
+    if names:
+        return dict(enumerate(names, start=1))
+
+    def values(path: Path) -> set[int]:
+        try:
+            return set(np.unique(read_label_map(path).array).tolist())
+        except ValueError:  # reported when the case is read
+            return set()
+
+    found = set().union(*parallel(values, images_in(folder).values(), None, silent, "")) - {0}
+    if not found:
+        raise InputError(folder, "no label map shows a class", "check that these are label maps of classes")
+    problem = f"no dataset.json; the label maps show the classes {some(found)}"
+    report(InputError(folder, problem, "name them with --option classes=FIRST,SECOND", severity="note"))
+    return {value: f"class {value}" for value in sorted(found)}
+
+
+def _part(
+    path: Path, part: str, names: Mapping[int, str], num_channels: int, options: Options, report: Report
+) -> list[Case]:
+    labels = images_in(path / f"labels{part}")
+    found: dict[str, list[Path]] = {}
+    for stem, file in images_in(path / f"images{part}").items():
+        match = CHANNEL.fullmatch(stem)
+        found.setdefault(stem if stem in labels or not match else match["case"], []).append(file)
+    for stem in sorted(labels.keys() - found.keys()):
+        report(
+            InputError(labels[stem], "annotation without image", f"add images{part}/{stem}_0000, or remove it", stem)
+        )
+    cases = []
+    for case, files in sorted(found.items()):
+        if case not in labels:
+            if part == "Tr":
+                remedy = f"add labels{part}/{case}, all zero if the image shows no object"
+                report(InputError(files[0], "missing label map", remedy, case))
+            continue
+        if num_channels and len(files) not in (1, num_channels):
+            problem = f"{len(files)} files but dataset.json lists {num_channels} channels"
+            report(InputError(files[0], problem, f"a case has files _0000 to _{num_channels - 1:04d}", case))
+            continue
+        classes = {value: index for index, value in enumerate(names)}
+        annotate = LabelMap(labels[case], classes, True, options.connectivity, options.min_size)
+        split = "train" if part == "Tr" else "test"
+        cases.append(Case(case, tuple(sorted(files)), split=split, annotate=annotate))
+    return cases

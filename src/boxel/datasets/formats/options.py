@@ -1,0 +1,82 @@
+"""What users may choose about every layout: patients and folds."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BeforeValidator, Field
+
+from boxel.config import Config, read_json
+from boxel.datasets.cases import Dataset
+from boxel.datasets.problems import InputError, told
+from boxel.io.pickles import read_pickle
+
+__all__ = ["Names", "ReaderOptions", "read_splits"]
+
+PARTS = ("train", "val", "test")
+NAMES = ("splits.json", "splits_final.json", "splits_final.pkl", "preprocessed/splits_final.pkl")
+
+
+def _split(value: Any) -> Any:
+    return tuple(part.strip() for part in value.split(",")) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
+"""A list of names, or one text with commas."""
+
+
+class ReaderOptions(Config):
+    """Options of every layout.
+
+    Attributes:
+        group: regular expression; cases whose names agree in what it (its group, if any) matches are one patient.
+        splits: file of folds, as nnU-Net and nnDetection write them; `splits.json`, `splits_final.json` or
+            `splits_final.pkl` in the data set's folder if empty.
+        holdout: share of the patients to keep apart as test cases, where the data set has none; the rest is cut into
+            folds.
+    """
+
+    group: str = ""
+    splits: str = ""
+    holdout: float = Field(0.0, ge=0, le=0.5)
+
+    @classmethod
+    def parse(cls, assignments: Sequence[str]) -> Self:
+        """Options from `"key=value"`, where the value is JSON, or else a text."""
+        values = {}
+        for assignment in assignments:
+            key, separator, text = assignment.partition("=")
+            if not separator:
+                raise ValueError(f"option {assignment!r} is not of the form key=value, for example min_size=10")
+            try:
+                values[key.strip()] = json.loads(text)
+            except ValueError:
+                values[key.strip()] = text
+        return cls.from_dict(values, "options of this data set format")
+
+
+def read_splits(dataset: Dataset, file: str) -> tuple[Mapping[str, tuple[str, ...]], ...] | None:
+    """The folds of `file`, or of the data set's own file, or None where there is neither."""
+    if not file and dataset.splits is not None:
+        return dataset.splits
+    folder = dataset.root if dataset.root.is_dir() else dataset.root.parent
+    paths = [Path(file)] if file else [path for name in NAMES if (path := folder / name).exists()]
+    if not paths:
+        return None
+    path = paths[0]
+    try:
+        folds = _plain(read_pickle(path) if path.suffix == ".pkl" else read_json(path))
+    except ValueError as error:
+        raise told(error) from None
+    whole = isinstance(folds, list) and all(isinstance(fold, dict) and fold.keys() <= set(PARTS) for fold in folds)
+    if not whole or not all(isinstance(ids, list) for fold in folds for ids in fold.values()):
+        raise InputError(path, "not a list of folds", 'write [{"train": [ids], "val": [ids], "test": [ids]}]')
+    return tuple({part: tuple(map(str, fold.get(part, ()))) for part in PARTS} for fold in folds)
+
+
+def _plain(folds: Any) -> Any:
+    """Arrays of ids, as nnDetection has them, as lists."""
+    if not isinstance(folds, list) or not all(isinstance(fold, dict) for fold in folds):
+        return folds
+    return [{part: getattr(ids, "tolist", lambda ids=ids: ids)() for part, ids in fold.items()} for fold in folds]

@@ -1,0 +1,55 @@
+"""NIH Pancreas-CT: DICOM series of each patient, and one NIfTI label map of the pancreas.
+
+    PANCREAS_0001/.../*.dcm    any folders below
+    .../label0001.nii.gz       such as TCIA_pancreas_labels-02-05-2017/
+
+The label maps are laid on their images by the directions in their headers. Their origins are not compared: those of the
+distribution do not agree with the series.
+"""
+
+import re
+from pathlib import Path
+
+from boxel.datasets.annotations import LabelMap
+from boxel.datasets.cases import Case, Dataset
+from boxel.datasets.formats.dicom_files import SeriesOpener, find_dicom, has_dicom
+from boxel.datasets.formats.options import ReaderOptions
+from boxel.datasets.problems import InputError, Report
+
+__all__ = ["DESCRIPTION", "NAME", "Options", "detect", "read"]
+
+NAME = "pancreas_ct"
+DESCRIPTION = "Pancreas-CT: PANCREAS_0001/ with DICOM, label0001.nii.gz"
+
+
+class Options(ReaderOptions):
+    """`min_size`: components of fewer voxels are left out; the rest of a patient is one object each."""
+
+    min_size: int = 1
+
+
+def detect(path: Path) -> bool:
+    return path.is_dir() and bool(_labels(path)) and has_dicom(path)
+
+
+def _labels(path: Path) -> dict[str, Path]:
+    found = [*path.glob("label*.nii.gz"), *path.glob("*/label*.nii.gz")]
+    return {match[1]: file for file in sorted(found) if (match := re.fullmatch(r"label(\d{4})\.nii\.gz", file.name))}
+
+
+def read(path: Path, report: Report, options: Options) -> Dataset:
+    """The data set below `path`; problems of single cases go to `report`."""
+    labels = _labels(path)
+    cases = []
+    for found in find_dicom(path, report)[0]:
+        known = f"{found.header.get('PatientID', '')} {'/'.join(found.folder.relative_to(path).parts)}"
+        match = re.search(r"PANCREAS_(\d{4})", known)
+        name = match[0] if match else known
+        if not match or match[1] not in labels:
+            report(InputError(found.folder, "missing label map", "add label0000.nii.gz of its number", name))
+            continue
+        annotate = LabelMap(labels[match[1]], {1: 0}, True, min_size=options.min_size, compare_origin=False)
+        cases.append(
+            Case(name, (found.folder,), group=name, annotate=annotate, opener=SeriesOpener(found.uid, upright=True))
+        )
+    return Dataset(path, path.resolve().name, 3, ("pancreas",), ("CT",), tuple(cases))

@@ -1,0 +1,151 @@
+"""Outlines and run lengths become masks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from boxel.datasets.annotations import Annotator, Shape, Shapes
+from boxel.datasets.label_maps import Mask, overlay
+from boxel.types import Geometry, Instances
+
+__all__ = ["CocoMasks", "CocoObject", "fill_polygon"]
+
+
+def fill_polygon(points: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """The pixels `(rows, columns)` whose centre lies inside the outline `(n, 2)` (row, column; continuous pixels).
+
+    Even-odd rule, as everywhere for outlines that cross themselves or have holes. A centre on the outline may count
+    or not.
+    """
+    mask = np.zeros(tuple(shape), bool)
+    start, end = points, np.roll(points, -1, axis=0)
+    first = max(0, int(np.floor(points[:, 0].min())))
+    last = min(shape[0], int(np.ceil(points[:, 0].max())))
+    columns = np.arange(shape[1]) + 0.5
+    for row in range(first, last):
+        y = row + 0.5
+        crosses = (start[:, 0] <= y) != (end[:, 0] <= y)
+        a, b = start[crosses], end[crosses]
+        x = np.sort(a[:, 1] + (y - a[:, 0]) / (b[:, 0] - a[:, 0]) * (b[:, 1] - a[:, 1]))
+        mask[row] = np.searchsorted(x, columns, side="right") % 2 == 1
+    return mask
+
+
+@dataclass(frozen=True)
+class CocoObject:
+    """One annotation: box `x, y, width, height`, polygons `x0, y0, x1, ...`, or run lengths and their size."""
+
+    label: int
+    box: tuple[float, ...] | None
+    polygons: tuple[tuple[float, ...], ...] = ()
+    rle: tuple = ()
+    crowd: bool = False
+    area: float | None = None
+
+    @property
+    def shape(self) -> Shape:
+        """Its box."""
+        x, y, width, height = self.box or (0.0,) * 4
+        return Shape(self.label, ((y, x), (y + height, x + width)))
+
+    def mask(self, shape: tuple[int, ...]) -> np.ndarray:
+        mask = np.zeros(shape, bool)
+        for polygon in self.polygons:
+            mask |= fill_polygon(np.array(polygon).reshape(-1, 2)[:, ::-1], shape)
+        if self.rle:
+            counts, size = self.rle
+            lengths = decompress(counts) if isinstance(counts, str) else counts
+            fits = all(0 <= length <= np.prod(shape) for length in lengths)
+            runs = np.array(lengths if fits else (), np.int64)
+            if tuple(size) != shape or runs.sum() != np.prod(shape):
+                raise ValueError(f"run lengths of {tuple(size)} but the image has {shape}; export them again")
+            mask |= np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(shape[::-1]).T
+        return mask
+
+
+def decompress(text: str) -> list[int]:
+    """COCO's run lengths as text: 5 bits per character, the 6th says that more follow; from the fourth differences."""
+    counts: list[int] = []
+    value = shift = 0
+    for character in text:
+        bits = ord(character) - 48
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            if bits & 16:
+                value -= 1 << shift
+            counts.append(value + (counts[-2] if len(counts) > 2 else 0))
+            value = shift = 0
+    return counts
+
+
+@dataclass(frozen=True)
+class CocoMasks(Annotator):
+    """The objects of one picture: with masks where outlines are given, boxes otherwise."""
+
+    objects: tuple[CocoObject, ...] = field(default=())
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        return tuple(found.label for found in self.objects if not found.crowd)
+
+    def read(self, geometry: Geometry) -> tuple[np.ndarray | None, Instances]:
+        return self._chosen(geometry, crowd=False)
+
+    def ignored(self, geometry: Geometry) -> Instances:
+        """Crowds: more objects than anybody outlined."""
+        return self._chosen(geometry, crowd=True)[1]
+
+    @property
+    def ignores_regions(self) -> bool:
+        return True
+
+    def remarks(self, geometry: Geometry) -> tuple[str, ...]:
+        return Shapes(tuple(found.shape for found in self.objects if found.box and not found.crowd)).remarks(geometry)
+
+    def as_written(self, geometry: Geometry) -> tuple[Instances, np.ndarray, Instances]:
+        """Objects with the boxes that the file gives them, not those of their masks, and its areas; crowds likewise.
+
+        Ids are those of `read`, and so is what the file leaves out.
+        """
+        (objects, areas), (crowds, _) = (self._boxes_as_written(geometry, crowd) for crowd in (False, True))
+        return objects, areas, crowds
+
+    def _boxes_as_written(self, geometry: Geometry, crowd: bool) -> tuple[Instances, np.ndarray]:
+        drawn, boxed = self._by_kind(geometry, crowd)
+        _, instances = _numbered(drawn, boxed, geometry)
+        boxes, areas = instances.boxes.copy(), np.prod(instances.boxes[:, 1] - instances.boxes[:, 0], axis=1)
+        for row, found in enumerate([*(found for found, _ in drawn), *boxed]):
+            if found.box is not None and min(found.box[2:]) > 0:
+                boxes[row] = found.shape.points
+            areas[row] = areas[row] if found.area is None else found.area
+        return replace(instances, boxes=boxes), areas
+
+    def _by_kind(self, geometry: Geometry, crowd: bool) -> tuple[list[tuple[CocoObject, Mask]], list[CocoObject]]:
+        """Objects with their masks, and those without."""
+        drawn, boxed = [], []
+        for found in (found for found in self.objects if found.crowd == crowd):
+            mask = found.mask(geometry.shape) if found.polygons or found.rle else None
+            if mask is not None and mask.any():
+                drawn.append((found, Mask.crop(mask)))
+                continue
+            if found.box is None:
+                raise ValueError("an outline holds no pixel, and there is no box; draw it again, or remove the object")
+            boxed.append(found)
+        return drawn, boxed
+
+    def _chosen(self, geometry: Geometry, *, crowd: bool) -> tuple[np.ndarray | None, Instances]:
+        return _numbered(*self._by_kind(geometry, crowd), geometry)
+
+
+def _numbered(
+    drawn: Sequence[tuple[CocoObject, Mask]], boxed: Sequence[CocoObject], geometry: Geometry
+) -> tuple[np.ndarray | None, Instances]:
+    """Label map and objects, those with masks first."""
+    _, boxes = Shapes(tuple(found.shape for found in boxed)).read(geometry)
+    if not drawn:
+        return None, boxes
+    label_map, instances = overlay([(found.label, mask) for found, mask in drawn], geometry.shape)
+    boxes = Instances(boxes.boxes, boxes.labels, boxes.ids + len(drawn), boxes.has_mask)
+    return label_map, Instances.concatenate([instances, boxes])

@@ -1,0 +1,107 @@
+"""Everything that is wrong or remarkable about a data set, found in one pass over its files."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from boxel.datasets.cases import Dataset
+from boxel.datasets.formats import open_dataset
+from boxel.datasets.parallel import parallel
+from boxel.datasets.problems import Finding, InputError
+from boxel.datasets.quality.rules import ACROSS, look
+from boxel.types import Progress, silent
+
+__all__ = ["Examination", "Finding", "check", "examine"]
+
+SEVERITIES = ("error", "warning", "note")
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What was found in a data set; `dataset` is None where it could not be opened.
+
+    Attributes:
+        objects: number of objects per class in the cases that can be used.
+    """
+
+    findings: list[Finding]
+    dataset: Dataset | None = None
+    objects: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def summary(self) -> str:
+        """One line: layout, cases, objects per class."""
+        if self.dataset is None:
+            return "no data set"
+        data = self.dataset
+        parts = [("training", len(data.train)), ("test", len(data.test))]
+        split = ", ".join(f"{count} {name}" for name, count in parts if count)
+        most = sorted(self.objects.items(), key=lambda item: -item[1])
+        classes = ", ".join(f"{name} {count}" for name, count in most[:8]) + (", ..." if len(most) > 8 else "")
+        channels, cases = _count(len(data.channels), "channel"), _count(len(data.cases), "case")
+        objects = _count(sum(self.objects.values()), "object")
+        layout = f"{data.format} layout, {data.ndim} axes, {channels}"
+        return f"{data.name} ({layout}): {cases} ({split}), {objects} ({classes})"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+def check(
+    path: Path,
+    *,
+    format: str = "",  # noqa: A002
+    options: Sequence[str] = (),
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> list[Finding]:
+    """What is wrong with the data set at `path`, errors first; empty when there is nothing to say.
+
+    Args:
+        path: the data set's folder.
+        format: name of its layout; empty to recognise it.
+        options: of the layout, each `"key=value"`.
+        workers: threads; None takes one per processor.
+        progress: called with the stage, the cases done and all cases.
+
+    Raises:
+        ValueError: there is no data set at `path`.
+    """
+    return examine(path, format=format, options=options, workers=workers, progress=progress).findings
+
+
+def examine(
+    path: Path,
+    *,
+    format: str = "",  # noqa: A002
+    options: Sequence[str] = (),
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> Examination:
+    """`check` with what there is to count."""
+    problems: list[InputError] = []
+    try:
+        dataset = open_dataset(path, problems.append, format=format, options=options)
+    except InputError as problem:
+        return Examination([_finding(problem) for problem in (*problems, problem)])
+    broken = {problem.case for problem in problems if problem.severity == "error"}
+    cases = [case for case in dataset.cases if case.id not in broken]
+    with_image = [case for case in cases if case.channels]
+    looks = list(parallel(lambda case: look(case, dataset), with_image, workers, progress, "checking"))
+    findings = [_finding(problem) for problem in problems]
+    for seen in looks:
+        findings.extend(seen.findings)
+    readable = [seen for seen in looks if seen.digest]
+    for rule in ACROSS if with_image else ():
+        findings.extend(rule(dataset, readable))
+    labels = [label for seen in readable for label in seen.labels]
+    labels += [label for case in cases if not case.channels for label in case.labels]
+    counts = Counter(dataset.classes[label] for label in labels)
+    findings.sort(key=lambda f: (SEVERITIES.index(f.severity), f.case, str(f.file), f.problem))
+    return Examination(findings, dataset, {name: counts[name] for name in dataset.classes})
+
+
+def _finding(problem: InputError) -> Finding:
+    return Finding(problem.severity, problem.case, problem.file, problem.problem, problem.remedy)

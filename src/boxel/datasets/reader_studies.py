@@ -1,0 +1,122 @@
+"""Several radiologists outlined the same nodules: their outlines are grouped into nodules and fused (LIDC-IDRI)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from boxel.datasets.label_maps import Mask
+from boxel.datasets.polygons import fill_polygon
+from boxel.types import Geometry
+
+__all__ = ["Outline", "Reading", "fuse", "group_readings", "mask_of"]
+
+
+@dataclass(frozen=True)
+class Outline:
+    """One contour: `z` in mm, pixels `(x, y)`, and whether it encloses (or else excludes) the nodule."""
+
+    z: float
+    pixels: tuple[tuple[float, float], ...]
+    inclusion: bool = True
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one radiologist said about one nodule; `malignancy` 1 to 5."""
+
+    rater: int
+    outlines: tuple[Outline, ...]
+    malignancy: float
+
+
+def mask_of(reading: Reading, geometry: Geometry) -> Mask | None:
+    """The nodule's voxels; None if there is none.
+
+    The readers marked the first pixels outside the nodule (Armato et al., 2011): the outline itself does not belong
+    to it, nor does the outline of an exclusion to the hole.
+
+    Raises:
+        ValueError: an outline lies beyond the image.
+    """
+    planes: dict[int, np.ndarray] = {}
+    # Included areas first: exclusions are cut out of them.
+    for outline in sorted(reading.outlines, key=lambda outline: not outline.inclusion):
+        x, y, _ = geometry.origin
+        plane = round(float(geometry.to_voxel(np.array([[x, y, outline.z]]))[0, 0] - 0.5))
+        pixels = np.array(outline.pixels, int)[:, ::-1]
+        inside = (pixels >= 0).all() and (pixels < geometry.shape[1:]).all()
+        if not 0 <= plane < geometry.shape[0] or not inside:
+            raise ValueError(f"an outline at {outline.z:g} mm lies beyond the image; is this the annotated series?")
+        area = fill_polygon(pixels + 0.5, geometry.shape[1:])
+        area[tuple(pixels.T)] = False
+        known = planes.get(plane, np.zeros_like(area))
+        planes[plane] = known | area if outline.inclusion else known & ~area
+    first, last = min(planes), max(planes)
+    empty = np.zeros(geometry.shape[1:], bool)
+    mask = np.stack([planes.get(plane, empty) for plane in range(first, last + 1)])
+    if not mask.any():
+        return None
+    found = Mask.crop(mask)
+    return Mask((found.lower[0] + first, *found.lower[1:]), found.voxels)
+
+
+def group_readings(masks: Sequence[Mask]) -> list[list[int]]:
+    """Indices of the masks that overlap, directly or through others: each group is one nodule."""
+    groups: list[list[int]] = []
+    for index, mask in enumerate(masks):
+        touched = [group for group in groups if any(_overlap(mask, masks[other]) for other in group)]
+        merged = sorted([index, *(member for group in touched for member in group)])
+        groups = [group for group in groups if group not in touched] + [merged]
+    return sorted(groups)
+
+
+def _overlap(a: Mask, b: Mask) -> bool:
+    return all(map(_meet, a.region, b.region)) and bool(joined([a, b]).all(axis=0).any())
+
+
+def _meet(a: slice, b: slice) -> bool:
+    return bool(a.start < b.stop and b.start < a.stop)
+
+
+def joined(masks: Sequence[Mask]) -> np.ndarray:
+    """The masks `(n, *s)` in the smallest box that holds all."""
+    lower = np.min([mask.lower for mask in masks], axis=0)
+    upper = np.max([[part.stop for part in mask.region] for mask in masks], axis=0)
+    result = np.zeros((len(masks), *(upper - lower)), bool)
+    for row, mask in zip(result, masks, strict=True):
+        start = np.array(mask.lower) - lower
+        row[tuple(slice(a, a + n) for a, n in zip(start, mask.voxels.shape, strict=True))] = mask.voxels
+    return result
+
+
+def fuse(
+    readings: Sequence[Reading],
+    masks: Sequence[Mask],
+    num_raters: int,
+    malignancy: Literal["present", "all"],
+) -> tuple[Mask | None, float, int]:
+    """One nodule: its mask (None if nothing is left), its malignancy, and how many radiologists marked it.
+
+    A voxel belongs to it if at least half of all `num_raters` radiologists say so.
+
+    Args:
+        malignancy: mean over the radiologists who marked it, or over all of them, where an absent one counts as 0 (as
+            the Medical Detection Toolkit had it).
+    """
+    raters = sorted({reading.rater for reading in readings})
+    everyone = max(num_raters, len(raters))
+    layers = joined(masks)
+    votes = np.zeros(layers.shape[1:], np.uint8)
+    scores = []
+    for rater in raters:
+        own = [index for index, reading in enumerate(readings) if reading.rater == rater]
+        votes += layers[own].any(axis=0)
+        scores.append(np.mean([readings[index].malignancy for index in own]))
+    mean = float(np.sum(scores)) / (len(raters) if malignancy == "present" else everyone)
+    majority = votes * 2 >= everyone
+    if not majority.any():
+        return None, mean, len(raters)
+    found, corner = Mask.crop(majority), np.min([mask.lower for mask in masks], axis=0)
+    return Mask(tuple((corner + found.lower).tolist()), found.voxels), mean, len(raters)

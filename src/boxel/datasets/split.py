@@ -1,0 +1,138 @@
+"""Who is trained on, who validates, who tests."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from boxel.datasets.cases import Case, Dataset
+
+Split = dict[str, list[str]]
+Strata = Mapping[str, Sequence[int]]
+
+
+def dataset_splits(dataset: Dataset, *, num_folds: int = 5, seed: int = 0) -> list[Split]:
+    """The folds the data set prescribes, or else `make_splits`.
+
+    A prescribed fold is `{"train": ids, "val": ids}`, with `"test"` where it has its own; otherwise the data
+    set's test cases are the test.
+
+    Raises:
+        ValueError: a prescribed fold names unknown cases, or one case in two parts.
+    """
+    if dataset.splits is None:
+        return make_splits(dataset.cases, num_folds=num_folds, seed=seed)
+    return check_splits(dataset.splits, dataset.cases, str(dataset.root / "splits.json"))
+
+
+def check_splits(splits: Sequence[Mapping[str, Iterable[str]]], cases: Sequence[Case], source: str) -> list[Split]:
+    """Prescribed folds in full, or ValueError naming `source`, the fold and the rule."""
+    groups = {case.id: case.group or case.id for case in cases}
+    held_out = [case.id for case in cases if case.split == "test"]
+    result = []
+    for fold, given in enumerate(splits):
+        where = f"{source}: fold {fold}"
+        if not {"train", "val"} <= set(given) <= {"train", "val", "test"}:
+            raise ValueError(f"{where} has the parts {', '.join(given)}; it needs train and val, and may have test")
+        split = {part: list(given.get(part, ())) for part in ("train", "val", "test")}
+        split["test"] = split["test"] or held_out
+        if not (split["train"] and split["val"]):
+            raise ValueError(
+                f"{where} has {len(split['train'])} cases to train and {len(split['val'])} to validate on; "
+                "name at least one for each"
+            )
+        part_of: dict[str, str] = {}
+        part_of_group: dict[str, str] = {}
+        for part, ids in split.items():
+            for case_id in ids:
+                if case_id not in groups:
+                    raise ValueError(f"{where} names case {case_id!r}, which the data set does not have")
+                if part_of.setdefault(case_id, part) != part:
+                    raise ValueError(f"{where} has case {case_id!r} in {part_of[case_id]} and in {part}; keep one")
+                group = groups[case_id]
+                if part_of_group.setdefault(group, part) != part:
+                    raise ValueError(
+                        f"{where} has group (patient) {group!r} in {part_of_group[group]} and in {part}; "
+                        "cases of one group belong together"
+                    )
+        result.append(split)
+    if not result:
+        raise ValueError(f"{source}: no fold; give a list of at least one {{'train': [...], 'val': [...]}}")
+    return result
+
+
+def make_splits(
+    cases: Sequence[Case], *, num_folds: int = 5, seed: int = 0, strata: Strata | None = None
+) -> list[Split]:
+    """Folds of case ids: grouped, of equal size, stratified by numbers of objects of each class, or of `strata`.
+
+    The training cases are cut into `num_folds` parts (fewer where there are fewer groups). With test cases in
+    the data set, fold `k` validates on part `k` and trains on the others. Without, fold `k` tests on part
+    `k`, validates on part `k + 1` and trains on the rest: 60/20/20 for five folds, test parts disjoint and
+    complete (Jaeger et al., 2018, section 4.1).
+
+    Raises:
+        ValueError: too few groups for that.
+    """
+    train = [case for case in cases if case.split == "train"]
+    test = sorted(case.id for case in cases if case.split == "test")
+    groups: dict[str, list[Case]] = {}
+    for case in sorted(train, key=lambda case: case.id):
+        groups.setdefault(case.group or case.id, []).append(case)
+    needed = 2 if test else 3
+    if min(len(groups), num_folds) < needed:
+        raise ValueError(
+            f"{len(groups)} groups (patients), {num_folds} folds: train and val{'' if test else ' and test'} "
+            f"need {needed} of both; add cases, or write splits.json: [{{'train': [ids], 'val': [ids]}}]"
+        )
+    kinds = {case.id: case.labels for case in train} | dict(strata or {})
+    kinds_by_group = [{case.id: kinds[case.id] for case in group} for group in groups.values()]
+    parts = _deal(kinds_by_group, min(num_folds, len(groups)), seed)
+    splits = []
+    for fold in range(len(parts)):
+        own, following = parts[fold], parts[(fold + 1) % len(parts)]
+        val, holdout = (own, test) if test else (following, own)
+        used = {*val, *holdout}
+        splits.append(
+            {
+                "train": [case.id for case in train if case.id not in used],
+                "val": sorted(val),
+                "test": sorted(holdout),
+            }
+        )
+    return splits
+
+
+def hold_out(cases: Sequence[Case], share: float, seed: int = 0) -> set[str]:
+    """Ids of about `share` of the cases: whole groups, stratified by the objects that are known without reading."""
+    groups: dict[str, dict[str, list[int]]] = {}
+    for case in sorted(cases, key=lambda case: case.id):
+        groups.setdefault(case.group or case.id, {})[case.id] = case.labels
+    parts = round(1 / share)
+    if len(groups) < parts:
+        raise ValueError(f"holdout={share}: {len(groups)} groups (patients) cannot give one in {parts}; hold out more")
+    return set(_deal(list(groups.values()), parts, seed)[0])
+
+
+def _deal(groups: Sequence[Strata], num_parts: int, seed: int) -> list[list[str]]:
+    """Deal groups, largest and richest first, each to the part of fewest cases that it unbalances least."""
+    num_kinds = 1 + max((kind for group in groups for objects in group.values() for kind in objects), default=-1)
+    features = np.array([_features(list(group.values()), num_kinds) for group in groups])
+    share = features / np.maximum(features.sum(axis=0), 1)
+    order = np.random.default_rng(seed).permutation(len(groups))  # among equals
+    sizes = np.array([len(group) for group in groups])
+    order = order[np.lexsort((-share.sum(axis=1)[order], -sizes[order]))]
+    parts: list[list[str]] = [[] for _ in range(num_parts)]
+    totals = np.zeros((num_parts, share.shape[1]))
+    for index in order:
+        growth = (np.square(totals + share[index]) - np.square(totals)).sum(axis=1)
+        best = min(range(num_parts), key=lambda part: (len(parts[part]), growth[part], part))
+        parts[best] += groups[index]
+        totals[best] += share[index]
+    return parts
+
+
+def _features(group: Sequence[Sequence[int]], num_kinds: int) -> list[float]:
+    """Objects and cases of each kind, and cases without any."""
+    counts = np.array([np.bincount(np.asarray(kinds, int), minlength=num_kinds) for kinds in group])
+    counts = counts.reshape(len(group), -1)
+    return [*counts.sum(axis=0), *(counts > 0).sum(axis=0), (counts.sum(axis=1) == 0).sum()]

@@ -1,0 +1,100 @@
+"""Which patch a training step sees: a pure function of the seed and the number of the sample.
+
+No rejection loops: a foreground patch is made by choosing a class, then one of its objects, then a place around it.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from boxel.config import Config
+from boxel.ops.tiling import fold_slices
+from boxel.preparation.store import Store
+from boxel.types import Sample, Task
+
+
+class SamplerConfig(Config):
+    """`foreground`: share of patches placed around an object, its class drawn evenly."""
+
+    foreground: float = 0.5
+
+
+class PatchSampler:
+    """Training patches of a store; `sampler[k]` is always the same patch.
+
+    Args:
+        margin: how much larger than the patch the region read is, for augmentation that rotates and scales.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        ids: Sequence[str],
+        task: Task,
+        config: SamplerConfig,
+        *,
+        seed: int,
+        margin: float = 1.0,
+    ) -> None:
+        if not ids:
+            raise ValueError("no training cases in this fold; check splits.json")
+        self.store, self.ids, self.task, self.config, self.seed = store, list(ids), task, config, seed
+        # An even difference keeps the centres of region and patch on the same voxel edge.
+        self.region = tuple(size + 2 * math.ceil(size * (margin - 1) / 2) for size in task.patch_size)
+        self.objects: list[list[tuple[int, int]]] = [[] for _ in task.classes]  # per class: (case, row)
+        for case, case_id in enumerate(self.ids):
+            for row, label in enumerate(store.meta(case_id).instances.labels):
+                self.objects[int(label)].append((case, row))
+        self.present = [label for label, objects in enumerate(self.objects) if objects]
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._read(*self.place(index))
+
+    def place(self, index: int) -> tuple[str, np.ndarray]:
+        """The case of a patch and its lower corner, without reading anything."""
+        rng = np.random.default_rng([self.seed, index])
+        anchor = None
+        if self.present and rng.random() < self.config.foreground:
+            objects = self.objects[self.present[rng.integers(len(self.present))]]
+            case, row = objects[rng.integers(len(objects))]
+            anchor = self.store.meta(self.ids[case]).instances.boxes[row]
+        else:
+            case = int(rng.integers(len(self.ids)))
+        return self.ids[case], self._corner(self.ids[case], anchor, rng)
+
+    def _corner(self, case_id: str, anchor: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
+        """In image voxels, of the patch, not of the region."""
+        shape = np.asarray(self.store.meta(case_id).shape)
+        lead = len(shape) - self.task.ndim  # slice-wise models: one slice of each leading axis
+        patch = np.asarray((1,) * lead + self.task.patch_size)
+        first, last = np.minimum(0, shape - patch), np.maximum(0, shape - patch)
+        if anchor is not None:
+            # The object lies inside the patch where it fits, else the patch lies inside the object.
+            lower, upper = np.floor(anchor[0]), np.ceil(anchor[1])
+            a, b = np.minimum(lower, upper - patch), np.maximum(lower, upper - patch)
+            narrow_first, narrow_last = np.maximum(first, a), np.minimum(last, b)
+            usable = narrow_first <= narrow_last
+            first, last = np.where(usable, narrow_first, first), np.where(usable, narrow_last, last)
+        return rng.integers(first.astype(int), last.astype(int) + 1)
+
+    def _read(self, case_id: str, corner: np.ndarray) -> Sample:
+        lead = len(corner) - self.task.ndim
+        grow = (np.asarray(self.region) - np.asarray(self.task.patch_size)) // 2
+        lower = corner - np.concatenate([np.full(lead, self.task.context), grow])
+        upper = np.concatenate([corner[:lead] + self.task.context + 1, lower[lead:] + self.region])
+        image, label_map = self.store.read(case_id, lower.tolist(), upper.tolist())
+        middle = (self.task.context,) * lead
+        meta = self.store.meta(case_id)
+        boxes, seen = self._seen(meta.instances.boxes - lower.astype(np.float32))
+        ignored, near = self._seen(meta.ignored - lower.astype(np.float32))
+        instances = replace(meta.instances, boxes=boxes)[seen]
+        return Sample(fold_slices(image, lead), label_map[middle], instances, ignored[near], case_id)
+
+    def _seen(self, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes in voxels of the region read, without the axes along which it is one slice, and which meet it."""
+        lead = boxes.shape[-1] - self.task.ndim
+        first = np.array((self.task.context,) * lead + (0,) * self.task.ndim)
+        last = np.array((self.task.context + 1,) * lead + self.region)
+        return boxes[:, :, lead:], np.all((boxes[:, 0] < last) & (boxes[:, 1] > first), axis=-1)

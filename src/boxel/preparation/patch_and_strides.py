@@ -1,0 +1,167 @@
+"""Strides, pyramid levels and patch size, which depend on each other."""
+
+import numpy as np
+
+from boxel.preparation.anchors import cells_spanned, level_for
+
+MAX_STAGES = 6
+MAX_LEVELS = 5
+# Cells per axis that the coarsest feature map keeps (nnU-Net's rule).
+MIN_CELLS = 4
+# Stages that the backbone has at least, where the patch has room: the lower levels need their context.
+MIN_STAGES = 4
+# P1 detects only where small objects span fewer cells than this on P2: it costs 2^d times as much as P2.
+SMALL_CELLS = 1.5
+
+Strides = tuple[tuple[int, ...], ...]
+
+
+def choose_grid(
+    sizes: np.ndarray,
+    shapes: np.ndarray,
+    spacing: tuple[float, ...],
+    *,
+    strides: Strides | None,
+    levels: tuple[int, ...] | None,
+    patch_size: tuple[int, ...] | None,
+    budget: int,
+    extent: float | None = None,
+    why: dict[str, str],
+) -> tuple[Strides, tuple[int, ...], tuple[int, ...]]:
+    """Strides per stage, detecting levels, and patch size; those given stay as they are.
+
+    Args:
+        sizes: extents `(n, d)` of the objects, voxels of the target spacing.
+        shapes: `(m, d)` of the images, likewise.
+        budget: most voxels of a patch.
+        extent: longest edge of a patch, in multiples of the large objects' (None: as the budget allows).
+        why: gets a sentence for each.
+
+    Raises:
+        ValueError: the given values contradict each other.
+    """
+    need = 1.5 * np.percentile(sizes, 99, axis=0) if len(sizes) else np.zeros(shapes.shape[1])
+    need = np.minimum(need, shapes.max(axis=0))
+    room = np.maximum(np.median(shapes, axis=0), need)
+    if extent and len(sizes):
+        room = np.maximum(np.minimum(room, extent / 1.5 * need), need)
+    start = patch_size or fit_patch(room, need, np.ones_like(room), spacing, budget)
+    stages = strides or choose_strides(start, spacing)
+    chosen = choose_levels(levels, sizes, stages, why)
+    # Stages beyond the last detecting level, where the patch has room for them, show it its surroundings.
+    stages = strides or stages[: max(chosen[-1] + 1, MIN_STAGES)]
+    unit = np.prod(stages, axis=0)
+    listed = ", ".join(f"C{k} {by(stage)}" for k, stage in enumerate(stages, start=1))
+    why["strides"] = f"{listed}, in all {by(unit)}: " + (
+        "as set."
+        if strides
+        else f"an axis twice as coarse as the finest waits, feature maps keep {MIN_CELLS} cells per axis, "
+        "and where there is room the stages go one beyond the last detecting level, "
+        f"and to C{MIN_STAGES} at least."
+    )
+    patch = np.array(patch_size) if patch_size else fit_patch(room, need, unit, spacing, budget)
+    if (patch % unit).any():
+        nearest = np.ceil(patch / unit) * unit
+        raise ValueError(f"patch_size {by(patch)} must be a multiple of the total stride {by(unit)}; use {by(nearest)}")
+    why["patch_size"] = f"{by(patch)}: " + (
+        "as set." if patch_size else _why_patch(patch, shapes, unit, budget, extent)
+    )
+    if len(sizes):
+        large = by(need / 1.5)
+        why["patch_size"] += (
+            f" It holds objects of {large} voxels (99th percentile)."
+            if (patch >= need / 1.5).all()
+            else f" Objects of {large} voxels (99th percentile) exceed it: "
+            "consider a coarser spacing or more voxels_per_step."
+        )
+    return stages, chosen, tuple(patch.astype(int).tolist())
+
+
+def _why_patch(patch: np.ndarray, shapes: np.ndarray, unit: np.ndarray, budget: int, extent: float | None) -> str:
+    median, largest = np.median(shapes, axis=0), shapes.max(axis=0)
+    covered = (
+        f"it covers the largest image ({by(largest)})"
+        if (patch >= largest).all()
+        else f"it covers the median image ({by(median)}), the largest ({by(largest)}) takes several"
+        if (patch >= median).all()
+        else f"{extent:g} times the large objects, so that a step sees more of them"
+        if extent and patch.prod() <= budget / 2
+        else f"images ({by(median)} in the median) exceed the budget of {budget} voxels per patch"
+    )
+    return f"{covered}; a multiple of the total stride {by(unit)}."
+
+
+def fit_patch(
+    shape: np.ndarray, need: np.ndarray, unit: np.ndarray, spacing: tuple[float, ...], budget: int
+) -> np.ndarray:
+    """The largest patch of edges equal in mm, within `shape` (rounded up to `unit`) and the budget.
+
+    Not below `need` voxels per axis, if the budget allows that.
+    """
+
+    def patch(edge: float, least: np.ndarray) -> np.ndarray:
+        target = np.maximum(np.minimum(shape, edge / np.array(spacing)), least)
+        return np.maximum(np.ceil(target / unit - 1e-9), 1) * unit
+
+    least = need if patch(0.0, need).prod() <= budget else np.zeros_like(need)
+    low, high = 0.0, float((shape * spacing).max())
+    if patch(high, least).prod() <= budget:
+        return patch(high, least)
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if patch(middle, least).prod() <= budget else (low, middle)
+    return patch(low, least)
+
+
+def choose_strides(shape: np.ndarray | tuple[int, ...], spacing: tuple[float, ...]) -> Strides:
+    """Per stage: 2 along the finest axes and those less than twice as coarse, 1 where few cells are left."""
+    stages: list[tuple[int, ...]] = []
+    cells, mm = np.array(shape, float), np.array(spacing)
+    while len(stages) < MAX_STAGES:
+        able = cells >= 2 * MIN_CELLS
+        if not able.any() and stages:
+            break
+        able = able if able.any() else np.ones_like(able)  # an image of a few voxels: it will be padded
+        stride = np.where(able & (mm < 2 * mm[able].min()), 2, 1)
+        stages.append(tuple(stride.tolist()))
+        cells, mm = cells / stride, mm * stride
+    return tuple(stages)
+
+
+def choose_levels(
+    config_levels: tuple[int, ...] | None, sizes: np.ndarray, stages: Strides, why: dict[str, str]
+) -> tuple[int, ...]:
+    """Pyramid levels on which the objects, from small to large, span about four cells."""
+    if config_levels:
+        levels = tuple(sorted(config_levels))
+        if levels[-1] > len(stages):
+            raise ValueError(
+                f"levels {levels}: the backbone has {len(stages)} stages, so the last level is {len(stages)}"
+            )
+        why["levels"] = f"Set to {_names(levels)}."
+        return levels
+    strides, last = np.cumprod(np.array(stages), axis=0), len(stages)
+    if not len(sizes):
+        why["levels"] = "No training case has an object: the usual levels from P2 on."
+        return tuple(range(min(2, last), min(last, MAX_LEVELS + 1) + 1))
+    cells = cells_spanned(sizes, strides)
+    small, large = np.percentile(cells, (10, 99), axis=1)
+    floor = 2 if small[min(2, last) - 1] >= SMALL_CELLS else 1
+    lowest = min(max(floor, int(level_for(small))), last)
+    highest = min(max(lowest, int(level_for(large))), lowest + MAX_LEVELS - 1)
+    levels = tuple(range(lowest, highest + 1))
+    why["levels"] = (
+        f"{_names(levels)} (strides {', '.join(by(strides[k - 1]) for k in levels)}): "
+        f"small objects (10th percentile) span {small[lowest - 1]:.1f} cells on P{lowest}, "
+        f"large ones (99th) {large[highest - 1]:.1f} on P{highest}."
+    )
+    return levels
+
+
+def by(values: np.ndarray | tuple[float, ...]) -> str:
+    """`3x4.5x4.5`."""
+    return "x".join(f"{value:.10g}" for value in np.round(np.asarray(values, float), 2))
+
+
+def _names(levels: tuple[int, ...]) -> str:
+    return ", ".join(f"P{level}" for level in levels)

@@ -1,0 +1,246 @@
+"""From the fingerprint to the task: a rule for each choice, and a sentence that says why."""
+
+import re
+import warnings
+from typing import Literal
+
+import numpy as np
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+
+from boxel.config import Config
+from boxel.preparation.anchors import Sizes, fit_levels, mean_best_iou, retina_unet_anchors
+from boxel.preparation.fingerprint import Fingerprint
+from boxel.preparation.patch_and_strides import by, choose_grid
+from boxel.preparation.preprocess import stored_shape
+from boxel.types import Normalisation, Task
+
+# An axis this much coarser than the finest counts as coarse.
+ANISOTROPY = 3.0
+# A further anchor size per level must raise the mean best IoU by this much.
+ANCHOR_GAIN = 0.02
+
+Kind = Literal["ct", "z_score", "none"]
+
+
+class PlanConfig(Config):
+    """What the experimenter may fix; whatever is None follows from the data.
+
+    Attributes:
+        ndim: axes of the model; smaller than the images' for slice-wise models.
+        context: neighbouring slices on either side as further channels; slice-wise models only.
+        spacing: mm per voxel, per image axis.
+        normalisation: one kind per channel.
+        patch_size: voxels per model axis.
+        batch_size: patches per step.
+        patch_extent: longest edge of a patch in multiples of the large objects' (99th percentile), where images are
+            much larger than objects; None lets the budget decide.
+        voxels_per_step: budget of `batch_size` times the voxels of a patch.
+        strides: of the backbone's stages C1, C2, ..., per axis.
+        levels: pyramid levels that detect.
+        num_anchors: sizes per position and level; None takes the fewest of 1 to 3 that serve.
+        anchors: "fit" to the objects; the fixed sizes of Retina U-Net as in its code, "mdt", or publication,
+            "paper"; or sizes per level.
+        max_detections: most detections per image.
+    """
+
+    ndim: PositiveInt | None = None
+    context: NonNegativeInt = 0
+    spacing: tuple[PositiveFloat, ...] | None = None
+    normalisation: tuple[Kind, ...] | None = None
+    patch_size: tuple[PositiveInt, ...] | None = None
+    batch_size: PositiveInt | None = None
+    patch_extent: PositiveFloat | None = None
+    voxels_per_step: PositiveInt = 2**19
+    strides: tuple[tuple[PositiveInt, ...], ...] | None = None
+    levels: tuple[PositiveInt, ...] | None = None
+    num_anchors: PositiveInt | None = None
+    anchors: Literal["fit", "mdt", "paper"] | tuple[Sizes, ...] = "fit"
+    max_detections: PositiveInt | None = None
+
+
+def plan(fingerprint: Fingerprint, config: PlanConfig = PlanConfig()) -> Task:  # noqa: B008 (frozen)
+    """The task of a data set.
+
+    Raises:
+        ValueError: a setting does not fit the data or another setting (names both).
+    """
+    why: dict[str, str] = {}
+    ndim = _ndim(fingerprint, config, why)
+    spacing = _spacing(fingerprint, config, why)
+    sizes, shapes = _on_grid(fingerprint, spacing, ndim)
+    for name, rows in (("patch_size", [config.patch_size or ()]), ("strides", config.strides or ())):
+        for row in rows:
+            _check_length(name, row or (0,) * ndim, ndim)
+    stages, levels, patch_size = choose_grid(
+        sizes,
+        shapes,
+        spacing[-ndim:],
+        strides=config.strides,
+        levels=config.levels,
+        patch_size=config.patch_size,
+        budget=max(1, config.voxels_per_step // (config.batch_size or 2)),
+        extent=config.patch_extent,
+        why=why,
+    )
+    anchors = _anchors(config, sizes, stages, levels, why)
+    return Task(
+        name=fingerprint.name,
+        ndim=ndim,
+        channels=fingerprint.channels,
+        classes=fingerprint.classes,
+        spacing=spacing,
+        normalisation=_normalisation(fingerprint, config, why),
+        patch_size=patch_size,
+        batch_size=_batch_size(config, patch_size, why),
+        strides=stages,
+        levels=levels,
+        anchors=anchors,
+        context=config.context,
+        max_detections=_max_detections(fingerprint, config, why),
+        masks=_masks(fingerprint, why),
+        why=why,
+    )
+
+
+def _ndim(fingerprint: Fingerprint, config: PlanConfig, why: dict[str, str]) -> int:
+    ndim = config.ndim or fingerprint.ndim
+    if ndim > fingerprint.ndim:
+        raise ValueError(f"ndim {ndim}: the images have {fingerprint.ndim} axes; a model cannot have more")
+    slice_wise = ndim < fingerprint.ndim
+    if config.context and not slice_wise:
+        raise ValueError(f"context {config.context}: only slice-wise models have neighbours; set ndim below {ndim}")
+    why["ndim"] = f"Images have {fingerprint.ndim} axes; " + (
+        f"the model sees slices of {ndim}, with {config.context} neighbours on either side."
+        if slice_wise
+        else "so has the model."
+    )
+    return ndim
+
+
+def _spacing(fingerprint: Fingerprint, config: PlanConfig, why: dict[str, str]) -> tuple[float, ...]:
+    if config.spacing:
+        _check_length("spacing", config.spacing, fingerprint.ndim)
+        why["spacing"] = f"Set to {by(config.spacing)} mm."
+        return config.spacing
+    spacings = np.array([case.spacing for case in fingerprint.cases])
+    target = np.median(spacings, axis=0)
+    why["spacing"] = f"{by(target)} mm: the median of {len(spacings)} training cases."
+    coarse = int(target.argmax())
+    finest = np.delete(target, coarse).min() if len(target) > 1 else target[0]
+    if target[coarse] >= ANISOTROPY * finest:
+        # As in nnU-Net: planes added along a coarse axis cost little, planes dropped lose small objects.
+        target[coarse] = max(np.percentile(spacings[:, coarse], 10), finest)
+        why["spacing"] = (
+            f"{by(target)} mm: the median of {len(spacings)} training cases, except that axis {coarse}, "
+            f"{ANISOTROPY:g} or more times coarser than the finest, takes its 10th percentile to keep planes."
+        )
+    return tuple(target.round(6).tolist())
+
+
+def _on_grid(fingerprint: Fingerprint, spacing: tuple[float, ...], ndim: int) -> tuple[np.ndarray, np.ndarray]:
+    """Object extents `(n, ndim)` and image shapes `(m, ndim)` in voxels of the target spacing."""
+    shapes = np.array([stored_shape(case.shape, case.spacing, spacing) for case in fingerprint.cases])
+    ratio = shapes / np.array([case.shape for case in fingerprint.cases])
+    extents = [
+        np.array(case.sizes).reshape(-1, len(spacing)) * r for case, r in zip(fingerprint.cases, ratio, strict=True)
+    ]
+    return np.maximum(np.concatenate(extents)[:, -ndim:], 1e-3), shapes[:, -ndim:]
+
+
+def _anchors(
+    config: PlanConfig,
+    sizes: np.ndarray,
+    stages: tuple[tuple[int, ...], ...],
+    levels: tuple[int, ...],
+    why: dict[str, str],
+) -> tuple[Sizes, ...]:
+    ndim = sizes.shape[1]
+    strides = np.cumprod(np.array(stages), axis=0)[[level - 1 for level in levels]].tolist()
+    if config.anchors == "fit":
+        anchors, iou = fit_levels(sizes, strides, config.num_anchors or 1)
+        while config.num_anchors is None and len(anchors[0]) < 3:
+            more, more_iou = fit_levels(sizes, strides, len(anchors[0]) + 1)
+            if more_iou < iou + ANCHOR_GAIN:
+                break
+            anchors, iou = more, more_iou
+        how = "fitted to the objects of the training cases"
+    else:
+        if config.num_anchors is not None:
+            warnings.warn("num_anchors has no effect: it serves anchors='fit' only", stacklevel=3)
+        if isinstance(config.anchors, str):
+            anchors = retina_unet_anchors(ndim, levels, config.anchors)
+            how = f"the fixed sizes of Retina U-Net ({config.anchors})"
+        else:
+            anchors, how = config.anchors, "as set"
+            if len(anchors) != len(levels) or len({len(level) for level in anchors}) != 1:
+                raise ValueError(f"anchors: {len(levels)} levels ({levels}) need as many lists of sizes, equally long")
+            for size in (size for level in anchors for size in level):
+                _check_length("anchors", size, ndim)
+        iou = mean_best_iou(sizes, anchors)
+    measured = f"; an object's best anchor has IoU {iou:.2f} with it on average, position aside" if len(sizes) else ""
+    why["anchors"] = f"{len(anchors[0])} per position, {how}{measured}."
+    return anchors
+
+
+def _normalisation(fingerprint: Fingerprint, config: PlanConfig, why: dict[str, str]) -> tuple[Normalisation, ...]:
+    kinds = config.normalisation or tuple(map(normalisation_kind, fingerprint.channels))
+    if len(kinds) != len(fingerprint.channels):
+        raise ValueError(
+            f"normalisation: {len(kinds)} kinds for {len(fingerprint.channels)} channels; give one for each"
+        )
+    rules, sentences = [], []
+    for kind, channel in zip(kinds, fingerprint.intensities, strict=True):
+        if kind == "ct":
+            low, high = channel.percentile_00_5, channel.percentile_99_5
+            std = channel.std or 1.0
+            rules.append(Normalisation(kind="ct", lower=low, upper=high, mean=channel.mean, std=std))
+            sentences.append(
+                f"{channel.channel}: clipped to {low:g}..{high:g} (0.5 and 99.5 percentiles of the "
+                f"{fingerprint.intensities_of}), minus {channel.mean:.4g}, divided by {std:.4g}."
+            )
+        else:
+            rules.append(Normalisation(kind=kind))
+            text = "each image by its own mean and standard deviation" if kind == "z_score" else "unchanged"
+            sentences.append(f"{channel.channel}: {text}.")
+    why["normalisation"] = " ".join(sentences)
+    return tuple(rules)
+
+
+def normalisation_kind(channel: str) -> Kind:
+    """`ct` for a channel called CT, `none` for none or raw, else `z_score`."""
+    words = re.split(r"[^a-z0-9]+", channel.lower())
+    if "ct" in words:
+        return "ct"
+    return "none" if words in (["none"], ["raw"], ["nonorm"]) else "z_score"
+
+
+def _batch_size(config: PlanConfig, patch_size: tuple[int, ...], why: dict[str, str]) -> int:
+    voxels = int(np.prod(patch_size))
+    size = config.batch_size or int(np.clip(config.voxels_per_step // voxels, 2, 16))
+    why["batch_size"] = (
+        f"Set to {size}."
+        if config.batch_size
+        else f"{size} patches of {voxels} voxels, from a budget of {config.voxels_per_step} per step."
+    )
+    return size
+
+
+def _max_detections(fingerprint: Fingerprint, config: PlanConfig, why: dict[str, str]) -> int:
+    most = int(fingerprint.objects_per_image["most"])
+    number = config.max_detections or max(100, -(-2 * most // 50) * 50)
+    rule = "Set" if config.max_detections else "Twice that, at least 100"
+    why["max_detections"] = f"{most} objects are the most in one image. {rule}: {number}."
+    return number
+
+
+def _masks(fingerprint: Fingerprint, why: dict[str, str]) -> bool:
+    masks, objects = sum(case.masks for case in fingerprint.cases), sum(len(case.labels) for case in fingerprint.cases)
+    why["masks"] = f"{masks} of {objects} objects have a mask" + (
+        "." if masks else ": segmentation and mask terms are off, models learn from boxes alone."
+    )
+    return masks > 0
+
+
+def _check_length(name: str, values: tuple[float, ...], ndim: int) -> None:
+    if len(values) != ndim:
+        raise ValueError(f"{name} {tuple(values)} has {len(values)} numbers; there are {ndim} axes, give one for each")

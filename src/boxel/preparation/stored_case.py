@@ -1,0 +1,120 @@
+"""One prepared case on disk.
+
+`cases/ID.b2nd` is the image, `cases/ID.labels.b2nd` the label map, `cases/ID.json` the rest.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from boxel.config import Config
+from boxel.types import Geometry, Instances
+
+VERSION = 3
+Corners = tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]
+
+
+class CaseFile(Config):
+    """`cases/ID.json`: `CaseMeta` in plain values, and what it was made from.
+
+    Attributes:
+        scales: of each channel, the value of level 0 and of a step (see `boxel.preparation.quantise`); none if the
+            array holds the values themselves.
+        source: per source file its bytes, modification time and content hash.
+        arrays: per array file its bytes and content hash.
+        key: hash of everything else that the stored case depends on.
+    """
+
+    id: str
+    group: str
+    split: str
+    files: tuple[str, ...]
+    shape: tuple[int, ...]
+    scales: tuple[tuple[float, float], ...]
+    fill: float
+    original: dict[str, Any]
+    labels: tuple[int, ...]
+    ids: tuple[int, ...]
+    boxes: Corners
+    ignored: Corners
+    has_mask: tuple[bool, ...]
+    original_boxes: Corners
+    original_has_mask: tuple[bool, ...]
+    source: dict[str, tuple[int, int, str]]
+    arrays: dict[str, tuple[int, str]]
+    key: str
+
+
+@dataclass(frozen=True)
+class CaseMeta:
+    """A prepared case, without its arrays.
+
+    Attributes:
+        shape: voxels of the stored image, per axis.
+        scales: what the numbers in its file mean, see `CaseFile`.
+        fill: value outside the image, its own minimum.
+        original: grid of the image file.
+        instances: objects in stored voxels. An object lost in resampling keeps its box but has no mask.
+        original_instances: the same objects, in the same order, in voxels of the file.
+        ignored: `(k, 2, d)` float32, regions in stored voxels to learn nothing from.
+        files: the image file of each channel.
+    """
+
+    id: str
+    group: str
+    split: str
+    shape: tuple[int, ...]
+    scales: tuple[tuple[float, float], ...]
+    fill: float
+    original: Geometry
+    instances: Instances
+    original_instances: Instances
+    ignored: np.ndarray
+    files: tuple[str, ...]
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        file = CaseFile.load(path)
+
+        def corners(boxes: Corners) -> np.ndarray:
+            return np.array(boxes, np.float32).reshape(-1, 2, len(file.shape))
+
+        def instances(boxes: Corners, has_mask: Sequence[bool]) -> Instances:
+            return Instances(
+                corners(boxes),
+                np.array(file.labels, np.int64),
+                np.array(file.ids, np.int64),
+                np.array(has_mask, bool),
+            )
+
+        grid = file.original
+        original = Geometry(
+            tuple(grid["shape"]),
+            tuple(grid["spacing"]),
+            tuple(grid["origin"]),
+            tuple(map(tuple, grid["direction"])),
+        )
+        return cls(
+            id=file.id,
+            group=file.group,
+            split=file.split,
+            shape=file.shape,
+            scales=file.scales,
+            fill=file.fill,
+            original=original,
+            instances=instances(file.boxes, file.has_mask),
+            original_instances=instances(file.original_boxes, file.original_has_mask),
+            ignored=corners(file.ignored),
+            files=file.files,
+        )
+
+
+def meta_file(root: Path, case_id: str) -> Path:
+    return root / "cases" / f"{case_id}.json"
+
+
+def array_files(root: Path, case_id: str) -> tuple[Path, Path]:
+    return root / "cases" / f"{case_id}.b2nd", root / "cases" / f"{case_id}.labels.b2nd"

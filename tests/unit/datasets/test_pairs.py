@@ -1,0 +1,120 @@
+"""Images and label maps of like names; grids that are turned against each other."""
+
+import numpy as np
+import pytest
+
+from boxel.datasets.cases import read_case
+from boxel.datasets.formats import open_dataset
+from boxel.datasets.quality.check import examine
+from boxel.io import read_image, reorient, write_image, write_label_map
+from boxel.types import Geometry, Image
+
+SHAPE = (6, 8, 10)
+GRID = Geometry(SHAPE, (3.0, 2.0, 1.0), (5.0, 6.0, 7.0), ((0, 0, 1), (0, 1, 0), (1, 0, 0)))
+
+
+def label_map(shape=SHAPE):
+    array = np.zeros(shape, np.uint8)
+    array[1:3, 2:5, 3:7], array[4, 6, 8] = 2, 5
+    return array
+
+
+def turned(array, geometry, order, flips):
+    """The same voxels of the world, stored with permuted and flipped axes; independent of `reorient`."""
+    d = np.asarray(geometry.direction)
+    first = [n - 1 if flip else 0 for n, flip in zip(geometry.shape, flips, strict=True)]
+    origin = geometry.to_world(np.array([first]) + 0.5)[0]
+    signed = d * np.where(flips, -1, 1)
+    for axis, flip in enumerate(flips):
+        array = np.flip(array, axis) if flip else array
+    spacing = tuple(geometry.spacing[axis] for axis in order)
+    direction = tuple(map(tuple, signed[:, list(order)].tolist()))
+    array = np.ascontiguousarray(array.transpose(order))
+    return array, Geometry(array.shape, spacing, tuple(origin.tolist()), direction)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+@pytest.mark.parametrize("flips", [(False, True, True), (True, False, False), (False, False, False)])
+def test_a_turned_label_map_is_laid_on_its_image(tmp_path, rng, order, flips):
+    write_image(tmp_path / "images" / "a.nii.gz", Image(rng.normal(size=(1, *SHAPE)).astype(np.float32), GRID))
+    array, geometry = turned(label_map(), GRID, order, flips)
+    write_label_map(tmp_path / "labels" / "a.nii.gz", array, geometry)
+    dataset = open_dataset(tmp_path, options=["classes=lesion"])
+    loaded = read_case(dataset["a"], dataset)
+    np.testing.assert_array_equal(loaded.label_map, label_map())
+    assert loaded.instances.ids.tolist() == [2, 5]
+    assert loaded.instances.boxes.tolist() == [[[1, 2, 3], [3, 5, 7]], [[4, 6, 8], [5, 7, 9]]]
+
+
+def test_an_oblique_grid_is_left_as_it_is():
+    c, s = np.cos(0.3), np.sin(0.3)
+    oblique = Geometry(SHAPE, GRID.spacing, GRID.origin, ((0, -s, c), (0, c, s), (1, 0, 0)))
+    image = Image(label_map(), oblique)
+    assert reorient(image, GRID) is image
+
+
+def test_another_grid_is_an_error(tmp_path, rng):
+    write_image(tmp_path / "images" / "a.nii.gz", Image(rng.normal(size=(1, *SHAPE)).astype(np.float32), GRID))
+    moved = Geometry(SHAPE, GRID.spacing, (0.0, 0.0, 0.0), GRID.direction)
+    write_label_map(tmp_path / "labels" / "a.nii.gz", label_map(), moved)
+    (error,) = [finding for finding in examine(tmp_path).findings if finding.severity == "error"]
+    assert "origin" in error.problem
+
+
+def test_a_table_gives_patients_and_classes(tmp_path, rng):
+    for name in "abc":
+        write_image(tmp_path / "image" / f"{name}.nii.gz", Image(rng.normal(size=(1, *SHAPE)).astype(np.float32), GRID))
+        write_label_map(tmp_path / "nodule_mask" / f"{name}.nii.gz", label_map(), GRID)
+    table = "file,patient_id,diagnosis\na.nii.gz,p1,0\nb.nii.gz,p1,1\nc.nii.gz,p2,1\n"
+    (tmp_path / "meta.csv").write_text(table)
+    dataset = open_dataset(tmp_path, options=["class_column=diagnosis", "classes=benign,malignant"])
+    assert [case.group for case in dataset.cases] == ["p1", "p1", "p2"]
+    labels = [read_case(case, dataset).instances.labels.tolist() for case in dataset.cases]
+    assert labels == [[0, 0], [1, 1], [1, 1]]
+    with pytest.raises(ValueError, match=r"meta\.csv: no column grade"):
+        open_dataset(tmp_path, options=["class_column=grade"])
+    (tmp_path / "meta.csv").write_text(table.replace("c.nii.gz,p2,1\n", ""))
+    with pytest.raises(ValueError, match=r"meta\.csv: no row for c"):
+        open_dataset(tmp_path, options=["class_column=diagnosis"])
+
+
+def test_names_in_one_folder_and_folders_per_case(tmp_path):
+    picture = Image(np.arange(80, dtype=np.uint8).reshape(1, 8, 10), Geometry.plain((8, 10)))
+    for name in ("one_raw.tif", "one_instances.tif", "img2.tif", "mask2.tif", "other.tif"):
+        write_image(tmp_path / "flat" / name, picture)
+    for case in ("p1", "p2"):
+        for name in ("ct.png", "seg.png"):
+            write_image(tmp_path / "folders" / case / name, picture)
+    assert [case.id for case in open_dataset(tmp_path / "flat").cases] == ["2", "one"]
+    (tmp_path / "folders" / "class_names.json").write_text('{"1": "liver", "79": "spleen"}')
+    dataset = open_dataset(tmp_path / "folders")
+    assert [case.id for case in dataset.cases] == ["p1", "p2"]
+    assert dataset.classes == ("liver", "spleen")
+    assert len(read_case(dataset["p1"], dataset).instances) == 2
+
+
+@pytest.mark.data
+def test_lidc_nodules_open_as_they_are(data):
+    found = examine(data / "lidc_nodules", options=["class_column=Diagnosis_value", "modality=CT"])
+    assert list(found.objects.values()) == [522, 274]  # benign and malignant, as the README says
+    assert len({case.group for case in found.dataset.cases}) == 441
+    assert not [finding for finding in found.findings if finding.severity == "error"]
+
+
+@pytest.mark.data
+def test_nuclei3d_open_by_rank(data):
+    assert sum(examine(data / "nuclei3d").objects.values()) == 8 + 16 + 51
+    assert sum(examine(data / "nuclei3d", options=["ndim=2"]).objects.values()) == 125
+
+
+@pytest.mark.data
+def test_ct_opens_from_nifti_and_dicom(data, tmp_path):
+    found = examine(data / "ct")
+    assert not [finding for finding in found.findings if finding.severity == "error"]
+    assert len(found.dataset.cases) == 3
+    case = found.dataset["ct_dicom_512"]
+    image = read_image(case.channels[0])
+    # The label map is stored with its rows turned around; the body lies where the labels are.
+    loaded = read_case(case, found.dataset)
+    assert loaded.image.array[0][loaded.label_map > 0].mean() > loaded.image.array[0][loaded.label_map == 0].mean()
+    assert image.geometry.spacing[0] == pytest.approx(2.0)  # SliceThickness says 3

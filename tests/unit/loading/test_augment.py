@@ -1,0 +1,118 @@
+"""Augmentation moves image, label map and boxes as one."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from boxel.loading.augment import AugmentConfig, Spatial, apply_spatial, augment, blur, sample_spatial
+from boxel.ops.boxes import iou
+from boxel.ops.masks import boxes_from_label_map
+from boxel.types import Batch
+from tests.unit.builders import make_batch, make_instances, make_task
+
+
+def test_without_augmentation_a_batch_is_unchanged(ndim):
+    batch = make_batch(make_task(ndim), 2, objects=2)
+    nothing = AugmentConfig(mirror=0, spatial=0, intensity=0)
+    out = augment(batch, nothing, batch.label_maps.shape[1:], torch.Generator().manual_seed(0))
+    assert torch.equal(out.images, batch.images)
+    assert torch.equal(out.label_maps, batch.label_maps)
+
+
+@given(st.integers(0, 10_000), st.sampled_from([2, 3]))
+def test_mirrored_boxes_are_the_boxes_of_the_mirrored_masks(seed, ndim):
+    batch = make_batch(make_task(ndim), 1, objects=1, seed=seed)
+    mirror = AugmentConfig(mirror=0.5, spatial=0, intensity=0)
+    out = augment(batch, mirror, batch.label_maps.shape[1:], torch.Generator().manual_seed(seed))
+    boxes_only = replace(batch.instances[0], has_mask=torch.zeros(1, dtype=torch.bool))
+    carried = augment(
+        replace(batch, instances=[boxes_only]),
+        mirror,
+        batch.label_maps.shape[1:],
+        torch.Generator().manual_seed(seed),
+    )
+    assert torch.allclose(out.instances[0].boxes, carried.instances[0].boxes, atol=1e-4)
+    masked, _ = boxes_from_label_map(out.label_maps[0], out.instances[0].ids)
+    assert torch.equal(out.instances[0].boxes, masked)
+
+
+@given(st.integers(0, 10_000), st.sampled_from([2, 3]))
+def test_the_carried_box_of_a_ball_is_the_box_of_its_transformed_mask_within_a_voxel(seed, ndim):
+    shape = (40,) * ndim
+    axes = torch.meshgrid(*[torch.arange(40) + 0.5] * ndim, indexing="ij")
+    generator = torch.Generator().manual_seed(seed)
+    centre = 16 + 8 * torch.rand(ndim, generator=generator)
+    radii = 5 + 3 * torch.rand(ndim, generator=generator)
+    inside = sum(((a - c) / r) ** 2 for a, c, r in zip(axes, centre, radii, strict=True)) < 1
+    truth = make_instances(torch.stack([centre - radii, centre + radii])[None].tolist(), [0], ndim)
+    batch = Batch(inside.float()[None, None], inside.int()[None], [truth], ("ball",))
+    spatial = sample_spatial(AugmentConfig(mirror=0.5, spatial=1.0), 1, ndim, generator)
+    by_mask = apply_spatial(batch, spatial, shape).instances[0].boxes
+    alone = replace(truth, has_mask=torch.zeros(1, dtype=torch.bool))
+    by_hull = apply_spatial(replace(batch, instances=[alone]), spatial, shape).instances[0].boxes
+    assert (by_mask - by_hull).abs().max() <= 1.5  # a voxel of discretisation on either side of half a voxel
+
+
+def test_images_and_masks_move_together(ndim):
+    task = make_task(ndim)
+    batch = make_batch(task, 4, objects=1)
+    config = AugmentConfig(spatial=1.0, elastic=2.0, intensity=0)
+    out = augment(batch, config, task.patch_size, torch.Generator().manual_seed(1))
+    for image, label_map in zip(out.images, out.label_maps, strict=True):
+        assert image[0][label_map > 0].mean() > image[0][label_map == 0].mean() + 0.5
+
+
+def test_objects_that_leave_the_patch_are_dropped(ndim):
+    batch = make_batch(make_task(ndim), 1, objects=1)
+    tiny = Spatial(torch.eye(ndim)[None] * 0.01, None)  # a strong magnification of the centre
+    corner = make_instances([[[0] * ndim, [2] * ndim]], [0], ndim, masks=False)
+    out = apply_spatial(replace(batch, instances=[corner]), tiny, batch.label_maps.shape[1:])
+    assert out.instances[0].boxes.shape == (0, 2, ndim)
+
+
+def test_a_larger_region_is_cut_about_its_centre(ndim):
+    task = make_task(ndim)
+    batch = make_batch(task, 1, objects=1)
+    out = augment(batch, AugmentConfig(mirror=0, spatial=0, intensity=0), (16,) * ndim, torch.Generator())
+    middle = (slice(None), slice(None), *(slice(4, 20),) * ndim)
+    assert torch.equal(out.images, batch.images[middle])
+
+
+def test_the_same_generator_state_gives_the_same_batch(ndim):
+    batch = make_batch(make_task(ndim), 2)
+    config = AugmentConfig(spatial=1.0, intensity=1.0, elastic=1.0)
+    first, second = (
+        augment(batch, config, batch.label_maps.shape[1:], torch.Generator().manual_seed(3)) for _ in range(2)
+    )
+    assert torch.equal(first.images, second.images)
+    assert torch.equal(first.instances[0].boxes, second.instances[0].boxes)
+
+
+def test_blur_keeps_the_mean_of_a_constant_and_spreads_a_point(ndim):
+    image = torch.zeros((1,) + (15,) * ndim)
+    image[(0, *(7,) * ndim)] = 1.0
+    blurred = blur(image, 1.0)
+    assert blurred.sum().item() == pytest.approx(1.0, abs=1e-4)
+    assert blurred.max() < 0.5
+    assert torch.allclose(blur(torch.full_like(image, 3.0), 2.0), torch.full_like(image, 3.0), atol=1e-5)
+
+
+def test_boxes_rotated_by_a_right_angle_are_exact():
+    quarter = torch.tensor([[[0.0, -1.0], [1.0, 0.0]]])
+    batch = make_batch(make_task(2), 1)
+    box = make_instances([[[2, 3], [6, 13]]], [0], 2, masks=False)
+    out = apply_spatial(replace(batch, instances=[box]), Spatial(quarter, None), (24, 24)).instances[0].boxes
+    assert iou(out, torch.tensor([[[3.0, 18.0], [13.0, 22.0]]])).item() == pytest.approx(1.0, abs=1e-4)
+
+
+@given(st.integers(0, 10_000), st.sampled_from([2, 3]))
+def test_ignored_regions_move_as_boxes_do(seed, ndim):
+    batch = make_batch(make_task(ndim), 2, objects=3, seed=seed)
+    boxes_only = [replace(found, has_mask=torch.zeros(3, dtype=torch.bool)) for found in batch.instances]
+    batch = replace(batch, instances=boxes_only, ignored=[found.boxes for found in boxes_only])
+    out = augment(batch, AugmentConfig(spatial=1.0), batch.label_maps.shape[1:], torch.Generator().manual_seed(seed))
+    for regions, found in zip(out.ignored, out.instances, strict=True):
+        assert torch.equal(regions, found.boxes)
