@@ -62,7 +62,7 @@ class Training:
         batch = self.next_batch()
         clock.append(self._now())
         with self.autocast():
-            outputs = self.model.infer(batch.images)
+            outputs = self.model.infer(batch.images, segmentation=True)
             clock.append(self._now())
             loss = torch.stack(list(self.model.loss(outputs, batch).values())).sum()
         clock.append(self._now())

@@ -11,18 +11,35 @@ from boxel.types import Batch, Detections, Task
 
 
 class Model(nn.Module, ABC):
-    """A detector. `forward` trains when given a batch and detects otherwise, so that wrappers see one entry."""
+    """A detector: a network, its loss, and what turns its outputs into detections.
 
-    def forward(self, images: Tensor, batch: Batch | None = None, *, masks: bool = False) -> Any:
-        outputs = self.infer(images, masks=masks)
-        return self.detect(outputs) if batch is None else self.loss(outputs, batch)
+    Attributes:
+        phases: names of the optimisation steps that one batch takes, in order. Each step has its own loss terms; a
+            model that is trained end to end has one phase.
+    """
+
+    phases: ClassVar[tuple[str, ...]] = ("all",)
+
+    def forward(
+        self,
+        images: Tensor,
+        batch: Batch | None = None,
+        *,
+        phase: str = "all",
+        masks: bool = False,
+    ) -> Any:
+        """Loss terms where a batch is given, otherwise detections: the one entry that wrappers (DDP) see."""
+        if batch is not None:
+            return self.loss(self.infer(images, segmentation=True, phase=phase), batch)
+        return self.detect(self.infer(images, segmentation=masks), masks=masks)
 
     @abstractmethod
-    def infer(self, images: Tensor, *, masks: bool = False) -> Any:
+    def infer(self, images: Tensor, *, segmentation: bool = False, phase: str = "all") -> Any:
         """Network outputs for `images (b, c, *s)`; shapes depend on the input's shape alone.
 
         Args:
-            masks: `detect` shall give instance masks; only models that have them are asked.
+            segmentation: also compute the segmentation logits, in models that have them.
+            phase: the phase of training whose outputs are wanted, see `phases`.
         """
 
     @abstractmethod
@@ -30,8 +47,22 @@ class Model(nn.Module, ABC):
         """Named loss terms; their sum is optimised. A batch without objects, or without masks, is normal."""
 
     @abstractmethod
-    def detect(self, outputs: Any) -> list[Detections]:
-        """Decoded, thresholded and suppressed detections of each image, in its voxels, by falling score."""
+    def detect(self, outputs: Any, *, masks: bool = False) -> list[Detections]:
+        """Decoded, thresholded and suppressed detections of each image, in its voxels, by descending score.
+
+        Args:
+            masks: with instance masks, in models that have them.
+        """
+
+    def segment(self, outputs: Any) -> Tensor:
+        """Class probabilities `(b, 1 + k, *s)` at full resolution, background first.
+
+        Raises:
+            ValueError: the model does not segment.
+        """
+        raise ValueError(
+            f"{type(self).__name__} does not segment; choose a model with a segmentation, such as retina_unet"
+        )
 
 
 class ModelConfig(Choice):

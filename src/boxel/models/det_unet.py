@@ -46,10 +46,9 @@ class DetUNetConfig(UPyramidConfig, name="det_unet"):
 
 
 class DetUNetOutputs(NamedTuple):
-    """Segmentation logits `(b, k, *s)`, background first, and whether masks are wanted."""
+    """Segmentation logits `(b, k, *s)`, background first."""
 
     segmentation: Tensor
-    masks: bool
 
 
 class DetUNet(Model):
@@ -62,16 +61,16 @@ class DetUNet(Model):
         self.backbone = Pyramid(task, config, outputs=())
         self.segmentation = Segmentation(task, config)
 
-    def infer(self, images: Tensor, *, masks: bool = False) -> DetUNetOutputs:
-        _, segmentation = self.backbone(images, self.segmentation.conv)
-        return DetUNetOutputs(segmentation, masks)
+    def infer(self, images: Tensor, *, segmentation: bool = False, phase: str = "all") -> DetUNetOutputs:
+        _, logits = self.backbone(images, self.segmentation.conv)
+        return DetUNetOutputs(logits)
 
     def loss(self, outputs: DetUNetOutputs, batch: Batch) -> dict[str, Tensor]:
         return {"segmentation": self.segmentation.loss(outputs.segmentation, batch)}
 
     @torch.no_grad()
-    def detect(self, outputs: DetUNetOutputs) -> list[Detections]:
-        return [self._components(p, masks=outputs.masks) for p in outputs.segmentation.float().softmax(1)]
+    def detect(self, outputs: DetUNetOutputs, *, masks: bool = False) -> list[Detections]:
+        return [self._components(p, masks=masks) for p in outputs.segmentation.float().softmax(1)]
 
     def _components(self, probabilities: Float[Tensor, "k *s"], *, masks: bool) -> Detections:
         winner = probabilities.argmax(0)

@@ -88,12 +88,11 @@ class UFRCNNPlusConfig(UPyramidConfig, name="ufrcnn_plus"):
 
 
 class RCNNOutputs(NamedTuple):
-    """The detecting levels, what the RPN says of them, segmentation logits `(b, k, *s)`, whether masks are wanted."""
+    """The detecting levels, what the RPN says of them, segmentation logits `(b, k, *s)`."""
 
     pyramid: list[Tensor]
     rpn: DenseOutputs
     segmentation: Tensor | None
-    masks: bool
 
 
 class RCNN(Model):
@@ -120,10 +119,10 @@ class RCNN(Model):
         if isinstance(config, UPyramidConfig):
             self.segmentation = Segmentation(task, config)
 
-    def infer(self, images: Tensor, *, masks: bool = False) -> RCNNOutputs:
-        segment = self.segmentation if self.training or masks else None
-        pyramid, segmentation = self.backbone(images, segment.conv if segment else None)
-        return RCNNOutputs(pyramid, self.rpn(pyramid, images.shape[2:]), segmentation, masks)
+    def infer(self, images: Tensor, *, segmentation: bool = False, phase: str = "all") -> RCNNOutputs:
+        segmenter = self.segmentation if segmentation else None
+        pyramid, logits = self.backbone(images, segmenter.conv if segmenter else None)
+        return RCNNOutputs(pyramid, self.rpn(pyramid, images.shape[2:]), logits)
 
     def loss(self, outputs: RCNNOutputs, batch: Batch) -> dict[str, Tensor]:
         objects = [replace(found, labels=torch.zeros_like(found.labels)) for found in batch.instances]
@@ -154,9 +153,9 @@ class RCNN(Model):
         return F.binary_cross_entropy_with_logits(own, (target >= 0.5).to(own.dtype))
 
     @torch.no_grad()
-    def detect(self, outputs: RCNNOutputs) -> list[Detections]:
+    def detect(self, outputs: RCNNOutputs, *, masks: bool = False) -> list[Detections]:
         found = self.regions.detect(outputs.pyramid, self.rpn.detect(outputs.rpn), outputs.rpn.shape)
-        if not outputs.masks:
+        if not masks:
             return found
         if self.segmentation is not None and outputs.segmentation is not None:
             return self.segmentation.with_masks(outputs.segmentation, found)
@@ -165,8 +164,8 @@ class RCNN(Model):
         boxes, images = join([one.boxes for one in found])
         labels = torch.cat([one.labels for one in found])
         logits = self.mask_head(self.regions.pool(outputs.pyramid, boxes, images, self.mask_pool))
-        masks = logits[torch.arange(len(labels), device=labels.device), labels + 1].sigmoid()
-        return [replace(one, masks=masks[images == image]) for image, one in enumerate(found)]
+        grids = logits[torch.arange(len(labels), device=labels.device), labels + 1].sigmoid()
+        return [replace(one, masks=grids[images == image]) for image, one in enumerate(found)]
 
 
 def _proposal_task(task: Task, config: RPNConfig) -> Task:

@@ -28,12 +28,12 @@ class RetinaNet(Model):
         self.backbone = Pyramid(task, config)
         self.dense = DenseDetection(task, config.pyramid_filters, config.dense)
 
-    def infer(self, images: Tensor, *, masks: bool = False) -> DenseOutputs:
+    def infer(self, images: Tensor, *, segmentation: bool = False, phase: str = "all") -> DenseOutputs:
         pyramid, _ = self.backbone(images)
         return self.dense(pyramid, images.shape[2:])
 
     def loss(self, outputs: DenseOutputs, batch: Batch) -> dict[str, Tensor]:
         return self.dense.loss(outputs, batch)
 
-    def detect(self, outputs: DenseOutputs) -> list[Detections]:
+    def detect(self, outputs: DenseOutputs, *, masks: bool = False) -> list[Detections]:
         return self.dense.detect(outputs)

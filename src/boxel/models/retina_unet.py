@@ -24,7 +24,7 @@ class RetinaUNetConfig(UPyramidConfig, name="retina_unet"):
 
 
 class RetinaUNetOutputs(NamedTuple):
-    """Dense outputs and, while training or for masks, segmentation logits `(b, k, *s)`, background first."""
+    """Dense outputs and, where asked for, segmentation logits `(b, k, *s)`, background first."""
 
     dense: DenseOutputs
     segmentation: Tensor | None
@@ -39,10 +39,10 @@ class RetinaUNet(Model):
         self.dense = DenseDetection(task, config.pyramid_filters, config.dense)
         self.segmentation = Segmentation(task, config)
 
-    def infer(self, images: Tensor, *, masks: bool = False) -> RetinaUNetOutputs:
+    def infer(self, images: Tensor, *, segmentation: bool = False, phase: str = "all") -> RetinaUNetOutputs:
         # Boxes alone need neither P0 nor what leads to it.
-        pyramid, segmentation = self.backbone(images, self.segmentation.conv if self.training or masks else None)
-        return RetinaUNetOutputs(self.dense(pyramid, images.shape[2:]), segmentation)
+        pyramid, logits = self.backbone(images, self.segmentation.conv if segmentation else None)
+        return RetinaUNetOutputs(self.dense(pyramid, images.shape[2:]), logits)
 
     def loss(self, outputs: RetinaUNetOutputs, batch: Batch) -> dict[str, Tensor]:
         terms = self.dense.loss(outputs.dense, batch)
@@ -50,6 +50,10 @@ class RetinaUNet(Model):
             terms["segmentation"] = self.segmentation.loss(outputs.segmentation, batch)
         return terms
 
-    def detect(self, outputs: RetinaUNetOutputs) -> list[Detections]:
+    def detect(self, outputs: RetinaUNetOutputs, *, masks: bool = False) -> list[Detections]:
         found = self.dense.detect(outputs.dense)
-        return found if outputs.segmentation is None else self.segmentation.with_masks(outputs.segmentation, found)
+        return (
+            found
+            if outputs.segmentation is None or not masks
+            else self.segmentation.with_masks(outputs.segmentation, found)
+        )

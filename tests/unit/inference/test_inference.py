@@ -21,15 +21,14 @@ class Oracle(Model):
         super().__init__()
         self.tiles_seen: list[tuple[int, ...]] = []
 
-    def infer(self, images, *, masks=False):
+    def infer(self, images, *, segmentation=False, phase="all"):
         self.tiles_seen += [tuple(image.shape) for image in images]
-        self.masks = masks
         return images
 
     def loss(self, outputs, batch):
         return {}
 
-    def detect(self, outputs):
+    def detect(self, outputs, *, masks=False):
         found = []
         for image in outputs:
             middle = image[len(image) // 2].round().int()
@@ -39,7 +38,7 @@ class Oracle(Model):
             numbers = torch.arange(1, 5)[present]
             grids = crop_masks(middle[None], boxes, torch.zeros_like(numbers), numbers, (8,) * middle.ndim)
             scores, labels = torch.full((count,), 0.9), torch.zeros(count, dtype=torch.int64)
-            found.append(Detections(boxes, scores, labels, masks=grids if self.masks else None))
+            found.append(Detections(boxes, scores, labels, masks=grids if masks else None))
         return found
 
 

@@ -161,7 +161,7 @@ def test_a_single_level_and_uneven_strides_work():
         anchors=(((4.0, 8.0, 8.0),),),
     )
     model = MODELS["retina_unet"].build(task)
-    outputs = model.infer(torch.randn(1, 1, 8, 32, 48))
+    outputs = model.infer(torch.randn(1, 1, 8, 32, 48), segmentation=True)
     assert outputs.segmentation.shape == (1, 2, 8, 32, 48)
     assert len(outputs.dense.anchors) == 4 * 4 * 6
 
@@ -214,7 +214,7 @@ def test_the_parts_of_the_papers_models_have_the_published_number_of_parameters(
 def test_the_segmentation_learns_classes_where_asked():
     config = MODELS["retina_unet"].model_copy(update={"segment": "classes"})
     assert isinstance(config, RetinaUNetConfig)
-    assert config.build(make_task(2)).infer(torch.randn(1, 1, 32, 32)).segmentation.shape[1] == 3
+    assert config.build(make_task(2)).infer(torch.randn(1, 1, 32, 32), segmentation=True).segmentation.shape[1] == 3
 
 
 def test_nothing_is_learnt_from_a_region_to_ignore_but_its_objects(ndim, config):
