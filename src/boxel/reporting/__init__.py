@@ -1,7 +1,7 @@
-"""A run or an evaluation as one HTML page."""
+"""The report of a run: one HTML page, and the charts of an evaluation as PNG files."""
 
+from boxel.reporting.figures import write_figures
 from boxel.reporting.page import Detail, ReportContent, write_report
 from boxel.reporting.pictures import Picture, choose_pictures
-from boxel.reporting.raster import write_figures
 
 __all__ = ["Detail", "Picture", "ReportContent", "choose_pictures", "write_figures", "write_report"]

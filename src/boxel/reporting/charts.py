@@ -1,23 +1,16 @@
-"""Line charts as plain numbers in pixels; the page's template turns them into SVG.
+"""What the charts show: curves, histograms and logs as named lines on two axes.
 
-Inline SVG with 40 lines of script replaces a plotting library in the page: a report weighs tens of kilobytes
-instead of five megabytes, prints, and still tells the values under the pointer.
+`boxel.reporting.drawing` draws them with matplotlib, for the page and for the PNG files.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
-WIDTH, HEIGHT = 460, 320
-LEFT, RIGHT, TOP, BOTTOM = 64, 22, 12, 42
-
-# Okabe and Ito's colours, told apart without colour vision by the dashes as well.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b07c00", "#3f8fc0", "#444444")
-DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 2", "12 4", "1 2")
 MAX_POINTS = 300
 SCORE_BINS = 20
 # Counts above which a linear axis hides the small ones.
@@ -25,7 +18,7 @@ MANY = 50
 
 
 class CurveLike(Protocol):
-    """What the page reads of an evaluation curve."""
+    """The part of `boxel.evaluation.Curve` that a chart reads."""
 
     @property
     def kind(self) -> Any: ...
@@ -43,37 +36,61 @@ class CurveLike(Protocol):
 
 @dataclass(frozen=True)
 class Line:
-    """A named line: `x (t,)`, `y (t,)`, per point a note shown under the pointer (or none), and intervals of y at
-    some x as `(x, low, high)`.
-    """  # noqa: D205
+    """A named line.
+
+    Attributes:
+        name: shown in the legend.
+        x: `(t,)`.
+        y: `(t,)`.
+        notes: a text for each point, shown under the pointer after its values.
+        bars: intervals of y at some x, as `(x, low, high)`.
+        is_reference: a line to compare with, drawn in grey.
+    """
 
     name: str
     x: np.ndarray
     y: np.ndarray
     notes: Sequence[str] = ()
     bars: Sequence[tuple[float, float, float]] = ()
+    is_reference: bool = False
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A range of values with its tick values; logarithmic if `log`."""
+    """The range, scale and ticks of an axis; those left out follow from the lines.
+
+    Attributes:
+        label: name and unit.
+        lower: lower end; smaller values are drawn there.
+        upper: upper end; larger values are drawn there.
+        ticks: values with a label.
+        scale: "symlog" is linear from 0 to 1 and logarithmic above.
+    """
 
     label: str
-    lower: float
-    upper: float
-    ticks: tuple[float, ...]
-    log: bool = False
-
-    def fraction(self, values: np.ndarray | float) -> np.ndarray:
-        """0..1 along the axis; values beyond its ends are moved to them."""
-        clipped = np.clip(np.asarray(values, dtype=float), self.lower, self.upper)
-        scale: Callable = np.log if self.log else np.asarray
-        lower, upper = scale(self.lower), scale(self.upper)
-        return (scale(clipped) - lower) / (upper - lower)
+    lower: float = -math.inf
+    upper: float = math.inf
+    ticks: Sequence[float] = ()
+    scale: Literal["linear", "log", "symlog"] = "linear"
 
 
-def matched_at(metrics: Mapping[str, Any] | None, threshold: float) -> str:
-    """When a detection is a hit, in a few words; `metrics` as in `metrics.json`."""
+@dataclass(frozen=True)
+class Chart:
+    """One or more lines on two axes."""
+
+    title: str
+    x_axis: Axis
+    y_axis: Axis
+    lines: Sequence[Line]
+
+
+def share_axis(label: str) -> Axis:
+    """An axis from 0 to 1."""
+    return Axis(label, 0, 1, (0.0, 0.2, 0.4, 0.6, 0.8, 1.0))
+
+
+def match_rule(metrics: Mapping[str, Any] | None, threshold: float) -> str:
+    """When a detection matches an object, in a few words; `metrics` as in `metrics.json`."""
     words = {
         "mask_iou": f"mask IoU ≥ {threshold:.2f}", "mask_dice": f"Dice ≥ {threshold:.2f}",
         "centre_distance": f"distance < {threshold:g} mm", "relative_distance": f"distance < {threshold:g} radii",
@@ -83,34 +100,32 @@ def matched_at(metrics: Mapping[str, Any] | None, threshold: float) -> str:
 
 def precision_recall_chart(
     curves: Sequence[CurveLike], iou_threshold: float, metrics: Mapping[str, Any] | None = None
-) -> dict[str, Any] | None:
-    """Precision against recall, a line per class; None without such curves."""
-    ticks = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-    axes = (Axis("Recall", 0, 1, ticks), Axis("Precision", 0, 1, ticks))
-    lines = _curve_lines(curves, "precision_recall", iou_threshold, axes)
-    return chart(f"Precision and recall, {matched_at(metrics, iou_threshold)}", *axes, lines)
+) -> Chart | None:
+    """Precision against recall, one line per class; None without such curves."""
+    axes = (share_axis("Recall"), share_axis("Precision"))
+    lines = _curve_lines(curves, "precision_recall", iou_threshold, axes[0])
+    return Chart(f"Precision and recall, {match_rule(metrics, iou_threshold)}", *axes, lines) if lines else None
 
 
 def froc_chart(
     curves: Sequence[CurveLike], iou_threshold: float, metrics: Mapping[str, Any] | None = None
-) -> dict[str, Any] | None:
+) -> Chart | None:
     """Sensitivity against false positives per image on a logarithmic axis; None without such curves.
 
-    With the figures of `metrics.json` a single line gets their intervals.
+    A single line gets the confidence intervals in `metrics`.
     """
     rates = (0.125, 0.25, 0.5, 1, 2, 4, 8)
-    axes = (Axis("False positives per image", 1 / 16, 16, rates, log=True),
-            Axis("Sensitivity", 0, 1, (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)))  # fmt: skip
-    lines = _curve_lines(curves, "froc", iou_threshold, axes)
+    axes = (Axis("False positives per image", 1 / 16, 16, rates, "log"), share_axis("Sensitivity"))
+    lines = _curve_lines(curves, "froc", iou_threshold, axes[0])
     if len(lines) == 1:
-        ends = [(rate, end) for rate in rates for at in (f"@{iou_threshold:.2f}", "")
-                if (end := (metrics or {}).get(f"sensitivity{at}/fp={rate:g}/ci95"))]  # fmt: skip
-        lines = [replace(lines[0], bars=[(rate, *end) for rate, end in ends])]
-    return chart(f"FROC, {matched_at(metrics, iou_threshold)}", *axes, lines)
+        intervals = [(rate, interval) for rate in rates for at in (f"@{iou_threshold:.2f}", "")
+                     if (interval := (metrics or {}).get(f"sensitivity{at}/fp={rate:g}/ci95"))]  # fmt: skip
+        lines = [replace(lines[0], bars=[(rate, *interval) for rate, interval in intervals])]
+    return Chart(f"FROC, {match_rule(metrics, iou_threshold)}", *axes, lines) if lines else None
 
 
-def learning_charts(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Charts of the training log: losses, validation figures, learning rate, as far as they were logged."""
+def learning_charts(history: Sequence[Mapping[str, Any]]) -> list[Chart]:
+    """Losses, validation metrics and the learning rate of the training log, if they were logged."""
     series: dict[str, list[tuple[float, float]]] = {}
     for row in history:
         for key, value in row.items():
@@ -118,7 +133,7 @@ def learning_charts(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
                 series.setdefault(key, []).append((float(row["step"]), float(value)))
     groups = (
         ("Training loss", "Loss", lambda key: key == "loss" or key.startswith("loss/")),
-        ("Validation", "Value", lambda key: key.startswith("val/")),
+        ("Validation", "Metric", lambda key: key.startswith("val/")),
         ("Learning rate", "Learning rate", lambda key: key == "lr"),
     )
     charts = []
@@ -126,93 +141,44 @@ def learning_charts(history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
         chosen = {key: np.array(points).T for key, points in series.items() if belongs(key)}
         lines = [Line(key.removeprefix("val/"), *_thin(*points)) for key, points in chosen.items()]
         if lines:
-            steps = _round_axis("Step", [line.x for line in lines])
-            charts.append(chart(title, steps, _round_axis(label, [line.y for line in lines]), lines))
-    return [made for made in charts if made]
+            charts.append(Chart(title, Axis("Step"), Axis(label), lines))
+    return charts
 
 
-def score_charts(scores: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> list[dict[str, Any]]:
-    """Histograms of the scores of hits and of false positives, a chart per class; logarithmic if counts are large."""
+def score_charts(scores: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> list[Chart]:
+    """Histograms of the scores of true and of false positives, one chart per class; logarithmic for large counts."""
     edges, charts = np.linspace(0, 1, SCORE_BINS + 1), []
+    notes = [f" at scores {a:.2f} to {b:.2f}" for a, b in pairwise(edges) for _ in range(2)]
     for name, groups in scores.items():
         lines, highest = [], 1
         for title, values in zip(("true positives", "false positives"), groups, strict=True):
             counts = np.histogram(np.asarray(values, float), edges)[0]
             highest = max(highest, int(counts.max()))
-            notes = [f" at scores {a:.2f} to {b:.2f}" for a, b in pairwise(edges) for _ in range(2)]
-            x, y = np.repeat(edges, 2)[1:-1], np.repeat(counts, 2)
-            lines.append(Line(f"{title} ({len(values):,})", x, y.astype(float), notes))
-        axis = _round_axis("Detections", [line.y for line in lines])
+            x, y = np.repeat(edges, 2)[1:-1], np.repeat(counts, 2).astype(float)
+            lines.append(Line(f"{title} ({len(values):,})", x, y, notes))
+        counts_axis = Axis("Detections", 0, 1.05 * highest)
         if highest > MANY:
             decades = [10.0**k for k in range(math.ceil(math.log10(highest)) + 1)]
-            axis = Axis("Detections", 0.5, decades[-1], tuple(decades), log=True)
-        steps = Axis("Score", 0, 1, (0.0, 0.2, 0.4, 0.6, 0.8, 1.0))
-        charts.append(chart(f"Scores of {name}", steps, axis, lines))
-    return [made for made in charts if made]
+            counts_axis = Axis("Detections", 0, decades[-1], (0.0, *decades), "symlog")
+        charts.append(Chart(f"Scores of {name}", share_axis("Score"), counts_axis, lines))
+    return charts
 
 
-def calibration_chart(metrics: Mapping[str, Any], ends: Sequence[float]) -> dict[str, Any] | None:
-    """The share of hits among detections of similar scores, of `calibration@...`; None without it."""
+def calibration_chart(metrics: Mapping[str, Any], iou_threshold: float) -> Chart | None:
+    """Precision among detections of similar scores, from `calibration@...` of the metrics; None without it."""
     lines = []
-    for name, bins in (metrics.get(f"calibration@{ends[0]:.2f}", {}) if ends else {}).items():
+    for name, bins in metrics.get(f"calibration@{iou_threshold:.2f}", {}).items():
         rows = [row for row in zip(bins["mean_score"], bins["precision"], bins["num"], strict=True) if row[2]]
         if rows:
             x, y, counts = np.array(rows, float).T
             intervals = bins.get("precision/ci95", [None] * len(bins["num"]))
-            bars = [(at, *end) for at, end in zip(bins["mean_score"], intervals, strict=True) if end]
+            bars = [(at, *ends) for at, ends in zip(bins["mean_score"], intervals, strict=True) if ends]
             lines.append(Line(name, x, y, [f" ({count:.0f} detections)" for count in counts], bars))
     if not lines:
         return None
-    lines.append(Line("perfectly calibrated", np.array([0.0, 1.0]), np.array([0.0, 1.0])))
-    ticks = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-    title = f"Calibration, {matched_at(metrics, ends[0])}"
-    return chart(title, Axis("Mean score", 0, 1, ticks), Axis("Share of hits", 0, 1, ticks), lines)
-
-
-def chart(title: str, x_axis: Axis, y_axis: Axis, lines: Sequence[Line]) -> dict[str, Any] | None:
-    """Pixel positions of everything the template draws; None if there is no line."""
-    if not lines:
-        return None
-    drawn = []
-    for index, line in enumerate(lines):
-        x = LEFT + x_axis.fraction(line.x) * (WIDTH - LEFT - RIGHT)
-        y = HEIGHT - BOTTOM - y_axis.fraction(line.y) * (HEIGHT - TOP - BOTTOM)
-        notes = line.notes or [""] * len(x)
-        points = [
-            [round(float(px), 1), round(float(py), 1), f"{number(vx)}, {number(vy)}{note}"]
-            for px, py, vx, vy, note in zip(x, y, line.x, line.y, notes, strict=True)
-        ]
-        bars = [(x_axis.fraction(x), y_axis.fraction(low), y_axis.fraction(high)) for x, low, high in line.bars]
-        drawn.append({
-            "name": line.name,
-            "bars": [
-                (round(float(LEFT + at * (WIDTH - LEFT - RIGHT)), 1),
-                 *(round(float(HEIGHT - BOTTOM - y * (HEIGHT - TOP - BOTTOM)), 1) for y in ends))
-                for at, *ends in bars
-            ],
-            "path": "M" + "L".join(f"{px},{py}" for px, py, _ in points),
-            "colour": COLOURS[index % len(COLOURS)],
-            "dash": DASHES[index % len(DASHES)],
-            "points": points,
-        })  # fmt: skip
-
-    def ticks(axis: Axis, start: int, length: int) -> list[tuple[float, str]]:
-        return [(start + float(axis.fraction(tick)) * length, number(tick)) for tick in axis.ticks]
-
-    return {
-        "title": title,
-        "x_label": x_axis.label,
-        "y_label": y_axis.label,
-        "x_ticks": ticks(x_axis, LEFT, WIDTH - LEFT - RIGHT),
-        "y_ticks": ticks(y_axis, HEIGHT - BOTTOM, TOP + BOTTOM - HEIGHT),
-        "lines": drawn,
-        "width": WIDTH,
-        "height": HEIGHT,
-        "left": LEFT,
-        "right": WIDTH - RIGHT,
-        "top": TOP,
-        "bottom": HEIGHT - BOTTOM,
-    }
+    lines.append(Line("perfect calibration", np.array([0.0, 1.0]), np.array([0.0, 1.0]), is_reference=True))
+    title = f"Calibration, {match_rule(metrics, iou_threshold)}"
+    return Chart(title, share_axis("Mean score"), share_axis("Precision"), lines)
 
 
 def number(value: float) -> str:
@@ -222,49 +188,39 @@ def number(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _curve_lines(curves: Sequence[CurveLike], kind: str, iou_threshold: float, axes: tuple[Axis, Axis]) -> list[Line]:
+def _curve_lines(curves: Sequence[CurveLike], kind: str, iou_threshold: float, x_axis: Axis) -> list[Line]:
     lines = []
     for curve in curves:
         if curve.kind == kind and math.isclose(curve.iou_threshold, iou_threshold) and len(curve.x):
-            keep = _seen(curve, axes)
+            keep = _visible_points(curve.x, x_axis)
             notes = [f" (score ≥ {score:.3f})" for score in curve.scores[keep]]
             lines.append(Line(curve.name, curve.x[keep], curve.y[keep], notes))
     return lines
 
 
-def _seen(curve: CurveLike, axes: tuple[Axis, Axis]) -> np.ndarray:
-    """The first and the last point of a curve in each of MAX_POINTS / 2 equal stretches of the horizontal axis.
+def _visible_points(x: np.ndarray, axis: Axis) -> np.ndarray:
+    """Indices of the first and the last of the ascending `x` in each of MAX_POINTS / 2 equal stretches of the axis.
 
-    Of 50,000 detections a few hundred make the part of a FROC curve that is looked at. It comes in at the point before
-    the axis begins, and leaves at the last one on it: points moved to an end of the axis would draw a wall there.
+    Of 50,000 detections a few hundred make up the part of a FROC curve that is seen. The curve starts at the last
+    point before the axis and ends at the last point on it: points moved to an end of the axis would form a wall.
     """
-    start = max(int(np.searchsorted(curve.x, axes[0].lower, "right")) - 1, 0)
-    stop = int(np.searchsorted(curve.x, axes[0].upper, "right"))
-    if start + 1 >= stop:  # a detector without, or with nothing but, false positives
-        start, stop = 0, len(curve.x)
-    place = (axes[0].fraction(curve.x[start:stop]) * (MAX_POINTS // 2 - 2)).astype(int)
-    first = np.flatnonzero(np.diff(place, prepend=-1))
-    return start + np.unique([*first, *(first[1:] - 1), len(place) - 1])
+    start = max(int(np.searchsorted(x, axis.lower, "right")) - 1, 0)
+    stop = int(np.searchsorted(x, axis.upper, "right"))
+    if start + 1 >= stop:  # a detector with no false positives, or with nothing else
+        start, stop = 0, len(x)
+    scale = np.log if axis.scale == "log" else np.asarray
+    lower, upper = scale(axis.lower), scale(axis.upper)
+    along = (scale(np.clip(x[start:stop], axis.lower, axis.upper)) - lower) / (upper - lower)
+    stretch = (along * (MAX_POINTS // 2 - 2)).astype(int)
+    first = np.flatnonzero(np.diff(stretch, prepend=-1))
+    return start + np.unique([*first, *(first[1:] - 1), len(stretch) - 1])
 
 
 def _thin(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Long logs averaged over equal stretches, so that a trend is seen and the page stays small."""
+    """Long logs averaged over equal stretches, so that the trend shows and the page stays small."""
     starts = np.arange(0, len(x), math.ceil(len(x) / MAX_POINTS))
     counts = np.diff(starts, append=len(x))
     return np.add.reduceat(x, starts) / counts, np.add.reduceat(y, starts) / counts
-
-
-def _round_axis(label: str, values: Sequence[np.ndarray]) -> Axis:
-    """An axis from 0 (or the lowest value below it) to just above the highest, with round ticks."""
-    lower = min(0.0, *(float(v.min()) for v in values))
-    upper = max(float(v.max()) for v in values)
-    if upper <= lower:
-        upper = lower + 1.0
-    raw = (upper - lower) / 5
-    magnitude = 10.0 ** math.floor(math.log10(raw))
-    step = next(m * magnitude for m in (1, 2, 2.5, 5, 10) if m * magnitude >= raw * 0.999)
-    first, last = math.floor(lower / step), math.ceil(upper / step - 1e-9)
-    return Axis(label, first * step, last * step, tuple(k * step for k in range(first, last + 1)))
 
 
 def _is_finite(value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs no network."""
+"""The report: one self-contained HTML file."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -17,13 +17,14 @@ from boxel.reporting.charts import (
     precision_recall_chart,
     score_charts,
 )
+from boxel.reporting.drawing import chart_svg
 from boxel.reporting.pictures import Picture, draw, draw_detail
 from boxel.reporting.tables import cards, class_table, confusion_table, notes, size_table
 
 
 @dataclass(frozen=True)
 class Detail:
-    """A box to look at: the picture of its case, and its corners `(2, d)`."""
+    """A close-up of one box: the picture of its case, and the corners `(2, d)`."""
 
     picture: Picture
     focus: np.ndarray
@@ -34,17 +35,17 @@ class ReportContent:
     """What a report shows; sections without content are left out.
 
     Attributes:
-        title: of the page.
+        title: the heading of the page.
         metrics: as in `metrics.json`.
         curves: precision-recall and FROC curves of the evaluation.
         history: rows of `metrics.jsonl`: "step" and any of "loss", "loss/...", "val/...", "lr".
-        plan: a sentence of why for each choice of the plan.
-        recipe: the configuration as resolved.
+        plan: the reason for each choice of the plan, in a sentence.
+        recipe: the resolved configuration.
         environment: versions, hardware, seed.
-        scores: for each class the scores of its hits and of its false positives.
-        misses: objects that were not found, the worst first.
-        false_positives: detections that found nothing, the highest first.
-        pictures: cases to show.
+        scores: for each class the scores of its true and of its false positives.
+        missed: objects that were not detected, the most serious first.
+        false_positives: detections without an object, the highest score first.
+        pictures: cases to look through.
     """
 
     title: str
@@ -55,13 +56,13 @@ class ReportContent:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
-    misses: Sequence[Detail] = ()
+    missed: Sequence[Detail] = ()
     false_positives: Sequence[Detail] = ()
     pictures: Sequence[Picture] = ()
 
 
 def write_report(out: Path, content: ReportContent) -> None:
-    """Write the report to the file `out`; it appears whole or not at all."""
+    """Write the report to the file `out`, which appears complete or not at all."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -73,9 +74,9 @@ def write_report(out: Path, content: ReportContent) -> None:
     )
     thresholds = content.metrics.get("settings", {}).get("iou_thresholds", [])
     ends = sorted({min(thresholds), max(thresholds)}) if thresholds else []
-    made = [precision_recall_chart(content.curves, iou, content.metrics) for iou in ends]
-    made += [froc_chart(content.curves, iou, content.metrics) for iou in ends]
-    curves = [chart for chart in made if chart]
+    curves = [precision_recall_chart(content.curves, iou, content.metrics) for iou in ends]
+    curves += [froc_chart(content.curves, iou, content.metrics) for iou in ends]
+    calibration = [calibration_chart(content.metrics, iou) for iou in ends[:1]]
     text = environment.get_template("page.html.j2").render(
         title=content.title,
         cards=cards(content.metrics, ends),
@@ -83,13 +84,13 @@ def write_report(out: Path, content: ReportContent) -> None:
         notes=notes(content.metrics),
         sizes=size_table(content.metrics, ends),
         confusion=confusion_table(content.metrics, ends),
-        learning=learning_charts(content.history),
-        curves=curves,
-        scores=score_charts(content.scores) + [made for made in [calibration_chart(content.metrics, ends)] if made],
-        findings=[
+        learning=[chart_svg(chart) for chart in learning_charts(content.history)],
+        curves=[chart_svg(chart) for chart in curves if chart],
+        scores=[chart_svg(chart) for chart in [*score_charts(content.scores), *calibration] if chart],
+        errors=[
             (title, [draw_detail(detail.picture, detail.focus) for detail in details])
             for title, details in (
-                ("Worst misses", content.misses),
+                ("Missed objects", content.missed),
                 ("Highest false positives", content.false_positives),
             )
             if details
@@ -100,7 +101,7 @@ def write_report(out: Path, content: ReportContent) -> None:
         details=[
             (name, json.dumps(values, indent=2, ensure_ascii=False, default=str))
             for name, values in (
-                ("All figures", content.metrics),
+                ("All metrics", content.metrics),
                 ("Recipe", content.recipe),
                 ("Environment", content.environment),
             )

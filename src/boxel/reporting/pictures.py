@@ -1,4 +1,4 @@
-"""Pictures of single cases: which ones, and what is drawn on them."""
+"""Pictures of single cases: which cases are shown, and which boxes are drawn on them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,38 +24,38 @@ class Picture:
     Attributes:
         case: its name.
         image: one channel `(*s)`, or a function that loads it when it is drawn.
-        truth: the annotated objects, in its voxels.
-        detections: the found ones, in its voxels.
+        ground_truth: the annotated objects, in voxels.
+        detections: the detections, in voxels.
         classes: names of the labels.
         caption: why it is shown.
         spacing: mm per voxel and axis, so that voxels are drawn in proportion.
-        score_thresholds: per class, lower scores are not drawn (None: all are).
-        found: `(m,)` bool, which objects were found, where known.
-        hits: `(n,)` bool, which detections found one, where known.
+        score_thresholds: for each class, the score below which detections are not drawn (None: all are drawn).
+        detected: `(m,)` bool, the objects that were detected, if known.
+        true_positives: `(n,)` bool, the detections that match an object, if known.
     """
 
     case: str
     image: np.ndarray | Callable[[], np.ndarray]
-    truth: Instances
+    ground_truth: Instances
     detections: Detections
     classes: Sequence[str]
     caption: str = ""
     spacing: Sequence[float] | None = None
     score_thresholds: Sequence[float | None] | None = None
-    found: np.ndarray | None = None
-    hits: np.ndarray | None = None
+    detected: np.ndarray | None = None
+    true_positives: np.ndarray | None = None
 
 
 def choose_pictures(rows: Sequence[Mapping[str, Any]], limit: int = 8) -> list[tuple[str, str]]:
-    """Cases worth looking at, each with the reason: worst misses, most false positives, best, typical.
+    """Cases worth looking at, each with the reason: most missed objects, most false positives, best, typical.
 
     Args:
         rows: per case and class, as in `per_case.csv`: case, num_objects, true_positives, false_positives,
             false_negatives.
-        limit: most cases to return; a quarter of each kind, the rest filled up with typical ones.
+        limit: most cases to return: up to a quarter of each kind, then typical ones.
 
     Returns:
-        `(case, reason)`, no case twice, the errors first.
+        Pairs `(case, reason)`, each case once, those with errors first.
     """
     totals: dict[str, np.ndarray] = {}
     for row in rows:
@@ -64,7 +64,7 @@ def choose_pictures(rows: Sequence[Mapping[str, Any]], limit: int = 8) -> list[t
     f1 = {case: 2 * tp / max(2 * tp + fp + fn, 1) for case, (n, tp, fp, fn) in totals.items() if n}
     middle = float(np.median(list(f1.values()))) if f1 else 0.0
     rankings = (
-        ("worst miss", lambda c: -totals[c][3], [c for c in totals if totals[c][3]]),
+        ("most missed objects", lambda c: -totals[c][3], [c for c in totals if totals[c][3]]),
         ("most false positives", lambda c: -totals[c][2], [c for c in totals if totals[c][2]]),
         ("best", lambda c: -totals[c][0], [c for c in f1 if f1[c] == 1]),
         ("typical", lambda c: abs(f1[c] - middle), list(f1)),
@@ -77,32 +77,32 @@ def choose_pictures(rows: Sequence[Mapping[str, Any]], limit: int = 8) -> list[t
             fresh = [case for case in sorted(candidates, key=key) if case not in chosen]
             for case in fresh[: min(quota, limit - len(chosen))]:
                 objects, tp, fp, _ = totals[case].tolist()
-                chosen[case] = f"{reason}: {tp} of {objects} found, {fp} false positive{'s' * (fp != 1)}"
+                chosen[case] = f"{reason}: {tp} of {objects} detected, {fp} false positive{'s' * (fp != 1)}"
     order = [reason for reason, *_ in rankings]
     return sorted(chosen.items(), key=lambda item: order.index(item[1].split(":")[0]))
 
 
 def draw(picture: Picture) -> dict[str, Any]:
-    """The planes of a case to scroll through, each the image as a data URI and rectangles on it, and where to start.
+    """The planes of a case to scroll through, each an image as a data URI with its rectangles, and where to start.
 
-    All planes where there are not more than MAX_SLICES, else that many at equal distances, and those through boxes.
+    Up to MAX_SLICES planes at equal distances, and those through the middle of the boxes.
     """
     image, window = _load(picture)
     boxes = _boxes(picture)
-    telling = _choose_planes(image.shape, boxes)
+    through_boxes = _choose_planes(image.shape, boxes)
     leading = image.shape[:-2]
     count = int(np.prod(leading, dtype=int))
     spread = np.unravel_index(_spread(count, MAX_SLICES), leading) if leading else ()
     chosen = set(zip(*(axis.tolist() for axis in spread), strict=True))
     region = visible_region(image.shape[-2:], boxes)
-    positions = sorted(chosen | set(telling))
+    positions = sorted(chosen | set(through_boxes))
     longest = MAX_SIDE if len(positions) <= MAX_PLANES else SLICE_SIDE
     planes = [draw_plane(image, place, boxes, window, picture.spacing, region, longest) for place in positions]
     hidden = len(picture.detections) - sum(box["kind"] == "detection" for box in boxes)
     left_out = f"{len(positions)} of {count} slices" if len(positions) < count else ""
-    start = positions.index(_plane_through(boxes[0]["corners"], leading) if boxes else telling[0])
+    start = positions.index(_plane_through(boxes[0]["corners"], leading) if boxes else through_boxes[0])
     first = planes[start]
-    planes[start] = first | {"uri": ""}  # it is on the page already
+    planes[start] = first | {"uri": ""}  # already on the page
     return {"case": picture.case, "caption": picture.caption, "first": first, "planes": planes, "start": start,
             "hidden": hidden, "left_out": left_out}  # fmt: skip
 
@@ -120,7 +120,7 @@ def draw_detail(picture: Picture, focus: np.ndarray) -> dict[str, Any]:
         for box in _boxes(picture, focus)
     ]
     plane = draw_plane(image, position, boxes, window, picture.spacing, region, DETAIL_SIDE, text_share=0.06)
-    plane["name"] = plane["name"].partition(" (")[0]  # which rows and columns is of no interest here
+    plane["name"] = plane["name"].partition(" (")[0]  # the rows and columns do not matter here
     return {"case": picture.case, "caption": picture.caption, "plane": plane}
 
 
@@ -137,19 +137,19 @@ def _spread(count: int, limit: int) -> np.ndarray:
 
 
 def _boxes(picture: Picture, focus: np.ndarray | None = None) -> list[dict[str, Any]]:
-    """Objects and the detections above their thresholds (and at `focus`), the errors first, then by score.
+    """Objects and the detections above their thresholds (and the one at `focus`), errors first, then by score.
 
-    With a `focus` the names of classes are left to the caption.
+    With a `focus` the caption names the class, not the picture.
     """
     boxes = []
     names = [_short(picture, label) if focus is None else "" for label in range(len(picture.classes))]
-    truth, detections = picture.truth, picture.detections
-    for row, label in enumerate(np.asarray(truth.labels).tolist()):
-        missed = picture.found is not None and not bool(picture.found[row])
-        hint = f"object {int(truth.ids[row])}: {picture.classes[label]}{', missed' if missed else ''}"
-        # The name of an object that was found stands on its detection.
-        name = names[label] if missed or picture.found is None else ""
-        box = {"kind": "truth", "corners": np.asarray(truth.boxes[row], float), "hint": hint, "error": missed}
+    ground_truth, detections = picture.ground_truth, picture.detections
+    for row, label in enumerate(np.asarray(ground_truth.labels).tolist()):
+        missed = picture.detected is not None and not bool(picture.detected[row])
+        hint = f"object {int(ground_truth.ids[row])}: {picture.classes[label]}{', missed' if missed else ''}"
+        # The class of a detected object stands on its detection.
+        name = names[label] if missed or picture.detected is None else ""
+        box = {"kind": "object", "corners": np.asarray(ground_truth.boxes[row], float), "hint": hint, "error": missed}
         text = "missed " * missed + name
         boxes.append(box | {"text": text.strip(), "rank": (not missed, 0.0)})
     for row, label in enumerate(np.asarray(detections.labels).tolist()):
@@ -158,7 +158,7 @@ def _boxes(picture: Picture, focus: np.ndarray | None = None) -> list[dict[str, 
         corners = np.asarray(detections.boxes[row], float)
         if threshold is not None and score < threshold and not (focus is not None and np.array_equal(corners, focus)):
             continue
-        false = picture.hits is not None and not picture.hits[row]
+        false = picture.true_positives is not None and not picture.true_positives[row]
         note = ", false positive" if false else ""
         hint = f"detection: {picture.classes[label]}, score {score:.3f}{note}"
         text = " ".join(filter(None, ["false" if false else "", names[label], f"{score:.2f}"]))
@@ -168,7 +168,7 @@ def _boxes(picture: Picture, focus: np.ndarray | None = None) -> list[dict[str, 
 
 
 def _short(picture: Picture, label: int) -> str:
-    """The class name if there is more than one class, cut to what fits on a picture."""
+    """The class name if there is more than one class, shortened to fit on a picture."""
     name = picture.classes[label] if len(picture.classes) > 1 else ""
     return name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
@@ -176,7 +176,7 @@ def _short(picture: Picture, label: int) -> str:
 def _choose_planes(shape: tuple[int, ...], boxes: list[dict[str, Any]]) -> list[tuple[int, ...]]:
     """Positions along the leading axes: through the middle of each box that no earlier plane shows well.
 
-    A plane has no leading axes in an image of rows and columns: the one position is then `()`.
+    An image of rows and columns has no leading axes: its one position is `()`.
     """
     leading = np.array(shape[:-2], dtype=int)
     planes: list[tuple[int, ...]] = []

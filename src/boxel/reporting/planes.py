@@ -1,6 +1,6 @@
-"""Planes of images with boxes on them, as the numbers that the template turns into SVG.
+"""Planes of images with boxes on them, as numbers that the template turns into SVG.
 
-A plane is spanned by the last two axes, whatever comes before.
+A plane is spanned by the last two axes.
 """
 
 import base64
@@ -16,7 +16,7 @@ MAX_LABELS = 14
 JPEG_FROM = 12_000
 
 Region = tuple[np.ndarray, np.ndarray]
-"""First and behind-the-last row and column."""
+"""The first row and column, and those after the last."""
 
 
 def draw_plane(
@@ -29,16 +29,16 @@ def draw_plane(
     longest: int = MAX_SIDE,
     text_share: float = 0.03,
 ) -> dict[str, Any]:
-    """The picture of a plane as a data URI, and rectangles on it.
+    """The image of a plane as a data URI, with the rectangles on it.
 
     Args:
         image: `(*s)`.
         position: the plane, along the leading axes.
-        boxes: all of the image; those that cross the plane are drawn.
-        window: values that become black and white.
+        boxes: all boxes of the image; those that cross the plane are drawn.
+        window: the values drawn black and white.
         spacing: mm per voxel and axis, so that voxels are drawn in proportion.
         region: the part of the plane that is shown.
-        longest: most pixels per side; larger pictures are made smaller.
+        longest: most pixels per side; larger images are scaled down.
         text_share: height of the text relative to the longer side.
     """
     plane = image[position]
@@ -52,11 +52,11 @@ def draw_plane(
     crowded = len(inside) > MAX_LABELS
     text_size = max(width, height) * text_share
     rectangles = []
-    # On top are the errors, and the dashes of an object lie on the line of its detection.
-    for box in sorted(inside, key=lambda box: (box["error"], box["kind"] == "truth")):
+    # Errors are on top, and the dashes of an object lie on the line of its detection.
+    for box in sorted(inside, key=lambda box: (box["error"], box["kind"] == "object")):
         (top, left), (bottom, right) = (box["corners"][:, -2:] - start) * scale
         text = "" if crowded and not box["error"] else box["text"]
-        # Scores stand above their box, names of objects below it; moved inwards at the picture's border.
+        # Scores stand above their box, classes of objects below it, moved inwards at the border of the image.
         text_x = max(min(left, width - 0.62 * text_size * len(text)), 0.0)
         text_y = top - text_size / 3 if box["kind"] == "detection" else bottom + text_size
         place = {"x": left, "y": top, "width": right - left, "height": bottom - top, "text_x": text_x}
@@ -78,13 +78,13 @@ def draw_plane(
 
 
 def visible_region(shape: tuple[int, ...], boxes: Sequence[dict[str, Any]]) -> Region:
-    """At most MAX_SIDE rows and columns, around the first (most telling) box."""
+    """At most MAX_SIDE rows and columns, around the first (most important) box."""
     centre = boxes[0]["corners"][:, -2:].mean(axis=0) if boxes else np.asarray(shape) / 2
     return region_around(centre, np.full(2, float(MAX_SIDE)), shape)
 
 
 def region_around(centre: np.ndarray, size: np.ndarray, shape: tuple[int, ...]) -> Region:
-    """The rows and columns of that size around a position, within the plane."""
+    """A region of that size around a position, moved to lie within the plane."""
     size = np.minimum(np.ceil(size).astype(int), shape)
     start = np.clip((centre - size / 2).round().astype(int), 0, np.asarray(shape) - size)
     return start, start + size

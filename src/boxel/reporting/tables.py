@@ -1,4 +1,4 @@
-"""The tables of the page: headline figures, classes, sizes, confusion; cells are text with their intervals."""
+"""The tables of the page: headline metrics, classes, sizes, confusion; a cell is a text with its interval."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,48 +8,48 @@ ABSENT = "\N{EN DASH}"
 
 
 def cards(metrics: Mapping[str, Any], ends: Sequence[float]) -> list[dict[str, str]]:
-    """The headline figures that exist: name, value, interval, meaning.
+    """The headline metrics that exist: name, value, interval, meaning.
 
-    Those of patients need some with and some without objects.
+    Patient-level metrics are undefined unless some patients have objects and some have none.
     """
     wanted = [(f"AP@{iou:.2f}", f"average precision, IoU ≥ {iou:.2f}") for iou in ends]
     wanted += [(key, "mean over IoU thresholds") for key in metrics if key.startswith("mAP@") and "/" not in key]
     wanted += [(f"FROC@{iou:.2f}", "mean sensitivity at 1/8 … 8 false positives per image") for iou in ends[:1]]
     wanted += [
         ("patient_AP", "average precision per patient"),
-        ("patient_AUROC", "area under the ROC, per patient"),
+        ("patient_AUROC", "area under the ROC curve, per patient"),
     ]
     wanted += [
-        ("num_images", "images judged"),
+        ("num_images", "images evaluated"),
         ("num_objects", "annotated objects"),
         ("num_detections", "detections"),
     ]
     return [
-        {"name": key.replace("_", " ").removeprefix("num "), "value": _figure(metrics[key]),
+        {"name": key.replace("_", " ").removeprefix("num "), "value": _value(metrics[key]),
          "interval": _interval(metrics.get(f"{key}/ci95")), "meaning": meaning}
         for key, meaning in wanted if key in metrics and (metrics[key] is not None or "patient" not in key)
     ]  # fmt: skip
 
 
 def class_table(metrics: Mapping[str, Any], ends: Sequence[float]) -> dict[str, list]:
-    """A row per class, a column per figure."""
+    """One row per class, one column per metric."""
     names = [key.removeprefix("num_objects/") for key in metrics if key.startswith("num_objects/")]
     columns = [("num_objects", "objects"), ("num_detections", "detections")]
     columns += [(f"AP@{iou:.2f}", f"AP@{iou:.2f}") for iou in ends]
     for iou in ends[:1]:
         columns += [(f"{key}@{iou:.2f}", key) for key in ("FROC", "precision", "recall", "F1")]
-        columns += [(f"score_threshold@{iou:.2f}", "at score ≥"), (f"mean_iou@{iou:.2f}", "mean IoU")]
+        columns += [(f"score_threshold@{iou:.2f}", "threshold"), (f"mean_iou@{iou:.2f}", "mean IoU")]
     columns += [("patient_AP", "patient AP"), ("patient_AUROC", "patient AUROC")]
     rows = []
     for name in names:
         keys = [f"{key}/{name}" for key, _ in columns]
-        cells = [(_figure(metrics.get(key)), _interval(metrics.get(f"{key}/ci95"))) for key in keys]
+        cells = [(_value(metrics.get(key)), _interval(metrics.get(f"{key}/ci95"))) for key in keys]
         rows.append((name, cells))
     return {"columns": [title for _, title in columns], "rows": rows}
 
 
 def size_table(metrics: Mapping[str, Any], ends: Sequence[float]) -> dict[str, list]:
-    """A row per range of sizes, for the figures `AP@0.10/size=27..125` and of each class."""
+    """One row per size range, from metrics such as `AP@0.10/size=27..125`, with the AP of each class."""
     lowest = f"AP@{ends[0]:.2f}" if ends else ""
     keys = [key for key in metrics if re.fullmatch(rf"{re.escape(lowest)}/size=[^/]+", key)]
     names = [key.removeprefix("num_objects/") for key in metrics if key.startswith("num_objects/")]
@@ -59,7 +59,7 @@ def size_table(metrics: Mapping[str, Any], ends: Sequence[float]) -> dict[str, l
         lower, _, upper = key.partition("size=")[2].partition("..")
         place = f"{_size(lower)} to {_size(upper)}" if upper != "inf" else f"from {_size(lower)}"
         columns = [key, key.replace("AP@", "AR@"), *(f"{key}/{name}" for name in names)]
-        rows.append((place, [(_figure(metrics.get(k)), _interval(metrics.get(f"{k}/ci95"))) for k in columns]))
+        rows.append((place, [(_value(metrics.get(k)), _interval(metrics.get(f"{k}/ci95"))) for k in columns]))
     titles = [lowest, lowest.replace("AP", "AR"), *(f"AP {name}" for name in names)] if keys else []
     return {"columns": titles, "rows": rows}
 
@@ -70,23 +70,23 @@ def _size(text: str) -> str:
 
 def confusion_table(metrics: Mapping[str, Any], ends: Sequence[float]) -> dict[str, Any] | None:
     """Counts of `confusion@...` with their share of the row, which shades the cell; None without it."""
-    found = metrics.get(f"confusion@{ends[0]:.2f}") if ends else None
-    if not found:
+    confusion = metrics.get(f"confusion@{ends[0]:.2f}") if ends else None
+    if not confusion:
         return None
     rows = []
-    for name, counts in zip(found["rows"], found["counts"], strict=True):
+    for name, counts in zip(confusion["rows"], confusion["counts"], strict=True):
         total = max(sum(counts), 1)
         cells = [(f"{count:,}", round(count / total, 3)) for count in counts]
-        if name == "background":  # what is neither an object nor a detection is not counted
+        if name == "background":  # true negatives are not counted
             cells[-1] = ("", 0.0)
         rows.append((name, cells))
-    return {"columns": found["columns"], "rows": rows, "iou": f"{ends[0]:.2f}"}
+    return {"columns": confusion["columns"], "rows": rows, "iou": f"{ends[0]:.2f}"}
 
 
 _RULES = {
-    "greedy": "greedily in descending score (COCO)",
-    "optimal": "by the best assignment",
-    "mdt": "by best overlap only",
+    "greedy": "greedily in order of descending score (COCO)",
+    "optimal": "by optimal assignment",
+    "mdt": "by highest overlap only",
     "luna16": "by the rule of LUNA16",
 }
 _INTERPOLATIONS = {
@@ -101,22 +101,22 @@ def notes(metrics: Mapping[str, Any]) -> list[str]:
     settings = metrics.get("settings", {})
     notes = []
     if absent := metrics.get("absent_classes"):
-        notes.append(f"No object of class {', '.join(absent)} is annotated; its figures are not defined ({ABSENT}).")
+        notes.append(f"No annotated objects of class {', '.join(absent)}: its metrics are undefined ({ABSENT}).")
     if settings:
         notes.append(
             f"Detections are matched {_RULES[settings['rule']]}; average precision is "
-            f"{_INTERPOLATIONS[settings['interpolation']]}. Precision, recall and F1 are at the score with "
-            "the highest F1 on these images, which is optimistic."
+            f"{_INTERPOLATIONS[settings['interpolation']]}. Precision, recall and F1 are at the score threshold "
+            "with the highest F1 on these images, which is optimistic."
         )
         if settings["num_resamples"]:
             notes.append(
-                f"In brackets: 95 % intervals from {settings['num_resamples']} bootstrap resamples of "
+                f"In brackets: 95 % confidence intervals from {settings['num_resamples']} bootstrap resamples of "
                 f"{metrics['num_groups']} patients (seed {settings['seed']})."
             )
     return notes
 
 
-def _figure(value: Any) -> str:
+def _value(value: Any) -> str:
     if value is None:
         return ABSENT
     return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"

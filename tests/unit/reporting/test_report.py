@@ -35,26 +35,31 @@ class Page(HTMLParser):
         return [a for a in chosen if all(a.get(key) == value for key, value in attributes.items())]
 
 
+def charts(page):
+    """The lines of each chart, as pairs of a name and points `[x, y, text]`."""
+    return [json.loads(box["data-lines"]) for box in page.of("div", **{"class": "box chart"})]
+
+
 def content(ndim, title="Report", classes=("nodule", EVIL)):
     box = np.array([[[4] * ndim, [12] * ndim], [[20] * ndim, [28] * ndim]], np.float32)
-    truths = {
-        "hit": Instances(box, np.array([0, 1]), np.array([1, 2]), np.zeros(2, bool)),
-        "miss": Instances(box, np.array([0, 1]), np.array([1, 2]), np.zeros(2, bool)),
+    ground_truth = {
+        "detected": Instances(box, np.array([0, 1]), np.array([1, 2]), np.zeros(2, bool)),
+        "missed": Instances(box, np.array([0, 1]), np.array([1, 2]), np.zeros(2, bool)),
         "empty": Instances.empty(ndim),
     }
     predictions = {
-        "hit": Detections(box, np.array([0.9, 0.8], np.float32), np.array([0, 1])),
-        "miss": Detections(box[:1], np.array([0.7], np.float32), np.array([0])),
+        "detected": Detections(box, np.array([0.9, 0.8], np.float32), np.array([0, 1])),
+        "missed": Detections(box[:1], np.array([0.7], np.float32), np.array([0])),
         "empty": Detections(box[1:], np.array([0.95], np.float32), np.array([0])),
     }
-    evaluation = evaluate(predictions, truths, classes=classes, num_resamples=20)
+    evaluation = evaluate(predictions, ground_truth, classes=classes, num_resamples=20)
     pictures = []
     for case, reason in choose_pictures(case_rows(evaluation)):
-        hits, found = evaluation.outcome(case)
+        true_positives, detected = evaluation.outcome(case)
         image = np.random.default_rng(0).normal(size=(32,) * ndim)
         pictures.append(
-            Picture(case, image, truths[case], predictions[case], classes, reason, found=found, hits=hits,
-                    score_thresholds=evaluation.score_thresholds)
+            Picture(case, image, ground_truth[case], predictions[case], classes, reason, detected=detected,
+                    true_positives=true_positives, score_thresholds=evaluation.score_thresholds)
         )  # fmt: skip
     history = [{"step": step, "loss": 1 / (step + 1), "loss/class": 0.1, "lr": 1e-4} for step in range(1000)]
     history += [{"step": 500, "val/AP@0.10": 0.5}, {"step": 999, "val/AP@0.10": 0.7, "loss": float("nan")}]
@@ -76,11 +81,11 @@ def page(tmp_path, ndim):
     return Page((tmp_path / "report.html").read_text())
 
 
-def test_the_page_shows_figures_curves_pictures_plan_and_recipe(page):
-    figures = ("AP@0.10", "Precision and recall, IoU ≥ 0.10", "FROC, IoU ≥ 0.50", "95 % intervals")
+def test_the_page_shows_metrics_curves_pictures_plan_and_recipe(page):
+    metrics = ("AP@0.10", "Precision and recall, IoU ≥ 0.10", "FROC, IoU ≥ 0.50", "95 % confidence intervals")
     learning = ("Training loss", "Validation", "Learning rate")
-    rest = ("worst miss", "most false positives", "The plan in words", "Because", "Recipe", "Environment")
-    for words in figures + learning + rest:
+    rest = ("most missed objects", "most false positives", "Plan", "Because", "Recipe", "Environment")
+    for words in metrics + learning + rest:
         assert words in page.text, words
 
 
@@ -88,7 +93,7 @@ def test_the_page_needs_no_network(page):
     loads = [value for _, attributes in page.elements for key, value in attributes.items()
              if key in ("src", "href", "srcset", "data", "action", "poster")]  # fmt: skip
     assert loads
-    assert all(value.startswith("data:") for value in loads)
+    assert all(value.startswith(("data:", "#")) for value in loads)
     policy = page.of("meta", **{"http-equiv": "Content-Security-Policy"})
     assert "default-src 'none'" in policy[0]["content"]
 
@@ -96,29 +101,29 @@ def test_the_page_needs_no_network(page):
 def test_names_from_the_data_are_text_not_markup(page):
     assert len(page.of("script")) == 1
     assert EVIL in page.text
-    assert any(EVIL in line.get("data-name", "") for line in page.of("path"))
+    assert any(name == EVIL for chart in charts(page) for name, _ in chart)
 
 
-def test_truth_is_dashed_and_detections_are_solid_with_their_score(page, tmp_path):
-    assert page.of("rect", **{"class": "truth"})
+def test_objects_are_dashed_and_detections_are_solid_with_their_score(page, tmp_path):
+    assert page.of("rect", **{"class": "object"})
     assert page.of("rect", **{"class": "detection"})
     assert "0.90" in page.text
     assert "missed" in page.text
     assert "false" in page.text
     html = (tmp_path / "report.html").read_text()
-    assert "stroke-dasharray" in html.split(".truth {")[1].split("}")[0]
+    assert "stroke-dasharray" in html.split(".object {")[1].split("}")[0]
     assert "stroke-dasharray" not in html.split(".detection {")[1].split("}")[0]
 
 
 def test_the_points_under_the_pointer_are_valid_and_few(page):
-    lines = [json.loads(line["data-points"]) for line in page.of("path")]
+    lines = [points for chart in charts(page) for _, points in chart]
     assert len(lines) >= 8
     assert all(1 <= len(points) <= 300 for points in lines)
     assert any("score ≥" in text for points in lines for _, _, text in points)
 
 
 def test_a_volume_is_shown_by_the_slices_through_its_objects(page, ndim):
-    pictures = [label for svg in page.of("svg", role="img") if (label := svg["aria-label"]).startswith("hit")]
+    pictures = [label for svg in page.of("svg", role="img") if (label := svg["aria-label"]).startswith("detected")]
     # Objects at 4..12 and 20..28 on every axis.
     # The page starts at the first of them; all 32 slices can be scrolled to.
     assert len(pictures) == 1
@@ -137,11 +142,11 @@ def test_a_report_without_content_is_still_a_page(tmp_path):
     assert "Pictures" not in page.text
 
 
-def test_figures_that_are_not_defined_are_dashes(tmp_path, ndim):
+def test_undefined_metrics_are_dashes(tmp_path, ndim):
     metrics = evaluate({"a": Detections.empty(ndim)}, {"a": Instances.empty(ndim)}, classes=["nodule"]).metrics
     write_report(tmp_path / "report.html", ReportContent("Empty", metrics))
     text = Page((tmp_path / "report.html").read_text()).text
-    assert "No object of class nodule is annotated" in text
+    assert "No annotated objects of class nodule" in text
     assert "nan" not in text.lower()
     assert "None" not in text
 
@@ -150,11 +155,11 @@ def test_a_large_image_is_cropped_around_its_objects(tmp_path, ndim):
     shape = (3,) * (ndim - 2) + (2000, 1500)
     lower = np.array([0.0] * (ndim - 2) + [1800.0, 1300.0])
     box = np.stack([lower, lower + np.array([3.0] * (ndim - 2) + [50.0, 60.0])])[None].astype(np.float32)
-    truth = Instances(box, np.zeros(1, int), np.ones(1, int), np.zeros(1, bool))
-    picture = Picture("big", np.random.default_rng(0).normal(size=shape), truth, Detections.empty(ndim), ["x"])
+    ground_truth = Instances(box, np.zeros(1, int), np.ones(1, int), np.zeros(1, bool))
+    picture = Picture("big", np.random.default_rng(0).normal(size=shape), ground_truth, Detections.empty(ndim), ["x"])
     write_report(tmp_path / "report.html", ReportContent("Big", pictures=[picture]))
     page = Page((tmp_path / "report.html").read_text())
-    rectangle = page.of("rect", **{"class": "truth"})[0]
+    rectangle = page.of("rect", **{"class": "object"})[0]
     assert 0 <= float(rectangle["x"]) <= 512 - 60
     assert 0 <= float(rectangle["y"]) <= 512 - 50
     assert (tmp_path / "report.html").stat().st_size < 500_000
@@ -178,8 +183,8 @@ def test_the_choice_shows_errors_successes_and_ordinary_cases():
     cases = {"good": (3, 3, 0, 0), "bad": (4, 1, 0, 3), "noisy": (2, 2, 5, 0), "clean": (0, 0, 0, 0)}
     chosen = dict(choose_pictures(rows(**cases, usual=(4, 3, 1, 1), other=(5, 4, 1, 1)), limit=5))
     assert len(chosen) == 5
-    assert chosen["bad"] == "worst miss: 1 of 4 found, 0 false positives"
-    assert chosen["noisy"].startswith("most false positives: 2 of 2 found, 5 false")
+    assert chosen["bad"] == "most missed objects: 1 of 4 detected, 0 false positives"
+    assert chosen["noisy"].startswith("most false positives: 2 of 2 detected, 5 false")
     assert chosen["good"].startswith("best")
     assert next(iter(chosen)) == "bad"
 

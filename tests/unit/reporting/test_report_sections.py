@@ -6,20 +6,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from boxel.api.reporting import rank_false_positives, rank_misses
+from boxel.api.reporting import rank_false_positives, rank_missed
 from boxel.reporting import Detail, Picture, ReportContent, write_report
 from boxel.types import Detections, Instances
-from unit.reporting.test_report import EVIL, Page, content
+from unit.reporting.test_report import EVIL, Page, charts, content
 
 
-def case(ndim, shape, found=None, image=None):
-    """An object at 4..8 on each axis; a hit on it and a false positive at 10..14 of low score."""
+def case(ndim, shape, image=None):
+    """An object at 4..8 on each axis; a true positive on it and a false positive at 10..14 of low score."""
     boxes = np.array([[[4] * ndim, [8] * ndim], [[10] * ndim, [14] * ndim]], np.float32)
-    truth = Instances(boxes[:1], np.array([1]), np.array([5]), np.zeros(1, bool))
+    ground_truth = Instances(boxes[:1], np.array([1]), np.array([5]), np.zeros(1, bool))
     detections = Detections(boxes, np.array([0.9, 0.2], np.float32), np.array([1, 0]))
     image = np.random.default_rng(0).normal(size=shape) if image is None else image
-    return Picture("one", image, truth, detections, ["nodule", "mass"], score_thresholds=[0.5, 0.5],
-                   hits=np.array([True, False]), found=np.array([True if found is None else found]))  # fmt: skip
+    return Picture("one", image, ground_truth, detections, ["nodule", "mass"], score_thresholds=[0.5, 0.5],
+                   true_positives=np.array([True, False]), detected=np.array([True]))  # fmt: skip
 
 
 def page_of(tmp_path, page):
@@ -50,29 +50,29 @@ def full_content(ndim):
         base,
         metrics=metrics,
         scores={"nodule": (np.array([0.97, 0.98, 0.62]), np.full(200, 0.03)), EVIL: (np.zeros(0), np.zeros(0))},
-        misses=[Detail(replace(picture, caption="nodule, 64 voxels"), boxes[0])],
+        missed=[Detail(replace(picture, caption="nodule, 64 voxels"), boxes[0])],
         false_positives=[Detail(replace(picture, caption="score 0.20"), boxes[1])],
     )
 
 
-def test_histograms_count_hits_and_false_positives_of_each_class(tmp_path, ndim):
+def test_histograms_count_true_and_false_positives_of_each_class(tmp_path, ndim):
     page = page_of(tmp_path, full_content(ndim))
     assert "Scores of nodule" in page.text
     assert "true positives (3)" in page.text
     assert "false positives (200)" in page.text
-    [hits] = [line for line in page.of("path") if line.get("data-name") == "true positives (3)"]
-    notes = [text for _, _, text in json.loads(hits["data-points"])]
+    [points] = [points for chart in charts(page) for name, points in chart if name == "true positives (3)"]
+    notes = [text for _, _, text in points]
     assert "0.95, 2 at scores 0.95 to 1.00" in notes
     assert "0.6, 1 at scores 0.60 to 0.65" in notes
 
 
 def test_sizes_confusion_and_calibration_are_shown_where_they_were_measured(tmp_path, ndim):
     page = page_of(tmp_path, full_content(ndim))
-    for words in ("Size of the objects", "0 to 64", "[0.125, 0.375]", "from 64", "0.875"):
+    for words in ("Object size", "0 to 64", "[0.125, 0.375]", "from 64", "0.875"):
         assert words in page.text, words
-    for words in ("Confusion of classes", "annotated \\ detected", "85 %", "Calibration, IoU ≥ 0.10"):
+    for words in ("Class confusion", "annotated \\ detected", "85 %", "Calibration, IoU ≥ 0.10"):
         assert words in page.text, words
-    assert "Confusion" not in page_of(tmp_path, ReportContent("x")).text
+    assert "confusion" not in page_of(tmp_path, ReportContent("x")).text
 
 
 def test_an_error_is_shown_in_the_slice_through_its_middle_with_its_own_box_named(tmp_path, ndim):
@@ -116,13 +116,13 @@ def rows():
     return [{"case": "a", "class": "nodule", **dict(zip(keys, row, strict=True))} for row in values]
 
 
-def test_misses_are_ranked_by_size_then_by_the_score_below_the_threshold():
-    ranked = rank_misses(rows(), {"nodule": 0.5})
+def test_missed_objects_are_ranked_by_size_then_by_the_score_below_the_threshold():
+    ranked = rank_missed(rows(), {"nodule": 0.5})
     assert [row["object_id"] for row, _ in ranked] == [2, 1, 4, 3]
     assert ranked[0][1] == "nodule, 30 voxels"
-    assert ranked[2][1] == "nodule, found with 0.10 only, below 0.50"
-    assert len(rank_misses(rows(), {"nodule": None})) == 2
-    assert len(rank_misses(rows(), {"nodule": 0.1000000015})) == 2  # 0.1 as a float32: found at the very threshold
+    assert ranked[2][1] == "nodule, detected at 0.10, below the 0.50 threshold"
+    assert len(rank_missed(rows(), {"nodule": None})) == 2
+    assert len(rank_missed(rows(), {"nodule": 0.1000000015})) == 2  # 0.1 as float32: exactly the threshold
 
 
 def test_false_positives_are_ranked_by_score():
@@ -182,7 +182,7 @@ def test_the_page_works_in_chromium_without_errors(tmp_path, ndim, chromium, wid
         page.wait_for_function(
             "document.querySelector('.case:not([hidden]) .slide span').textContent == 'slice 5 of 32'"
         )
-        assert page.locator(".case:visible svg rect.truth").count() == 1
+        assert page.locator(".case:visible svg rect.object").count() == 1
     else:
         assert sliders.count() == 0
     page.close()
