@@ -19,7 +19,7 @@ def run_fold(dataset: Dataset, out: Path, experiment: Experiment, fold: int, pro
     """
     store = prepare(dataset, out / "work", recipe=experiment, progress=progress)
     run = train(out / "work", out / "run", fold=fold, recipe=experiment, progress=progress)
-    test = set(store.splits[fold]["test"])
+    test = set(store.splits[fold].test)
     chosen = replace(dataset, cases=tuple(case for case in dataset.cases if case.id in test), splits=None)
     predict(run, chosen, out / "predictions", progress=progress)
     return evaluate(out / "predictions", dataset, out, progress=progress)
