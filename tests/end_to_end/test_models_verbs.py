@@ -42,7 +42,7 @@ def test_a_model_gives_masks_of_its_detections_or_says_that_it_has_none(volumes,
     part = {"det_unet": "", "retina_unet": ".dense", "retina_net": ".dense"}.get(model, ".regions")
     floor = [f"model{part}.min_score=0.0", "consolidate.min_score=0.0"]
     if not ModelConfig.registry[model].gives_masks:
-        with pytest.raises(ValueError, match=f"{model} finds boxes only"):
+        with pytest.raises(ValueError, match=f"{model} predicts boxes only"):
             boxel.load(tmp_path / "run", overrides=["predict.masks=true"])
         return
     with_masks = boxel.load(tmp_path / "run", overrides=["predict.masks=true", *floor]).predict(image)

@@ -16,9 +16,12 @@ class Model(nn.Module, ABC):
     Attributes:
         phases: names of the optimisation steps that one batch takes, in order. Each step has its own loss terms; a
             model that is trained end to end has one phase.
+        segmentation_classes: names of the classes that `segment` tells apart, without background; none where the model
+            does not segment.
     """
 
     phases: ClassVar[tuple[str, ...]] = ("all",)
+    segmentation_classes: tuple[str, ...] = ()
 
     def forward(
         self,

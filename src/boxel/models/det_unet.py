@@ -60,6 +60,7 @@ class DetUNet(Model):
         self.max_detections = task.max_detections
         self.backbone = Pyramid(task, config, outputs=())
         self.segmentation = Segmentation(task, config)
+        self.segmentation_classes = task.classes if config.segment == "classes" else ("foreground",)
 
     def infer(self, images: Tensor, *, segmentation: bool = False, phase: str = "all") -> DetUNetOutputs:
         _, logits = self.backbone(images, self.segmentation.conv)
@@ -102,3 +103,6 @@ class DetUNet(Model):
         cells = (self.config.mask_cells,) * mask.ndim
         grids = crop_masks(label_map[None], boxes, torch.zeros_like(ids), ids, cells)
         return Detections(boxes, found.scores, found.labels, masks=grids)
+
+    def segment(self, outputs: DetUNetOutputs) -> Tensor:
+        return outputs.segmentation.float().softmax(1)

@@ -38,6 +38,7 @@ class RetinaUNet(Model):
         self.backbone = Pyramid(task, config)
         self.dense = DenseDetection(task, config.pyramid_filters, config.dense)
         self.segmentation = Segmentation(task, config)
+        self.segmentation_classes = task.classes if config.segment == "classes" else ("foreground",)
 
     def infer(self, images: Tensor, *, segmentation: bool = False, phase: str = "all") -> RetinaUNetOutputs:
         # Boxes alone need neither P0 nor what leads to it.
@@ -57,3 +58,8 @@ class RetinaUNet(Model):
             if outputs.segmentation is None or not masks
             else self.segmentation.with_masks(outputs.segmentation, found)
         )
+
+    def segment(self, outputs: RetinaUNetOutputs) -> Tensor:
+        if outputs.segmentation is None:
+            raise ValueError("these outputs have no segmentation; call infer(images, segmentation=True)")
+        return outputs.segmentation.float().softmax(1)

@@ -43,7 +43,7 @@ class Oracle(Model):
 
 
 def predict(image, task, config, models=None):
-    return predict_raw(models or [Oracle()], image[None], 0.0, task, config, torch.device("cpu"))
+    return predict_raw(models or [Oracle()], image[None], 0.0, task, config, torch.device("cpu"))[0]
 
 
 @pytest.mark.parametrize("views", ["identity", "plane", "all"])
