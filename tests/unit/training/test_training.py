@@ -13,7 +13,8 @@ from boxel.preparation.prepare import prepare
 from boxel.preparation.store import Store
 from boxel.training.checkpoints import keep_best, load_weights, read_ranking, save_tensors
 from boxel.training.config import TrainConfig
-from boxel.training.loop import MetricsLog, train
+from boxel.training.log import MetricsLog
+from boxel.training.loop import train
 from boxel.training.optimise import MovingAverage, build_optimizer, learning_rate
 from tests.unit.builders import MODELS
 
