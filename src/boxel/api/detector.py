@@ -15,7 +15,7 @@ from boxel.inference.config import PredictConfig
 from boxel.inference.raw import predict_raw
 from boxel.inference.segmentation import paint
 from boxel.io import read_image
-from boxel.models.base import Model
+from boxel.models.base import Model, ModelConfig
 from boxel.nn.nd import channels_last
 from boxel.preparation.preprocess import preprocess, to_original
 from boxel.recipes import Experiment
@@ -30,7 +30,7 @@ class Detector:
     Attributes:
         classes: class names, indexed by the labels of detections.
         segmentation_classes: class names of the segmentation, without background: value 1 + k of a label map is
-            `segmentation_classes[k]`. Empty if the models do not segment.
+            `segmentation_classes[k]`. Empty if the models do not segment, or were trained without masks.
         fingerprint: of weights and settings; equal fingerprints give equal detections.
     """
 
@@ -43,11 +43,12 @@ class Detector:
         *,
         device: str | torch.device | None = None,
         fingerprint: str = "",
+        segmentation_classes: Sequence[str] = (),
     ) -> None:
         self.task, self.predict_config, self.consolidate_config = task, predict, consolidate
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.models = [model.to(self.device).eval() for model in models]
-        self.fingerprint = fingerprint
+        self.fingerprint, self.segmentation_classes = fingerprint, tuple(segmentation_classes)
 
     @classmethod
     def load(cls, run: Path | str, *, overrides: Sequence[str] = (), device: str | None = None) -> Self:
@@ -61,6 +62,7 @@ class Detector:
         keep_freed_memory()
         experiment, task, _ = read_run(run)
         experiment = experiment.override(overrides)
+        _check_masks(run, experiment, task)
         files = [run / "checkpoints" / entry.file for entry in read_ranking(run)][: experiment.predict.checkpoints]
         files = files if files and all(file.exists() for file in files) else [run / "weights.safetensors"]
         digest = hashlib.sha256((experiment.predict.to_json() + experiment.consolidate.to_json()).encode())
@@ -72,7 +74,6 @@ class Detector:
             load_weights(model, file)
             digest.update(file.read_bytes())
             models.append(model)
-        _check_abilities(run, experiment, task, models[0])
         return cls(
             task,
             models,
@@ -80,15 +81,12 @@ class Detector:
             experiment.consolidate,
             device=device,
             fingerprint=digest.hexdigest()[:16],
+            segmentation_classes=_segmentation_classes(experiment.model, task),
         )
 
     @property
     def classes(self) -> tuple[str, ...]:
         return self.task.classes
-
-    @property
-    def segmentation_classes(self) -> tuple[str, ...]:
-        return self.models[0].segmentation_classes
 
     def predict(self, image: Image | Path | str | Sequence[Path | str]) -> Detections:
         """Detect the objects of one image: an `Image`, a file, a DICOM folder, or one file per channel.
@@ -108,8 +106,10 @@ class Detector:
             1 + k for class k of `segmentation_classes`.
 
         Raises:
-            ValueError: the models do not segment.
+            ValueError: the models do not segment, or were trained without masks.
         """
+        if not self.segmentation_classes:
+            raise ValueError("this detector does not segment; train a model that does, such as retina_unet, with masks")
         image = image if isinstance(image, Image) else read_channels(image)
         raw, probabilities, shape = self.predict_raw(image, segmentation=True)
         return self.finish(raw, shape, image.geometry), paint(probabilities, image.geometry.shape)  # type: ignore[arg-type]
@@ -143,8 +143,6 @@ class Detector:
         config = self.predict_config
         if segmentation is not None:
             config = config.model_copy(update={"segmentation": segmentation})
-        if config.segmentation and not self.segmentation_classes:
-            raise ValueError(f"{type(self.models[0]).__name__} does not segment; train retina_unet, for example")
         with torch.inference_mode():
             return predict_raw(self.models, array, float(array.min()), self.task, config, self.device)
 
@@ -154,16 +152,21 @@ class Detector:
         return replace(detections, boxes=to_original(detections.boxes, shape, original.shape))
 
 
-def _check_abilities(run: Path, experiment: Experiment, task: Task, model: Model) -> None:
+def _check_masks(run: Path, experiment: Experiment, task: Task) -> None:
     """Raise ValueError if masks or a segmentation are asked for that the model cannot give."""
     config, name = experiment.model, experiment.model.type_name
     if experiment.predict.masks and not (config.gives_masks and task.masks):
         why = "was trained without masks" if config.gives_masks else "predicts boxes only"
         raise ValueError(f"{run}: no masks available, its {name} {why}; leave out --masks")
-    learns = task.masks or getattr(config, "boxes_without_mask", "") == "fill"
-    if experiment.predict.segmentation and not (model.segmentation_classes and learns):
-        why = "was trained without masks" if model.segmentation_classes else "does not segment"
+    if experiment.predict.segmentation and not _segmentation_classes(config, task):
+        why = "was trained without masks" if config.segmentation_classes(task.classes) else "does not segment"
         raise ValueError(f"{run}: no segmentation available, its {name} {why}; leave out --segmentation")
+
+
+def _segmentation_classes(config: ModelConfig, task: Task) -> tuple[str, ...]:
+    """The classes that a trained model segments: none if there were no masks, or ellipses in their place."""
+    learns = task.masks or getattr(config, "boxes_without_mask", "") == "fill"
+    return config.segmentation_classes(task.classes) if learns else ()
 
 
 def load(run: Path | str, *, overrides: Sequence[str] = (), device: str | None = None) -> Detector:

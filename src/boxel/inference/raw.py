@@ -47,7 +47,7 @@ def predict_raw(
     patch = (1,) * lead + tile_size
     starts = place_tiles(shape, patch, config)
     views = view_axes(config, task.ndim)
-    mean = MeanProbability(len(models[0].segmentation_classes), shape) if config.segmentation else None
+    mean: MeanProbability | None = None
     voxels = task.batch_size * math.prod(task.patch_size)
     batch_size = config.batch_size or max(1, voxels // math.prod(tile_size))
     capable = device.type == "cuda" and torch.cuda.is_bf16_supported()
@@ -65,8 +65,9 @@ def predict_raw(
             for (tile, lower), detections in zip(tile_batch, per_tile, strict=True):
                 detections = _unmirror(detections, axes, tile_size).map(lambda t: t.float().cpu().numpy())
                 parts.append(_place(detections, lower, tile_size, shape, index * len(views) + turn, tile))
-            if mean is not None:
+            if config.segmentation:
                 probabilities = model.segment(outputs).float().flip(spatial)[:, 1:]
+                mean = mean or MeanProbability(probabilities.shape[1], shape)
                 for (_, lower), tile_probabilities in zip(tile_batch, probabilities, strict=True):
                     mean.add(tile_probabilities, lower)
     raw = RawDetections.concatenate(parts)

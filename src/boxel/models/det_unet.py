@@ -60,7 +60,6 @@ class DetUNet(Model):
         self.max_detections = task.max_detections
         self.backbone = Pyramid(task, config, outputs=())
         self.segmentation = Segmentation(task, config)
-        self.segmentation_classes = task.classes if config.segment == "classes" else ("foreground",)
 
     def infer(self, images: Tensor, *, segmentation: bool = False, phase: str = "all") -> DetUNetOutputs:
         _, logits = self.backbone(images, self.segmentation.conv)

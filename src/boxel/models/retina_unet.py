@@ -38,7 +38,6 @@ class RetinaUNet(Model):
         self.backbone = Pyramid(task, config)
         self.dense = DenseDetection(task, config.pyramid_filters, config.dense)
         self.segmentation = Segmentation(task, config)
-        self.segmentation_classes = task.classes if config.segment == "classes" else ("foreground",)
 
     def infer(self, images: Tensor, *, segmentation: bool = False, phase: str = "all") -> RetinaUNetOutputs:
         # Boxes alone need neither P0 nor what leads to it.

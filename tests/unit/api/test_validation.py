@@ -95,7 +95,7 @@ def test_a_metric_that_the_cases_do_not_define_is_reported(ndim, caplog):
 def test_training_ranks_by_the_metric_chosen_and_refuses_others_before_it_starts(native, tmp_path):
     boxel.prepare(native, tmp_path / "work", recipe="retina_unet_small", overrides=QUICK, num_folds=3, workers=0)
     common = {"recipe": "retina_unet_small"}
-    with pytest.raises(ValueError, match="did you mean 'AR@0.30'"):
+    with pytest.raises(ValueError, match=r"did you mean 'AR@0\.30'"):
         boxel.train(tmp_path / "work", tmp_path / "no", overrides=[*QUICK, "train.select_by=AR@.30"], **common)
     assert not (tmp_path / "no").exists()
     run = boxel.train(tmp_path / "work", tmp_path / "run", overrides=[*QUICK, "train.select_by=AR@0.03"], **common)
