@@ -73,10 +73,12 @@ def test_masks_are_written_and_read_back_and_painted(volumes, tmp_path):
     work, images = volumes / "work", volumes / "data" / "imagesTs"
     command("train", work, "--out", tmp_path / "run", "--recipe", "retina_unet_small", "--model", "mask_rcnn", *SET)
     command("predict", tmp_path / "run", images, "--out", tmp_path / "p", "--masks", "--to", "nifti")
-    _, found, _ = read_detections(tmp_path / "p" / "test_00000.json")
+    _, detections, _ = read_detections(tmp_path / "p" / "test_00000.json")
     painted = read_image(next((tmp_path / "p" / "nifti").glob("*_boxes.nii.gz"))).array[0]
     number = int(painted.max())
-    region, mask = paste_mask(found.masks[number - 1].astype(np.float32), found.boxes[number - 1], painted.shape)
+    region, mask = paste_mask(
+        detections.masks[number - 1].astype(np.float32), detections.boxes[number - 1], painted.shape
+    )
     assert ((painted == number).sum() == mask.sum()) or not mask.any()
     assert (painted[region][mask] == number).all()
 

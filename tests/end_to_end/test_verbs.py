@@ -115,7 +115,7 @@ def test_predictions_are_written_in_the_formats_asked_for(way, tmp_path):
     assert all((tmp_path / "out" / "nifti" / f"{case}_boxes.nii.gz").exists() for case in cases)
     boxel("convert", way / "predictions", "--to", "csv", "--out", tmp_path / "csv")
     assert contents(tmp_path / "out" / "csv") == contents(tmp_path / "csv")
-    boxel("evaluate", tmp_path / "out", way / "data", "--out", tmp_path / "figures", "--resamples", 0)
+    boxel("evaluate", tmp_path / "out", way / "data", "--out", tmp_path / "evaluation", "--resamples", 0)
 
 
 @pytest.fixture

@@ -47,9 +47,9 @@ def predict(
     for name in formats:
         get_format(name)
     detector = Detector.load(run, overrides=overrides)
-    found = images if isinstance(images, Dataset) else find_images([Path(image) for image in images])
-    dataset = found if isinstance(found, Dataset) else None
-    cases = {case.id: list(case.channels) for case in dataset.cases} if dataset else dict(found)  # type: ignore[arg-type]
+    given = images if isinstance(images, Dataset) else find_images([Path(image) for image in images])
+    dataset = given if isinstance(given, Dataset) else None
+    cases = {case.id: list(case.channels) for case in dataset.cases} if dataset else dict(given)  # type: ignore[arg-type]
     _check_names(cases, len(detector.task.channels))
     cases = _choose(cases, Path(run), part)
     out = Path(out)
