@@ -225,7 +225,10 @@ def test_a_slice_wise_model_with_context_detects_objects_of_volumes(way, tmp_pat
     recipe = [*RECIPE, *(word for setting in slices for word in ("--set", setting))]
     boxel("prepare", way / "data", "--out", tmp_path / "work", *recipe)
     boxel("train", tmp_path / "work", "--out", tmp_path / "run", *recipe)
-    boxel("predict", tmp_path / "run", way / "data" / "imagesTs", "--out", tmp_path / "p")
+    boxel("predict", tmp_path / "run", way / "data" / "imagesTs", "--out", tmp_path / "p", "--segmentation")
+    for path in (way / "data" / "imagesTs").glob("*.mha"):
+        label_map = read_label_map(tmp_path / "p" / path.name.replace("_0000.mha", "_seg.nii.gz"))
+        assert not same_grid(label_map.geometry, read_image(path).geometry)
     records = [json.loads(path.read_text()) for path in (tmp_path / "p").glob("*.json")]
     detections = [detection for record in records for detection in record["detections"]]
     assert {record["ndim"] for record in records} == {3}

@@ -60,8 +60,8 @@ def paint(probabilities: Float[np.ndarray, "k *s"], shape: Sequence[int]) -> np.
     Probabilities are interpolated linearly, a few planes at a time, before the most probable class is chosen.
     """
     labels = np.zeros(tuple(shape), np.min_scalar_type(len(probabilities)))
-    planes, size = probabilities.shape[1], len(probabilities) * math.prod(shape[1:])
-    step = max(1, SLAB // size)
+    planes, coarse = probabilities.shape[1], probabilities.shape[2:]
+    step = max(1, SLAB // (len(probabilities) * max(math.prod(shape[1:]), math.prod(coarse))))
     for begin in range(0, shape[0], step):
         index = np.arange(begin, min(begin + step, shape[0]))
         position = ((index + 0.5) * planes / shape[0] - 0.5).clip(0, planes - 1)

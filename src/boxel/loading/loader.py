@@ -147,7 +147,7 @@ def _watched(iterator: Iterator[Batch | ValueError]) -> Iterator[Batch]:
         yield _checked(batch)
 
 
-_FIX = "Start again with fewer train.num_workers, or with 0 for none"
+_FIX = "Start again with fewer train.num_workers or 0"
 
 
 def _check_shared_memory(sampler: PatchSampler, batch_size: int, num_workers: int) -> None:
