@@ -164,7 +164,7 @@ def _check_masks(run: Path, experiment: Experiment, task: Task) -> None:
 
 
 def _segmentation_classes(config: ModelConfig, task: Task) -> tuple[str, ...]:
-    """The classes that a trained model segments: none if there were no masks, or ellipses in their place."""
+    """The classes that a trained model segments: none if it had neither masks nor ellipses in their place to learn."""
     learns = task.masks or getattr(config, "boxes_without_mask", "") == "fill"
     return config.segmentation_classes(task.classes) if learns else ()
 

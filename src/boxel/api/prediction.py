@@ -68,7 +68,8 @@ def predict(
         raw, probabilities, shape = detector.predict_raw(image)
         save_raw(out / "raw" / f"{case}.npz", raw)
         if probabilities is not None:
-            write_label_map(out / f"{case}_seg.nii.gz", paint(probabilities, image.geometry.shape), image.geometry)
+            labels = paint(probabilities, image.geometry.shape)
+            write_label_map(segmentation_file(out, case), labels, image.geometry)
         detections = detector.finish(raw, shape, image.geometry)
         # Last, as it says that all else is there.
         write_detections(written[-1], detections, case, detector.classes, image_files=files, extra=stamp)
@@ -84,21 +85,25 @@ def stamp_of(detector: Detector, case: str, files: Sequence[Path]) -> dict[str, 
     source = [{"file": str(file), "bytes": file.stat().st_size, "modified": file.stat().st_mtime_ns} for file in files]
     stamp: dict[str, Any] = {"detector": detector.fingerprint, "source": source}
     if detector.predict_config.segmentation:
-        values = enumerate(("background", *detector.segmentation_classes))
-        names = {str(value): name for value, name in values}
-        stamp["segmentation"] = {"file": f"{case}_seg.nii.gz", "values": names}
+        names = ("background", *detector.segmentation_classes)
+        values = {str(value): name for value, name in enumerate(names)}
+        stamp["segmentation"] = {"file": segmentation_file(Path(), case).name, "values": values}
     return stamp
 
 
 def is_done(path: Path, stamp: Mapping[str, Any]) -> bool:
     """Whether a prediction with this stamp is complete; the segmentation of one with another stamp is removed."""
     before = (read_json(path).get("extra") or {}) if path.exists() else {}
-    segmentation = path.with_name(before["segmentation"]["file"]) if "segmentation" in before else None
+    label_map = segmentation_file(path.parent, path.name.removesuffix(".json"))
     if before == stamp:
-        return segmentation is None or segmentation.exists()
-    if segmentation is not None:
-        segmentation.unlink(missing_ok=True)
+        return "segmentation" not in stamp or label_map.exists()
+    if "segmentation" in before:
+        label_map.unlink(missing_ok=True)
     return False
+
+
+def segmentation_file(out: Path, case: str) -> Path:
+    return out / f"{case}_seg.nii.gz"
 
 
 def check_folder(out: Path, cases: Mapping[str, Sequence[Path]]) -> None:

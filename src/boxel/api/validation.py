@@ -26,7 +26,7 @@ def make_validation(
 ) -> Callable[[Model], dict[str, float]]:
     """A function that returns the metrics of a model on the cases `ids`, `train.select_by` among them.
 
-    Validation looks at each tile once, without mirrored views. A metric that is not defined counts as 0.
+    The network sees each tile once, without mirrored views. A metric that is not defined counts as 0.
 
     Raises:
         ValueError: `train.select_by` is not a metric, or not one to maximise.
@@ -62,7 +62,7 @@ def predict_stored(detector: Detector, store: Store, ids: Sequence[str]) -> dict
 def check_metric(name: str, ground_truth: Mapping[str, Instances], classes: Sequence[str]) -> None:
     """Raise ValueError unless the metric can rank checkpoints; warn where these cases do not define it.
 
-    What perfect detections score says which metrics there are.
+    The metrics of perfect detections say which metrics there are.
     """
     perfect = {
         case: Detections(objects.boxes, np.ones(len(objects), np.float32), objects.labels)

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -172,7 +172,7 @@ def validate_and_keep(trainer: Trainer, run: Path, step: int, validate: Callable
     return {f"val/{name}": value for name, value in metrics.items()}
 
 
-def patches(trainer: Trainer, store: Store, ids: list[str], task: Task, first: int, seed: int) -> Any:
+def patches(trainer: Trainer, store: Store, ids: list[str], task: Task, first: int, seed: int) -> Iterator[Batch]:
     """The batches of this process, from step `first` to the last."""
     config, fabric = trainer.config, trainer.fabric
     sampler = PatchSampler(store, ids, task, config.sampler, seed=seed, margin=config.augment.margin)
