@@ -208,6 +208,14 @@ class Batch:
     ignored: list[Any] = field(default_factory=list)
 
 
+class Split(Config):
+    """Ids of the cases to train, validate and test on: one fold."""
+
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    test: tuple[str, ...] = ()
+
+
 class Normalisation(Config):
     """How one channel becomes numbers around zero.
 

@@ -123,7 +123,7 @@ def test_context_slices_of_deeplesion_reach_the_model_as_channels(tmp_path, rng)
     boxel.prepare(opened, tmp_path / "work", recipe="retina_unet_small", overrides=QUICK)
     store = Store(tmp_path / "work")
     (split,) = store.splits
-    assert {part: len(ids) for part, ids in split.items()} == {"train": 6, "val": 1, "test": 1}  # the official one
+    assert {part: len(ids) for part, ids in split} == {"train": 6, "val": 1, "test": 1}  # the official one
     assert store.task.channels == ("CT-1", "CT", "CT+1")
     run = boxel.train(tmp_path / "work", tmp_path / "run", recipe="retina_unet_small", overrides=QUICK)
     (model,) = boxel.load(run).models[:1]

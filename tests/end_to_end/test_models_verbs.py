@@ -35,14 +35,15 @@ def volumes(tmp_path_factory):
 
 
 @pytest.mark.parametrize("model", sorted(ModelConfig.registry))
-def test_a_model_gives_masks_of_its_detections_or_says_that_it_has_none(volumes, tmp_path, model):
+def test_a_model_gives_masks_and_a_segmentation_or_says_that_it_has_none(volumes, tmp_path, model):
     recipe = get_recipe("retina_unet_small", model)
     boxel.train(volumes / "work", tmp_path / "run", recipe=recipe, overrides=QUICK)
+    check_segmentation(volumes, tmp_path / "run", model)
     image = volumes / "data" / "imagesTs" / "test_00000_0000.mha"
     part = {"det_unet": "", "retina_unet": ".dense", "retina_net": ".dense"}.get(model, ".regions")
     floor = [f"model{part}.min_score=0.0", "consolidate.min_score=0.0"]
     if not ModelConfig.registry[model].gives_masks:
-        with pytest.raises(ValueError, match=f"{model} finds boxes only"):
+        with pytest.raises(ValueError, match=f"{model} predicts boxes only"):
             boxel.load(tmp_path / "run", overrides=["predict.masks=true"])
         return
     with_masks = boxel.load(tmp_path / "run", overrides=["predict.masks=true", *floor]).predict(image)
@@ -55,14 +56,29 @@ def test_a_model_gives_masks_of_its_detections_or_says_that_it_has_none(volumes,
     assert (with_masks.masks <= 1).all()
 
 
+def check_segmentation(volumes, run, model):
+    image = volumes / "data" / "imagesTs" / "test_00000_0000.mha"
+    if model not in ("retina_unet", "ufrcnn_plus", "det_unet"):
+        out = run.parent / "p"
+        refused("predict", run, image, "--out", out, "--segmentation", says=f"its {model} does not segment")
+        assert not out.exists()
+        return
+    detector = boxel.load(run, overrides=["predict.segmentation=true"])
+    detections, labels = detector.segment(image)
+    assert labels.shape == read_image(image).geometry.shape == detections.geometry.shape
+    assert labels.max() <= len(detector.segmentation_classes)
+
+
 def test_masks_are_written_and_read_back_and_painted(volumes, tmp_path):
     work, images = volumes / "work", volumes / "data" / "imagesTs"
     command("train", work, "--out", tmp_path / "run", "--recipe", "retina_unet_small", "--model", "mask_rcnn", *SET)
     command("predict", tmp_path / "run", images, "--out", tmp_path / "p", "--masks", "--to", "nifti")
-    _, found, _ = read_detections(tmp_path / "p" / "test_00000.json")
+    _, detections, _ = read_detections(tmp_path / "p" / "test_00000.json")
     painted = read_image(next((tmp_path / "p" / "nifti").glob("*_boxes.nii.gz"))).array[0]
     number = int(painted.max())
-    region, mask = paste_mask(found.masks[number - 1].astype(np.float32), found.boxes[number - 1], painted.shape)
+    region, mask = paste_mask(
+        detections.masks[number - 1].astype(np.float32), detections.boxes[number - 1], painted.shape
+    )
     assert ((painted == number).sum() == mask.sum()) or not mask.any()
     assert (painted[region][mask] == number).all()
 
@@ -80,12 +96,13 @@ def test_objects_known_by_boxes_alone_train_every_model_and_the_log_says_so(rng,
     command("prepare", tmp_path / "data", "--out", tmp_path / "work", "--recipe", "mask_rcnn_small", *SET)
     for model in ("mask_rcnn", "det_unet"):
         recipe = ("--recipe", f"{model}_small", *SET)
-        told = command("train", tmp_path / "work", "--out", tmp_path / model, *recipe)
-        assert "no object has a mask" in told.stderr
+        result = command("train", tmp_path / "work", "--out", tmp_path / model, *recipe)
+        assert "no object has a mask" in result.stderr
         steps = [json.loads(line) for line in (tmp_path / model / "metrics.jsonl").read_text().splitlines()]
         assert all(step.get("loss/mask", 0.0) == 0.0 for step in steps)
     image = tmp_path / "data" / "imagesTr" / "a_0000.nii.gz"
     refused("predict", tmp_path / "mask_rcnn", image, "--out", tmp_path / "p", "--masks", says="trained without masks")
+    assert boxel.load(tmp_path / "det_unet", overrides=["predict.segmentation=true"]).segment(image)[1].any()
 
 
 def test_the_experiment_compares_the_six_models_and_goes_on_where_it_was(tmp_path):

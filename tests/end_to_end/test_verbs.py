@@ -7,9 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from boxel import load
+from boxel.io import read_image, read_label_map, same_grid, write_image
+from boxel.types import Geometry
 
 QUICK = [
     "train.steps=8", "train.validate_every=4", "train.save_every=2", "train.batch_size=2", "train.num_workers=0",
@@ -57,31 +63,18 @@ def losses(run: Path) -> list[float]:
 
 @pytest.fixture(scope="module", params=[2, 3], ids=["2d", "3d"])
 def way(request, tmp_path_factory) -> Path:
-    """Toy data, prepared, trained, predicted, evaluated: the undisturbed way."""
+    """Toy data, prepared, trained, predicted, evaluated, without interruption."""
     root = tmp_path_factory.mktemp(f"way{request.param}")
     size = {2: 64, 3: 32}[request.param]
-    boxel(
-        "toy",
-        "--out",
-        root / "data",
-        "--ndim",
-        request.param,
-        "--size",
-        size,
-        "--train",
-        6,
-        "--val",
-        3,
-        "--test",
-        4,
-    )
+    sizes = ("--ndim", request.param, "--size", size, "--train", 6, "--val", 3, "--test", 4)
+    boxel("toy", "--out", root / "data", *sizes)
     boxel("prepare", root / "data", "--out", root / "work", *RECIPE)
     boxel("train", root / "work", "--out", root / "run", *RECIPE)
     boxel("predict", root / "run", root / "data" / "imagesTs", "--out", root / "predictions")
     return root
 
 
-def test_the_verbs_lead_from_images_to_figures_and_a_page(way):
+def test_the_verbs_lead_from_images_to_metrics_and_a_page(way):
     out = boxel("evaluate", way / "predictions", way / "data", "--out", way / "evaluation").stdout
     metrics = json.loads((way / "evaluation" / "metrics.json").read_text())
     assert "AP@0.10" in out
@@ -109,8 +102,8 @@ def test_prediction_files_carry_voxels_and_millimetres(way):
     for path in (way / "predictions").glob("*.json"):
         record = json.loads(path.read_text())
         assert record["case"] == path.stem
-        for found in record["detections"]:
-            assert len(found["lower"]) == len(found["centre_mm"]) == record["ndim"]
+        for detection in record["detections"]:
+            assert len(detection["lower"]) == len(detection["centre_mm"]) == record["ndim"]
 
 
 def test_predictions_are_written_in_the_formats_asked_for(way, tmp_path):
@@ -122,7 +115,52 @@ def test_predictions_are_written_in_the_formats_asked_for(way, tmp_path):
     assert all((tmp_path / "out" / "nifti" / f"{case}_boxes.nii.gz").exists() for case in cases)
     boxel("convert", way / "predictions", "--to", "csv", "--out", tmp_path / "csv")
     assert contents(tmp_path / "out" / "csv") == contents(tmp_path / "csv")
-    boxel("evaluate", tmp_path / "out", way / "data", "--out", tmp_path / "figures", "--resamples", 0)
+    boxel("evaluate", tmp_path / "out", way / "data", "--out", tmp_path / "evaluation", "--resamples", 0)
+
+
+@pytest.fixture
+def scans(way, tmp_path) -> Path:
+    """Two test images: one turned and of half the spacing, and one in a format that knows no world."""
+    image = read_image(way / "data" / "imagesTs" / "test_00000_0000.mha")
+    geometry = image.geometry
+    turned = replace(
+        geometry,
+        spacing=tuple(spacing / 2 for spacing in geometry.spacing),
+        origin=tuple(range(3, 3 + len(geometry.shape))),
+        direction=tuple(map(tuple, (-np.asarray(geometry.direction)).tolist())),
+    )
+    write_image(tmp_path / "scans" / "turned.nii.gz", replace(image, geometry=turned))
+    write_image(tmp_path / "scans" / "plain.tif", replace(image, geometry=Geometry.plain(geometry.shape)))
+    return tmp_path / "scans"
+
+
+def test_a_segmentation_lies_on_the_grid_of_its_image_and_an_interrupted_one_continues(way, scans, tmp_path):
+    out = tmp_path / "p"
+    command = ("predict", way / "run", scans, "--out", out, "--segmentation")
+    boxel(*command)
+    detector = load(way / "run", overrides=["predict.segmentation=true"])
+    for path in (scans / "turned.nii.gz", scans / "plain.tif"):
+        case = path.name.partition(".")[0]
+        written = read_label_map(out / f"{case}_seg.nii.gz")
+        assert not same_grid(written.geometry, read_image(path).geometry)
+        assert (written.array == detector.segment(path)[1]).all()
+        about = json.loads((out / f"{case}.json").read_text())["extra"]["segmentation"]
+        values = {"0": "background", "1": "disc", "2": "donut"}
+        assert about == {"file": f"{case}_seg.nii.gz", "values": values}
+    before = contents(out)
+    (out / "plain_seg.nii.gz").unlink()
+    boxel(*command)
+    assert contents(out) == before
+    boxel("predict", way / "run", scans, "--out", out)
+    assert not list(out.glob("*_seg*"))
+
+
+def test_a_segmentation_never_replaces_a_file_beside_the_images(way, scans):
+    annotation = scans / "turned_seg.nii.gz"
+    annotation.write_bytes(b"by hand")
+    image = scans / "turned.nii.gz"
+    refused("predict", way / "run", image, "--out", scans, "--segmentation", says="could replace annotations")
+    assert annotation.read_bytes() == b"by hand"
 
 
 def test_repeating_a_finished_verb_changes_nothing(way):
@@ -134,17 +172,8 @@ def test_repeating_a_finished_verb_changes_nothing(way):
 
 
 def test_a_killed_preparation_continues_and_ends_the_same(way, tmp_path):
-    kill_when(
-        tmp_path,
-        "work/cases/*.json",
-        "prepare",
-        way / "data",
-        "--out",
-        tmp_path / "work",
-        "--workers",
-        0,
-        *RECIPE,
-    )
+    command = ("prepare", way / "data", "--out", tmp_path / "work", "--workers", 0, *RECIPE)
+    kill_when(tmp_path, "work/cases/*.json", *command)
     refused = boxel("train", tmp_path / "work", *RECIPE, check=False)
     assert refused.returncode == 2
     assert "boxel prepare" in refused.stderr
@@ -191,16 +220,19 @@ def test_a_compiled_model_trains(way, tmp_path):
 
 
 @pytest.mark.parametrize("way", [3], indirect=True, ids=["3d"])
-def test_a_slice_wise_model_with_context_finds_objects_of_volumes(way, tmp_path):
+def test_a_slice_wise_model_with_context_detects_objects_of_volumes(way, tmp_path):
     slices = ("plan.ndim=2", "plan.context=1", "train.steps=60", "train.lr=0.01")
     recipe = [*RECIPE, *(word for setting in slices for word in ("--set", setting))]
     boxel("prepare", way / "data", "--out", tmp_path / "work", *recipe)
     boxel("train", tmp_path / "work", "--out", tmp_path / "run", *recipe)
-    boxel("predict", tmp_path / "run", way / "data" / "imagesTs", "--out", tmp_path / "p")
+    boxel("predict", tmp_path / "run", way / "data" / "imagesTs", "--out", tmp_path / "p", "--segmentation")
+    for path in (way / "data" / "imagesTs").glob("*.mha"):
+        label_map = read_label_map(tmp_path / "p" / path.name.replace("_0000.mha", "_seg.nii.gz"))
+        assert not same_grid(label_map.geometry, read_image(path).geometry)
     records = [json.loads(path.read_text()) for path in (tmp_path / "p").glob("*.json")]
-    found = [found for record in records for found in record["detections"]]
+    detections = [detection for record in records for detection in record["detections"]]
     assert {record["ndim"] for record in records} == {3}
-    assert max(found["upper"][0] - found["lower"][0] for found in found) > 1
+    assert max(one["upper"][0] - one["lower"][0] for one in detections) > 1
 
 
 def refused(*words: object, says: str) -> None:
@@ -210,7 +242,7 @@ def refused(*words: object, says: str) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_bad_choices_are_refused_with_the_likely_remedy(way, tmp_path):
+def test_bad_choices_are_refused_with_the_likely_fix(way, tmp_path):
     refused("train", way / "work", "--recipe", "retina_unett", says="did you mean")
     refused("train", way / "work", *RECIPE, "--set", "train.stepz=3", says="did you mean 'steps'")
     refused("train", way / "work", *RECIPE, "--fold", 99, says="fold 99")

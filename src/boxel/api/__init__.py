@@ -1,1 +1,1 @@
-"""What the verbs of the command line call; `boxel` exports the same functions."""
+"""The functions behind the verbs of the command line; `boxel` exports them too."""

@@ -1,4 +1,4 @@
-"""`boxel demo`: the whole way in one command."""
+"""`boxel demo`: all steps in one command."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ NUM_TRAIN, NUM_VAL, NUM_TEST = 400, 40, 200
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What a demo leaves: the figures, and where the rest lies."""
+    """The result of a demo: the metrics, and where the other results are."""
 
     metrics: dict[str, Any]
     run: Path
@@ -39,8 +39,8 @@ def demo(
 ) -> DemoResult:
     """Generate data (or take `data`), prepare, train, predict the test images, evaluate, report; all into `out`.
 
-    The test images are the data set's own (`imagesTs`), or the test part of the fold.
-    A stopped demo continues with the same call.
+    The test images are the data set's own (`imagesTs`), or those of the fold. Repeat the call to resume an interrupted
+    demo.
     """
     out = Path(out)
     experiment = get_recipe(recipe).override([f"seed={seed}", *overrides])

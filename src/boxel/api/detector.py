@@ -13,20 +13,24 @@ from boxel.api.run import read_run
 from boxel.consolidation import ConsolidateConfig, consolidate
 from boxel.inference.config import PredictConfig
 from boxel.inference.raw import predict_raw
+from boxel.inference.segmentation import paint
 from boxel.io import read_image
-from boxel.models.base import Model
+from boxel.models.base import Model, ModelConfig
 from boxel.nn.nd import channels_last
 from boxel.preparation.preprocess import preprocess, to_original
+from boxel.recipes import Experiment
 from boxel.training.checkpoints import load_weights, read_ranking
 from boxel.training.memory import keep_freed_memory
 from boxel.types import Detections, Geometry, Image, RawDetections, Task
 
 
 class Detector:
-    """Models of one task with the way they look at images.
+    """A trained detector: models of one task, and the settings of prediction and consolidation.
 
     Attributes:
         classes: class names, indexed by the labels of detections.
+        segmentation_classes: class names of the segmentation, without background: value 1 + k of a label map is
+            `segmentation_classes[k]`. Empty if the models do not segment, or were trained without masks.
         fingerprint: of weights and settings; equal fingerprints give equal detections.
     """
 
@@ -39,26 +43,26 @@ class Detector:
         *,
         device: str | torch.device | None = None,
         fingerprint: str = "",
+        segmentation_classes: Sequence[str] = (),
     ) -> None:
         self.task, self.predict_config, self.consolidate_config = task, predict, consolidate
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.models = [model.to(self.device).eval() for model in models]
-        self.fingerprint = fingerprint
+        self.fingerprint, self.segmentation_classes = fingerprint, tuple(segmentation_classes)
 
     @classmethod
     def load(cls, run: Path | str, *, overrides: Sequence[str] = (), device: str | None = None) -> Self:
-        """The detector of a run folder; `overrides` change leaves such as `predict.views=identity`.
+        """Load the detector of a run folder; `overrides` change settings such as `predict.views=identity`.
 
         Raises:
-            ValueError: not a run, not trained yet, or weights of another model.
+            ValueError: the folder is not a run, is not trained yet, has weights of another model, or has a model that
+                cannot give the masks or the segmentation asked for.
         """
         run = Path(run)
         keep_freed_memory()
         experiment, task, _ = read_run(run)
         experiment = experiment.override(overrides)
-        if experiment.predict.masks and not (experiment.model.gives_masks and task.masks):
-            why = "was trained without masks" if experiment.model.gives_masks else "finds boxes only"
-            raise ValueError(f"{run}: no masks to be had, its {experiment.model.type_name} {why}; leave out --masks")
+        _check_masks(run, experiment, task)
         files = [run / "checkpoints" / entry.file for entry in read_ranking(run)][: experiment.predict.checkpoints]
         files = files if files and all(file.exists() for file in files) else [run / "weights.safetensors"]
         digest = hashlib.sha256((experiment.predict.to_json() + experiment.consolidate.to_json()).encode())
@@ -77,6 +81,7 @@ class Detector:
             experiment.consolidate,
             device=device,
             fingerprint=digest.hexdigest()[:16],
+            segmentation_classes=_segmentation_classes(experiment.model, task),
         )
 
     @property
@@ -84,17 +89,40 @@ class Detector:
         return self.task.classes
 
     def predict(self, image: Image | Path | str | Sequence[Path | str]) -> Detections:
-        """Find the objects of one image: an `Image`, a file, a DICOM folder, or one file per channel.
+        """Detect the objects of one image: an `Image`, a file, a DICOM folder, or one file per channel.
 
         Returns:
-            Detections by falling score, in the voxels of the image as it is in the file.
+            Detections by descending score, in the voxels of the image file.
         """
         image = image if isinstance(image, Image) else read_channels(image)
-        raw, shape = self.predict_raw(image)
+        raw, _, shape = self.predict_raw(image)
         return self.finish(raw, shape, image.geometry)
 
-    def predict_raw(self, image: Image) -> tuple[RawDetections, tuple[int, ...]]:
-        """Every box of every view, in the voxels of the prepared image, and that image's shape."""
+    def segment(self, image: Image | Path | str | Sequence[Path | str]) -> tuple[Detections, np.ndarray]:
+        """Detect the objects of one image, and segment it in the same pass.
+
+        Returns:
+            Detections as from `predict`; and a label map `(*s)` on the voxels of the image file: 0 for background,
+            1 + k for class k of `segmentation_classes`.
+
+        Raises:
+            ValueError: the models do not segment, or were trained without masks.
+        """
+        if not self.segmentation_classes:
+            raise ValueError("this detector does not segment; train a model that does, such as retina_unet, with masks")
+        image = image if isinstance(image, Image) else read_channels(image)
+        raw, probabilities, shape = self.predict_raw(image, segmentation=True)
+        return self.finish(raw, shape, image.geometry), paint(probabilities, image.geometry.shape)  # type: ignore[arg-type]
+
+    def predict_raw(
+        self, image: Image, *, segmentation: bool | None = None
+    ) -> tuple[RawDetections, np.ndarray | None, tuple[int, ...]]:
+        """Every box of every view, in the voxels of the prepared image, its segmentation if wanted, and its shape.
+
+        Args:
+            segmentation: also return the probabilities `(k, *s)` of the segmentation; None leaves that to the
+                settings.
+        """
         if len(image.array) != len(self.task.channels):
             raise ValueError(
                 f"the image has {len(image.array)} channels, the detector was trained on "
@@ -106,17 +134,39 @@ class Detector:
                 f"the detector was trained on images of {len(self.task.spacing)}"
             )
         prepared = preprocess(image, self.task).array
-        return self.predict_prepared(prepared), prepared.shape[1:]
+        return *self.predict_prepared(prepared, segmentation=segmentation), prepared.shape[1:]
 
-    def predict_prepared(self, array: np.ndarray, fill: float | None = None) -> RawDetections:
-        fill = float(array.min()) if fill is None else fill
+    def predict_prepared(
+        self, array: np.ndarray, *, segmentation: bool | None = None
+    ) -> tuple[RawDetections, np.ndarray | None]:
+        """Like `predict_raw`, of an image `(c, *s)` that is prepared already."""
+        config = self.predict_config
+        if segmentation is not None:
+            config = config.model_copy(update={"segmentation": segmentation})
         with torch.inference_mode():
-            return predict_raw(self.models, array, fill, self.task, self.predict_config, self.device)
+            return predict_raw(self.models, array, float(array.min()), self.task, config, self.device)
 
     def finish(self, raw: RawDetections, shape: tuple[int, ...], original: Geometry) -> Detections:
         """Consolidated detections on the original grid, from those in a prepared image of `shape`."""
-        found = consolidate(raw, self.consolidate_config, geometry=original)
-        return replace(found, boxes=to_original(found.boxes, shape, original.shape))
+        detections = consolidate(raw, self.consolidate_config, geometry=original)
+        return replace(detections, boxes=to_original(detections.boxes, shape, original.shape))
+
+
+def _check_masks(run: Path, experiment: Experiment, task: Task) -> None:
+    """Raise ValueError if masks or a segmentation are asked for that the model cannot give."""
+    config, name = experiment.model, experiment.model.type_name
+    if experiment.predict.masks and not (config.gives_masks and task.masks):
+        why = "was trained without masks" if config.gives_masks else "predicts boxes only"
+        raise ValueError(f"{run}: no masks available, its {name} {why}; leave out --masks")
+    if experiment.predict.segmentation and not _segmentation_classes(config, task):
+        why = "was trained without masks" if config.segmentation_classes(task.classes) else "does not segment"
+        raise ValueError(f"{run}: no segmentation available, its {name} {why}; leave out --segmentation")
+
+
+def _segmentation_classes(config: ModelConfig, task: Task) -> tuple[str, ...]:
+    """The classes that a trained model segments: none if it had neither masks nor ellipses in their place to learn."""
+    learns = task.masks or getattr(config, "boxes_without_mask", "") == "fill"
+    return config.segmentation_classes(task.classes) if learns else ()
 
 
 def load(run: Path | str, *, overrides: Sequence[str] = (), device: str | None = None) -> Detector:

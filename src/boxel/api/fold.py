@@ -1,4 +1,4 @@
-"""The way that `boxel demo` and every row of `boxel experiment` go: prepare, train, predict the test images, judge."""
+"""The steps of `boxel demo` and of each row of `boxel experiment`: prepare, train, predict test images, evaluate."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +13,13 @@ from boxel.types import Progress
 
 
 def run_fold(dataset: Dataset, out: Path, experiment: Experiment, fold: int, progress: Progress) -> Evaluation:
-    """Write `out/work`, `out/run`, `out/predictions` and the figures; what is there already is not done again.
+    """Write `out/work`, `out/run`, `out/predictions` and the metrics; completed steps are skipped.
 
-    The test images are the data set's own (`imagesTs`), or the test part of the fold.
+    The test images are the data set's own (`imagesTs`), or those of the fold.
     """
     store = prepare(dataset, out / "work", recipe=experiment, progress=progress)
     run = train(out / "work", out / "run", fold=fold, recipe=experiment, progress=progress)
-    test = set(store.splits[fold]["test"])
+    test = set(store.splits[fold].test)
     chosen = replace(dataset, cases=tuple(case for case in dataset.cases if case.id in test), splits=None)
     predict(run, chosen, out / "predictions", progress=progress)
     return evaluate(out / "predictions", dataset, out, progress=progress)

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,8 @@ from boxel.datasets.cases import Dataset, read_case_image
 from boxel.datasets.formats import open_dataset
 from boxel.export import get_format
 from boxel.export.boxel_json import read_prediction, write_detections
-from boxel.io import SUFFIXES, list_series, split_suffix
+from boxel.inference.segmentation import paint
+from boxel.io import SUFFIXES, list_series, split_suffix, write_label_map
 from boxel.types import Progress, RawDetections, silent
 
 
@@ -30,50 +32,85 @@ def predict(
 ) -> list[Path]:
     """Write one JSON of detections per image into `out`, and every raw box into `out/raw`.
 
-    A stopped prediction continues with the same call: images that this detector has already done are not repeated.
+    With the setting `predict.segmentation`, also write the label map `out/CASE_seg.nii.gz` on the grid of the image;
+    the JSON names its values. Repeat the call to resume an interrupted prediction: images that are done are skipped.
 
     Args:
         images: image files, DICOM folders, or folders of images (`CASE_0000`, `CASE_0001` are channels of one); or
             one data set in any layout, or one folder of many DICOM series.
         formats: further formats (see `convert`), each written into `out/NAME` when all images are done.
-        part: the cases of the run's fold that it saw as `train`, `val` or `test`; `all` for every image.
+        part: only the `train`, `val` or `test` cases of the run's fold; `all` for every image.
 
     Raises:
-        ValueError: an unknown format; an image that cannot be read or does not fit the detector, before or at its
-            turn.
+        ValueError: an unknown format; an image that cannot be read or does not fit the detector.
     """
     for name in formats:
         get_format(name)
     detector = Detector.load(run, overrides=overrides)
-    found = images if isinstance(images, Dataset) else find_images([Path(image) for image in images])
-    dataset = found if isinstance(found, Dataset) else None
-    cases = {case.id: list(case.channels) for case in dataset.cases} if dataset else dict(found)  # type: ignore[arg-type]
+    given = images if isinstance(images, Dataset) else find_images([Path(image) for image in images])
+    dataset = given if isinstance(given, Dataset) else None
+    cases = {case.id: list(case.channels) for case in dataset.cases} if dataset else dict(given)  # type: ignore[arg-type]
     _check_names(cases, len(detector.task.channels))
     cases = _choose(cases, Path(run), part)
     out = Path(out)
+    if detector.predict_config.segmentation:
+        check_folder(out, cases)
     written = []
     for done, (case, files) in enumerate(sorted(cases.items())):
         progress("predict", done, len(cases))
-        path = out / f"{case}.json"
-        written.append(path)
-        source = [
-            {"file": str(file), "bytes": file.stat().st_size, "modified": file.stat().st_mtime_ns} for file in files
-        ]
-        stamp = {"detector": detector.fingerprint, "source": source}
-        if path.exists() and read_json(path).get("extra") == stamp:
+        written.append(out / f"{case}.json")
+        stamp = stamp_of(detector, case, files)
+        if is_done(written[-1], stamp):
             continue
         image = read_case_image(dataset[case], dataset) if dataset else read_channels(files)
         for remark in image.remarks:
             logging.getLogger("boxel").warning(f"{case}: {remark}")
-        raw, shape = detector.predict_raw(image)
+        raw, probabilities, shape = detector.predict_raw(image)
         save_raw(out / "raw" / f"{case}.npz", raw)
-        boxes = detector.finish(raw, shape, image.geometry)
-        write_detections(path, boxes, case, detector.classes, image_files=files, extra=stamp)
+        if probabilities is not None:
+            labels = paint(probabilities, image.geometry.shape)
+            write_label_map(segmentation_file(out, case), labels, image.geometry)
+        detections = detector.finish(raw, shape, image.geometry)
+        # Last, as it says that all else is there.
+        write_detections(written[-1], detections, case, detector.classes, image_files=files, extra=stamp)
     progress("predict", len(cases), len(cases))
     predictions = [read_prediction(path) for path in written] if formats else []
     for name in formats:
         get_format(name).write(out / name, predictions)
     return written
+
+
+def stamp_of(detector: Detector, case: str, files: Sequence[Path]) -> dict[str, Any]:
+    """What a prediction is made from; with a segmentation, also its file and the meaning of its values."""
+    source = [{"file": str(file), "bytes": file.stat().st_size, "modified": file.stat().st_mtime_ns} for file in files]
+    stamp: dict[str, Any] = {"detector": detector.fingerprint, "source": source}
+    if detector.predict_config.segmentation:
+        names = ("background", *detector.segmentation_classes)
+        values = {str(value): name for value, name in enumerate(names)}
+        stamp["segmentation"] = {"file": segmentation_file(Path(), case).name, "values": values}
+    return stamp
+
+
+def is_done(path: Path, stamp: Mapping[str, Any]) -> bool:
+    """Whether a prediction with this stamp is complete; the segmentation of one with another stamp is removed."""
+    before = (read_json(path).get("extra") or {}) if path.exists() else {}
+    label_map = segmentation_file(path.parent, path.name.removesuffix(".json"))
+    if before == stamp:
+        return "segmentation" not in stamp or label_map.exists()
+    if "segmentation" in before:
+        label_map.unlink(missing_ok=True)
+    return False
+
+
+def segmentation_file(out: Path, case: str) -> Path:
+    return out / f"{case}_seg.nii.gz"
+
+
+def check_folder(out: Path, cases: Mapping[str, Sequence[Path]]) -> None:
+    """Raise ValueError if images lie in `out`, where a file CASE_seg.nii.gz may be their annotation."""
+    for files in cases.values():
+        if any(file.parent.resolve() == out.resolve() for file in files):
+            raise ValueError(f"{out}: holds the images; segmentations could replace annotations there: change --out")
 
 
 def save_raw(path: Path, raw: RawDetections) -> None:
@@ -125,7 +162,7 @@ def _check_names(cases: Mapping[str, Sequence[Path]], num_channels: int) -> None
         if Path(case).name != case or case.startswith("."):
             raise ValueError(f"case {case!r}: cannot be a file name; rename it without / and leading dot")
         if not files:
-            raise ValueError(f"case {case!r}: has no image; add it, the annotation alone was found")
+            raise ValueError(f"case {case!r}: has an annotation but no image; add the image")
         if len(files) not in (1, num_channels):  # one file may hold all channels, as colour pictures do
             raise ValueError(
                 f"{files[0]}: case {case!r} has {len(files)} image files, the detector needs one for each of its "
@@ -134,7 +171,7 @@ def _check_names(cases: Mapping[str, Sequence[Path]], num_channels: int) -> None
 
 
 def _choose(cases: dict[str, list[Path]], run: Path, part: str) -> dict[str, list[Path]]:
-    """The cases of one part of the run's fold."""
+    """The cases of one part of the run's fold; all of them with a warning where the run was trained on some."""
     split = read_run(run)[2]
     parts = {"train": split.train, "val": split.val, "test": split.test}
     if part == "all":
@@ -142,7 +179,7 @@ def _choose(cases: dict[str, list[Path]], run: Path, part: str) -> dict[str, lis
         if seen:
             logging.getLogger("boxel").warning(
                 f"{len(seen)} of {len(cases)} images may be those the run was trained on, such as {seen[0]}; "
-                "figures on them flatter, --part test leaves them out"
+                "metrics on training images are optimistic, --part test leaves them out"
             )
         return cases
     if part not in parts:

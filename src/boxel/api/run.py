@@ -1,7 +1,7 @@
-"""Run folders: what a training leaves behind, and what a detector loads from.
+"""Run folders: what a training writes, and what a detector loads from.
 
-RUN/config.json task.json environment.json     every choice, what the data dictated, on what it ran
-    split.json                                  the fold's cases, and the prepared data it was trained on
+RUN/config.json task.json environment.json     every setting, what the data dictated, versions and hardware
+    split.json                                  the cases of the fold, and the prepared data they come from
     metrics.jsonl checkpoints/ weights.safetensors
 """
 
@@ -15,26 +15,23 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-from boxel.config import Config, read_json, write_text
+from boxel.config import read_json, write_text
 from boxel.recipes import Experiment
-from boxel.types import Task
+from boxel.types import Split, Task
 
 
-class Split(Config):
-    """Which cases a run saw."""
+class RunSplit(Split):
+    """The fold that a run is trained on, its number, and the prepared data that it comes from."""
 
     work: str
     fold: int
-    train: tuple[str, ...]
-    val: tuple[str, ...]
-    test: tuple[str, ...] = ()
 
 
-def start_run(run: Path, experiment: Experiment, task: Task, split: Split) -> None:
-    """Write the folder's description, or check that it is the one a stopped training left.
+def start_run(run: Path, experiment: Experiment, task: Task, split: RunSplit) -> None:
+    """Write the description of a run into its folder, or check that an interrupted training left the same one.
 
     Raises:
-        ValueError: the folder belongs to something else, or to a run with other choices.
+        ValueError: the folder holds something else, or a run with other settings.
     """
     records = {"config.json": experiment, "task.json": task, "split.json": split}
     started = {"environment.json", *records}
@@ -44,7 +41,7 @@ def start_run(run: Path, experiment: Experiment, task: Task, split: Split) -> No
         for name, record in records.items():
             if (run / name).exists() and read_json(run / name) != json.loads(record.to_json()):
                 raise ValueError(
-                    f"{run / name}: this run was started with other choices or data; continue it with the same "
+                    f"{run / name}: this run was started with other choices or data; resume it with the same "
                     "recipe, --set and fold, or choose another folder with --out"
                 )
     run.mkdir(parents=True, exist_ok=True)
@@ -53,7 +50,7 @@ def start_run(run: Path, experiment: Experiment, task: Task, split: Split) -> No
         record.save(run / name)
 
 
-def read_run(run: Path) -> tuple[Experiment, Task, Split]:
+def read_run(run: Path) -> tuple[Experiment, Task, RunSplit]:
     """The description of a run.
 
     Raises:
@@ -65,12 +62,12 @@ def read_run(run: Path) -> tuple[Experiment, Task, Split]:
     return (
         Experiment.load(run / "config.json"),
         Task.load(run / "task.json"),
-        Split.load(run / "split.json"),
+        RunSplit.load(run / "split.json"),
     )
 
 
 def read_history(run: Path) -> list[dict[str, float]]:
-    """What was measured at each step of a run; a line that a kill cut short is left out."""
+    """The logged metrics of each step of a run; a line that a kill cut short is left out."""
     path = run / "metrics.jsonl"
     steps = []
     for line in path.read_text().splitlines() if path.exists() else ():
@@ -82,7 +79,7 @@ def read_history(run: Path) -> list[dict[str, float]]:
 def environment(
     packages: Sequence[str] = ("boxel", "torch", "numpy", "SimpleITK", "blosc2", "numba"),
 ) -> dict[str, object]:
-    """Versions and hardware, for the record."""
+    """Versions of the packages, and the hardware."""
     import torch
 
     versions = {}

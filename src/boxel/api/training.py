@@ -5,13 +5,12 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from boxel.api.detector import Detector
-from boxel.api.run import Split, read_history, start_run
+from boxel.api.run import RunSplit, read_history, start_run
+from boxel.api.validation import make_validation
 from boxel.config import write_text
 from boxel.datasets.cases import Dataset
 from boxel.datasets.formats import as_dataset
-from boxel.evaluation import evaluate as judge
-from boxel.models.base import Model, ModelConfig
+from boxel.models.base import ModelConfig
 from boxel.nn.backbone import Backbone, BackboneConfig
 from boxel.nn.pretrained import Pretrained, pretrained
 from boxel.preparation.plan import plan
@@ -22,7 +21,7 @@ from boxel.training.checkpoints import read_ranking
 from boxel.training.config import TrainConfig
 from boxel.training.loop import ends
 from boxel.training.loop import train as train_model
-from boxel.types import Detections, Progress, Task, silent
+from boxel.types import Progress, Task, silent
 
 
 def prepare(
@@ -38,15 +37,16 @@ def prepare(
 ) -> Store:
     """Measure a data set, plan, resample and normalise it into the folder `out`.
 
-    Only what is missing or changed is done, so a stopped preparation continues with the same call.
+    Only what is missing or has changed is computed: repeat the call to resume an interrupted preparation.
 
     Args:
-        dataset: a folder in any layout that Boxel recognises, or what `open_dataset` returned.
-        num_folds: of the cross-validation, where the data set prescribes none.
-        seed: of these folds.
+        dataset: a folder in any layout that Boxel recognises, or the result of `open_dataset`.
+        num_folds: number of folds of the cross-validation, unless the data set prescribes folds.
+        seed: random seed for the fold split.
+        workers: parallel workers; 0 for the main process, None for one per core.
 
     Raises:
-        ValueError: something is wrong with the data; names the file and the remedy.
+        ValueError: something is wrong with the data; names the file and a suggested fix.
     """
     experiment = get_recipe(recipe).override(overrides)
     return prepare_store(
@@ -69,38 +69,33 @@ def train(
     overrides: Sequence[str] = (),
     progress: Progress = silent,
 ) -> Path:
-    """Train a detector on prepared data; the run folder it returns is all that `load` needs.
+    """Train a detector on prepared data, and return its run folder, which is all that `load` needs.
 
-    A stopped training continues with the same call, and ends as an undisturbed one.
+    Repeat the call to resume an interrupted training; it ends like an uninterrupted one.
 
     Args:
-        work: what `prepare` wrote.
-        run: folder to write; `WORK/runs/RECIPE_foldK` if not given.
+        work: the folder that `prepare` wrote.
+        run: the folder to write; `WORK/runs/RECIPE_foldK` by default.
 
     Raises:
-        ValueError: unknown recipe, key or fold; a run folder with other choices; data prepared differently; pretrained
-            weights that do not fit.
+        ValueError: an unknown recipe, key, fold or metric; a run folder with other settings; data that were prepared
+            differently; pretrained weights that do not fit.
     """
     store = Store(Path(work))
     experiment = get_recipe(recipe).override(overrides)
     task = plan_for(store, experiment)
     if not 0 <= fold < len(store.splits):
         raise ValueError(f"fold {fold} does not exist; {store.path} has the folds 0 to {len(store.splits) - 1}")
-    chosen = store.splits[fold]
-    split = Split(
-        work=str(store.path.resolve()),
-        fold=fold,
-        train=tuple(chosen["train"]),
-        val=tuple(chosen["val"]),
-        test=tuple(chosen.get("test", ())),
-    )
+    split = RunSplit(**dict(store.splits[fold]), work=str(store.path.resolve()), fold=fold)
+    val_ids = split.val[: experiment.train.validation_cases]
+    validate = make_validation(store, val_ids, task, experiment)
     run = Path(run) if run else store.path / "runs" / f"{experiment.recipe}_fold{fold}"
     fresh = not (run / "resume.safetensors").exists()
-    found = pretrained_backbone(experiment.model, task) if fresh else None
+    backbone = pretrained_backbone(experiment.model, task) if fresh else None
     start_run(run, experiment, task, split)
     initial = None
-    if found is not None:
-        name, weights = found
+    if backbone is not None:
+        name, weights = backbone
         initial = {f"{name}.{key}": tensor for key, tensor in weights.state.items()}
         write_text(run / "pretrained.json", json.dumps(weights.to_dict(), indent=2) + "\n")
         logging.getLogger("boxel").info(weights)
@@ -108,16 +103,6 @@ def train(
     if read_ranking(run) and _finished(run, experiment.train):
         progress("train", steps, steps)
         return run
-    val_ids = list(split.val)[: experiment.train.validation_cases]
-    identity = experiment.predict.model_copy(update={"views": "identity"})
-
-    def validate(model: Model) -> dict[str, float]:
-        detector = Detector(task, [model], identity, experiment.consolidate, device=next(model.parameters()).device)
-        found = predict_stored(detector, store, val_ids)
-        truths = {case: store.meta(case).original_instances for case in val_ids}
-        metrics = judge(found, truths, classes=task.classes, num_resamples=0).metrics
-        return {name: metrics[name] or 0.0 for name in ("AP@0.10", "AP@0.50", "mAP@0.10:0.50")}
-
     limit = experiment.train.max_seconds
 
     def on_step(done: int, measured: dict[str, float]) -> None:
@@ -135,14 +120,14 @@ def train(
         experiment.train,
         seed=experiment.seed,
         initial=initial,
-        validate=validate if val_ids else lambda model: {},
+        validate=validate,
         on_step=on_step,
     )
     return run
 
 
 def pretrained_backbone(config: ModelConfig, task: Task) -> tuple[str, Pretrained] | None:
-    """The name of a model's backbone and what it starts from, where the configuration names a file of weights.
+    """The name of a model's backbone and its initial weights, if the configuration names a file of weights.
 
     Raises:
         ValueError: the file cannot be used.
@@ -155,7 +140,7 @@ def pretrained_backbone(config: ModelConfig, task: Task) -> tuple[str, Pretraine
 
 
 def plan_for(store: Store, experiment: Experiment) -> Task:
-    """The plan of a recipe on prepared data; the store's own where the recipe asks for nothing else.
+    """The plan of a recipe on prepared data.
 
     Raises:
         ValueError: the recipe needs other spacing or normalisation than the data were prepared with.
@@ -169,16 +154,6 @@ def plan_for(store: Store, experiment: Experiment) -> Task:
                 f"--recipe {experiment.recipe} into another folder"
             )
     return task
-
-
-def predict_stored(detector: Detector, store: Store, ids: Sequence[str]) -> dict[str, Detections]:
-    """Detections of prepared cases, in original voxels."""
-    found = {}
-    for case in ids:
-        meta = store.meta(case)
-        image, _ = store.read(case)
-        found[case] = detector.finish(detector.predict_prepared(image), meta.shape, meta.original)
-    return found
 
 
 def _finished(run: Path, config: TrainConfig) -> bool:

@@ -106,6 +106,9 @@ def predict(
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for one JSON file per image.")],
     masks: Annotated[bool, typer.Option("--masks", help="Give instance masks too, where the model has them.")] = False,
+    segmentation: Annotated[
+        bool, typer.Option("--segmentation", help="Also write CASE_seg.nii.gz, a label map of the classes.")
+    ] = False,
     set_: Settings = None,
     to: Annotated[
         list[str] | None,
@@ -120,7 +123,8 @@ def predict(
 
     with progress_bars() as progress:
         given = named_images(images, format, option)
-        settings = [*(set_ or ()), *(["predict.masks=true"] if masks else [])]
+        flags = {"predict.masks=true": masks, "predict.segmentation=true": segmentation}
+        settings = [*(set_ or ()), *(setting for setting, chosen in flags.items() if chosen)]
         written = run_predict(
             run, given, out, overrides=settings, formats=to or (), part=part, progress=progress
         )  # fmt: skip

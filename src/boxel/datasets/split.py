@@ -1,23 +1,23 @@
-"""Who is trained on, who validates, who tests."""
+"""Folds: which cases to train, validate and test on."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from boxel.datasets.cases import Case, Dataset
+from boxel.types import Split
 
-Split = dict[str, list[str]]
 Strata = Mapping[str, Sequence[int]]
 
 
 def dataset_splits(dataset: Dataset, *, num_folds: int = 5, seed: int = 0) -> list[Split]:
-    """The folds the data set prescribes, or else `make_splits`.
+    """The folds that the data set prescribes, or else those of `make_splits`.
 
-    A prescribed fold is `{"train": ids, "val": ids}`, with `"test"` where it has its own; otherwise the data
-    set's test cases are the test.
+    A prescribed fold is `{"train": ids, "val": ids}` and may have a `"test"`; without one, it tests on the data set's
+    test cases.
 
     Raises:
-        ValueError: a prescribed fold names unknown cases, or one case in two parts.
+        ValueError: a prescribed fold names an unknown case, or a case in two parts.
     """
     if dataset.splits is None:
         return make_splits(dataset.cases, num_folds=num_folds, seed=seed)
@@ -25,39 +25,48 @@ def dataset_splits(dataset: Dataset, *, num_folds: int = 5, seed: int = 0) -> li
 
 
 def check_splits(splits: Sequence[Mapping[str, Iterable[str]]], cases: Sequence[Case], source: str) -> list[Split]:
-    """Prescribed folds in full, or ValueError naming `source`, the fold and the rule."""
+    """The prescribed folds, each with its test cases.
+
+    Raises:
+        ValueError: names `source`, the fold and the rule.
+    """
+    held_out = tuple(case.id for case in cases if case.split == "test")
     groups = {case.id: case.group or case.id for case in cases}
-    held_out = [case.id for case in cases if case.split == "test"]
     result = []
     for fold, given in enumerate(splits):
         where = f"{source}: fold {fold}"
         if not {"train", "val"} <= set(given) <= {"train", "val", "test"}:
             raise ValueError(f"{where} has the parts {', '.join(given)}; it needs train and val, and may have test")
-        split = {part: list(given.get(part, ())) for part in ("train", "val", "test")}
-        split["test"] = split["test"] or held_out
-        if not (split["train"] and split["val"]):
+        parts = {part: tuple(ids) for part, ids in given.items()}
+        split = Split(train=parts["train"], val=parts["val"], test=parts.get("test") or held_out)
+        if not (split.train and split.val):
             raise ValueError(
-                f"{where} has {len(split['train'])} cases to train and {len(split['val'])} to validate on; "
+                f"{where} has {len(split.train)} cases to train and {len(split.val)} to validate on; "
                 "name at least one for each"
             )
-        part_of: dict[str, str] = {}
-        part_of_group: dict[str, str] = {}
-        for part, ids in split.items():
-            for case_id in ids:
-                if case_id not in groups:
-                    raise ValueError(f"{where} names case {case_id!r}, which the data set does not have")
-                if part_of.setdefault(case_id, part) != part:
-                    raise ValueError(f"{where} has case {case_id!r} in {part_of[case_id]} and in {part}; keep one")
-                group = groups[case_id]
-                if part_of_group.setdefault(group, part) != part:
-                    raise ValueError(
-                        f"{where} has group (patient) {group!r} in {part_of_group[group]} and in {part}; "
-                        "cases of one group belong together"
-                    )
+        _check_parts(split, groups, where)
         result.append(split)
     if not result:
         raise ValueError(f"{source}: no fold; give a list of at least one {{'train': [...], 'val': [...]}}")
     return result
+
+
+def _check_parts(split: Split, groups: Mapping[str, str], where: str) -> None:
+    """Every case is known and, like its group, in one part only."""
+    part_of: dict[str, str] = {}
+    part_of_group: dict[str, str] = {}
+    for part, ids in split:
+        for case_id in ids:
+            if case_id not in groups:
+                raise ValueError(f"{where} names case {case_id!r}, which the data set does not have")
+            if part_of.setdefault(case_id, part) != part:
+                raise ValueError(f"{where} has case {case_id!r} in {part_of[case_id]} and in {part}; keep one")
+            group = groups[case_id]
+            if part_of_group.setdefault(group, part) != part:
+                raise ValueError(
+                    f"{where} has group (patient) {group!r} in {part_of_group[group]} and in {part}; "
+                    "cases of one group belong together"
+                )
 
 
 def make_splits(
@@ -92,13 +101,8 @@ def make_splits(
         own, following = parts[fold], parts[(fold + 1) % len(parts)]
         val, holdout = (own, test) if test else (following, own)
         used = {*val, *holdout}
-        splits.append(
-            {
-                "train": [case.id for case in train if case.id not in used],
-                "val": sorted(val),
-                "test": sorted(holdout),
-            }
-        )
+        rest = tuple(case.id for case in train if case.id not in used)
+        splits.append(Split(train=rest, val=tuple(sorted(val)), test=tuple(sorted(holdout))))
     return splits
 
 

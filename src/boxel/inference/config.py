@@ -1,4 +1,4 @@
-"""What the experimenter chooses about prediction."""
+"""The experimenter's choices about prediction."""
 
 from typing import Literal
 
@@ -6,17 +6,18 @@ from boxel.config import Config
 
 
 class PredictConfig(Config):
-    """How images are looked at.
+    """How a network is applied to an image.
 
     Attributes:
-        views: `identity`, `plane` (mirrored on the last two axes: 4 views, as in the papers), or `all` axes.
-        tile_voxels: tiles grow from the patch towards the whole image, up to so many voxels; None keeps the patch.
-        overlap: least overlap of neighbouring tiles, as a share of the tile.
-        coverage: which tiles are expected to vote for an object: those that contain it `whole`, or, as in the papers,
-            the `mean` number of tiles over it.
+        views: `identity`, `plane` (mirrored along the last two axes: 4 views, as in the papers), or `all` axes.
+        tile_voxels: tiles grow from the patch towards the whole image, up to this many voxels; None keeps the patch.
+        overlap: smallest overlap of neighbouring tiles, as a share of the tile.
+        coverage: the tiles that are expected to vote for an object: those that contain it `whole`, or, as in the
+            papers, the `mean` number of tiles over it.
         checkpoints: how many of the run's best checkpoints vote; None takes all that were kept.
-        masks: give instance masks with the boxes, where the model has them.
-        batch_size: tiles at a time; None takes as many as hold the voxels of a training batch.
+        masks: predict instance masks with the boxes, if the model has them.
+        segmentation: also segment the image: the mean over tiles, views and checkpoints, on the original grid.
+        batch_size: tiles per batch; None takes as many as hold the voxels of a training batch.
         precision: of the network; `auto` is bf16 on devices that compute in it, fp32 on the CPU.
     """
 
@@ -26,5 +27,6 @@ class PredictConfig(Config):
     coverage: Literal["whole", "mean"] = "whole"
     checkpoints: int | None = None
     masks: bool = False
+    segmentation: bool = False
     batch_size: int | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"

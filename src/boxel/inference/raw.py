@@ -1,6 +1,7 @@
 """Tiles x mirrored views x checkpoints over one prepared image: every box they give, before consolidation.
 
-Memory: the image and one batch of tiles; boxes are kept per tile after the model's own suppression.
+Memory: the image, one batch of tiles and, if asked for, the mean segmentation; boxes are kept per tile after the
+model's own suppression.
 """
 
 import itertools
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 
 from boxel.inference.config import PredictConfig
+from boxel.inference.segmentation import MeanProbability
 from boxel.models.base import Model
 from boxel.ops.tiling import fold_slices, mean_coverage, patch_centre_weight, tile_starts, whole_coverage
 from boxel.types import Detections, RawDetections, Task
@@ -30,46 +32,59 @@ def predict_raw(
     task: Task,
     config: PredictConfig,
     device: torch.device,
-) -> RawDetections:
-    """Every box of every view of `image (c, *s)`, in its voxels.
+) -> tuple[RawDetections, np.ndarray | None]:
+    """Every box of every view of `image (c, *s)`, in its voxels, and the mean segmentation if `config` asks for it.
 
     Args:
         fill: value beyond the image's border.
+
+    Returns:
+        The boxes; and the probabilities `(k, *s)` of the classes that the models segment, without background, or None.
     """
     shape = image.shape[1:]
     lead = len(shape) - task.ndim
     tile_size = choose_tile(shape[lead:], task, config)
     patch = (1,) * lead + tile_size
-    overlap = [int(size * config.overlap) for size in patch]
-    starts = tile_starts(shape, patch, overlap)
-    # An axis shorter than the patch is looked at in the middle of a padded tile.
-    starts = tuple(
-        ((length - size) // 2,) if length < size else begin
-        for begin, length, size in zip(starts, shape, patch, strict=True)
-    )
+    starts = place_tiles(shape, patch, config)
     views = view_axes(config, task.ndim)
+    mean: MeanProbability | None = None
     voxels = task.batch_size * math.prod(task.patch_size)
     batch_size = config.batch_size or max(1, voxels // math.prod(tile_size))
     capable = device.type == "cuda" and torch.cuda.is_bf16_supported()
     bf16 = config.precision == "bf16" or (config.precision == "auto" and capable)
     parts: list[RawDetections] = []
     for tile_batch in _batched(enumerate(itertools.product(*starts)), batch_size):
-        crops = torch.from_numpy(
-            np.stack(
-                [fold_slices(crop(image, lower, patch, lead, task.context, fill), lead) for _, lower in tile_batch]
-            )
-        ).to(device)
+        crops = [fold_slices(crop(image, lower, patch, lead, task.context, fill), lead) for _, lower in tile_batch]
+        images = torch.from_numpy(np.stack(crops)).to(device)
         for (index, model), (turn, axes) in itertools.product(enumerate(models), enumerate(views)):
             spatial = [axis + 2 for axis in axes]
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                found = model(crops.flip(spatial) if spatial else crops, masks=config.masks)
-            for (tile, lower), detections in zip(tile_batch, found, strict=True):
+                seen = images.flip(spatial) if spatial else images
+                outputs = model.infer(seen, segmentation=config.masks or config.segmentation)
+                per_tile = model.detect(outputs, masks=config.masks)
+            for (tile, lower), detections in zip(tile_batch, per_tile, strict=True):
                 detections = _unmirror(detections, axes, tile_size).map(lambda t: t.float().cpu().numpy())
                 parts.append(_place(detections, lower, tile_size, shape, index * len(views) + turn, tile))
+            if config.segmentation:
+                probabilities = model.segment(outputs).float().flip(spatial)[:, 1:]
+                mean = mean or MeanProbability(probabilities.shape[1], shape)
+                for (_, lower), tile_probabilities in zip(tile_batch, probabilities, strict=True):
+                    mean.add(tile_probabilities, lower)
     raw = RawDetections.concatenate(parts)
     covering = {"whole": whole_coverage, "mean": mean_coverage}[config.coverage]
     coverage = covering(torch.from_numpy(raw.boxes), starts, patch).numpy().astype(np.float32)
-    return replace(raw, coverage=coverage, num_views=len(models) * len(views), slice_axes=lead)
+    num_views = len(models) * len(views)
+    raw = replace(raw, coverage=coverage, num_views=num_views, slice_axes=lead)
+    return raw, mean.mean(starts, patch, num_views) if mean is not None else None
+
+
+def place_tiles(shape: Sequence[int], patch: Sequence[int], config: PredictConfig) -> tuple[tuple[int, ...], ...]:
+    """Where tiles begin, per axis; on an axis shorter than the patch, one tile has the image in its middle."""
+    starts = tile_starts(shape, patch, [int(size * config.overlap) for size in patch])
+    return tuple(
+        ((length - size) // 2,) if length < size else begin
+        for begin, length, size in zip(starts, shape, patch, strict=True)
+    )
 
 
 def choose_tile(shape: Sequence[int], task: Task, config: PredictConfig) -> tuple[int, ...]:
@@ -98,24 +113,24 @@ def crop(
     return out
 
 
-def _unmirror(found: Detections, axes: Sequence[int], patch: Sequence[int]) -> Detections:
-    boxes = found.boxes.clone()
+def _unmirror(detections: Detections, axes: Sequence[int], patch: Sequence[int]) -> Detections:
+    boxes = detections.boxes.clone()
     for axis in axes:
         boxes[:, :, axis] = patch[axis] - boxes[:, :, axis].flip(1)
-    masks = None if found.masks is None else found.masks.flip([axis + 1 for axis in axes])
-    return replace(found, boxes=boxes, masks=masks)
+    masks = None if detections.masks is None else detections.masks.flip([axis + 1 for axis in axes])
+    return replace(detections, boxes=boxes, masks=masks)
 
 
 def _place(
-    found: Detections,
+    detections: Detections,
     lower: tuple[int, ...],
     tile_size: tuple[int, ...],
     shape: tuple[int, ...],
     view: int,
     tile: int,
 ) -> RawDetections:
-    """A tile's boxes in the voxels of the image, with where they come from; their coverage is not known yet."""
-    boxes, masks = found.boxes, found.masks
+    """A tile's boxes in the voxels of the image, with their view and tile; their coverage is computed later."""
+    boxes, masks = detections.boxes, detections.masks
     weights = patch_centre_weight(torch.from_numpy(boxes), (0.0,) * len(tile_size), tile_size)
     lead = len(shape) - len(tile_size)
     if masks is not None:  # float16 is plenty; slices are one cell thick
@@ -126,8 +141,8 @@ def _place(
     real = (boxes[:, 1] > boxes[:, 0]).all(-1)
     raw = RawDetections(
         boxes=boxes.astype(np.float32),
-        scores=found.scores,
-        labels=found.labels.astype(np.int64),
+        scores=detections.scores,
+        labels=detections.labels.astype(np.int64),
         views=np.full(len(boxes), view, np.int64),
         tiles=np.full(len(boxes), tile, np.int64),
         weights=weights.numpy().astype(np.float32),

@@ -21,10 +21,11 @@ from boxel.types import Batch, Instances
 
 
 class AugmentConfig(Config):
-    """Ranges and probabilities.
+    """Ranges and probabilities of random changes to training patches.
 
     Attributes:
         mirror: probability of mirroring, per axis.
+        spatial: probability of rotating and scaling, and of an elastic field.
         rotate: largest angle in degrees, in each plane of `rotate_planes`.
         in_plane: rotate within the last two axes only (anisotropic voxels).
         scale: smallest and largest magnification.
@@ -47,7 +48,7 @@ class AugmentConfig(Config):
 
     @property
     def margin(self) -> float:
-        """Size of the region to read, relative to the patch, so that a rotated patch seldom leaves it."""
+        """Size of the region to read, relative to the patch, so that a rotated patch seldom exceeds it."""
         return 1.0 if self.spatial == 0 or (self.rotate == 0 and self.scale[0] >= 1) else 1.2
 
 
@@ -112,8 +113,8 @@ def apply_spatial(batch: Batch, spatial: Spatial, patch_size: tuple[int, ...]) -
         ids = batch.label_maps[:, None].float()  # exact up to 2**24 objects
         label_maps = F.grid_sample(ids, grid, mode="nearest", padding_mode="zeros", align_corners=False)[:, 0].int()
     instances = [
-        _carry(found, label_map, spatial, image, region, patch)
-        for image, (found, label_map) in enumerate(zip(batch.instances, label_maps, strict=True))
+        _carry(objects, label_map, spatial, image, region, patch)
+        for image, (objects, label_map) in enumerate(zip(batch.instances, label_maps, strict=True))
     ]
     ignored = []
     for image, boxes in enumerate(batch.ignored):
@@ -144,17 +145,17 @@ def _grid(spatial: Spatial, region: Tensor, patch_size: tuple[int, ...]) -> Tens
 
 
 def _carry(
-    found: Instances, label_map: Tensor, spatial: Spatial, image: int, region: Tensor, patch: Tensor
+    objects: Instances, label_map: Tensor, spatial: Spatial, image: int, region: Tensor, patch: Tensor
 ) -> Instances:
-    boxes = spatial.invert_boxes(found.boxes, image, region, patch)
-    masked, seen = boxes_from_label_map(label_map, found.ids)
-    boxes = torch.where(found.has_mask[:, None, None], masked, boxes)
+    boxes = spatial.invert_boxes(objects.boxes, image, region, patch)
+    masked, seen = boxes_from_label_map(label_map, objects.ids)
+    boxes = torch.where(objects.has_mask[:, None, None], masked, boxes)
     boxes, real = _cut(boxes, patch)
-    return replace(found, boxes=boxes)[real & (seen | ~found.has_mask)]
+    return replace(objects, boxes=boxes)[real & (seen | ~objects.has_mask)]
 
 
 def _cut(boxes: Tensor, patch: Tensor) -> tuple[Tensor, Tensor]:
-    """What of the boxes lies in the patch, and which of them do."""
+    """The boxes cut off at the border of the patch, and which of them are not empty."""
     boxes = torch.minimum(boxes.clamp(min=0), patch)
     return boxes, (boxes[:, 1] - boxes[:, 0] > 0).all(-1)
 
@@ -195,7 +196,7 @@ def blur(image: Float[Tensor, "c *s"], sigma: float) -> Tensor:
 
 
 def augment(batch: Batch, config: AugmentConfig, patch_size: tuple[int, ...], generator: torch.Generator) -> Batch:
-    """The batch as a training step sees it; the same generator state gives the same batch."""
+    """The augmented batch; the same state of the generator gives the same batch."""
     spatial = sample_spatial(config, len(batch.images), len(patch_size), generator)
     batch = apply_spatial(batch, spatial, patch_size)
     return replace(batch, images=change_intensity(batch.images, config, generator))

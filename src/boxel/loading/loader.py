@@ -1,7 +1,7 @@
-"""Samples to batches, in order, from any step; worker processes only where they help.
+"""Samples to batches, in order, from any step; in worker processes only where they help.
 
-Whatever happens to a worker process ends in an error, never in waiting: one that dies is noticed within `POLL`
-seconds, one that hangs after `PATIENCE`.
+A failing worker process raises an error and never blocks: one that dies is noticed within `POLL` seconds, one that
+hangs after `PATIENCE`.
 """
 
 import math
@@ -25,7 +25,7 @@ SHARED = Path("/dev/shm")  # where workers hand batches over; 64 MiB in a contai
 
 
 class _Batches(Dataset[Batch | ValueError]):
-    """What is wrong with the data is handed over, not raised: a worker would wrap it into its own traceback."""
+    """Errors in the data are returned, not raised: a worker would wrap them in its own traceback."""
 
     def __init__(self, sampler: PatchSampler) -> None:
         self.sampler = sampler
@@ -44,7 +44,7 @@ class _Batches(Dataset[Batch | ValueError]):
 
 
 def collate(samples: list[Sample]) -> Batch:
-    """Stack patches; objects stay one record per image, as tensors."""
+    """Stack patches into a batch; the objects of each image stay one record, of tensors."""
     return Batch(
         torch.from_numpy(np.stack([sample.image for sample in samples])),
         torch.from_numpy(np.stack([sample.label_map for sample in samples]).astype(np.int32)),
@@ -55,9 +55,10 @@ def collate(samples: list[Sample]) -> Batch:
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch on a device; copies from pinned memory do not block."""
     if device.type == "cpu":
         return batch
-    instances: list[Instances] = [found.map(lambda t: t.to(device, non_blocking=True)) for found in batch.instances]
+    instances: list[Instances] = [one.map(lambda t: t.to(device, non_blocking=True)) for one in batch.instances]
     return replace(
         batch,
         images=batch.images.to(device, non_blocking=True),
@@ -79,10 +80,10 @@ def batches(
 ) -> Iterator[Batch]:
     """The batches of steps `first_step`..`last_step - 1` of this process; step s always holds the same samples.
 
-    Where worker processes cannot be started, this process reads, with a warning.
+    If worker processes cannot be started, this process reads instead, with a warning.
 
     Raises:
-        ValueError: a case cannot be read (names it), or shared memory is too small for so many workers.
+        ValueError: a case cannot be read (names it), or shared memory is too small for this number of workers.
         RuntimeError: a worker died or hangs.
     """
     plan = [
@@ -123,7 +124,7 @@ def _checked(batch: Batch | ValueError) -> Batch:
 
 
 def _watched(iterator: Iterator[Batch | ValueError]) -> Iterator[Batch]:
-    """The batches, or an error that says what became of the workers."""
+    """The batches, or an error that says what happened to the workers."""
     waited = 0.0
     while True:
         try:
@@ -135,10 +136,10 @@ def _watched(iterator: Iterator[Batch | ValueError]) -> Iterator[Batch]:
                 waited += POLL
                 if waited < PATIENCE:
                     continue
-                raise RuntimeError(f"no batch for {waited:.0f} s; is the disk reachable? {_REMEDY}") from error
+                raise RuntimeError(f"no batch for {waited:.0f} s; is the disk reachable? {_FIX}") from error
             if "killed by signal" in str(error) or "exited unexpectedly" in str(error):
                 raise RuntimeError(
-                    f"{error}; the system kills processes when memory runs out. {_REMEDY}, or give the "
+                    f"{error}; the system kills processes when memory runs out. {_FIX}, or give the "
                     f"container more shared memory (docker run --shm-size=8g)"
                 ) from error
             raise
@@ -146,11 +147,11 @@ def _watched(iterator: Iterator[Batch | ValueError]) -> Iterator[Batch]:
         yield _checked(batch)
 
 
-_REMEDY = "Start again, with fewer train.num_workers or 0 for none"
+_FIX = "Start again with fewer train.num_workers or 0"
 
 
 def _check_shared_memory(sampler: PatchSampler, batch_size: int, num_workers: int) -> None:
-    """Raise ValueError if the batches on their way would not fit; a worker would die of it halfway."""
+    """Raise ValueError if the prefetched batches would not fit; a worker would crash halfway."""
     if not SHARED.exists():
         return
     values = (sampler.task.input_channels + 1) * batch_size * math.prod(sampler.region)

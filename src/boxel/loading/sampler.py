@@ -1,6 +1,6 @@
 """Which patch a training step sees: a pure function of the seed and the number of the sample.
 
-No rejection loops: a foreground patch is made by choosing a class, then one of its objects, then a place around it.
+A foreground patch is chosen without rejection: first a class, then one of its objects, then a place around it.
 """
 
 import math
@@ -16,7 +16,11 @@ from boxel.types import Sample, Task
 
 
 class SamplerConfig(Config):
-    """`foreground`: share of patches placed around an object, its class drawn evenly."""
+    """How training patches are chosen.
+
+    Attributes:
+        foreground: share of patches that are placed around an object, whose class is drawn uniformly.
+    """
 
     foreground: float = 0.5
 
@@ -25,7 +29,8 @@ class PatchSampler:
     """Training patches of a store; `sampler[k]` is always the same patch.
 
     Args:
-        margin: how much larger than the patch the region read is, for augmentation that rotates and scales.
+        margin: size of the region that is read, relative to the patch; larger than 1 for augmentation that rotates and
+            scales.
     """
 
     def __init__(
@@ -53,7 +58,7 @@ class PatchSampler:
         return self._read(*self.place(index))
 
     def place(self, index: int) -> tuple[str, np.ndarray]:
-        """The case of a patch and its lower corner, without reading anything."""
+        """The case of a patch and its lower corner; reads no image."""
         rng = np.random.default_rng([self.seed, index])
         anchor = None
         if self.present and rng.random() < self.config.foreground:
@@ -65,7 +70,7 @@ class PatchSampler:
         return self.ids[case], self._corner(self.ids[case], anchor, rng)
 
     def _corner(self, case_id: str, anchor: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
-        """In image voxels, of the patch, not of the region."""
+        """Lower corner of the patch (not of the region), in image voxels."""
         shape = np.asarray(self.store.meta(case_id).shape)
         lead = len(shape) - self.task.ndim  # slice-wise models: one slice of each leading axis
         patch = np.asarray((1,) * lead + self.task.patch_size)
@@ -93,7 +98,7 @@ class PatchSampler:
         return Sample(fold_slices(image, lead), label_map[middle], instances, ignored[near], case_id)
 
     def _seen(self, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Boxes in voxels of the region read, without the axes along which it is one slice, and which meet it."""
+        """Boxes in voxels of the region, without the axes along which it is one slice, and which of them overlap it."""
         lead = boxes.shape[-1] - self.task.ndim
         first = np.array((self.task.context,) * lead + (0,) * self.task.ndim)
         last = np.array((self.task.context + 1,) * lead + self.region)

@@ -1,7 +1,7 @@
 """What every model is: three questions (`infer`, `loss`, `detect`) and a configuration registered under a name."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -75,6 +75,13 @@ class ModelConfig(Choice):
         """The configuration registered as `name`, with those of `parts` that it has."""
         kind = cls.registry[name]
         return kind(**{key: value for key, value in parts.items() if key in kind.model_fields})  # type: ignore[return-value]
+
+    def segmentation_classes(self, classes: Sequence[str]) -> tuple[str, ...]:
+        """What the channels of `Model.segment` after the background mean, for a task with `classes`.
+
+        Empty for a model that does not segment; `("foreground",)` for one that segments several classes as one.
+        """
+        return ()
 
     def build(self, task: Task) -> Model:
         raise TypeError(f"{type(self).__name__} does not build a model; choose one of {sorted(self.registry)}")

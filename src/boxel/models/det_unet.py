@@ -102,3 +102,6 @@ class DetUNet(Model):
         cells = (self.config.mask_cells,) * mask.ndim
         grids = crop_masks(label_map[None], boxes, torch.zeros_like(ids), ids, cells)
         return Detections(boxes, found.scores, found.labels, masks=grids)
+
+    def segment(self, outputs: DetUNetOutputs) -> Tensor:
+        return outputs.segmentation.float().softmax(1)

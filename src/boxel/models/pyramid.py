@@ -3,6 +3,7 @@
 Reference: Jaeger et al., Retina U-Net, 2018, section 3.1 and figure 2.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from jaxtyping import Float
@@ -43,6 +44,9 @@ class UPyramidConfig(PyramidConfig):
     segmentation_weight: float = 0.5
     boxes_without_mask: Literal["ignore", "fill"] = "ignore"
     mask_cells: int = 28
+
+    def segmentation_classes(self, classes: Sequence[str]) -> tuple[str, ...]:
+        return tuple(classes) if self.segment == "classes" else ("foreground",)
 
 
 class Pyramid(nn.Module):

@@ -167,6 +167,9 @@ class RCNN(Model):
         grids = logits[torch.arange(len(labels), device=labels.device), labels + 1].sigmoid()
         return [replace(one, masks=grids[images == image]) for image, one in enumerate(found)]
 
+    def segment(self, outputs: RCNNOutputs) -> Tensor:
+        return super().segment(outputs) if outputs.segmentation is None else outputs.segmentation.float().softmax(1)
+
 
 def _proposal_task(task: Task, config: RPNConfig) -> Task:
     """The task of the first stage: one class, its share of the anchors."""

@@ -57,3 +57,8 @@ class RetinaUNet(Model):
             if outputs.segmentation is None or not masks
             else self.segmentation.with_masks(outputs.segmentation, found)
         )
+
+    def segment(self, outputs: RetinaUNetOutputs) -> Tensor:
+        if outputs.segmentation is None:
+            raise ValueError("these outputs have no segmentation; call infer(images, segmentation=True)")
+        return outputs.segmentation.float().softmax(1)

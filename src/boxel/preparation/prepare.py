@@ -73,7 +73,7 @@ def _prepare(
     before = Task.load(out / "task.json") if (out / "task.json").exists() else None
     ids = tuple(case.id for case in dataset.cases)
     Manifest(version=VERSION, complete=False, ids=ids).save(out / "manifest.json")
-    used = {case_id for split in splits for part in ("train", "val") for case_id in split[part]}
+    used = {case_id for split in splits for case_id in (*split.train, *split.val)}
     measured = measure(dataset, ids=used, cache=out / "cases", workers=workers, progress=progress)
     if dataset.splits is None:  # the same cases to train and validate on, now that sizes are known
         strata = size_strata(measured.cases)
@@ -83,7 +83,7 @@ def _prepare(
     described = {"name": dataset.name, "source": str(dataset.root), "ndim": dataset.ndim}
     described |= {"classes": list(dataset.classes), "channels": list(dataset.channels)}
     write_text(out / "dataset.json", json.dumps(described, indent=2) + "\n")
-    write_text(out / "splits.json", json.dumps(splits, indent=1) + "\n")
+    write_text(out / "splits.json", json.dumps([split.to_dict() for split in splits], indent=1) + "\n")
     measured.save(out / "fingerprint.json")
     task.save(out / "task.json")
 

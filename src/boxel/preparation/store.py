@@ -15,7 +15,7 @@ from boxel.config import Config, read_json
 from boxel.preparation.fingerprint import Fingerprint
 from boxel.preparation.quantise import from_levels
 from boxel.preparation.stored_case import VERSION, CaseMeta, array_files, meta_file
-from boxel.types import Task
+from boxel.types import Split, Task
 
 
 class Manifest(Config):
@@ -37,7 +37,7 @@ class Store:
     Attributes:
         path: the folder.
         task: the plan.
-        splits: per fold, the ids of its train, val and test cases.
+        splits: the folds of the cross-validation.
         ids: of all cases.
         notes: what `prepare` did, in sentences.
 
@@ -57,7 +57,8 @@ class Store:
             raise ValueError(f"{self.path}: prepared by another version of Boxel; {again} again")
         self.ids = manifest.ids
         self.task = Task.load(self.path / "task.json")
-        self.splits: list[dict[str, list[str]]] = read_json(self.path / "splits.json")
+        folds = self.path / "splits.json"
+        self.splits = [Split.from_dict(fold, str(folds)) for fold in read_json(folds)]
         self._metas: dict[str, CaseMeta] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:

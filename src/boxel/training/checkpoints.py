@@ -1,4 +1,4 @@
-"""Checkpoints of a run: ranked weights, and the state from which a killed training continues. No pickle.
+"""Checkpoints of a run: ranked weights, and the state from which an interrupted training resumes. No pickle.
 
 RUN/checkpoints/step_000500.safetensors ...   the best ones, ranked in checkpoints/ranking.json
 RUN/weights.safetensors                       a copy of the best
@@ -20,7 +20,7 @@ from boxel.training.optimise import MovingAverage
 
 
 class Ranked(Config):
-    """One kept checkpoint."""
+    """A checkpoint that was kept."""
 
     step: int
     score: float
@@ -28,7 +28,7 @@ class Ranked(Config):
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file whole or not at all."""
+    """Write a safetensors file; it appears whole or not at all."""
     write_bytes(path, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, metadata))
 
 
@@ -57,7 +57,7 @@ def read_ranking(run: Path) -> list[Ranked]:
 
 
 def forget_after(run: Path, step: int) -> None:
-    """Drop checkpoints newer than the state a training continues from: they will be made again."""
+    """Drop checkpoints that are newer than the state a training resumes from: they will be made again."""
     ranking = [entry for entry in read_ranking(run) if entry.step <= step]
     if (run / "checkpoints").exists():
         write_text(
@@ -70,7 +70,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     """Fill a model from a safetensors file.
 
     Raises:
-        ValueError: names the file and what does not fit when it is another model's.
+        ValueError: the file has weights of another model; names it and what does not fit.
     """
     try:
         state = load_file(path)
@@ -92,7 +92,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
 def save_resume(
     run: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, average: MovingAverage | None
 ) -> None:
-    """State after `step` steps, in one file that appears whole."""
+    """Write the state after `step` steps, in one file that appears whole or not at all."""
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
     if average is not None:
         tensors |= {f"average/{name}": value for name, value in average.state.items()}
@@ -104,7 +104,7 @@ def save_resume(
 
 
 def load_resume(run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: MovingAverage | None) -> int:
-    """Put a saved state back; the number of steps it has behind it, 0 if there is none."""
+    """Restore a saved state; returns the number of steps it was trained for, 0 if there is none."""
     path = run / "resume.safetensors"
     if not path.exists():
         return 0

@@ -1,4 +1,4 @@
-"""What the experimenter chooses about training."""
+"""The experimenter's choices about training."""
 
 from typing import Literal
 
@@ -11,19 +11,20 @@ class TrainConfig(Config):
     """The training of one model.
 
     Attributes:
-        steps: optimisation steps.
-        max_seconds: ends the training after so much time, if the steps have not; the schedule follows whichever is
-            further. Such a training depends on the machine and is not exactly repeatable.
+        steps: batches to train on; each is an optimisation step for every phase of the model.
+        max_seconds: ends the training after this time, unless the steps end it before; the schedule follows the one
+            that is further advanced. Such a training depends on the machine and is not exactly repeatable.
         batch_size: patches per step and process; None takes the plan's.
-        schedule: `poly` falls to zero as (1 - t)^0.9, `cosine` as half a cosine, `constant` stays.
+        schedule: how the learning rate falls: `poly` as (1 - t)^0.9, `cosine` as half a cosine, `constant` not at all.
         warmup: steps over which the learning rate rises from zero.
-        average: decay per step of the exponential moving average of the weights; 0 keeps the raw weights.
+        average: decay per step of the exponential moving average of the weights; 0 uses the raw weights.
         precision: `auto` is bf16 on devices that compute in it, fp32 on the CPU.
         validate_every: steps between validations, each with a checkpoint.
-        validation_cases: at most so many cases are used for validation; None takes all.
-        keep: checkpoints kept, best validation score first.
-        select_by: the validation metric that ranks checkpoints.
-        save_every: steps between states from which a killed training continues.
+        validation_cases: largest number of cases to validate on; None takes all.
+        keep: number of checkpoints to keep, those with the best validation scores.
+        select_by: the validation metric that ranks checkpoints: any that `boxel evaluate` computes and of which more is
+            better, at any IoU threshold.
+        save_every: steps between saved states from which an interrupted training resumes.
     """
 
     steps: int = 2000

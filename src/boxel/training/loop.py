@@ -1,9 +1,9 @@
-"""The training loop."""
+"""The training loop: reproducible, resumable after any step, on any number of devices."""
 
-import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from boxel.config import write_text
 from boxel.loading.augment import augment
 from boxel.loading.loader import batches, to_device
 from boxel.loading.sampler import PatchSampler
@@ -20,6 +19,7 @@ from boxel.nn.nd import channels_last
 from boxel.preparation.store import Store
 from boxel.training.checkpoints import forget_after, keep_best, load_resume, save_resume
 from boxel.training.config import TrainConfig
+from boxel.training.log import MetricsLog
 from boxel.training.memory import keep_freed_memory
 from boxel.training.optimise import MovingAverage, build_optimizer, learning_rate
 from boxel.types import Batch, Task
@@ -40,104 +40,181 @@ def train(
     validate: Callable[[Model], Metrics],
     on_step: Callable[[int, Metrics], None],
 ) -> None:
-    """Train one model into `run`, or go on from the state a killed training left there.
+    """Train one model into `run`, or resume from the state that an interrupted training left there.
 
-    Step `s` of seed `n` always sees the same patches, so a continued training ends as an undisturbed one.
+    Step `s` with seed `n` always sees the same patches, so a resumed training ends like an uninterrupted one.
 
     Args:
-        initial: pretrained tensors by their names in the model's state; the others are drawn at random.
-        validate: the metrics of a model on the validation cases.
-        on_step: called after each step with its number and what was measured.
+        initial: pretrained tensors by their names in the model's state; all others are initialised at random.
+        validate: returns the metrics of a model on the validation cases, `config.select_by` among them; or nothing,
+            where there are no validation cases.
+        on_step: called after each step with its number and its metrics.
 
     Raises:
         FloatingPointError: the loss is not finite; names the step, the terms and the cases.
     """
     keep_freed_memory()
-    fabric = make_fabric(config)
     torch.manual_seed(seed)
     model = model_config.build(task).train()
     if initial is not None:
         model.load_state_dict({**model.state_dict(), **initial})
-    model = channels_last(model, task.ndim)
-    if config.compile:  # the network alone: matching and suppression run compiled code of their own
-        model.infer = torch.compile(model.infer)  # type: ignore[method-assign]
-    optimizer = build_optimizer(model, config)
-    model = model.to(fabric.device)
-    average = MovingAverage(model, config.average) if config.average else None
-    first = load_resume(run, model, optimizer, average)
-    if fabric.global_rank == 0:
+    trainer = set_up(channels_last(model, task.ndim), config)
+    rank, is_first = trainer.fabric.global_rank, trainer.fabric.global_rank == 0
+    first = load_resume(run, model, trainer.optimizer, trainer.average)
+    if is_first:
         forget_after(run, first)
-    log = MetricsLog(run / "metrics.jsonl", first) if fabric.global_rank == 0 else None
-    loss_terms = LossTerms(model)
-    wrapped, optimizer = fabric.setup(loss_terms, optimizer)
-    sampler = PatchSampler(store, ids, task, config.sampler, seed=seed, margin=config.augment.margin)
-    batch_size = config.batch_size or task.batch_size
-    workers = config.num_workers if config.num_workers is not None else (0 if fabric.device.type == "cpu" else 8)
-    place: dict[str, Any] = dict(rank=fabric.global_rank, world_size=fabric.world_size, num_workers=workers)
-    seconds = log.seconds if log else 0.0  # of the training, those before its last interruption included
-    started = time.perf_counter() - seconds
-    for step, batch in enumerate(batches(sampler, batch_size, first, config.steps, **place), start=first):
-        mining_seed, augment_seed = np.random.SeedSequence([seed, step, fabric.global_rank]).generate_state(2)
-        torch.manual_seed(int(mining_seed))
-        generator = torch.Generator().manual_seed(int(augment_seed))
-        batch = augment(to_device(batch, fabric.device), config.augment, task.patch_size, generator)
+    log = MetricsLog(run / "metrics.jsonl", first, write=is_first)
+    started = time.perf_counter() - log.seconds
+    seconds = log.seconds  # of training, including the time before an interruption
+    for step, batch in enumerate(patches(trainer, store, ids, task, first, seed), start=first):
+        stream = np.random.SeedSequence([seed, step, rank])
+        first_phase, augmentation, *other_phases = stream.generate_state(1 + len(model.phases)).tolist()
+        generator = torch.Generator().manual_seed(augmentation)
+        batch = augment(to_device(batch, trainer.fabric.device), config.augment, task.patch_size, generator)
         lr = learning_rate(config, step, seconds)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        loss_terms.batch = batch
-        terms = wrapped(batch.images)
-        loss = torch.stack(list(terms.values())).sum()
-        if not math.isfinite(loss.item()):
-            values = {name: term.item() for name, term in terms.items()}
-            raise FloatingPointError(f"loss not finite at step {step}: {values}, cases {batch.cases}; lower train.lr")
-        optimizer.zero_grad(set_to_none=True)
-        fabric.backward(loss)
-        if config.clip_norm:
-            fabric.clip_gradients(wrapped, optimizer, max_norm=config.clip_norm, error_if_nonfinite=False)
-        optimizer.step()
-        if average is not None:
-            average.update(model, step)
+        measured = train_step(trainer, batch, step, lr, (first_phase, *other_phases))
         done = step + 1
-        measured = {"loss": loss.item()} | {f"loss/{name}": term.item() for name, term in terms.items()}
-        seconds = fabric.broadcast(round(time.perf_counter() - started, 3))
-        measured |= {"lr": lr, "seconds": seconds}
+        seconds = trainer.fabric.broadcast(round(time.perf_counter() - started, 3))
         last = ends(config, done, seconds)
-        if (done % config.validate_every == 0 or last) and fabric.global_rank == 0:
-            measured |= {f"val/{name}": value for name, value in _validate(model, average, validate).items()}
-            score = measured.get(f"val/{config.select_by}", 0.0)
-            keep_best(run, average.state if average else model.state_dict(), done, score, config.keep)
-        if log is not None:
-            log.add({"step": done, **measured})
-        if (done % config.save_every == 0 or last) and fabric.global_rank == 0:
-            save_resume(run, done, model, optimizer, average)
-        fabric.barrier()
+        measured |= {"lr": lr, "seconds": seconds}
+        if (done % config.validate_every == 0 or last) and is_first:
+            measured |= validate_and_keep(trainer, run, done, validate)
+        log.add({"step": done, **measured})
+        if (done % config.save_every == 0 or last) and is_first:
+            save_resume(run, done, model, trainer.optimizer, trainer.average)
+        trainer.fabric.barrier()
         on_step(done, measured)
         if last:
             break
 
 
+@dataclass
+class Trainer:
+    """What training changes from step to step.
+
+    Attributes:
+        loss_terms: `model`'s loss, wrapped for its devices and precision.
+        average: moving average of the weights, if the configuration asks for one.
+    """
+
+    config: TrainConfig
+    fabric: Any
+    model: Model
+    loss_terms: Any
+    optimizer: Any
+    average: MovingAverage | None
+
+
+def set_up(model: Model, config: TrainConfig) -> Trainer:
+    """Move a model to its devices and give it an optimiser."""
+    if config.compile:  # the network alone: matching and suppression have compiled kernels of their own
+        model.infer = torch.compile(model.infer)  # type: ignore[method-assign]
+    fabric = make_fabric(config, unused_parameters=len(model.phases) > 1)
+    optimizer = build_optimizer(model, config)
+    model = model.to(fabric.device)
+    average = MovingAverage(model, config.average) if config.average else None
+    loss_terms, optimizer = fabric.setup(LossTerms(model), optimizer)
+    return Trainer(config, fabric, model, loss_terms, optimizer, average)
+
+
+def train_step(trainer: Trainer, batch: Batch, step: int, lr: float, seeds: tuple[int, ...]) -> Metrics:
+    """One optimiser step for each phase of the model.
+
+    Args:
+        step: number of the step, from 0.
+        lr: learning rate.
+        seeds: for each phase, the seed of everything that is drawn in it.
+
+    Returns:
+        The loss, and its terms under `loss/TERM`, or `loss/PHASE/TERM` where there are several phases.
+    """
+    fabric, optimizer, phases = trainer.fabric, trainer.optimizer, trainer.model.phases
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    total = 0.0
+    measured: Metrics = {}
+    for phase, seed in zip(phases, seeds, strict=True):
+        torch.manual_seed(seed)
+        terms = trainer.loss_terms(batch.images, Sealed(batch), phase)
+        loss = torch.stack(list(terms.values())).sum()
+        values = {name: term.item() for name, term in terms.items()}
+        if not math.isfinite(loss.item()):
+            raise FloatingPointError(f"loss not finite at step {step}: {values}, cases {batch.cases}; lower train.lr")
+        optimizer.zero_grad(set_to_none=True)
+        fabric.backward(loss)
+        if trainer.config.clip_norm:
+            fabric.clip_gradients(
+                trainer.loss_terms, optimizer, max_norm=trainer.config.clip_norm, error_if_nonfinite=False
+            )
+        optimizer.step()
+        prefix = f"loss/{phase}/" if len(phases) > 1 else "loss/"
+        total += loss.item()
+        measured |= {prefix + name: value for name, value in values.items()}
+    if trainer.average is not None:
+        trainer.average.update(trainer.model, step)
+    return {"loss": total, **measured}
+
+
+def validate_and_keep(trainer: Trainer, run: Path, step: int, validate: Callable[[Model], Metrics]) -> Metrics:
+    """Validate the averaged weights, rank them as a checkpoint, and return the metrics under `val/NAME`."""
+    model, config = trainer.model, trainer.config
+    raw = {name: value.clone() for name, value in model.state_dict().items()}
+    weights = trainer.average.state if trainer.average else raw
+    model.load_state_dict(weights)
+    model.eval()
+    try:
+        with torch.inference_mode():
+            metrics = validate(model)
+    finally:
+        model.train()
+        model.load_state_dict(raw)
+    keep_best(run, weights, step, metrics[config.select_by] if metrics else 0.0, config.keep)
+    return {f"val/{name}": value for name, value in metrics.items()}
+
+
+def patches(trainer: Trainer, store: Store, ids: list[str], task: Task, first: int, seed: int) -> Iterator[Batch]:
+    """The batches of this process, from step `first` to the last."""
+    config, fabric = trainer.config, trainer.fabric
+    sampler = PatchSampler(store, ids, task, config.sampler, seed=seed, margin=config.augment.margin)
+    workers = config.num_workers
+    if workers is None:
+        workers = 0 if fabric.device.type == "cpu" else 8
+    return batches(
+        sampler, config.batch_size or task.batch_size, first, config.steps,
+        num_workers=workers, rank=fabric.global_rank, world_size=fabric.world_size,
+    )  # fmt: skip
+
+
 def ends(config: TrainConfig, steps: int, seconds: float) -> bool:
-    """Whether a training is over after so many steps and seconds."""
+    """Whether a training ends after this many steps and seconds."""
     return steps >= config.steps or (config.max_seconds is not None and seconds >= config.max_seconds)
 
 
-class LossTerms(nn.Module):
-    """The loss terms of `batch` as one forward pass, which is what wrappers for devices and precision expect.
+class Sealed:
+    """A batch that wrappers hand on unopened: they would copy and cast every tensor in it, coordinates included."""
 
-    The batch is no argument: wrappers would copy and cast what they find in it, coordinates included.
-    """
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+
+
+class LossTerms(nn.Module):
+    """The loss terms of a batch as one forward pass, which is what wrappers for devices and precision expect."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
         self.model = model
-        self.batch: Batch | None = None
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        return self.model(images, self.batch)
+    def forward(self, images: Tensor, sealed: Sealed, phase: str) -> dict[str, Tensor]:
+        return self.model(images, sealed.batch, phase=phase)
 
 
-def make_fabric(config: TrainConfig) -> Any:
-    """Devices and precision."""
+def make_fabric(config: TrainConfig, *, unused_parameters: bool = False) -> Any:
+    """Devices and precision.
+
+    Args:
+        unused_parameters: a backward pass may leave parameters without a gradient, which costs several processes a
+            search for them.
+    """
     from lightning_fabric import Fabric
 
     precision = config.precision
@@ -145,52 +222,12 @@ def make_fabric(config: TrainConfig) -> Any:
     if precision == "auto":
         precision = "bf16" if gpu and torch.cuda.is_bf16_supported() else "fp32"
     names: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+    distributed = "ddp_find_unused_parameters_true" if unused_parameters else "ddp"
     fabric = Fabric(
         accelerator=config.accelerator,
         devices=config.devices,
-        strategy="ddp" if config.devices > 1 else "auto",
+        strategy=distributed if config.devices > 1 else "auto",
         precision=names[precision],
     )
     fabric.launch()
     return fabric
-
-
-def _validate(model: Model, average: MovingAverage | None, validate: Callable[[Model], Metrics]) -> Metrics:
-    """Validation metrics of the averaged weights, which are put in place and taken out again."""
-    raw = None
-    if average is not None:
-        raw = {name: value.clone() for name, value in model.state_dict().items()}
-        model.load_state_dict(average.state)
-    model.eval()
-    try:
-        with torch.inference_mode():
-            return validate(model)
-    finally:
-        model.train()
-        if raw is not None:
-            model.load_state_dict(raw)
-
-
-class MetricsLog:
-    """`metrics.jsonl`, one line a step; what lies beyond `last_step` is dropped when a training continues.
-
-    `seconds` is how long the steps that remain took.
-    """
-
-    def __init__(self, path: Path, last_step: int) -> None:
-        lines = path.read_text().splitlines() if path.exists() else []
-        kept = [line for line in lines if _step(line) <= last_step]
-        self.seconds = float(json.loads(kept[-1]).get("seconds", 0.0)) if kept else 0.0
-        write_text(path, "".join(line + "\n" for line in kept))
-        self.path = path
-
-    def add(self, values: Metrics) -> None:
-        with self.path.open("a") as file:
-            file.write(json.dumps(values) + "\n")
-
-
-def _step(line: str) -> float:
-    try:
-        return float(json.loads(line)["step"])
-    except (json.JSONDecodeError, KeyError, TypeError):
-        return math.inf  # a line cut by a kill

@@ -1,4 +1,4 @@
-"""Memory behaviour of the C library."""
+"""Memory management of the C library."""
 
 import ctypes
 import sys
@@ -10,7 +10,7 @@ def keep_freed_memory() -> bool:
     """Ask glibc to reuse freed memory for large tensors instead of returning it to the system.
 
     Without this every large tensor of a CPU training step is mapped, zeroed page by page and unmapped again.
-    Returns whether it was done (Linux with glibc only). See benchmarks/malloc.py for what it gains.
+    Returns whether glibc agreed (Linux only). benchmarks/malloc.py measures the gain.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -9,7 +9,7 @@ from boxel.training.config import TrainConfig
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Weight decay on weights only: not on biases and norms, which have one axis."""
+    """The optimiser, with weight decay on weights only: not on biases and norms, which have one axis."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
@@ -23,7 +23,7 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
 
 
 def learning_rate(config: TrainConfig, step: int, seconds: float = 0.0) -> float:
-    """The rate of a step, `seconds` into the training: warm-up, then the schedule."""
+    """The learning rate of a step, `seconds` into the training: warm-up, then the schedule."""
     rise = min(1.0, (step + 1) / max(1, config.warmup))
     done = min(1.0, max(step / max(1, config.steps), seconds / (config.max_seconds or math.inf)))
     fall = {"poly": (1 - done) ** 0.9, "cosine": 0.5 * (1 + math.cos(math.pi * done)), "constant": 1.0}

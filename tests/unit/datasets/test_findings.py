@@ -133,8 +133,8 @@ def test_a_share_of_the_patients_is_held_out_and_the_rest_is_cut_into_folds(tmp_
     assert len(test) == 20 * share
     assert not {case.group for case in dataset.test} & {case.group for case in dataset.train}
     folds = make_splits(dataset.cases)
-    assert [sorted(fold["test"]) for fold in folds] == [sorted(test)] * 5
-    assert sorted(name for fold in folds for name in fold["val"]) == sorted(case.id for case in dataset.train)
+    assert [sorted(fold.test) for fold in folds] == [sorted(test)] * 5
+    assert sorted(name for fold in folds for name in fold.val) == sorted(case.id for case in dataset.train)
     with pytest.raises(ValueError, match="holdout"):
         open_dataset(tmp_path, options=["holdout=0.9"])
     (tmp_path / "splits.json").write_text(json.dumps([{"train": [test[0]], "val": [test[1]]}]))

@@ -12,8 +12,7 @@ from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.split import check_splits, dataset_splits, make_splits
 from boxel.preparation.fingerprint import CaseRecord
 from boxel.preparation.prepare import size_strata
-
-PARTS = ("train", "val", "test")
+from boxel.types import Split
 
 
 def case(name, labels=(), group="", split="train"):
@@ -26,7 +25,7 @@ def cases(count, **kwargs):
 
 
 def sizes(split):
-    return tuple(len(split[part]) for part in PARTS)
+    return tuple(len(ids) for _, ids in split)
 
 
 # Jaeger et al., 2018, section 4.1: 60/20/20; the numbers are those of its toolkit's fold generator.
@@ -34,7 +33,7 @@ def sizes(split):
 def test_five_folds_without_test_cases_are_60_20_20(count):
     splits = make_splits(cases(count))
     assert [sizes(split) for split in splits] == [(count * 3 // 5, count // 5, count // 5)] * 5
-    assert [split["val"] for split in splits] == [splits[(k + 1) % 5]["test"] for k in range(5)]
+    assert [split.val for split in splits] == [splits[(k + 1) % 5].test for k in range(5)]
 
 
 def test_an_uneven_number_of_cases_differs_by_one_between_parts():
@@ -52,20 +51,20 @@ def test_test_parts_are_disjoint_and_complete_and_groups_stay_together(groups, n
     group_of = {c.id: c.group for c in given_cases}
     splits = make_splits(given_cases, num_folds=num_folds, seed=seed)
     assert len(splits) == min(num_folds, len(set(groups)))
-    assert sorted(i for split in splits for i in split["test"]) == sorted(group_of)
-    assert sorted(i for split in splits for i in split["val"]) == sorted(group_of)
+    assert sorted(i for split in splits for i in split.test) == sorted(group_of)
+    assert sorted(i for split in splits for i in split.val) == sorted(group_of)
     for split in splits:
-        assert sorted(i for part in PARTS for i in split[part]) == sorted(group_of)
-        assert all(split[part] for part in PARTS)
-        groups_of_part = [{group_of[i] for i in split[part]} for part in PARTS]
+        assert sorted(i for _, part in split for i in part) == sorted(group_of)
+        assert all(ids for _, ids in split)
+        groups_of_part = [{group_of[i] for i in ids} for _, ids in split]
         assert sum(map(len, groups_of_part)) == len(set.union(*groups_of_part))
 
 
 def test_test_cases_of_the_data_set_are_the_test_of_every_fold():
     splits = make_splits([*cases(10), case("t1", split="test"), case("t0", split="test")])
-    assert [split["test"] for split in splits] == [["t0", "t1"]] * 5
+    assert [split.test for split in splits] == [("t0", "t1")] * 5
     assert [sizes(split) for split in splits] == [(8, 2, 2)] * 5
-    assert len({i for split in splits for i in split["val"]}) == 10
+    assert len({i for split in splits for i in split.val}) == 10
 
 
 def test_every_part_has_its_share_of_rare_classes_negative_cases_and_objects():
@@ -76,10 +75,10 @@ def test_every_part_has_its_share_of_rare_classes_negative_cases_and_objects():
     by_id = {c.id: c for c in [*rare, *empty, *usual]}
     splits = make_splits(list(by_id.values()))
     for split in splits:
-        kinds = Counter(name[0] for name in split["test"])
+        kinds = Counter(name[0] for name in split.test)
         assert kinds["r"] == 2
         assert kinds["e"] == 1
-    objects = [sum(len(by_id[i].labels) for i in split["test"]) for split in splits]
+    objects = [sum(len(by_id[i].labels) for i in split.test) for split in splits]
     assert max(objects) < 1.1 * min(objects)
 
 
@@ -94,14 +93,14 @@ def test_every_part_has_its_share_of_small_and_large_objects_of_each_class(ndim)
     strata = size_strata([*measured, measured[0].model_copy(update={"id": "empty", "labels": (), "sizes": ()})])
     assert (strata["c0000"], strata["c0001"], strata["empty"]) == ([0], [3], [])
     assert (strata["c0058"], strata["c0059"]) == ([2], [5])
-    found = [[Counter(strata[name][0] for name in split["test"])[kind] for kind in range(6)]
+    found = [[Counter(strata[name][0] for name in split.test)[kind] for kind in range(6)]
              for split in make_splits(cases(60), strata=strata)]  # fmt: skip
     assert np.abs(np.array(found) - 2).max() <= 1  # ten objects of each kind in five parts
 
 
 def test_the_same_seed_gives_the_same_folds_whatever_the_order_of_the_cases():
     assert make_splits(cases(30)) == make_splits(cases(30))
-    assert [s["test"] for s in make_splits(cases(30))] == [s["test"] for s in make_splits(cases(30)[::-1])]
+    assert [s.test for s in make_splits(cases(30))] == [s.test for s in make_splits(cases(30)[::-1])]
     assert make_splits(cases(30)) != make_splits(cases(30), seed=1)
 
 
@@ -117,7 +116,7 @@ def test_folds_without_test_take_the_data_sets_test_cases():
         Path("data"), "toy", 2, ("a",), ("x",), (*cases(3), case("t", split="test")),
         ({"train": ("c0000", "c0001"), "val": ("c0002",), "test": ()},),
     )  # fmt: skip
-    assert dataset_splits(dataset) == [{"train": ["c0000", "c0001"], "val": ["c0002"], "test": ["t"]}]
+    assert dataset_splits(dataset) == [Split(train=("c0000", "c0001"), val=("c0002",), test=("t",))]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Tiles, mirrored views and checkpoints: a model that knows the answer finds it through all of them."""
+"""Tiles, mirrored views and checkpoints: a model that knows the answer gives it through all of them."""
 
 import numpy as np
 import pytest
@@ -7,43 +7,13 @@ import torch
 from boxel.consolidation import ConsolidateConfig, consolidate
 from boxel.inference.config import PredictConfig
 from boxel.inference.raw import crop, predict_raw, view_axes
-from boxel.models.base import Model
-from boxel.ops import crop_masks, paste_mask
-from boxel.ops.masks import boxes_from_label_map
-from boxel.types import Detections
+from boxel.ops import paste_mask
 from tests.unit.builders import MODELS, make_batch, make_task
-
-
-class Oracle(Model):
-    """Finds the tight box of each intensity 1, 2, ... in a tile, with score 0.9."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tiles_seen: list[tuple[int, ...]] = []
-
-    def infer(self, images, *, segmentation=False, phase="all"):
-        self.tiles_seen += [tuple(image.shape) for image in images]
-        return images
-
-    def loss(self, outputs, batch):
-        return {}
-
-    def detect(self, outputs, *, masks=False):
-        found = []
-        for image in outputs:
-            middle = image[len(image) // 2].round().int()
-            boxes, present = boxes_from_label_map(middle, torch.arange(1, 5))
-            boxes = boxes[present]
-            count = len(boxes)
-            numbers = torch.arange(1, 5)[present]
-            grids = crop_masks(middle[None], boxes, torch.zeros_like(numbers), numbers, (8,) * middle.ndim)
-            scores, labels = torch.full((count,), 0.9), torch.zeros(count, dtype=torch.int64)
-            found.append(Detections(boxes, scores, labels, masks=grids if masks else None))
-        return found
+from tests.unit.inference.oracle import Oracle
 
 
 def predict(image, task, config, models=None):
-    return predict_raw(models or [Oracle()], image[None], 0.0, task, config, torch.device("cpu"))
+    return predict_raw(models or [Oracle()], image[None], 0.0, task, config, torch.device("cpu"))[0]
 
 
 @pytest.mark.parametrize("views", ["identity", "plane", "all"])
@@ -53,10 +23,10 @@ def test_views_and_tiles_agree_on_one_box_of_unchanged_score(ndim, views):
     image[(slice(12, 15),) * ndim] = 1
     raw = predict(image, task, PredictConfig(views=views, overlap=0.5))
     assert len(raw) >= raw.num_views == len(view_axes(PredictConfig(views=views), ndim))
-    found = consolidate(raw, ConsolidateConfig(min_score=0.1))
-    best = found.boxes[0]
+    detections = consolidate(raw, ConsolidateConfig(min_score=0.1))
+    best = detections.boxes[0]
     assert np.allclose(best, [[12] * ndim, [15] * ndim], atol=0.3)
-    assert found.scores[0] == pytest.approx(0.9, abs=1e-5)
+    assert detections.scores[0] == pytest.approx(0.9, abs=1e-5)
 
 
 def test_an_image_smaller_than_the_patch_is_padded_and_its_boxes_are_its_own(ndim):
@@ -108,22 +78,22 @@ def test_a_tile_beyond_the_image_is_filled():
 def test_masks_come_back_through_mirrored_views_tiles_and_slices(ndim, slice_wise):
     """An L on every slice of its first axis: mirrored wrongly it would not fit itself."""
     shape = (41, 37, 30)[:ndim] if not slice_wise else (9, 41, 37, 30)[: ndim + 1]
-    truth = np.zeros(shape, bool)
-    middle = truth[3:7] if slice_wise else truth
+    ground_truth = np.zeros(shape, bool)
+    middle = ground_truth[3:7] if slice_wise else ground_truth
     where = (slice(None),) * slice_wise
     middle[(*where, slice(8, 24), slice(6, 12), *(slice(4, 9),) * (ndim - 2))] = True
     middle[(*where, slice(18, 24), slice(6, 22), *(slice(4, 9),) * (ndim - 2))] = True
     task = make_task(ndim, size=32)
-    raw = predict(truth.astype(np.float32), task, PredictConfig(views="plane", overlap=0.5, masks=True))
+    raw = predict(ground_truth.astype(np.float32), task, PredictConfig(views="plane", overlap=0.5, masks=True))
     assert raw.slice_axes == slice_wise
-    found = consolidate(raw, ConsolidateConfig(max_detections=3))
-    region, mask = paste_mask(found.masks[0].astype(np.float32), found.boxes[0], shape)
+    detections = consolidate(raw, ConsolidateConfig(max_detections=3))
+    region, mask = paste_mask(detections.masks[0].astype(np.float32), detections.boxes[0], shape)
     pasted = np.zeros(shape, bool)
     pasted[region] = mask
-    assert (pasted & truth).sum() / (pasted | truth).sum() > 0.95
+    assert (pasted & ground_truth).sum() / (pasted | ground_truth).sum() > 0.95
 
 
-def test_bf16_finds_nearly_the_same(ndim):
+def test_bf16_detects_nearly_the_same(ndim):
     torch.manual_seed(0)
     task = make_task(ndim)
     config = MODELS["retina_net"]

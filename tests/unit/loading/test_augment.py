@@ -111,8 +111,8 @@ def test_boxes_rotated_by_a_right_angle_are_exact():
 @given(st.integers(0, 10_000), st.sampled_from([2, 3]))
 def test_ignored_regions_move_as_boxes_do(seed, ndim):
     batch = make_batch(make_task(ndim), 2, objects=3, seed=seed)
-    boxes_only = [replace(found, has_mask=torch.zeros(3, dtype=torch.bool)) for found in batch.instances]
-    batch = replace(batch, instances=boxes_only, ignored=[found.boxes for found in boxes_only])
+    boxes_only = [replace(objects, has_mask=torch.zeros(3, dtype=torch.bool)) for objects in batch.instances]
+    batch = replace(batch, instances=boxes_only, ignored=[objects.boxes for objects in boxes_only])
     out = augment(batch, AugmentConfig(spatial=1.0), batch.label_maps.shape[1:], torch.Generator().manual_seed(seed))
-    for regions, found in zip(out.ignored, out.instances, strict=True):
-        assert torch.equal(regions, found.boxes)
+    for regions, objects in zip(out.ignored, out.instances, strict=True):
+        assert torch.equal(regions, objects.boxes)

@@ -1,4 +1,4 @@
-"""The loader never waits in vain: whatever happens to a worker process is an error that says what to do."""
+"""The loader never hangs: a failing worker process raises an error that suggests a fix."""
 
 import multiprocessing
 import os
@@ -21,7 +21,7 @@ from boxel.types import Instances, Sample
 
 
 class Numbers:
-    """Sample `k` holds `k` of case `ck`; `before` may do something else first, in whatever process reads."""
+    """Sample `k` holds `k` of case `ck`; `before` may do something else first, in the process that reads."""
 
     task, region = SimpleNamespace(input_channels=1), (4, 4)
 

@@ -44,7 +44,7 @@ def test_classes_are_drawn_evenly_whatever_their_frequency(store):
     """Case d has class 0 only and is given ten times: class 1 still gets its half of the draws."""
     patches = sampler(store, ("a", *("d",) * 10), patch=4)
     labels = [patches[i].instances.labels for i in range(200)]
-    share = np.mean([1 in found for found in labels])
+    share = np.mean([1 in present for present in labels])
     assert 0.35 < share < 0.75
 
 

@@ -18,7 +18,7 @@ from boxel.preparation.plan import PlanConfig
 from boxel.preparation.prepare import prepare
 from boxel.preparation.preprocess import preprocess
 from boxel.preparation.store import Store
-from boxel.types import Geometry, Image
+from boxel.types import Geometry, Image, Split
 
 
 def add(root, name, *, seed=0, edge=24, split="train"):
@@ -160,7 +160,7 @@ def test_test_cases_are_stored_but_not_measured_and_prescribed_folds_are_kept(tm
     add(root, "t0", edge=90, split="test")
     write_splits(root, [{"train": ["c0", "c1"], "val": ["c2"], "test": ["c3", "t0"]}])
     store = prepare(dataset_of(root), tmp_path / "work")
-    assert store.splits == [{"train": ["c0", "c1"], "val": ["c2"], "test": ["c3", "t0"]}]
+    assert store.splits == [Split(train=("c0", "c1"), val=("c2",), test=("c3", "t0"))]
     assert [case.id for case in store.fingerprint.cases] == ["c0", "c1", "c2"]
     assert store.meta("t0").split == "test"
     assert store.read("t0")[0].shape == (1, 90, 92)

@@ -13,7 +13,8 @@ from boxel.preparation.prepare import prepare
 from boxel.preparation.store import Store
 from boxel.training.checkpoints import keep_best, load_weights, read_ranking, save_tensors
 from boxel.training.config import TrainConfig
-from boxel.training.loop import MetricsLog, train
+from boxel.training.log import MetricsLog
+from boxel.training.loop import train
 from boxel.training.optimise import MovingAverage, build_optimizer, learning_rate
 from tests.unit.builders import MODELS
 
@@ -42,7 +43,7 @@ def run_training(run: Path, store: Store, config: TrainConfig = FAST, stop_at: i
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-def test_a_training_stopped_at_any_step_ends_as_an_undisturbed_one(store, tmp_path, optimizer):
+def test_a_training_stopped_at_any_step_ends_like_an_uninterrupted_one(store, tmp_path, optimizer):
     config = FAST.model_copy(update={"optimizer": optimizer})
     whole = run_training(tmp_path / "whole", store, config)
     for stop_at in (1, 3, 5):

@@ -1,0 +1,134 @@
+"""Segmentation: averaged over tiles, views and checkpoints, and painted on the grid of the original image."""
+
+import numpy as np
+import pytest
+import torch
+
+from boxel.api.detector import Detector
+from boxel.consolidation import ConsolidateConfig
+from boxel.inference import segmentation
+from boxel.inference.config import PredictConfig
+from boxel.inference.raw import predict_raw
+from boxel.inference.segmentation import paint
+from boxel.io import read_image, read_label_map, resample, same_grid, write_image, write_label_map
+from boxel.types import Geometry, Image, Normalisation
+from tests.unit.builders import MODELS, make_task
+from tests.unit.inference.oracle import Oracle
+
+SHAPE = (21, 26, 19, 23)
+
+
+@pytest.fixture
+def label_map(rng, ndim) -> np.ndarray:
+    """Four classes in single voxels: a tile that is placed or mirrored wrongly would not fit."""
+    return rng.integers(0, 5, SHAPE[:ndim])
+
+
+def probabilities(image, task, models=None, **settings):
+    config = PredictConfig(segmentation=True, **settings)
+    return predict_raw(models or [Oracle()], image[None].astype(np.float32), 0.0, task, config, torch.device("cpu"))[1]
+
+
+@pytest.mark.parametrize("views", ["identity", "plane", "all"])
+@pytest.mark.parametrize("size", [12, 32], ids=["tiles", "padded"])
+def test_an_oracle_is_reproduced_exactly_through_tiles_and_mirrored_views(ndim, label_map, views, size):
+    mean = probabilities(label_map, make_task(ndim, size=size), views=views, overlap=0.5)
+    assert mean.dtype == np.float32
+    assert mean.shape == (4, *label_map.shape)
+    for number in range(4):
+        assert np.allclose(mean[number], label_map == number + 1, atol=1e-6)
+    assert (paint(mean, label_map.shape) == label_map).all()
+
+
+@pytest.mark.parametrize("context", [0, 1])
+def test_slice_wise_models_segment_volumes_slice_by_slice(rng, context):
+    label_map = rng.integers(0, 5, SHAPE[:3])
+    task = make_task(2, size=12, spacing=(1.0,) * 3, context=context)
+    mean = probabilities(label_map, task, views="plane", overlap=0.3)
+    assert (paint(mean, label_map.shape) == label_map).all()
+
+
+def test_checkpoints_are_averaged(ndim, label_map):
+    mean = probabilities(label_map, make_task(ndim, size=12), [Oracle(0.9), Oracle(0.4), Oracle(0.8)])
+    assert np.allclose(mean.sum(0), (label_map > 0) * 0.7, atol=1e-6)
+
+
+def test_the_boxes_are_the_same_with_and_without_a_segmentation(ndim):
+    config = MODELS["retina_unet"]
+    model = config.model_copy(update={"dense": config.dense.model_copy(update={"min_score": 0.0})})
+    task = make_task(ndim)
+    torch.manual_seed(0)
+    arguments = ([model.build(task).eval()], np.random.default_rng(0).normal(size=(1, *SHAPE[:ndim])), 0.0, task)
+    with torch.inference_mode():
+        plain, nothing = predict_raw(*arguments, PredictConfig(), torch.device("cpu"))
+        raw, mean = predict_raw(*arguments, PredictConfig(segmentation=True), torch.device("cpu"))
+    assert nothing is None
+    assert np.allclose(raw.boxes, plain.boxes, atol=1e-4)
+    assert ((mean >= 0) & (mean <= 1)).all()
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.7, 1.6])
+@pytest.mark.parametrize("slab", [1, 2**22], ids=["plane by plane", "at once"])
+def test_painting_on_another_grid_is_the_largest_of_the_resampled_probabilities(ndim, rng, factor, slab, monkeypatch):
+    """The resampling is compared with ITK's."""
+    monkeypatch.setattr(segmentation, "SLAB", slab)
+    shape = SHAPE[:ndim]
+    target = tuple(round(n * factor) for n in shape)
+    mean = rng.dirichlet(np.ones(4), shape).transpose(-1, *range(ndim)).astype(np.float32)
+    resampled = resample(Image(mean, Geometry.plain(shape)), target).array
+    labels = paint(mean[1:], target)
+    assert labels.dtype == np.uint8
+    assert (labels == resampled.argmax(0)).mean() > 0.999  # ties within rounding
+
+
+def test_many_classes_and_few_planes(ndim):
+    mean = np.zeros((300, 1, *SHAPE[1:ndim]), np.float32)
+    mean[299] = 1.0
+    labels = paint(mean, (3, *SHAPE[1:ndim]))
+    assert (labels == 300).all()
+    assert labels.dtype == np.uint16
+
+
+def detector(task, model=None, names=("first", "second", "third", "fourth")):
+    settings = (PredictConfig(views="plane"), ConsolidateConfig())
+    return Detector(task, [model or Oracle()], *settings, device="cpu", segmentation_classes=names)
+
+
+def plain_task(ndim, **changes):
+    return make_task(ndim, size=12, normalisation=(Normalisation(kind="none"),), **changes)
+
+
+def test_a_detector_segments_on_the_grid_of_the_file_in_one_pass(ndim, label_map, tmp_path):
+    turn = np.eye(ndim)[::-1].copy()
+    turn[:, 0] *= -1
+    geometry = Geometry(label_map.shape, (1.0,) * ndim, (5.0, -7.0, 9.0)[:ndim], tuple(map(tuple, turn.tolist())))
+    write_image(tmp_path / "image.mha", Image(label_map[None].astype(np.float32), geometry))
+    oracle = Oracle()
+    detections, labels = detector(plain_task(ndim), oracle).segment(tmp_path / "image.mha")
+    passes = len(oracle.tiles_seen)
+    assert (labels == label_map).all()
+    plain = detector(plain_task(ndim), oracle).predict(tmp_path / "image.mha")
+    assert len(oracle.tiles_seen) == 2 * passes
+    assert np.array_equal(detections.boxes, plain.boxes)
+    write_label_map(tmp_path / "seg.nii.gz", labels, read_image(tmp_path / "image.mha").geometry)
+    written = read_label_map(tmp_path / "seg.nii.gz")
+    assert (written.array == label_map).all()
+    assert not same_grid(written.geometry, geometry)
+
+
+def test_another_spacing_keeps_objects_in_place(ndim):
+    """A block of 8 mm, in an image of half the spacing that the model works with."""
+    image = np.zeros((1, *(40,) * ndim), np.float32)
+    image[(0, *(slice(12, 28),) * ndim)] = 2
+    given = Image(image, Geometry.plain(image.shape[1:], (0.5,) * ndim))
+    _, labels = detector(plain_task(ndim)).segment(given)
+    assert (labels[(slice(12, 28),) * ndim] == 2).mean() > 0.9
+    outside = labels.copy()
+    outside[(slice(12, 28),) * ndim] = 0
+    assert not outside.any()
+
+
+def test_a_model_that_does_not_segment_says_so(ndim):
+    task, image = make_task(ndim), Image(np.zeros((1, *SHAPE[:ndim])), Geometry.plain(SHAPE[:ndim]))
+    with pytest.raises(ValueError, match=r"does not segment; train a model that does, such as retina_unet"):
+        detector(task, MODELS["retina_net"].build(task), names=()).segment(image)
