@@ -3,7 +3,7 @@
 from typing import Any
 
 from boxel.models import ModelConfig
-from boxel.recipes import RECIPES, get_recipe
+from boxel.recipes import get_recipe, recipes
 from boxel.recipes.experiment import Experiment
 from boxel.types import Normalisation, Task
 
@@ -12,7 +12,7 @@ def list_recipes() -> dict[str, dict[str, str]]:
     """Name, first sentence, model and provenance of each recipe."""
     return {
         name: {"about": recipe.about, "model": recipe.model, "reproduces": recipe.build(recipe.model).reproduces}
-        for name, recipe in RECIPES.items()
+        for name, recipe in recipes().items()
     }
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from boxel.config import Choice, Config
+from boxel.models.grid import PyramidGrid
 from boxel.models.loss_terms import (
     BoxLossConfig,
     ClassLossConfig,
@@ -27,7 +28,7 @@ from boxel.nn.blocks import Norm
 from boxel.nn.heads import DenseHead
 from boxel.nn.losses import class_scores
 from boxel.ops import anchor_grid, decode, match
-from boxel.types import Batch, Detections, Instances, Task
+from boxel.types import Batch, Detections, Instances
 
 
 class MatcherConfig(Choice):
@@ -90,20 +91,26 @@ class DenseDetection(nn.Module):
 
     std: Tensor
 
-    def __init__(self, task: Task, channels: int, config: DenseConfig) -> None:
+    def __init__(
+        self,
+        ndim: int,
+        channels: int,
+        num_classes: int,
+        grid: PyramidGrid,
+        config: DenseConfig,
+        *,
+        max_detections: int,
+    ) -> None:
         super().__init__()
         self.config = config
-        self.num_classes = len(task.classes)
-        self.strides = [[float(cells) for cells in stride] for stride in task.level_strides]
-        self.sizes = task.anchors
-        self.max_detections = task.max_detections
-        self.anchors_per_cell = len(task.anchors[0])
-        if any(len(sizes) != self.anchors_per_cell for sizes in task.anchors):
-            raise ValueError(f"every level needs the same number of anchors, got {[len(s) for s in task.anchors]}")
+        self.strides = [[float(cells) for cells in stride] for stride in grid.level_strides]
+        self.sizes = grid.anchors
+        self.max_detections = max_detections
+        self.anchors_per_cell = len(grid.anchors[0])
 
         def head(*outputs: int, prior: float | None = None) -> DenseHead:
             return DenseHead(
-                task.ndim,
+                ndim,
                 channels,
                 filters=config.filters,
                 num_convs=config.num_convs,
@@ -114,12 +121,12 @@ class DenseDetection(nn.Module):
                 prior=prior,
             )
 
-        class_outputs, prior = self.num_classes + config.softmax, None if config.softmax else 0.01
+        class_outputs, prior = num_classes + config.softmax, None if config.softmax else 0.01
         if config.shared_tower:
-            self.heads = nn.ModuleDict({"shared": head(class_outputs, 2 * task.ndim, prior=prior)})
+            self.heads = nn.ModuleDict({"shared": head(class_outputs, 2 * ndim, prior=prior)})
         else:
-            self.heads = nn.ModuleDict({"classes": head(class_outputs, prior=prior), "boxes": head(2 * task.ndim)})
-        std = coding_std(task.ndim, config.centre_std, config.size_std)
+            self.heads = nn.ModuleDict({"classes": head(class_outputs, prior=prior), "boxes": head(2 * ndim)})
+        std = coding_std(ndim, config.centre_std, config.size_std)
         self.register_buffer("std", std, persistent=False)
         self._anchor_cache: dict[tuple[object, ...], tuple[Tensor, list[int]]] = {}
 
@@ -144,7 +151,7 @@ class DenseDetection(nn.Module):
 
     def match(self, outputs: DenseOutputs, instances: Sequence[Instances]) -> Int[Tensor, "b n"]:
         """For each image and anchor the index of its object, -1 for background, -2 for neither."""
-        matcher, boxes = self.config.matcher, [found.boxes for found in instances]
+        matcher, boxes = self.config.matcher, [one.boxes for one in instances]
         rule: Any = matcher.type_name
         places = {"level_sizes": outputs.level_sizes, "anchors_per_cell": self.anchors_per_cell}
         return match(outputs.anchors, boxes, rule=rule, **places, **dict(matcher))  # type: ignore[arg-type]
@@ -153,12 +160,12 @@ class DenseDetection(nn.Module):
         """Terms `class` and `box`."""
         instances = batch.instances
         matches = self.match(outputs, instances)
-        for index, regions in zip(matches, batch.ignored, strict=False):  # there may be none
-            index[(index == -1) & mostly_ignored(outputs.anchors, regions)] = -2
+        for index, ignored in zip(matches, batch.ignored, strict=False):  # there may be none
+            index[(index == -1) & mostly_ignored(outputs.anchors, ignored)] = -2
         labels = torch.stack(
             [
-                torch.where(index >= 0, _gather(found.labels, index), index)
-                for index, found in zip(matches, instances, strict=True)
+                torch.where(index >= 0, _gather(one.labels, index), index)
+                for index, one in zip(matches, instances, strict=True)
             ]
         )
         return {
@@ -173,7 +180,7 @@ class DenseDetection(nn.Module):
             return outputs.deltas.sum() * 0.0
         anchors = torch.cat([outputs.anchors[rows] for rows in positives])
         boxes = torch.cat(
-            [found.boxes[index[rows]] for found, index, rows in zip(instances, matches, positives, strict=True)]
+            [one.boxes[index[rows]] for one, index, rows in zip(instances, matches, positives, strict=True)]
         )
         return box_loss(self.config.box_loss, deltas, anchors, boxes, self.std)
 

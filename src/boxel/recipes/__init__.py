@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from boxel.config import did_you_mean, read_json
@@ -25,17 +24,15 @@ def _summary(documented: object) -> str:
     return (documented.__doc__ or "").strip().split("\n")[0]
 
 
-RECIPES: dict[str, Recipe] = {
-    **{name: Recipe(_summary(kind), name, full) for name, kind in ModelConfig.registry.items()},
-    **{
-        f"{name}_small": Recipe(f"{_summary(kind)} Small, for a CPU.", name, small)
-        for name, kind in ModelConfig.registry.items()
-    },
-    **{
-        paper.__name__: Recipe(_summary(paper), "retina_unet", partial(paper))
-        for paper in (mdt_toy, mdt_lidc_2d, mdt_lidc_2dc, mdt_lidc_3d)
-    },
-}
+def recipes() -> dict[str, Recipe]:
+    """Every recipe by its name: each registered model, `NAME` and `NAME_small`, and the papers'."""
+    kinds = ModelConfig.registry.items()
+    papers = (mdt_toy, mdt_lidc_2d, mdt_lidc_2dc, mdt_lidc_3d)
+    return {
+        **{name: Recipe(_summary(kind), name, full) for name, kind in kinds},
+        **{f"{name}_small": Recipe(f"{_summary(kind)} Small, for a CPU.", name, small) for name, kind in kinds},
+        **{paper.__name__: Recipe(_summary(paper), "retina_unet", paper) for paper in papers},
+    }
 
 
 def get_recipe(recipe: str | Path | Experiment, model: str | None = None) -> Experiment:
@@ -62,11 +59,12 @@ def get_recipe(recipe: str | Path | Experiment, model: str | None = None) -> Exp
         import torch
 
         name = "retina_unet" if torch.cuda.is_available() else "retina_unet_small"
-    if name not in RECIPES:
-        raise ValueError(f"unknown recipe {name!r}{did_you_mean(name, RECIPES)}; or give a .json file")
+    known = recipes()
+    if name not in known:
+        raise ValueError(f"unknown recipe {name!r}{did_you_mean(name, known)}; or give a .json file")
     if model is not None and model not in ModelConfig.registry:
         raise ValueError(f"unknown model {model!r}{did_you_mean(model, ModelConfig.registry)}")
-    return RECIPES[name].build(model or RECIPES[name].model)
+    return known[name].build(model or known[name].model)
 
 
-__all__ = ["RECIPES", "Experiment", "Recipe", "get_recipe"]
+__all__ = ["Experiment", "Recipe", "get_recipe", "recipes"]

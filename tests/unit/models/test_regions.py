@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from boxel.models.regions import RegionConfig, RegionDetection, default_pool_size
 
 from boxel.models import ModelConfig
-from boxel.models.regions import RegionConfig, RegionDetection, default_pool_size
 from boxel.ops import encode, iou
 from boxel.recipes import get_recipe
 from boxel.types import Detections, Task
