@@ -39,7 +39,7 @@ def test_a_model_gives_masks_of_its_detections_or_says_that_it_has_none(volumes,
     recipe = get_recipe("retina_unet_small", model)
     boxel.train(volumes / "work", tmp_path / "run", recipe=recipe, overrides=QUICK)
     image = volumes / "data" / "imagesTs" / "test_00000_0000.mha"
-    part = {"det_unet": "", "retina_unet": ".dense", "retina_net": ".dense"}.get(model, ".regions")
+    part = {"det_unet": "", "retina_unet": ".dense", "retina_net": ".dense"}.get(model, ".roi")
     floor = [f"model{part}.min_score=0.0", "consolidate.min_score=0.0"]
     if not ModelConfig.registry[model].gives_masks:
         with pytest.raises(ValueError, match=f"{model} finds boxes only"):

@@ -24,7 +24,7 @@ ENVIRONMENT = {
     "NUMBA_CPU_NAME": "generic",
 }
 # Terms that have another name now, with the name under which they are recorded.
-RENAMED = {"roi_class": "region_class", "roi_box": "region_box"}
+RENAMED = {f"{prefix}roi_{term}": f"{prefix}region_{term}" for prefix in ("", "loss/") for term in ("class", "box")}
 QUICK = (
     "train.steps=12", "train.validate_every=6", "train.save_every=6", "train.batch_size=2", "train.num_workers=0",
     "model.backbone.start_filters=4", "model.backbone.depth=10", "predict.views=identity",
@@ -76,18 +76,11 @@ def record_runs() -> dict[str, Any]:
                 log = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
                 recorded[f"{recipe} {ndim}d"] = {
                     "store": json.loads((root / "work" / "manifest.json").read_text())["contents"],
-                    "log": [
-                        {recorded_name(key): value for key, value in step.items() if key != "seconds"} for step in log
-                    ],
+                    "log": [{RENAMED.get(key, key): step[key] for key in step if key != "seconds"} for step in log],
                     "detections": {path.stem: detections(path) for path in sorted(files)},
                     "metrics": result.metrics,
                 }
     return recorded
-
-
-def recorded_name(key: str) -> str:
-    """The recorded name of a key of `metrics.jsonl`."""
-    return f"loss/{RENAMED.get(key.removeprefix('loss/'), key.removeprefix('loss/'))}" if "loss/" in key else key
 
 
 def detections(path: Path) -> list[dict[str, Any]]:

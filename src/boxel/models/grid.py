@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Self
+from typing import Any
 
 from boxel.types import Task
 
@@ -48,7 +48,7 @@ class PyramidGrid:
         strides: Sequence[Sequence[int]] | None = None,
         levels: Sequence[int] | None = None,
         anchors: Sequence[Sequence[Sequence[float]]] | None = None,
-    ) -> Self:
+    ) -> "PyramidGrid":
         """A grid for images with `ndim` axes, whose parts may be given.
 
         Args:

@@ -58,9 +58,8 @@ class RPN(nn.Module):
     def loss(self, outputs: DenseOutputs, batch: Batch) -> dict[str, Tensor]:
         """Terms `rpn_class` and `rpn_box`."""
         objects = [replace(one, labels=torch.zeros_like(one.labels)) for one in batch.instances]
-        return {
-            f"rpn_{name}": term for name, term in self.dense.loss(outputs, replace(batch, instances=objects)).items()
-        }
+        terms = self.dense.loss(outputs, replace(batch, instances=objects))
+        return {f"rpn_{name}": term for name, term in terms.items()}
 
     def propose(self, outputs: DenseOutputs) -> list[Detections]:
         """The boxes of each image that look most like an object."""

@@ -3,8 +3,8 @@
 Every number: Jaeger et al., arXiv 1811.08661 and the Medical Detection Toolkit (commit 6753237). Where the toolkit had
 defects, ours are the corrected rules: anchors sit on cell centres, boxes are tight and half-open, box targets use
 (0.1, 0.2) for centre and size in any rank, detections are not rounded, slices are merged for slice-wise models only,
-and every image of a toy set is distinct. What differs by design is named in `reproduces`, which is empty for models whose
-result the paper does not report.
+and every image of a toy set is distinct. What differs by design is named in `reproduces`, which is empty for
+models whose result the paper does not report.
 """
 
 from boxel.consolidation import ConsolidateConfig
