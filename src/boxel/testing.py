@@ -78,9 +78,10 @@ def learn_by_heart(model: Model, batch: Batch, classes: Sequence[str], steps: in
             torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
             optimizer.step()
         if step % 20 == 0:
-            found = {str(case): one.map(np.asarray) for case, one in enumerate(_detect(model, batch.images))}
-            truth = {str(case): one.map(np.asarray) for case, one in enumerate(batch.instances)}
-            precision = evaluate(found, truth, classes=tuple(classes), num_resamples=0).metrics["AP@0.10"] or 0.0
+            predictions = {str(case): one.map(np.asarray) for case, one in enumerate(_detect(model, batch.images))}
+            ground_truth = {str(case): one.map(np.asarray) for case, one in enumerate(batch.instances)}
+            evaluation = evaluate(predictions, ground_truth, classes=tuple(classes), num_resamples=0)
+            precision = evaluation.metrics["AP@0.10"] or 0.0
             if precision == 1.0:
                 break
     return precision
@@ -122,17 +123,17 @@ def _check_outputs(model: Model, batch: Batch) -> None:
 def _check_detections(config: ModelConfig, model: Model, batch: Batch) -> None:
     shape = batch.images.shape[2:]
     masked = _detect(model, batch.images, masks=True) if config.gives_masks else None
-    for image, found in enumerate(_detect(model, batch.images)):
-        _require(found.boxes.shape[1:] == (2, len(shape)), f"boxes have the shape {tuple(found.boxes.shape)}")
-        inside = (found.boxes >= 0).all() and (found.boxes <= found.boxes.new_tensor(shape)).all()
-        _require(inside and (found.boxes[:, 1] > found.boxes[:, 0]).all(), "a box is empty or outside the image")
-        _require((found.scores.diff() <= 0).all(), "the detections are not by descending score")
-        _require(((found.scores >= 0) & (found.scores <= 1)).all(), "a score is outside 0..1")
-        _require(((found.labels >= 0) & (found.labels < len(CLASSES))).all(), "a label is no index of a class")
-        _require(found.masks is None, "the detections have masks without masks=True")
+    for image, one in enumerate(_detect(model, batch.images)):
+        _require(one.boxes.shape[1:] == (2, len(shape)), f"boxes have the shape {tuple(one.boxes.shape)}")
+        inside = (one.boxes >= 0).all() and (one.boxes <= one.boxes.new_tensor(shape)).all()
+        _require(inside and (one.boxes[:, 1] > one.boxes[:, 0]).all(), "a box is empty or outside the image")
+        _require((one.scores.diff() <= 0).all(), "the detections are not by descending score")
+        _require(((one.scores >= 0) & (one.scores <= 1)).all(), "a score is outside 0..1")
+        _require(((one.labels >= 0) & (one.labels < len(CLASSES))).all(), "a label is no index of a class")
+        _require(one.masks is None, "the detections have masks without masks=True")
         if masked is not None:
             masks = masked[image].masks
-            _require(_equal(found, masked[image]), "the detections differ with masks=True")
+            _require(_equal(one, masked[image]), "the detections differ with masks=True")
             _require(masks is not None and masks.ndim == 1 + len(shape), "there are no masks, or of another rank")
             _require(((masks >= 0) & (masks <= 1)).all(), "a mask is outside 0..1")
     if not config.gives_masks:

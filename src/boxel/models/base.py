@@ -1,4 +1,4 @@
-"""What every model is: three questions (`infer`, `loss`, `detect`) and a configuration registered under a name."""
+"""The interface of all models: `infer`, `loss` and `detect`, and a configuration registered under a name."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from boxel.types import Batch, Detections, Task
 
 
 class Model(nn.Module, ABC):
-    """A detector: a network, its loss, and what turns its outputs into detections.
+    """A detector: a network, its loss, and the detections in its outputs.
 
     Models are built from numbers and need no `Task`: see `boxel.models.RetinaNet`. `ModelConfig.build` builds one for a
     task. Images are `(b, c, *s)` with one or more channels and as many spatial axes as the model has.

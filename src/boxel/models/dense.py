@@ -32,17 +32,17 @@ from boxel.types import Batch, Detections, Instances
 
 
 class MatcherConfig(Choice):
-    """Which anchors an object trains."""
+    """How anchors are assigned to objects."""
 
 
 class ATSSConfig(MatcherConfig, name="atss"):
-    """Adaptive selection: per level the `candidates` nearest anchors; those above mean + std of their overlaps."""
+    """Adaptive selection: of the `candidates` nearest anchors per level, those above mean + std of their IoU."""
 
     candidates: int = 9
 
 
 class IoUMatcherConfig(MatcherConfig, name="iou"):
-    """Fixed thresholds; each object's best anchor is positive in any case, the rest between them is ignored."""
+    """Fixed IoU thresholds: each object's best anchor is always positive; anchors between the two are ignored."""
 
     positive: float = 0.5
     negative: float = 0.1
@@ -52,11 +52,13 @@ class DenseConfig(Config):
     """Dense heads and their training targets.
 
     Attributes:
-        filters: width of the towers of `num_convs` convolutions.
+        filters: width of the towers, which have `num_convs` convolutions.
         shared_tower: one tower for classes and boxes, with 1-wide output convolutions (an RPN), instead of two.
-        softmax: classes exclude each other, with the background as one of them; else independent sigmoids.
+        softmax: classes, with the background as one of them, exclude each other; else they are independent sigmoids.
         centre_std, size_std: box targets are divided by these.
+        centred_anchors: anchors lie on the centres of cells; else on their lower corners.
         candidates: best (anchor, class) pairs that are decoded, per image or, with `per_level`, per pyramid level.
+        min_score, nms_threshold: detections of a lower score, or that overlap a better one more, are dropped.
     """
 
     filters: int = 64
@@ -77,7 +79,7 @@ class DenseConfig(Config):
 
 
 class DenseOutputs(NamedTuple):
-    """`logits (b, n, o)`, `deltas (b, n, 2, d)`, `anchors (n, 2, d)`, how many of these each level has, the `shape`."""
+    """`logits (b, n, o)`, `deltas (b, n, 2, d)`, `anchors (n, 2, d)`, how many each level has, the images' `shape`."""
 
     logits: Tensor
     deltas: Tensor
@@ -87,7 +89,12 @@ class DenseOutputs(NamedTuple):
 
 
 class DenseDetection(nn.Module):
-    """Class and box towers over the pyramid, with what turns their outputs into losses or detections."""
+    """Class and box towers over the pyramid, with their loss and their detections.
+
+    Args:
+        channels: of the pyramid.
+        max_detections: most boxes kept per image.
+    """
 
     std: Tensor
 
@@ -150,7 +157,7 @@ class DenseDetection(nn.Module):
         return self._anchor_cache[key]
 
     def match(self, outputs: DenseOutputs, instances: Sequence[Instances]) -> Int[Tensor, "b n"]:
-        """For each image and anchor the index of its object, -1 for background, -2 for neither."""
+        """The index of the object of each anchor in each image; -1 for background, -2 for neither."""
         matcher, boxes = self.config.matcher, [one.boxes for one in instances]
         rule: Any = matcher.type_name
         places = {"level_sizes": outputs.level_sizes, "anchors_per_cell": self.anchors_per_cell}
@@ -204,7 +211,7 @@ class DenseDetection(nn.Module):
 
 
 def _gather(values: Tensor, index: Tensor) -> Tensor:
-    """`values[index]` where index may be negative and values empty; such rows are arbitrary."""
+    """`values[index]` for an index that may be negative, and values that may be empty; such rows are arbitrary."""
     if not len(values):
         return torch.full_like(index, -1)
     return values[index.clamp(min=0)]

@@ -32,7 +32,7 @@ class RetinaNet(Model):
         num_classes: classes of objects, background not counted.
         config: sizes and training targets.
         grid: strides, detecting levels and anchors; default: P2 to P5 with three anchors each.
-        max_detections: at most so many boxes are kept per image.
+        max_detections: most boxes kept per image.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""The region proposal network: where objects may be, whatever their class.
+"""The region proposal network: where objects of any class may be.
 
 Reference: Ren et al., Faster R-CNN, 2015, section 3.1.
 """

@@ -130,7 +130,7 @@ def segmentation_target(batch: Batch, *, by_class: bool, fill: bool = False) -> 
 
 
 def _voxels(box: Float[Tensor, "2 d"]) -> tuple[slice, ...]:
-    """Every voxel that the box touches."""
+    """All voxels that the box touches."""
     lower, upper = box.floor().long().clamp(min=0), box.ceil().long().clamp(min=0)
     return tuple(slice(int(a), int(b)) for a, b in zip(lower[0], upper[1], strict=True))
 

@@ -1,4 +1,4 @@
-"""Recipes: named, complete experiments; the papers' say what they reproduce."""
+"""Recipes: named, complete experiments; those of papers say what they reproduce."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from boxel.recipes.papers import mdt_lidc_2d, mdt_lidc_2dc, mdt_lidc_3d, mdt_toy
 
 @dataclass(frozen=True)
 class Recipe:
-    """`build(model)` makes the experiment; `model` is the one it is for unless another is asked for."""
+    """A recipe: `build(model)` returns the experiment; `model` is its default."""
 
     about: str
     model: str
@@ -25,7 +25,7 @@ def _summary(documented: object) -> str:
 
 
 def recipes() -> dict[str, Recipe]:
-    """Every recipe by its name: each registered model, `NAME` and `NAME_small`, and the papers'."""
+    """All recipes by name: `NAME` and `NAME_small` of each registered model, and those of papers."""
     kinds = ModelConfig.registry.items()
     papers = (mdt_toy, mdt_lidc_2d, mdt_lidc_2dc, mdt_lidc_3d)
     return {
@@ -36,9 +36,9 @@ def recipes() -> dict[str, Recipe]:
 
 
 def get_recipe(recipe: str | Path | Experiment, model: str | None = None) -> Experiment:
-    """The experiment of a recipe's name, or of a JSON file such as a run's `config.json`.
+    """The experiment of a recipe, by name or from a JSON file such as a run's `config.json`.
 
-    `auto` is `retina_unet` where there is a GPU, else `retina_unet_small`.
+    `auto` is `retina_unet` if there is a GPU, else `retina_unet_small`.
 
     Args:
         model: the recipe for this model instead of its own.
