@@ -131,15 +131,7 @@ class Instances(_Parallel):
 
     @classmethod
     def from_boxes(cls, boxes: Any, labels: Any) -> Self:
-        """Objects known by their boxes alone, as tensors: numbered from 1, without masks.
-
-        Args:
-            boxes: `(n, 2, d)`, lower and upper corner; lists, a numpy array or a tensor, which keeps its device. An
-                empty set needs its shape, `(0, 2, d)`.
-            labels: `(n,)`, index into the classes.
-
-        Raises:
-            ValueError: boxes of another shape, or another number of labels.
+        """Objects without masks, as tensors, from `boxes (n, 2, d)` and `labels (n,)`: lists, numpy arrays or tensors.
 
         Example:
             >>> from boxel import Instances
@@ -229,12 +221,6 @@ class Batch:
         instances: the objects of each image, as tensors.
         cases: where each image comes from.
         ignored: `(k, 2, d)` per image, regions that are excluded from training; or nothing at all.
-
-    Example:
-        >>> import torch
-        >>> from boxel import Batch, Instances
-        >>> Batch(torch.zeros(1, 1, 32, 32), instances=[Instances.from_boxes([[[2, 3], [8, 9]]], [0])]).cases
-        ()
     """
 
     images: Any

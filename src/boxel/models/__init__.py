@@ -14,6 +14,7 @@ from boxel.models.loss_terms import (
     SmoothL1Config,
 )
 from boxel.models.mask_rcnn import MaskRCNN, MaskRCNNConfig
+from boxel.models.pyramid import PyramidConfig, PyramidModel
 from boxel.models.retina_net import RetinaNet, RetinaNetConfig
 from boxel.models.retina_unet import RetinaUNet, RetinaUNetConfig
 from boxel.models.roi import RoIConfig
@@ -44,7 +45,9 @@ __all__ = [
     "ModelConfig",
     "NeckConfig",
     "OverlapLossConfig",
+    "PyramidConfig",
     "PyramidGrid",
+    "PyramidModel",
     "RPNConfig",
     "ResNetConfig",
     "ResidualEncoderConfig",

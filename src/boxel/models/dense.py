@@ -12,7 +12,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from boxel.config import Choice, Config
-from boxel.models.grid import PyramidGrid
+from boxel.models.grid import Numbers
 from boxel.models.loss_terms import (
     BoxLossConfig,
     ClassLossConfig,
@@ -93,26 +93,17 @@ class DenseDetection(nn.Module):
 
     Args:
         channels: of the pyramid.
-        max_detections: most boxes kept per image.
     """
 
     std: Tensor
 
-    def __init__(
-        self,
-        ndim: int,
-        channels: int,
-        num_classes: int,
-        grid: PyramidGrid,
-        config: DenseConfig,
-        *,
-        max_detections: int,
-    ) -> None:
+    def __init__(self, numbers: Numbers, channels: int, config: DenseConfig) -> None:
         super().__init__()
+        ndim, grid = numbers.ndim, numbers.grid
         self.config = config
         self.strides = [[float(cells) for cells in stride] for stride in grid.level_strides]
         self.sizes = grid.anchors
-        self.max_detections = max_detections
+        self.max_detections = numbers.max_detections
         self.anchors_per_cell = len(grid.anchors[0])
 
         def head(*outputs: int, prior: float | None = None) -> DenseHead:
@@ -128,7 +119,7 @@ class DenseDetection(nn.Module):
                 prior=prior,
             )
 
-        class_outputs, prior = num_classes + config.softmax, None if config.softmax else 0.01
+        class_outputs, prior = numbers.num_classes + config.softmax, None if config.softmax else 0.01
         if config.shared_tower:
             self.heads = nn.ModuleDict({"shared": head(class_outputs, 2 * ndim, prior=prior)})
         else:

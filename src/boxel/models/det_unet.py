@@ -4,17 +4,16 @@ Reference: Jaeger et al., Retina U-Net, 2018, section 3.2.
 """
 
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from boxel.models.base import Model
-from boxel.models.grid import PyramidGrid, numbers_of
+from boxel.models.grid import Numbers, numbers_of
+from boxel.models.pyramid import PyramidConfig, PyramidModel
 from boxel.models.segmentation import Segmenter, SegmentingConfig
-from boxel.nn import BackboneConfig, FPNConfig, NeckConfig, ResNetConfig
 from boxel.ops import boxes_from_label_map, crop_masks
 from boxel.types import Batch, Detections, Task
 
@@ -30,8 +29,6 @@ class DetUNetConfig(SegmentingConfig, name="det_unet"):
         candidates: only the largest components are kept, this many per image and class; None keeps all.
     """
 
-    backbone: BackboneConfig = ResNetConfig()
-    neck: NeckConfig = FPNConfig()
     segment: Literal["foreground", "classes"] = "classes"
     segmentation_weight: float = 1.0
     boxes_without_mask: Literal["ignore", "fill"] = "fill"
@@ -42,7 +39,7 @@ class DetUNetConfig(SegmentingConfig, name="det_unet"):
     candidates: int | None = None
 
     def build(self, task: Task) -> "DetUNet":
-        return DetUNet(**numbers_of(task), config=self, masks=task.masks)
+        return DetUNet(**numbers_of(task), config=self)
 
 
 class DetUNetOutputs(NamedTuple):
@@ -51,10 +48,10 @@ class DetUNetOutputs(NamedTuple):
     segmentation: Tensor
 
 
-class DetUNet(Model):
+class DetUNet(PyramidModel):
     """DetU-Net (Jaeger et al., 2018). It predicts no boxes, so objects that touch are one. Loss `segmentation`.
 
-    Arguments as in `RetinaUNet`; the anchors of the grid are not used.
+    The anchors of the grid are not used.
 
     Raises:
         ValueError: several classes, but a segmentation of the foreground only.
@@ -68,28 +65,16 @@ class DetUNet(Model):
         torch.Size([1, 3, 64, 64])
     """
 
-    def __init__(
-        self,
-        ndim: int,
-        in_channels: int,
-        num_classes: int,
-        *,
-        config: DetUNetConfig | None = None,
-        grid: PyramidGrid | None = None,
-        max_detections: int = 100,
-        masks: bool = True,
-    ) -> None:
-        super().__init__()
-        config, grid = config or DetUNetConfig(), grid or PyramidGrid.default(ndim)
-        if config.segment == "foreground" and num_classes > 1:
+    config_class: ClassVar[type[PyramidConfig]] = DetUNetConfig
+    uses_levels: ClassVar[bool] = False
+
+    def add_heads(self, numbers: Numbers, config: DetUNetConfig) -> None:
+        if config.segment == "foreground" and numbers.num_classes > 1:
             raise ValueError(
-                f"det_unet distinguishes {num_classes} classes by segmenting them; set model.segment=classes"
+                f"det_unet distinguishes {numbers.num_classes} classes by segmenting them; set model.segment=classes"
             )
-        self.config = config
-        self.max_detections = max_detections
-        self.encoder = config.backbone.build(ndim, in_channels, grid.strides, full_resolution=True)
-        self.neck = config.neck.build(ndim, self.encoder.channels, levels=grid.levels, outputs=(), full_resolution=True)
-        self.segmenter = Segmenter(ndim, self.neck.finest_channels, num_classes, config, masks=masks)
+        self.config, self.max_detections = config, numbers.max_detections
+        self.segmenter = Segmenter(numbers, self.neck.finest_channels, config)
 
     def infer(self, images: Tensor, *, segmentation: bool = False, phase: str = "all") -> DetUNetOutputs:
         features = self.encoder(images)

@@ -3,21 +3,21 @@
 Reference: Ren et al., Faster R-CNN, 2015; Jaeger et al., Retina U-Net, 2018, section 3.2.
 """
 
+from typing import ClassVar
+
 from torch import Tensor
 
-from boxel.models.base import Model, ModelConfig, refuse_masks
-from boxel.models.grid import PyramidGrid, numbers_of
+from boxel.models.base import refuse_masks
+from boxel.models.grid import Numbers, numbers_of
+from boxel.models.pyramid import PyramidConfig, PyramidModel
 from boxel.models.roi import RoIConfig, RoIDetection
 from boxel.models.rpn import RPN, RPNConfig, TwoStageOutputs
-from boxel.nn import BackboneConfig, FPNConfig, NeckConfig, ResNetConfig
 from boxel.types import Batch, Detections, Task
 
 
-class FasterRCNNPlusConfig(ModelConfig, name="faster_rcnn_plus"):
+class FasterRCNNPlusConfig(PyramidConfig, name="faster_rcnn_plus"):
     """Faster R-CNN+: region proposals, RoIAlign, class and box head; Mask R-CNN without its mask head."""
 
-    backbone: BackboneConfig = ResNetConfig()
-    neck: NeckConfig = FPNConfig()
     rpn: RPNConfig = RPNConfig()
     roi: RoIConfig = RoIConfig()
 
@@ -25,11 +25,11 @@ class FasterRCNNPlusConfig(ModelConfig, name="faster_rcnn_plus"):
         return FasterRCNNPlus(**numbers_of(task), config=self)
 
 
-class FasterRCNNPlus(Model):
+class FasterRCNNPlus(PyramidModel):
     """Faster R-CNN+ (Jaeger et al., 2018): proposals, then class and box of each.
 
     The second stage works on what the first proposes, so it belongs to `loss` and `detect`. Losses `rpn_class`,
-    `rpn_box`, `roi_class` and `roi_box`. Arguments as in `RetinaNet`.
+    `rpn_box`, `roi_class` and `roi_box`.
 
     Example:
         >>> import torch
@@ -40,23 +40,11 @@ class FasterRCNNPlus(Model):
         torch.Size([2, 2])
     """
 
-    def __init__(
-        self,
-        ndim: int,
-        in_channels: int,
-        num_classes: int,
-        *,
-        config: FasterRCNNPlusConfig | None = None,
-        grid: PyramidGrid | None = None,
-        max_detections: int = 100,
-    ) -> None:
-        super().__init__()
-        config, grid = config or FasterRCNNPlusConfig(), grid or PyramidGrid.default(ndim)
-        self.encoder = config.backbone.build(ndim, in_channels, grid.strides, full_resolution=False)
-        self.neck = config.neck.build(ndim, self.encoder.channels, levels=grid.levels)
-        channels = self.neck.channels
-        self.rpn = RPN(ndim, channels, grid, config.rpn)
-        self.roi = RoIDetection(ndim, channels, num_classes, grid, config.roi, max_detections=max_detections)
+    config_class: ClassVar[type[PyramidConfig]] = FasterRCNNPlusConfig
+
+    def add_heads(self, numbers: Numbers, config: FasterRCNNPlusConfig) -> None:
+        self.rpn = RPN(numbers, self.neck.channels, config.rpn)
+        self.roi = RoIDetection(numbers, self.neck.channels, config.roi)
 
     def infer(self, images: Tensor, *, segmentation: bool = False, phase: str = "all") -> TwoStageOutputs:
         features = self.encoder(images)

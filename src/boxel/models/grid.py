@@ -81,6 +81,17 @@ def cells_of(strides: Sequence[tuple[int, ...]], levels: Sequence[int]) -> tuple
     return tuple(totals[level - 1] for level in levels)
 
 
+@dataclass(frozen=True)
+class Numbers:
+    """What a data set dictates to the heads of a model; see `PyramidModel`."""
+
+    ndim: int
+    num_classes: int
+    grid: PyramidGrid
+    max_detections: int
+    masks: bool
+
+
 def numbers_of(task: Task) -> dict[str, Any]:
     """The arguments of a model's constructor that a task determines."""
     return {
@@ -89,4 +100,5 @@ def numbers_of(task: Task) -> dict[str, Any]:
         "num_classes": len(task.classes),
         "grid": PyramidGrid(task.strides, task.levels, task.anchors, task.patch_size),
         "max_detections": task.max_detections,
+        "masks": task.masks,
     }

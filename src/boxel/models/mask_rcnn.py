@@ -7,22 +7,19 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from boxel.models.base import Model, ModelConfig
-from boxel.models.grid import PyramidGrid, numbers_of
+from boxel.models.grid import Numbers, numbers_of
+from boxel.models.pyramid import PyramidConfig, PyramidModel
 from boxel.models.roi import RoIConfig, RoIDetection
 from boxel.models.roi_masks import MaskConfig, RoIMasks
 from boxel.models.rpn import RPN, RPNConfig, TwoStageOutputs
-from boxel.nn import BackboneConfig, FPNConfig, NeckConfig, ResNetConfig
 from boxel.types import Batch, Detections, Task
 
 
-class MaskRCNNConfig(ModelConfig, name="mask_rcnn"):
+class MaskRCNNConfig(PyramidConfig, name="mask_rcnn"):
     """Mask R-CNN: region proposals, RoIAlign, class and box head, mask head."""
 
     gives_masks: ClassVar[bool] = True
 
-    backbone: BackboneConfig = ResNetConfig()
-    neck: NeckConfig = FPNConfig()
     rpn: RPNConfig = RPNConfig()
     roi: RoIConfig = RoIConfig()
     mask: MaskConfig = MaskConfig()
@@ -31,11 +28,11 @@ class MaskRCNNConfig(ModelConfig, name="mask_rcnn"):
         return MaskRCNN(**numbers_of(task), config=self)
 
 
-class MaskRCNN(Model):
+class MaskRCNN(PyramidModel):
     """Mask R-CNN (He et al., 2017): proposals, then class, box and mask of each.
 
     The second stage works on what the first proposes, so it belongs to `loss` and `detect`. Losses `rpn_class`,
-    `rpn_box`, `roi_class`, `roi_box` and `mask`. Arguments as in `RetinaNet`.
+    `rpn_box`, `roi_class`, `roi_box` and `mask`.
 
     Example:
         >>> import torch
@@ -46,24 +43,12 @@ class MaskRCNN(Model):
         torch.Size([28, 28])
     """
 
-    def __init__(
-        self,
-        ndim: int,
-        in_channels: int,
-        num_classes: int,
-        *,
-        config: MaskRCNNConfig | None = None,
-        grid: PyramidGrid | None = None,
-        max_detections: int = 100,
-    ) -> None:
-        super().__init__()
-        config, grid = config or MaskRCNNConfig(), grid or PyramidGrid.default(ndim)
-        self.encoder = config.backbone.build(ndim, in_channels, grid.strides, full_resolution=False)
-        self.neck = config.neck.build(ndim, self.encoder.channels, levels=grid.levels)
-        channels = self.neck.channels
-        self.rpn = RPN(ndim, channels, grid, config.rpn)
-        self.roi = RoIDetection(ndim, channels, num_classes, grid, config.roi, max_detections=max_detections)
-        self.masks = RoIMasks(ndim, channels, num_classes, self.roi, config.mask)
+    config_class: ClassVar[type[PyramidConfig]] = MaskRCNNConfig
+
+    def add_heads(self, numbers: Numbers, config: MaskRCNNConfig) -> None:
+        self.rpn = RPN(numbers, self.neck.channels, config.rpn)
+        self.roi = RoIDetection(numbers, self.neck.channels, config.roi)
+        self.masks = RoIMasks(numbers, self.neck.channels, self.roi, config.mask)
 
     def infer(self, images: Tensor, *, segmentation: bool = False, phase: str = "all") -> TwoStageOutputs:
         features = self.encoder(images)

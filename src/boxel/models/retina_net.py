@@ -3,36 +3,28 @@
 Reference: Lin et al., Focal Loss for Dense Object Detection, 2017; its levels as in Jaeger et al. 2018, section 3.1.
 """
 
+from typing import ClassVar
+
 from torch import Tensor
 
-from boxel.models.base import Model, ModelConfig, refuse_masks
+from boxel.models.base import refuse_masks
 from boxel.models.dense import DenseConfig, DenseDetection, DenseOutputs
-from boxel.models.grid import PyramidGrid, numbers_of
-from boxel.nn import BackboneConfig, FPNConfig, NeckConfig, ResNetConfig
+from boxel.models.grid import Numbers, numbers_of
+from boxel.models.pyramid import PyramidConfig, PyramidModel
 from boxel.types import Batch, Detections, Task
 
 
-class RetinaNetConfig(ModelConfig, name="retina_net"):
+class RetinaNetConfig(PyramidConfig, name="retina_net"):
     """Retina Net: class and box towers on every level of an FPN."""
 
-    backbone: BackboneConfig = ResNetConfig()
-    neck: NeckConfig = FPNConfig()
     dense: DenseConfig = DenseConfig()
 
     def build(self, task: Task) -> "RetinaNet":
         return RetinaNet(**numbers_of(task), config=self)
 
 
-class RetinaNet(Model):
+class RetinaNet(PyramidModel):
     """Retina Net (Lin et al., 2017). Outputs are the `DenseOutputs` of all levels; losses `class` and `box`.
-
-    Args:
-        ndim: spatial axes of the images, 2 or 3.
-        in_channels: channels of the images.
-        num_classes: classes of objects, background not counted.
-        config: sizes and training targets.
-        grid: strides, detecting levels and anchors; default: P2 to P5 with three anchors each.
-        max_detections: most boxes kept per image.
 
     Example:
         >>> import torch
@@ -48,23 +40,10 @@ class RetinaNet(Model):
         torch.Size([2, 2])
     """
 
-    def __init__(
-        self,
-        ndim: int,
-        in_channels: int,
-        num_classes: int,
-        *,
-        config: RetinaNetConfig | None = None,
-        grid: PyramidGrid | None = None,
-        max_detections: int = 100,
-    ) -> None:
-        super().__init__()
-        config, grid = config or RetinaNetConfig(), grid or PyramidGrid.default(ndim)
-        self.encoder = config.backbone.build(ndim, in_channels, grid.strides, full_resolution=False)
-        self.neck = config.neck.build(ndim, self.encoder.channels, levels=grid.levels)
-        self.dense = DenseDetection(
-            ndim, self.neck.channels, num_classes, grid, config.dense, max_detections=max_detections
-        )
+    config_class: ClassVar[type[PyramidConfig]] = RetinaNetConfig
+
+    def add_heads(self, numbers: Numbers, config: RetinaNetConfig) -> None:
+        self.dense = DenseDetection(numbers, self.neck.channels, config.dense)
 
     def infer(self, images: Tensor, *, segmentation: bool = False, phase: str = "all") -> DenseOutputs:
         features = self.encoder(images)

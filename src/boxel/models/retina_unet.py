@@ -3,27 +3,24 @@
 Reference: Jaeger et al., Retina U-Net, 2018, section 3.1, figure 2, eq. (1).
 """
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
-from boxel.models.base import Model
 from boxel.models.dense import DenseConfig, DenseDetection, DenseOutputs
-from boxel.models.grid import PyramidGrid, numbers_of
+from boxel.models.grid import Numbers, numbers_of
+from boxel.models.pyramid import PyramidConfig, PyramidModel
 from boxel.models.segmentation import Segmenter, SegmentingConfig
-from boxel.nn import BackboneConfig, FPNConfig, NeckConfig, ResNetConfig
 from boxel.types import Batch, Detections, Task
 
 
 class RetinaUNetConfig(SegmentingConfig, name="retina_unet"):
     """Retina U-Net: Retina Net on a U-FPN whose finest level learns to segment."""
 
-    backbone: BackboneConfig = ResNetConfig()
-    neck: NeckConfig = FPNConfig()
     dense: DenseConfig = DenseConfig()
 
     def build(self, task: Task) -> "RetinaUNet":
-        return RetinaUNet(**numbers_of(task), config=self, masks=task.masks)
+        return RetinaUNet(**numbers_of(task), config=self)
 
 
 class RetinaUNetOutputs(NamedTuple):
@@ -33,12 +30,8 @@ class RetinaUNetOutputs(NamedTuple):
     segmentation: Tensor | None
 
 
-class RetinaUNet(Model):
+class RetinaUNet(PyramidModel):
     """Retina U-Net (Jaeger et al., 2018). Losses `class`, `box` and `segmentation`.
-
-    Args:
-        ndim, in_channels, num_classes, config, grid, max_detections: as in `RetinaNet`.
-        masks: some objects of the data set have masks; without, nothing is learnt from the segmentation.
 
     Example:
         >>> import torch
@@ -52,25 +45,11 @@ class RetinaUNet(Model):
         torch.Size([28, 28])
     """
 
-    def __init__(
-        self,
-        ndim: int,
-        in_channels: int,
-        num_classes: int,
-        *,
-        config: RetinaUNetConfig | None = None,
-        grid: PyramidGrid | None = None,
-        max_detections: int = 100,
-        masks: bool = True,
-    ) -> None:
-        super().__init__()
-        config, grid = config or RetinaUNetConfig(), grid or PyramidGrid.default(ndim)
-        self.encoder = config.backbone.build(ndim, in_channels, grid.strides, full_resolution=True)
-        self.neck = config.neck.build(ndim, self.encoder.channels, levels=grid.levels, full_resolution=True)
-        self.dense = DenseDetection(
-            ndim, self.neck.channels, num_classes, grid, config.dense, max_detections=max_detections
-        )
-        self.segmenter = Segmenter(ndim, self.neck.finest_channels, num_classes, config, masks=masks)
+    config_class: ClassVar[type[PyramidConfig]] = RetinaUNetConfig
+
+    def add_heads(self, numbers: Numbers, config: RetinaUNetConfig) -> None:
+        self.dense = DenseDetection(numbers, self.neck.channels, config.dense)
+        self.segmenter = Segmenter(numbers, self.neck.finest_channels, config)
 
     def infer(self, images: Tensor, *, segmentation: bool = False, phase: str = "all") -> RetinaUNetOutputs:
         features = self.encoder(images)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from boxel.config import Config
-from boxel.models.grid import PyramidGrid
+from boxel.models.grid import Numbers, PyramidGrid
 from boxel.models.loss_terms import BoxLossConfig, SmoothL1Config, box_loss, coding_std, mostly_ignored
 from boxel.models.postprocess import best_boxes, join
 from boxel.nn.blocks import Norm
@@ -111,29 +111,20 @@ class RoIDetection(nn.Module):
 
     std: Tensor
 
-    def __init__(
-        self,
-        ndim: int,
-        channels: int,
-        num_classes: int,
-        grid: PyramidGrid,
-        config: RoIConfig,
-        *,
-        max_detections: int,
-    ) -> None:
+    def __init__(self, numbers: Numbers, channels: int, config: RoIConfig) -> None:
         super().__init__()
-        self.config, self.max_detections = config, max_detections
-        self.pool = RoIPooler(grid, config)
-        self.pool_size = config.pool_size or default_pool_size(grid)
+        self.config, self.max_detections = config, numbers.max_detections
+        self.pool = RoIPooler(numbers.grid, config)
+        self.pool_size = config.pool_size or default_pool_size(numbers.grid)
         self.head = RoIBoxHead(
-            ndim,
+            numbers.ndim,
             channels,
             pool_size=self.pool_size,
             filters=config.filters,
             norm=config.norm,
-            outputs=num_classes + 1,  # softmax, background first
+            outputs=numbers.num_classes + 1,  # softmax, background first
         )
-        std = coding_std(ndim, config.centre_std, config.size_std)
+        std = coding_std(numbers.ndim, config.centre_std, config.size_std)
         self.register_buffer("std", std, persistent=False)
 
     def forward(self, pyramid: Sequence[Tensor], boxes: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:

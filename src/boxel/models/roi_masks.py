@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from boxel.config import Config
+from boxel.models.grid import Numbers
 from boxel.models.postprocess import join
 from boxel.models.roi import RoIDetection, RoIPooler, RoIs
 from boxel.nn.blocks import Norm
@@ -40,12 +41,13 @@ class RoIMasks(nn.Module):
         roi: the box head, whose pooling the mask head shares.
     """
 
-    def __init__(self, ndim: int, channels: int, num_classes: int, roi: RoIDetection, config: MaskConfig) -> None:
+    def __init__(self, numbers: Numbers, channels: int, roi: RoIDetection, config: MaskConfig) -> None:
         super().__init__()
         self.config = config
         self.pool: RoIPooler = roi.pool
         self.pool_size = config.pool_size or tuple(2 * cells for cells in roi.pool_size)
-        self.head = RoIMaskHead(ndim, channels, num_convs=config.num_convs, norm=config.norm, outputs=num_classes + 1)
+        outputs = numbers.num_classes + 1
+        self.head = RoIMaskHead(numbers.ndim, channels, num_convs=config.num_convs, norm=config.norm, outputs=outputs)
 
     def forward(self, pyramid: Sequence[Tensor], boxes: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         """Logits `(r, *m)` of the mask of each RoI's class, on a grid over the RoI."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from boxel.models.dense import DenseConfig, DenseDetection, DenseOutputs
-from boxel.models.grid import PyramidGrid
+from boxel.models.grid import Numbers
 from boxel.types import Batch, Detections
 
 
@@ -47,10 +47,12 @@ class RPN(nn.Module):
         channels: of the pyramid.
     """
 
-    def __init__(self, ndim: int, channels: int, grid: PyramidGrid, config: RPNConfig) -> None:
+    def __init__(self, numbers: Numbers, channels: int, config: RPNConfig) -> None:
         super().__init__()
-        own = replace(grid, anchors=tuple(sizes[:: config.anchor_step] for sizes in grid.anchors))
-        self.dense = DenseDetection(ndim, channels, 1, own, config, max_detections=config.proposals)
+        anchors = tuple(sizes[:: config.anchor_step] for sizes in numbers.grid.anchors)
+        grid = replace(numbers.grid, anchors=anchors)
+        own = replace(numbers, num_classes=1, grid=grid, max_detections=config.proposals)
+        self.dense = DenseDetection(own, channels, config)
 
     def forward(self, levels: list[Tensor], shape: Sequence[int]) -> DenseOutputs:
         return self.dense(levels, shape)

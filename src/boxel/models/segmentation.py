@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from boxel.models.base import ModelConfig
+from boxel.models.grid import Numbers
 from boxel.models.postprocess import join
+from boxel.models.pyramid import PyramidConfig
 from boxel.nn import nd
 from boxel.nn.losses import segmentation_loss
 from boxel.nn.neck import LazyLevel
@@ -20,7 +21,7 @@ from boxel.ops import roi_align
 from boxel.types import Batch, Detections
 
 
-class SegmentingConfig(ModelConfig):
+class SegmentingConfig(PyramidConfig):
     """A model on a U-FPN, whose finest level P0 learns to segment.
 
     Attributes:
@@ -49,17 +50,13 @@ class Segmenter(nn.Module):
 
     Args:
         channels: of P0.
-        masks: some objects of the data set have masks; without, and without `boxes_without_mask=fill`, nothing is
-            learnt.
     """
 
-    def __init__(
-        self, ndim: int, channels: int, num_classes: int, config: SegmentingConfig, *, masks: bool = True
-    ) -> None:
+    def __init__(self, numbers: Numbers, channels: int, config: SegmentingConfig) -> None:
         super().__init__()
-        self.config, self.masks = config, masks
+        self.config, self.masks = config, numbers.masks
         self.by_class = config.segment == "classes"
-        self.conv = nd.CONV[ndim](channels, 1 + (num_classes if self.by_class else 1), 1)
+        self.conv = nd.CONV[numbers.ndim](channels, 1 + (numbers.num_classes if self.by_class else 1), 1)
 
     def forward(self, finest: LazyLevel) -> Float[Tensor, "b k *s"]:
         """Logits from P0, which the neck need not compute in its full width."""

@@ -3,30 +3,27 @@
 Reference: Jaeger et al., Retina U-Net, 2018, section 3.2 and figure 3.
 """
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
-from boxel.models.base import Model
 from boxel.models.dense import DenseOutputs
-from boxel.models.grid import PyramidGrid, numbers_of
+from boxel.models.grid import Numbers, numbers_of
+from boxel.models.pyramid import PyramidConfig, PyramidModel
 from boxel.models.roi import RoIConfig, RoIDetection
 from boxel.models.rpn import RPN, RPNConfig
 from boxel.models.segmentation import Segmenter, SegmentingConfig
-from boxel.nn import BackboneConfig, FPNConfig, NeckConfig, ResNetConfig
 from boxel.types import Batch, Detections, Task
 
 
 class UFRCNNPlusConfig(SegmentingConfig, name="ufrcnn_plus"):
     """U-FRCNN+ (Retina U-Net 2-stage): Faster R-CNN+ on a U-FPN that learns to segment."""
 
-    backbone: BackboneConfig = ResNetConfig()
-    neck: NeckConfig = FPNConfig()
     rpn: RPNConfig = RPNConfig()
     roi: RoIConfig = RoIConfig()
 
     def build(self, task: Task) -> "UFRCNNPlus":
-        return UFRCNNPlus(**numbers_of(task), config=self, masks=task.masks)
+        return UFRCNNPlus(**numbers_of(task), config=self)
 
 
 class UFRCNNPlusOutputs(NamedTuple):
@@ -37,10 +34,10 @@ class UFRCNNPlusOutputs(NamedTuple):
     segmentation: Tensor | None
 
 
-class UFRCNNPlus(Model):
+class UFRCNNPlus(PyramidModel):
     """U-FRCNN+ (Jaeger et al., 2018): Faster R-CNN+ and a segmentation on one U-FPN.
 
-    Losses `rpn_class`, `rpn_box`, `roi_class`, `roi_box` and `segmentation`. Arguments as in `RetinaUNet`.
+    Losses `rpn_class`, `rpn_box`, `roi_class`, `roi_box` and `segmentation`.
 
     Example:
         >>> import torch
@@ -51,25 +48,12 @@ class UFRCNNPlus(Model):
         torch.Size([1, 2, 64, 64])
     """
 
-    def __init__(
-        self,
-        ndim: int,
-        in_channels: int,
-        num_classes: int,
-        *,
-        config: UFRCNNPlusConfig | None = None,
-        grid: PyramidGrid | None = None,
-        max_detections: int = 100,
-        masks: bool = True,
-    ) -> None:
-        super().__init__()
-        config, grid = config or UFRCNNPlusConfig(), grid or PyramidGrid.default(ndim)
-        self.encoder = config.backbone.build(ndim, in_channels, grid.strides, full_resolution=True)
-        self.neck = config.neck.build(ndim, self.encoder.channels, levels=grid.levels, full_resolution=True)
-        channels = self.neck.channels
-        self.rpn = RPN(ndim, channels, grid, config.rpn)
-        self.roi = RoIDetection(ndim, channels, num_classes, grid, config.roi, max_detections=max_detections)
-        self.segmenter = Segmenter(ndim, self.neck.finest_channels, num_classes, config, masks=masks)
+    config_class: ClassVar[type[PyramidConfig]] = UFRCNNPlusConfig
+
+    def add_heads(self, numbers: Numbers, config: UFRCNNPlusConfig) -> None:
+        self.rpn = RPN(numbers, self.neck.channels, config.rpn)
+        self.roi = RoIDetection(numbers, self.neck.channels, config.roi)
+        self.segmenter = Segmenter(numbers, self.neck.finest_channels, config)
 
     def infer(self, images: Tensor, *, segmentation: bool = False, phase: str = "all") -> UFRCNNPlusOutputs:
         features = self.encoder(images)

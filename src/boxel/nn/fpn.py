@@ -27,13 +27,7 @@ class FPNConfig(NeckConfig, name="fpn"):
     narrow_filters: int | None = None
 
     def build(
-        self,
-        ndim: int,
-        channels: Sequence[int],
-        *,
-        levels: Sequence[int],
-        outputs: Sequence[int] | None = None,
-        full_resolution: bool = False,
+        self, ndim: int, channels: Sequence[int], *, levels: Sequence[int], used: Sequence[int], full_resolution: bool
     ) -> "FPN":
         if self.narrow_filters and not full_resolution:
             raise ValueError(
@@ -45,7 +39,7 @@ class FPNConfig(NeckConfig, name="fpn"):
             channels,
             first_level=0 if full_resolution else 1,
             filters=self.filters,
-            outputs=levels if outputs is None else outputs,
+            outputs=used,
             linear_below=min(levels) if full_resolution else 2,
             narrow=self.narrow_filters,
         )

@@ -50,19 +50,13 @@ class NeckConfig(Choice):
     default: ClassVar[str] = "fpn"
 
     def build(
-        self,
-        ndim: int,
-        channels: Sequence[int],
-        *,
-        levels: Sequence[int],
-        outputs: Sequence[int] | None = None,
-        full_resolution: bool = False,
+        self, ndim: int, channels: Sequence[int], *, levels: Sequence[int], used: Sequence[int], full_resolution: bool
     ) -> Neck:
         """Build the neck on an encoder with `channels`, one number per feature, finest first.
 
         Args:
             levels: the levels of the task that detect.
-            outputs: those of them that the model uses (default: all).
+            used: those of them that the model uses.
             full_resolution: the encoder's first feature is C0, and the pyramid reaches P0; else it is C1.
         """
         raise TypeError(f"{type(self).__name__} does not build a neck; choose one of {sorted(self.registry)}")

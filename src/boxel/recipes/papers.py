@@ -17,30 +17,13 @@ from boxel.training.config import TrainConfig
 
 # mAP at IoU 0.10 and patient-level AP (%) on LIDC: arXiv 1811.08661, table 1. It has no Faster R-CNN+.
 _LIDC = {
-    "mdt_lidc_2d": {
-        "retina_unet": (40.8, 68.0),
-        "retina_net": (39.5, 67.7),
-        "det_unet": (29.0, 59.8),
-        "ufrcnn_plus": (38.6, 66.4),
-        "mask_rcnn": (35.3, 63.6),
-    },
-    "mdt_lidc_2dc": {
-        "retina_unet": (50.2, 73.9),
-        "retina_net": (48.2, 71.5),
-        "det_unet": (41.1, 66.1),
-        "ufrcnn_plus": (49.1, 71.6),
-        "mask_rcnn": (45.4, 69.1),
-    },
-    "mdt_lidc_3d": {
-        "retina_unet": (49.8, 70.4),
-        "retina_net": (45.9, 68.8),
-        "det_unet": (36.6, 62.8),
-        "ufrcnn_plus": (50.5, 70.7),
-        "mask_rcnn": (48.3, 71.8),
-    },
+    "mdt_lidc_2d": ((40.8, 68.0), (39.5, 67.7), (29.0, 59.8), (38.6, 66.4), (35.3, 63.6)),
+    "mdt_lidc_2dc": ((50.2, 73.9), (48.2, 71.5), (41.1, 66.1), (49.1, 71.6), (45.4, 69.1)),
+    "mdt_lidc_3d": ((49.8, 70.4), (45.9, 68.8), (36.6, 62.8), (50.5, 70.7), (48.3, 71.8)),
 }
+_OF_TABLE = ("retina_unet", "retina_net", "det_unet", "ufrcnn_plus", "mask_rcnn")
 # Figure 5 compares all six on toy images.
-_TOY = {"retina_unet", "retina_net", "det_unet", "ufrcnn_plus", "mask_rcnn", "faster_rcnn_plus"}
+_OF_FIGURE = (*_OF_TABLE, "faster_rcnn_plus")
 _PLANE = ((2, 2),) * 5
 _VOLUME = ((1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2))
 
@@ -50,7 +33,7 @@ def mdt_toy(model: str) -> Experiment:
     return Experiment(
         recipe=_name("mdt_toy", model),
         reproduces="toy data, arXiv 1811.08661 figure 5; one fixed split, 24 epochs of 100 batches of 20"
-        if model in _TOY
+        if model in _OF_FIGURE
         else "",
         plan=PlanConfig(
             normalisation=("none",),
@@ -110,9 +93,9 @@ def _name(recipe: str, model: str) -> str:
 
 def _published(recipe: str, model: str, remark: str = "") -> str:
     """The paper's result of this model; nothing where it reports none."""
-    if model not in _LIDC[recipe]:
+    if model not in _OF_TABLE:
         return ""
-    precision, patient = _LIDC[recipe][model]
+    precision, patient = _LIDC[recipe][_OF_TABLE.index(model)]
     return f"LIDC {model}, arXiv 1811.08661 table 1: mAP10 {precision}, patient AP {patient}{remark}"
 
 

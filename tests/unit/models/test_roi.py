@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from boxel.models import PyramidGrid, RoIConfig
+from boxel.models.grid import Numbers
 from boxel.models.roi import RoIDetection, default_pool_size
 from boxel.ops import encode, iou
 from boxel.types import Detections
@@ -25,7 +26,7 @@ def detection(ndim: int, **choices) -> tuple[RoIDetection, list[torch.Tensor]]:
     config = RoIConfig(**{"filters": 8, "pool_size": (2,) * ndim, **choices})
     grid = PyramidGrid.default(ndim, strides=[(2,) * ndim] * 3)
     pyramid = [torch.randn(2, 4, *(24 // stride[0],) * ndim) for stride in grid.level_strides]
-    return RoIDetection(ndim, 4, 2, grid, config, max_detections=100), pyramid
+    return RoIDetection(Numbers(ndim, 2, grid, max_detections=100, masks=True), 4, config), pyramid
 
 
 def test_positives_belong_to_the_object_they_overlap_and_negatives_to_none(ndim):

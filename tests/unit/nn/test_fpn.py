@@ -36,7 +36,7 @@ def test_a_convolution_of_the_finest_level_equals_that_of_the_whole_level(ndim, 
 
 
 def test_nothing_below_the_detecting_levels_is_computed_unless_asked_for(ndim):
-    neck = FPNConfig(filters=8).build(ndim, CHANNELS, levels=(2, 3), full_resolution=True)
+    neck = FPNConfig(filters=8).build(ndim, CHANNELS, levels=(2, 3), used=(2, 3), full_resolution=True)
     calls = []
     for name, module in neck.named_modules():
         module.register_forward_hook(lambda *_, name=name: calls.append(name))
@@ -52,4 +52,4 @@ def test_nothing_below_the_detecting_levels_is_computed_unless_asked_for(ndim):
 
 def test_narrow_levels_are_refused_where_there_are_none(ndim):
     with pytest.raises(ValueError, match=r"model\.neck\.narrow_filters=8: .* leave it out"):
-        FPNConfig(narrow_filters=8).build(ndim, CHANNELS, levels=(2, 3))
+        FPNConfig(narrow_filters=8).build(ndim, CHANNELS, levels=(2, 3), used=(2, 3), full_resolution=False)

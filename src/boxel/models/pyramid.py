@@ -1,0 +1,62 @@
+"""What the registered models share: an encoder, a neck that makes a feature pyramid, and heads on it."""
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+from boxel.models.base import Model, ModelConfig
+from boxel.models.grid import Numbers, PyramidGrid
+from boxel.nn import BackboneConfig, FPNConfig, NeckConfig, ResNetConfig
+
+
+class PyramidConfig(ModelConfig):
+    """A model of an encoder, `backbone`, a `neck`, and heads."""
+
+    backbone: BackboneConfig = ResNetConfig()
+    neck: NeckConfig = FPNConfig()
+
+
+class PyramidModel(Model):
+    """A model of an encoder, a neck and heads, built from numbers. All registered models have its constructor.
+
+    The encoder and the neck reach full resolution in models that segment.
+
+    Args:
+        ndim: spatial axes of the images, 2 or 3.
+        in_channels: channels of the images.
+        num_classes: classes of objects, background not counted.
+        config: sizes and training targets; default: those of the model's configuration.
+        grid: strides, detecting levels and anchors; default: P2 to P5 with three anchors each.
+        max_detections: most boxes kept per image.
+        masks: some objects of the data set have masks; without, nothing is learnt from the segmentation, unless it is
+            filled from boxes (`model.boxes_without_mask`).
+
+    Attributes:
+        config_class: the model's configuration.
+        uses_levels: whether heads read the detecting levels; else only P0 is built.
+    """
+
+    config_class: ClassVar[type[PyramidConfig]]
+    uses_levels: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        ndim: int,
+        in_channels: int,
+        num_classes: int,
+        *,
+        config: PyramidConfig | None = None,
+        grid: PyramidGrid | None = None,
+        max_detections: int = 100,
+        masks: bool = True,
+    ) -> None:
+        super().__init__()
+        config, grid = config or self.config_class(), grid or PyramidGrid.default(ndim)
+        full = config.segments
+        self.encoder = config.backbone.build(ndim, in_channels, grid.strides, full_resolution=full)
+        used = grid.levels if self.uses_levels else ()
+        self.neck = config.neck.build(ndim, self.encoder.channels, levels=grid.levels, used=used, full_resolution=full)
+        self.add_heads(Numbers(ndim, num_classes, grid, max_detections, masks), config)
+
+    @abstractmethod
+    def add_heads(self, numbers: Numbers, config: Any) -> None:
+        """Build the heads on `self.neck`."""
