@@ -64,6 +64,8 @@ __all__ = sorted(_MODULE)
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used: `import boxel` stays instant."""
+    if name in ("models", "ops", "testing"):
+        return import_module(f"boxel.{name}")
     if name not in _MODULE:
         raise AttributeError(f"module 'boxel' has no attribute {name!r}")
     return getattr(import_module(_MODULE[name]), name)

@@ -42,9 +42,10 @@ def check_model(config: ModelConfig, ndims: Sequence[int] = (2, 3), *, overfit: 
 
     Example:
         >>> from boxel.models import DenseConfig, FPNConfig, ResNetConfig, RetinaNetConfig
+        >>> from boxel.testing import check_model
         >>> backbone = ResNetConfig(depth=10, start_filters=4, norm="group")
         >>> config = RetinaNetConfig(backbone=backbone, neck=FPNConfig(filters=8), dense=DenseConfig(filters=8))
-        >>> boxel.testing.check_model(config, ndims=[2])
+        >>> check_model(config, ndims=[2])
     """
     for ndim in ndims:
         task = _task(ndim)

@@ -91,14 +91,14 @@ class FPN(Neck):
 
     def forward(self, features: list[Tensor]) -> Pyramid:
         """The pyramid over `features (b, c, *s)`, finest first."""
-        merged = self.descend(features, {}, min(self.outputs, default=self.top + 1))
+        merged = self.descend(features, {}, min([self.top + 1, *self.outputs]))
         levels = [self.smooth[str(level)](merged[level]) for level in self.outputs]
         return Pyramid(levels, None if self.first_level else FinestLevel(self, features, merged))
 
     def descend(self, features: list[Tensor], merged: dict[int, Tensor], lowest: int) -> dict[int, Tensor]:
         """The levels `merged`, not smoothed yet, and those from there down to `lowest`."""
         merged = dict(merged)
-        for level in range(min(merged, default=self.top + 1) - 1, lowest - 1, -1):
+        for level in range(min([self.top + 1, *merged]) - 1, lowest - 1, -1):
             detail = self.lateral[str(level)](features[level - self.first_level])
             if level < self.top:
                 coarse = merged[level + 1]
@@ -125,7 +125,7 @@ class FinestLevel(LazyLevel):
         and applied once, in few channels (see `boxel.nn.composition`).
         """
         neck, features, merged = self.neck, self.features, self.merged
-        base = min(merged, default=neck.top)
+        base = min([neck.top, *merged])
         weights = {}
         with torch.autocast(features[0].device.type, enabled=False):
             kernel, bias = compose(conv, neck.smooth["0"])

@@ -2,6 +2,8 @@
 
 import doctest
 import runpy
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,16 +25,18 @@ from boxel.models import (
     RetinaUNetConfig,
 )
 from boxel.models.grid import numbers_of
+from boxel.recipes import Experiment
 from boxel.testing import check_model
 from tests.unit.builders import make_batch, make_task, tiny
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
-PUBLIC = [getattr(boxel.models, name) for name in boxel.models.__all__] + [Batch, Instances, PyramidGrid.default]
+METHODS = [Experiment.override, Instances.from_boxes, ModelConfig.of_parts, PyramidGrid.default]
+PUBLIC = [*(getattr(boxel.models, name) for name in boxel.models.__all__), Batch, check_model, *METHODS]
 SEGMENTING = [name for name, kind in ModelConfig.registry.items() if kind.segments]
 CLASSES = {name: type(tiny(name).build(make_task(2))) for name in ModelConfig.registry}
 
 
-@pytest.mark.parametrize("public", [*PUBLIC, check_model], ids=lambda public: public.__name__)
+@pytest.mark.parametrize("public", PUBLIC, ids=lambda public: public.__qualname__)
 def test_public_names_have_docstrings_whose_examples_run(public):
     assert public.__doc__
     for test in doctest.DocTestFinder(recurse=False).find(public, public.__name__, globs={"boxel": boxel}):
@@ -60,6 +64,11 @@ def test_a_task_builds_the_model_of_its_numbers(ndim, name):
     of_numbers = CLASSES[name](ndim, 3, 2, config=config, grid=grid).state_dict()
     assert of_task.keys() == of_numbers.keys()
     assert all(torch.equal(tensor, of_numbers[key]) for key, tensor in of_task.items())
+
+
+def test_an_import_of_boxel_is_enough():
+    code = "import boxel; boxel.testing.check_model; boxel.models.RetinaNet(ndim=3, in_channels=1, num_classes=2)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stderr == ""
 
 
 def test_the_default_grid_fits_both_ranks_and_follows_what_is_given(ndim):

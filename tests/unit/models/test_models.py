@@ -1,6 +1,9 @@
 """What every registered model keeps in 2D and 3D, beyond the public check, and the sizes of the papers' models."""
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -75,6 +78,22 @@ def test_masks_come_with_the_detections_where_the_model_has_them(ndim, config, s
             assert other.masks.shape[0] == len(other)
             assert other.masks.ndim == ndim + 1
             assert ((other.masks >= 0) & (other.masks <= 1)).all()
+
+
+def test_the_network_compiles_as_one_graph_with_the_lazy_level_in_it():
+    """In a process of its own: the shape checks of the tests cannot be compiled."""
+    code = """
+import torch
+from tests.unit.builders import make_task, tiny
+
+for name in ("retina_unet", "det_unet"):
+    model, images = tiny(name).build(make_task(2)).eval(), torch.randn(1, 1, 24, 24)
+    compiled = torch.compile(model.infer, backend="eager", fullgraph=True)(images, segmentation=True)
+    torch.testing.assert_close(compiled.segmentation, model.infer(images, segmentation=True).segmentation)
+"""
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, cwd=Path(__file__).parents[3], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize("softmax", [True, False], ids=["softmax", "sigmoid"])
