@@ -146,16 +146,16 @@ def table(store: Store, size: str, precision: str, device: str, models: list[str
 
 def way_down(training: Training, runs: int) -> None:
     """The U-FPN with its way down to the segmentation composed, and as it is written in the paper."""
-    backbone, conv = training.model.backbone, training.model.segmentation.conv
+    model = training.model
     with torch.no_grad(), training.autocast():
-        features = [level.detach() for level in backbone.encoder(training.next_batch().images)]
+        features = [level.detach() for level in model.encoder(training.next_batch().images)]
     features = [level.requires_grad_() for level in features]
 
     def composed() -> torch.Tensor:
-        return backbone.neck(features, project=conv)[0]
+        return model.neck(features).finest.convolve(model.segmenter.conv)
 
     def plain() -> torch.Tensor:
-        return conv(backbone.neck(features)[0])
+        return model.segmenter.conv(model.neck(features).finest.compute())
 
     def seconds(forward: Callable[[], torch.Tensor]) -> float:
         start = time.perf_counter()

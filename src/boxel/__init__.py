@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from boxel.models import Model, ModelConfig
     from boxel.preparation.store import Store
     from boxel.recipes import Experiment, get_recipe
-    from boxel.types import Detections, Geometry, Image, Instances, RawDetections, Task
+    from boxel.types import Batch, Detections, Geometry, Image, Instances, RawDetections, Task
 
 _HOME = {
     "boxel.api.conversion": ("convert",),
@@ -54,7 +54,7 @@ _HOME = {
     "boxel.io": ("read_image", "read_label_map", "write_image"),
     "boxel.models": ("Model", "ModelConfig"),
     "boxel.recipes": ("Experiment", "get_recipe"),
-    "boxel.types": ("Detections", "Geometry", "Image", "Instances", "RawDetections", "Task"),
+    "boxel.types": ("Batch", "Detections", "Geometry", "Image", "Instances", "RawDetections", "Task"),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
@@ -64,6 +64,8 @@ __all__ = sorted(_MODULE)
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used: `import boxel` stays instant."""
+    if name in ("models", "ops", "testing"):
+        return import_module(f"boxel.{name}")
     if name not in _MODULE:
         raise AttributeError(f"module 'boxel' has no attribute {name!r}")
     return getattr(import_module(_MODULE[name]), name)

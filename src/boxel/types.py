@@ -129,6 +129,22 @@ class Instances(_Parallel):
             np.zeros(0, bool),
         )
 
+    @classmethod
+    def from_boxes(cls, boxes: Any, labels: Any) -> Self:
+        """Objects without masks, as tensors, from `boxes (n, 2, d)` and `labels (n,)`: lists, numpy arrays or tensors.
+
+        Example:
+            >>> from boxel import Instances
+            >>> Instances.from_boxes([[[2, 3], [8, 9]]], [0]).boxes.tolist()
+            [[[2.0, 3.0], [8.0, 9.0]]]
+        """
+        import torch
+
+        corners = torch.as_tensor(boxes, dtype=torch.float32)
+        kinds = torch.as_tensor(labels, dtype=torch.int64, device=corners.device)
+        ids = torch.arange(1, len(corners) + 1, device=corners.device)
+        return cls(corners, kinds, ids, torch.zeros_like(ids, dtype=torch.bool))
+
 
 @dataclass(frozen=True)
 class Detections(_Parallel):
@@ -196,16 +212,26 @@ class Sample:
 
 @dataclass(frozen=True)
 class Batch:
-    """Patches stacked: `images (b, c, *s)`, `label_maps (b, *s)` of instance ids, objects per image as tensors.
+    """Images of a training step, with their objects.
 
-    `ignored` as in `Sample`, per image, or nothing at all.
+    Attributes:
+        images: `(b, c, *s)`.
+        label_maps: `(b, *s)` of instance ids; None where no object has a mask: models then leave out what they would
+            learn from masks.
+        instances: the objects of each image, as tensors.
+        cases: where each image comes from.
+        ignored: `(k, 2, d)` per image, regions that are excluded from training; or nothing at all.
     """
 
     images: Any
-    label_maps: Any
+    label_maps: Any = None
     instances: list[Instances] = field(default_factory=list)
     cases: tuple[str, ...] = ()
     ignored: list[Any] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.label_maps is None and any(bool(one.has_mask.any()) for one in self.instances):
+            raise ValueError("a batch whose instances have masks needs label_maps; or set their has_mask to False")
 
 
 class Split(Config):

@@ -40,7 +40,7 @@ def test_a_model_gives_masks_and_a_segmentation_or_says_that_it_has_none(volumes
     boxel.train(volumes / "work", tmp_path / "run", recipe=recipe, overrides=QUICK)
     check_segmentation(volumes, tmp_path / "run", model)
     image = volumes / "data" / "imagesTs" / "test_00000_0000.mha"
-    part = {"det_unet": "", "retina_unet": ".dense", "retina_net": ".dense"}.get(model, ".regions")
+    part = {"det_unet": "", "retina_unet": ".dense", "retina_net": ".dense"}.get(model, ".roi")
     floor = [f"model{part}.min_score=0.0", "consolidate.min_score=0.0"]
     if not ModelConfig.registry[model].gives_masks:
         with pytest.raises(ValueError, match=f"{model} predicts boxes only"):

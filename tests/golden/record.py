@@ -23,6 +23,8 @@ ENVIRONMENT = {
     "MKL_CBWR": "COMPATIBLE",
     "NUMBA_CPU_NAME": "generic",
 }
+# Terms that have another name now, with the name under which they are recorded.
+RENAMED = {f"{prefix}roi_{term}": f"{prefix}region_{term}" for prefix in ("", "loss/") for term in ("class", "box")}
 QUICK = (
     "train.steps=12", "train.validate_every=6", "train.save_every=6", "train.batch_size=2", "train.num_workers=0",
     "model.backbone.start_filters=4", "model.backbone.depth=10", "predict.views=identity",
@@ -50,7 +52,7 @@ def record_losses() -> dict[str, list[dict[str, float]]]:
                 optimizer.zero_grad()
                 sum(terms.values()).backward()
                 optimizer.step()
-                steps.append({term: value.item() for term, value in sorted(terms.items())})
+                steps.append({RENAMED.get(term, term): value.item() for term, value in sorted(terms.items())})
             recorded[f"{name} {ndim}d"] = steps
     return recorded
 
@@ -74,7 +76,7 @@ def record_runs() -> dict[str, Any]:
                 log = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
                 recorded[f"{recipe} {ndim}d"] = {
                     "store": json.loads((root / "work" / "manifest.json").read_text())["contents"],
-                    "log": [{key: value for key, value in step.items() if key != "seconds"} for step in log],
+                    "log": [{RENAMED.get(key, key): step[key] for key in step if key != "seconds"} for step in log],
                     "detections": {path.stem: detections(path) for path in sorted(files)},
                     "metrics": result.metrics,
                 }

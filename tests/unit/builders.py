@@ -2,37 +2,28 @@
 
 import torch
 
-from boxel.models import (
-    DetUNetConfig,
-    FasterRCNNPlusConfig,
-    MaskRCNNConfig,
-    ModelConfig,
-    RetinaNetConfig,
-    RetinaUNetConfig,
-    UFRCNNPlusConfig,
-)
-from boxel.models.dense import DenseConfig
-from boxel.models.rcnn import MaskConfig, RPNConfig
-from boxel.models.regions import RegionConfig
-from boxel.nn.resnet import ResNetConfig
+from boxel.models import DenseConfig, FPNConfig, MaskConfig, ModelConfig, ResNetConfig, RoIConfig, RPNConfig
+from boxel.recipes.parts import model_with
 from boxel.types import Batch, Instances, Normalisation, Task
 
 TINY = ResNetConfig(depth=10, start_filters=8, stem_kernel=3, norm="group")
-_DENSE = {"backbone": TINY, "pyramid_filters": 16, "dense": DenseConfig(filters=16)}
-_TWO_STAGE = {
-    "backbone": TINY,
-    "pyramid_filters": 16,
-    "rpn": RPNConfig(filters=16, proposals=50),
-    "regions": RegionConfig(filters=32, per_image=16),
-}
-MODELS: dict[str, ModelConfig] = {
-    "retina_net": RetinaNetConfig(**_DENSE),
-    "retina_unet": RetinaUNetConfig(**_DENSE, narrow_filters=8),
-    "faster_rcnn_plus": FasterRCNNPlusConfig(**_TWO_STAGE),
-    "mask_rcnn": MaskRCNNConfig(**_TWO_STAGE, mask=MaskConfig(num_convs=1)),
-    "ufrcnn_plus": UFRCNNPlusConfig(**_TWO_STAGE, narrow_filters=8),
-    "det_unet": DetUNetConfig(backbone=TINY, pyramid_filters=16, narrow_filters=8),
-}
+
+
+def tiny(name: str) -> ModelConfig:
+    """A registered model, narrow."""
+    segments = ModelConfig.registry[name].segments
+    parts = {
+        "backbone": TINY,
+        "neck": FPNConfig(filters=16, narrow_filters=8 if segments else None),
+        "dense": DenseConfig(filters=16),
+        "rpn": RPNConfig(filters=16, proposals=50),
+        "roi": RoIConfig(filters=32, per_image=16),
+        "mask": MaskConfig(num_convs=1),
+    }
+    return model_with(name, parts)
+
+
+MODELS = {name: tiny(name) for name in ModelConfig.registry}
 
 
 def make_task(ndim: int, classes: tuple[str, ...] = ("cube", "block"), size: int = 24, **changes: object) -> Task:

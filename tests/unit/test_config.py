@@ -5,7 +5,6 @@ import json
 import pytest
 
 from boxel.config import Choice, Config, read_json, write_text
-from boxel.recipes import RECIPES, Experiment, get_recipe
 
 
 class Shape(Choice):
@@ -70,36 +69,3 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path, monkeypatch):
         write_text(tmp_path / "a.txt", "new")
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
     assert (tmp_path / "a.txt").read_text() == "old"
-
-
-@pytest.mark.parametrize("name", sorted(RECIPES))
-def test_every_recipe_survives_json_and_says_what_it_is(name):
-    experiment = get_recipe(name)
-    assert experiment.recipe == name
-    assert Experiment.from_dict(json.loads(experiment.to_json())) == experiment
-    assert RECIPES[name].about
-    assert name.startswith("mdt_") == bool(experiment.reproduces)
-
-
-def test_a_recipe_file_is_as_good_as_a_name(tmp_path):
-    get_recipe("mdt_toy").override(["train.lr=0.5"]).save(tmp_path / "mine.json")
-    assert get_recipe(tmp_path / "mine.json").train.lr == 0.5
-    with pytest.raises(ValueError, match="did you mean 'mdt_toy'"):
-        get_recipe("mdt_to")
-
-
-def test_the_papers_recipes_have_the_published_settings():
-    """Specification appendix A; 2.3 for the box coding; 6.4 for the clustering."""
-    toy, volume = get_recipe("mdt_toy"), get_recipe("mdt_lidc_3d")
-    assert toy.train.steps == 24 * 100
-    assert volume.train.steps == 100 * 200
-    assert toy.plan.batch_size == 20
-    assert volume.plan.patch_size == (64, 128, 128)
-    assert toy.train.lr == volume.train.lr == 1e-4
-    assert toy.model.dense.class_loss.max_positives == 1
-    assert volume.model.dense.class_loss.max_positives == 3
-    assert volume.model.dense.matcher.negative == 0.01
-    assert toy.consolidate.iou_threshold == 1e-5
-    assert toy.consolidate.min_score == 0.01
-    assert get_recipe("mdt_lidc_2dc").plan.context == 3
-    assert get_recipe("mdt_lidc_2d").consolidate.merge_slices_iou == 0.1

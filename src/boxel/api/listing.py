@@ -1,26 +1,26 @@
-"""`boxel models`: what there is, and how large it is."""
+"""`boxel models`: the recipes and models, and the size of each model."""
 
 from typing import Any
 
 from boxel.models import ModelConfig
-from boxel.recipes import RECIPES, get_recipe
+from boxel.recipes import get_recipe, recipes
 from boxel.recipes.experiment import Experiment
 from boxel.types import Normalisation, Task
 
 
 def list_recipes() -> dict[str, dict[str, str]]:
-    """Name, first sentence, model and provenance of each recipe."""
+    """What each recipe is, its model, and what it reproduces, by its name."""
     return {
         name: {"about": recipe.about, "model": recipe.model, "reproduces": recipe.build(recipe.model).reproduces}
-        for name, recipe in RECIPES.items()
+        for name, recipe in recipes().items()
     }
 
 
 def count_parameters(recipe: str, num_classes: int = 2, num_channels: int = 1) -> dict[str, Any]:
-    """Parameters of every model under a recipe's sizes, total and by part, for `num_classes` classes.
+    """Parameters of every model under a recipe's sizes, in total and by part.
 
-    Dotted names are parts of parts. A recipe's file names one model, a recipe's name has all.
-    The plan's anchors per position are the recipe's; where it leaves them to the data, one.
+    Dotted names are parts of parts. A recipe from a file has one model, a named recipe has all. If a recipe leaves the
+    number of anchors per position to the data, one is assumed.
     """
     names = [get_recipe(recipe).model.type_name] if recipe.endswith(".json") else list(ModelConfig.registry)
     table = {}

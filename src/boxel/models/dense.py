@@ -12,6 +12,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from boxel.config import Choice, Config
+from boxel.models.grid import Numbers
 from boxel.models.loss_terms import (
     BoxLossConfig,
     ClassLossConfig,
@@ -27,21 +28,21 @@ from boxel.nn.blocks import Norm
 from boxel.nn.heads import DenseHead
 from boxel.nn.losses import class_scores
 from boxel.ops import anchor_grid, decode, match
-from boxel.types import Batch, Detections, Instances, Task
+from boxel.types import Batch, Detections, Instances
 
 
 class MatcherConfig(Choice):
-    """Which anchors an object trains."""
+    """How anchors are assigned to objects."""
 
 
 class ATSSConfig(MatcherConfig, name="atss"):
-    """Adaptive selection: per level the `candidates` nearest anchors; those above mean + std of their overlaps."""
+    """Adaptive selection: of the `candidates` nearest anchors per level, those above mean + std of their IoU."""
 
     candidates: int = 9
 
 
 class IoUMatcherConfig(MatcherConfig, name="iou"):
-    """Fixed thresholds; each object's best anchor is positive in any case, the rest between them is ignored."""
+    """Fixed IoU thresholds: each object's best anchor is always positive; anchors between the two are ignored."""
 
     positive: float = 0.5
     negative: float = 0.1
@@ -51,11 +52,13 @@ class DenseConfig(Config):
     """Dense heads and their training targets.
 
     Attributes:
-        filters: width of the towers of `num_convs` convolutions.
+        filters: width of the towers, which have `num_convs` convolutions.
         shared_tower: one tower for classes and boxes, with 1-wide output convolutions (an RPN), instead of two.
-        softmax: classes exclude each other, with the background as one of them; else independent sigmoids.
+        softmax: classes, with the background as one of them, exclude each other; else they are independent sigmoids.
         centre_std, size_std: box targets are divided by these.
+        centred_anchors: anchors lie on the centres of cells; else on their lower corners.
         candidates: best (anchor, class) pairs that are decoded, per image or, with `per_level`, per pyramid level.
+        min_score, nms_threshold: detections of a lower score, or that overlap a better one more, are dropped.
     """
 
     filters: int = 64
@@ -76,7 +79,7 @@ class DenseConfig(Config):
 
 
 class DenseOutputs(NamedTuple):
-    """`logits (b, n, o)`, `deltas (b, n, 2, d)`, `anchors (n, 2, d)`, how many of these each level has, the `shape`."""
+    """`logits (b, n, o)`, `deltas (b, n, 2, d)`, `anchors (n, 2, d)`, how many each level has, the images' `shape`."""
 
     logits: Tensor
     deltas: Tensor
@@ -86,24 +89,26 @@ class DenseOutputs(NamedTuple):
 
 
 class DenseDetection(nn.Module):
-    """Class and box towers over the pyramid, with what turns their outputs into losses or detections."""
+    """Class and box towers over the pyramid, with their loss and their detections.
+
+    Args:
+        channels: of the pyramid.
+    """
 
     std: Tensor
 
-    def __init__(self, task: Task, channels: int, config: DenseConfig) -> None:
+    def __init__(self, numbers: Numbers, channels: int, config: DenseConfig) -> None:
         super().__init__()
+        ndim, grid = numbers.ndim, numbers.grid
         self.config = config
-        self.num_classes = len(task.classes)
-        self.strides = [[float(cells) for cells in stride] for stride in task.level_strides]
-        self.sizes = task.anchors
-        self.max_detections = task.max_detections
-        self.anchors_per_cell = len(task.anchors[0])
-        if any(len(sizes) != self.anchors_per_cell for sizes in task.anchors):
-            raise ValueError(f"every level needs the same number of anchors, got {[len(s) for s in task.anchors]}")
+        self.strides = [[float(cells) for cells in stride] for stride in grid.level_strides]
+        self.sizes = grid.anchors
+        self.max_detections = numbers.max_detections
+        self.anchors_per_cell = len(grid.anchors[0])
 
         def head(*outputs: int, prior: float | None = None) -> DenseHead:
             return DenseHead(
-                task.ndim,
+                ndim,
                 channels,
                 filters=config.filters,
                 num_convs=config.num_convs,
@@ -114,12 +119,12 @@ class DenseDetection(nn.Module):
                 prior=prior,
             )
 
-        class_outputs, prior = self.num_classes + config.softmax, None if config.softmax else 0.01
+        class_outputs, prior = numbers.num_classes + config.softmax, None if config.softmax else 0.01
         if config.shared_tower:
-            self.heads = nn.ModuleDict({"shared": head(class_outputs, 2 * task.ndim, prior=prior)})
+            self.heads = nn.ModuleDict({"shared": head(class_outputs, 2 * ndim, prior=prior)})
         else:
-            self.heads = nn.ModuleDict({"classes": head(class_outputs, prior=prior), "boxes": head(2 * task.ndim)})
-        std = coding_std(task.ndim, config.centre_std, config.size_std)
+            self.heads = nn.ModuleDict({"classes": head(class_outputs, prior=prior), "boxes": head(2 * ndim)})
+        std = coding_std(ndim, config.centre_std, config.size_std)
         self.register_buffer("std", std, persistent=False)
         self._anchor_cache: dict[tuple[object, ...], tuple[Tensor, list[int]]] = {}
 
@@ -143,8 +148,8 @@ class DenseDetection(nn.Module):
         return self._anchor_cache[key]
 
     def match(self, outputs: DenseOutputs, instances: Sequence[Instances]) -> Int[Tensor, "b n"]:
-        """For each image and anchor the index of its object, -1 for background, -2 for neither."""
-        matcher, boxes = self.config.matcher, [found.boxes for found in instances]
+        """The index of the object of each anchor in each image; -1 for background, -2 for neither."""
+        matcher, boxes = self.config.matcher, [one.boxes for one in instances]
         rule: Any = matcher.type_name
         places = {"level_sizes": outputs.level_sizes, "anchors_per_cell": self.anchors_per_cell}
         return match(outputs.anchors, boxes, rule=rule, **places, **dict(matcher))  # type: ignore[arg-type]
@@ -153,12 +158,12 @@ class DenseDetection(nn.Module):
         """Terms `class` and `box`."""
         instances = batch.instances
         matches = self.match(outputs, instances)
-        for index, regions in zip(matches, batch.ignored, strict=False):  # there may be none
-            index[(index == -1) & mostly_ignored(outputs.anchors, regions)] = -2
+        for index, ignored in zip(matches, batch.ignored, strict=False):  # there may be none
+            index[(index == -1) & mostly_ignored(outputs.anchors, ignored)] = -2
         labels = torch.stack(
             [
-                torch.where(index >= 0, _gather(found.labels, index), index)
-                for index, found in zip(matches, instances, strict=True)
+                torch.where(index >= 0, _gather(one.labels, index), index)
+                for index, one in zip(matches, instances, strict=True)
             ]
         )
         return {
@@ -173,7 +178,7 @@ class DenseDetection(nn.Module):
             return outputs.deltas.sum() * 0.0
         anchors = torch.cat([outputs.anchors[rows] for rows in positives])
         boxes = torch.cat(
-            [found.boxes[index[rows]] for found, index, rows in zip(instances, matches, positives, strict=True)]
+            [one.boxes[index[rows]] for one, index, rows in zip(instances, matches, positives, strict=True)]
         )
         return box_loss(self.config.box_loss, deltas, anchors, boxes, self.std)
 
@@ -197,7 +202,7 @@ class DenseDetection(nn.Module):
 
 
 def _gather(values: Tensor, index: Tensor) -> Tensor:
-    """`values[index]` where index may be negative and values empty; such rows are arbitrary."""
+    """`values[index]` for an index that may be negative, and values that may be empty; such rows are arbitrary."""
     if not len(values):
         return torch.full_like(index, -1)
     return values[index.clamp(min=0)]

@@ -3,29 +3,30 @@
 Reference: Jaeger et al., Retina U-Net, 2018, section 3.2.
 """
 
-from typing import Literal, NamedTuple
+from dataclasses import replace
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from boxel.models.base import Model
-from boxel.models.pyramid import Pyramid, UPyramidConfig
-from boxel.models.segmentation import Segmentation
+from boxel.models.grid import Numbers, numbers_of
+from boxel.models.pyramid import PyramidConfig, PyramidModel
+from boxel.models.segmentation import Segmenter, SegmentingConfig
 from boxel.ops import boxes_from_label_map, crop_masks
 from boxel.types import Batch, Detections, Task
 
 
-class DetUNetConfig(UPyramidConfig, name="det_unet"):
+class DetUNetConfig(SegmentingConfig, name="det_unet"):
     """DetU-Net: a segmentation whose connected components are the detections.
 
     Attributes:
         score: of a component: the `max`, or the `mean`, of its class' softmax.
-        connectivity: voxels of a component hang together through `faces` only, or through `corners` too.
+        connectivity: neighbouring voxels of a component share `faces`, or at least `corners`.
         min_voxels: smaller components are dropped.
         min_score: components of a lower score are dropped.
-        candidates: at most so many components per image and class, the largest; None keeps all.
+        candidates: only the largest components are kept, this many per image and class; None keeps all.
     """
 
     segment: Literal["foreground", "classes"] = "classes"
@@ -38,47 +39,65 @@ class DetUNetConfig(UPyramidConfig, name="det_unet"):
     candidates: int | None = None
 
     def build(self, task: Task) -> "DetUNet":
-        if self.segment == "foreground" and len(task.classes) > 1:
-            raise ValueError(
-                f"det_unet tells {len(task.classes)} classes apart by segmenting them; set model.segment=classes"
-            )
-        return DetUNet(task, self)
+        return DetUNet(**numbers_of(task), config=self)
 
 
 class DetUNetOutputs(NamedTuple):
-    """Segmentation logits `(b, k, *s)`, background first."""
+    """Segmentation logits `(b, 1 + k, *s)`, background first."""
 
     segmentation: Tensor
 
 
-class DetUNet(Model):
-    """See the module. It predicts no boxes: objects that touch are one."""
+class DetUNet(PyramidModel):
+    """DetU-Net (Jaeger et al., 2018). It predicts no boxes, so objects that touch are one. Loss `segmentation`.
 
-    def __init__(self, task: Task, config: DetUNetConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.max_detections = task.max_detections
-        self.backbone = Pyramid(task, config, outputs=())
-        self.segmentation = Segmentation(task, config)
+    The anchors of the grid are not used.
+
+    Raises:
+        ValueError: several classes, but a segmentation of the foreground only.
+
+    Example:
+        >>> import torch
+        >>> from boxel.models import DetUNet
+        >>> model = DetUNet(ndim=2, in_channels=1, num_classes=2).eval()
+        >>> outputs = model.infer(torch.rand(1, 1, 64, 64))
+        >>> model.segment(outputs).shape
+        torch.Size([1, 3, 64, 64])
+    """
+
+    config_class: ClassVar[type[PyramidConfig]] = DetUNetConfig
+    uses_levels: ClassVar[bool] = False
+
+    def add_heads(self, numbers: Numbers, config: DetUNetConfig) -> None:
+        if config.segment == "foreground" and numbers.num_classes > 1:
+            raise ValueError(
+                f"det_unet distinguishes {numbers.num_classes} classes by segmenting them; set model.segment=classes"
+            )
+        self.config, self.max_detections = config, numbers.max_detections
+        self.segmenter = Segmenter(numbers, self.neck.finest_channels, config)
 
     def infer(self, images: Tensor, *, segmentation: bool = False, phase: str = "all") -> DetUNetOutputs:
-        _, logits = self.backbone(images, self.segmentation.conv)
-        return DetUNetOutputs(logits)
+        features = self.encoder(images)
+        pyramid = self.neck(features)
+        return DetUNetOutputs(self.segmenter(pyramid.finest))
 
     def loss(self, outputs: DetUNetOutputs, batch: Batch) -> dict[str, Tensor]:
-        return {"segmentation": self.segmentation.loss(outputs.segmentation, batch)}
+        return {"segmentation": self.segmenter.loss(outputs.segmentation, batch)}
+
+    def segment(self, outputs: DetUNetOutputs) -> Tensor:
+        return self.segmenter.probabilities(outputs.segmentation)
 
     @torch.no_grad()
     def detect(self, outputs: DetUNetOutputs, *, masks: bool = False) -> list[Detections]:
-        return [self._components(p, masks=masks) for p in outputs.segmentation.float().softmax(1)]
+        return [self._components(p, masks=masks) for p in self.segment(outputs)]
 
     def _components(self, probabilities: Float[Tensor, "k *s"], *, masks: bool) -> Detections:
         winner = probabilities.argmax(0)
-        found = [
+        parts = [
             self._components_of(winner == channel, probabilities[channel], channel - 1, masks=masks)
             for channel in range(1, len(probabilities))
         ]
-        detections = Detections.concatenate(found)
+        detections = Detections.concatenate(parts)
         return detections[detections.scores.argsort(descending=True, stable=True)[: self.max_detections]]
 
     def _components_of(self, mask: Tensor, probability: Tensor, label: int, *, masks: bool) -> Detections:
@@ -96,12 +115,9 @@ class DetUNet(Model):
         ids = voxels[1:].argsort(descending=True, stable=True)[: self.config.candidates] + 1
         ids = ids[(voxels[ids] >= self.config.min_voxels) & (scores[ids] >= self.config.min_score)]
         boxes, _ = boxes_from_label_map(label_map, ids)
-        found = Detections(boxes, scores[ids], torch.full_like(ids, label))
+        detections = Detections(boxes, scores[ids], torch.full_like(ids, label))
         if not masks:
-            return found
+            return detections
         cells = (self.config.mask_cells,) * mask.ndim
         grids = crop_masks(label_map[None], boxes, torch.zeros_like(ids), ids, cells)
-        return Detections(boxes, found.scores, found.labels, masks=grids)
-
-    def segment(self, outputs: DetUNetOutputs) -> Tensor:
-        return outputs.segmentation.float().softmax(1)
+        return replace(detections, masks=grids)

@@ -1,4 +1,4 @@
-"""The loss terms of classification and box regression: the choices, and what they compute.
+"""The loss terms of classification and box regression, and the configurations that choose them.
 
 References: mining and smooth L1 as in Jaeger et al., Retina U-Net, 2018 and its code; focal loss: Lin et al. 2017;
 GIoU: Rezatofighi et al. 2019; DIoU and CIoU: Zheng et al. 2020.
@@ -21,7 +21,7 @@ class ClassLossConfig(Choice):
 
 
 class FocalConfig(ClassLossConfig, name="focal"):
-    """All anchors, easy ones weighed down; divided by the number of positives."""
+    """Focal loss: all anchors, with less weight on easy ones; divided by the number of positives."""
 
     alpha: float = 0.75
     gamma: float = 2.0
@@ -29,9 +29,12 @@ class FocalConfig(ClassLossConfig, name="focal"):
 
 
 class MiningConfig(ClassLossConfig, name="mining"):
-    """Cross-entropy on positives and as many hard negatives, averaged apart, each counting half.
+    """Cross-entropy on positives and equally many hard negatives; the mean of either counts half.
 
-    `max_positives` per image (None: all); negatives are drawn at random from the `pool_factor` times as many hardest.
+    Attributes:
+        max_positives: per image; None: all.
+        pool_factor: the negatives are drawn at random from the hardest, `pool_factor` times as many as are drawn.
+        min_negatives: drawn from images without positives.
     """
 
     max_positives: int | None = None
@@ -58,20 +61,20 @@ class OverlapLossConfig(BoxLossConfig, name="overlap"):
     weight: float = 2.0
 
 
-def mostly_ignored(boxes: Float[Tensor, "n 2 d"], regions: Float[Tensor, "k 2 d"]) -> Bool[Tensor, " n"]:
-    """Whether half of a box or more lies in one of the regions that nothing is learnt from."""
-    found = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
-    for lower, upper in regions:
+def mostly_ignored(boxes: Float[Tensor, "n 2 d"], ignored: Float[Tensor, "k 2 d"]) -> Bool[Tensor, " n"]:
+    """Whether half of a box or more lies in one of the ignored regions."""
+    mostly = torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
+    for lower, upper in ignored:
         sides = torch.minimum(boxes[:, 1], upper) - torch.maximum(boxes[:, 0], lower)
         common = sides.clamp(min=0).prod(-1)
-        found |= (common > 0) & (common >= 0.5 * area(boxes))
-    return found
+        mostly |= (common > 0) & (common >= 0.5 * area(boxes))
+    return mostly
 
 
 def class_loss(
     config: ClassLossConfig, logits: Float[Tensor, "b n o"], labels: Int[Tensor, "b n"], *, softmax: bool
 ) -> Float[Tensor, ""]:
-    """Loss of anchors whose label is a class, -1 for background, or -2 for neither."""
+    """Loss of anchors, whose label is a class, -1 for background, or -2 for neither."""
     if isinstance(config, FocalConfig):
         used = labels >= -1
         rows = focal_loss(logits[used], labels[used], softmax=softmax, alpha=config.alpha, gamma=config.gamma)
@@ -99,7 +102,7 @@ def _mined_loss(config: MiningConfig, logits: Tensor, labels: Tensor, *, softmax
 
 
 def coding_std(ndim: int, centre: float, size: float) -> Float[Tensor, "2 d"]:
-    """What box targets are divided by, the same on every axis."""
+    """The standard deviations that box targets are divided by, the same on every axis."""
     return torch.tensor([[centre] * ndim, [size] * ndim])
 
 
@@ -110,7 +113,7 @@ def box_loss(
     targets: Float[Tensor, "n 2 d"],
     std: Float[Tensor, "2 d"],
 ) -> Float[Tensor, ""]:
-    """Loss of `deltas` that should carry the boxes `references` onto `targets`; zero where there are none."""
+    """Loss of `deltas`, which should move the boxes `references` onto `targets`; zero if there are none."""
     if not len(deltas):
         return deltas.sum() * 0.0
     if isinstance(config, SmoothL1Config):

@@ -24,8 +24,8 @@ def best_boxes(
     """The best `candidates` (row, class) pairs of one image, decoded, clipped to `shape`, suppressed per class.
 
     Args:
-        decode_rows: the boxes of the rows and classes asked for.
-        group_sizes: rows per group (pyramid level), where each group may have so many candidates.
+        decode_rows: gives the boxes of rows and classes.
+        group_sizes: rows per group (pyramid level), if `candidates` counts per group.
     """
     parts, first = [], 0
     for part in scores.split(list(group_sizes)) if group_sizes else [scores]:
@@ -43,6 +43,6 @@ def best_boxes(
 
 
 def join(boxes: Sequence[Float[Tensor, "_ 2 d"]]) -> tuple[Float[Tensor, "n 2 d"], Int[Tensor, " n"]]:
-    """The boxes of all images in one list, and the image of each."""
-    counts = torch.tensor([len(found) for found in boxes], device=boxes[0].device)
+    """The boxes of all images in one tensor, and the image of each."""
+    counts = torch.tensor([len(rows) for rows in boxes], device=boxes[0].device)
     return torch.cat(list(boxes)), torch.arange(len(boxes), device=counts.device).repeat_interleave(counts)

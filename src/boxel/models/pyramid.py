@@ -1,87 +1,62 @@
-"""What all models share: an encoder and a feature pyramid, with or without the way down to full resolution (U-FPN).
+"""What the registered models share: an encoder, a neck that makes a feature pyramid, and heads on it."""
 
-Reference: Jaeger et al., Retina U-Net, 2018, section 3.1 and figure 2.
-"""
+from abc import abstractmethod
+from typing import Any, ClassVar
 
-from collections.abc import Sequence
-from typing import ClassVar, Literal
-
-from jaxtyping import Float
-from torch import Tensor, nn
-
-from boxel.models.base import ModelConfig
-from boxel.nn.backbone import BackboneConfig
-from boxel.nn.fpn import FPN
-from boxel.nn.resnet import ResNetConfig
-from boxel.types import Task
+from boxel.models.base import Model, ModelConfig
+from boxel.models.grid import Numbers, PyramidGrid
+from boxel.nn import BackboneConfig, FPNConfig, NeckConfig, ResNetConfig
 
 
 class PyramidConfig(ModelConfig):
-    """A model on an FPN; `pyramid_filters` is the FPN's width."""
+    """A model of an encoder, `backbone`, a `neck`, and heads."""
 
     backbone: BackboneConfig = ResNetConfig()
-    pyramid_filters: int = 64
+    neck: NeckConfig = FPNConfig()
 
 
-class UPyramidConfig(PyramidConfig):
-    """A model on a U-FPN, whose finest level P0 learns to segment.
+class PyramidModel(Model):
+    """A model of an encoder, a neck and heads, built from numbers. All registered models have its constructor.
 
-    Attributes:
-        narrow_filters: width of the levels below those that detect (P1, P0), where it differs from `pyramid_filters`
-            (the papers': the same).
-        segment: what P0 learns to tell apart: foreground from background, or the classes.
-        segmentation_loss: `paper` is eq. (1) of the paper, `mdt` the form of its code.
-        boxes_without_mask: what the inside of an object known by its box alone counts as: `ignore` leaves it out of
-            the loss, `fill` takes the ellipse that touches the box' sides for the object.
-        mask_cells: instance masks are given on so many cells per axis of the object's box.
-    """
-
-    gives_masks: ClassVar[bool] = True
-
-    narrow_filters: int | None = None
-    segment: Literal["foreground", "classes"] = "foreground"
-    segmentation_loss: Literal["paper", "mdt"] = "paper"
-    segmentation_weight: float = 0.5
-    boxes_without_mask: Literal["ignore", "fill"] = "ignore"
-    mask_cells: int = 28
-
-    def segmentation_classes(self, classes: Sequence[str]) -> tuple[str, ...]:
-        return tuple(classes) if self.segment == "classes" else ("foreground",)
-
-
-class Pyramid(nn.Module):
-    """Encoder and FPN; with `full_resolution` a U-FPN.
+    The encoder and the neck reach full resolution in models that segment.
 
     Args:
-        outputs: levels to detect on; default those of the task.
+        ndim: spatial axes of the images, 2 or 3.
+        in_channels: channels of the images.
+        num_classes: classes of objects, background not counted.
+        config: sizes and training targets; default: those of the model's configuration.
+        grid: strides, detecting levels and anchors; default: P2 to P5 with three anchors each.
+        max_detections: most boxes kept per image.
+        masks: some objects of the data set have masks; without, nothing is learnt from the segmentation, unless it is
+            filled from boxes (`model.boxes_without_mask`).
+
+    Attributes:
+        config_class: the model's configuration.
+        uses_levels: whether heads read the detecting levels; else only P0 is built.
     """
 
-    def __init__(self, task: Task, config: PyramidConfig, *, outputs: tuple[int, ...] | None = None) -> None:
+    config_class: ClassVar[type[PyramidConfig]]
+    uses_levels: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        ndim: int,
+        in_channels: int,
+        num_classes: int,
+        *,
+        config: PyramidConfig | None = None,
+        grid: PyramidGrid | None = None,
+        max_detections: int = 100,
+        masks: bool = True,
+    ) -> None:
         super().__init__()
-        self.levels = task.levels if outputs is None else outputs
-        wide = config if isinstance(config, UPyramidConfig) else None
-        self.encoder = config.backbone.build(
-            task.ndim, task.input_channels, task.strides, full_resolution=wide is not None
-        )
-        self.neck = FPN(
-            task.ndim,
-            self.encoder.channels,
-            first_level=self.encoder.first_level,
-            filters=config.pyramid_filters,
-            outputs=self.levels if wide is None else (0, *self.levels),
-            linear_below=2 if wide is None else min(task.levels),
-            narrow=wide.narrow_filters if wide else None,
-        )
+        config, grid = config or self.config_class(), grid or PyramidGrid.default(ndim)
+        full = config.segments
+        self.encoder = config.backbone.build(ndim, in_channels, grid.strides, full_resolution=full)
+        used = grid.levels if self.uses_levels else ()
+        self.neck = config.neck.build(ndim, self.encoder.channels, levels=grid.levels, used=used, full_resolution=full)
+        self.add_heads(Numbers(ndim, num_classes, grid, max_detections, masks), config)
 
-    def forward(
-        self, images: Float[Tensor, "b c *s"], project: nn.Module | None = None
-    ) -> tuple[list[Tensor], Tensor | None]:
-        """The detecting levels, finest first, and the 1-wide convolution `project` of P0 where given.
-
-        Nothing below the detecting levels is computed without it.
-        """
-        features = self.encoder(images)
-        if project is None:
-            return self.neck(features, self.levels) if self.levels else [], None
-        finest, *levels = self.neck(features, project=project)
-        return levels, finest
+    @abstractmethod
+    def add_heads(self, numbers: Numbers, config: Any) -> None:
+        """Build the heads on `self.neck`."""

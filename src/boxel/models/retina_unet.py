@@ -1,64 +1,71 @@
-"""Retina U-Net: Retina Net whose pyramid goes on to full resolution, where it learns to segment.
+"""Retina U-Net: Retina Net whose pyramid continues to full resolution, where it learns to segment.
 
 Reference: Jaeger et al., Retina U-Net, 2018, section 3.1, figure 2, eq. (1).
 """
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
-from boxel.models.base import Model
 from boxel.models.dense import DenseConfig, DenseDetection, DenseOutputs
-from boxel.models.pyramid import Pyramid, UPyramidConfig
-from boxel.models.segmentation import Segmentation
+from boxel.models.grid import Numbers, numbers_of
+from boxel.models.pyramid import PyramidConfig, PyramidModel
+from boxel.models.segmentation import Segmenter, SegmentingConfig
 from boxel.types import Batch, Detections, Task
 
 
-class RetinaUNetConfig(UPyramidConfig, name="retina_unet"):
+class RetinaUNetConfig(SegmentingConfig, name="retina_unet"):
     """Retina U-Net: Retina Net on a U-FPN whose finest level learns to segment."""
 
     dense: DenseConfig = DenseConfig()
 
     def build(self, task: Task) -> "RetinaUNet":
-        return RetinaUNet(task, self)
+        return RetinaUNet(**numbers_of(task), config=self)
 
 
 class RetinaUNetOutputs(NamedTuple):
-    """Dense outputs and, where asked for, segmentation logits `(b, k, *s)`, background first."""
+    """Dense outputs and, where asked for, segmentation logits `(b, 1 + k, *s)`, background first."""
 
     dense: DenseOutputs
     segmentation: Tensor | None
 
 
-class RetinaUNet(Model):
-    """See the module."""
+class RetinaUNet(PyramidModel):
+    """Retina U-Net (Jaeger et al., 2018). Losses `class`, `box` and `segmentation`.
 
-    def __init__(self, task: Task, config: RetinaUNetConfig) -> None:
-        super().__init__()
-        self.backbone = Pyramid(task, config)
-        self.dense = DenseDetection(task, config.pyramid_filters, config.dense)
-        self.segmentation = Segmentation(task, config)
+    Example:
+        >>> import torch
+        >>> from boxel.models import RetinaUNet
+        >>> model = RetinaUNet(ndim=2, in_channels=1, num_classes=2).eval()
+        >>> outputs = model.infer(torch.rand(1, 1, 64, 64), segmentation=True)
+        >>> model.segment(outputs).shape
+        torch.Size([1, 2, 64, 64])
+        >>> [detections] = model.detect(outputs, masks=True)
+        >>> detections.masks.shape[1:]
+        torch.Size([28, 28])
+    """
+
+    config_class: ClassVar[type[PyramidConfig]] = RetinaUNetConfig
+
+    def add_heads(self, numbers: Numbers, config: RetinaUNetConfig) -> None:
+        self.dense = DenseDetection(numbers, self.neck.channels, config.dense)
+        self.segmenter = Segmenter(numbers, self.neck.finest_channels, config)
 
     def infer(self, images: Tensor, *, segmentation: bool = False, phase: str = "all") -> RetinaUNetOutputs:
-        # Boxes alone need neither P0 nor what leads to it.
-        pyramid, logits = self.backbone(images, self.segmentation.conv if segmentation else None)
-        return RetinaUNetOutputs(self.dense(pyramid, images.shape[2:]), logits)
+        features = self.encoder(images)
+        pyramid = self.neck(features)
+        dense = self.dense(pyramid.levels, images.shape[2:])
+        return RetinaUNetOutputs(dense, self.segmenter(pyramid.finest) if segmentation else None)
 
     def loss(self, outputs: RetinaUNetOutputs, batch: Batch) -> dict[str, Tensor]:
         terms = self.dense.loss(outputs.dense, batch)
         if outputs.segmentation is not None:
-            terms["segmentation"] = self.segmentation.loss(outputs.segmentation, batch)
+            terms["segmentation"] = self.segmenter.loss(outputs.segmentation, batch)
         return terms
 
     def detect(self, outputs: RetinaUNetOutputs, *, masks: bool = False) -> list[Detections]:
-        found = self.dense.detect(outputs.dense)
-        return (
-            found
-            if outputs.segmentation is None or not masks
-            else self.segmentation.with_masks(outputs.segmentation, found)
-        )
+        detections = self.dense.detect(outputs.dense)
+        return self.segmenter.add_masks(detections, outputs.segmentation) if masks else detections
 
     def segment(self, outputs: RetinaUNetOutputs) -> Tensor:
-        if outputs.segmentation is None:
-            raise ValueError("these outputs have no segmentation; call infer(images, segmentation=True)")
-        return outputs.segmentation.float().softmax(1)
+        return self.segmenter.probabilities(outputs.segmentation)

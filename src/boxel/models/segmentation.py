@@ -5,71 +5,118 @@ Reference: Jaeger et al., Retina U-Net, 2018, section 3.1, eq. (1).
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from boxel.models.grid import Numbers
 from boxel.models.postprocess import join
-from boxel.models.pyramid import UPyramidConfig
+from boxel.models.pyramid import PyramidConfig
 from boxel.nn import nd
 from boxel.nn.losses import segmentation_loss
+from boxel.nn.neck import LazyLevel
 from boxel.ops import roi_align
-from boxel.types import Batch, Detections, Task
+from boxel.types import Batch, Detections
 
 
-class Segmentation(nn.Module):
-    """The 1-wide convolution `conv` of P0: logits `(b, k, *s)`, background first, then foreground or the classes.
+class SegmentingConfig(PyramidConfig):
+    """A model on a U-FPN, whose finest level P0 learns to segment.
 
-    The pyramid applies it, composed with the convolutions before it.
+    Attributes:
+        segment: what P0 learns to tell apart: foreground from background, or the classes.
+        segmentation_loss: `paper` is eq. (1) of the paper, `mdt` the form of its code.
+        boxes_without_mask: what the inside of an object known by its box alone counts as: `ignore` leaves it out of
+            the loss, `fill` takes the ellipse that touches the sides of the box for the object.
+        mask_cells: cells per axis of the instance masks, which lie on a grid over each object's box.
     """
 
-    def __init__(self, task: Task, config: UPyramidConfig) -> None:
+    gives_masks: ClassVar[bool] = True
+    segments: ClassVar[bool] = True
+
+    segment: Literal["foreground", "classes"] = "foreground"
+    segmentation_loss: Literal["paper", "mdt"] = "paper"
+    segmentation_weight: float = 0.5
+    boxes_without_mask: Literal["ignore", "fill"] = "ignore"
+    mask_cells: int = 28
+
+    def segmentation_classes(self, classes: Sequence[str]) -> tuple[str, ...]:
+        return tuple(classes) if self.segment == "classes" or len(classes) == 1 else ("foreground",)
+
+
+class Segmenter(nn.Module):
+    """A 1-wide convolution of P0: logits `(b, 1 + k, *s)`, background first, then foreground or the classes.
+
+    Args:
+        channels: of P0.
+    """
+
+    def __init__(self, numbers: Numbers, channels: int, config: SegmentingConfig) -> None:
         super().__init__()
-        self.config = config
-        self.learns = task.masks or config.boxes_without_mask == "fill"
+        self.config, self.masks = config, numbers.masks
         self.by_class = config.segment == "classes"
-        width = config.narrow_filters or config.pyramid_filters
-        self.conv = nd.CONV[task.ndim](width, 1 + (len(task.classes) if self.by_class else 1), 1)
+        self.conv = nd.CONV[numbers.ndim](channels, 1 + (numbers.num_classes if self.by_class else 1), 1)
+
+    def forward(self, finest: LazyLevel) -> Float[Tensor, "b k *s"]:
+        """Logits from P0, which the neck need not compute in its full width."""
+        return finest.convolve(self.conv)
 
     def loss(self, logits: Float[Tensor, "b k *s"], batch: Batch) -> Float[Tensor, ""]:
-        """The weighted segmentation term; 0 where the data set has no masks to learn from."""
-        if not self.learns:
-            return logits.sum() * 0.0  # still a part of every step, which distributed training relies on
+        """The weighted segmentation term; 0 where there is nothing to learn it from."""
         fill = self.config.boxes_without_mask == "fill"
+        if not fill and (batch.label_maps is None or not self.masks):
+            return logits.sum() * 0.0  # still a part of every step, which distributed training relies on
         target = segmentation_target(batch, by_class=self.by_class, fill=fill)
         return self.config.segmentation_weight * segmentation_loss(logits, target, self.config.segmentation_loss)
 
-    def with_masks(self, logits: Float[Tensor, "b k *s"], detections: Sequence[Detections]) -> list[Detections]:
-        """The same detections with masks: what the segmentation says inside their boxes about their class."""
-        boxes, images = join([found.boxes for found in detections])
-        labels = torch.cat([found.labels for found in detections])
-        probabilities = logits.float().softmax(1)[:, 1:]
+    @torch.no_grad()
+    def probabilities(self, logits: Tensor | None) -> Float[Tensor, "b k *s"]:
+        """Class probabilities, background first.
+
+        Raises:
+            ValueError: the outputs were inferred without a segmentation.
+        """
+        if logits is None:
+            raise ValueError("the outputs have no segmentation; infer with segmentation=True")
+        return logits.float().softmax(1)
+
+    @torch.no_grad()
+    def add_masks(self, detections: Sequence[Detections], logits: Tensor | None) -> list[Detections]:
+        """The same detections with masks: the probability of their class inside their boxes.
+
+        Raises:
+            ValueError: the outputs were inferred without a segmentation.
+        """
+        boxes, images = join([one.boxes for one in detections])
+        labels = torch.cat([one.labels for one in detections])
         cells = (self.config.mask_cells,) * boxes.shape[-1]
-        masks = roi_align(probabilities, boxes, images, output_size=cells, stride=(1.0,) * len(cells))
+        foreground = self.probabilities(logits)[:, 1:]
+        masks = roi_align(foreground, boxes, images, output_size=cells, stride=(1.0,) * len(cells))
         masks = masks[torch.arange(len(masks), device=masks.device), labels if self.by_class else 0]
-        return [replace(found, masks=masks[images == image]) for image, found in enumerate(detections)]
+        return [replace(one, masks=masks[images == image]) for image, one in enumerate(detections)]
 
 
 def segmentation_target(batch: Batch, *, by_class: bool, fill: bool = False) -> Int[Tensor, "b *s"]:
     """0 for background, 1 for foreground (or class + 1), -1 in ignored regions and boxes of objects without a mask.
 
     Args:
-        fill: such an object counts as the ellipse that touches its box' sides instead.
+        fill: such an object counts as the ellipse that touches the sides of its box instead.
     """
     targets = []
-    for image, (label_map, instances) in enumerate(zip(batch.label_maps, batch.instances, strict=True)):
-        target = torch.zeros_like(label_map, dtype=torch.int64)
+    for image, instances in enumerate(batch.instances):
+        target = torch.zeros(batch.images.shape[2:], dtype=torch.int64, device=batch.images.device)
         for box in batch.ignored[image] if batch.ignored else ():
             target[_voxels(box)] = -1
         boxed = instances[~instances.has_mask]
         for box, label in zip(boxed.boxes, boxed.labels.tolist(), strict=True):
             if fill:
                 target[_ellipse(box, target.shape)] = label + 1 if by_class else 1
-                continue
-            target[_voxels(box)] = -1
+            else:
+                target[_voxels(box)] = -1
         masked = instances[instances.has_mask]
         if len(masked):
+            label_map = batch.label_maps[image]
             lookup = torch.zeros(int(label_map.max()) + 1, dtype=torch.int64, device=label_map.device)
             known = masked.ids < len(lookup)
             lookup[masked.ids[known]] = masked.labels[known] + 1 if by_class else 1
@@ -80,7 +127,7 @@ def segmentation_target(batch: Batch, *, by_class: bool, fill: bool = False) -> 
 
 
 def _voxels(box: Float[Tensor, "2 d"]) -> tuple[slice, ...]:
-    """Every voxel that the box touches."""
+    """All voxels that the box touches."""
     lower, upper = box.floor().long().clamp(min=0), box.ceil().long().clamp(min=0)
     return tuple(slice(int(a), int(b)) for a, b in zip(lower[0], upper[1], strict=True))
 

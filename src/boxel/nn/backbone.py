@@ -1,4 +1,4 @@
-"""What a backbone is: features from an image, one per resolution, and a configuration registered under a name."""
+"""Backbones: features of an image, one per resolution, and a configuration registered under a name."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ class Backbone(nn.Module, ABC):
     """An encoder.
 
     Attributes:
-        stages: of layers, one per level, finest first.
-        first_level: of the features: 0 is full resolution.
-        channels: of each feature, finest first.
+        stages: the layers, one stage per level, finest first.
+        first_level: level of the finest feature; 0 is full resolution.
+        channels: channels of each feature, finest first.
     """
 
     stages: nn.ModuleList
@@ -29,11 +29,11 @@ class Backbone(nn.Module, ABC):
 
 
 class BackboneConfig(Choice):
-    """Which backbone.
+    """How features are computed from an image.
 
     Attributes:
-        weights: file of pretrained weights that a training starts from; not needed any more once it has started.
-        norm: after each convolution.
+        weights: file of pretrained weights that a training starts from; not needed once it has started.
+        norm: the norm after each convolution.
     """
 
     default: ClassVar[str] = "resnet"
@@ -41,9 +41,10 @@ class BackboneConfig(Choice):
     norm: Norm = "instance"
 
     def build(self, ndim: int, channels: int, strides: Sequence[Sequence[int]], *, full_resolution: bool) -> Backbone:
-        """The backbone for images with `channels`; `strides` of C1, C2, ... relative to the level before each.
+        """The backbone for images with `ndim` axes and `channels`.
 
         Args:
-            full_resolution: hand out C0 as well.
+            strides: of C1, C2, ..., each relative to the level before.
+            full_resolution: also return C0.
         """
         raise TypeError(f"{type(self).__name__} does not build a backbone; choose one of {sorted(self.registry)}")

@@ -1,4 +1,4 @@
-"""Convolution blocks: convolution, norm, activation, in that order."""
+"""Blocks of layers: convolution, norm and activation, in that order; residual blocks."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -11,7 +11,7 @@ Norm = Literal["none", "instance", "group", "batch"]
 
 
 def norm_layer(norm: Norm, ndim: int, channels: int) -> nn.Module:
-    """The norm over `channels`; group norm takes groups of at least 8 channels, 16 groups at most."""
+    """The norm over `channels`; group norm has groups of at least 8 channels, and at most 16 groups."""
     if norm == "instance":
         return nd.INSTANCE_NORM[ndim](channels, affine=True)
     if norm == "batch":
@@ -33,7 +33,7 @@ def conv_block(
     relu: bool = True,
     slope: float = 0.0,
 ) -> nn.Sequential:
-    """Convolution with same padding and bias, then norm, then ReLU (leaky where `slope` is not zero)."""
+    """Convolution with same padding and bias, then norm, then ReLU (leaky if `slope` is not zero)."""
     strides: Any = tuple(stride) if len(stride) > 1 else stride[0]
     conv = nd.CONV[ndim](channels_in, channels_out, kernel_size, strides, padding=kernel_size // 2)
     layers: list[nn.Module] = [conv]
@@ -45,7 +45,7 @@ def conv_block(
 
 
 def activation(slope: float = 0.0) -> nn.Module:
-    """ReLU, leaky where `slope` is not zero."""
+    """ReLU, leaky if `slope` is not zero."""
     return nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True)
 
 

@@ -1,9 +1,9 @@
-"""Linear maps that follow each other without an activation, composed and applied as one.
+"""Linear maps that follow each other without an activation, composed into one.
 
 The U-FPN's way down to the segmentation is linear: lateral 1-wide convolutions, resizing, additions, a 3-wide
 convolution, a 1-wide convolution. A 1-wide convolution commutes with linear resizing, whose weights sum to one, and a
 wider one is a sum over its taps of shifted 1-wide ones. So what each tap takes from a voxel's features is computed at
-the features' own resolution, in as many channels as there are taps times outputs, and resized and summed last.
+the features' own resolution, in taps x outputs channels, and resized and summed last.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Dense heads: the same small networks at every position of every pyramid level."""
+"""Dense heads: the same small network at every position of every pyramid level."""
 
 import math
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from boxel.nn.blocks import Norm, conv_block
 
 
 class DenseHead(nn.Module):
-    """Predicts numbers for each anchor of each cell, shared over the levels.
+    """A head that predicts numbers for each anchor of each cell, with the same weights on every level.
 
     Args:
-        outputs: how many numbers per anchor; one output convolution for each entry, all on the same tower.
+        outputs: numbers per anchor; one output convolution for each entry, all on the same tower.
         kernel_size: of the output convolutions.
         prior: expected share of foreground anchors; sets the bias of the first output, a sigmoid's logits
             (Lin et al. 2017, section 4.1).
@@ -46,7 +46,7 @@ class DenseHead(nn.Module):
             convs[0].bias = nn.Parameter(torch.full((num_anchors * outputs[0],), -math.log((1 - prior) / prior)))
 
     def forward(self, pyramid: list[Tensor]) -> list[Float[Tensor, "b n o"]]:
-        """For each entry of `outputs` the anchors of all levels: level by level, cells in array order, then anchors."""
+        """For each entry of `outputs`, the rows of all anchors: level by level, cells in array order, then anchors."""
         towers = [self.tower(features) for features in pyramid]
         return [
             torch.cat([_rows(output(features), count) for features in towers], dim=1)

@@ -16,7 +16,7 @@ def class_scores(logits: Float[Tensor, "*n o"], *, softmax: bool) -> Float[Tenso
 def class_cross_entropy(
     logits: Float[Tensor, "n o"], labels: Int[Tensor, " n"], *, softmax: bool
 ) -> Float[Tensor, " n"]:
-    """Cross-entropy per row for labels where -1 is background; sigmoid rows sum over the classes."""
+    """Cross-entropy per row; label -1 is background; sigmoid logits sum over the classes."""
     logits = logits.float()
     if softmax:
         return F.cross_entropy(logits, labels + 1, reduction="none")
@@ -31,7 +31,7 @@ def one_hot(labels: Int[Tensor, " n"], num_classes: int) -> Float[Tensor, "n k"]
 def focal_loss(
     logits: Float[Tensor, "n o"], labels: Int[Tensor, " n"], *, softmax: bool, alpha: float, gamma: float
 ) -> Float[Tensor, " n"]:
-    """Focal loss per row; `alpha` weighs foreground, `1 - alpha` background, which is label -1.
+    """Focal loss per row; `alpha` weighs foreground, `1 - alpha` background (label -1).
 
     Reference: Lin et al. 2017, eq. (5).
     """
@@ -43,9 +43,9 @@ def focal_loss(
     target = one_hot(labels, logits.shape[-1])
     cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     p = logits.sigmoid()
-    miss = p + target - 2 * p * target  # 1 - p where the target is 1, p where it is 0
+    error = p + target - 2 * p * target  # 1 - p where the target is 1, p where it is 0
     weight = alpha * target + (1 - alpha) * (1 - target)
-    return (weight * miss**gamma * cross_entropy).sum(-1)
+    return (weight * error**gamma * cross_entropy).sum(-1)
 
 
 def mine_hard_negatives(
@@ -70,13 +70,16 @@ def soft_dice(
 ) -> Float[Tensor, " k"]:
     """Dice per class over all pixels of the batch, as one pseudo-volume.
 
+    Args:
+        valid: pixels that count; default: all.
+
     Reference: Jaeger et al. 2018, eq. (1) and the text below it.
     """
-    truth = one_hot(target.flatten(), probabilities.shape[1]).T  # (k, b * s)
-    found = probabilities.transpose(0, 1).flatten(1)
+    expected = one_hot(target.flatten(), probabilities.shape[1]).T  # (k, b * s)
+    predicted = probabilities.transpose(0, 1).flatten(1)
     if valid is not None:
-        truth, found = truth * valid.flatten(), found * valid.flatten()
-    return (2 * (truth * found).sum(1) + smooth) / (truth.sum(1) + found.sum(1) + smooth)
+        expected, predicted = expected * valid.flatten(), predicted * valid.flatten()
+    return (2 * (expected * predicted).sum(1) + smooth) / (expected.sum(1) + predicted.sum(1) + smooth)
 
 
 def segmentation_loss(

@@ -1,4 +1,4 @@
-"""Layers by rank: the only place that spells 2 and 3."""
+"""Layers by rank: the only place that names 2 and 3."""
 
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ LINEAR_MODE = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 def resize(x: Tensor, shape: tuple[int, ...], *, linear: bool) -> Tensor:
-    """`x (b, c, *s)` on a grid of another shape with the same outer faces."""
+    """Resample `x (b, c, *s)` to a grid of another shape with the same outer faces."""
     if tuple(x.shape[2:]) == tuple(shape):
         return x
     if linear:
@@ -27,13 +27,13 @@ def resize(x: Tensor, shape: tuple[int, ...], *, linear: bool) -> Tensor:
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """`x (b, c, *s)` under a kernel `(o, c, *k)` of odd widths, zero-padded to the same shape; `(o, c)` is 1 wide."""
+    """Convolve `x (b, c, *s)` with a kernel `(o, c, *k)` of odd widths, zero-padded; `(o, c)` is a 1-wide kernel."""
     weight = weight.reshape(*weight.shape, *[1] * (x.ndim - weight.ndim))
     function = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[x.ndim - 2]
     return function(x, weight, bias, padding=[size // 2 for size in weight.shape[2:]])
 
 
 def channels_last(module: M, ndim: int) -> M:
-    """The module with its weights in the memory order that convolutions prefer, where torch has one for the rank."""
+    """The module, with its weights in the memory order that convolutions prefer, if torch has one for the rank."""
     formats = {2: torch.channels_last, 3: torch.channels_last_3d}
     return module.to(memory_format=formats[ndim]) if ndim in formats else module  # type: ignore[call-overload,no-any-return]

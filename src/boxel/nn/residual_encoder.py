@@ -15,7 +15,7 @@ SLOPE = 0.01  # of the leaky ReLUs
 
 
 class ResidualEncoderConfig(BackboneConfig, name="residual_encoder"):
-    """A residual encoder: `widths` and number of `blocks` of C0, C1, ..."""
+    """A residual encoder with the `widths` and numbers of `blocks` of C0, C1, ..."""
 
     widths: tuple[int, ...] = (32, 64, 128, 256, 320, 320)
     blocks: tuple[int, ...] = (1, 3, 4, 6, 6, 6)
@@ -30,7 +30,7 @@ class ResidualEncoder(Backbone):
     """Features C0 (if `full_resolution`), C1, ..., one per entry of `strides`, finest first.
 
     A convolution leads to C0, stacked residual blocks to each level; the first of them strides. C0 is at full
-    resolution; C1 is computed from it, whether or not it is handed out.
+    resolution; C1 is computed from it, whether or not it is returned.
     """
 
     def __init__(
@@ -45,8 +45,8 @@ class ResidualEncoder(Backbone):
         super().__init__()
         if not len(strides) < len(config.widths) == len(config.blocks):
             raise ValueError(
-                f"a residual encoder of {len(config.widths)} widths and {len(config.blocks)} blocks: needs as many of "
-                f"both, and more than the plan's {len(strides)} strides; change model.backbone.widths and .blocks"
+                f"a residual encoder of {len(config.widths)} widths and {len(config.blocks)} blocks needs equally many "
+                f"of both, and more than the plan's {len(strides)} strides; change model.backbone.widths and .blocks"
             )
         self.first_level = 0 if full_resolution else 1
         width = config.widths[0]

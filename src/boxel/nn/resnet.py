@@ -24,9 +24,12 @@ BLOCKS = {
 
 
 class ResNetConfig(BackboneConfig, name="resnet"):
-    """A ResNet: `depth` and the width of the first stage.
+    """A ResNet.
 
     Attributes:
+        depth: number of layers.
+        start_filters: width of the first stage; it doubles from stage to stage, up to `max_filters`.
+        stem_kernel: width of the kernel that computes C1.
         stride_in: the convolution of a bottleneck that carries the stride: `first` as in the Retina U-Net papers' code,
             `middle` as in torchvision and timm. Nothing else differs from theirs.
     """
@@ -60,7 +63,7 @@ class ResNet(Backbone):
         blocks, bottleneck = BLOCKS[config.depth]
         start_filters, norm = config.start_filters, config.norm
         if not 1 <= len(strides) <= len(blocks) + 1:
-            raise ValueError(f"a ResNet has 1 to {len(blocks) + 1} strided stages, the plan asks for {len(strides)}")
+            raise ValueError(f"a ResNet has 1 to {len(blocks) + 1} strided stages, but the plan needs {len(strides)}")
         self.first_level = 0 if full_resolution else 1
         stages: list[nn.Module] = []
         self.channels: list[int] = []

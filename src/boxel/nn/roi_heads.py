@@ -1,4 +1,4 @@
-"""The heads of two-stage detectors: small networks on the pooled features of each region of interest.
+"""The heads of two-stage detectors: small networks on the pooled features of each region of interest (RoI).
 
 Reference: He et al., Mask R-CNN, 2017; widths and layers as in Jaeger et al., Retina U-Net, 2018 and its code.
 """
@@ -14,7 +14,7 @@ from boxel.nn.blocks import Norm, conv_block, norm_layer
 
 
 class RoIBoxHead(nn.Module):
-    """Class logits `(n, outputs)` and, for each of them, box deltas `(n, outputs, 2, d)`."""
+    """Class logits `(r, outputs)` and, for each of them, box deltas `(r, outputs, 2, d)`."""
 
     def __init__(
         self, ndim: int, channels: int, *, pool_size: Sequence[int], filters: int, norm: Norm, outputs: int
@@ -28,13 +28,13 @@ class RoIBoxHead(nn.Module):
         self.classes = nn.Linear(filters, outputs)
         self.boxes = nn.Linear(filters, outputs * 2 * ndim)
 
-    def forward(self, pooled: Float[Tensor, "n c *p"]) -> tuple[Tensor, Tensor]:
+    def forward(self, pooled: Float[Tensor, "r c *p"]) -> tuple[Tensor, Tensor]:
         x = self.layers(pooled)
         return self.classes(x).float(), self.boxes(x).float().unflatten(1, (-1, 2, pooled.ndim - 2))
 
 
 class RoIMaskHead(nn.Module):
-    """Mask logits `(n, outputs, *m)` on a grid over the region, twice as fine as the pooled features."""
+    """Mask logits `(r, outputs, *m)` on a grid over the RoI, twice as fine as the pooled features."""
 
     def __init__(self, ndim: int, channels: int, *, num_convs: int, norm: Norm, outputs: int) -> None:
         super().__init__()
@@ -45,5 +45,5 @@ class RoIMaskHead(nn.Module):
             nd.CONV[ndim](channels, outputs, 1),
         )
 
-    def forward(self, pooled: Float[Tensor, "n c *p"]) -> Float[Tensor, "n o *m"]:
+    def forward(self, pooled: Float[Tensor, "r c *p"]) -> Float[Tensor, "r o *m"]:
         return self.layers(pooled).float()

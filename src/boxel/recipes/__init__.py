@@ -1,8 +1,7 @@
-"""Recipes: named, complete experiments; the papers' say what they reproduce."""
+"""Recipes: named, complete experiments; those of papers say what they reproduce."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from boxel.config import did_you_mean, read_json
@@ -14,7 +13,7 @@ from boxel.recipes.papers import mdt_lidc_2d, mdt_lidc_2dc, mdt_lidc_3d, mdt_toy
 
 @dataclass(frozen=True)
 class Recipe:
-    """`build(model)` makes the experiment; `model` is the one it is for unless another is asked for."""
+    """A recipe: `build(model)` returns the experiment; `model` is its default."""
 
     about: str
     model: str
@@ -25,23 +24,21 @@ def _summary(documented: object) -> str:
     return (documented.__doc__ or "").strip().split("\n")[0]
 
 
-RECIPES: dict[str, Recipe] = {
-    **{name: Recipe(_summary(kind), name, full) for name, kind in ModelConfig.registry.items()},
-    **{
-        f"{name}_small": Recipe(f"{_summary(kind)} Small, for a CPU.", name, small)
-        for name, kind in ModelConfig.registry.items()
-    },
-    **{
-        paper.__name__: Recipe(_summary(paper), "retina_unet", partial(paper))
-        for paper in (mdt_toy, mdt_lidc_2d, mdt_lidc_2dc, mdt_lidc_3d)
-    },
-}
+def recipes() -> dict[str, Recipe]:
+    """All recipes by name: `NAME` and `NAME_small` of each registered model, and those of papers."""
+    kinds = ModelConfig.registry.items()
+    papers = (mdt_toy, mdt_lidc_2d, mdt_lidc_2dc, mdt_lidc_3d)
+    return {
+        **{name: Recipe(_summary(kind), name, full) for name, kind in kinds},
+        **{f"{name}_small": Recipe(f"{_summary(kind)} Small, for a CPU.", name, small) for name, kind in kinds},
+        **{paper.__name__: Recipe(_summary(paper), "retina_unet", paper) for paper in papers},
+    }
 
 
 def get_recipe(recipe: str | Path | Experiment, model: str | None = None) -> Experiment:
-    """The experiment of a recipe's name, or of a JSON file such as a run's `config.json`.
+    """The experiment of a recipe, by name or from a JSON file such as a run's `config.json`.
 
-    `auto` is `retina_unet` where there is a GPU, else `retina_unet_small`.
+    `auto` is `retina_unet` if there is a GPU, else `retina_unet_small`.
 
     Args:
         model: the recipe for this model instead of its own.
@@ -62,11 +59,12 @@ def get_recipe(recipe: str | Path | Experiment, model: str | None = None) -> Exp
         import torch
 
         name = "retina_unet" if torch.cuda.is_available() else "retina_unet_small"
-    if name not in RECIPES:
-        raise ValueError(f"unknown recipe {name!r}{did_you_mean(name, RECIPES)}; or give a .json file")
+    known = recipes()
+    if name not in known:
+        raise ValueError(f"unknown recipe {name!r}{did_you_mean(name, known)}; or give a .json file")
     if model is not None and model not in ModelConfig.registry:
         raise ValueError(f"unknown model {model!r}{did_you_mean(model, ModelConfig.registry)}")
-    return RECIPES[name].build(model or RECIPES[name].model)
+    return known[name].build(model or known[name].model)
 
 
-__all__ = ["RECIPES", "Experiment", "Recipe", "get_recipe"]
+__all__ = ["Experiment", "Recipe", "get_recipe", "recipes"]

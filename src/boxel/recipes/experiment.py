@@ -1,5 +1,8 @@
 """A complete experiment: every choice of a run, in one frozen record."""
 
+from collections.abc import Iterable, Iterator
+from typing import Any, Self
+
 from boxel.config import Config
 from boxel.consolidation import ConsolidateConfig
 from boxel.inference.config import PredictConfig
@@ -7,13 +10,28 @@ from boxel.models import ModelConfig, RetinaUNetConfig
 from boxel.preparation.plan import PlanConfig
 from boxel.training.config import TrainConfig
 
+# Settings that choose the random numbers, or how and how often something is computed, not what.
+NOT_OF_THE_PAPER = frozenset(
+    {
+        "recipe",
+        "seed",
+        "train.accelerator",
+        "train.compile",
+        "train.num_workers",
+        "train.precision",
+        "train.save_every",
+        "predict.batch_size",
+        "predict.precision",
+    }
+)
+
 
 class Experiment(Config):
     """What `config.json` of a run holds.
 
     Attributes:
         recipe: the name of the recipe it came from.
-        reproduces: what published work it repeats, and where it departs from it.
+        reproduces: what published result it repeats, and where it departs from it; empty if it repeats none.
     """
 
     recipe: str = "retina_unet"
@@ -24,3 +42,28 @@ class Experiment(Config):
     train: TrainConfig = TrainConfig()
     predict: PredictConfig = PredictConfig()
     consolidate: ConsolidateConfig = ConsolidateConfig()
+
+    def override(self, assignments: Iterable[str]) -> Self:
+        """A copy with leaves replaced, see `Config.override`.
+
+        It reproduces nothing any more where a setting of the paper has changed; the seed, and how it is computed, may.
+
+        Example:
+            >>> from boxel import get_recipe
+            >>> get_recipe("mdt_toy").override(["train.lr=0.5"]).reproduces
+            ''
+        """
+        changed = super().override(assignments)
+        before, after = dict(_leaves(self.to_dict())), dict(_leaves(changed.to_dict()))
+        different = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+        if different <= NOT_OF_THE_PAPER or "reproduces" in different:
+            return changed
+        return changed.model_copy(update={"reproduces": ""})
+
+
+def _leaves(values: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{path}{key}.")
+        else:
+            yield path + key, value

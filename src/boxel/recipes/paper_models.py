@@ -5,20 +5,27 @@ Every number: Jaeger et al., arXiv 1811.08661, and the Medical Detection Toolkit
 
 from enum import Enum
 
-from boxel.models import ModelConfig
-from boxel.models.dense import DenseConfig, IoUMatcherConfig
-from boxel.models.loss_terms import MiningConfig, SmoothL1Config
-from boxel.models.rcnn import MaskConfig, RPNConfig
-from boxel.models.regions import RegionConfig
-from boxel.nn.resnet import ResNetConfig
+from boxel.models import (
+    DenseConfig,
+    FPNConfig,
+    IoUMatcherConfig,
+    MaskConfig,
+    MiningConfig,
+    ModelConfig,
+    ResNetConfig,
+    RoIConfig,
+    RPNConfig,
+    SmoothL1Config,
+)
+from boxel.recipes.parts import model_with
 
 
 class Sizes(Enum):
     """What differs between the models for slices and those for volumes.
 
     Widths of the encoder's first stage, the pyramid, the one-stage towers and the RPN; the IoU below which an anchor or
-    region is background, and from which a region is positive; cells that regions are pooled to for boxes and masks;
-    proposals decoded, and kept; boxes decoded in one-stage models (per batch in the toolkit: 10,000 and 50,000).
+    RoI is background, and from which a RoI is positive; cells that RoIs are pooled to for boxes and masks; proposals
+    decoded, and kept; boxes decoded in one-stage models (per batch in the toolkit: 10,000 and 50,000).
     """
 
     PLANE = (48, 192, 256, 512, 0.1, 0.5, (7, 7), (14, 14), 3000, 500, 500)
@@ -26,10 +33,10 @@ class Sizes(Enum):
 
 
 def paper_model(name: str, sizes: Sizes, *, positives: int, components: int) -> ModelConfig:
-    """One of the six.
+    """One of the six models.
 
     Args:
-        positives: most positive anchors, and regions, per image.
+        positives: most positive anchors, and RoIs, per image.
         components: most components per image and class of the DetU-Net.
     """
     width, pyramid, tower, rpn, negative, positive, pool, mask_pool, decoded, kept, candidates = sizes.value
@@ -37,7 +44,7 @@ def paper_model(name: str, sizes: Sizes, *, positives: int, components: int) -> 
     final = {"min_score": 0.1, "nms_threshold": 1e-5}
     parts: dict[str, object] = {
         "backbone": ResNetConfig(depth=50, start_filters=width, stem_kernel=7, norm="none"),
-        "pyramid_filters": pyramid,
+        "neck": FPNConfig(filters=pyramid),
         "dense": DenseConfig(
             filters=tower,
             num_convs=4,
@@ -57,7 +64,7 @@ def paper_model(name: str, sizes: Sizes, *, positives: int, components: int) -> 
             anchor_step=3,
             **matched,
         ),
-        "regions": RegionConfig(
+        "roi": RoIConfig(
             pool_size=pool,
             sampling_ratio=1,
             level_rule="patch",
@@ -67,7 +74,7 @@ def paper_model(name: str, sizes: Sizes, *, positives: int, components: int) -> 
             positive=positive,
             negative=negative,
             negatives="hard",
-            add_truth=False,
+            add_ground_truth=False,
             **final,
         ),
         "mask": MaskConfig(pool_size=mask_pool, norm="none"),
@@ -76,4 +83,4 @@ def paper_model(name: str, sizes: Sizes, *, positives: int, components: int) -> 
         "segmentation_weight": 2.0 if name == "det_unet" else 1.0,  # the DetU-Net's terms are not halved
         "candidates": components,
     }
-    return ModelConfig.of_parts(name, parts)
+    return model_with(name, parts)

@@ -1,64 +1,33 @@
-"""Every model learns eight images by heart, in 2D, in 2D with context and in 3D, and is the same after a reload."""
+"""Every registered model passes the public check, and learns eight images by heart."""
 
-import numpy as np
 import pytest
 import torch
 
-from boxel.evaluation import evaluate
-from boxel.models import Model, ModelConfig
-from boxel.training.checkpoints import load_weights, save_tensors
-from boxel.types import Batch, Task
-from tests.unit.builders import MODELS, make_batch, make_task
-
-WIDTHS = (5, 9)
+from boxel.models import ModelConfig
+from boxel.recipes import get_recipe
+from boxel.testing import WIDTHS, check_model, learn_by_heart
+from tests.unit.builders import make_batch, make_task, tiny
 
 
-@pytest.fixture(params=["2d", "2dc", "3d"])
-def task(request: pytest.FixtureRequest) -> Task:
-    ndim = int(request.param[0])
-    return make_task(
-        ndim,
-        size=16,
-        strides=((2,) * ndim,) * 2,
-        levels=(1, 2),
-        anchors=tuple(((width,) * ndim,) for width in map(float, WIDTHS)),
-        context=3 if request.param.endswith("c") else 0,
-    )
+@pytest.mark.parametrize("name", sorted(ModelConfig.registry))
+def test_a_model_passes_the_public_check_and_learns_eight_images_by_heart(ndim, name):
+    check_model(tiny(name), [ndim], overfit=True)
 
 
-@pytest.mark.parametrize("config", MODELS.values(), ids=MODELS)
-def test_a_model_learns_eight_images_by_heart_and_keeps_them(task: Task, config: ModelConfig, tmp_path):
+@pytest.mark.parametrize("name", sorted(ModelConfig.registry))
+def test_a_model_learns_slices_with_their_neighbours_by_heart(name):
     torch.manual_seed(0)
-    batch = make_batch(task, 8, widths=WIDTHS)
-    model = config.build(task)
-    assert learn(model, batch, task) == 1.0
-    save_tensors(tmp_path / "weights.safetensors", model.state_dict())
-    loaded = config.build(task)
-    load_weights(loaded, tmp_path / "weights.safetensors")
-    with torch.inference_mode():
-        for one, two in zip(model.eval()(batch.images), loaded.eval()(batch.images), strict=True):
-            assert torch.equal(one.boxes, two.boxes)
-            assert torch.equal(one.scores, two.scores)
-            assert torch.equal(one.labels, two.labels)
+    anchors = tuple(((width,) * 2,) for width in map(float, WIDTHS))
+    task = make_task(2, size=16, strides=((2, 2),) * 2, levels=(1, 2), anchors=anchors, context=3)
+    assert learn_by_heart(tiny(name).build(task), make_batch(task, 8, widths=WIDTHS), task.classes) == 1.0
 
 
-def learn(model: Model, batch: Batch, task: Task, steps: int = 300) -> float:
-    """AP@0.10 on the batch that was trained on, after at most so many steps."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    for step in range(1, steps + 1):
-        loss = torch.stack(list(model.train()(batch.images, batch).values())).sum()
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-        optimizer.step()
-        if step % 20 == 0 and (precision := average_precision(model, batch, task)) == 1.0:
-            break
-    return precision
-
-
-def average_precision(model: Model, batch: Batch, task: Task) -> float:
-    with torch.inference_mode():
-        found = model.eval()(batch.images)
-    predictions = {str(case): one.map(np.asarray) for case, one in enumerate(found)}
-    truths = {str(case): one.map(np.asarray) for case, one in enumerate(batch.instances)}
-    return evaluate(predictions, truths, classes=task.classes, num_resamples=0).metrics["AP@0.10"]
+@pytest.mark.parametrize("name", sorted(ModelConfig.registry))
+@pytest.mark.parametrize(("recipe", "ndim"), [("mdt_toy", 2), ("mdt_lidc_3d", 3)], ids=["2d", "3d"])
+def test_the_papers_form_of_a_model_passes_the_public_check(recipe, ndim, name):
+    narrow = {"dense": {"filters": 8}, "rpn": {"filters": 8}, "roi": {"filters": 8}, "neck": {"filters": 8}}
+    narrow["backbone"] = {"depth": 10, "start_filters": 4}
+    values = get_recipe(recipe, name).model.to_dict()
+    for part in values.keys() & narrow.keys():
+        values[part] |= narrow[part]
+    check_model(ModelConfig.from_dict(values), [ndim])

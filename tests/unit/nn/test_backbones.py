@@ -42,9 +42,9 @@ def test_odd_extents_round_up(config, ndim):
     assert [feature.shape[2] for feature in features] == [37, 19, 10, 5, 3]
 
 
-def test_more_levels_than_stages_are_refused_with_the_remedy(ndim):
+def test_more_levels_than_stages_are_refused_with_a_suggested_fix(ndim):
     strides = [(2,) * ndim] * 7
-    with pytest.raises(ValueError, match="1 to 6 strided stages, the plan asks for 7"):
+    with pytest.raises(ValueError, match="1 to 6 strided stages, but the plan needs 7"):
         ResNetConfig().build(ndim, 1, strides, full_resolution=False)
     with pytest.raises(ValueError, match=r"6 widths and 6 blocks.*7 strides.*model\.backbone\.widths"):
         ResidualEncoderConfig().build(ndim, 1, strides, full_resolution=False)

@@ -14,7 +14,7 @@ from boxel.nn.losses import (
 
 
 def test_batch_dice_equals_the_toolkits_golden_values():
-    """Specification section 12: one 2 x 2 image, foreground probabilities (.2 .7; .6 .1), truth (0 1; 1 0)."""
+    """Specification section 12: one 2 x 2 image, foreground probabilities (.2 .7; .6 .1), ground truth (0 1; 1 0)."""
     foreground = torch.tensor([[[0.2, 0.7], [0.6, 0.1]]])
     probabilities = torch.stack([1 - foreground, foreground], dim=1)
     assert soft_dice(probabilities, torch.tensor([[[0, 1], [1, 0]]]))[1].item() == pytest.approx(0.7222, abs=1e-4)

@@ -34,9 +34,9 @@ def load(
     """The backbone of a configuration with the weights of a file, in evaluation."""
     config = config.model_copy(update={"weights": str(file)})
     backbone = config.build(axes, channels, [(2,) * axes] * levels, full_resolution=c0)
-    found = pretrained(config, backbone)
-    backbone.load_state_dict(backbone.state_dict() | found.state)
-    return backbone.eval(), found
+    loaded = pretrained(config, backbone)
+    backbone.load_state_dict(backbone.state_dict() | loaded.state)
+    return backbone.eval(), loaded
 
 
 def saved(content: object, file: Path) -> Path:
@@ -89,8 +89,8 @@ def test_weights_for_slices_do_in_a_volume_of_one_repeated_slice_what_they_do_in
     blocks = (2, 2, 2, 2) if not bottleneck else (3, 4, 6, 3)
     state = resnet_state(blocks, bottleneck=bottleneck)
     config = ResNetConfig(depth=50 if bottleneck else 18, stride_in="middle", **SMALL)
-    backbone, found = load(config, saved(state, tmp_path / "w.pth"), 3, channels=3, levels=5)
-    assert "kernels of 2 -> 3 axes" in str(found)
+    backbone, loaded = load(config, saved(state, tmp_path / "w.pth"), 3, channels=3, levels=5)
+    assert "kernels of 2 -> 3 axes" in str(loaded)
     slices = torch.randn(1, 3, 64, 64)
     features = backbone(slices[:, :, None].expand(-1, -1, 40, -1, -1))
     expected = resnet_features(state, slices)
@@ -107,8 +107,8 @@ def test_the_response_to_a_grey_image_does_not_depend_on_the_number_of_channels(
         (ENCODER, encoder_state(ndim, channels=3), encoder_features),
     ):
         file = saved(state, tmp_path / "w.pth")
-        backbone, found = load(config, file, ndim, channels=channels, levels=2)
-        assert f"input channels 3 -> {channels}" in str(found)
+        backbone, loaded = load(config, file, ndim, channels=channels, levels=2)
+        assert f"input channels 3 -> {channels}" in str(loaded)
         ours = backbone(grey.expand(-1, channels, *grey.shape[2:]))
         expected = features(state, grey.expand(-1, 3, *grey.shape[2:]))
         assert_equal(ours, expected[: len(ours)] if config is not ENCODER else expected[1:])
@@ -120,18 +120,18 @@ def test_wrappers_around_the_tensors_are_seen_through(wrap, tmp_path):
     state = {name.format(key): tensor for key, tensor in resnet_state().items()}
     for key in outer:
         state = {key: state, "epoch": 3, "optimizer": {"state": {0: {"step": torch.tensor(1.0)}}}}
-    backbone, found = load(ResNetConfig(depth=18, **SMALL), saved(state, tmp_path / "w.ckpt"), 2, channels=3, levels=5)
-    assert set(found.state) == {key for key in backbone.state_dict() if "num_batches" not in key}
+    backbone, loaded = load(ResNetConfig(depth=18, **SMALL), saved(state, tmp_path / "w.ckpt"), 2, channels=3, levels=5)
+    assert set(loaded.state) == {key for key in backbone.state_dict() if "num_batches" not in key}
 
 
 def test_a_safetensors_file_is_as_good_and_the_record_names_it(tmp_path):
     state = resnet_state()
     save_file(state, tmp_path / "w.safetensors")
-    _, found = load(ResNetConfig(depth=18, **SMALL), tmp_path / "w.safetensors", 2, channels=3, levels=5)
+    _, loaded = load(ResNetConfig(depth=18, **SMALL), tmp_path / "w.safetensors", 2, channels=3, levels=5)
     _, other = load(ResNetConfig(depth=18, **SMALL), saved(state, tmp_path / "w.pth"), 2, channels=3, levels=5)
-    assert found.state.keys() == other.state.keys()
-    assert all(torch.equal(found.state[key], other.state[key]) for key in found.state)
-    record = found.to_dict()
+    assert loaded.state.keys() == other.state.keys()
+    assert all(torch.equal(loaded.state[key], other.state[key]) for key in loaded.state)
+    record = loaded.to_dict()
     assert record["file"] == str(tmp_path / "w.safetensors")
     assert len(record["sha256"]) == 64
     assert record["sha256"] != other.sha256
@@ -139,9 +139,9 @@ def test_a_safetensors_file_is_as_good_and_the_record_names_it(tmp_path):
 
 def test_a_u_fpn_keeps_its_own_way_to_c1_and_says_so(tmp_path):
     file = saved(resnet_state(), tmp_path / "w.pth")
-    _, found = load(ResNetConfig(depth=18, **SMALL), file, 2, channels=1, levels=5, c0=True)
-    assert "C0 and C1 initialised at random" in str(found)
-    assert {key.split(".")[1] for key in found.state} == {"2", "3", "4", "5"}
+    _, loaded = load(ResNetConfig(depth=18, **SMALL), file, 2, channels=1, levels=5, c0=True)
+    assert "C0 and C1 initialised at random" in str(loaded)
+    assert {key.split(".")[1] for key in loaded.state} == {"2", "3", "4", "5"}
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
@@ -149,8 +149,8 @@ def test_every_model_finds_its_backbone(name, ndim, tmp_path):
     file = saved(resnet_state(axes=ndim), tmp_path / "w.pth")
     backbone = ResNetConfig(depth=18, weights=str(file), **SMALL)
     config, task = MODELS[name].model_copy(update={"backbone": backbone}), make_task(ndim)
-    place, found = pretrained_backbone(config, task)
-    assert {f"{place}.{key}" for key in found.state} < set(config.build(task).state_dict())
+    place, loaded = pretrained_backbone(config, task)
+    assert {f"{place}.{key}" for key in loaded.state} < set(config.build(task).state_dict())
     assert pretrained_backbone(MODELS[name], task) is None
 
 
@@ -162,8 +162,8 @@ def test_stages_that_one_side_lacks_do_not_hinder_the_others(ndim, tmp_path):
     assert "random" not in str(fewer)
     assert fewer.state.keys() < more.state.keys()
     deep = ENCODER.model_copy(update={"widths": (4, 8, 8, 16), "blocks": (1, 2, 2, 1)})
-    _, found = load(deep, saved(encoder_state(ndim), tmp_path / "w.pth"), ndim, channels=1, levels=3)
-    assert "C3 initialised at random" in str(found)
+    _, loaded = load(deep, saved(encoder_state(ndim), tmp_path / "w.pth"), ndim, channels=1, levels=3)
+    assert "C3 initialised at random" in str(loaded)
 
 
 def test_the_adaptation_plan_says_which_of_several_stems_and_networks_is_meant(tmp_path):
@@ -173,9 +173,9 @@ def test_the_adaptation_plan_says_which_of_several_stems_and_networks_is_meant(t
     weights |= {key.replace("stem", "stems.ct"): tensor for key, tensor in encoder_state(3).items() if "stem" in key}
     plan = {"key_to_encoder": "student.stages", "key_to_stem": "stems.ct", "pretrain_num_input_channels": 1}
     file = saved({"network_weights": weights, "nnssl_adaptation_plan": plan}, tmp_path / "w.pth")
-    _, found = load(ENCODER, file, 3, channels=1, levels=2)
-    assert torch.equal(found.state["stem.0.weight"], weights["stems.ct.convs.0.conv.weight"])
-    assert torch.equal(found.state["stages.1.0.body.0.0.weight"], student["stages.1.blocks.0.conv1.conv.weight"])
+    _, loaded = load(ENCODER, file, 3, channels=1, levels=2)
+    assert torch.equal(loaded.state["stem.0.weight"], weights["stems.ct.convs.0.conv.weight"])
+    assert torch.equal(loaded.state["stages.1.0.body.0.0.weight"], student["stages.1.blocks.0.conv1.conv.weight"])
 
 
 def test_a_checkpoint_of_nnunet_with_numpy_scores_is_read(tmp_path):
@@ -184,8 +184,8 @@ def test_a_checkpoint_of_nnunet_with_numpy_scores_is_read(tmp_path):
         "logging": {"mean_fg_dice": [np.float64(0.5), np.float32(0.25)], "epoch": np.int64(3)},
         "init_args": {"fold": 0, "plans": {"dataset_name": "D"}},
     }
-    _, found = load(ENCODER, saved(content, tmp_path / "checkpoint_final.pth"), 3, channels=1, levels=2)
-    assert "stem.0.weight" in found.state
+    _, loaded = load(ENCODER, saved(content, tmp_path / "checkpoint_final.pth"), 3, channels=1, levels=2)
+    assert "stem.0.weight" in loaded.state
 
 
 def refusal(config: BackboneConfig, content: object, tmp_path: Path, axes: int = 2, levels: int = 3) -> str:
@@ -219,8 +219,8 @@ def test_a_misfit_names_the_layer_and_the_settings_that_fit(config, state, says,
         backbone: BackboneConfig = config
 
     fitting = Holder().override([f"backbone={setting}"]).backbone
-    backbone, found = load(fitting, Path(fitting.weights), 2, channels=1, levels=levels)
-    assert found.state.keys() == {key for key in backbone.state_dict() if "num_batches" not in key}
+    backbone, loaded = load(fitting, Path(fitting.weights), 2, channels=1, levels=levels)
+    assert loaded.state.keys() == {key for key in backbone.state_dict() if "num_batches" not in key}
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_variants_of_a_resnet_are_refused_by_the_layer_that_differs(change, says
     assert "--set" not in message
 
 
-def test_files_that_cannot_be_used_are_refused_with_the_remedy(tmp_path):
+def test_files_that_cannot_be_used_are_refused_with_a_suggested_fix(tmp_path):
     config = ResNetConfig(depth=18, **SMALL)
     assert "no such file" in refusal(config, tmp_path / "gone.pth", tmp_path)
     for name in ("broken.pth", "broken.safetensors", "empty.pth"):
@@ -253,7 +253,7 @@ def test_files_that_cannot_be_used_are_refused_with_the_remedy(tmp_path):
     assert "PrimusM that Boxel has no backbone for" in refusal(config, transformer, tmp_path)
     both = {f"encoder_{name}.{key}": tensor for name in "qk" for key, tensor in resnet_state().items()}
     assert "several networks (encoder_q., encoder_k.)" in refusal(config, both, tmp_path)
-    assert "made for images of 3 axes, this model sees 2" in refusal(config, resnet_state(axes=3), tmp_path)
+    assert "made for images of 3 axes, but this model reads 2" in refusal(config, resnet_state(axes=3), tmp_path)
     damaged = resnet_state() | {"layer1.0.bn1.bias": torch.full((8,), torch.nan)}
     assert "NaN" in refusal(config, damaged, tmp_path)
 

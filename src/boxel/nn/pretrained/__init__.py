@@ -1,10 +1,10 @@
 """Backbones from pretrained weights: ResNets of torchvision and timm, residual encoders of nnU-Net and nnssl.
 
-Kernels change only where image, rank or norm ask for it, and so that the backbone computes what it did:
+Kernels change only where image, rank or norm require it, and so that the backbone still computes what it did:
 
-- Another number of input channels: they share the sum of the file's kernels; the response to a grey image stays.
+- Another number of input channels: they share the sum of the file's kernels, so the response to a grey image stays.
 - More axes than in the file: the kernel becomes the central slice of a larger one, so a stack of one repeated slice
-  gives what the slice did. (Repeating the kernel, as Carreira & Zisserman 2017 do, differs at the borders.) Smaller
+  gives what the slice gave. (Repeating the kernel, as Carreira & Zisserman 2017 do, differs at the borders.) Smaller
   kernels, such as nnU-Net's across thick slices, are enlarged in the same way.
 - `norm=none`: batch norms are folded into the convolutions before them.
 """
@@ -29,7 +29,7 @@ EPS = 1e-5  # of torchvision's and timm's batch norms
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Tensors for a backbone, by the names of its state; `remarks` say what a user should know about the fit."""
+    """Tensors for a backbone, by the names in its state; `remarks` say what a user should know about the fit."""
 
     file: Path
     sha256: str
@@ -58,28 +58,28 @@ class _MisfitError(ValueError):
 
 
 def pretrained(config: BackboneConfig, backbone: Backbone) -> Pretrained:
-    """What the file `config.weights` holds for a backbone of this configuration.
+    """The tensors in the file `config.weights` for a backbone of this configuration.
 
     Raises:
         ValueError: the file cannot be read or does not fit; names the first layer that does not, both shapes, and the
-            settings that would.
+            settings that would fit.
     """
     file = Path(config.weights or "")
     name, tensors = recognise(file, read_weights(file))
     layout, (axes, axes_there) = LAYOUTS[name], (_axes(backbone), tensors[LAYOUTS[name].anchor].ndim - 2)
     if axes_there > axes:
         raise ValueError(
-            f"{file}: made for images of {axes_there} axes, this model sees {axes}; kernels do not lose an axis: "
-            f"train on volumes, or choose weights for {axes} axes"
+            f"{file}: made for images of {axes_there} axes, but this model reads {axes}; kernels cannot lose an "
+            f"axis: train on volumes, or choose weights for {axes} axes"
         )
     try:
         state = _assign(config, backbone, name, tensors)
     except _MisfitError as error:
-        remedy = _remedy(layout.fitting(config, tensors), backbone, name, tensors)
-        raise ValueError(f"{file}: {error}; {remedy}") from None
+        fix = _suggested_fix(layout.fitting(config, tensors), backbone, name, tensors)
+        raise ValueError(f"{file}: {error}; {fix}") from None
     for key, tensor in state.items():
         if not torch.isfinite(tensor).all():
-            raise ValueError(f"{file}: the tensor for {key} holds NaN or infinite values; get the file again")
+            raise ValueError(f"{file}: the tensor for {key} holds NaN or infinite values; download the file again")
     remarks = _remarks(config, backbone, layout, tensors, state)
     return Pretrained(file, file_digest(file), layout.title, state, tuple(remarks))
 
@@ -138,12 +138,12 @@ def _fit_kernel(kernel: Tensor, shape: tuple[int, ...], *, any_channels: bool) -
 
 
 def _fold(kernel: Tensor, bias: Tensor, norm: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """The convolution that does what this one and its batch norm do in evaluation."""
+    """The convolution that computes what this one and its batch norm compute in evaluation."""
     scale = norm["weight"] / (norm["running_var"] + EPS).sqrt()
     return kernel * scale.reshape(-1, *(1,) * (kernel.ndim - 1)), norm["bias"] + (bias - norm["running_mean"]) * scale
 
 
-def _remedy(fitting: BackboneConfig | None, backbone: Backbone, name: str, tensors: dict[str, Tensor]) -> str:
+def _suggested_fix(fitting: BackboneConfig | None, backbone: Backbone, name: str, tensors: dict[str, Tensor]) -> str:
     """The settings under which the file fits this task, if there are any."""
     unknown = f"Boxel has plain {LAYOUTS[name].title.split(' of ')[0]}s only"
     if fitting is None:

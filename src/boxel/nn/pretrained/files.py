@@ -1,4 +1,4 @@
-"""Weights in files of others: safetensors and torch files, of which tensors and plain values alone are read."""
+"""Weight files from elsewhere: safetensors and torch files; only tensors and plain values are read."""
 
 import hashlib
 import pickle
@@ -14,10 +14,10 @@ from safetensors.torch import load_file
 
 
 def read_weights(path: Path) -> dict[str, Any]:
-    """Whatever the file holds, tensors and other values, nested keys joined by dots.
+    """The content of the file, tensors and other values, nested keys joined by dots.
 
     Raises:
-        ValueError: no such file, damaged, or reading it would mean to run code that comes with it.
+        ValueError: no such file, a damaged file, or one whose reading would run code that it contains.
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such file; give a file of pretrained weights (.safetensors, .pth, .pt, .ckpt)")
@@ -29,7 +29,7 @@ def read_weights(path: Path) -> dict[str, Any]:
     except (pickle.UnpicklingError, SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         code = re.search(r"GLOBAL (\S+)", str(error))
         if code is None:
-            raise ValueError(f"{path}: not a readable file of weights; get it again, or from another source") from None
+            raise ValueError(f"{path}: not a readable file of weights; download it again") from None
         raise ValueError(
             f"{path}: holds more than tensors and plain values ({code[1]}), which may run code when it is read. If you "
             "trust its source, write the tensors to a file that cannot:\n"
@@ -47,7 +47,7 @@ def file_digest(path: Path) -> str:
 
 
 def _numpy_scalars() -> list[Any]:
-    """What a pickled numpy number is made of, by its names in numpy 1 and 2: nnU-Net keeps its scores as such."""
+    """The types in a pickled numpy number, by their names in numpy 1 and 2: nnU-Net saves its scores as such."""
     scalar = np.float64(0).__reduce__()[0]
     names = [(scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
     return [*names, np.dtype, *(type(np.dtype(kind)) for kind in "?bhilqBHILQefd")]

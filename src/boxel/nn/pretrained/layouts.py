@@ -1,4 +1,4 @@
-"""The layouts of files of weights: how to tell them, what they call our layers, which settings they fit."""
+"""The layouts of weight files: how to recognise them, their names of our layers, and the settings they fit."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -21,12 +21,13 @@ class Layout:
     """One layout.
 
     Attributes:
-        anchor: a tensor that tells it, and its number of axes.
-        image_layer: the convolution that sees the image.
-        norms: that the backbone may have; the first is the file's.
+        anchor: a tensor by which the layout, and its number of axes, is recognised.
+        image_layer: the convolution that reads the image.
+        norms: the norms that the backbone may have; the first is the file's.
         norm_state: the tensors of a norm.
-        layers: X of each of our convolutions X.0 and norms X.1, and what the file calls them, as far as its stages go.
-        fitting: the configuration the file fits, if there is one.
+        layers: X of each of our convolutions X.0 and norms X.1, with the file's names of both, for the stages that the
+            file has.
+        fitting: the configuration that the file fits, if there is one.
     """
 
     title: str
@@ -48,14 +49,14 @@ def recognise(file: Path, content: Mapping[str, Any]) -> tuple[str, dict[str, Te
     tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
     for name, layout in LAYOUTS.items():
         places = [key.removesuffix(layout.anchor) for key in tensors if f".{key}".endswith(f".{layout.anchor}")]
-        places = [place for place in places if not place.endswith("decoder.encoder.")]  # nnU-Net's decoder knows it too
+        places = [place for place in places if not place.endswith("decoder.encoder.")]  # nnU-Net's decoder holds it too
         if len(places) > 1:
             places = [p for p in places if p + "stages" == f"{NETWORK}{plan.get('key_to_encoder')}"] or places
         if len(places) > 1:
             raise ValueError(f"{file}: holds several networks ({', '.join(places)}); save one of them to a file")
         if places:
             sources = {places[0]: ""}
-            if "key_to_stem" in plan:  # there may be one for each data set
+            if "key_to_stem" in plan:  # there may be one per data set
                 sources = {f"{places[0]}stages.": "stages.", f"{NETWORK}{plan['key_to_stem']}.": "stem."}
             return name, {
                 new + key.removeprefix(old): tensor
@@ -128,7 +129,7 @@ def _blocks(stage: nn.Module) -> list[tuple[int, ResidualBlock]]:
 
 def _count_blocks(pattern: str, tensors: Tensors) -> tuple[int, ...]:
     """Blocks of each stage, from names that hold the numbers of stage and block."""
-    pairs = {tuple(map(int, found.groups())) for found in map(re.compile(pattern).match, tensors) if found}
+    pairs = {tuple(map(int, match.groups())) for match in map(re.compile(pattern).match, tensors) if match}
     stages = [stage for stage, _ in pairs]
     return tuple(stages.count(stage) for stage in sorted(set(stages)))
 

@@ -1,0 +1,68 @@
+"""The region proposal network: where objects of any class may be.
+
+Reference: Ren et al., Faster R-CNN, 2015, section 3.1.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from boxel.models.dense import DenseConfig, DenseDetection, DenseOutputs
+from boxel.models.grid import Numbers
+from boxel.types import Batch, Detections
+
+
+class RPNConfig(DenseConfig):
+    """The region proposal network: one class, one tower for class and box.
+
+    Attributes:
+        anchor_step: uses every n-th anchor size of the plan; 3 keeps the base octave of Retina U-Net's nine.
+        proposals: most boxes handed on per image.
+    """
+
+    num_convs: int = 1
+    shared_tower: bool = True
+    per_level: bool = True
+    candidates: int = 500
+    min_score: float = 0.0
+    nms_threshold: float = 0.7
+    anchor_step: int = 1
+    proposals: int = 200
+
+
+class TwoStageOutputs(NamedTuple):
+    """The detecting levels of the pyramid, and what the RPN predicts on them."""
+
+    levels: list[Tensor]
+    rpn: DenseOutputs
+
+
+class RPN(nn.Module):
+    """The dense detector of the one-stage models, with a single class.
+
+    Args:
+        channels: of the pyramid.
+    """
+
+    def __init__(self, numbers: Numbers, channels: int, config: RPNConfig) -> None:
+        super().__init__()
+        anchors = tuple(sizes[:: config.anchor_step] for sizes in numbers.grid.anchors)
+        grid = replace(numbers.grid, anchors=anchors)
+        own = replace(numbers, num_classes=1, grid=grid, max_detections=config.proposals)
+        self.dense = DenseDetection(own, channels, config)
+
+    def forward(self, levels: list[Tensor], shape: Sequence[int]) -> DenseOutputs:
+        return self.dense(levels, shape)
+
+    def loss(self, outputs: DenseOutputs, batch: Batch) -> dict[str, Tensor]:
+        """Terms `rpn_class` and `rpn_box`."""
+        objects = [replace(one, labels=torch.zeros_like(one.labels)) for one in batch.instances]
+        terms = self.dense.loss(outputs, replace(batch, instances=objects))
+        return {f"rpn_{name}": term for name, term in terms.items()}
+
+    def propose(self, outputs: DenseOutputs) -> list[Detections]:
+        """The boxes of each image that look most like an object."""
+        return self.dense.detect(outputs)

@@ -1,0 +1,62 @@
+"""Necks: a feature pyramid from the features of an encoder, and a configuration registered under a name."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+from torch import Tensor, nn
+
+from boxel.config import Choice
+
+
+class LazyLevel(ABC):
+    """A pyramid level that is computed only when it is asked for, and only as far as needed."""
+
+    @abstractmethod
+    def compute(self) -> Tensor:
+        """The whole level `(b, c, *s)`."""
+
+    def convolve(self, conv: Any) -> Tensor:
+        """The level under the 1-wide convolution `conv`, which a neck may compute without the whole level."""
+        return conv(self.compute())
+
+
+class Pyramid(NamedTuple):
+    """The detecting levels, finest first, and level P0 at full resolution, where the neck leads to it."""
+
+    levels: list[Tensor]
+    finest: LazyLevel | None
+
+
+class Neck(nn.Module, ABC):
+    """A network that turns the features of an encoder into a feature pyramid.
+
+    Attributes:
+        channels: of the detecting levels.
+        finest_channels: of P0.
+    """
+
+    channels: int
+    finest_channels: int
+
+    @abstractmethod
+    def forward(self, features: list[Tensor]) -> Pyramid:
+        """The pyramid over encoder features, finest first. Nothing below the detecting levels is computed yet."""
+
+
+class NeckConfig(Choice):
+    """How encoder features become a feature pyramid."""
+
+    default: ClassVar[str] = "fpn"
+
+    def build(
+        self, ndim: int, channels: Sequence[int], *, levels: Sequence[int], used: Sequence[int], full_resolution: bool
+    ) -> Neck:
+        """Build the neck on an encoder with `channels`, one number per feature, finest first.
+
+        Args:
+            levels: the levels of the task that detect.
+            used: those of them that the model uses.
+            full_resolution: the encoder's first feature is C0, and the pyramid reaches P0; else it is C1.
+        """
+        raise TypeError(f"{type(self).__name__} does not build a neck; choose one of {sorted(self.registry)}")
