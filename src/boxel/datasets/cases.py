@@ -10,8 +10,9 @@ import numpy as np
 from boxel.datasets.annotations import Annotator, Opener
 from boxel.datasets.label_maps import tight_boxes
 from boxel.datasets.problems import InputError, Report, Severity, raise_it, some
-from boxel.io import has_geometry, read_image, read_label_map, same_grid
-from boxel.types import Geometry, Image, Instances
+from boxel.io import read_image, read_label_map
+from boxel.io.channels import check_same_grid, read_channels
+from boxel.types import Image, Instances
 
 __all__ = [
     "Annotator",
@@ -192,7 +193,7 @@ def read_case(case: Case, dataset: Dataset, *, mend: bool = False) -> LoadedCase
     instances = [case.box_instances or Instances.empty(dataset.ndim)]
     if case.label_map is not None:
         found = read_label_map(case.label_map)
-        _check_same_grid(case.label_map, found.geometry, case.channels[0], image.geometry, case.id)
+        check_same_grid(case.label_map, found.geometry, case.channels[0], image.geometry)
         boxed = _instances_of(found.array, case, mend)
         if case.weak:
             boxed = replace(boxed, has_mask=np.zeros(len(boxed), bool))
@@ -246,32 +247,15 @@ def read_case_image(case: Case, dataset: Dataset) -> Image:
     """
     if not case.channels:
         raise InputError(case.file, "no image for this case", "add it; the annotation alone was found", case.id)
-    images = [case.opener.read(path) if case.opener else read_image(path) for path in case.channels]
-    first, geometry = case.channels[0], images[0].geometry
-    arrays = []
-    for path, image in zip(case.channels, images, strict=True):
-        _check_same_grid(path, image.geometry, first, geometry, case.id)
-        with np.errstate(over="ignore"):
-            arrays.append(image.array.astype(np.float32, copy=False))
-        bad = int((~np.isfinite(arrays[-1])).sum()) if image.array.dtype.kind == "f" else 0
-        if bad:
-            remedy = "replace them, for example by the value of the background"
-            raise InputError(path, f"{bad} voxels are NaN or infinite", remedy, case.id)
-    if len(geometry.shape) != dataset.ndim:
-        problem = f"has {len(geometry.shape)} axes {geometry.shape} but the data set declares {dataset.ndim}"
+    image = read_channels(case.channels, case.opener.read if case.opener else read_image)
+    first, shape = case.channels[0], image.geometry.shape
+    if len(shape) != dataset.ndim:
+        problem = f"has {len(shape)} axes {shape} but the data set declares {dataset.ndim}"
         raise InputError(first, problem, "correct the declaration (dim) or the file", case.id)
-    array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-    if len(array) != len(dataset.channels):
-        problem = f"{len(array)} channels but the data set declares {len(dataset.channels)}"
+    if len(image.array) != len(dataset.channels):
+        problem = f"{len(image.array)} channels but the data set declares {len(dataset.channels)}"
         raise InputError(first, problem, "declare every channel (modalities), or save a grey image", case.id)
-    return Image(array, geometry, images[0].remarks)
-
-
-def _check_same_grid(path: Path, geometry: Geometry, reference_path: Path, reference: Geometry, case_id: str) -> None:
-    differs = same_grid(geometry, reference, world=has_geometry(path) and has_geometry(reference_path))
-    if differs:
-        remedy = "both files of a case must lie on the same voxel grid: resample one"
-        raise InputError(path, differs.format(reference_path.name), remedy, case_id)
+    return image
 
 
 def _instances_of(label_map: np.ndarray, case: Case, mend: bool) -> Instances:

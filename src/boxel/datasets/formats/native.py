@@ -17,7 +17,6 @@ CASE.json, and "groups": {"CASE": "patient"} in dataset.json. nnDetection's "ann
 label maps show boxes.
 """
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,7 +28,9 @@ from boxel.datasets.annotations import Shapes
 from boxel.datasets.cases import Case, Dataset, InputError, Report
 from boxel.datasets.formats.files import read_mapping
 from boxel.datasets.formats.shapes_json import MOST, read_shapes
+from boxel.datasets.problems import told
 from boxel.io import SUFFIXES, has_geometry, split_suffix
+from boxel.io.channels import group_channels, in_order, split_channel
 from boxel.types import Instances
 
 __all__ = ["DESCRIPTION", "NAME", "detect", "read"]
@@ -39,7 +40,6 @@ DESCRIPTION = (
     "Boxel and nnDetection: dataset.json, imagesTr/CASE_0000.nii.gz, labelsTr/CASE.nii.gz and labelsTr/CASE.json"
 )
 HEADS = ("dataset.json", "dataset.yaml", "dataset.yml")
-CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 COMPANIONS = (".raw", ".zraw")  # voxels of a .mhd header
 
 
@@ -95,13 +95,13 @@ def _names(head: Path, values: Mapping[str, Any], key: str) -> tuple[str, ...]:
 def _read_part(root: Path, part: str, common: "_Common", report: Report) -> list[Case]:
     """The cases of `imagesTr` and `labelsTr`, or of `imagesTs` and `labelsTs`."""
     images, labels = root / f"images{part}", root / f"labels{part}"
-    found: dict[str, dict[int, list[Path]]] = {}
+    named = []
     for path in _files(images):
-        match = CHANNEL.fullmatch(split_suffix(path)[0])
-        if match and (split_suffix(path)[1] or path.is_dir()):
-            found.setdefault(match["case"], {}).setdefault(int(match["channel"]), []).append(path)
+        if split_channel(path)[1] is not None and (split_suffix(path)[1] or path.is_dir()):
+            named.append(path)
         else:
             report(InputError(path, "not named as an image", f"name it CASE_0000 and one of {' '.join(SUFFIXES)}"))
+    found = group_channels(named)
     label_maps: dict[str, list[Path]] = {}
     annotations: dict[str, Path] = {}
     for path in _files(labels):
@@ -124,7 +124,7 @@ def _read_part(root: Path, part: str, common: "_Common", report: Report) -> list
         except InputError as problem:
             report(problem.of(case_id))
         except ValueError as error:
-            report(InputError(annotation, str(error).removeprefix(f"{annotation}: "), "correct it", case_id))
+            report(told(error, case_id))
     return cases
 
 
@@ -146,16 +146,13 @@ def _read_case(
     part: str,
     common: _Common,
 ) -> Case:
-    for paths in [*files.values(), label_maps]:
-        if len(paths) > 1:
-            names = " and ".join(path.name for path in paths)
-            raise InputError(paths[1], f"duplicate case: {names}", "keep one of them", case_id)
-    colours = list(files) == [0] and not has_geometry(files[0][0])  # one picture with several channels
+    channels, labels = in_order(files), in_order({0: label_maps} if label_maps else {})
+    colours = list(files) == [0] and not has_geometry(channels[0])  # one picture with several channels
     if sorted(files) != list(range(common.num_channels)) and not colours:
         names = ", ".join(f"_{channel:04d}" for channel in sorted(files))
         problem = f'channels {names} but "modalities" of dataset.json lists {common.num_channels}'
         remedy = f"a case has files _0000 to _{common.num_channels - 1:04d}"
-        raise InputError(next(iter(files.values()))[0], problem, remedy, case_id)
+        raise InputError(channels[0], problem, remedy, case_id)
     if not annotation.exists():
         remedy = 'add it; {"instances": {}} says that the image shows no object'
         raise InputError(annotation, "missing annotation", remedy, case_id)
@@ -165,8 +162,8 @@ def _read_case(
         raise InputError(label_map, "missing label map", f"add it, or empty {annotation.name}", case_id)
     return Case(
         case_id,
-        tuple(files[channel][0] for channel in sorted(files)),
-        label_maps[0] if label_maps else None,
+        channels,
+        labels[0] if labels else None,
         mask_labels,
         boxes,
         str(common.groups.get(case_id, case_id.rpartition("_")[0] if common.sessions else "")),

@@ -19,12 +19,12 @@ import numpy as np
 from boxel.datasets.annotations import LabelMap
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import images_in, listing, named_numbers, pictures_layout, read_mapping
-from boxel.datasets.formats.native import CHANNEL
 from boxel.datasets.formats.options import Names, ReaderOptions
 from boxel.datasets.label_maps import Connectivity
 from boxel.datasets.parallel import parallel
-from boxel.datasets.problems import InputError, Report, some
+from boxel.datasets.problems import InputError, Report, some, told
 from boxel.io import read_label_map
+from boxel.io.channels import group_channels, in_order
 from boxel.types import silent
 
 __all__ = ["DESCRIPTION", "NAME", "Options", "detect", "find_classes", "read"]
@@ -134,16 +134,18 @@ def _part(
     path: Path, part: str, names: Mapping[int, str], num_channels: int, options: Options, report: Report
 ) -> list[Case]:
     labels = images_in(path / f"labels{part}")
-    found: dict[str, list[Path]] = {}
-    for stem, file in images_in(path / f"images{part}").items():
-        match = CHANNEL.fullmatch(stem)
-        found.setdefault(stem if stem in labels or not match else match["case"], []).append(file)
+    found = group_channels(images_in(path / f"images{part}").values(), labels)
     for stem in sorted(labels.keys() - found.keys()):
         report(
             InputError(labels[stem], "annotation without image", f"add images{part}/{stem}_0000, or remove it", stem)
         )
     cases = []
-    for case, files in sorted(found.items()):
+    for case, channels in sorted(found.items()):
+        try:
+            files = in_order(channels)
+        except ValueError as error:
+            report(told(error, case))
+            continue
         if case not in labels:
             if part == "Tr":
                 remedy = f"add labels{part}/{case}, all zero if the image shows no object"
@@ -156,5 +158,5 @@ def _part(
         classes = {value: index for index, value in enumerate(names)}
         annotate = LabelMap(labels[case], classes, True, options.connectivity, options.min_size)
         split = "train" if part == "Tr" else "test"
-        cases.append(Case(case, tuple(sorted(files)), split=split, annotate=annotate))
+        cases.append(Case(case, files, split=split, annotate=annotate))
     return cases
