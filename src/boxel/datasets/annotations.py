@@ -20,7 +20,7 @@ from boxel.types import Geometry, Image, Instances
 
 MARGIN = 1.0  # voxels that a box may jut out of the image
 
-__all__ = ["Annotator", "LabelMap", "MaskFiles", "Opener", "Shape", "Shapes", "ball"]
+__all__ = ["Annotator", "LabelMapFile", "MaskFiles", "Opener", "Shape", "Shapes", "ball"]
 
 
 class Annotator(ABC):
@@ -44,7 +44,7 @@ class Annotator(ABC):
         """Label map on the image's grid (None without masks), and the objects in its voxels.
 
         Raises:
-            ValueError: names the file, what is wrong with it and the remedy.
+            ValueError: names the file, what is wrong with it and the fix.
         """
 
     def ignored(self, geometry: Geometry) -> Instances:
@@ -155,7 +155,7 @@ class Shapes(Annotator):
 
 
 @dataclass(frozen=True)
-class LabelMap(Annotator):
+class LabelMapFile(Annotator):
     """A label map of instances, or of classes whose connected components are the instances.
 
     Attributes:

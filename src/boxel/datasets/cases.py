@@ -23,6 +23,7 @@ __all__ = [
     "Opener",
     "Report",
     "Severity",
+    "can_name_files",
     "inspect",
     "raise_it",
     "read_case",
@@ -132,6 +133,11 @@ class LoadedCase:
     ignores_regions: bool = False
 
 
+def can_name_files(case_id: str) -> bool:
+    """Whether files can be named after a case: no folder in its name, no leading dot."""
+    return Path(case_id).name == case_id and not case_id.startswith(".")
+
+
 def inspect(dataset: Dataset) -> Iterator[InputError]:
     """What is wrong with the cases as far as it shows without opening an image."""
     if not dataset.cases:
@@ -177,14 +183,14 @@ def inspect(dataset: Dataset) -> Iterator[InputError]:
             )
 
 
-def read_case(case: Case, dataset: Dataset, *, mend: bool = False) -> LoadedCase:
+def read_case(case: Case, dataset: Dataset, *, repair: bool = False) -> LoadedCase:
     """The case's image and objects, validated; boxes of masks are tight (half-open voxels).
 
     Args:
-        mend: objects without voxel or extent are left out, boxes that jut out of the image are cut off.
+        repair: objects without voxel or extent are left out, boxes that jut out of the image are cut off.
 
     Raises:
-        ValueError: names the file, what is wrong with it and the remedy.
+        ValueError: names the file, what is wrong with it and the fix.
     """
     for problem in inspect(replace(dataset, cases=(case,), splits=None)):
         raise problem
@@ -194,7 +200,7 @@ def read_case(case: Case, dataset: Dataset, *, mend: bool = False) -> LoadedCase
     if case.label_map is not None:
         found = read_label_map(case.label_map)
         check_same_grid(case.label_map, found.geometry, case.channels[0], image.geometry)
-        boxed = _instances_of(found.array, case, mend)
+        boxed = _instances_of(found.array, case, repair)
         if case.weak:
             boxed = replace(boxed, has_mask=np.zeros(len(boxed), bool))
         else:
@@ -212,7 +218,7 @@ def read_case(case: Case, dataset: Dataset, *, mend: bool = False) -> LoadedCase
         label_map = drawn if label_map is None else label_map
         instances.append(others)
     every = Instances.concatenate(instances)
-    inside = _inside(_cut(every, image) if mend else every, image, case)
+    inside = _inside(_cut(every, image) if repair else every, image, case)
     regions = case.annotate is not None and case.annotate.ignores_regions
     return LoadedCase(image, inside, label_map, ignored, regions)
 
@@ -243,7 +249,7 @@ def read_case_image(case: Case, dataset: Dataset) -> Image:
     """The case's channels in one float32 image.
 
     Raises:
-        ValueError: names the file, what is wrong with it and the remedy.
+        ValueError: names the file, what is wrong with it and the fix.
     """
     if not case.channels:
         raise InputError(case.file, "no image for this case", "add it; the annotation alone was found", case.id)
@@ -258,14 +264,14 @@ def read_case_image(case: Case, dataset: Dataset) -> Image:
     return image
 
 
-def _instances_of(label_map: np.ndarray, case: Case, mend: bool) -> Instances:
+def _instances_of(label_map: np.ndarray, case: Case, repair: bool) -> Instances:
     ids, boxes = tight_boxes(label_map)
-    _check_ids(ids.tolist(), case, mend)
+    _check_ids(ids.tolist(), case, repair)
     labels = np.array([case.mask_labels[i] for i in ids.tolist()], np.int64)
     return Instances(boxes, labels, ids, np.ones(len(ids), bool))
 
 
-def _check_ids(ids: Iterable[int], case: Case, mend: bool) -> None:
+def _check_ids(ids: Iterable[int], case: Case, repair: bool) -> None:
     found, declared = set(ids), set(case.mask_labels)
     name = case.label_map.name if case.label_map else "the label map"
     if found - declared:
@@ -275,7 +281,7 @@ def _check_ids(ids: Iterable[int], case: Case, mend: bool) -> None:
             'name the class of each, such as "instances": {"1": 0}, or set their voxels to 0',
             case.id,
         )
-    if declared - found and not mend:
+    if declared - found and not repair:
         raise InputError(
             case.file,
             f"objects {some(declared - found)} have a class but no voxel in {name}",

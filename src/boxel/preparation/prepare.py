@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from boxel.config import write_text
-from boxel.datasets.cases import Case, Dataset
+from boxel.datasets.cases import Case, Dataset, can_name_files
 from boxel.datasets.parallel import parallel
 from boxel.datasets.split import Strata, dataset_splits, make_splits
 from boxel.preparation.fingerprint import CaseRecord
@@ -52,9 +52,9 @@ def prepare(
         return _prepare(dataset, out, config, workers, progress, num_folds, seed)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        remedy = "free some space" if full else "check its permissions"
+        fix = "free some space" if full else "check its permissions"
         raise ValueError(
-            f"{error.filename or out}: cannot be written ({error.strerror}); {remedy} "
+            f"{error.filename or out}: cannot be written ({error.strerror}); {fix} "
             "or choose another folder, then start again: finished cases are kept"
         ) from error
 
@@ -118,7 +118,7 @@ def _check_target(dataset: Dataset, out: Path) -> None:
     if others and not (out / "manifest.json").exists():
         raise ValueError(f"{out}: neither empty nor a prepared folder; choose a new folder for --out")
     for case in dataset.cases:
-        if Path(case.id).name != case.id or case.id.startswith(".") or case.id.endswith((".labels", ".measured")):
+        if not can_name_files(case.id) or case.id.endswith((".labels", ".measured")):
             raise ValueError(f"case {case.id!r}: cannot be a file name; rename it without / and leading dot")
 
 

@@ -51,7 +51,7 @@ content = (root / "packed.mha").read_bytes()
 attempt("packed.mha", content.replace(b"DimSize = 6 5 4", b"DimSize = 3000 3000 1000"))
 attempt("doubled.mha", content.replace(b"DimSize = 6 5 4", b"DimSize = 6 5 8"))
 peak = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
-print(json.dumps({"told": told, "peak": int(peak[1])}))
+print(json.dumps({"as_input_error": told, "peak": int(peak[1])}))
 """
 
 
@@ -60,7 +60,7 @@ def test_no_header_and_no_bomb_takes_memory(tmp_path):
     run = subprocess.run([sys.executable, "-c", ATTACKS, str(tmp_path)], capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr
     result = json.loads(run.stdout)
-    for name, message in result["told"].items():
+    for name, message in result["as_input_error"].items():
         assert re.search(rf"{name}: .*(cut short|more than its header|promises)", message), (name, message)
     assert result["peak"] < 1_000_000  # KiB
 

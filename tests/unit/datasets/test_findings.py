@@ -112,7 +112,7 @@ def test_prescribed_folds_that_training_would_refuse_are_errors(native):
     (error,) = [finding for finding in check(native) if finding.severity == "error"]
     assert "fold 1" in error.problem
     assert "'p' in train and in val" in error.problem
-    assert "belong together" in error.remedy
+    assert "belong together" in error.suggested_fix
 
 
 def test_copies_on_two_sides_of_a_prescribed_fold_are_called_so(native):
@@ -177,7 +177,7 @@ def test_label_maps_in_another_orientation_than_their_images_are_remarked(tmp_pa
     write_blobs(tmp_path, rng, ndim, turn)
     found = [finding for finding in check(tmp_path) if "better when" in finding.problem]
     assert [finding.problem[: len(start)] for finding, start in zip(found, expected, strict=True)] == expected
-    assert all(finding.severity == "warning" and "overlay" in finding.remedy for finding in found)
+    assert all(finding.severity == "warning" and "overlay" in finding.suggested_fix for finding in found)
     assert [finding.case for finding in found] == (["c2"] if "map fits" in "".join(expected) else [""] * len(expected))
 
 

@@ -14,12 +14,12 @@ from typing import Any
 
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import listing, numbers, pictures_layout, read_mapping, read_text
+from boxel.datasets.formats.registry import register_format
 from boxel.datasets.polygons import CocoMasks, CocoObject
 from boxel.datasets.problems import InputError, Report
 
-__all__ = ["DESCRIPTION", "NAME", "detect", "read"]
+__all__ = ["detect", "read"]
 
-NAME = "coco"
 DESCRIPTION = 'COCO: a JSON with "images", "annotations" and "categories"'
 KEYS = ("images", "annotations", "categories")
 
@@ -141,3 +141,6 @@ def _object(
         return None
     area = None if entry.get("area") is None else numbers([entry["area"]], file, f"area of object {number}")[0]
     return CocoObject(labels[category], box, polygons, rle, bool(entry.get("iscrowd")), area)
+
+
+register_format("coco", detect, read, DESCRIPTION, order=60)

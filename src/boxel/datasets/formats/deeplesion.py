@@ -19,13 +19,13 @@ from boxel.datasets.annotations import Opener, Shape, Shapes
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import listing, numbers, read_table
 from boxel.datasets.formats.options import ReaderOptions
+from boxel.datasets.formats.registry import register_format
 from boxel.datasets.problems import InputError, Report
 from boxel.io import read_image
 from boxel.types import Geometry, Image
 
-__all__ = ["DESCRIPTION", "NAME", "Options", "detect", "read"]
+__all__ = ["Options", "detect", "read"]
 
-NAME = "deeplesion"
 DESCRIPTION = "DeepLesion: DL_info.csv and Images_png/SERIES/NNN.png"
 TYPES = ("bone", "abdomen", "mediastinum", "liver", "lung", "kidney", "soft tissue", "pelvis", "unknown")
 COLUMNS = ("File_name", "Bounding_boxes", "Measurement_coordinates", "Coarse_lesion_type", "Train_Val_Test")
@@ -149,3 +149,6 @@ def _slices(image: Path, context: int) -> tuple[Path, ...]:
             last = neighbour if neighbour.exists() else last
             chosen = [last, *chosen] if step < 0 else [*chosen, last]
     return tuple(chosen)
+
+
+register_format("deeplesion", detect, read, DESCRIPTION, Options, order=100)

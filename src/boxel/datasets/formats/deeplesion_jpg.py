@@ -6,12 +6,10 @@ from boxel.datasets.annotations import Shape, Shapes
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.deeplesion import TYPES
 from boxel.datasets.formats.files import images_in, listing, numbers, pictures_layout, read_text
+from boxel.datasets.formats.registry import register_format
 from boxel.datasets.problems import InputError, Report
 
-__all__ = ["DESCRIPTION", "NAME", "detect", "read"]
-
-NAME = "deeplesion_jpg"
-DESCRIPTION = "DeepLesion as pictures: NAME.jpg and NAME.tru"
+__all__ = ["detect", "read"]
 
 
 def detect(path: Path) -> bool:
@@ -38,3 +36,6 @@ def read(path: Path, report: Report) -> Dataset:
         cases.append(Case(file.stem, (images[file.stem],), group=group, annotation=file, annotate=annotate))
     ndim, channels = pictures_layout(case.channels[0] for case in cases)
     return Dataset(path, path.resolve().name, ndim, TYPES[:-1], channels, tuple(cases))
+
+
+register_format("deeplesion_jpg", detect, read, "DeepLesion as pictures: NAME.jpg and NAME.tru", order=110)

@@ -11,13 +11,11 @@ from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.dicom_objects import DicomObjects, names_in
 from boxel.datasets.formats.dicom_files import Found, SeriesOpener, find_dicom, has_dicom
 from boxel.datasets.formats.options import Names, ReaderOptions
+from boxel.datasets.formats.registry import register_format
 from boxel.datasets.label_maps import Connectivity
 from boxel.datasets.problems import InputError, Report, some
 
-__all__ = ["DESCRIPTION", "NAME", "Options", "detect", "read"]
-
-NAME = "dicom"
-DESCRIPTION = "DICOM series with SEG or RTSTRUCT, anywhere below the folder"
+__all__ = ["Options", "detect", "read"]
 
 
 class Options(ReaderOptions):
@@ -82,8 +80,8 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         cases.append(Case(name, (found.folder,), group=group, annotate=annotate, opener=opener))
     if bare:
         problem = f"{len(bare)} series without annotation, left out: {some(bare)}"
-        remedy = "--option negatives=true takes them as images without objects"
-        report(InputError(path, problem, remedy, severity="warning"))
+        fix = "--option negatives=true takes them as images without objects"
+        report(InputError(path, problem, fix, severity="warning"))
     modality = Counter(str(found.header.get("Modality", "")) for found in images).most_common(1)
     channels = (modality[0][0] if modality else "CT",)
     return Dataset(
@@ -95,3 +93,8 @@ def _targets(found: Found, images: list[Found]) -> list[int]:
     direct = [index for index, image in enumerate(images) if image.uid in found.references]
     frame = found.frame_of_reference
     return direct or [i for i, image in enumerate(images) if frame and image.frame_of_reference == frame]
+
+
+register_format(
+    "dicom", detect, read, "DICOM series with SEG or RTSTRUCT, anywhere below the folder", Options, order=140
+)

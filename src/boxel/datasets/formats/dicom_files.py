@@ -114,8 +114,8 @@ def find_dicom(
                 header.get("Modality")
             except Exception:  # damaged headers raise nearly anything
                 if file.suffix.lower() == ".dcm" or _is_dicom(file):
-                    remedy = "copy or export it again, or remove it"
-                    report(InputError(file, "cannot be read as DICOM and is left out", remedy, severity="warning"))
+                    fix = "copy or export it again, or remove it"
+                    report(InputError(file, "cannot be read as DICOM and is left out", fix, severity="warning"))
                 continue
             kind = str(header.get("Modality", ""))
             uid = str(header.get("SeriesInstanceUID", "") or "")

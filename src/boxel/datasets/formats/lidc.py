@@ -24,15 +24,14 @@ from boxel.datasets.formats.dicom_files import SeriesOpener, find_dicom, has_dic
 from boxel.datasets.formats.files import listing, numbers, read_xml
 from boxel.datasets.formats.lidc_segments import LidcSegments
 from boxel.datasets.formats.options import ReaderOptions
+from boxel.datasets.formats.registry import register_format
 from boxel.datasets.label_maps import Mask, overlay
 from boxel.datasets.problems import InputError, Report, some
 from boxel.datasets.reader_studies import Outline, Reading, fuse, group_readings, mask_of
 from boxel.types import Geometry, Instances
 
-__all__ = ["DESCRIPTION", "NAME", "Options", "detect", "read"]
+__all__ = ["Options", "detect", "read"]
 
-NAME = "lidc"
-DESCRIPTION = "LIDC-IDRI: DICOM series in LIDC-IDRI-0001/ and XML files of the readers (LidcReadMessage), or SEG"
 MALIGNANT = 3  # a mean malignancy from here on: 3 to 5 of Jaeger et al., 2018
 
 
@@ -161,15 +160,25 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             continue
         opener = SeriesOpener(found.uid, upright=True)
         cases.append(Case(name, (found.folder,), group=patient, annotate=annotate, opener=opener))
-    for uids, what, remedy in (
+    for uids, what, fix in (
         (bare, "series without readings, left out", "add their XML or SEG files"),
         (of_series.keys() - seen, "XML files without their series", "add the DICOM files"),
     ):
         if uids:
-            report(InputError(path, f"{len(uids)} {what}: {some(uids)}"[:400], remedy, severity="warning"))
+            report(InputError(path, f"{len(uids)} {what}: {some(uids)}"[:400], fix, severity="warning"))
     patients = len({case.group for case in cases})
     problem = f"{len(cases)} scans of {patients} patients, {count} readings of nodules of 3 mm and more"
-    remedy = "Jaeger et al. (2018) had 1035 scans, 1319 benign and 494 malignant nodules"
-    report(InputError(path, problem, remedy, severity="note"))
+    fix = "Jaeger et al. (2018) had 1035 scans, 1319 benign and 494 malignant nodules"
+    report(InputError(path, problem, fix, severity="note"))
     classes = ("benign", "malignant") if options.classes == "malignancy" else ("nodule",)
     return Dataset(path, path.resolve().name, 3, classes, ("CT",), tuple(cases), unlabelled=tuple(bare))
+
+
+register_format(
+    "lidc",
+    detect,
+    read,
+    "LIDC-IDRI: DICOM series in LIDC-IDRI-0001/ and XML files of the readers (LidcReadMessage), or SEG",
+    Options,
+    order=10,
+)

@@ -76,8 +76,8 @@ class LidcSegments(Annotator):
 
     def _malignancy(self, rated: dict[tuple[str, int], float], key: tuple[str, int], path: Path) -> float:
         if self.options.classes == "malignancy" and key not in rated:
-            remedy = "add the structured reports (SR), or choose --option classes=nodule"
-            raise InputError(path, f"no report says how malignant segment {key[1]} is", remedy)
+            fix = "add the structured reports (SR), or choose --option classes=nodule"
+            raise InputError(path, f"no report says how malignant segment {key[1]} is", fix)
         return rated.get(key, 0.0)
 
 

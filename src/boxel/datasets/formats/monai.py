@@ -23,12 +23,12 @@ from boxel.datasets.formats.files import (
     read_text,
 )
 from boxel.datasets.formats.options import Names, ReaderOptions
+from boxel.datasets.formats.registry import register_format
 from boxel.datasets.problems import InputError, Report
 from boxel.io import split_suffix
 
-__all__ = ["DESCRIPTION", "NAME", "Options", "detect", "read"]
+__all__ = ["Options", "detect", "read"]
 
-NAME = "monai"
 DESCRIPTION = 'MONAI datalist: a JSON with "training": [{"image": ..., "box": ..., "label": ...}]'
 PARTS = {"training": "train", "validation": "val", "testing": "test", "test": "test"}
 
@@ -140,3 +140,6 @@ def _shapes(file: Path, case: str, entry: Mapping[str, Any], options: Options, r
         points = tuple(itertools.product(*np.stack([lower, upper], axis=1).tolist()))
         shapes.append(Shape(label, points, frame="world"))
     return shapes
+
+
+register_format("monai", detect, read, DESCRIPTION, Options, order=90)

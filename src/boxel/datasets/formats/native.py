@@ -27,18 +27,15 @@ from boxel.config import read_json
 from boxel.datasets.annotations import Shapes
 from boxel.datasets.cases import Case, Dataset, InputError, Report
 from boxel.datasets.formats.files import read_mapping
+from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.shapes_json import MOST, read_shapes
-from boxel.datasets.problems import told
+from boxel.datasets.problems import as_input_error
 from boxel.io import SUFFIXES, has_geometry, split_suffix
 from boxel.io.channels import group_channels, in_order, split_channel
 from boxel.types import Instances
 
-__all__ = ["DESCRIPTION", "NAME", "detect", "read"]
+__all__ = ["detect", "read"]
 
-NAME = "native"
-DESCRIPTION = (
-    "Boxel and nnDetection: dataset.json, imagesTr/CASE_0000.nii.gz, labelsTr/CASE.nii.gz and labelsTr/CASE.json"
-)
 HEADS = ("dataset.json", "dataset.yaml", "dataset.yml")
 COMPANIONS = (".raw", ".zraw")  # voxels of a .mhd header
 
@@ -112,8 +109,8 @@ def _read_part(root: Path, part: str, common: "_Common", report: Report) -> list
             annotations[path.stem] = path
     for case_id in sorted((label_maps.keys() | annotations.keys()) - found.keys()):
         path = annotations.get(case_id) or label_maps[case_id][0]
-        remedy = f"add {images.name}/{case_id}_0000, or remove it"
-        report(InputError(path, "annotation without image", remedy, case_id))
+        fix = f"add {images.name}/{case_id}_0000, or remove it"
+        report(InputError(path, "annotation without image", fix, case_id))
     if part == "Ts" and not labels.is_dir():
         return []
     cases = []
@@ -124,7 +121,7 @@ def _read_part(root: Path, part: str, common: "_Common", report: Report) -> list
         except InputError as problem:
             report(problem.of(case_id))
         except ValueError as error:
-            report(told(error, case_id))
+            report(as_input_error(error, case_id))
     return cases
 
 
@@ -151,11 +148,11 @@ def _read_case(
     if sorted(files) != list(range(common.num_channels)) and not colours:
         names = ", ".join(f"_{channel:04d}" for channel in sorted(files))
         problem = f'channels {names} but "modalities" of dataset.json lists {common.num_channels}'
-        remedy = f"a case has files _0000 to _{common.num_channels - 1:04d}"
-        raise InputError(channels[0], problem, remedy, case_id)
+        fix = f"a case has files _0000 to _{common.num_channels - 1:04d}"
+        raise InputError(channels[0], problem, fix, case_id)
     if not annotation.exists():
-        remedy = 'add it; {"instances": {}} says that the image shows no object'
-        raise InputError(annotation, "missing annotation", remedy, case_id)
+        fix = 'add it; {"instances": {}} says that the image shows no object'
+        raise InputError(annotation, "missing annotation", fix, case_id)
     mask_labels, boxes, shapes, attributes = _read_annotation(annotation, case_id, common.ndim)
     if mask_labels and not label_maps:
         label_map = annotation.with_name(f"{case_id}.nii.gz")
@@ -249,3 +246,12 @@ def _is_number(value: Any) -> bool:
 
 def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+register_format(
+    "native",
+    detect,
+    read,
+    "Boxel and nnDetection: dataset.json, imagesTr/CASE_0000.nii.gz, labelsTr/CASE.nii.gz and labelsTr/CASE.json",
+    order=40,
+)  # after nnU-Net, whose dataset.json has the same name

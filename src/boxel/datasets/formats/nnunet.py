@@ -16,21 +16,20 @@ from typing import Any
 
 import numpy as np
 
-from boxel.datasets.annotations import LabelMap
+from boxel.datasets.annotations import LabelMapFile
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import images_in, listing, named_numbers, pictures_layout, read_mapping
 from boxel.datasets.formats.options import Names, ReaderOptions
+from boxel.datasets.formats.registry import register_format
 from boxel.datasets.label_maps import Connectivity
 from boxel.datasets.parallel import parallel
-from boxel.datasets.problems import InputError, Report, some, told
+from boxel.datasets.problems import InputError, Report, as_input_error, some
 from boxel.io import read_label_map
 from boxel.io.channels import group_channels, in_order
 from boxel.types import silent
 
-__all__ = ["DESCRIPTION", "NAME", "Options", "detect", "find_classes", "read"]
+__all__ = ["Options", "detect", "find_classes", "read"]
 
-NAME = "nnunet"
-DESCRIPTION = "nnU-Net or Medical Segmentation Decathlon: imagesTr, labelsTr with label maps of classes, dataset.json"
 FOREIGN = ("channel_names", "file_ending", "modality", "numTraining", "training")
 
 
@@ -144,19 +143,29 @@ def _part(
         try:
             files = in_order(channels)
         except ValueError as error:
-            report(told(error, case))
+            report(as_input_error(error, case))
             continue
         if case not in labels:
             if part == "Tr":
-                remedy = f"add labels{part}/{case}, all zero if the image shows no object"
-                report(InputError(files[0], "missing label map", remedy, case))
+                fix = f"add labels{part}/{case}, all zero if the image shows no object"
+                report(InputError(files[0], "missing label map", fix, case))
             continue
         if num_channels and len(files) not in (1, num_channels):
             problem = f"{len(files)} files but dataset.json lists {num_channels} channels"
             report(InputError(files[0], problem, f"a case has files _0000 to _{num_channels - 1:04d}", case))
             continue
         classes = {value: index for index, value in enumerate(names)}
-        annotate = LabelMap(labels[case], classes, True, options.connectivity, options.min_size)
+        annotate = LabelMapFile(labels[case], classes, True, options.connectivity, options.min_size)
         split = "train" if part == "Tr" else "test"
         cases.append(Case(case, files, split=split, annotate=annotate))
     return cases
+
+
+register_format(
+    "nnunet",
+    detect,
+    read,
+    "nnU-Net or Medical Segmentation Decathlon: imagesTr, labelsTr with label maps of classes, dataset.json",
+    Options,
+    order=30,
+)

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from boxel.config import Config, read_json
 from boxel.datasets.cases import Dataset
-from boxel.datasets.problems import InputError, told
+from boxel.datasets.problems import InputError, as_input_error
 from boxel.io.pickles import read_pickle
 
 __all__ = ["Names", "ReaderOptions", "read_splits"]
@@ -68,7 +68,7 @@ def read_splits(dataset: Dataset, file: str) -> tuple[Mapping[str, tuple[str, ..
     try:
         folds = _plain(read_pickle(path) if path.suffix == ".pkl" else read_json(path))
     except ValueError as error:
-        raise told(error) from None
+        raise as_input_error(error) from None
     whole = isinstance(folds, list) and all(isinstance(fold, dict) and fold.keys() <= set(PARTS) for fold in folds)
     if not whole or not all(isinstance(ids, list) for fold in folds for ids in fold.values()):
         raise InputError(path, "not a list of folds", 'write [{"train": [ids], "val": [ids], "test": [ids]}]')

@@ -15,18 +15,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from boxel.datasets.annotations import LabelMap
+from boxel.datasets.annotations import LabelMapFile
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import images_in, listing, named_numbers, pictures_layout, read_mapping, read_table
 from boxel.datasets.formats.options import Names, ReaderOptions
+from boxel.datasets.formats.registry import register_format
 from boxel.datasets.label_maps import Connectivity
 from boxel.datasets.problems import InputError, Report, some
 from boxel.io import read_layout, split_suffix
 
-__all__ = ["DESCRIPTION", "NAME", "Options", "detect", "read"]
+__all__ = ["Options", "detect", "read"]
 
-NAME = "pairs"
-DESCRIPTION = "images and label maps of like names: images/NAME and labels/NAME, or CASE/ct and CASE/seg"
 IMAGE, LABELS = "images?|imgs?|raw|ct|mri?|dicom", "instances|labels?|masks?|segs?|segmentations?"
 
 
@@ -127,7 +126,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             )
             continue
         index = by_column.index(row[options.class_column]) if by_column else 0
-        annotate = LabelMap(labels, lookup, components, options.connectivity, options.min_size, index)
+        annotate = LabelMapFile(labels, lookup, components, options.connectivity, options.min_size, index)
         group = row.get(options.group_column or "patient_id", "")
         split = "test" if row.get("split") == "test" else "train"
         cases.append(Case(name, (image,), group=group, split=split, annotate=annotate))
@@ -164,3 +163,13 @@ def _class_names(path: Path) -> Mapping[int, str]:
     if isinstance(values, dict) and values and all(isinstance(value, dict) for value in values.values()):
         values = next(iter(values.values()))  # one table per modality: the first
     return dict(named_numbers(values))
+
+
+register_format(
+    "pairs",
+    detect,
+    read,
+    "images and label maps of like names: images/NAME and labels/NAME, or CASE/ct and CASE/seg",
+    Options,
+    order=120,
+)

@@ -10,16 +10,14 @@ distribution do not agree with the series.
 import re
 from pathlib import Path
 
-from boxel.datasets.annotations import LabelMap
+from boxel.datasets.annotations import LabelMapFile
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.dicom_files import SeriesOpener, find_dicom, has_dicom
 from boxel.datasets.formats.options import ReaderOptions
+from boxel.datasets.formats.registry import register_format
 from boxel.datasets.problems import InputError, Report
 
-__all__ = ["DESCRIPTION", "NAME", "Options", "detect", "read"]
-
-NAME = "pancreas_ct"
-DESCRIPTION = "Pancreas-CT: PANCREAS_0001/ with DICOM, label0001.nii.gz"
+__all__ = ["Options", "detect", "read"]
 
 
 class Options(ReaderOptions):
@@ -48,8 +46,13 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         if not match or match[1] not in labels:
             report(InputError(found.folder, "missing label map", "add label0000.nii.gz of its number", name))
             continue
-        annotate = LabelMap(labels[match[1]], {1: 0}, True, min_size=options.min_size, compare_origin=False)
+        annotate = LabelMapFile(labels[match[1]], {1: 0}, True, min_size=options.min_size, compare_origin=False)
         cases.append(
             Case(name, (found.folder,), group=name, annotate=annotate, opener=SeriesOpener(found.uid, upright=True))
         )
     return Dataset(path, path.resolve().name, 3, ("pancreas",), ("CT",), tuple(cases))
+
+
+register_format(
+    "pancreas_ct", detect, read, "Pancreas-CT: PANCREAS_0001/ with DICOM, label0001.nii.gz", Options, order=20
+)

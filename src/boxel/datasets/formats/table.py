@@ -22,12 +22,12 @@ from boxel.datasets.annotations import Shape, Shapes, ball
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import listing, numbers, pictures_layout, read_table, read_text
 from boxel.datasets.formats.options import Names, ReaderOptions
+from boxel.datasets.formats.registry import register_format
 from boxel.datasets.problems import InputError, Report
 from boxel.io import split_suffix
 
-__all__ = ["DESCRIPTION", "NAME", "Options", "detect", "read"]
+__all__ = ["Options", "detect", "read"]
 
-NAME = "table"
 DESCRIPTION = "CSV of boxes (file,x1,y1,x2,y2) or balls in mm (seriesuid,coordX,coordY,coordZ,diameter_mm)"
 CASE = ("seriesuid", "filename", "file", "image", "imageid", "case", "caseid", "id", "path", "name")
 LABEL = ("label", "class", "classname", "category", "coarselesiontype")
@@ -175,3 +175,6 @@ def _images(folder: Path, names: set[str]) -> dict[str, Path]:
         if name in names and (suffix or path.is_dir()):
             found.setdefault(name, path)
     return found
+
+
+register_format("table", detect, read, DESCRIPTION, Options, order=130)

@@ -15,12 +15,11 @@ from boxel.datasets.annotations import Shape, Shapes
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import images_in, listing, numbers, pictures_layout, read_text, read_xml
 from boxel.datasets.formats.options import Names, ReaderOptions
+from boxel.datasets.formats.registry import register_format
 from boxel.datasets.problems import InputError, Report
 
-__all__ = ["DESCRIPTION", "NAME", "Options", "detect", "read"]
+__all__ = ["Options", "detect", "read"]
 
-NAME = "voc"
-DESCRIPTION = "Pascal VOC: Annotations/NAME.xml and JPEGImages/NAME.jpg"
 CORNERS = ("ymin", "xmin", "ymax", "xmax")
 
 
@@ -107,3 +106,6 @@ def _shapes(file: Path, tree: Element, classes: tuple[str, ...], options: Option
         ignore = difficult and options.difficult == "ignore"
         shapes.append(Shape(classes.index(name), ((y0 - 1, x0 - 1), (y1, x1)), ignore=ignore))
     return shapes
+
+
+register_format("voc", detect, read, "Pascal VOC: Annotations/NAME.xml and JPEGImages/NAME.jpg", Options, order=50)

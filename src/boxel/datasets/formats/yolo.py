@@ -28,12 +28,11 @@ from boxel.datasets.formats.files import (
     read_text,
 )
 from boxel.datasets.formats.options import Names, ReaderOptions
+from boxel.datasets.formats.registry import register_format
 from boxel.datasets.problems import InputError, Report
 
-__all__ = ["DESCRIPTION", "NAME", "Options", "detect", "read"]
+__all__ = ["Options", "detect", "read"]
 
-NAME = "yolo"
-DESCRIPTION = "YOLO and MedYOLO: images/train/NAME.png and labels/train/NAME.txt"
 PARTS = ("", "train", "val", "test")
 NAMES = {"valid": "val", "validation": "val"}
 
@@ -151,3 +150,8 @@ def _shapes(file: Path, ndim: int) -> list[Shape]:
             raise InputError(file, f"{where} is no box inside the image: {line[:60]!r}", "write fractions from 0 to 1")
         shapes.append(Shape(int(label), tuple(map(tuple, points.tolist())), frame="fraction"))
     return shapes
+
+
+register_format(
+    "yolo", detect, read, "YOLO and MedYOLO: images/train/NAME.png and labels/train/NAME.txt", Options, order=80
+)

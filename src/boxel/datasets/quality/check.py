@@ -85,12 +85,12 @@ def examine(
     try:
         dataset = open_dataset(path, problems.append, format=format, options=options)
     except InputError as problem:
-        return Examination([_finding(problem) for problem in (*problems, problem)])
+        return Examination([Finding.of(problem) for problem in (*problems, problem)])
     broken = {problem.case for problem in problems if problem.severity == "error"}
     cases = [case for case in dataset.cases if case.id not in broken]
     with_image = [case for case in cases if case.channels]
     looks = list(parallel(lambda case: look(case, dataset), with_image, workers, progress, "checking"))
-    findings = [_finding(problem) for problem in problems]
+    findings = [Finding.of(problem) for problem in problems]
     for seen in looks:
         findings.extend(seen.findings)
     readable = [seen for seen in looks if seen.digest]
@@ -101,7 +101,3 @@ def examine(
     counts = Counter(dataset.classes[label] for label in labels)
     findings.sort(key=lambda f: (SEVERITIES.index(f.severity), f.case, str(f.file), f.problem))
     return Examination(findings, dataset, {name: counts[name] for name in dataset.classes})
-
-
-def _finding(problem: InputError) -> Finding:
-    return Finding(problem.severity, problem.case, problem.file, problem.problem, problem.remedy)

@@ -47,7 +47,7 @@ def repair(
 
     def copy(case: Case) -> bool:
         try:
-            loaded = read_case(case, dataset, mend=True)
+            loaded = read_case(case, dataset, repair=True)
         except ValueError:
             if case.id in broken:
                 return False

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from boxel.datasets.cases import Case, Dataset, LoadedCase, read_case
-from boxel.datasets.problems import Finding, some, told
+from boxel.datasets.problems import Finding, as_input_error, some
 from boxel.datasets.quality.near_duplicates import hash_image, near_duplicates
 from boxel.datasets.quality.orientation import Turn, describe, edge_strengths, likely_turn
 from boxel.datasets.split import check_splits
@@ -41,8 +41,7 @@ def look(case: Case, dataset: Dataset) -> Look:
     try:
         loaded = read_case(case, dataset)
     except ValueError as error:
-        problem = told(error, case.id)
-        return Look(case, [Finding(problem.severity, case.id, problem.file, problem.problem, problem.remedy)])
+        return Look(case, [Finding.of(as_input_error(error), case.id)])
     array = loaded.image.array
     digest = hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).digest()
     findings = [*_remarks(case, loaded), *_hounsfield(case, array, dataset.channels)]
@@ -73,8 +72,8 @@ def _remarks(case: Case, loaded: LoadedCase) -> Iterator[Finding]:
         yield Finding("note", case.id, case.file, problem, "nothing to do; --fix numbers them from 1")
     parts = [] if loaded.label_map is None else split_instances(loaded.label_map)
     if parts:
-        remedy = "give each part its own number, or remove stray voxels: the box spans all parts"
-        yield Finding("warning", case.id, case.file, f"{_objects(parts)} in several parts", remedy)
+        fix = "give each part its own number, or remove stray voxels: the box spans all parts"
+        yield Finding("warning", case.id, case.file, f"{_objects(parts)} in several parts", fix)
 
 
 def _hounsfield(case: Case, array: np.ndarray, channels: Sequence[str]) -> Iterator[Finding]:
@@ -87,8 +86,8 @@ def _hounsfield(case: Case, array: np.ndarray, channels: Sequence[str]) -> Itera
         beyond = low < PLAUSIBLE[0] or high > PLAUSIBLE[1]
         if high > low and (unsigned or beyond or high - low < NARROW):
             problem = f"CT values from {low:g} to {high:g} are no Hounsfield units"
-            remedy = "apply slope and intercept (often -1024), undo scaling, or do not call the channel CT"
-            yield Finding("warning", case.id, case.channels[0], problem, remedy)
+            fix = "apply slope and intercept (often -1024), undo scaling, or do not call the channel CT"
+            yield Finding("warning", case.id, case.channels[0], problem, fix)
 
 
 def _objects(ids: Sequence[int]) -> str:
@@ -138,15 +137,15 @@ def _near_duplicates(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Findin
         for a, b in pairs
         if a.digest != b.digest and (a.case.group or a.case.id) != (b.case.group or b.case.id)
     ]
-    remedy = "if they show the same, remove one, or give both the same group"
+    fix = "if they show the same, remove one, or give both the same group"
     if len(apart) > MANY:
         text = some(f"{a.id} and {b.id}" for a, b in apart)
         leaks = sum(bool(_sides(dataset, a, b)) for a, b in apart)
         leak = f", {leaks} of them on two sides of a split" if leaks else ""
-        yield Finding("warning", "", dataset.root, f"{len(apart)} pairs of images look alike{leak}: {text}", remedy)
+        yield Finding("warning", "", dataset.root, f"{len(apart)} pairs of images look alike{leak}: {text}", fix)
         return
     for a, b in apart:
-        yield Finding("warning", b.id, b.channels[0], f"looks like case {a.id}{_sides(dataset, a, b)}", remedy)
+        yield Finding("warning", b.id, b.channels[0], f"looks like case {a.id}{_sides(dataset, a, b)}", fix)
 
 
 def _folds(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Finding]:
@@ -157,24 +156,24 @@ def _folds(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Finding]:
             try:
                 check_splits([split], dataset.cases, str(dataset.root))
             except ValueError as error:
-                problem = told(error)
+                problem = as_input_error(error)
                 text = problem.problem.replace("fold 0", f"fold {fold}", 1)
-                yield Finding("error", "", dataset.root, text, problem.remedy)
+                yield Finding("error", "", dataset.root, text, problem.suggested_fix)
 
 
 def _orientation(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Finding]:
     """Label maps whose headers agree with the image, but whose objects do not lie on its edges."""
-    remedy = "look at some with an overlay; save the label maps in the orientation of their images"
+    fix = "look at some with an overlay; save the label maps in the orientation of their images"
     turn = likely_turn([seen.edges for seen in looks])
     if turn:
         problem = f"the label maps fit their images better when {describe(turn)}"
-        yield Finding("warning", "", dataset.root, problem, remedy)
+        yield Finding("warning", "", dataset.root, problem, fix)
         return
     for seen in looks:
         turn = likely_turn([seen.edges])
         if turn:
             problem = f"the label map fits its image better when {describe(turn)}"
-            yield Finding("warning", seen.case.id, seen.case.file, problem, remedy)
+            yield Finding("warning", seen.case.id, seen.case.file, problem, fix)
 
 
 def _groups(dataset: Dataset, looks: Iterable[Look]) -> Iterator[Finding]:
@@ -198,8 +197,8 @@ def _classes(dataset: Dataset, looks: Iterable[Look]) -> Iterator[Finding]:
         yield Finding("warning", "", dataset.root, problem, "annotate some, or take them out of the data set's labels")
     else:
         for name in absent:
-            remedy = "annotate some, or take the class out of the data set's labels"
-            yield Finding("warning", "", dataset.root, f"no training case shows class {name}", remedy)
+            fix = "annotate some, or take the class out of the data set's labels"
+            yield Finding("warning", "", dataset.root, f"no training case shows class {name}", fix)
     if len(rare) > MANY:
         problem = f"{len(rare)} of {len(names)} classes are rare: {some(f'{names[n]} ({counts[n]})' for n in rare)}"
         yield Finding("warning", "", dataset.root, problem, "expect worse results for them; add cases")

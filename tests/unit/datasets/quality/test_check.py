@@ -123,8 +123,8 @@ def test_bad_input_is_refused_and_reported_with_file_and_remedy(native, name):
     assert Path(path).name == file
     finding, *others = check(native, workers=0)
     assert (finding.severity, finding.case, finding.file) == ("error", finding.case and "a", Path(path))
-    assert re.search(message, f"{finding.problem}; {finding.remedy}")
-    assert finding.remedy
+    assert re.search(message, f"{finding.problem}; {finding.suggested_fix}")
+    assert finding.suggested_fix
     assert not [other for other in others if other.severity == "error"]
 
 
