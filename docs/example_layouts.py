@@ -1,8 +1,8 @@
-"""Write a small data set in each layout that Boxel opens, for docs/bring-your-data.md.
+"""Write a small data set in each layout that Boxel opens, for docs/bring-your-data.md and the tests.
 
     python docs/example_layouts.py DIR
 
-Every image shows one bright object on noise. Nothing here is read by Boxel's own writers, but their files.
+Every image shows one bright object on noise. The files are written without Boxel, as other tools write them.
 """
 
 import csv

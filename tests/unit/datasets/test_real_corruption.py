@@ -59,7 +59,7 @@ def parts(data, tmp_path_factory):
 
 
 def messages(root: Path, name: str) -> list[str]:
-    """What a user is told; an exception that is no ValueError fails the test, as does a hang."""
+    """The messages that a user sees; an exception other than ValueError fails the test, as does a hang."""
     start = time.monotonic()
     try:
         return [str(finding) for finding in examine(root, options=PARTS[name][2], workers=0).findings]
@@ -158,11 +158,11 @@ def test_swapped_axes_wrong_types_and_huge_headers_of_real_volumes_are_found(par
     before = messages(root, name)
     spoil(root, image, labels)
     new = [message for message in messages(root, name) if message not in before]
-    told = [message for message in new if image.name in message or labels.name in message]
-    assert told, new
-    if name != "lidc_nodules":  # centred nodules are the same when reversed; where it shows, it is told
+    reported = [message for message in new if image.name in message or labels.name in message]
+    assert reported, new
+    if name != "lidc_nodules":  # centred nodules are the same when reversed; if it shows, it is reported
         words = {swapped: "swapped|reversed", wrong_type: "whole numbers|channels", huge: "cut short|exceeds|damaged"}
-        assert any(re.search(words[spoil], message) for message in told), as_input_error
+        assert any(re.search(words[spoil], message) for message in reported), reported
 
 
 @pytest.mark.data

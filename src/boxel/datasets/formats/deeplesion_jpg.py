@@ -1,4 +1,4 @@
-"""Key slices of DeepLesion as 8-bit pictures: NAME.jpg, and NAME.tru of `label ymin xmin ymax xmax` in fractions."""
+"""Key slices of DeepLesion as 8-bit pictures: NAME.jpg, and NAME.tru with `label ymin xmin ymax xmax` in fractions."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path, report: Report) -> Dataset:
-    """The data set in folder `path`; problems of single cases go to `report`."""
+    """Open the data set in folder `path`; problems of single cases go to `report`."""
     images = images_in(path)
     cases = []
     for file in (file for file in listing(path) if file.suffix == ".tru"):

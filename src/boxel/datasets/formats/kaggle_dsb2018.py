@@ -3,7 +3,7 @@
     ID/images/ID.png
     ID/masks/*.png    one binary mask per object
 
-The folders may lie under stage1_train/. One class; name it with `--option class=nucleus`.
+The folders may lie under stage1_train/. There is one class; `--option classes=NAME` names it.
 """
 
 from pathlib import Path
@@ -29,17 +29,19 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
-    """The data set in folder `path`; problems of single cases go to `report`."""
+    """Open the data set in folder `path`; problems of single cases go to `report`."""
     cases = []
     for folder in listing(path):
         images, masks = images_in(folder / "images"), tuple(images_in(folder / "masks").values())
         if not folder.is_dir():
             continue
         if len(images) != 1:
-            fix = f"put one into {folder / 'images'}"
-            report(InputError(folder, f"{len(images)} images", fix, folder.name))
+            fix = f"keep one image in {folder / 'images'}"
+            report(InputError(folder, f"{len(images)} images instead of one", fix, folder.name))
         elif not (folder / "masks").is_dir():
-            problem = InputError(folder, "no folder masks", "add it, empty if the image shows no object", folder.name)
+            problem = InputError(
+                folder, "there is no folder masks", "add it; leave it empty if the image has no objects", folder.name
+            )
             report(problem)
         else:
             annotate = MaskFiles(masks, (0,) * len(masks))

@@ -1,4 +1,4 @@
-"""Bad input is refused with the file and the remedy; `check` finds all of it in one go."""
+"""Bad input is refused with the file and a suggested fix; `check` reports all of it at once."""
 
 import json
 import re
@@ -114,7 +114,7 @@ def read_all(root):
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_refused_and_reported_with_file_and_remedy(native, name):
+def test_bad_input_is_refused_and_reported_with_file_and_suggested_fix(native, name):
     spoil, file, message = BAD[name]
     spoil(native)
     with pytest.raises(ValueError, match=message) as error:
