@@ -61,7 +61,7 @@ def test_no_header_and_no_bomb_takes_memory(tmp_path):
     assert run.returncode == 0, run.stderr
     result = json.loads(run.stdout)
     for name, message in result["messages"].items():
-        assert re.search(rf"{name}: .*(cut short|more than its header|promises)", message), (name, message)
+        assert re.search(rf"{name}: .*(cut short|more than its header|claims)", message), (name, message)
     assert result["peak"] < 1_000_000  # KiB
 
 
@@ -95,7 +95,7 @@ def test_a_dicom_header_that_promises_gigabytes_is_refused(tmp_path):
     data.Rows, data.Columns, data.NumberOfFrames = 2048, 2048, 2000
     data.save_as(frames)
     for name in ("rows", "frames"):
-        with pytest.raises(ValueError, match=r"\.dcm: the file is cut short: its header promises"):
+        with pytest.raises(ValueError, match=r"\.dcm: the file is cut short: its header claims"):
             read_image(tmp_path / name)
 
 
@@ -104,7 +104,7 @@ def test_the_memory_of_a_container_is_the_limit(tmp_path, monkeypatch):
     limit.write_text("1000\n")
     monkeypatch.setattr("boxel.io.claims.LIMITS", (tmp_path / "no such file", limit))
     check_claim(Path("a.nii"), 499, 499)
-    with pytest.raises(ValueError, match="this machine has 1000 bytes"):
+    with pytest.raises(ValueError, match="too many for 1000 bytes of memory"):
         check_claim(Path("a.nii"), 501, 501)
     limit.write_text("max\n")
     check_claim(Path("a.nii"), 501, 501)
