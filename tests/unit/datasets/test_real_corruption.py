@@ -73,7 +73,7 @@ def messages(root: Path, name: str) -> list[str]:
 @pytest.mark.parametrize("damage", ["cut", "random", "flipped bits", "zeros", "empty"])
 @pytest.mark.parametrize("name", PARTS)
 @pytest.mark.filterwarnings("ignore")
-def test_damaged_bytes_of_real_files_are_told_in_words(parts, name, damage, rng):
+def test_damaged_bytes_of_real_files_are_reported_with_a_message(parts, name, damage, rng):
     root = parts / name
     before = messages(root, name)
     assert not [message for message in before if message.startswith("error")], before
@@ -196,7 +196,7 @@ def test_a_real_jpeg_2000_slice_that_is_cut_is_named_and_not_taken_for_a_missing
     shutil.copytree(parts / "ct_dicom" / "dicom", root)
     middle = sorted(root.iterdir())[1]
     middle.write_bytes(middle.read_bytes()[:90_000])
-    with pytest.raises(ValueError, match=rf"{middle.name}: a damaged DICOM image"):
+    with pytest.raises(ValueError, match=rf"{middle.name}: this DICOM image is damaged"):
         read_image(root)
 
 
