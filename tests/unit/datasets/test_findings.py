@@ -112,7 +112,7 @@ def test_prescribed_folds_that_training_would_refuse_are_errors(native):
     (error,) = [finding for finding in check(native) if finding.severity == "error"]
     assert "fold 1" in error.problem
     assert "'p' in train and in val" in error.problem
-    assert "in one part" in error.suggested_fix
+    assert "belong together" in error.suggested_fix
 
 
 def test_copies_on_two_sides_of_a_prescribed_fold_are_called_so(native):

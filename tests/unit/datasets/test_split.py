@@ -123,10 +123,10 @@ def test_folds_without_test_take_the_data_sets_test_cases():
     ("fold", "message"),
     [
         ({"train": ["c0000"], "val": ["c0000"]}, "in train and in val"),
-        ({"train": ["c0000"], "val": ["c0009"]}, "c0009.* does not contain"),
-        ({"train": ["c0000"], "val": []}, "1 training and 0 validation cases"),
-        ({"train": ["c0000"]}, "name them train and val"),
-        ({"train": ["c0000"], "val": ["c0001"], "tset": ["c0002"]}, "optionally test"),
+        ({"train": ["c0000"], "val": ["c0009"]}, "c0009.* does not have"),
+        ({"train": ["c0000"], "val": []}, "1 cases to train and 0 to validate"),
+        ({"train": ["c0000"]}, "needs train and val"),
+        ({"train": ["c0000"], "val": ["c0001"], "tset": ["c0002"]}, "may have test"),
     ],
 )
 def test_wrong_prescribed_folds_are_named(fold, message):
