@@ -1,9 +1,9 @@
-"""Bring the hippocampus volumes (Medical Segmentation Decathlon, CC BY-SA 4.0) into Boxel's native layout.
+"""Convert the hippocampus volumes (Medical Segmentation Decathlon, CC BY-SA 4.0) to Boxel's native layout.
 
     python docs/convert_hippocampus.py --data DIR --out DIR
 
-Two objects per volume, anterior and posterior; of each the largest connected part, because some volumes have
-stray voxels. Fold 3 (20 volumes) is the test set, fold 2 and one more are for validation, 60 for training.
+Each volume has two objects, anterior and posterior, of which the largest connected part is used, because some volumes
+have stray voxels. Fold 3 (20 volumes) is the test set, fold 2 and one more volume are for validation, 60 for training.
 """
 
 import argparse
@@ -20,8 +20,8 @@ from boxel.types import Image
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 DATA = Path(os.environ.get("BOXEL_DATA", Path(__file__).parents[2] / "shared" / "data"))
-parser.add_argument("--data", type=Path, default=DATA / "hippocampus", help="folder of the images as they come")
-parser.add_argument("--out", type=Path, required=True, help="folder of the data set to write")
+parser.add_argument("--data", type=Path, default=DATA / "hippocampus", help="folder of the original images")
+parser.add_argument("--out", type=Path, required=True, help="folder of the new data set")
 arguments = parser.parse_args()
 
 with (arguments.data / "meta.csv").open() as file:

@@ -1,8 +1,8 @@
-"""Bring the nuclei images (Data Science Bowl 2018, fluorescence, CC0) into Boxel's native layout.
+"""Convert the nuclei images (Data Science Bowl 2018, fluorescence, CC0) to Boxel's native layout.
 
     python docs/convert_nuclei.py --data DIR --out DIR [--fold 0]
 
-One fold becomes the test images, the others are for training. One class, instance masks.
+One fold becomes the test set, the others are for training. There is one class, with instance masks.
 """
 
 import argparse
@@ -18,8 +18,8 @@ from boxel.types import Image
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 DATA = Path(os.environ.get("BOXEL_DATA", Path(__file__).parents[2] / "shared" / "data"))
-parser.add_argument("--data", type=Path, default=DATA / "nuclei", help="folder of the images as they come")
-parser.add_argument("--out", type=Path, required=True, help="folder of the data set to write")
+parser.add_argument("--data", type=Path, default=DATA / "nuclei", help="folder of the original images")
+parser.add_argument("--out", type=Path, required=True, help="folder of the new data set")
 parser.add_argument("--fold", type=int, default=0, help="fold of meta.csv that becomes the test set")
 arguments = parser.parse_args()
 

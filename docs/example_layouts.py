@@ -1,8 +1,8 @@
-"""Write a small data set in each layout that Boxel opens, for docs/bring-your-data.md.
+"""Write a small data set in each layout that Boxel opens, for docs/bring-your-data.md and the tests.
 
     python docs/example_layouts.py DIR
 
-Every image shows one bright object on noise. Nothing here is read by Boxel's own writers, but their files.
+Every image shows one bright object on noise. The files are written without Boxel, as other tools write them.
 """
 
 import csv
@@ -149,6 +149,8 @@ with (OUT / "deeplesion" / "DL_info.csv").open("w") as file:
         writer.writerow([f"{patient:06d}_01_01_005.png", patient, 1, 1, 5, points, box, "2, 2", "0.5, 0.5, 0.5", 5, 0,
                          "1, 12", "1, 1, 2", "40, 32", "-175, 275", "F", 60, part])  # fmt: skip
         picture(f"deeplesion/Images_png/{patient:06d}_01_01/005.png", (scan()[5].astype(int) + 32768).astype(np.uint16))
+        picture(f"deeplesion_jpg/{patient:06d}_01_01_005.jpg", photo())
+        text(f"deeplesion_jpg/{patient:06d}_01_01_005.tru", f"5 {y0 / 32} {x0 / 40} {y1 / 32} {x1 / 40}\n")
 
 # DICOM: a structure set; LIDC-IDRI; Pancreas-CT
 slices("lidc/LIDC-IDRI-0001/ct", scan(), "1.2.826.1")

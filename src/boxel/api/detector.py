@@ -14,7 +14,7 @@ from boxel.consolidation import ConsolidateConfig, consolidate
 from boxel.inference.config import PredictConfig
 from boxel.inference.raw import predict_raw
 from boxel.inference.segmentation import paint
-from boxel.io import read_image
+from boxel.io.channels import read_channels
 from boxel.models.base import Model, ModelConfig
 from boxel.nn.nd import channels_last
 from boxel.preparation.preprocess import preprocess, to_original
@@ -94,7 +94,7 @@ class Detector:
         Returns:
             Detections by descending score, in the voxels of the image file.
         """
-        image = image if isinstance(image, Image) else read_channels(image)
+        image = _as_image(image)
         raw, _, shape = self.predict_raw(image)
         return self.finish(raw, shape, image.geometry)
 
@@ -110,7 +110,7 @@ class Detector:
         """
         if not self.segmentation_classes:
             raise ValueError("this detector does not segment; train a model that does, such as retina_unet, with masks")
-        image = image if isinstance(image, Image) else read_channels(image)
+        image = _as_image(image)
         raw, probabilities, shape = self.predict_raw(image, segmentation=True)
         return self.finish(raw, shape, image.geometry), paint(probabilities, image.geometry.shape)  # type: ignore[arg-type]
 
@@ -174,23 +174,8 @@ def load(run: Path | str, *, overrides: Sequence[str] = (), device: str | None =
     return Detector.load(run, overrides=overrides, device=device)
 
 
-def read_channels(files: Path | str | Sequence[Path | str]) -> Image:
-    """One image from one file, or from one file per channel.
-
-    Raises:
-        ValueError: a channel on another grid than the first.
-    """
-    paths = [files] if isinstance(files, (str, Path)) else list(files)
-    images = [read_image(Path(path)) for path in paths]
-    for path, image in zip(paths, images, strict=True):
-        if image.geometry.shape != images[0].geometry.shape:
-            raise ValueError(
-                f"{path}: shape {image.geometry.shape} differs from {images[0].geometry.shape} of {paths[0]}; "
-                "channels of one image must lie on one grid"
-            )
-    array = np.concatenate([image.array for image in images])
-    if not np.isfinite(array).all():
-        raise ValueError(
-            f"{paths[0]}: contains NaN or infinite values; replace them, for example by the background value"
-        )
-    return Image(array, images[0].geometry, images[0].remarks)
+def _as_image(source: Image | Path | str | Sequence[Path | str]) -> Image:
+    if isinstance(source, Image):
+        return source
+    files = [source] if isinstance(source, str | Path) else source
+    return read_channels([Path(file) for file in files])

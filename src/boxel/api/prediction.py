@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from boxel.api.detector import Detector, read_channels
+from boxel.api.detector import Detector
 from boxel.api.run import read_run
 from boxel.config import did_you_mean, read_json, write_bytes
 from boxel.datasets.cases import Dataset, read_case_image
@@ -16,7 +16,8 @@ from boxel.datasets.formats import open_dataset
 from boxel.export import get_format
 from boxel.export.boxel_json import read_prediction, write_detections
 from boxel.inference.segmentation import paint
-from boxel.io import SUFFIXES, list_series, split_suffix, write_label_map
+from boxel.io import SUFFIXES, list_series, write_label_map
+from boxel.io.channels import group_channels, in_order, read_channels
 from boxel.types import Progress, RawDetections, silent
 
 
@@ -126,9 +127,9 @@ def find_images(paths: Sequence[Path]) -> dict[str, list[Path]] | Dataset:
     A folder without images in it may be a data set in any layout, or hold DICOM series: then its cases.
 
     Raises:
-        ValueError: nothing there, or no image in it.
+        ValueError: nothing there, no image in it, or two images of one case and channel.
     """
-    cases: dict[str, list[Path]] = {}
+    images: list[Path] = []
     for path in paths:
         if not path.exists():
             raise ValueError(f"{path}: no such file or folder")
@@ -143,11 +144,8 @@ def find_images(paths: Sequence[Path]) -> dict[str, list[Path]] | Dataset:
                 raise ValueError(
                     f"{path}: no image in this folder; known: {', '.join(sorted(SUFFIXES))} and DICOM series"
                 )
-        for file in files:
-            stem = split_suffix(file)[0] if file.is_file() else file.resolve().name
-            head, _, number = stem.rpartition("_")
-            cases.setdefault(head if head and len(number) == 4 and number.isdigit() else stem, []).append(file)
-    return cases
+        images += files
+    return {case: list(in_order(channels)) for case, channels in group_channels(images).items()}
 
 
 def open_images(path: Path, format: str = "", options: Sequence[str] = ()) -> Dataset:  # noqa: A002

@@ -66,7 +66,7 @@ def plain(record: Any) -> dict[str, Any]:
 def print_findings(findings: list[Any]) -> None:
     for finding in findings:
         where = " ".join(str(part) for part in (finding.case, finding.file) if part)
-        print(f"{finding.severity.upper()} {where}: {finding.problem}; {finding.remedy}")
+        print(f"{finding.severity.upper()} {where}: {finding.problem}; {finding.suggested_fix}")
     counts = {name: sum(f.severity == name for f in findings) for name in ("error", "warning", "note")}
     print(", ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in counts.items()))
 

@@ -1,4 +1,4 @@
-"""Data sets on the command line: how they are named and opened, and the verb that looks through them, `boxel check`."""
+"""Data sets on the command line: how they are named and opened, and the command `boxel check`."""
 
 import json
 import sys
@@ -15,39 +15,41 @@ def check(
     dataset: DatasetPath,
     format: Format = "",  # noqa: A002
     option: Options = None,
-    fix: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a repaired copy; the input stays.")] = None,
+    fix: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write a repaired copy; the input is not changed.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read every case once and list what is wrong, with file and remedy. Exit status 2 if there are errors."""
+    """Read every case once and list problems with suggested fixes. Exit status 2 if there are errors."""
     from boxel.datasets.quality.check import examine
 
     with progress_bars() as progress:
-        found = examine(
+        examination = examine(
             dataset,
             format=format,
             options=option or (),
             progress=progress,
         )
     if as_json:
-        print(json.dumps([plain(finding) for finding in found.findings], indent=2))
+        print(json.dumps([plain(finding) for finding in examination.findings], indent=2))
     else:
-        print_findings(found.findings)
-        print(found.summary)
-    if fix and found.dataset:
+        print_findings(examination.findings)
+        print(examination.summary)
+    if fix and examination.dataset:
         from boxel.datasets.quality.repair import repair
 
         with progress_bars() as progress:
             copy = repair(
-                found.dataset, found.findings, fix,
+                examination.dataset, examination.findings, fix,
                 progress=progress,
             )  # fmt: skip
-        print(f"wrote {len(copy.cases)} of {len(found.dataset.cases)} cases to {fix}", file=sys.stderr)
-    if any(finding.severity == "error" for finding in found.findings):
+        print(f"wrote {len(copy.cases)} of {len(examination.dataset.cases)} cases to {fix}", file=sys.stderr)
+    if any(finding.severity == "error" for finding in examination.findings):
         raise typer.Exit(2)
 
 
 def open_named(path: Path, layout: str, options: list[str] | None) -> Any:
-    """The data set that a verb was given; what its reader leaves out is said on standard error."""
+    """Open the data set given to a command; warnings of its reader go to standard error."""
     from boxel.datasets.formats import open_dataset
     from boxel.datasets.problems import InputError, raise_it
 
@@ -60,7 +62,7 @@ def open_named(path: Path, layout: str, options: list[str] | None) -> Any:
 
 
 def named_images(paths: list[Path], layout: str, options: list[str] | None) -> Any:
-    """The images that `predict` was given: as they are, or as the cases of the data set in a named layout.
+    """The images given to `predict`: the paths, or the data set if a layout or an option is named.
 
     Raises:
         ValueError: a format of predictions instead of a layout, or several data sets.

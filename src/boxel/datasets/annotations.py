@@ -1,7 +1,8 @@
-"""Kinds of annotation: masks, boxes, points with a diameter, ellipsoids and line pairs become boxes and a label map.
+"""Annotations: masks, boxes, points with a diameter, ellipsoids and RECIST pairs become boxes and a label map.
 
-An object without a mask is a `Shape`: the hull of its points, widened by the half axes of an ellipsoid. That covers a
-box (two corners), a point with a diameter (equal half axes), an ellipsoid and a RECIST pair (four end points).
+An object without a mask is a `Shape`: the hull of its points, widened by the half axes of an ellipsoid. A `Shape` is
+therefore a box (two corners), a point with a diameter (equal half axes), an ellipsoid, or a RECIST pair (four end
+points).
 """
 
 from abc import ABC, abstractmethod
@@ -14,21 +15,22 @@ import numpy as np
 
 from boxel.datasets.label_maps import Connectivity, Mask, components, overlay, tight_boxes
 from boxel.datasets.problems import InputError
-from boxel.io import has_geometry as has_world
-from boxel.io import read_label_map, reorient, same_grid
+from boxel.io import has_geometry, read_label_map, reorient, same_grid
 from boxel.types import Geometry, Image, Instances
 
-MARGIN = 1.0  # voxels that a box may jut out of the image
+MARGIN = 1.0  # voxels by which a box may extend beyond the image
 
-__all__ = ["Annotator", "LabelMap", "MaskFiles", "Opener", "Shape", "Shapes", "ball"]
+__all__ = ["Annotator", "LabelMapFile", "MaskFiles", "Opener", "Shape", "Shapes", "ball"]
 
 
 class Annotator(ABC):
-    """Finds the objects of a case when its image is open; a frozen dataclass, whose `repr` says all it knows.
+    """Reads the objects of a case once its image is open. Subclasses are frozen dataclasses.
+
+    The `repr` of an annotator shows all it contains: preparation compares it to see whether a case has changed.
 
     Attributes:
-        files: what it reads.
-        labels: classes of the objects, as far as they are known before anything is opened.
+        files: the files that it reads.
+        labels: classes of the objects that are known before any file is opened.
     """
 
     @property
@@ -41,28 +43,28 @@ class Annotator(ABC):
 
     @abstractmethod
     def read(self, geometry: Geometry) -> tuple[np.ndarray | None, Instances]:
-        """Label map on the image's grid (None without masks), and the objects in its voxels.
+        """The label map on the image's grid (None without masks), and the objects in voxels of the image.
 
         Raises:
-            ValueError: names the file, what is wrong with it and the remedy.
+            ValueError: names the file, the problem and a suggested fix.
         """
 
     def ignored(self, geometry: Geometry) -> Instances:
-        """What neither counts nor harms, in the image's voxels."""
+        """Ignored objects, in voxels of the image: excluded from training and scoring."""
         return Instances.empty(len(geometry.shape))
 
     @property
     def ignores_regions(self) -> bool:
-        """What is ignored are regions with any number of objects, not single objects."""
+        """Whether ignored objects are regions that hold any number of objects (crowds), not single objects."""
         return False
 
     def remarks(self, geometry: Geometry) -> tuple[str, ...]:
-        """What is odd about the objects, though they can be used."""
+        """Peculiarities of the objects that do not prevent their use."""
         return ()
 
 
 class Opener(ABC):
-    """Opens a channel that is no image file by itself; a frozen dataclass, whose `repr` says all it knows."""
+    """Reads a channel that `boxel.io.read_image` cannot read. Subclasses are frozen dataclasses (see `Annotator`)."""
 
     @abstractmethod
     def read(self, path: Path) -> Image:
@@ -71,13 +73,13 @@ class Opener(ABC):
 
 @dataclass(frozen=True)
 class Shape:
-    """An object known by points.
+    """An object given by points.
 
     Attributes:
-        points: `(k, d)`, their hull is the box.
+        points: `(k, d)`; the box is their hull.
         axes: `(m, d)`, half axes of an ellipsoid around each point.
-        frame: positions are array-axis voxels, fractions of the image's extent (array axes), or LPS mm.
-        ignore: detections of it neither count nor harm; not an object to train on.
+        frame: positions are voxels in array order, fractions of the image's extent in array order, or LPS mm.
+        ignore: the object is excluded from training and scoring.
     """
 
     label: int
@@ -102,7 +104,7 @@ class Shape:
 
 
 def ball(label: int, centre: Iterable[float], diameter: float, frame: Literal["voxel", "world"] = "world") -> Shape:
-    """A point with a diameter, both in voxels or in mm."""
+    """A point with a diameter, both in voxels or both in mm."""
     point = tuple(map(float, centre))
     axes = tuple(map(tuple, (np.eye(len(point)) * (diameter / 2)).tolist()))
     return Shape(label, (point,), axes, frame)
@@ -110,7 +112,7 @@ def ball(label: int, centre: Iterable[float], diameter: float, frame: Literal["v
 
 @dataclass(frozen=True)
 class Shapes(Annotator):
-    """Objects without masks, numbered from 1 unless `ids` say otherwise. What juts out of the image is cut off."""
+    """Objects without masks, numbered from 1 unless `ids` are given. Boxes are clipped at the border of the image."""
 
     shapes: tuple[Shape, ...]
     ids: tuple[int, ...] = ()
@@ -131,7 +133,7 @@ class Shapes(Annotator):
         if not (beyond > MARGIN).any():
             return ()
         count = int((beyond > MARGIN).sum())
-        return (f"{count} of {len(boxes)} objects jut out of the image, by up to {beyond.max():.1f} voxels; cut off",)
+        return (f"{count} of {len(boxes)} objects extend beyond the image by up to {beyond.max():.1f} voxels; clipped",)
 
     def _chosen(self, geometry: Geometry, *, ignore: bool) -> Instances:
         rows = [row for row, shape in enumerate(self.shapes) if shape.ignore == ignore]
@@ -139,7 +141,7 @@ class Shapes(Annotator):
         boxes = np.array([shape.box(geometry) for shape in shapes]).reshape(-1, 2, len(geometry.shape))
         centres = boxes.mean(axis=1)
         outside = ~((centres >= 0) & (centres <= geometry.shape)).all(axis=1)
-        if ignore:  # such as findings in another field of view
+        if ignore:  # they may lie in another field of view
             keep = np.flatnonzero(~outside)
             rows, shapes, boxes = [rows[k] for k in keep], [shapes[k] for k in keep], boxes[keep]
         elif outside.any():
@@ -155,16 +157,16 @@ class Shapes(Annotator):
 
 
 @dataclass(frozen=True)
-class LabelMap(Annotator):
-    """A label map of instances, or of classes whose connected components are the instances.
+class LabelMapFile(Annotator):
+    """A file with a label map of instances, or of classes whose connected components are the instances.
 
     Attributes:
-        classes: the class of each value; other values are background. None: every value is an object.
-        components: values are classes; each connected component is an object.
-        connectivity: voxels that share a face, an edge or a corner belong together.
-        min_size: smaller components are dropped, voxels.
-        every: the class of all objects, without `classes`.
-        compare_origin: it must be the image's.
+        classes: the class of each value; other values are background. With None every value is an object.
+        components: the values are classes, and each connected component is an object.
+        connectivity: voxels are connected if they share a face, an edge or a corner.
+        min_size: smaller components are dropped (voxels).
+        every: the class of all objects if `classes` is None.
+        compare_origin: whether the origin must be that of the image.
     """
 
     path: Path
@@ -180,19 +182,19 @@ class LabelMap(Annotator):
         return (self.path,)
 
     def read(self, geometry: Geometry) -> tuple[np.ndarray, Instances]:
-        found = read_label_map(self.path)
-        if has_world(self.path):
-            found = reorient(found, geometry)
-        label_map, mine = found.array, found.geometry
+        image = read_label_map(self.path)
+        if has_geometry(self.path):
+            image = reorient(image, geometry)
+        label_map, mine = image.array, image.geometry
         if not self.compare_origin:
             mine = replace(mine, origin=geometry.origin)
-        world = has_world(self.path) and geometry != Geometry.plain(geometry.shape)
-        differs = same_grid(mine, geometry, world=world)
-        if differs:
+        world = has_geometry(self.path) and geometry != Geometry.plain(geometry.shape)
+        difference = same_grid(mine, geometry, world=world)
+        if difference:
             raise InputError(
                 self.path,
-                differs.format("the image"),
-                "both files of a case must lie on the same voxel grid: resample one",
+                difference.format("the image"),
+                "all files of a case must lie on the same voxel grid: resample one",
             )
         values = self.classes
         if values is None:

@@ -1,4 +1,4 @@
-"""Cases: what a reader of any layout yields, and how one of them is loaded and validated."""
+"""Cases: what the reader of a layout returns, and how a case is loaded and validated."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,8 +10,9 @@ import numpy as np
 from boxel.datasets.annotations import Annotator, Opener
 from boxel.datasets.label_maps import tight_boxes
 from boxel.datasets.problems import InputError, Report, Severity, raise_it, some
-from boxel.io import has_geometry, read_image, read_label_map, same_grid
-from boxel.types import Geometry, Image, Instances
+from boxel.io import read_image, read_label_map
+from boxel.io.channels import check_same_grid, read_channels
+from boxel.types import Image, Instances
 
 __all__ = [
     "Annotator",
@@ -22,6 +23,7 @@ __all__ = [
     "Opener",
     "Report",
     "Severity",
+    "can_name_files",
     "inspect",
     "raise_it",
     "read_case",
@@ -34,16 +36,16 @@ class Case:
     """One examination, not loaded yet.
 
     Attributes:
-        channels: the image of each channel.
-        label_map: image of instance ids, where there is one.
+        channels: the image file (or DICOM folder) of each channel.
+        label_map: image of instance ids, if there is one.
         mask_labels: the class of each id in the label map.
-        box_instances: objects that are known by their boxes alone.
-        annotate: finds further objects, which are known in full only when the image is open.
-        attributes: further numbers about objects by their ids, such as a diameter in mm; kept, not used.
-        opener: opens the channels, where `boxel.io.read_image` would not do.
-        group: cases of one group (patient) are never split; each case its own where empty.
-        split: "train" cases are split into folds, "test" cases are kept apart.
-        annotation: the file to name when the annotation is wrong.
+        box_instances: objects without a mask, given by their boxes.
+        annotate: reads further objects, which are fully known only once the image is open.
+        attributes: further numbers about objects by their ids, such as a diameter in mm; stored but not used.
+        opener: reads the channels if `boxel.io.read_image` cannot.
+        group: cases of one group (patient) stay together in a split; an empty group is a group of its own.
+        split: "train" cases are divided into folds, "test" cases are held out.
+        annotation: the file to name if the annotation is wrong.
         weak: the label map shows boxes, not the shapes of the objects.
     """
 
@@ -62,13 +64,13 @@ class Case:
 
     @property
     def file(self) -> Path:
-        """The file that says what is in the image."""
+        """The file to name if the annotation is wrong."""
         files = self.annotate.files if self.annotate else ()
         return next(path for path in (self.annotation, self.label_map, *files, *self.channels) if path)
 
     @property
     def labels(self) -> list[int]:
-        """The class of every object, as far as it is known without loading anything."""
+        """The class of every object that is known without opening a file."""
         return [
             *(self.annotate.labels if self.annotate else ()),
             *self.mask_labels.values(),
@@ -81,10 +83,10 @@ class Dataset:
     """Cases and what they have in common.
 
     Attributes:
-        splits: folds that the data set prescribes, each `{"train": ids, "val": ids, "test": ids}`; None
-            leaves the choice to `boxel.datasets.split`.
-        format: name of the layout it was read from.
-        unlabelled: ids of images that lie there without annotation, which are no cases.
+        splits: folds that the data set prescribes, each `{"train": ids, "val": ids, "test": ids}`; if None,
+            `boxel.datasets.split` makes them.
+        format: name of the layout that it was read from.
+        unlabelled: ids of images without annotation; they are not cases.
     """
 
     root: Path
@@ -120,8 +122,8 @@ class LoadedCase:
         image: `(c, *s)` float32, finite.
         instances: its objects, in image voxels.
         label_map: `(*s)` int32, the ids of the objects with a mask.
-        ignored: what neither counts nor harms, in image voxels; no objects to train on.
-        ignores_regions: these are regions with any number of objects (crowds), not single objects.
+        ignored: ignored objects, in image voxels: excluded from training and scoring.
+        ignores_regions: whether these are regions that hold any number of objects (crowds), not single objects.
     """
 
     image: Image
@@ -131,8 +133,13 @@ class LoadedCase:
     ignores_regions: bool = False
 
 
+def can_name_files(case_id: str) -> bool:
+    """Whether files can be named after a case: no folder in its name, no leading dot."""
+    return Path(case_id).name == case_id and not case_id.startswith(".")
+
+
 def inspect(dataset: Dataset) -> Iterator[InputError]:
-    """What is wrong with the cases as far as it shows without opening an image."""
+    """Problems of the cases that show without opening an image."""
     if not dataset.cases:
         yield InputError(dataset.root, "no cases", "give the folder of the data set, or name its layout with --format")
     seen: set[str] = set()
@@ -157,7 +164,8 @@ def inspect(dataset: Dataset) -> Iterator[InputError]:
         drawn = getattr(case.annotate, "ids", ())
         counts = Counter([*case.mask_labels, *boxes.ids.tolist(), *drawn])
         for number in (number for number, count in counts.items() if count > 1):
-            yield InputError(case.file, f"object {number} is there twice", "give every object its own number", case.id)
+            problem = f"two objects have the number {number}"
+            yield InputError(case.file, problem, "give every object its own number", case.id)
         if case.mask_labels and case.label_map is None:
             yield InputError(
                 case.file,
@@ -176,14 +184,14 @@ def inspect(dataset: Dataset) -> Iterator[InputError]:
             )
 
 
-def read_case(case: Case, dataset: Dataset, *, mend: bool = False) -> LoadedCase:
-    """The case's image and objects, validated; boxes of masks are tight (half-open voxels).
+def read_case(case: Case, dataset: Dataset, *, repair: bool = False) -> LoadedCase:
+    """Load and validate the image and the objects of a case; boxes of masks are tight (half-open voxels).
 
     Args:
-        mend: objects without voxel or extent are left out, boxes that jut out of the image are cut off.
+        repair: leave out objects without voxels or extent, and clip boxes at the border of the image.
 
     Raises:
-        ValueError: names the file, what is wrong with it and the remedy.
+        ValueError: names the file, the problem and a suggested fix.
     """
     for problem in inspect(replace(dataset, cases=(case,), splits=None)):
         raise problem
@@ -191,13 +199,13 @@ def read_case(case: Case, dataset: Dataset, *, mend: bool = False) -> LoadedCase
     label_map = None
     instances = [case.box_instances or Instances.empty(dataset.ndim)]
     if case.label_map is not None:
-        found = read_label_map(case.label_map)
-        _check_same_grid(case.label_map, found.geometry, case.channels[0], image.geometry, case.id)
-        boxed = _instances_of(found.array, case, mend)
+        ids = read_label_map(case.label_map)
+        check_same_grid(case.label_map, ids.geometry, case.channels[0], image.geometry)
+        boxed = _instances_of(ids.array, case, repair)
         if case.weak:
             boxed = replace(boxed, has_mask=np.zeros(len(boxed), bool))
         else:
-            label_map = found.array
+            label_map = ids.array
         instances.insert(0, boxed)
     ignored = Instances.empty(dataset.ndim)
     if case.annotate is not None:
@@ -211,90 +219,73 @@ def read_case(case: Case, dataset: Dataset, *, mend: bool = False) -> LoadedCase
         label_map = drawn if label_map is None else label_map
         instances.append(others)
     every = Instances.concatenate(instances)
-    inside = _inside(_cut(every, image) if mend else every, image, case)
+    inside = _inside(_clipped(every, image) if repair else every, image, case)
     regions = case.annotate is not None and case.annotate.ignores_regions
     return LoadedCase(image, inside, label_map, ignored, regions)
 
 
-def _cut(instances: Instances, image: Image) -> Instances:
-    """Boxes with an extent, cut off at the border of the image where they touch it."""
+def _clipped(instances: Instances, image: Image) -> Instances:
+    """Drop boxes without extent, and clip those that reach into the image at its border."""
     boxes, shape = instances.boxes, np.array(image.geometry.shape)
-    cut = np.clip(boxes, 0, shape).astype(np.float32)
-    touches = (cut[:, 0] < cut[:, 1]).all(axis=1, keepdims=True)[..., None]
-    return replace(instances, boxes=np.where(touches, cut, boxes))[(boxes[:, 0] < boxes[:, 1]).all(axis=1)]
+    clipped = np.clip(boxes, 0, shape).astype(np.float32)
+    touches = (clipped[:, 0] < clipped[:, 1]).all(axis=1, keepdims=True)[..., None]
+    return replace(instances, boxes=np.where(touches, clipped, boxes))[(boxes[:, 0] < boxes[:, 1]).all(axis=1)]
 
 
 def _inside(instances: Instances, image: Image, case: Case) -> Instances:
-    """The instances, if every box has an extent and lies in the image."""
+    """The instances, after checking that every box has an extent and lies in the image."""
     shape = image.geometry.shape
     for number, (lower, upper) in zip(instances.ids, instances.boxes, strict=True):
         if not ((lower >= 0) & (lower < upper) & (upper <= shape)).all():
             raise InputError(
                 case.file,
-                f"box {lower.tolist()} to {upper.tolist()} of object {number} is empty or beyond {shape}",
-                "lower < upper and both inside, in voxels, axes in array order",
+                f"box {lower.tolist()} to {upper.tolist()} of object {number} is empty or outside the image {shape}",
+                "give lower < upper, both inside the image, in voxels and array order",
                 case.id,
             )
     return instances
 
 
 def read_case_image(case: Case, dataset: Dataset) -> Image:
-    """The case's channels in one float32 image.
+    """Read the channels of a case into one float32 image.
 
     Raises:
-        ValueError: names the file, what is wrong with it and the remedy.
+        ValueError: names the file, the problem and a suggested fix.
     """
     if not case.channels:
-        raise InputError(case.file, "no image for this case", "add it; the annotation alone was found", case.id)
-    images = [case.opener.read(path) if case.opener else read_image(path) for path in case.channels]
-    first, geometry = case.channels[0], images[0].geometry
-    arrays = []
-    for path, image in zip(case.channels, images, strict=True):
-        _check_same_grid(path, image.geometry, first, geometry, case.id)
-        with np.errstate(over="ignore"):
-            arrays.append(image.array.astype(np.float32, copy=False))
-        bad = int((~np.isfinite(arrays[-1])).sum()) if image.array.dtype.kind == "f" else 0
-        if bad:
-            remedy = "replace them, for example by the value of the background"
-            raise InputError(path, f"{bad} voxels are NaN or infinite", remedy, case.id)
-    if len(geometry.shape) != dataset.ndim:
-        problem = f"has {len(geometry.shape)} axes {geometry.shape} but the data set declares {dataset.ndim}"
+        raise InputError(case.file, "this case has an annotation but no image", "add the image", case.id)
+    image = read_channels(case.channels, case.opener.read if case.opener else read_image)
+    first, shape = case.channels[0], image.geometry.shape
+    if len(shape) != dataset.ndim:
+        problem = f"has {len(shape)} axes {shape} but the data set declares {dataset.ndim}"
         raise InputError(first, problem, "correct the declaration (dim) or the file", case.id)
-    array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-    if len(array) != len(dataset.channels):
-        problem = f"{len(array)} channels but the data set declares {len(dataset.channels)}"
+    if len(image.array) != len(dataset.channels):
+        problem = f"{len(image.array)} channels but the data set declares {len(dataset.channels)}"
         raise InputError(first, problem, "declare every channel (modalities), or save a grey image", case.id)
-    return Image(array, geometry, images[0].remarks)
+    return image
 
 
-def _check_same_grid(path: Path, geometry: Geometry, reference_path: Path, reference: Geometry, case_id: str) -> None:
-    differs = same_grid(geometry, reference, world=has_geometry(path) and has_geometry(reference_path))
-    if differs:
-        remedy = "both files of a case must lie on the same voxel grid: resample one"
-        raise InputError(path, differs.format(reference_path.name), remedy, case_id)
-
-
-def _instances_of(label_map: np.ndarray, case: Case, mend: bool) -> Instances:
+def _instances_of(label_map: np.ndarray, case: Case, repair: bool) -> Instances:
     ids, boxes = tight_boxes(label_map)
-    _check_ids(ids.tolist(), case, mend)
+    _check_ids(ids.tolist(), case, repair)
     labels = np.array([case.mask_labels[i] for i in ids.tolist()], np.int64)
     return Instances(boxes, labels, ids, np.ones(len(ids), bool))
 
 
-def _check_ids(ids: Iterable[int], case: Case, mend: bool) -> None:
-    found, declared = set(ids), set(case.mask_labels)
+def _check_ids(ids: Iterable[int], case: Case, repair: bool) -> None:
+    present, declared = set(ids), set(case.mask_labels)
     name = case.label_map.name if case.label_map else "the label map"
-    if found - declared:
+    if present - declared:
         raise InputError(
             case.file,
-            f"instance ids {some(found - declared)} of {name} have no class",
+            f"instance ids {some(present - declared)} of {name} have no class",
             'name the class of each, such as "instances": {"1": 0}, or set their voxels to 0',
             case.id,
         )
-    if declared - found and not mend:
+    if declared - present and not repair:
         raise InputError(
             case.file,
-            f"objects {some(declared - found)} have a class but no voxel in {name}",
+            f"objects {some(declared - present)} have a class but no voxels in {name}",
             "remove them from the list, or add their masks",
             case.id,
         )

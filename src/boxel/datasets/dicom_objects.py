@@ -1,4 +1,8 @@
-"""Objects in DICOM segmentations (SEG) and structure sets (RTSTRUCT), laid on the grid of their image."""
+"""Objects in DICOM segmentations (SEG) and structure sets (RTSTRUCT), on the grid of their image.
+
+Frames are placed here and not by `highdicom.seg.Segmentation.get_volume`: that refuses segmentations of a tilted
+gantry and frames with empty planes between them if `SpacingBetweenSlices` is missing; both occur.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,12 +24,12 @@ AGAIN = "export it again for this image series"
 
 @dataclass(frozen=True)
 class DicomObjects(Annotator):
-    """Segments and regions of interest of SEG and RTSTRUCT files.
+    """Segments of SEG files and regions of interest of RTSTRUCT files.
 
     Attributes:
-        classes: the class of each name; segments of other names are left out.
+        classes: the class of each name; segments with other names are left out.
         by_label: names are segment labels instead of property types.
-        split: every connected component is an object; otherwise every segment.
+        split: every connected component is an object; otherwise every segment is one.
     """
 
     paths: tuple[Path, ...]
@@ -56,13 +60,13 @@ class DicomObjects(Annotator):
         whole = Mask.crop(mask)
         if not self.split:
             return [whole] if mask.sum() >= self.min_size else []
-        parts, found = components(whole.voxels.astype(np.int32), {1: 0}, self.connectivity, self.min_size)
-        pieces = [Mask.crop(parts == number) for number in found.ids]
+        parts, instances = components(whole.voxels.astype(np.int32), {1: 0}, self.connectivity, self.min_size)
+        pieces = [Mask.crop(parts == number) for number in instances.ids]
         return [Mask(tuple(np.add(piece.lower, whole.lower).tolist()), piece.voxels) for piece in pieces]
 
 
 def pydicom_module() -> Any:
-    """Pydicom, set not to warn about sloppy headers.
+    """The module `pydicom`, configured not to warn about invalid header values.
 
     Raises:
         ValueError: it is not installed.
@@ -76,7 +80,7 @@ def pydicom_module() -> Any:
 
 
 def names_in(path: Path, by_label: bool) -> list[str]:
-    """The names of a file's segments or regions."""
+    """The names of the segments or regions of interest in a file."""
     header = pydicom_module().dcmread(path, stop_before_pixels=True)
     if header.Modality == "RTSTRUCT":
         return [str(region.ROIName) for region in header.StructureSetROISequence]
@@ -91,13 +95,13 @@ def _name(segment: Any, by_label: bool) -> str:
 def _masks(path: Path, geometry: Geometry, by_label: bool) -> Iterator[tuple[str, np.ndarray]]:
     data = pydicom_module().dcmread(path)
     if data.Modality == "RTSTRUCT":
-        yield from _regions(path, data, geometry)
+        yield from _structures(path, data, geometry)
     else:
         yield from ((_name(segment, by_label), mask) for segment, mask in segments(path, data, geometry))
 
 
 def segments(path: Path, data: Any, geometry: Geometry) -> Iterator[tuple[Any, np.ndarray]]:
-    """The header of each segment of a SEG, and its voxels on the grid of the image."""
+    """The header of each segment of a SEG file, and its mask on the grid of the image."""
     frames = data.pixel_array
     frames = frames if int(data.get("NumberOfFrames", 1)) > 1 else frames.reshape(1, *frames.shape[-2:])
     threshold = int(data.get("MaximumFractionalValue", 1)) / 2 if data.get("SegmentationType") == "FRACTIONAL" else 0
@@ -134,9 +138,9 @@ def _place(
     shape: tuple[int, ...],
     geometry: Geometry,
 ) -> tuple[int | slice, ...]:
-    """Where a frame of `shape` lies in the image: plane, rows, columns.
+    """The position of a frame of `shape` in the image: plane, rows, columns.
 
-    The image of a tilted gantry is larger than its slices; there the nearest voxels count.
+    The image of a tilted gantry is larger than its slices; a frame is moved to the nearest voxels of it.
     """
     plane, *corner = (geometry.to_voxel(position[None])[0] - 0.5).tolist()
     axes = np.asarray(geometry.direction)[:, [2, 1]].T.ravel()
@@ -149,11 +153,11 @@ def _place(
             path, f"a frame of {shape} at {position.round(2).tolist()} mm is not on the image's grid", AGAIN
         )
     if not 0 <= round(plane) < geometry.shape[0]:
-        raise InputError(path, f"a frame at {position.round(2).tolist()} mm lies beyond the image", AGAIN)
+        raise InputError(path, f"a frame at {position.round(2).tolist()} mm lies outside the image", AGAIN)
     return (round(plane), *(slice(int(a), int(a) + n) for a, n in zip(first, shape, strict=True)))
 
 
-def _regions(path: Path, data: Any, geometry: Geometry) -> Iterator[tuple[str, np.ndarray]]:
+def _structures(path: Path, data: Any, geometry: Geometry) -> Iterator[tuple[str, np.ndarray]]:
     names = {int(region.ROINumber): str(region.ROIName) for region in data.StructureSetROISequence}
     for contours in data.get("ROIContourSequence", ()):
         mask = np.zeros(geometry.shape, bool)
@@ -165,6 +169,6 @@ def _regions(path: Path, data: Any, geometry: Geometry) -> Iterator[tuple[str, n
             if np.ptp(points[:, 0]) > 0.5:
                 raise InputError(path, "a contour does not lie in a plane of the image", AGAIN)
             if not 0 <= plane < geometry.shape[0]:
-                raise InputError(path, f"a contour lies on plane {plane}, beyond the image", AGAIN)
+                raise InputError(path, f"a contour lies on plane {plane}, outside the image", AGAIN)
             mask[plane] ^= fill_polygon(points[:, 1:], geometry.shape[1:])  # a contour inside another is a hole
         yield names.get(int(contours.ReferencedROINumber), ""), mask

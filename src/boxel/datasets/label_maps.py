@@ -1,4 +1,4 @@
-"""Label maps of objects: from classes by connected components, from single masks by laying them over each other."""
+"""Label maps of objects: connected components of classes, or single masks drawn over each other."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple, Self
@@ -20,7 +20,7 @@ NEIGHBOURS: dict[str, dict[int, Any]] = {
 def components(
     label_map: np.ndarray, values: Mapping[int, int], connectivity: Connectivity = "corner", min_size: int = 1
 ) -> tuple[np.ndarray, Instances]:
-    """Semantic `label_map (*s)` to instances: per class, connected components of at least `min_size` voxels."""
+    """Instances of a semantic `label_map (*s)`: per class, connected components of at least `min_size` voxels."""
     import cc3d
 
     wanted = np.where(np.isin(label_map, [value for value in values if value]), label_map, 0)
@@ -45,7 +45,7 @@ class Mask(NamedTuple):
 
     @classmethod
     def crop(cls, mask: np.ndarray) -> Self:
-        """Of a mask `(*s)` that is not empty."""
+        """Crop a non-empty mask `(*s)` to its tight box."""
         axes = range(mask.ndim)
         lines = [np.flatnonzero(mask.any(axis=tuple(other for other in axes if other != axis))) for axis in axes]
         lower = tuple(int(line[0]) for line in lines)
@@ -57,9 +57,9 @@ class Mask(NamedTuple):
 
 
 def overlay(masks: Iterable[tuple[int, Mask]], shape: tuple[int, ...]) -> tuple[np.ndarray, Instances]:
-    """Objects `(label, mask)` in one label map, small over large.
+    """Draw objects `(label, mask)` into one label map, smaller ones over larger ones.
 
-    A voxel carries one object: one whose visible part no longer spans its box is kept as a box without mask.
+    A voxel belongs to one object. An object whose visible part no longer spans its box is kept as a box without mask.
     """
     masks = list(masks)
     label_map = np.zeros(shape, np.int32)

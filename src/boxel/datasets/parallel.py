@@ -1,4 +1,4 @@
-"""The same job for many cases at once."""
+"""Apply a function to many cases in parallel."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -18,14 +18,14 @@ def parallel(
     progress: Progress,
     what: str,
 ) -> Iterator[R]:
-    """`map` over threads, results in order.
+    """Like `map`, but over threads; results keep their order.
 
-    Threads suffice: reading, resampling, numpy and compression release the interpreter lock. Unlike processes
+    Threads suffice because reading, resampling, numpy and compression release the interpreter lock. Unlike processes
     they need no guarded main module, and leave no orphans when the program is killed.
 
     Args:
-        workers: items at a time; 0 for this thread only, None for one per core, at most 8.
-        progress: called with `what`, the items done and all items.
+        workers: number of threads; 0 works in the calling thread, None takes one per core, at most 8.
+        progress: called with `what`, the number of finished items and the number of all items.
     """
     items = list(items)
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

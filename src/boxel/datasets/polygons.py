@@ -1,4 +1,4 @@
-"""Outlines and run lengths become masks."""
+"""Masks from outlines and from run lengths."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,10 +13,10 @@ __all__ = ["CocoMasks", "CocoObject", "fill_polygon"]
 
 
 def fill_polygon(points: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """The pixels `(rows, columns)` whose centre lies inside the outline `(n, 2)` (row, column; continuous pixels).
+    """Mask `(rows, columns)` of the pixels whose centre lies inside an outline.
 
-    Even-odd rule, as everywhere for outlines that cross themselves or have holes. A centre on the outline may count
-    or not.
+    The outline `(n, 2)` is given in continuous pixels (row, column). Outlines that cross themselves follow the even-odd
+    rule. A centre exactly on the outline may count or not.
     """
     mask = np.zeros(tuple(shape), bool)
     start, end = points, np.roll(points, -1, axis=0)
@@ -34,7 +34,7 @@ def fill_polygon(points: np.ndarray, shape: Sequence[int]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class CocoObject:
-    """One annotation: box `x, y, width, height`, polygons `x0, y0, x1, ...`, or run lengths and their size."""
+    """One COCO annotation: box `x, y, width, height`, polygons `x0, y0, x1, ...`, or run lengths and their size."""
 
     label: int
     box: tuple[float, ...] | None
@@ -45,7 +45,7 @@ class CocoObject:
 
     @property
     def shape(self) -> Shape:
-        """Its box."""
+        """The box of the annotation."""
         x, y, width, height = self.box or (0.0,) * 4
         return Shape(self.label, ((y, x), (y + height, x + width)))
 
@@ -65,7 +65,7 @@ class CocoObject:
 
 
 def decompress(text: str) -> list[int]:
-    """COCO's run lengths as text: 5 bits per character, the 6th says that more follow; from the fourth differences."""
+    """Decode COCO's run lengths: 5 bits per character, the 6th says that more follow; from the 4th on differences."""
     counts: list[int] = []
     value = shift = 0
     for character in text:
@@ -82,19 +82,19 @@ def decompress(text: str) -> list[int]:
 
 @dataclass(frozen=True)
 class CocoMasks(Annotator):
-    """The objects of one picture: with masks where outlines are given, boxes otherwise."""
+    """The objects of one picture: masks if outlines are given, boxes otherwise."""
 
     objects: tuple[CocoObject, ...] = field(default=())
 
     @property
     def labels(self) -> tuple[int, ...]:
-        return tuple(found.label for found in self.objects if not found.crowd)
+        return tuple(entry.label for entry in self.objects if not entry.crowd)
 
     def read(self, geometry: Geometry) -> tuple[np.ndarray | None, Instances]:
         return self._chosen(geometry, crowd=False)
 
     def ignored(self, geometry: Geometry) -> Instances:
-        """Crowds: more objects than anybody outlined."""
+        """Crowds: regions that hold many objects without an outline of each."""
         return self._chosen(geometry, crowd=True)[1]
 
     @property
@@ -102,12 +102,12 @@ class CocoMasks(Annotator):
         return True
 
     def remarks(self, geometry: Geometry) -> tuple[str, ...]:
-        return Shapes(tuple(found.shape for found in self.objects if found.box and not found.crowd)).remarks(geometry)
+        return Shapes(tuple(entry.shape for entry in self.objects if entry.box and not entry.crowd)).remarks(geometry)
 
     def as_written(self, geometry: Geometry) -> tuple[Instances, np.ndarray, Instances]:
-        """Objects with the boxes that the file gives them, not those of their masks, and its areas; crowds likewise.
+        """Objects with the boxes and areas stored in the file instead of those of their masks, and the crowds.
 
-        Ids are those of `read`, and so is what the file leaves out.
+        Ids are those of `read`. A box or area missing in the file is that of the mask.
         """
         (objects, areas), (crowds, _) = (self._boxes_as_written(geometry, crowd) for crowd in (False, True))
         return objects, areas, crowds
@@ -116,23 +116,23 @@ class CocoMasks(Annotator):
         drawn, boxed = self._by_kind(geometry, crowd)
         _, instances = _numbered(drawn, boxed, geometry)
         boxes, areas = instances.boxes.copy(), np.prod(instances.boxes[:, 1] - instances.boxes[:, 0], axis=1)
-        for row, found in enumerate([*(found for found, _ in drawn), *boxed]):
-            if found.box is not None and min(found.box[2:]) > 0:
-                boxes[row] = found.shape.points
-            areas[row] = areas[row] if found.area is None else found.area
+        for row, entry in enumerate([*(entry for entry, _ in drawn), *boxed]):
+            if entry.box is not None and min(entry.box[2:]) > 0:
+                boxes[row] = entry.shape.points
+            areas[row] = areas[row] if entry.area is None else entry.area
         return replace(instances, boxes=boxes), areas
 
     def _by_kind(self, geometry: Geometry, crowd: bool) -> tuple[list[tuple[CocoObject, Mask]], list[CocoObject]]:
-        """Objects with their masks, and those without."""
+        """Objects with their masks, and objects without a mask."""
         drawn, boxed = [], []
-        for found in (found for found in self.objects if found.crowd == crowd):
-            mask = found.mask(geometry.shape) if found.polygons or found.rle else None
+        for entry in (entry for entry in self.objects if entry.crowd == crowd):
+            mask = entry.mask(geometry.shape) if entry.polygons or entry.rle else None
             if mask is not None and mask.any():
-                drawn.append((found, Mask.crop(mask)))
+                drawn.append((entry, Mask.crop(mask)))
                 continue
-            if found.box is None:
-                raise ValueError("an outline holds no pixel, and there is no box; draw it again, or remove the object")
-            boxed.append(found)
+            if entry.box is None:
+                raise ValueError("an outline has no pixels, and there is no box; draw it again, or remove the object")
+            boxed.append(entry)
         return drawn, boxed
 
     def _chosen(self, geometry: Geometry, *, crowd: bool) -> tuple[np.ndarray | None, Instances]:
@@ -142,10 +142,10 @@ class CocoMasks(Annotator):
 def _numbered(
     drawn: Sequence[tuple[CocoObject, Mask]], boxed: Sequence[CocoObject], geometry: Geometry
 ) -> tuple[np.ndarray | None, Instances]:
-    """Label map and objects, those with masks first."""
-    _, boxes = Shapes(tuple(found.shape for found in boxed)).read(geometry)
+    """Label map and objects; objects with masks come first."""
+    _, boxes = Shapes(tuple(entry.shape for entry in boxed)).read(geometry)
     if not drawn:
         return None, boxes
-    label_map, instances = overlay([(found.label, mask) for found, mask in drawn], geometry.shape)
+    label_map, instances = overlay([(entry.label, mask) for entry, mask in drawn], geometry.shape)
     boxes = Instances(boxes.boxes, boxes.labels, boxes.ids + len(drawn), boxes.has_mask)
     return label_map, Instances.concatenate([instances, boxes])

@@ -1,4 +1,4 @@
-"""Several radiologists outlined the same nodules: their outlines are grouped into nodules and fused (LIDC-IDRI)."""
+"""Outlines of the same nodules by several radiologists (LIDC-IDRI), grouped by nodule and fused."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ __all__ = ["Outline", "Reading", "fuse", "group_readings", "mask_of"]
 
 @dataclass(frozen=True)
 class Outline:
-    """One contour: `z` in mm, pixels `(x, y)`, and whether it encloses (or else excludes) the nodule."""
+    """One contour: `z` in mm, pixels `(x, y)`, and whether it encloses the nodule or cuts a hole into it."""
 
     z: float
     pixels: tuple[tuple[float, float], ...]
@@ -24,7 +24,7 @@ class Outline:
 
 @dataclass(frozen=True)
 class Reading:
-    """What one radiologist said about one nodule; `malignancy` 1 to 5."""
+    """One radiologist's outlines and rating of one nodule; `malignancy` is 1 to 5."""
 
     rater: int
     outlines: tuple[Outline, ...]
@@ -32,13 +32,13 @@ class Reading:
 
 
 def mask_of(reading: Reading, geometry: Geometry) -> Mask | None:
-    """The nodule's voxels; None if there is none.
+    """The voxels of the nodule; None if it has none.
 
-    The readers marked the first pixels outside the nodule (Armato et al., 2011): the outline itself does not belong
-    to it, nor does the outline of an exclusion to the hole.
+    The radiologists marked the first pixels outside the nodule (Armato et al., 2011): the outline itself does not
+    belong to the nodule, and that of an exclusion does not belong to the hole.
 
     Raises:
-        ValueError: an outline lies beyond the image.
+        ValueError: an outline lies outside the image.
     """
     planes: dict[int, np.ndarray] = {}
     # Included areas first: exclusions are cut out of them.
@@ -48,7 +48,7 @@ def mask_of(reading: Reading, geometry: Geometry) -> Mask | None:
         pixels = np.array(outline.pixels, int)[:, ::-1]
         inside = (pixels >= 0).all() and (pixels < geometry.shape[1:]).all()
         if not 0 <= plane < geometry.shape[0] or not inside:
-            raise ValueError(f"an outline at {outline.z:g} mm lies beyond the image; is this the annotated series?")
+            raise ValueError(f"an outline at {outline.z:g} mm lies outside the image; open the annotated series")
         area = fill_polygon(pixels + 0.5, geometry.shape[1:])
         area[tuple(pixels.T)] = False
         known = planes.get(plane, np.zeros_like(area))
@@ -58,8 +58,8 @@ def mask_of(reading: Reading, geometry: Geometry) -> Mask | None:
     mask = np.stack([planes.get(plane, empty) for plane in range(first, last + 1)])
     if not mask.any():
         return None
-    found = Mask.crop(mask)
-    return Mask((found.lower[0] + first, *found.lower[1:]), found.voxels)
+    cropped = Mask.crop(mask)
+    return Mask((cropped.lower[0] + first, *cropped.lower[1:]), cropped.voxels)
 
 
 def group_readings(masks: Sequence[Mask]) -> list[list[int]]:
@@ -81,7 +81,7 @@ def _meet(a: slice, b: slice) -> bool:
 
 
 def joined(masks: Sequence[Mask]) -> np.ndarray:
-    """The masks `(n, *s)` in the smallest box that holds all."""
+    """The masks `(n, *s)` in the smallest box that contains all of them."""
     lower = np.min([mask.lower for mask in masks], axis=0)
     upper = np.max([[part.stop for part in mask.region] for mask in masks], axis=0)
     result = np.zeros((len(masks), *(upper - lower)), bool)
@@ -97,13 +97,14 @@ def fuse(
     num_raters: int,
     malignancy: Literal["present", "all"],
 ) -> tuple[Mask | None, float, int]:
-    """One nodule: its mask (None if nothing is left), its malignancy, and how many radiologists marked it.
+    """Fuse the readings of one nodule: its mask, its malignancy, and how many radiologists marked it.
 
-    A voxel belongs to it if at least half of all `num_raters` radiologists say so.
+    A voxel belongs to the nodule if at least half of all `num_raters` radiologists marked it. The mask is None if no
+    voxel does.
 
     Args:
-        malignancy: mean over the radiologists who marked it, or over all of them, where an absent one counts as 0 (as
-            the Medical Detection Toolkit had it).
+        malignancy: the mean over the radiologists who marked the nodule, or over all of them, with 0 for those who did
+            not (as in the Medical Detection Toolkit).
     """
     raters = sorted({reading.rater for reading in readings})
     everyone = max(num_raters, len(raters))
@@ -118,5 +119,5 @@ def fuse(
     majority = votes * 2 >= everyone
     if not majority.any():
         return None, mean, len(raters)
-    found, corner = Mask.crop(majority), np.min([mask.lower for mask in masks], axis=0)
-    return Mask(tuple((corner + found.lower).tolist()), found.voxels), mean, len(raters)
+    cropped, corner = Mask.crop(majority), np.min([mask.lower for mask in masks], axis=0)
+    return Mask(tuple((corner + cropped.lower).tolist()), cropped.voxels), mean, len(raters)

@@ -1,7 +1,7 @@
-"""The papers' toy data: one disc or ring per noisy image; balls and hollow balls in 3D.
+"""The toy data of Retina U-Net: one disc or ring per noisy image; balls and hollow balls in 3D.
 
-The paper gives diameters of 20 (19 against 20 in the scale task) and 4 (hole); the public toolkit takes the
-same numbers as radii.
+The paper states diameters of 20 (19 and 20 in the scale task) and 4 (hole); the published toolkit uses the same
+numbers as radii.
 
 Reference: Jaeger et al., Retina U-Net, 2018, section 4; Medical Detection Toolkit, `toy_exp`.
 """
@@ -37,8 +37,8 @@ def toy_image(
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """One image `(*s)` float32 in 0..1.2, its label map `(*s)` uint8 with object 1, and the object's class.
 
-    Uniform noise 0..1 everywhere, 0.2 more in the object. The class is 0 or 1 with equal chance, the centre a
-    voxel drawn uniformly, at least 10 `scale` voxels from the border.
+    Uniform noise 0..1 everywhere, plus 0.2 in the object. The class is 0 or 1 with equal probability; the centre is
+    a voxel drawn uniformly, at least 10 `scale` voxels from the border.
     """
     label = int(rng.integers(2))
     margin = max(1, round(MARGIN * scale))
@@ -71,36 +71,36 @@ def make_toy(
 ) -> Path:
     """Write a toy data set in the native layout and return its folder.
 
-    Every image has its own seed: all are distinct, and the first of a larger set are those of a smaller one.
-    Run again after an interruption, it writes what is missing.
+    Every image has its own seed: all are distinct, and a larger set begins with the images of a smaller one. Rerun an
+    interrupted call to resume it.
 
     Args:
-        out: new or empty folder, or one with the same settings.
+        out: a new or empty folder, or one written with the same settings.
         task: "donuts_shape" (hole in image and mask), "donuts_pattern" (in the image only), "circles_scale".
         preset: "paper" (numbers are diameters) or "mdt" (the toolkit's: the same numbers are radii).
         num_train: training images.
-        num_val: validation images; `splits.json` says which.
+        num_val: validation images, listed in `splits.json`.
         num_test: test images.
         ndim: 2 or 3.
         size: voxels per axis; by default 320 in 2D and 64 in 3D, where objects are half as large.
-        seed: another one gives other images.
+        seed: random seed of the images.
         progress: called with the stage, the images done and all images.
 
     Raises:
-        ValueError: for an unknown task or preset, an impossible size, or when `out` holds something else.
+        ValueError: for an unknown task or preset, an impossible size, or if `out` contains something else.
     """
     if task not in TASKS:
         raise ValueError(f"unknown toy task {task!r}{did_you_mean(task, TASKS)}")
     if preset not in PRESETS:
         raise ValueError(f"unknown toy preset {preset!r}{did_you_mean(preset, PRESETS)}")
     if ndim not in SIZES:
-        raise ValueError(f"ndim is {ndim}; toy images have 2 or 3 axes")
+        raise ValueError(f"ndim is {ndim}; choose 2 or 3")
     size = size or SIZES[ndim]
     if size <= 2 * MARGIN:
-        raise ValueError(f"size is {size}; toy images have more than {2 * MARGIN} voxels per axis")
+        raise ValueError(f"size is {size}; choose more than {2 * MARGIN} voxels per axis")
     counts = {"train": num_train, "val": num_val, "test": num_test}
     if min(counts.values()) < 0 or not num_train:
-        raise ValueError(f"{counts} images; there must be at least one for training and no negative number")
+        raise ValueError(f"{counts} images; choose at least one for training and no negative number")
     settings = {"task": task, "preset": preset, "counts": counts, "ndim": ndim, "size": size, "seed": seed}
     out = Path(out)
     _claim(out, settings)
@@ -127,12 +127,14 @@ def make_toy(
 
 
 def _claim(out: Path, settings: dict) -> None:
-    """Make `out` the folder of these settings, or refuse."""
+    """Record the settings in `out`, or refuse a folder that contains something else."""
     record = out / "toy.json"
     if record.exists():
-        found = read_json(record)
-        if found != settings:
-            raise ValueError(f"{out}: holds toy data of other settings, {found}; choose another folder or remove it")
+        known = read_json(record)
+        if known != settings:
+            raise ValueError(
+                f"{out}: contains toy data with other settings, {known}; choose another folder or remove it"
+            )
     elif out.exists() and (not out.is_dir() or any(not path.name.startswith(".") for path in out.iterdir())):
-        raise ValueError(f"{out}: exists and holds no toy data; choose a new folder")
+        raise ValueError(f"{out}: exists and is not toy data; choose a new folder")
     write_text(record, json.dumps(settings, indent=2) + "\n")

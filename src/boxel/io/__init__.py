@@ -1,7 +1,7 @@
-"""Files to `Image` and back.
+"""Read and write image files.
 
-Arrays are channels first, then the axes as numpy sees them (plane, row, column); the geometry is ITK's, in
-LPS millimetres. PNG, TIFF, JPEG and BMP know no world: they get unit spacing. The world of 2D files is 2D.
+Arrays have channels first, then the axes in numpy's order (plane, row, column); the geometry is ITK's, in LPS
+millimetres. PNG, TIFF, JPEG and BMP store no geometry and get unit spacing. The world of 2D files is 2D.
 """
 
 import contextlib
@@ -40,30 +40,30 @@ LOSSY_SUFFIXES = (".jpg", ".jpeg")
 
 
 def split_suffix(path: Path) -> tuple[str, str]:
-    """File name without its image suffix, and that suffix in lower case; `""` when Boxel does not read it."""
+    """File name without its image suffix, and that suffix in lower case; `""` if Boxel does not read it."""
     name = Path(path).name
     suffix = next((s for s in SUFFIXES if name.lower().endswith(s)), "")
     return name[: len(name) - len(suffix)], suffix
 
 
 def has_geometry(path: Path) -> bool:
-    """Whether this kind of file says where its voxels lie in the world."""
+    """Whether this kind of file stores where its voxels lie in the world."""
     return Path(path).is_dir() or split_suffix(path)[1] in itk.SUFFIXES
 
 
 def read_image(path: Path) -> Image:
-    """The image of a file or of a DICOM folder: `array (c, *s)` in the file's own number type.
+    """Read an image file or a DICOM folder: `array (c, *s)` in the number type of the file.
 
-    Colour becomes three channels, transparency is dropped, the pages of a TIFF become planes.
+    Colour becomes three channels, transparency is dropped, and the pages of a TIFF become planes.
 
     Raises:
-        ValueError: names the file when it is missing, empty, unreadable, damaged or of an unknown kind.
+        ValueError: the file is missing, empty, unreadable, damaged or of an unknown kind.
     """
     return _read(Path(path), colours=True)
 
 
 def read_geometry(path: Path) -> Geometry:
-    """Where the voxels of an image lie; of its file only the header is read where the format has one.
+    """The geometry of an image; reads only the header if the format has one.
 
     Raises:
         ValueError: as `read_image`.
@@ -79,7 +79,7 @@ def read_geometry(path: Path) -> Geometry:
 
 
 def read_layout(path: Path) -> tuple[int, tuple[int, ...]]:
-    """Number of channels and shape `(*s)` of an image file, from its header alone where the format allows.
+    """Number of channels and shape `(*s)` of an image file; reads only the header if the format allows.
 
     Raises:
         ValueError: as `read_image`.
@@ -98,11 +98,11 @@ def read_layout(path: Path) -> tuple[int, tuple[int, ...]]:
 
 
 def read_label_map(path: Path) -> Image:
-    """A label map: `array (*s)` int32, 0 is background. Whole numbers stored as floats are accepted.
+    """Read a label map: `array (*s)` int32, 0 is background. Whole numbers stored as floats are accepted.
 
     Raises:
-        ValueError: as `read_image`, and when the values are no whole numbers, negative, in several channels,
-            or stored in a lossy format.
+        ValueError: as `read_image`, and if values are not whole numbers, are negative, lie in several channels, or are
+            stored in a lossy format.
     """
     path = Path(path)
     if split_suffix(path)[1] in LOSSY_SUFFIXES:
@@ -110,20 +110,20 @@ def read_label_map(path: Path) -> Image:
     image = _read(path, colours=False)
     array = image.array
     if len(array) != 1:
-        raise ValueError(f"{path}: {len(array)} channels in a label map; save integers, not colours")
+        raise ValueError(f"{path}: a label map with {len(array)} channels; save integers, not colours")
     if array.dtype.kind == "f" and not (np.isfinite(array) & (array == np.floor(array))).all():
-        raise ValueError(f"{path}: not only whole numbers in this label map; save it without interpolation")
+        raise ValueError(f"{path}: this label map has values that are not whole numbers; save it without interpolation")
     if array.min() < 0 or array.max() > np.iinfo(np.int32).max:
         raise ValueError(f"{path}: label values from {array.min()} to {array.max()}; renumber them from 0")
     return Image(array[0].astype(np.int32), image.geometry)
 
 
 def write_image(path: Path, image: Image, *, compress: bool = True) -> None:
-    """Write `image`; the suffix chooses the format. The file appears whole or not at all.
+    """Write `image` in the format of the suffix. The file is complete or does not appear.
 
     Raises:
-        ValueError: when the suffix is unknown, the format cannot hold the image's geometry or number type, or
-            the disk refuses.
+        ValueError: the suffix is unknown, the format cannot store the geometry or number type of the image, or the file
+            cannot be written.
     """
     path = Path(path)
     suffix = split_suffix(path)[1]
@@ -134,7 +134,7 @@ def write_image(path: Path, image: Image, *, compress: bool = True) -> None:
         _replace(path, lambda temporary: itk.write(temporary, Image(array, image.geometry), compress))
         return
     if image.geometry != Geometry.plain(array.shape[1:]):
-        raise ValueError(f"{path}: {suffix} cannot keep spacing and position; use .nii.gz, .mha or .nrrd")
+        raise ValueError(f"{path}: {suffix} cannot store spacing and position; use .nii.gz, .mha or .nrrd")
     _replace(path, lambda temporary: pictures.write(temporary, array, compress))
 
 
@@ -145,7 +145,7 @@ def write_label_map(path: Path, array: np.ndarray, geometry: Geometry) -> None:
 
 
 def _read(path: Path, colours: bool) -> Image:
-    """`colours`: look palette entries up; a label map saved with a palette means the entries' numbers."""
+    """`colours`: look up palette entries; in a label map saved with a palette the values are the entries' numbers."""
     try:
         if path.is_dir():
             return read_series(path)
@@ -157,20 +157,20 @@ def _read(path: Path, colours: bool) -> Image:
         if str(path) in str(error):
             raise
         raise _damaged(path, error) from None
-    except Exception as error:  # decoders raise nearly anything on damaged files
+    except Exception as error:  # decoders raise almost anything on damaged files
         raise _damaged(path, error) from None
     return Image(array, Geometry.plain(array.shape[1:]))
 
 
 def _check_readable(path: Path) -> None:
     if not split_suffix(path)[1]:
-        hint = "; for DICOM give the folder of the series" if path.suffix.lower() == ".dcm" else ""
-        raise ValueError(f"{path}: not an image format that Boxel reads ({' '.join(SUFFIXES)}){hint}")
+        hint = ", and for DICOM give the folder of the series" if path.suffix.lower() == ".dcm" else ""
+        raise ValueError(f"{path}: not an image format that Boxel reads; use one of {' '.join(SUFFIXES)}{hint}")
     try:
         with path.open("rb") as file:
             empty = not file.read(1)
     except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
+        raise ValueError(f"{path}: no such file; check the path") from None
     except PermissionError:
         raise ValueError(f"{path}: no permission to read it; change its mode (chmod) or owner") from None
     except OSError as error:
@@ -184,14 +184,14 @@ def _damaged(path: Path, error: Exception) -> ValueError:
 
 
 def _reason(error: Exception) -> str:
-    """The telling line of what ITK, pillow or the system said."""
+    """The informative line of a message of ITK, pillow or the system."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if not line.endswith("No such file or directory")] or lines
-    return re.sub(r".*ERROR: (\w+\(0x\w+\): )?", "", telling[-1])[:200] if telling else type(error).__name__
+    informative = [line for line in lines if not line.endswith("No such file or directory")] or lines
+    return re.sub(r".*ERROR: (\w+\(0x\w+\): )?", "", informative[-1])[:200] if informative else type(error).__name__
 
 
 def _replace(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, then rename it."""
+    """Write to a temporary file beside `path`, then rename it."""
     stem, suffix = split_suffix(path)
     temporary = path.with_name(f".{stem}.{os.getpid()}.tmp{suffix}")
     try:

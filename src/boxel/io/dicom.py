@@ -1,6 +1,6 @@
-"""Series of DICOM slices: order, spacing and gaps come from the slices' positions, not from names or SliceThickness.
+"""DICOM series. Order, spacing and gaps follow from the positions of the slices, not from names or SliceThickness.
 
-The slices of a tilted gantry lie over each other with a shift. They are moved onto a regular grid.
+The slices of a tilted gantry are shifted against each other; they are resampled onto a regular grid.
 """
 
 import math
@@ -24,7 +24,7 @@ __all__ = ["Slice", "list_series", "read_series", "sort_slices"]
 
 SERIES, POSITION, ORIENTATION, SPACING = "0020|000e", "0020|0032", "0020|0037", "0028|0030"
 BITS = "0028|0100"
-COLOUR = 2  # bytes of voxels that a byte without compression can be: colours may share theirs (YBR 4:2:2)
+COLOUR = 2  # most bytes of voxels per byte without compression: colours may share theirs (YBR 4:2:2)
 GAP = 1.5  # times the usual distance: a slice is missing
 UNEVEN = 0.1  # of the usual distance: more is no rounding
 SHIFT = 0.5  # voxels sideways; less is rounding
@@ -33,7 +33,7 @@ SHIFT = 0.5  # voxels sideways; less is rounding
 class Slice(NamedTuple):
     """One file: LPS `position` of its first voxel, LPS vectors along columns and along rows; both may be missing.
 
-    `claimed` are the bytes of voxels that its header promises.
+    `claimed` is the number of bytes of voxels according to the header.
     """
 
     file: Path
@@ -45,19 +45,19 @@ class Slice(NamedTuple):
 
 
 def list_series(folder: Path) -> dict[str, list[Slice]]:
-    """The images of a folder by SeriesInstanceUID (empty where a file has none), in order of file names."""
+    """The image files of a folder by SeriesInstanceUID (empty if a file has none), in order of file names."""
     return _scan(folder)[0]
 
 
 def _scan(folder: Path) -> tuple[dict[str, list[Slice]], list[tuple[Path, str]]]:
-    """The images of a folder, and those that are damaged with their SeriesInstanceUID (empty if that is lost)."""
+    """The image files of a folder, and damaged ones with their SeriesInstanceUID (empty if that is lost)."""
     import SimpleITK as sitk
 
-    found: dict[str, list[Slice]] = defaultdict(list)
+    series: dict[str, list[Slice]] = defaultdict(list)
     damaged = []
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # it prints what is raised or not wanted here
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # ITK would print what is raised or expected here
     try:
         for file in sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")):
             reader.SetFileName(str(file))
@@ -65,14 +65,14 @@ def _scan(folder: Path) -> tuple[dict[str, list[Slice]], list[tuple[Path, str]]]
                 if is_cut(file):
                     raise RuntimeError
                 reader.ReadImageInformation()
-            except RuntimeError:  # no DICOM, no image, or a damaged one
+            except RuntimeError:  # not DICOM, not an image, or a damaged one
                 uid = damaged_image(file)
                 damaged += [(file, uid)] if uid is not None else []
                 continue
-            found[_text(reader, SERIES)].append(_slice(file, reader))
+            series[_text(reader, SERIES)].append(_slice(file, reader))
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(True)
-    return dict(found), damaged
+    return dict(series), damaged
 
 
 def _text(reader: "sitk.ImageFileReader", tag: str) -> str:
@@ -100,31 +100,31 @@ def _slice(file: Path, reader: "sitk.ImageFileReader") -> Slice:
 
 
 def read_series(folder: Path, uid: str | None = None, *, upright: bool = False) -> Image:
-    """The image of one DICOM series; `Image.remarks` says when a tilted gantry was corrected.
+    """Read one DICOM series; `Image.remarks` says whether a tilted gantry was corrected.
 
     Args:
-        folder: holds its files, in any order and under any names; other files are passed over.
-        uid: its SeriesInstanceUID, where the folder holds several.
-        upright: a tilted gantry is an error, as its annotations count the voxels of the slices as they are.
+        folder: contains its files, in any order and under any names; other files are skipped.
+        uid: its SeriesInstanceUID, if the folder contains several series.
+        upright: a tilted gantry is an error, because the annotations count voxels of the original slices.
 
     Raises:
-        ValueError: there is no such series, or a slice is missing, there twice, or lies oddly; names the position.
+        ValueError: there is no such series, or a slice is missing, duplicated or misplaced; names the position.
     """
     series, damaged = _scan(folder)
     chosen = series.get(uid) if uid is not None else next(iter(series.values()), None)
     lost = [file for file, own in damaged if not own or own == uid or series.get(own) is chosen]
     if lost:
-        raise ValueError(f"{lost[0]}: a damaged DICOM image; copy or export it again, or remove it")
+        raise ValueError(f"{lost[0]}: this DICOM image is damaged; copy or export it again, or remove it")
     if chosen is None or (uid is None and len(series) > 1):
         held = f"{len(series)} DICOM series" if series else "no DICOM series"
-        raise ValueError(f"{folder}: holds {held}; give each image its own folder with exactly one")
-    for found in chosen:
-        check_claim(found.file, found.claimed, found.file.stat().st_size, LOSSLESS if is_packed(found.file) else COLOUR)
-    check_claim(folder, sum(found.claimed for found in chosen), sys.maxsize)  # all of them together
+        raise ValueError(f"{folder}: contains {held}; give each image its own folder with exactly one")
+    for entry in chosen:
+        check_claim(entry.file, entry.claimed, entry.file.stat().st_size, LOSSLESS if is_packed(entry.file) else COLOUR)
+    check_claim(folder, sum(entry.claimed for entry in chosen), sys.maxsize)  # all of them together
     if len(chosen) == 1:
         return _one_file(chosen[0])
     slices = sort_slices(chosen, folder)
-    arrays = [_voxels(found.file) for found in slices]
+    arrays = [_voxels(entry.file) for entry in slices]
     shapes = {array.shape for array in arrays}
     if len(shapes) > 1:
         raise ValueError(f"{folder}: slices of different sizes {sorted(shapes)}; give each image its own folder")
@@ -142,11 +142,11 @@ def read_series(folder: Path, uid: str | None = None, *, upright: bool = False) 
 def _straightened(
     arrays: list[np.ndarray], offsets: np.ndarray, geometry: Geometry, tilt: float, folder: Path, upright: bool
 ) -> Image:
-    """The stack on a regular grid; its first plane lies `offsets[0]` voxels from the grid's corner."""
+    """The stack on a regular grid; its first plane lies `offsets[0]` voxels from the corner of the grid."""
     what = f"the slices are shifted sideways by a gantry tilt of {tilt:.1f} degrees"
     if upright:
         raise ValueError(
-            f"{folder}: {what}, and the annotations count the voxels of the slices as they are; correct both first"
+            f"{folder}: {what}, but the annotations count voxels of the original slices; correct both first"
         )
     if (np.ptp(offsets, axis=0) > arrays[0].shape).any():
         raise ValueError(f"{folder}: the slices do not lie over each other; give each image its own folder")
@@ -159,7 +159,7 @@ def _straightened(
 
 
 def _voxels(file: Path) -> np.ndarray:
-    """Rescaled; slices of one series may differ in their number types."""
+    """The rescaled voxels of a slice; slices of one series may differ in their number types."""
     import SimpleITK as sitk
 
     array: np.ndarray = sitk.GetArrayFromImage(sitk.ReadImage(str(file), imageIO="GDCMImageIO"))
@@ -168,36 +168,36 @@ def _voxels(file: Path) -> np.ndarray:
     return array[0]
 
 
-def _one_file(found: Slice) -> Image:
+def _one_file(entry: Slice) -> Image:
     from boxel.io import itk
 
-    return itk.read(found.file, "GDCMImageIO")
+    return itk.read(entry.file, "GDCMImageIO")
 
 
 def sort_slices(slices: list[Slice], folder: Path) -> list[Slice]:
-    """The slices along their common normal.
+    """Sort the slices along their common normal.
 
     Raises:
-        ValueError: they have no positions or several orientations.
+        ValueError: positions are missing, or orientations differ.
     """
-    lost = next((found.file.name for found in slices if found.position is None or found.axes is None), None)
+    lost = next((entry.file.name for entry in slices if entry.position is None or entry.axes is None), None)
     if lost is not None:
         raise ValueError(f"{folder}: slice {lost} has no position; export the series again with ImagePositionPatient")
-    several = next((found.file.name for found in slices if found.planes > 1), None)
+    several = next((entry.file.name for entry in slices if entry.planes > 1), None)
     if several is not None:
-        raise ValueError(f"{folder}: {several} holds several slices beside other files; give it its own folder")
+        raise ValueError(f"{folder}: {several} contains several slices beside other files; give it its own folder")
     axes = slices[0].axes
-    turned = [found.file.name for found in slices if not np.allclose(found.axes, axes, atol=1e-3)]  # type: ignore[arg-type]
+    turned = [entry.file.name for entry in slices if not np.allclose(entry.axes, axes, atol=1e-3)]  # type: ignore[arg-type]
     if turned:
         raise ValueError(f"{folder}: slice {turned[0]} is oriented differently (a localizer?); remove it")
     normal = np.cross(*axes)  # type: ignore[misc]
-    return sorted(slices, key=lambda found: float(found.position @ normal))  # type: ignore[operator]
+    return sorted(slices, key=lambda entry: float(entry.position @ normal))  # type: ignore[operator]
 
 
 def _sideways(slices: list[Slice]) -> tuple[np.ndarray, float]:
-    """How far the slices lie from the first, `(n, 2)` in rows and columns, and their tilt in degrees."""
+    """The shift of the slices against the first, `(n, 2)` in rows and columns, and their tilt in degrees."""
     along_columns, along_rows = slices[0].axes  # type: ignore[misc]
-    way = np.stack([found.position - slices[0].position for found in slices])  # type: ignore[operator]
+    way = np.stack([entry.position - slices[0].position for entry in slices])  # type: ignore[operator]
     sideways = way @ np.stack([along_rows, along_columns], axis=1)
     forward = way @ np.cross(along_columns, along_rows)
     tilt = np.degrees(np.arctan2(np.linalg.norm(sideways[-1]), forward[-1]))
@@ -207,7 +207,7 @@ def _sideways(slices: list[Slice]) -> tuple[np.ndarray, float]:
 def _without_copies(
     slices: list[Slice], arrays: list[np.ndarray], folder: Path
 ) -> tuple[list[Slice], list[np.ndarray]]:
-    """Without slices that are there twice; two different ones at one position are an error."""
+    """Drop duplicate slices; two different slices at one position are an error."""
     places = _places(slices)
     kept = [0]
     for index in range(1, len(slices)):
@@ -220,9 +220,9 @@ def _without_copies(
 
 
 def _places(slices: list[Slice]) -> np.ndarray:
-    """Positions along the normal, mm."""
+    """Positions along the normal (mm)."""
     normal = np.cross(*slices[0].axes)  # type: ignore[misc]
-    return np.array([float(found.position @ normal) for found in slices])  # type: ignore[operator]
+    return np.array([float(entry.position @ normal) for entry in slices])  # type: ignore[operator]
 
 
 def _geometry(slices: list[Slice], shape: tuple[int, ...], folder: Path) -> Geometry:
@@ -238,7 +238,7 @@ def _geometry(slices: list[Slice], shape: tuple[int, ...], folder: Path) -> Geom
         )
     if len(steps) and np.ptp(steps) > UNEVEN * usual:
         span = f"{steps.min():.4g} to {steps.max():.4g} mm"
-        raise ValueError(f"{folder}: slices lie {span} apart; resample evenly")
+        raise ValueError(f"{folder}: slices lie {span} apart; resample them evenly")
     along_columns, along_rows = slices[0].axes  # type: ignore[misc]
     direction = np.stack([np.cross(along_columns, along_rows), along_rows, along_columns], axis=1)
     step = float(steps.mean()) if len(steps) else 1.0

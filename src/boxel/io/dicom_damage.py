@@ -1,12 +1,12 @@
-"""DICOM images that lost a part: a slice that cannot be read must not be taken for a file of another kind."""
+"""Detect truncated DICOM images: a damaged slice must not be mistaken for a file of another kind."""
 
 import re
 from pathlib import Path
 
 __all__ = ["damaged_image", "is_cut", "is_packed"]
 
-HEAD, TAIL = 1 << 13, 1 << 16  # bytes that hold what is looked for
-# In the file's meta information, which is explicit little endian always: transfer syntax, kind of object.
+HEAD, TAIL = 1 << 13, 1 << 16  # bytes at both ends of a file that are searched
+# In the file meta information, which is always explicit little endian: transfer syntax, kind of object.
 SYNTAX = re.compile(rb"\x02\x00\x10\x00UI..([0-9.]+)", re.DOTALL)
 KIND = re.compile(rb"\x02\x00\x02\x00UI..([0-9.]+)", re.DOTALL)
 SERIES = re.compile(rb"\x20\x00\x0e\x00(?:UI..|..\x00\x00)([0-9.]+)", re.DOTALL)
@@ -23,7 +23,7 @@ def is_packed(file: Path) -> bool:
 
 
 def is_cut(file: Path) -> bool:
-    """Whether compressed voxels have no end; a decoder may ask for gigabytes to find it."""
+    """Whether compressed voxels lack their end; a decoder may allocate gigabytes to find it."""
     syntax = SYNTAX.search(_head(file))
     if syntax is None or not ENCAPSULATED.fullmatch(syntax[1]):
         return False
@@ -33,10 +33,10 @@ def is_cut(file: Path) -> bool:
 
 
 def damaged_image(file: Path) -> str | None:
-    """The SeriesInstanceUID (empty if that is lost) of a file that is no image any more; None for other files.
+    """The SeriesInstanceUID (empty if lost) of a damaged image file; None for files that never were images.
 
     Args:
-        file: one that cannot be read as an image.
+        file: a file that cannot be read as an image.
     """
     head = _head(file)
     if head[128:132] != b"DICM":

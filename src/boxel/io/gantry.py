@@ -1,4 +1,4 @@
-"""Slices that are shifted sideways, as by a tilted gantry, moved onto one regular grid."""
+"""Resample slices that are shifted sideways, as by a tilted gantry, onto one regular grid."""
 
 from collections.abc import Sequence
 
@@ -10,12 +10,12 @@ __all__ = ["straighten"]
 def straighten(planes: Sequence[np.ndarray], offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Stack parallel planes that do not lie exactly over each other.
 
-    Each plane stays where it is in the world: only the grid changes, so that every plane is moved within itself, by
-    linear interpolation. What no plane covers gets the lowest value of all.
+    Each plane keeps its place in the world. Only the grid changes, so every plane is resampled within itself by linear
+    interpolation. Voxels outside a plane get the lowest value of all planes.
 
     Args:
         planes: `(rows, columns)` each, of one shape and number type.
-        offsets: `(n, 2)`, where the first voxel of each plane lies, in rows and columns.
+        offsets: `(n, 2)`, position of the first voxel of each plane, in rows and columns.
 
     Returns:
         The stack `(n, rows + r, columns + c)`, and the `(2,)` offset of its first voxel.

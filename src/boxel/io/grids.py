@@ -1,4 +1,4 @@
-"""Do two files lie on one voxel grid, or on the same grid with its axes swapped or turned around?"""
+"""Compare voxel grids, and turn a label map onto a grid whose axes are swapped or reversed."""
 
 from dataclasses import replace
 
@@ -10,7 +10,9 @@ __all__ = ["reorient", "same_grid"]
 
 
 def same_grid(mine: Geometry, other: Geometry, *, world: bool = True) -> str:
-    """What differs, `{}` standing for the name of the other file; empty when nothing does.
+    """Describe the first difference between two grids; empty if there is none.
+
+    The text contains `{}` in place of the name of the other file.
 
     Args:
         world: compare spacing, origin and direction too.
@@ -27,9 +29,9 @@ def same_grid(mine: Geometry, other: Geometry, *, world: bool = True) -> str:
 
 
 def reorient(label_map: Image, target: Geometry) -> Image:
-    """A label map `(*s)` with its axes permuted and flipped to point along those of `target`.
+    """Permute and flip the axes of a label map `(*s)` so that they point along those of `target`.
 
-    Voxels stay where they are in the world. Returned as it is when the axes are oblique to each other.
+    Voxels keep their place in the world. A label map with axes oblique to those of `target` is returned unchanged.
     """
     geometry = label_map.geometry
     turn = np.asarray(target.direction).T @ np.asarray(geometry.direction)  # (target axis, own axis)

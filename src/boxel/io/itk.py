@@ -1,4 +1,4 @@
-"""What ITK reads and writes (NIfTI, MetaImage, NRRD), and its resampling in physical space."""
+"""Read and write the formats of ITK (NIfTI, MetaImage, NRRD), and resample images."""
 
 import math
 import re
@@ -21,16 +21,16 @@ SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
 
 
 def read(path: Path, reader: str = "") -> Image:
-    """The image of one file, by the ITK class `reader` (by its suffix if empty).
+    """Read one file with the ITK class `reader` (chosen by the suffix if empty).
 
     Raises:
         RuntimeError: ITK cannot read it.
-        ValueError: it has too many axes, is damaged, or ITK would read another one.
+        ValueError: it has too many axes, is damaged, or ITK would read another file.
     """
     import SimpleITK as sitk
 
     if path.name.endswith(".nii.gz") and path.with_suffix("").exists():
-        # The NIfTI library drops the suffix and then finds the other file first.
+        # The NIfTI library drops the suffix and would then open the other file.
         raise ValueError(f"{path}: {path.with_suffix('').name} lies beside it; keep only one of them")
     if reader:
         return _from_itk(sitk.ReadImage(str(path), imageIO=reader), path)
@@ -45,7 +45,7 @@ def read(path: Path, reader: str = "") -> Image:
 
 
 def _check_claim(path: Path, header: "sitk.ImageFileReader") -> None:
-    """Whether the file can hold what its header promises."""
+    """Refuse a file that is too small for the voxels that its header claims."""
     import SimpleITK as sitk
 
     bits = re.search(r"\d+", sitk.GetPixelIDValueAsString(header.GetPixelID()))
@@ -56,7 +56,7 @@ def _check_claim(path: Path, header: "sitk.ImageFileReader") -> None:
     named = re.findall(rb"(?mi)^(?:ElementDataFile\s*=|data ?file:)\s*(\S+)", head)
     others = [path.parent / name.decode("latin-1") for name in named if name.upper() != b"LOCAL"]
     if not all(file.is_file() for file in others):
-        return  # a list or a pattern of files: ITK knows
+        return  # a list or a pattern of files: ITK checks them
     stored = sum(file.stat().st_size for file in (path, *others))
     packed = re.search(rb"CompressedData\s*=\s*True|encoding:\s*(gz|bz|txt|text|ascii|hex)", head, re.IGNORECASE)
     check_claim(path, claimed, stored, LOSSLESS if packed or path.name.endswith(".gz") else 1)
@@ -77,23 +77,23 @@ def write(path: Path, image: Image, compress: bool) -> None:
     """Write a file.
 
     Raises:
-        RuntimeError, OSError: not all of it could be written.
+        RuntimeError, OSError: the file could not be written completely.
     """
     import SimpleITK as sitk
 
     sitk.WriteImage(_to_itk(image), str(path), compress)
     if path.name.endswith(nifti.SUFFIXES) and not nifti.is_whole(path, image.array.nbytes):
-        raise OSError("only a part of it could be written")
+        raise OSError("only a part of the file could be written")
 
 
 def resample(image: Image, shape: Sequence[int], *, label_map: bool = False, order: int = 1) -> Image:
-    """The image on a grid of `shape` that covers the same box of the world (outer faces coincide).
+    """Resample onto a grid of `shape` that covers the same box of the world (outer faces coincide).
 
     Args:
-        image: `(c, *s)`, becomes float32.
+        image: `(c, *s)`; the result is float32.
         shape: voxels per axis, array order.
-        label_map: `image.array` is a label map `(*s)` instead and keeps its type; nearest voxel.
-        order: 1 linear, 3 cubic B-spline; for images only.
+        label_map: `image.array` is a label map `(*s)`, resampled by the nearest voxel; it keeps its type.
+        order: 1 for linear, 3 for cubic B-spline interpolation of images.
     """
     import SimpleITK as sitk
 
@@ -110,7 +110,7 @@ def resample(image: Image, shape: Sequence[int], *, label_map: bool = False, ord
     if tuple(shape) == old.shape:
         return Image(array, geometry)
     method = sitk.sitkNearestNeighbor if label_map else {1: sitk.sitkLinear, 3: sitk.sitkBSpline}[order]
-    # In voxels of the old grid: rounding of the world's origin and direction cannot shift the result.
+    # In voxels of the old grid, so that rounding of origin and direction cannot shift the result.
     grid = sitk.Image([int(n) for n in shape][::-1], sitk.sitkUInt8)
     grid.SetSpacing(ratio[::-1].tolist())
     grid.SetOrigin((0.5 * (ratio - 1))[::-1].tolist())

@@ -1,4 +1,4 @@
-"""Compressed voxels of MetaImage files, read here because ITK fills what is missing with zeros and says nothing."""
+"""Compressed voxels of MetaImage files, read here because ITK silently fills missing voxels with zeros."""
 
 import math
 import re
@@ -17,14 +17,14 @@ DTYPES = {
     "MET_LONG": "i8", "MET_ULONG": "u8", "MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8", "MET_FLOAT": "f4",
     "MET_DOUBLE": "f8",
 }  # fmt: skip
-HEADER = 1 << 16  # bytes that hold any header
+HEADER = 1 << 16  # bytes that contain any header
 
 
 def read_voxels(path: Path, num_channels: int, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The array `(c, *s)` of a compressed file; None for what ITK reads as well.
+    """The array `(c, *s)` of a compressed file; None for files that ITK reads correctly.
 
     Raises:
-        ValueError: there are not as many voxels as the header says, or they are damaged.
+        ValueError: the number of voxels is not that of the header, or they are damaged.
     """
     with path.open("rb") as file:
         head = file.read(HEADER)
@@ -36,7 +36,7 @@ def read_voxels(path: Path, num_channels: int, shape: tuple[int, ...]) -> np.nda
     local = end[1].upper() == b"LOCAL"
     data = path if local else path.parent / end[1].decode("latin-1")
     if not data.is_file():
-        return None  # a list or a pattern of files, or none: ITK knows
+        return None  # a list or a pattern of files, or none: ITK checks them
     orders = {fields.get(key, "").lower() for key in ("BinaryDataByteOrderMSB", "ElementByteOrderMSB")}
     kind = np.dtype((">" if "true" in orders else "<") + dtype)
     claimed = num_channels * math.prod(shape) * kind.itemsize
@@ -49,7 +49,7 @@ def read_voxels(path: Path, num_channels: int, shape: tuple[int, ...]) -> np.nda
         raise ValueError(f"{path}: the voxels are damaged; copy or export it again") from None
     if len(voxels) != claimed or not stream.eof:
         has = "more" if len(voxels) > claimed else f"{len(voxels)}"
-        problem = f"its header promises {claimed} bytes of voxels, there are {has}"
+        problem = f"its header claims {claimed} bytes of voxels, the file has {has}"
         raise ValueError(f"{path}: {problem}; copy or export it again")
     array = np.frombuffer(voxels, kind).reshape(*shape, num_channels)  # channels run fastest
     return np.ascontiguousarray(np.moveaxis(array, -1, 0)).astype(kind.newbyteorder("="), copy=False)

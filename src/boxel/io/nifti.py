@@ -1,7 +1,8 @@
-"""The voxels of NIfTI files, read here because ITK's NIfTI library keeps silent about damage.
+"""The voxels of NIfTI files, read here because ITK's NIfTI library does not report damage.
 
-It turns NaN and infinity into 0, fills what is missing at the end of a file with anything, does not check
-sums, and writes a part of a file when the disk is full. Geometry is left to ITK.
+It turns NaN and infinity into 0, fills voxels missing at the end of a file with arbitrary values, does not verify
+checksums, and writes a part of a file if the disk is full. The geometry is read by ITK. Nibabel would not shorten this:
+it reads files with a wrong checksum or with more voxels than their header claims, so that the checks would stay here.
 """
 
 import math
@@ -19,14 +20,14 @@ __all__ = ["SUFFIXES", "is_whole", "read_voxels"]
 SUFFIXES = (".nii.gz", ".nii")
 GZIP = b"\x1f\x8b"
 HEADER = 352  # bytes
-SLACK = 1 << 20  # bytes after the voxels; more is another image than the header's
+SLACK = 1 << 20  # bytes after the voxels; a file with more does not belong to its header
 DTYPES = {
     2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8",
 }  # fmt: skip
 
 
 def read_voxels(path: Path, num_channels: int, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The array `(c, *s)`, scaled as its header says; None for types that only ITK understands (colours).
+    """The array `(c, *s)`, scaled according to the header; None for types that only ITK reads (colours).
 
     Raises:
         ValueError: voxels are missing or the compressed content is damaged.
@@ -50,7 +51,7 @@ def read_voxels(path: Path, num_channels: int, shape: tuple[int, ...]) -> np.nda
 
 
 def _inflated(content: bytes, most: int, path: Path, whole: bool = False) -> bytes:
-    """The first `most` bytes of a gzip file; `whole`: there must be no more, and their sums must be right."""
+    """The first `most` bytes of a gzip file; with `whole` there must be no more, and checksums must be correct."""
     parts, size = [], 0
     try:
         while content.startswith(GZIP) and size < most:
@@ -63,7 +64,7 @@ def _inflated(content: bytes, most: int, path: Path, whole: bool = False) -> byt
     except zlib.error:
         raise ValueError(f"{path}: the file is cut short or damaged; copy or export it again") from None
     if whole and size >= most:
-        raise ValueError(f"{path}: the file holds more than its header says; copy or export it again")
+        raise ValueError(f"{path}: the file contains more than its header claims; copy or export it again")
     if whole and not stream.eof:
         raise ValueError(f"{path}: the file is cut short or damaged; copy or export it again")
     return b"".join(parts)
@@ -78,7 +79,7 @@ def _layout(content: bytes) -> tuple[np.dtype | None, int, float, float]:
 
 
 def is_whole(path: Path, num_bytes: int) -> bool:
-    """Whether a file just written has room for `num_bytes` of voxels; quick, trusts gzip's own count."""
+    """Whether a newly written file contains `num_bytes` of voxels; fast, since it trusts gzip's own count."""
     with path.open("rb") as file:
         if file.read(2) != GZIP:
             return path.stat().st_size >= num_bytes

@@ -1,7 +1,6 @@
-"""Pickles of other tools, opened without running what is in them.
+"""Read pickles of other tools without running code in them.
 
-A pickle can run any code when it is opened. These are opened by a reader that builds numpy arrays and plain values and
-refuses whatever else a file asks for.
+Opening a pickle can run any code. This reader builds numpy arrays and plain values and refuses everything else.
 """
 
 import pickle
@@ -11,7 +10,7 @@ from typing import Any
 
 __all__ = ["read_pickle"]
 
-# What numpy arrays and numbers are pickled as, before and since numpy 2; dictionaries that keep their order.
+# The names in pickles of numpy arrays and numbers, before and since numpy 2, and of ordered dictionaries.
 _ADMITTED = {
     ("collections", "OrderedDict"),
     ("numpy", "ndarray"),
@@ -24,7 +23,7 @@ _ADMITTED = {
 class _ArraysOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ADMITTED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, and only numpy arrays are admitted")
+            raise pickle.UnpicklingError(f"it refers to {module}.{name}, and only numpy arrays are admitted")
         return super().find_class(module, name)
 
 
@@ -32,9 +31,9 @@ def read_pickle(path: Path) -> Any:
     """The content of a pickle of plain values and numpy arrays.
 
     Raises:
-        ValueError: it holds anything else, or is damaged; nothing of it was run.
+        ValueError: it contains anything else, or is damaged; no code in it was run.
     """
     try:
         return _ArraysOnly(BytesIO(Path(path).read_bytes())).load()
     except Exception as error:  # a damaged pickle raises almost anything
-        raise ValueError(f"{path}: not a pickle that Boxel opens: {error}; export its content as JSON") from None
+        raise ValueError(f"{path}: not a pickle that Boxel opens ({error}); export its content as JSON") from None

@@ -1,4 +1,4 @@
-"""Pictures without a world: PNG, JPEG, BMP through pillow, TIFF through tifffile."""
+"""Read and write pictures, which store no geometry: PNG, JPEG and BMP by pillow, TIFF by tifffile."""
 
 from pathlib import Path
 
@@ -13,17 +13,17 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", *TIFF_SUFFIXES)
 
 
 def read(path: Path, colours: bool) -> np.ndarray:
-    """The picture `(c, *s)`; pages are planes, transparency is dropped.
+    """Read a picture `(c, *s)`; pages are planes, transparency is dropped.
 
     Args:
-        path: of the file.
+        path: the file.
         colours: look up the entries of a palette; otherwise their numbers are returned.
     """
     return _read_tiff(path) if path.suffix.lower() in TIFF_SUFFIXES else _read_pillow(path, colours)
 
 
 def read_layout(path: Path) -> tuple[int, tuple[int, ...]]:
-    """Number of channels and shape of what pillow opens, without decoding it."""
+    """Number of channels and shape of a picture that pillow opens, without decoding it."""
     from PIL import Image as Picture
 
     with Picture.open(path) as picture:
@@ -35,7 +35,7 @@ def write(path: Path, array: np.ndarray, compress: bool) -> None:
     """Write a picture `(c, *s)`.
 
     Raises:
-        TypeError: the format has no place for these channels, axes or numbers.
+        TypeError: the format cannot store these channels, axes or numbers.
     """
     if path.suffix.lower() in TIFF_SUFFIXES:
         _write_tiff(path, array, compress)

@@ -1,4 +1,4 @@
-"""Anchor sizes of every level: fitted to the objects of a data set, or those of a paper."""
+"""Anchor sizes per level: fitted to the objects of a data set, or those of a paper."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -12,7 +12,7 @@ OBJECT_CELLS = 4.0
 
 
 def cells_spanned(sizes: np.ndarray, strides: np.ndarray) -> np.ndarray:
-    """Cells `(levels, n)` that objects `(n, d)` span at strides `(levels, d)`; geometric mean of the axes."""
+    """Cells `(levels, n)` that objects `(n, d)` span at strides `(levels, d)`, as the geometric mean over axes."""
     return np.asarray(np.exp(np.log(sizes[None] / strides[:, None]).mean(-1)))
 
 
@@ -24,11 +24,11 @@ def level_for(cells: np.ndarray) -> np.ndarray:
 def fit_levels(
     sizes: np.ndarray, level_strides: Sequence[Sequence[int]], num_anchors: int
 ) -> tuple[tuple[Sizes, ...], float]:
-    """Anchor sizes per level and the mean best IoU of the objects with them, position aside.
+    """Anchor sizes per level, and the mean IoU of the objects with their best anchor at the same position.
 
-    Each object goes to the level on which it spans closest to four cells; a level's anchors are fitted to its
-    objects. A level with fewer distinct sizes than anchors takes those of the nearest level, scaled by the strides;
-    without any object, anchors span four cells.
+    Each object belongs to the level on which it spans closest to four cells. The anchors of a level are fitted to its
+    objects. A level with fewer distinct sizes than anchors uses those of the nearest level, scaled by the strides.
+    Without objects, anchors span four cells.
 
     Args:
         sizes: extents `(n, d)` of the objects, voxels.
@@ -57,7 +57,7 @@ def fit_levels(
 
 
 def mean_best_iou(sizes: np.ndarray, anchors: Sequence[Sequence[Sequence[float]]] | Sequence[np.ndarray]) -> float:
-    """How well the best anchor of any level covers an object, on average; 0 without objects."""
+    """The mean IoU of the objects with their best anchor of any level at the same position; 0 without objects."""
     import torch
 
     from boxel.ops import best_iou
@@ -75,8 +75,8 @@ def retina_unet_anchors(ndim: int, levels: Sequence[int], preset: Literal["mdt",
     together. height = scale / sqrt(ratio), width = scale * sqrt(ratio), ratios 0.5, 1, 2.
 
     Args:
-        preset: "mdt" is what the published code (MedicalDetectionToolkit) does; "paper" states half of each
-            scale.
+        preset: "mdt" are the sizes of the published code (MedicalDetectionToolkit), "paper" those stated in the paper,
+            which are half as large.
 
     Reference: Jaeger et al., Retina U-Net, 2018, section 4.1.
     """

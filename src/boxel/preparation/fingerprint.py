@@ -1,4 +1,4 @@
-"""What a data set looks like: facts about its training cases, before any rule decides anything."""
+"""The fingerprint of a data set: properties of its training cases, on which the rules of the plan are based."""
 
 import json
 from typing import Literal
@@ -7,7 +7,7 @@ from boxel.config import Config
 
 
 class Intensity(Config):
-    """One channel's values, pooled over cases of equal weight."""
+    """Statistics of the values of one channel, pooled over cases with equal weight."""
 
     channel: str
     mean: float
@@ -20,7 +20,7 @@ class Intensity(Config):
 
 
 class ObjectStats(Config):
-    """Objects of one class: how many, in how many cases, and percentiles of their extents per axis."""
+    """Objects of one class: their number, the number of their cases, and percentiles of their extents per axis."""
 
     count: int
     cases: int
@@ -29,7 +29,7 @@ class ObjectStats(Config):
 
 
 class CaseRecord(Config):
-    """One case: its grid, label and extent (voxels) of each object, and how many of them have a mask."""
+    """One case: its grid, the label and extent (voxels) of each object, and the number of objects with a mask."""
 
     id: str
     shape: tuple[int, ...]
@@ -40,15 +40,15 @@ class CaseRecord(Config):
 
 
 class Fingerprint(Config):
-    """Facts about the training cases of a data set (`fingerprint.json`).
+    """Properties of the training cases of a data set (`fingerprint.json`).
 
     Attributes:
         ndim: spatial axes of the images.
-        intensities: per channel.
-        intensities_of: what they were measured on: objects with their surroundings, or whole images where
-            none has any.
-        objects: per class name.
-        objects_per_image: least, median, most and number of images without any.
+        intensities: statistics per channel.
+        intensities_of: whether they were measured on objects with their surroundings, or on whole images because there
+            are no objects.
+        objects: statistics per class name.
+        objects_per_image: least, median and most objects of an image, and the number of images without objects.
         cases: one record per measured case.
     """
 
@@ -63,7 +63,7 @@ class Fingerprint(Config):
     cases: tuple[CaseRecord, ...]
 
     def to_json(self) -> str:
-        """Indented, but one line per case."""
+        """Indented JSON with one line per case."""
         values = self.model_dump(mode="json")
         rows = ",\n    ".join(json.dumps(record) for record in values.pop("cases"))
         return f'{json.dumps(values, indent=2)[:-2]},\n  "cases": [\n    {rows}\n  ]\n}}\n'

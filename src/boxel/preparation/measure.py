@@ -1,4 +1,4 @@
-"""Measuring a data set: from its training cases to its fingerprint."""
+"""Measure the training cases of a data set: from images and objects to the fingerprint."""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -13,15 +13,15 @@ from boxel.preparation.fingerprint import CaseRecord, Fingerprint, Intensity, Ob
 from boxel.preparation.source_files import facts, signature, unchanged
 from boxel.types import Image, Instances, Progress, silent
 
-# Values kept per case and channel: a sample of equal mass, fine enough for the 0.5th percentile.
-MEASURED = ".measured.json"
+MEASURED = ".measured.json"  # suffix of the measurements of one case
+# Values kept per case and channel: evenly spaced quantiles, fine enough for the 0.5th percentile.
 SAMPLE_SIZE = 1000
 # Surroundings measured with an object, as a fraction of its extent on each side.
 MARGIN = 0.25
 
 
 class _Measurement(Config):
-    """What one reading of a case gives; kept on disk, so that an interrupted run goes on where it was."""
+    """The measurements of one case, stored on disk so that an interrupted run can be resumed."""
 
     source: dict[str, tuple[int, int, str]]
     facts: str
@@ -39,32 +39,31 @@ def measure(
 ) -> Fingerprint:
     """Measure the training cases.
 
-    Each case is read once. Its intensities are reduced to a small sample of equal mass (evenly spaced
-    quantiles), so that every case weighs the same and memory stays small; data set statistics are those of
-    the pooled samples.
+    Each case is read once. Its intensities are reduced to a small sample (evenly spaced quantiles), so that every case
+    has the same weight and memory stays small. The statistics of the data set are those of the pooled samples.
 
     Args:
-        ids: cases to measure, instead of all training cases.
-        cache: folder for one small JSON per case, from which a later call goes on.
-        workers: threads; 0 for none, None for one per core.
-        progress: called with the stage, the cases done and all cases.
+        ids: the cases to measure; all training cases if None.
+        cache: folder for one small JSON per case, from which a later call resumes.
+        workers: parallel workers (0: main process, None: one per core).
+        progress: called with the stage, the number of finished cases and the number of all cases.
 
     Raises:
-        ValueError: a case cannot be read or is invalid (names the file), or there is none.
+        ValueError: a case cannot be read or is invalid (names the file), or there are no cases.
     """
     cases = [case for case in dataset.train if ids is None or case.id in ids]
     if not cases:
-        raise ValueError(f"{dataset.root}: no training case to measure; add images to imagesTr")
+        raise ValueError(f"{dataset.root}: no training cases to measure; add images to imagesTr")
     bare = replace(dataset, cases=())
 
     def measured(case: Case) -> _Measurement:
         path = cache / f"{case.id}{MEASURED}" if cache else None
-        found = _cached(path, case)
-        if found is None:
-            found = _measure(case, bare)
+        measurement = _cached(path, case)
+        if measurement is None:
+            measurement = _measure(case, bare)
             if path:
-                write_text(path, found.model_dump_json())
-        return found
+                write_text(path, measurement.model_dump_json())
+        return measurement
 
     results = list(parallel(measured, cases, workers, progress, "measuring"))
     return _summarise(dataset, [result.record for result in results], [result.sample for result in results])
@@ -74,10 +73,10 @@ def _cached(path: Path | None, case: Case) -> _Measurement | None:
     if path is None or not path.exists():
         return None
     try:
-        found = _Measurement.from_dict(read_json(path), str(path))
+        known = _Measurement.from_dict(read_json(path), str(path))
     except ValueError:  # written by another version
         return None
-    return found if found.facts == facts(case) and unchanged(found.source, case) else None
+    return known if known.facts == facts(case) and unchanged(known.source, case) else None
 
 
 def _measure(case: Case, dataset: Dataset) -> _Measurement:
@@ -97,7 +96,7 @@ def _measure(case: Case, dataset: Dataset) -> _Measurement:
 
 
 def _surroundings(instances: Instances, shape: tuple[int, ...]) -> np.ndarray:
-    """Voxels inside the boxes, each enlarged by a margin. Boxes serve objects with and without mask alike."""
+    """Mask of the voxels inside the boxes, each enlarged by a margin; boxes exist with and without masks."""
     extents = instances.boxes[:, 1] - instances.boxes[:, 0]
     lower = np.clip(np.floor(instances.boxes[:, 0] - MARGIN * extents), 0, shape).astype(int)
     upper = np.clip(np.ceil(instances.boxes[:, 1] + MARGIN * extents), 0, shape).astype(int)
@@ -141,7 +140,7 @@ def _summarise(
 
 
 def _intensity(channel: str, values: np.ndarray) -> Intensity:
-    # Hazen: value i of n in a sample stands for the quantile (i + 0.5) / n.
+    # Hazen: value i of n in a sample represents the quantile (i + 0.5) / n.
     low, median, high = np.percentile(values, (0.5, 50, 99.5), method="hazen").tolist()
     return Intensity(
         channel=channel,

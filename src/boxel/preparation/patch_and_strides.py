@@ -1,4 +1,4 @@
-"""Strides, pyramid levels and patch size, which depend on each other."""
+"""Rules for strides, pyramid levels and patch size, which depend on each other."""
 
 import numpy as np
 
@@ -8,9 +8,9 @@ MAX_STAGES = 6
 MAX_LEVELS = 5
 # Cells per axis that the coarsest feature map keeps (nnU-Net's rule).
 MIN_CELLS = 4
-# Stages that the backbone has at least, where the patch has room: the lower levels need their context.
+# Least number of stages of the backbone, if the patch has room: the lower levels need their context.
 MIN_STAGES = 4
-# P1 detects only where small objects span fewer cells than this on P2: it costs 2^d times as much as P2.
+# P1 detects only if small objects span fewer cells than this on P2: it costs 2^d times as much as P2.
 SMALL_CELLS = 1.5
 
 Strides = tuple[tuple[int, ...], ...]
@@ -28,14 +28,14 @@ def choose_grid(
     extent: float | None = None,
     why: dict[str, str],
 ) -> tuple[Strides, tuple[int, ...], tuple[int, ...]]:
-    """Strides per stage, detecting levels, and patch size; those given stay as they are.
+    """Choose the strides per stage, the detecting levels and the patch size; given ones are kept.
 
     Args:
-        sizes: extents `(n, d)` of the objects, voxels of the target spacing.
-        shapes: `(m, d)` of the images, likewise.
+        sizes: extents `(n, d)` of the objects, in voxels of the target spacing.
+        shapes: shapes `(m, d)` of the images, in voxels of the target spacing.
         budget: most voxels of a patch.
-        extent: longest edge of a patch, in multiples of the large objects' (None: as the budget allows).
-        why: gets a sentence for each.
+        extent: longest edge of a patch in multiples of that of large objects (None: limited by the budget only).
+        why: receives a sentence for each choice.
 
     Raises:
         ValueError: the given values contradict each other.
@@ -48,15 +48,15 @@ def choose_grid(
     start = patch_size or fit_patch(room, need, np.ones_like(room), spacing, budget)
     stages = strides or choose_strides(start, spacing)
     chosen = choose_levels(levels, sizes, stages, why)
-    # Stages beyond the last detecting level, where the patch has room for them, show it its surroundings.
+    # Stages beyond the last detecting level, if the patch has room for them, give it context.
     stages = strides or stages[: max(chosen[-1] + 1, MIN_STAGES)]
     unit = np.prod(stages, axis=0)
     listed = ", ".join(f"C{k} {by(stage)}" for k, stage in enumerate(stages, start=1))
-    why["strides"] = f"{listed}, in all {by(unit)}: " + (
+    why["strides"] = f"{listed}, total {by(unit)}: " + (
         "as set."
         if strides
-        else f"an axis twice as coarse as the finest waits, feature maps keep {MIN_CELLS} cells per axis, "
-        "and where there is room the stages go one beyond the last detecting level, "
+        else f"an axis twice as coarse as the finest is not strided yet, feature maps keep {MIN_CELLS} cells per axis, "
+        "and if there is room the stages extend one beyond the last detecting level, "
         f"and to C{MIN_STAGES} at least."
     )
     patch = np.array(patch_size) if patch_size else fit_patch(room, need, unit, spacing, budget)
@@ -82,11 +82,11 @@ def _why_patch(patch: np.ndarray, shapes: np.ndarray, unit: np.ndarray, budget: 
     covered = (
         f"it covers the largest image ({by(largest)})"
         if (patch >= largest).all()
-        else f"it covers the median image ({by(median)}), the largest ({by(largest)}) takes several"
+        else f"it covers the median image ({by(median)}), the largest ({by(largest)}) needs several"
         if (patch >= median).all()
-        else f"{extent:g} times the large objects, so that a step sees more of them"
+        else f"its edges are {extent:g} times those of large objects, so that a step sees more of them"
         if extent and patch.prod() <= budget / 2
-        else f"images ({by(median)} in the median) exceed the budget of {budget} voxels per patch"
+        else f"images (median {by(median)}) exceed the budget of {budget} voxels per patch"
     )
     return f"{covered}; a multiple of the total stride {by(unit)}."
 
@@ -94,9 +94,9 @@ def _why_patch(patch: np.ndarray, shapes: np.ndarray, unit: np.ndarray, budget: 
 def fit_patch(
     shape: np.ndarray, need: np.ndarray, unit: np.ndarray, spacing: tuple[float, ...], budget: int
 ) -> np.ndarray:
-    """The largest patch of edges equal in mm, within `shape` (rounded up to `unit`) and the budget.
+    """The largest patch with edges equal in mm, within `shape` (rounded up to `unit`) and the budget.
 
-    Not below `need` voxels per axis, if the budget allows that.
+    It has at least `need` voxels per axis, if the budget allows that.
     """
 
     def patch(edge: float, least: np.ndarray) -> np.ndarray:
@@ -114,7 +114,7 @@ def fit_patch(
 
 
 def choose_strides(shape: np.ndarray | tuple[int, ...], spacing: tuple[float, ...]) -> Strides:
-    """Per stage: 2 along the finest axes and those less than twice as coarse, 1 where few cells are left."""
+    """Per stage, stride 2 along the finest axes and those less than twice as coarse, 1 along axes with few cells."""
     stages: list[tuple[int, ...]] = []
     cells, mm = np.array(shape, float), np.array(spacing)
     while len(stages) < MAX_STAGES:
@@ -142,7 +142,7 @@ def choose_levels(
         return levels
     strides, last = np.cumprod(np.array(stages), axis=0), len(stages)
     if not len(sizes):
-        why["levels"] = "No training case has an object: the usual levels from P2 on."
+        why["levels"] = "The training cases have no objects: the usual levels from P2 on."
         return tuple(range(min(2, last), min(last, MAX_LEVELS + 1) + 1))
     cells = cells_spanned(sizes, strides)
     small, large = np.percentile(cells, (10, 99), axis=1)
@@ -159,7 +159,7 @@ def choose_levels(
 
 
 def by(values: np.ndarray | tuple[float, ...]) -> str:
-    """`3x4.5x4.5`."""
+    """Numbers per axis as text, such as `3x4.5x4.5`."""
     return "x".join(f"{value:.10g}" for value in np.round(np.asarray(values, float), 2))
 
 

@@ -1,4 +1,4 @@
-"""From the fingerprint to the task: a rule for each choice, and a sentence that says why."""
+"""Plan the task from the fingerprint: one rule per choice, and a sentence that gives the reason."""
 
 import re
 import warnings
@@ -23,23 +23,23 @@ Kind = Literal["ct", "z_score", "none"]
 
 
 class PlanConfig(Config):
-    """What the experimenter may fix; whatever is None follows from the data.
+    """Settings of the plan; those that are None follow from the data.
 
     Attributes:
-        ndim: axes of the model; smaller than the images' for slice-wise models.
-        context: neighbouring slices on either side as further channels; slice-wise models only.
+        ndim: number of axes of the model; slice-wise models have fewer than the images.
+        context: neighbouring slices on either side as further channels, for slice-wise models only.
         spacing: mm per voxel, per image axis.
         normalisation: one kind per channel.
         patch_size: voxels per model axis.
         batch_size: patches per step.
-        patch_extent: longest edge of a patch in multiples of the large objects' (99th percentile), where images are
-            much larger than objects; None lets the budget decide.
-        voxels_per_step: budget of `batch_size` times the voxels of a patch.
-        strides: of the backbone's stages C1, C2, ..., per axis.
+        patch_extent: longest edge of a patch in multiples of that of large objects (99th percentile), for images much
+            larger than their objects; None limits patches by the budget only.
+        voxels_per_step: budget for `batch_size` times the voxels of a patch.
+        strides: stride per axis of the backbone's stages C1, C2, ...
         levels: pyramid levels that detect.
-        num_anchors: sizes per position and level; None takes the fewest of 1 to 3 that serve.
-        anchors: "fit" to the objects; the fixed sizes of Retina U-Net as in its code, "mdt", or publication,
-            "paper"; or sizes per level.
+        num_anchors: sizes per position and level; None uses 1 to 3, as many as improve the fit.
+        anchors: "fit" to the objects; the fixed sizes of Retina U-Net as in its code ("mdt") or its publication
+            ("paper"); or sizes per level.
         max_detections: most detections per image.
     """
 
@@ -59,10 +59,10 @@ class PlanConfig(Config):
 
 
 def plan(fingerprint: Fingerprint, config: PlanConfig = PlanConfig()) -> Task:  # noqa: B008 (frozen)
-    """The task of a data set.
+    """Plan the task of a data set.
 
     Raises:
-        ValueError: a setting does not fit the data or another setting (names both).
+        ValueError: a setting contradicts the data or another setting (names both).
     """
     why: dict[str, str] = {}
     ndim = _ndim(fingerprint, config, why)
@@ -105,14 +105,14 @@ def plan(fingerprint: Fingerprint, config: PlanConfig = PlanConfig()) -> Task:  
 def _ndim(fingerprint: Fingerprint, config: PlanConfig, why: dict[str, str]) -> int:
     ndim = config.ndim or fingerprint.ndim
     if ndim > fingerprint.ndim:
-        raise ValueError(f"ndim {ndim}: the images have {fingerprint.ndim} axes; a model cannot have more")
+        raise ValueError(f"ndim {ndim}: the images have {fingerprint.ndim} axes; choose no more than that")
     slice_wise = ndim < fingerprint.ndim
     if config.context and not slice_wise:
         raise ValueError(f"context {config.context}: only slice-wise models have neighbours; set ndim below {ndim}")
     why["ndim"] = f"Images have {fingerprint.ndim} axes; " + (
         f"the model sees slices of {ndim}, with {config.context} neighbours on either side."
         if slice_wise
-        else "so has the model."
+        else "and so has the model."
     )
     return ndim
 
@@ -124,15 +124,15 @@ def _spacing(fingerprint: Fingerprint, config: PlanConfig, why: dict[str, str]) 
         return config.spacing
     spacings = np.array([case.spacing for case in fingerprint.cases])
     target = np.median(spacings, axis=0)
-    why["spacing"] = f"{by(target)} mm: the median of {len(spacings)} training cases."
+    why["spacing"] = f"{by(target)} mm, the median of {len(spacings)} training cases."
     coarse = int(target.argmax())
     finest = np.delete(target, coarse).min() if len(target) > 1 else target[0]
     if target[coarse] >= ANISOTROPY * finest:
         # As in nnU-Net: planes added along a coarse axis cost little, planes dropped lose small objects.
         target[coarse] = max(np.percentile(spacings[:, coarse], 10), finest)
         why["spacing"] = (
-            f"{by(target)} mm: the median of {len(spacings)} training cases, except that axis {coarse}, "
-            f"{ANISOTROPY:g} or more times coarser than the finest, takes its 10th percentile to keep planes."
+            f"{by(target)} mm, the median of {len(spacings)} training cases, except that axis {coarse}, at least "
+            f"{ANISOTROPY:g} times as coarse as the finest, uses its 10th percentile to keep planes."
         )
     return tuple(target.round(6).tolist())
 
@@ -166,7 +166,7 @@ def _anchors(
         how = "fitted to the objects of the training cases"
     else:
         if config.num_anchors is not None:
-            warnings.warn("num_anchors has no effect: it serves anchors='fit' only", stacklevel=3)
+            warnings.warn("num_anchors has no effect; it is used with anchors='fit' only", stacklevel=3)
         if isinstance(config.anchors, str):
             anchors = retina_unet_anchors(ndim, levels, config.anchors)
             how = f"the fixed sizes of Retina U-Net ({config.anchors})"
@@ -177,7 +177,9 @@ def _anchors(
             for size in (size for level in anchors for size in level):
                 _check_length("anchors", size, ndim)
         iou = mean_best_iou(sizes, anchors)
-    measured = f"; an object's best anchor has IoU {iou:.2f} with it on average, position aside" if len(sizes) else ""
+    measured = (
+        f"; the mean IoU of objects with their best anchor at the same position is {iou:.2f}" if len(sizes) else ""
+    )
     why["anchors"] = f"{len(anchors[0])} per position, {how}{measured}."
     return anchors
 
@@ -207,7 +209,7 @@ def _normalisation(fingerprint: Fingerprint, config: PlanConfig, why: dict[str, 
 
 
 def normalisation_kind(channel: str) -> Kind:
-    """`ct` for a channel called CT, `none` for none or raw, else `z_score`."""
+    """`ct` for a channel named CT, `none` for one named none or raw, otherwise `z_score`."""
     words = re.split(r"[^a-z0-9]+", channel.lower())
     if "ct" in words:
         return "ct"
@@ -228,8 +230,8 @@ def _batch_size(config: PlanConfig, patch_size: tuple[int, ...], why: dict[str, 
 def _max_detections(fingerprint: Fingerprint, config: PlanConfig, why: dict[str, str]) -> int:
     most = int(fingerprint.objects_per_image["most"])
     number = config.max_detections or max(100, -(-2 * most // 50) * 50)
-    rule = "Set" if config.max_detections else "Twice that, at least 100"
-    why["max_detections"] = f"{most} objects are the most in one image. {rule}: {number}."
+    rule = "Set to" if config.max_detections else "Twice that number, at least 100:"
+    why["max_detections"] = f"No image has more than {most} objects. {rule} {number}."
     return number
 
 

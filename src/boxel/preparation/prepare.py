@@ -1,4 +1,4 @@
-"""From a data set to a store: measure, plan, split, resample and write."""
+"""Prepare a data set: measure, plan, split, resample and write a store."""
 
 import errno
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from boxel.config import write_text
-from boxel.datasets.cases import Case, Dataset
+from boxel.datasets.cases import Case, Dataset, can_name_files
 from boxel.datasets.parallel import parallel
 from boxel.datasets.split import Strata, dataset_splits, make_splits
 from boxel.preparation.fingerprint import CaseRecord
@@ -33,29 +33,28 @@ def prepare(
 ) -> Store:
     """Measure, plan, split and store a data set.
 
-    Killed at any moment and started again, it goes on where it was. In a folder prepared before, what still
-    fits is kept, and the rest is made again (`Store.notes` says what).
+    Rerun an interrupted call to resume it. In a folder prepared before, cases that have not changed are kept and the
+    others are prepared again (`Store.notes` lists them).
 
     Args:
         out: an empty folder, or one prepared before.
-        workers: cases at a time; 0 for this thread only, None for one per core.
-        progress: called with the stage, the cases done and all cases.
-        num_folds: of splits that the data set does not prescribe.
-        seed: of those splits.
+        workers: parallel workers (0: main process, None: one per core).
+        progress: called with the stage, the number of finished cases and the number of all cases.
+        num_folds: number of folds, if the data set prescribes none.
+        seed: random seed for the fold split.
 
     Raises:
-        ValueError: the data set is invalid, a setting does not fit it, or `out` cannot be written (names
-            which).
+        ValueError: the data set is invalid, a setting does not fit it, or `out` cannot be written (names which).
     """
     out = Path(out)
     try:
         return _prepare(dataset, out, config, workers, progress, num_folds, seed)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        remedy = "free some space" if full else "check its permissions"
+        fix = "free some space" if full else "check its permissions"
         raise ValueError(
-            f"{error.filename or out}: cannot be written ({error.strerror}); {remedy} "
-            "or choose another folder, then start again: finished cases are kept"
+            f"{error.filename or out}: cannot be written ({error.strerror}); {fix} "
+            "or choose another folder, then rerun to resume (finished cases are kept)"
         ) from error
 
 
@@ -103,7 +102,7 @@ def _prepare(
 
 
 def size_strata(measured: Sequence[CaseRecord]) -> Strata:
-    """Per case and object a number for its class and whether it is small, medium or large there: thirds by mm^d."""
+    """Strata by class and size: per object a number for its class and its third of the volumes (mm^d) of that class."""
     volumes = [np.prod(np.reshape(case.sizes, (-1, len(case.spacing))) * case.spacing, axis=1) for case in measured]
     every, labels = np.concatenate(volumes), np.concatenate([np.asarray(case.labels, int) for case in measured])
     limits = {label: np.quantile(every[labels == label], (1 / 3, 2 / 3)) for label in set(labels.tolist())}
@@ -118,7 +117,7 @@ def _check_target(dataset: Dataset, out: Path) -> None:
     if others and not (out / "manifest.json").exists():
         raise ValueError(f"{out}: neither empty nor a prepared folder; choose a new folder for --out")
     for case in dataset.cases:
-        if Path(case.id).name != case.id or case.id.startswith(".") or case.id.endswith((".labels", ".measured")):
+        if not can_name_files(case.id) or case.id.endswith((".labels", ".measured")):
             raise ValueError(f"case {case.id!r}: cannot be a file name; rename it without / and leading dot")
 
 
@@ -127,7 +126,7 @@ def _is_temporary(path: Path) -> bool:
 
 
 def _remove_others(out: Path, ids: Sequence[str]) -> int:
-    """Remove the files of cases that are gone, which are counted, and what a kill left half-written."""
+    """Remove files of cases that no longer exist, and temporary files; return the number of such cases."""
     keep = {f"{case_id}{suffix}" for case_id in ids for suffix in (".b2nd", ".labels.b2nd", ".json", MEASURED)}
     others = [path for path in (out / "cases").iterdir() if path.name not in keep]
     for path in [*others, *filter(_is_temporary, out.iterdir())]:

@@ -1,4 +1,4 @@
-"""How one case of a data set becomes a stored case."""
+"""Prepare one case of a data set and write it to the store."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,34 +14,34 @@ from boxel.preparation.source_files import content_hash, digest, facts, signatur
 from boxel.preparation.stored_case import VERSION, CaseFile, array_files, meta_file
 from boxel.types import Image, Instances, Task
 
-# Bytes of a block, the least that a read decompresses, and of a chunk, which holds blocks: the fastest for patches in
+# Bytes of a block, the least that a read decompresses, and of a chunk of blocks: the fastest sizes for patches in
 # docs/results/store.md.
 BLOCK_BYTES = 2**14
 CHUNK_BYTES = 2**18
 
 
 def is_stored(root: Path, case: Case, task: Task) -> bool:
-    """Whether the case is there, made from the same files in the same way."""
+    """Whether the case is stored, prepared from the same files in the same way."""
     try:
         file = CaseFile.from_dict(read_json(meta_file(root, case.id)))
-    except ValueError:  # not there, or of another version
+    except ValueError:  # missing, or of another version
         return False
     return whole(root, file) and file.key == _key(case, task) and unchanged(file.source, case)
 
 
 def whole(root: Path, file: CaseFile) -> bool:
-    """Whether the arrays are there, none cut short."""
+    """Whether all arrays exist in full length."""
     paths = array_files(root, file.id)
     return all(path.exists() and path.stat().st_size == file.arrays[path.name][0] for path in paths)
 
 
 def content(root: Path, case_id: str) -> str:
-    """Hash of the arrays of a stored case: the same on another machine."""
+    """Hash of the arrays of a stored case, equal on every machine."""
     return digest(sorted(CaseFile.load(meta_file(root, case_id)).arrays.items()))
 
 
 def store_case(root: Path, case: Case, dataset: Dataset, task: Task) -> None:
-    """Prepare one case and write its files, the JSON last: it says that the others are complete."""
+    """Prepare one case and write its files. The JSON is written last: it marks the others as complete."""
     source = signature(case)
     loaded = read_case(case, dataset)
     array, scales = _normalised(on_grid(loaded.image, task).array, task)
@@ -87,8 +87,8 @@ def _write(path: Path, data: bytes) -> tuple[int, str]:
 
 
 def _normalised(array: np.ndarray, task: Task) -> tuple[np.ndarray, tuple[tuple[float, float], ...]]:
-    """Of an image `(c, *s)` in the file's units, levels of its normalised values; these where levels are coarse."""
-    levels = [found for channel in array if (found := to_levels(channel))]
+    """Normalise an image `(c, *s)` and turn it into levels with scales; without scales if these are too coarse."""
+    levels = [known for channel in array if (known := to_levels(channel))]
     if len(levels) < len(array):
         normalise(array, task)
         return array, ()
@@ -98,7 +98,7 @@ def _normalised(array: np.ndarray, task: Task) -> tuple[np.ndarray, tuple[tuple[
 
 
 def _stored_instances(instances: Instances, label_map: np.ndarray, original_shape: tuple[int, ...]) -> Instances:
-    """Objects in stored voxels: the tight box of what is left of the mask, else the original box scaled."""
+    """Objects in stored voxels: the tight box of the resampled mask, otherwise the original box, scaled."""
     boxes = to_stored(instances.boxes, label_map.shape, original_shape)
     has_mask = instances.has_mask.copy()
     for row in np.flatnonzero(has_mask) if label_map.shape != tuple(original_shape) else ():
@@ -117,10 +117,10 @@ def _key(case: Case, task: Task) -> str:
 
 
 def compressed(array: np.ndarray, *, thin_axes: int, levels: bool = False) -> bytes:
-    """The content of a `.b2nd` file, in near-cubic blocks, one voxel thin along the first axes.
+    """The content of a `.b2nd` file in near-cubic blocks that are one voxel thick along the first axes.
 
-    Levels of an image take half a float as they are. Shuffled they would take a third less and twice the time to read:
-    the lower bytes of noise compress a little, but slowly.
+    Unshuffled, the levels of an image take half the bytes of a float. Shuffled they would take a third less but twice
+    the time to read: the lower bytes of noise compress a little, but slowly.
     """
     import blosc2
 
@@ -139,7 +139,7 @@ def compressed(array: np.ndarray, *, thin_axes: int, levels: bool = False) -> by
 
 
 def _cube(shape: tuple[int, ...], limit: int, thin_axes: int) -> tuple[int, ...]:
-    """Edges of a near-cube of at most `limit` voxels: the shortest is doubled as long as there is room."""
+    """Edges of a near-cube of at most `limit` voxels; the shortest edge is doubled as long as there is room."""
     edges = np.ones(len(shape), int)
     growing = list(range(thin_axes, len(shape)))
     while growing:

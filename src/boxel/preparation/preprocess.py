@@ -1,4 +1,4 @@
-"""An image as the model sees it: on the grid of the task, with numbers around zero."""
+"""Preprocess an image for the model: resample to the spacing of the task and normalise."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ def preprocess(image: Image, task: Task) -> Image:
         float32 image `(c, *s)` with `s = stored_shape(...)` whose outer faces coincide with the original's.
 
     Raises:
-        ValueError: channels or axes are not those of the task, or voxels are NaN or infinite.
+        ValueError: channels or axes differ from those of the task, or voxels are NaN or infinite.
     """
     result = on_grid(image, task)
     normalise(result.array, task)
@@ -24,7 +24,7 @@ def preprocess(image: Image, task: Task) -> Image:
 
 
 def normalise(array: np.ndarray, task: Task) -> None:
-    """The second half of `preprocess`, in place."""
+    """Normalise each channel in place: the second half of `preprocess`."""
     for channel, rule in zip(array, task.normalisation, strict=True):
         shift, divisor = normalisation_of(channel, rule)
         channel -= shift
@@ -32,21 +32,21 @@ def normalise(array: np.ndarray, task: Task) -> None:
 
 
 def on_grid(image: Image, task: Task) -> Image:
-    """The first half of `preprocess`: clipped and resampled, in the file's units."""
+    """Clip and resample, keeping the units of the file: the first half of `preprocess`."""
     array = image.array
     if len(array) != len(task.channels):
         raise ValueError(
-            f"image has {len(array)} channels, the task {len(task.channels)} ({', '.join(task.channels)}); "
+            f"image has {len(array)} channels, the task has {len(task.channels)} ({', '.join(task.channels)}); "
             "give one file per channel, in this order"
         )
     if array.ndim - 1 != len(task.spacing):
         raise ValueError(
             f"image has {array.ndim - 1} axes {array.shape[1:]}, "
-            f"the task was planned for images with {len(task.spacing)}; give such an image"
+            f"the task was planned for {len(task.spacing)} axes; give such an image"
         )
     if not all(np.isfinite(part).all() for channel in array for part in channel):
         raise ValueError("image has NaN or infinite voxels; replace them, for example by the background value")
-    # Clip before interpolating: metal in CT must not bleed into its neighbours.
+    # Clip before interpolation, so that metal in CT does not spread into its neighbours.
     clipped = np.empty(array.shape, np.float32)
     for channel, given, rule in zip(clipped, array, task.normalisation, strict=True):
         channel[...] = given
@@ -58,7 +58,7 @@ def on_grid(image: Image, task: Task) -> Image:
 
 
 def normalisation_of(channel: np.ndarray, rule: Normalisation) -> tuple[float, float]:
-    """What to subtract from a channel and to divide it by: a constant one becomes zeros, not its rounding errors."""
+    """What to subtract from a channel and what to divide it by; a constant channel becomes 0, not rounding errors."""
     if rule.kind == "ct":
         return rule.mean, rule.std or 1.0
     if rule.kind == "none":
@@ -71,12 +71,12 @@ def normalisation_of(channel: np.ndarray, rule: Normalisation) -> tuple[float, f
 
 
 def stored_shape(shape: Sequence[int], spacing: Sequence[float], target: Sequence[float]) -> tuple[int, ...]:
-    """Voxels per axis after resampling to `target` spacing (mm): at least one."""
+    """Voxels per axis after resampling to `target` spacing (mm); at least one."""
     return tuple(max(1, round(n * old / new)) for n, old, new in zip(shape, spacing, target, strict=True))
 
 
 def to_stored(boxes: np.ndarray, stored_shape: Sequence[int], original_shape: Sequence[int]) -> np.ndarray:
-    """Boxes `(n, 2, d)` from original to stored voxels: the ratio of the shapes, as outer faces coincide."""
+    """Boxes `(n, 2, d)` from original to stored voxels, by the ratio of the shapes, since outer faces coincide."""
     return _scale(boxes, original_shape, stored_shape)
 
 

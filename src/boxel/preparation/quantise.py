@@ -1,4 +1,4 @@
-"""Values as whole numbers of 16 bits or fewer: half the bytes of a float, and most of what a reader waits for."""
+"""Quantise values to whole numbers of at most 16 bits, which halves the bytes to read."""
 
 from typing import NamedTuple
 
@@ -7,18 +7,18 @@ from jaxtyping import Float, Shaped
 
 MOST = np.iinfo(np.uint16).max
 STEPS = 256
-"""That levels must have per standard deviation, a half percent of the voxels on either side left out: a few far off
-must not make all others alike."""
-_SAMPLE = 2**20  # voxels looked at for it
+"""Least number of levels per standard deviation, which is measured without half a percent of the voxels on either side:
+a few outliers must not merge the levels of all others."""
+_SAMPLE = 2**20  # voxels on which it is measured
 
 
 class Levels(NamedTuple):
-    """Values are `offset + scale x level`.
+    """The levels of one channel; values are `offset + scale x level`.
 
     Attributes:
-        array: unsigned, of one channel.
+        array: unsigned levels.
         offset: the least value.
-        scale: of a step; 1 where the values are whole numbers, which are then kept as they are.
+        scale: the step between levels; 1 if the values are whole numbers, which are stored exactly.
     """
 
     array: np.ndarray
@@ -27,7 +27,7 @@ class Levels(NamedTuple):
 
 
 def to_levels(channel: Float[np.ndarray, "*s"]) -> Levels | None:
-    """Finite whole numbers as they are, others to half a 65,535th of their range; None if that is too coarse."""
+    """Quantise a channel: whole numbers exactly, others to half a 65,535th of their range; None if too coarse."""
     low, high = float(channel.min()), float(channel.max())
     if high == low or (high - low <= MOST and _whole(channel)):
         scale = 1.0
@@ -37,7 +37,7 @@ def to_levels(channel: Float[np.ndarray, "*s"]) -> Levels | None:
         if scale * STEPS > some.clip(*np.percentile(some, (0.5, 99.5))).std():
             return None
     array = np.empty(channel.shape, np.min_scalar_type(min(round((high - low) / scale), MOST)))
-    for levels, part in zip(array, channel, strict=True):  # slice by slice, as memory counts
+    for levels, part in zip(array, channel, strict=True):  # slice by slice, to save memory
         levels[...] = np.rint((part - np.float32(low)) / np.float32(scale)).clip(0, MOST)
     return Levels(array, low, scale)
 
@@ -49,7 +49,7 @@ def _whole(channel: np.ndarray) -> bool:
 def from_levels(
     levels: Shaped[np.ndarray, "c *s"], scales: tuple[tuple[float, float], ...]
 ) -> Float[np.ndarray, "c *s"]:
-    """float32 values of all channels; `scales` has the offset and scale of each."""
+    """float32 values of all channels; `scales` contains the offset and scale of each."""
     values: np.ndarray = levels.astype(np.float32)
     for channel, (offset, scale) in zip(values, scales, strict=True):
         channel *= scale

@@ -1,4 +1,4 @@
-"""Has a case changed? Sizes and modification times answer first, the content decides."""
+"""Detect whether a case has changed: by sizes and modification times first, then by content."""
 
 import hashlib
 import json
@@ -9,9 +9,9 @@ from boxel.datasets.cases import Case
 
 
 def source_files(case: Case) -> list[Path]:
-    """Every file a case is read from, with the data file of an MHD header and the files of a DICOM folder."""
+    """All files that a case is read from, including the data file of an MHD header and the files of a DICOM folder."""
     paths = [*case.channels, *(path for path in (case.label_map, case.annotation) if path)]
-    if case.annotate:  # `facts` covers what it knows from a file that it shares with other cases
+    if case.annotate:  # `facts` covers the annotation if its file is shared with other cases
         paths = [*case.channels, *filter(None, [case.label_map]), *case.annotate.files]
     return [file for path in paths for file in _files(path)]
 
@@ -24,7 +24,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def facts(case: Case) -> str:
-    """Hash of what the data set says about a case outside its files: name, group, split, classes, boxes."""
+    """Hash of what is known of a case apart from its own files: name, group, split, classes, boxes."""
     boxes = case.box_instances
     known = [boxes.boxes.tolist(), boxes.labels.tolist(), boxes.ids.tolist()] if boxes else None
     readers = [repr(reader) for reader in (case.annotate, case.opener) if reader]
@@ -38,11 +38,12 @@ def digest(values: Any) -> str:
 
 
 def content_hash(data: bytes) -> str:
+    """Hash of bytes."""
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def signature(case: Case) -> dict[str, tuple[int, int, str]]:
-    """Per file: bytes, modification time in ns, and content hash.
+    """Number of bytes, modification time (ns) and content hash per file.
 
     Raises:
         ValueError: a file is missing or cannot be read.
@@ -51,7 +52,7 @@ def signature(case: Case) -> dict[str, tuple[int, int, str]]:
 
 
 def unchanged(known: dict[str, tuple[int, int, str]], case: Case) -> bool:
-    """Whether the case is still what `signature` saw. Files are read only where their time stamp differs."""
+    """Whether the files of a case still have the signature `known`; reads only files whose time stamp differs."""
     try:
         files = source_files(case)
         return set(known) == set(map(str, files)) and all(

@@ -1,7 +1,7 @@
-"""Prepared cases on disk: compressed, any region of any case in milliseconds.
+"""The store: prepared cases on disk, compressed so that any part of any case is read in milliseconds.
 
-A store is a folder: `dataset.json`, `fingerprint.json`, `task.json`, `splits.json`, the files of each case in
-`cases/` (see `boxel.preparation.stored_case`), and `manifest.json`, which says whether all of it is there.
+A store is a folder with `dataset.json`, `fingerprint.json`, `task.json`, `splits.json`, the files of each case in
+`cases/` (see `boxel.preparation.stored_case`), and `manifest.json`, which says whether the store is complete.
 """
 
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ from boxel.types import Split, Task
 
 
 class Manifest(Config):
-    """The mark of a store: written before the first case, and again after the last.
+    """`manifest.json`, written before the first case and again after the last.
 
     Attributes:
-        contents: hash of each case's arrays. Stores of equal contents hold the same images and label maps.
+        contents: hash of the arrays of each case. Stores with equal contents have the same images and label maps.
     """
 
     version: int
@@ -38,11 +38,11 @@ class Store:
         path: the folder.
         task: the plan.
         splits: the folds of the cross-validation.
-        ids: of all cases.
-        notes: what `prepare` did, in sentences.
+        ids: the ids of all cases.
+        notes: sentences about what `prepare` did.
 
     Raises:
-        ValueError: the folder is no complete store.
+        ValueError: the folder is not a complete store.
     """
 
     def __init__(self, path: Path, notes: Sequence[str] = ()) -> None:
@@ -52,7 +52,7 @@ class Store:
             raise ValueError(f"{self.path}: not a prepared folder; {again}")
         manifest = Manifest.load(self.path / "manifest.json")
         if not manifest.complete:
-            raise ValueError(f"{self.path}: its preparation was interrupted; {again} again, it goes on where it was")
+            raise ValueError(f"{self.path}: its preparation was interrupted; {again} again to resume it")
         if manifest.version != VERSION:
             raise ValueError(f"{self.path}: prepared by another version of Boxel; {again} again")
         self.ids = manifest.ids
@@ -72,7 +72,7 @@ class Store:
         return Fingerprint.load(self.path / "fingerprint.json")
 
     def meta(self, case_id: str) -> CaseMeta:
-        """Everything about a case but its arrays.
+        """The description of a case: everything except its arrays.
 
         Raises:
             ValueError: there is no such case.
@@ -86,20 +86,19 @@ class Store:
     def read(
         self, case_id: str, lower: Sequence[int] | None = None, upper: Sequence[int] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """A region of a case, by default all: image `(c, *s)` float32 and label map of ids `(*s)` int32.
+        """Read a crop of a case, by default all of it: image `(c, *s)` float32 and label map of ids `(*s)` int32.
 
-        Beyond the image's faces the image has its minimum and the label map 0.
+        Outside the image, the image has its minimum and the label map 0.
 
         Raises:
-            ValueError: there is no such case, or the region's corners are not one number per axis, lower <=
-                upper.
+            ValueError: there is no such case, or the corners are not one number per axis with lower <= upper.
         """
         meta = self.meta(case_id)
         first = np.zeros(len(meta.shape), int) if lower is None else np.asarray(lower).astype(int)
         last = np.array(meta.shape) if upper is None else np.asarray(upper).astype(int)
         if not first.shape == last.shape == (len(meta.shape),) or (last < first).any():
             raise ValueError(
-                f"region from {first.tolist()} to {last.tolist()} of case {case_id!r} of shape {meta.shape}; "
+                f"crop from {first.tolist()} to {last.tolist()} of case {case_id!r} of shape {meta.shape}; "
                 "give one number per axis, lower <= upper"
             )
         inner_first, inner_last = np.clip(first, 0, meta.shape), np.clip(last, 0, meta.shape)
@@ -122,11 +121,11 @@ def _read_image(path: Path, region: tuple[slice, ...], meta: CaseMeta) -> np.nda
 
 
 def _read(path: Path, region: tuple[slice, ...]) -> np.ndarray:
-    """A region of a compressed array. Opening costs 0.1 ms: no handle is kept that threads could share."""
+    """Read a part of a compressed array. Opening takes 0.1 ms, so no handle is kept that threads would share."""
     import blosc2
 
     try:
-        # One thread: a pool would not survive the fork of a data loader. Mapped files need no copy of their bytes.
+        # One thread: a pool would not survive the fork of a data loader. Mapped files are not copied.
         return np.asarray(blosc2.open(str(path), mode="r", mmap_mode="r", dparams={"nthreads": 1})[region])
     except (OSError, RuntimeError, ValueError) as error:
         raise ValueError(f"{path}: cannot be read ({error}); delete it and run boxel prepare again") from None

@@ -1,6 +1,6 @@
 """One prepared case on disk.
 
-`cases/ID.b2nd` is the image, `cases/ID.labels.b2nd` the label map, `cases/ID.json` the rest.
+`cases/ID.b2nd` is the image, `cases/ID.labels.b2nd` the label map, `cases/ID.json` everything else.
 """
 
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ Corners = tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]
 
 
 class CaseFile(Config):
-    """`cases/ID.json`: `CaseMeta` in plain values, and what it was made from.
+    """`cases/ID.json`: `CaseMeta` as plain values, and the files from which the case was prepared.
 
     Attributes:
-        scales: of each channel, the value of level 0 and of a step (see `boxel.preparation.quantise`); none if the
-            array holds the values themselves.
-        source: per source file its bytes, modification time and content hash.
-        arrays: per array file its bytes and content hash.
+        scales: per channel the value of level 0 and the step between levels (see `boxel.preparation.quantise`); empty
+            if the array contains the values themselves.
+        source: per source file its number of bytes, modification time and content hash.
+        arrays: per array file its number of bytes and content hash.
         key: hash of everything else that the stored case depends on.
     """
 
@@ -54,12 +54,12 @@ class CaseMeta:
 
     Attributes:
         shape: voxels of the stored image, per axis.
-        scales: what the numbers in its file mean, see `CaseFile`.
-        fill: value outside the image, its own minimum.
-        original: grid of the image file.
-        instances: objects in stored voxels. An object lost in resampling keeps its box but has no mask.
-        original_instances: the same objects, in the same order, in voxels of the file.
-        ignored: `(k, 2, d)` float32, regions in stored voxels to learn nothing from.
+        scales: how the stored levels become values, see `CaseFile`.
+        fill: value outside the image: its minimum.
+        original: geometry of the image file.
+        instances: objects in stored voxels. An object whose mask is lost by resampling keeps its box.
+        original_instances: the same objects, in the same order, in voxels of the image file.
+        ignored: `(k, 2, d)` float32, ignored objects in stored voxels, excluded from training.
         files: the image file of each channel.
     """
 

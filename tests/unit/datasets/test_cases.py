@@ -1,4 +1,4 @@
-"""A case that can be read is valid, whatever it was made of."""
+"""A case that can be read is valid, whichever files it comes from."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Damaged files give a message or a finding: no traceback, no hang, whichever reader and whichever file."""
+"""A damaged file leads to a message or a finding, never to a traceback or a hang, with every reader."""
 
 import gzip
 import json
@@ -106,7 +106,7 @@ DAMAGE = {
 
 
 def messages(root, name):
-    """What a user is told: the findings, or why there are none."""
+    """The messages that a user sees: the findings, or why there are none."""
     try:
         return [str(finding) for finding in examine(root, format=name, workers=0).findings]
     except ValueError as error:
@@ -116,7 +116,7 @@ def messages(root, name):
 @pytest.mark.parametrize("damage", DAMAGE)
 @pytest.mark.parametrize("name", WRITERS)
 @pytest.mark.filterwarnings("ignore")
-def test_damage_is_told_in_words(name, damage, rng):
+def test_damage_is_reported_with_a_message(name, damage, rng):
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         WRITERS[name](root, rng)
@@ -213,7 +213,7 @@ TREES = {"coco": write_rich_coco, "native": write_rich_native, "nnunet": write_n
 
 @pytest.mark.parametrize("name", TREES)
 @pytest.mark.filterwarnings("ignore")
-def test_odd_values_anywhere_in_a_json_are_told_in_words(name, rng, tmp_path):
+def test_odd_values_anywhere_in_a_json_are_reported_with_a_message(name, rng, tmp_path):
     TREES[name](tmp_path, rng)
     for file in [path for path in sorted(tmp_path.rglob("*.json")) if path.name != "b.json"]:
         text = file.read_text()

@@ -208,6 +208,22 @@ def test_a_segmentation_of_another_grid_is_an_error(tmp_path, rng):
     assert "not on the image's grid" in error.problem
 
 
+def test_frames_with_empty_planes_between_them_are_placed_by_their_positions(tmp_path, rng):
+    """Sparse segmentations without `SpacingBetweenSlices` exist; two planes do not tell the spacing of the image."""
+    files = write_series(tmp_path / "ct", volume(rng))
+    mask = np.zeros(SHAPE, bool)
+    mask[[1, 4], 3:9, 3:9] = True
+    write_segmentation(tmp_path / "seg.dcm", sorted(files), {"lesion": mask[[files.index(f) for f in sorted(files)]]})
+    data = pydicom.dcmread(tmp_path / "seg.dcm")
+    for group in [*data.SharedFunctionalGroupsSequence, *data.PerFrameFunctionalGroupsSequence]:
+        for measures in group.get("PixelMeasuresSequence", ()):
+            measures.pop("SpacingBetweenSlices", None)
+    data.save_as(tmp_path / "seg.dcm")
+    dataset = open_dataset(tmp_path)
+    loaded = read_case(dataset.cases[0], dataset)
+    np.testing.assert_array_equal(loaded.label_map > 0, mask)
+
+
 def test_structure_sets_are_filled_and_have_holes(tmp_path, rng):
     write_series(tmp_path / "ct", volume(rng))
     outer = [(4.5, 5.5), (14.5, 5.5), (14.5, 15.5), (4.5, 15.5)]  # between pixel centres

@@ -112,7 +112,7 @@ def test_prescribed_folds_that_training_would_refuse_are_errors(native):
     (error,) = [finding for finding in check(native) if finding.severity == "error"]
     assert "fold 1" in error.problem
     assert "'p' in train and in val" in error.problem
-    assert "belong together" in error.remedy
+    assert "belong together" in error.suggested_fix
 
 
 def test_copies_on_two_sides_of_a_prescribed_fold_are_called_so(native):
@@ -177,7 +177,7 @@ def test_label_maps_in_another_orientation_than_their_images_are_remarked(tmp_pa
     write_blobs(tmp_path, rng, ndim, turn)
     found = [finding for finding in check(tmp_path) if "better when" in finding.problem]
     assert [finding.problem[: len(start)] for finding, start in zip(found, expected, strict=True)] == expected
-    assert all(finding.severity == "warning" and "overlay" in finding.remedy for finding in found)
+    assert all(finding.severity == "warning" and "overlay" in finding.suggested_fix for finding in found)
     assert [finding.case for finding in found] == (["c2"] if "map fits" in "".join(expected) else [""] * len(expected))
 
 
@@ -189,15 +189,15 @@ def test_swapped_axes_are_called_so(native, ndim):
     assert "with its axes swapped" in error.problem
 
 
-def test_objects_that_jut_out_of_the_image_are_remarked(native, ndim):
+def test_objects_that_extend_beyond_the_image_are_reported(native, ndim):
     shape = {"id": 9, "label": 0, "points": [[-5] * ndim, [6] * ndim]}
     (native / "labelsTr" / "c.json").write_text(json.dumps({"instances": {}, "shapes": [shape]}))
-    (found,) = [finding for finding in check(native) if "jut out" in finding.problem]
+    (found,) = [finding for finding in check(native) if "extend beyond" in finding.problem]
     assert (found.severity, found.case) == ("warning", "c")
     assert "by up to 5.0 voxels" in found.problem
 
 
-def test_what_needs_no_question_is_mended_and_nothing_is_lost(native, ndim, tmp_path):
+def test_repair_fixes_what_needs_no_decision_and_loses_nothing(native, ndim, tmp_path):
     """Objects without voxel or extent go, boxes are cut at the border; ignored regions and attributes stay."""
     content = {
         "instances": {"1": 0, "2": 1, "6": 0},  # 6 has no voxel

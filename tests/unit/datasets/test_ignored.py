@@ -1,4 +1,4 @@
-"""What a data set declares as neither hit nor miss is so in the evaluation."""
+"""Objects that a data set declares as ignored are ignored in the evaluation."""
 
 import numpy as np
 

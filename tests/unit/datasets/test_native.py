@@ -7,9 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from boxel.datasets import formats
 from boxel.datasets.cases import Case, Dataset, read_case
-from boxel.datasets.formats import open_dataset, register_format
+from boxel.datasets.formats import open_dataset, register_format, registry
 from boxel.io import read_image, read_label_map, write_image
 from boxel.types import Geometry, Image
 
@@ -151,7 +150,7 @@ def test_another_folder_is_refused_with_the_known_layouts(tmp_path):
 
 
 def test_a_reader_of_another_layout_can_be_plugged_in(tmp_path, monkeypatch):
-    monkeypatch.setattr(formats, "_formats", dict(formats._formats))
+    monkeypatch.setattr(registry, "_formats", dict(registry._formats))
     case = Case("a", (tmp_path / "a.nii.gz",))
     dataset = Dataset(tmp_path, "mine", 3, ("x",), ("CT",), (case,))
     (tmp_path / "cases.csv").touch()

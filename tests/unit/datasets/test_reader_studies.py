@@ -66,7 +66,7 @@ def test_lidc_exclusions_cut_holes_and_foreign_outlines_are_errors(tmp_path, rng
     assert (read_case(dataset.cases[0], dataset).label_map > 0).sum() == 2 * 36 - 4  # 2 x 2 inside 4 x 4
     xml.write_text(text.replace("<imageZposition>-95", "<imageZposition>500"))
     (error,) = [finding for finding in check(root) if finding.severity == "error"]
-    assert "beyond the image" in error.problem
+    assert "outside the image" in error.problem
 
 
 def test_lidc_nodules_are_chosen_by_their_diameter(tmp_path, rng):
@@ -104,7 +104,7 @@ def test_lidc_readings_as_segmentations_and_reports_are_fused_like_those_in_xml(
         report.unlink()
     assert read("classes=nodule").instances.labels.tolist() == [0]
     (error,) = [finding for finding in check(tmp_path) if finding.severity == "error"]
-    assert "no report says how malignant" in error.problem
+    assert "no report rates the malignancy" in error.problem
 
 
 def test_pancreas_ct_lays_label_maps_on_their_series(tmp_path, rng):

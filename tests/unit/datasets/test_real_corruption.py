@@ -59,7 +59,7 @@ def parts(data, tmp_path_factory):
 
 
 def messages(root: Path, name: str) -> list[str]:
-    """What a user is told; an exception that is no ValueError fails the test, as does a hang."""
+    """The messages that a user sees; an exception other than ValueError fails the test, as does a hang."""
     start = time.monotonic()
     try:
         return [str(finding) for finding in examine(root, options=PARTS[name][2], workers=0).findings]
@@ -73,7 +73,7 @@ def messages(root: Path, name: str) -> list[str]:
 @pytest.mark.parametrize("damage", ["cut", "random", "flipped bits", "zeros", "empty"])
 @pytest.mark.parametrize("name", PARTS)
 @pytest.mark.filterwarnings("ignore")
-def test_damaged_bytes_of_real_files_are_told_in_words(parts, name, damage, rng):
+def test_damaged_bytes_of_real_files_are_reported_with_a_message(parts, name, damage, rng):
     root = parts / name
     before = messages(root, name)
     assert not [message for message in before if message.startswith("error")], before
@@ -158,11 +158,11 @@ def test_swapped_axes_wrong_types_and_huge_headers_of_real_volumes_are_found(par
     before = messages(root, name)
     spoil(root, image, labels)
     new = [message for message in messages(root, name) if message not in before]
-    told = [message for message in new if image.name in message or labels.name in message]
-    assert told, new
-    if name != "lidc_nodules":  # centred nodules are the same when reversed; where it shows, it is told
+    reported = [message for message in new if image.name in message or labels.name in message]
+    assert reported, new
+    if name != "lidc_nodules":  # centred nodules are the same when reversed; if it shows, it is reported
         words = {swapped: "swapped|reversed", wrong_type: "whole numbers|channels", huge: "cut short|exceeds|damaged"}
-        assert any(re.search(words[spoil], message) for message in told), told
+        assert any(re.search(words[spoil], message) for message in reported), reported
 
 
 @pytest.mark.data
@@ -196,7 +196,7 @@ def test_a_real_jpeg_2000_slice_that_is_cut_is_named_and_not_taken_for_a_missing
     shutil.copytree(parts / "ct_dicom" / "dicom", root)
     middle = sorted(root.iterdir())[1]
     middle.write_bytes(middle.read_bytes()[:90_000])
-    with pytest.raises(ValueError, match=rf"{middle.name}: a damaged DICOM image"):
+    with pytest.raises(ValueError, match=rf"{middle.name}: this DICOM image is damaged"):
         read_image(root)
 
 

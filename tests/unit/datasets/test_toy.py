@@ -129,7 +129,7 @@ def test_other_settings_and_foreign_folders_are_left_alone(tmp_path):
     assert contents(tmp_path / "toy") == before
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "thesis.docx").write_text("years of work")
-    with pytest.raises(ValueError, match="holds no toy data; choose a new folder"):
+    with pytest.raises(ValueError, match="exists and is not toy data; choose a new folder"):
         make_toy(tmp_path / "foreign", **SMALL)
     assert contents(tmp_path / "foreign") == {"thesis.docx": b"years of work"}
 
@@ -139,7 +139,7 @@ def test_other_settings_and_foreign_folders_are_left_alone(tmp_path):
     [
         ({"task": "donut_shape"}, "did you mean 'donuts_shape'"),
         ({"preset": "MDT"}, "did you mean 'mdt'|Known: mdt, paper"),
-        ({"ndim": 4}, "2 or 3 axes"),
+        ({"ndim": 4}, "choose 2 or 3"),
         ({"size": 20}, "more than 20 voxels"),
         ({"num_train": 0}, "at least one"),
         ({"num_test": -1}, "negative"),

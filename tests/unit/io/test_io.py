@@ -204,7 +204,7 @@ def test_when_the_disk_is_full_nothing_is_left(suffix, rng, tmp_path, capfd):
         (
             "x.png",
             Image(np.zeros((1, 2, 2), np.uint8), Geometry.plain((2, 2), (2, 2))),
-            "cannot keep spacing",
+            "cannot store spacing",
         ),
         ("x.png", Image(np.zeros((1, 2, 2), np.float64), Geometry.plain((2, 2))), "number type"),
         ("x.png", Image(np.zeros((1, 2, 2, 2), np.uint8), Geometry.plain((2, 2, 2))), "axes"),

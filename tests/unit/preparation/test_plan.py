@@ -1,4 +1,4 @@
-"""The plan: what each rule promises, whatever the data set looks like."""
+"""The plan: what each rule promises for every data set."""
 
 import numpy as np
 import pytest

@@ -126,8 +126,10 @@ def test_an_interrupted_change_of_plan_is_no_complete_store(tmp_path, monkeypatc
         Store(tmp_path / "work")
 
 
-@pytest.mark.parametrize(("number", "remedy"), [(errno.ENOSPC, "free some space"), (errno.EACCES, "permissions")])
-def test_a_full_or_forbidden_disk_is_named_and_finished_cases_are_kept(tmp_path, monkeypatch, number, remedy):
+@pytest.mark.parametrize(
+    ("number", "suggested_fix"), [(errno.ENOSPC, "free some space"), (errno.EACCES, "permissions")]
+)
+def test_a_full_or_forbidden_disk_is_named_and_finished_cases_are_kept(tmp_path, monkeypatch, number, suggested_fix):
     dataset = dataset_of(tmp_path / "data")
     write = Path.write_bytes
 
@@ -137,7 +139,7 @@ def test_a_full_or_forbidden_disk_is_named_and_finished_cases_are_kept(tmp_path,
         return write(path, data)
 
     monkeypatch.setattr(Path, "write_bytes", failing)
-    with pytest.raises(ValueError, match=rf"c2.*cannot be written.*{remedy}.*finished cases are kept"):
+    with pytest.raises(ValueError, match=rf"c2.*cannot be written.*{suggested_fix}.*finished cases are kept"):
         prepare(dataset, tmp_path / "work", workers=0)
     monkeypatch.undo()
     assert "2 of 4 cases prepared, 2 were ready" in prepare(dataset, tmp_path / "work").notes

@@ -1,10 +1,10 @@
 """COCO: one JSON with `images`, `annotations` (box `[x, y, width, height]`, polygons or RLE) and `categories`.
 
     annotations.json, instances_train2017.json, annotations/*.json ... or the file itself
-    the pictures       in the JSON's folder, beside it, or in any folder there, under their `file_name`
+    pictures           in the JSON's folder or in any folder below it, under their `file_name`
 
-Crowds (`iscrowd`) neither count nor harm. A file whose name has "test" in it gives the test cases, one with "val" in it
-the validation cases.
+Crowds (`iscrowd`) are ignored regions. A file whose name contains "test" holds the test cases, one whose name contains
+"val" the validation cases.
 """
 
 from collections import defaultdict
@@ -14,12 +14,12 @@ from typing import Any
 
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import listing, numbers, pictures_layout, read_mapping, read_text
+from boxel.datasets.formats.registry import register_format
 from boxel.datasets.polygons import CocoMasks, CocoObject
 from boxel.datasets.problems import InputError, Report
 
-__all__ = ["DESCRIPTION", "NAME", "detect", "read"]
+__all__ = ["detect", "read"]
 
-NAME = "coco"
 DESCRIPTION = 'COCO: a JSON with "images", "annotations" and "categories"'
 KEYS = ("images", "annotations", "categories")
 
@@ -42,7 +42,7 @@ def _is_coco(file: Path) -> bool:
 
 
 def read(path: Path, report: Report) -> Dataset:
-    """The data set in folder (or file) `path`; problems of single cases go to `report`."""
+    """Open the data set in folder (or file) `path`; problems of single cases go to `report`."""
     files = _files(path) or [path]
     if files == [path] and path.is_dir():
         raise InputError(path, "no COCO file", f"add one: {DESCRIPTION.partition(': ')[2]}")
@@ -72,7 +72,7 @@ def _content(file: Path) -> Mapping[str, Any]:
     values = read_mapping(file)
     for key in KEYS:
         if not isinstance(values, dict) or not isinstance(values.get(key), list):
-            raise InputError(file, f'"{key}" is no list', f"a COCO file has the lists {', '.join(KEYS)}")
+            raise InputError(file, f'"{key}" is not a list', f"a COCO file has the lists {', '.join(KEYS)}")
     return values
 
 
@@ -85,27 +85,37 @@ def _cases(
     part: str,
     report: Report,
 ) -> Iterable[Case]:
-    found = defaultdict(list)
+    objects_of = defaultdict(list)
     for entry in values["annotations"]:
         image_id = entry.get("image_id") if isinstance(entry, dict) else None
-        found[image_id if isinstance(image_id, int | str) else None].append(entry)
+        objects_of[image_id if isinstance(image_id, int | str) else None].append(entry)
     for entry in values["images"]:
         name = str(entry.get("file_name", "")) if isinstance(entry, dict) else ""
         case = Path(name).stem
         image = folder / name if name and (folder / name).is_file() else where.get(Path(name).name)
         try:
             if image is None:
-                raise InputError(file, f"image {name!r} is not there", f"add it to {folder}")
+                raise InputError(file, f"image {name!r} does not exist", f"add it to {folder}")
             if not isinstance(entry.get("id"), int | str):
                 raise InputError(file, f"image {name!r} has the id {str(entry.get('id'))[:80]}", "write a whole number")
-            objects = [made for e in found.pop(entry["id"], []) if (made := _object(file, case, e, labels, report))]
+            objects = [
+                made for e in objects_of.pop(entry["id"], []) if (made := _object(file, case, e, labels, report))
+            ]
             split = "test" if part == "test" else "train"
             yield Case(case, (image,), split=split, annotation=file, annotate=CocoMasks(tuple(objects)))
         except InputError as problem:
             report(problem.of(case))
-    if found:
-        count = sum(map(len, found.values()))
-        report(InputError(file, f"{count} annotations belong to no image of the list", "remove them", "", "warning"))
+    if objects_of:
+        count = sum(map(len, objects_of.values()))
+        report(
+            InputError(
+                file,
+                f"{count} annotations refer to images that are not listed",
+                "list the images or remove them",
+                "",
+                "warning",
+            )
+        )
 
 
 def _object(
@@ -128,7 +138,7 @@ def _object(
         polygons = tuple(numbers(polygon, file, f"polygon of object {number}") for polygon in drawn)
         if any(len(polygon) % 2 or len(polygon) < 6 for polygon in polygons):
             raise InputError(
-                file, f"object {number}: a polygon has an odd or too small number of coordinates", "draw it again"
+                file, f"object {number}: a polygon has an odd number of coordinates, or fewer than 6", "draw it again"
             )
     if entry.get("bbox") is None and not drawn:
         raise InputError(
@@ -141,3 +151,6 @@ def _object(
         return None
     area = None if entry.get("area") is None else numbers([entry["area"]], file, f"area of object {number}")[0]
     return CocoObject(labels[category], box, polygons, rle, bool(entry.get("iscrowd")), area)
+
+
+register_format("coco", detect, read, DESCRIPTION, order=60)

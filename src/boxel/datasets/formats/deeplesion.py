@@ -3,8 +3,8 @@
     DL_info.csv                18 columns, one lesion per row (any DL_info*.csv)
     Images_png/SERIES/NNN.png  16 bits, HU = value - 32768
 
-The official split is kept (1 train, 2 validation, 3 test); patients are groups. Lesions marked as possibly noisy are
-left out. Diameters (mm) are kept as attributes. With `context` the neighbouring slices are channels.
+The official split is used (1 training, 2 validation, 3 test); patients are groups. Lesions marked as possibly noisy are
+left out. Diameters (mm) are stored as attributes. With `context` the neighbouring slices are channels.
 """
 
 import re
@@ -19,13 +19,13 @@ from boxel.datasets.annotations import Opener, Shape, Shapes
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import listing, numbers, read_table
 from boxel.datasets.formats.options import ReaderOptions
+from boxel.datasets.formats.registry import register_format
 from boxel.datasets.problems import InputError, Report
 from boxel.io import read_image
 from boxel.types import Geometry, Image
 
-__all__ = ["DESCRIPTION", "NAME", "Options", "detect", "read"]
+__all__ = ["Options", "detect", "read"]
 
-NAME = "deeplesion"
 DESCRIPTION = "DeepLesion: DL_info.csv and Images_png/SERIES/NNN.png"
 TYPES = ("bone", "abdomen", "mediastinum", "liver", "lung", "kidney", "soft tissue", "pelvis", "unknown")
 COLUMNS = ("File_name", "Bounding_boxes", "Measurement_coordinates", "Coarse_lesion_type", "Train_Val_Test")
@@ -33,13 +33,13 @@ PARTS = {"1": "train", "2": "val", "3": "test"}
 
 
 class Options(ReaderOptions):
-    """What to make of the table.
+    """Settings of the reader.
 
     Attributes:
         classes: one class `lesion`, or the coarse lesion types.
-        boxes: the table's boxes (5 pixels of margin), or the hull of the RECIST diameters.
-        context: neighbouring slices on either side, as further channels; missing ones repeat the nearest.
-        noisy: keep lesions marked as possibly noisy.
+        boxes: the boxes of the table (with a margin of 5 pixels), or the hull of the RECIST diameters.
+        context: neighbouring slices on either side, as further channels; a missing one is replaced by the nearest.
+        noisy: whether to keep lesions marked as possibly noisy.
     """
 
     classes: Literal["lesion", "type"] = "lesion"
@@ -50,14 +50,14 @@ class Options(ReaderOptions):
 
 @dataclass(frozen=True)
 class Hounsfield(Opener):
-    """A 16-bit PNG whose zero lies at -32768 HU; `spacing` in mm."""
+    """Opens a 16-bit PNG whose 0 means -32768 HU; `spacing` in mm."""
 
     spacing: tuple[float, float]
 
     def read(self, path: Path) -> Image:
         image = read_image(path)
         if image.array.dtype.itemsize < 2:
-            raise InputError(path, "has 8 bits", "take the 16-bit PNG of Images_png, whose values are HU + 32768")
+            raise InputError(path, "has 8 bits", "use the 16-bit PNG of Images_png, whose values are HU + 32768")
         return Image(image.array.astype(np.int32) - 32768, Geometry.plain(image.geometry.shape, self.spacing))
 
 
@@ -70,22 +70,22 @@ def _tables(path: Path) -> list[Path]:
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
-    """The data set in folder `path`; problems of single cases go to `report`."""
+    """Open the data set in folder `path`; problems of single cases go to `report`."""
     tables = _tables(path)
     if not tables:
         raise InputError(path, "no DL_info.csv", f"give the folder with {DESCRIPTION.partition(': ')[2]}")
     rows = {(row["File_name"], row["Bounding_boxes"]): (row, t) for t in tables for row in read_table(t, COLUMNS)}
-    found: dict[str, list[tuple[dict[str, str], Path]]] = defaultdict(list)
+    lesions: dict[str, list[tuple[dict[str, str], Path]]] = defaultdict(list)
     noisy = 0
     for row, table in rows.values():
         noisy += row.get("Possibly_noisy") == "1"
         if options.noisy or row.get("Possibly_noisy") != "1":
-            found[row["File_name"]].append((row, table))
+            lesions[row["File_name"]].append((row, table))
     if noisy and not options.noisy:
-        problem = f"{noisy} lesions are marked as possibly noisy and left out"
-        report(InputError(tables[0], problem, "--option noisy=true keeps them", severity="note"))
+        problem = f"{noisy} lesions marked as possibly noisy are left out"
+        report(InputError(tables[0], problem, "keep them with --option noisy=true", severity="note"))
     cases, parts, missing = [], defaultdict(list), 0
-    for name, entries in sorted(found.items()):
+    for name, entries in sorted(lesions.items()):
         series, _, slice_name = name.rpartition("_")
         image = path / "Images_png" / series / slice_name
         if not image.exists():
@@ -99,8 +99,8 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             continue
         parts[PARTS.get(entries[0][0]["Train_Val_Test"].strip(), "train")].append(case)
     if missing:
-        problem = f"{missing} of {len(found)} key slices are not in Images_png"
-        report(InputError(tables[0], problem, "add them, or go on with those there are", severity="warning"))
+        problem = f"{missing} of {len(lesions)} key slices are not in Images_png"
+        report(InputError(tables[0], problem, "add them, or continue with the others", severity="warning"))
     folds = ({part: tuple(parts[part]) for part in PARTS.values()},) if parts["train"] and parts["val"] else None
     channels = tuple(f"CT{k:+d}" if k else "CT" for k in range(-options.context, options.context + 1))
     classes = TYPES if options.classes == "type" else ("lesion",)
@@ -139,7 +139,7 @@ def _case(case: str, image: Path, entries: list[tuple[dict[str, str], Path]], op
 
 
 def _slices(image: Path, context: int) -> tuple[Path, ...]:
-    """The key slice with its neighbours; the nearest one there is stands for a missing one."""
+    """The key slice with its neighbours; a missing one is replaced by the nearest that exists."""
     chosen = [image]
     for step in (-1, 1):
         last = image
@@ -149,3 +149,6 @@ def _slices(image: Path, context: int) -> tuple[Path, ...]:
             last = neighbour if neighbour.exists() else last
             chosen = [last, *chosen] if step < 0 else [*chosen, last]
     return tuple(chosen)
+
+
+register_format("deeplesion", detect, read, DESCRIPTION, Options, order=100)

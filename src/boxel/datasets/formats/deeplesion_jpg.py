@@ -1,4 +1,4 @@
-"""Key slices of DeepLesion as 8-bit pictures: NAME.jpg, and NAME.tru of `label ymin xmin ymax xmax` in fractions."""
+"""Key slices of DeepLesion as 8-bit pictures: NAME.jpg, and NAME.tru with `label ymin xmin ymax xmax` in fractions."""
 
 from pathlib import Path
 
@@ -6,12 +6,10 @@ from boxel.datasets.annotations import Shape, Shapes
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.deeplesion import TYPES
 from boxel.datasets.formats.files import images_in, listing, numbers, pictures_layout, read_text
+from boxel.datasets.formats.registry import register_format
 from boxel.datasets.problems import InputError, Report
 
-__all__ = ["DESCRIPTION", "NAME", "detect", "read"]
-
-NAME = "deeplesion_jpg"
-DESCRIPTION = "DeepLesion as pictures: NAME.jpg and NAME.tru"
+__all__ = ["detect", "read"]
 
 
 def detect(path: Path) -> bool:
@@ -19,7 +17,7 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path, report: Report) -> Dataset:
-    """The data set in folder `path`; problems of single cases go to `report`."""
+    """Open the data set in folder `path`; problems of single cases go to `report`."""
     images = images_in(path)
     cases = []
     for file in (file for file in listing(path) if file.suffix == ".tru"):
@@ -38,3 +36,6 @@ def read(path: Path, report: Report) -> Dataset:
         cases.append(Case(file.stem, (images[file.stem],), group=group, annotation=file, annotate=annotate))
     ndim, channels = pictures_layout(case.channels[0] for case in cases)
     return Dataset(path, path.resolve().name, ndim, TYPES[:-1], channels, tuple(cases))
+
+
+register_format("deeplesion_jpg", detect, read, "DeepLesion as pictures: NAME.jpg and NAME.tru", order=110)

@@ -1,7 +1,7 @@
-"""Folders of DICOM series with segmentations (SEG) or structure sets (RTSTRUCT), in any order.
+"""DICOM series with segmentations (SEG) or structure sets (RTSTRUCT), in any folders.
 
-An annotation belongs to the series that it references, or else to the only one in its frame of reference. Every
-connected component of a segment becomes an object. A series without annotation is left out: it need not be healthy.
+An annotation belongs to the series that it references, otherwise to the only one in its frame of reference. Every
+connected component of a segment becomes an object. A series without annotation is left out: it may not be healthy.
 """
 
 from collections import Counter
@@ -9,26 +9,25 @@ from pathlib import Path
 
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.dicom_objects import DicomObjects, names_in
-from boxel.datasets.formats.dicom_files import Found, SeriesOpener, find_dicom, has_dicom
+from boxel.datasets.formats.dicom_files import DicomSeries, SeriesOpener, find_dicom, has_dicom
 from boxel.datasets.formats.options import Names, ReaderOptions
+from boxel.datasets.formats.registry import register_format
 from boxel.datasets.label_maps import Connectivity
 from boxel.datasets.problems import InputError, Report, some
 
-__all__ = ["DESCRIPTION", "NAME", "Options", "detect", "read"]
-
-NAME = "dicom"
-DESCRIPTION = "DICOM series with SEG or RTSTRUCT, anywhere below the folder"
+__all__ = ["Options", "detect", "read"]
 
 
 class Options(ReaderOptions):
-    """What becomes an object.
+    """Settings of the reader.
 
     Attributes:
-        names: classes are the segments' property types (such as Liver), or their labels; RTSTRUCT has names only.
-        classes: those to take, in order; all if empty.
-        split: every connected component is an object; otherwise every segment.
-        connectivity, min_size: of components.
-        negatives: series without annotation show no object.
+        names: classes are the property types of the segments (such as Liver), or their labels; RTSTRUCT has names only.
+        classes: the classes to use, in order; all if empty.
+        split: every connected component is an object; otherwise every segment is one.
+        connectivity: voxels are connected if they share a face, an edge or a corner.
+        min_size: smaller components are left out (voxels).
+        negatives: use series without annotation as images without objects.
     """
 
     names: str = "type"
@@ -44,18 +43,18 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
-    """The data set below `path`; problems of single cases go to `report`."""
+    """Open the data set below `path`; problems of single cases go to `report`."""
     images, annotations = find_dicom(path, report)
     of_image: dict[int, list[Path]] = {index: [] for index in range(len(images))}
     lost = []
-    for found in annotations:
-        targets = _targets(found, images)
+    for series in annotations:
+        targets = _targets(series, images)
         if len(targets) == 1:
-            of_image[targets[0]] += found.files
+            of_image[targets[0]] += series.files
         else:
-            lost.append(found.files[0].name)
+            lost.append(series.files[0].name)
     if lost:
-        problem = f"{len(lost)} annotations without their images, left out: {some(lost)}"
+        problem = f"{len(lost)} annotations without their images are left out: {some(lost)}"
         report(InputError(path, problem, "add the series that they reference", severity="warning"))
     names: set[str] = set()
     unreadable = set()
@@ -67,31 +66,36 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             report(InputError(file, f"cannot be read ({error})"[:300], "copy or export it again", "", "error"))
     classes = options.classes or tuple(sorted(names)) or ("object",)
     lookup = {name: label for label, name in enumerate(classes)}
-    counts = Counter(found.folder for found in images)
+    counts = Counter(series.folder for series in images)
     cases, bare = [], []
-    for index, found in enumerate(images):
-        name = "_".join(found.folder.relative_to(path).parts) or path.resolve().name
-        name += f"_{found.uid.rpartition('.')[2]}" if counts[found.folder] > 1 else ""
+    for index, series in enumerate(images):
+        name = "_".join(series.folder.relative_to(path).parts) or path.resolve().name
+        name += f"_{series.uid.rpartition('.')[2]}" if counts[series.folder] > 1 else ""
         files = tuple(file for file in of_image[index] if file not in unreadable)
         if not files and not options.negatives:
             bare.append(name)
             continue
         by_label = options.names == "label"
         annotate = DicomObjects(files, lookup, by_label, options.split, options.connectivity, options.min_size)
-        group, opener = str(found.header.get("PatientID", "") or ""), SeriesOpener(found.uid)
-        cases.append(Case(name, (found.folder,), group=group, annotate=annotate, opener=opener))
+        group, opener = str(series.header.get("PatientID", "") or ""), SeriesOpener(series.uid)
+        cases.append(Case(name, (series.folder,), group=group, annotate=annotate, opener=opener))
     if bare:
-        problem = f"{len(bare)} series without annotation, left out: {some(bare)}"
-        remedy = "--option negatives=true takes them as images without objects"
-        report(InputError(path, problem, remedy, severity="warning"))
-    modality = Counter(str(found.header.get("Modality", "")) for found in images).most_common(1)
+        problem = f"{len(bare)} series without annotation are left out: {some(bare)}"
+        fix = "use them as images without objects with --option negatives=true"
+        report(InputError(path, problem, fix, severity="warning"))
+    modality = Counter(str(series.header.get("Modality", "")) for series in images).most_common(1)
     channels = (modality[0][0] if modality else "CT",)
     return Dataset(
         path, path.resolve().name, 3, classes, channels, tuple(cases), unlabelled=tuple(bare)
     )  # fmt: skip
 
 
-def _targets(found: Found, images: list[Found]) -> list[int]:
-    direct = [index for index, image in enumerate(images) if image.uid in found.references]
-    frame = found.frame_of_reference
+def _targets(series: DicomSeries, images: list[DicomSeries]) -> list[int]:
+    direct = [index for index, image in enumerate(images) if image.uid in series.references]
+    frame = series.frame_of_reference
     return direct or [i for i, image in enumerate(images) if frame and image.frame_of_reference == frame]
+
+
+register_format(
+    "dicom", detect, read, "DICOM series with SEG or RTSTRUCT, anywhere below the folder", Options, order=140
+)

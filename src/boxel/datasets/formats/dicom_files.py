@@ -1,4 +1,4 @@
-"""What lies in folders of DICOM files: image series, segmentations (SEG) and structure sets (RTSTRUCT)."""
+"""Scan folders of DICOM files for image series, segmentations (SEG) and structure sets (RTSTRUCT)."""
 
 import os
 from collections import defaultdict
@@ -13,7 +13,7 @@ from boxel.datasets.problems import InputError, Report
 from boxel.io import read_series
 from boxel.types import Image
 
-__all__ = ["Found", "SeriesOpener", "find_dicom", "has_dicom"]
+__all__ = ["DicomSeries", "SeriesOpener", "find_dicom", "has_dicom"]
 
 TAGS = (
     "SOPClassUID",
@@ -29,8 +29,8 @@ OTHER = (".xml", ".json", ".csv", ".md", ".txt", ".gz", ".zip", ".png", ".jpg", 
 
 
 @dataclass(frozen=True)
-class Found:
-    """One series: its folder, files and header."""
+class DicomSeries:
+    """One series, or one annotation object: its folder, files and header."""
 
     folder: Path
     uid: str
@@ -48,7 +48,7 @@ class Found:
 
     @property
     def references(self) -> set[str]:
-        """SeriesInstanceUIDs of the images that an annotation is about."""
+        """SeriesInstanceUIDs of the images that an annotation refers to."""
         uids = {str(item.get("SeriesInstanceUID", "")) for item in self.header.get("ReferencedSeriesSequence", ())}
         for frame in self.header.get("ReferencedFrameOfReferenceSequence", ()):
             for study in frame.get("RTReferencedStudySequence", ()):
@@ -67,7 +67,7 @@ class SeriesOpener(Opener):
     """Opens one series of a folder by its SeriesInstanceUID.
 
     Attributes:
-        upright: a tilted gantry is an error: the annotations count the voxels of the slices.
+        upright: a tilted gantry is an error, because the annotations count voxels of the original slices.
     """
 
     uid: str
@@ -78,7 +78,7 @@ class SeriesOpener(Opener):
 
 
 def has_dicom(path: Path) -> bool:
-    """Whether a DICOM file lies in `path` or below; looks at names, and at the magic number of those without suffix."""
+    """Whether a DICOM file lies in or below `path`, by file names, and by the magic number of files without suffix."""
     for folder, _, names in os.walk(path):
         for name in names[:50]:
             if name.lower().endswith(".dcm") or ("." not in name and _is_dicom(Path(folder, name))):
@@ -96,10 +96,10 @@ def _is_dicom(file: Path) -> bool:
 
 def find_dicom(
     path: Path, report: Report, kinds: Container[str] = ("SEG", "RTSTRUCT")
-) -> tuple[list[Found], list[Found]]:
-    """Image series, and annotation objects of some kinds (modalities), below `path`, in order of folders.
+) -> tuple[list[DicomSeries], list[DicomSeries]]:
+    """The image series and the annotation objects of certain modalities below `path`, in order of folders.
 
-    Files that are called DICOM and cannot be read as such are warned of.
+    Reports a warning for every DICOM file that cannot be read.
     """
     pydicom = pydicom_module()
     groups: dict[tuple[Path, str], list[tuple[Path, Any]]] = defaultdict(list)
@@ -114,8 +114,8 @@ def find_dicom(
                 header.get("Modality")
             except Exception:  # damaged headers raise nearly anything
                 if file.suffix.lower() == ".dcm" or _is_dicom(file):
-                    remedy = "copy or export it again, or remove it"
-                    report(InputError(file, "cannot be read as DICOM and is left out", remedy, severity="warning"))
+                    fix = "copy or export it again, or remove it"
+                    report(InputError(file, "cannot be read as DICOM and is left out", fix, severity="warning"))
                 continue
             kind = str(header.get("Modality", ""))
             uid = str(header.get("SeriesInstanceUID", "") or "")
@@ -125,9 +125,9 @@ def find_dicom(
     for (place, _), entries in groups.items():
         header = entries[0][1]
         uid = str(header.get("SeriesInstanceUID", "") or "")
-        found = Found(place, uid, tuple(file for file, _ in entries), header)
-        if found.kind in IMAGES:
-            images.append(found)
-        elif found.kind in kinds:
-            annotations.append(found)
+        series = DicomSeries(place, uid, tuple(file for file, _ in entries), header)
+        if series.kind in IMAGES:
+            images.append(series)
+        elif series.kind in kinds:
+            annotations.append(series)
     return images, annotations

@@ -1,4 +1,4 @@
-"""Reads the tables and trees in which annotations come; damage becomes a `ValueError` that names the file."""
+"""Read the files in which annotations come (tables, JSON, YAML, XML); errors name the file."""
 
 import csv
 import re
@@ -28,11 +28,11 @@ __all__ = [
 ]
 
 AGAIN = "copy or export it again"
-MOST_CLASSES = 10_000  # by number alone; more is a mistake
+MOST_CLASSES = 10_000  # without names; a larger number is a mistake
 
 
 def listing(folder: Path) -> list[Path]:
-    """Visible entries of a folder, sorted; empty where there is no such folder."""
+    """The visible entries of a folder, sorted; empty if there is no such folder."""
     try:
         return sorted(p for p in folder.iterdir() if not p.name.startswith(".")) if folder.is_dir() else []
     except PermissionError:
@@ -45,6 +45,7 @@ def images_in(folder: Path) -> dict[str, Path]:
 
 
 def read_text(path: Path) -> str:
+    """The text of a file, UTF-8 with or without byte order mark."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
@@ -62,12 +63,14 @@ def read_table(path: Path, columns: Iterable[str] = ()) -> list[dict[str, str]]:
         head = text.partition("\n")[0]
         reader = csv.DictReader(text.splitlines(), delimiter="\t" if "\t" in head else ",", strict=True)
         rows = [{(key or "").strip(): value or "" for key, value in row.items() if key is not None} for row in reader]
-        found = [name.strip() for name in reader.fieldnames or ()]
+        present = [name.strip() for name in reader.fieldnames or ()]
     except csv.Error as error:
         raise InputError(path, f"not a table ({error})", AGAIN) from None
-    missing = [name for name in columns if name not in found]
+    missing = [name for name in columns if name not in present]
     if missing:
-        raise InputError(path, f"no column {', '.join(missing)} among {', '.join(found)}"[:400], "add it to the header")
+        raise InputError(
+            path, f"no column {', '.join(missing)} among {', '.join(present)}"[:400], "add it to the header"
+        )
     return rows
 
 
@@ -84,7 +87,7 @@ def read_mapping(path: Path) -> Any:
 
 
 def read_xml(path: Path) -> ElementTree.Element:
-    """The root of an XML file; names keep no namespace."""
+    """The root of an XML file; namespaces are removed from tag names."""
     try:
         root = ElementTree.fromstring(path.read_bytes())
     except (ElementTree.ParseError, ValueError, LookupError) as error:
@@ -99,26 +102,26 @@ def read_xml(path: Path) -> ElementTree.Element:
 
 
 def numbers(values: Any, path: Path, what: str, count: int | None = None) -> tuple[float, ...]:
-    """A list, or a text such as `"1, 2.5"`, as finite numbers, exactly `count` if given."""
+    """Finite numbers from a list or from a text such as `"1, 2.5"`, exactly `count` of them if given."""
     if isinstance(values, str):
         values = [part for part in re.split(r"[,;\s]+", values.strip()) if part]
     try:
-        found = tuple(float(value) for value in values)
+        parsed = tuple(float(value) for value in values)
     except (TypeError, ValueError):
         raise InputError(path, f"{what} is {str(values)[:80]!r}", "write numbers") from None
-    if not np.isfinite(found).all() or (count is not None and len(found) != count):
+    if not np.isfinite(parsed).all() or (count is not None and len(parsed) != count):
         rule = "finite numbers" if count is None else f"{count} finite numbers"
         raise InputError(path, f"{what} is {str(values)[:80]!r}", f"write {rule}")
-    return found
+    return parsed
 
 
 def channel_names(count: int) -> tuple[str, ...]:
-    """Names of the channels of a picture, which has no place for them."""
+    """Names for the channels of a picture, whose file does not name them."""
     return {1: ("grey",), 3: ("red", "green", "blue")}.get(count, tuple(f"channel {i}" for i in range(count)))
 
 
 def pictures_layout(paths: Iterable[Path]) -> tuple[int, tuple[str, ...]]:
-    """Axes and channels of the first image that can be read; 2 axes, one channel where none can."""
+    """Number of axes and channel names of the first readable image; 2 axes and one channel if there is none."""
     for path in paths:
         try:
             count, shape = read_layout(path)
@@ -129,7 +132,7 @@ def pictures_layout(paths: Iterable[Path]) -> tuple[int, tuple[str, ...]]:
 
 
 def numbered_classes(labels: Iterable[int], path: Path) -> tuple[str, ...]:
-    """Names of classes that have numbers only, from 0 to the largest of `labels`; at least one."""
+    """Names for classes that have only numbers, from 0 to the largest of `labels`; at least one."""
     largest = max(labels, default=0)
     if largest > MOST_CLASSES:
         raise InputError(path, f"a class has the number {largest:.5g}", "number the classes from 0, or name them")

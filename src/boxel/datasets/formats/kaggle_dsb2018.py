@@ -3,7 +3,7 @@
     ID/images/ID.png
     ID/masks/*.png    one binary mask per object
 
-The folders may lie under stage1_train/. One class; name it with `--option class=nucleus`.
+The folders may lie under stage1_train/. There is one class; `--option classes=NAME` names it.
 """
 
 from pathlib import Path
@@ -12,12 +12,10 @@ from boxel.datasets.annotations import MaskFiles
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import images_in, listing, pictures_layout
 from boxel.datasets.formats.options import Names, ReaderOptions
+from boxel.datasets.formats.registry import register_format
 from boxel.datasets.problems import InputError, Report
 
-__all__ = ["DESCRIPTION", "NAME", "Options", "detect", "read"]
-
-NAME = "kaggle_dsb2018"
-DESCRIPTION = "Kaggle Data Science Bowl 2018: ID/images/ID.png and ID/masks/*.png"
+__all__ = ["Options", "detect", "read"]
 
 
 class Options(ReaderOptions):
@@ -31,20 +29,32 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
-    """The data set in folder `path`; problems of single cases go to `report`."""
+    """Open the data set in folder `path`; problems of single cases go to `report`."""
     cases = []
     for folder in listing(path):
         images, masks = images_in(folder / "images"), tuple(images_in(folder / "masks").values())
         if not folder.is_dir():
             continue
         if len(images) != 1:
-            remedy = f"put one into {folder / 'images'}"
-            report(InputError(folder, f"{len(images)} images", remedy, folder.name))
+            fix = f"keep one image in {folder / 'images'}"
+            report(InputError(folder, f"{len(images)} images instead of one", fix, folder.name))
         elif not (folder / "masks").is_dir():
-            problem = InputError(folder, "no folder masks", "add it, empty if the image shows no object", folder.name)
+            problem = InputError(
+                folder, "there is no folder masks", "add it; leave it empty if the image has no objects", folder.name
+            )
             report(problem)
         else:
             annotate = MaskFiles(masks, (0,) * len(masks))
             cases.append(Case(folder.name, tuple(images.values()), annotate=annotate))
     ndim, channels = pictures_layout(case.channels[0] for case in cases)
     return Dataset(path, path.resolve().name, ndim, options.classes[:1], channels, tuple(cases))
+
+
+register_format(
+    "kaggle_dsb2018",
+    detect,
+    read,
+    "Kaggle Data Science Bowl 2018: ID/images/ID.png and ID/masks/*.png",
+    Options,
+    order=70,
+)

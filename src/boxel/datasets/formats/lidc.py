@@ -3,9 +3,9 @@
     LIDC-IDRI-0001/.../000001.dcm ...   any folders
     LIDC-IDRI-0001/.../069.xml          <LidcReadMessage>, anywhere below; names its series (SeriesInstanceUid)
 
-or, for series without XML, the readings as DICOM: a SEG per reading, and structured reports of the ratings.
+For series without XML the readings may be DICOM: a SEG per reading, and structured reports with the ratings.
 
-Nodules of at least 3 mm have outlines and ratings; smaller ones and non-nodules are points, and left out.
+Nodules of at least 3 mm have outlines and ratings; smaller ones and non-nodules are points and are left out.
 """
 
 import os
@@ -24,29 +24,28 @@ from boxel.datasets.formats.dicom_files import SeriesOpener, find_dicom, has_dic
 from boxel.datasets.formats.files import listing, numbers, read_xml
 from boxel.datasets.formats.lidc_segments import LidcSegments
 from boxel.datasets.formats.options import ReaderOptions
+from boxel.datasets.formats.registry import register_format
 from boxel.datasets.label_maps import Mask, overlay
 from boxel.datasets.problems import InputError, Report, some
 from boxel.datasets.reader_studies import Outline, Reading, fuse, group_readings, mask_of
 from boxel.types import Geometry, Instances
 
-__all__ = ["DESCRIPTION", "NAME", "Options", "detect", "read"]
+__all__ = ["Options", "detect", "read"]
 
-NAME = "lidc"
-DESCRIPTION = "LIDC-IDRI: DICOM series in LIDC-IDRI-0001/ and XML files of the readers (LidcReadMessage), or SEG"
-MALIGNANT = 3  # a mean malignancy from here on: 3 to 5 of Jaeger et al., 2018
+MALIGNANT = 3  # mean malignancy from which a nodule is malignant: 3 to 5 in Jaeger et al., 2018
 
 
 class Options(ReaderOptions):
-    """How readers become objects.
+    """How the readings of radiologists become objects.
 
     Attributes:
         classes: benign and malignant (mean malignancy of 3 or more), or one class `nodule`.
-        malignancy: mean over the radiologists who marked the nodule ("present"), or over all four, absent ones as 0
-            ("all", as the Medical Detection Toolkit).
-        min_raters: nodules that fewer marked are left out.
-        num_raters: of the study.
+        malignancy: mean over the radiologists who marked the nodule ("present"), or over all four, with 0 for those who
+            did not ("all", as in the Medical Detection Toolkit).
+        min_raters: nodules marked by fewer radiologists are left out.
+        num_raters: radiologists of the study.
         min_voxels: smaller nodules are left out.
-        min_diameter: nodules of less volume than a ball of this diameter (mm) are left out.
+        min_diameter: nodules with less volume than a ball of this diameter (mm) are left out.
     """
 
     classes: Literal["malignancy", "nodule"] = "malignancy"
@@ -72,7 +71,7 @@ class Options(ReaderOptions):
 
 @dataclass(frozen=True)
 class LidcNodules(Annotator):
-    """The nodules of one XML, fused."""
+    """Reads the nodules of one XML file, fused over the radiologists."""
 
     path: Path
     options: Options
@@ -85,14 +84,14 @@ class LidcNodules(Annotator):
         seen = [(reading, mask_of(reading, geometry)) for reading in readings_in(self.path, read_xml(self.path))]
         readings = [reading for reading, mask in seen if mask is not None]
         masks = [mask for _, mask in seen if mask is not None]
-        found = []
+        nodules = []
         for group in group_readings(masks):
-            found += self.options.fused([readings[i] for i in group], [masks[i] for i in group], geometry)
-        return overlay(found, geometry.shape)
+            nodules += self.options.fused([readings[i] for i in group], [masks[i] for i in group], geometry)
+        return overlay(nodules, geometry.shape)
 
 
 def readings_in(path: Path, tree: Element) -> list[Reading]:
-    """The nodules of at least 3 mm, by every radiologist."""
+    """The readings of all radiologists of nodules of at least 3 mm."""
     readings = []
     for rater, session in enumerate(tree.iter("readingSession")):
         for nodule in session.iter("unblindedReadNodule"):
@@ -108,7 +107,7 @@ def _outline(path: Path, roi: Element) -> Outline:
     edges = [(edge.findtext("xCoord"), edge.findtext("yCoord")) for edge in roi.iter("edgeMap")]
     pixels = tuple((x, y) for x, y in (numbers(edge, path, "edgeMap", 2) for edge in edges))
     if not pixels:
-        raise InputError(path, f"an outline at {z:g} mm has no point", "copy the file again")
+        raise InputError(path, f"an outline at {z:g} mm has no points", "copy the file again")
     return Outline(z, pixels, (roi.findtext("inclusion") or "TRUE").strip().upper() == "TRUE")
 
 
@@ -131,7 +130,7 @@ def _messages(path: Path):  # type: ignore[no-untyped-def]
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
-    """The data set below `path`; problems of single cases go to `report`."""
+    """Open the data set below `path`; problems of single cases go to `report`."""
     images, others = find_dicom(path, report, ("SEG", "SR"))
     of_series: dict[str, Path] = {}
     count = 0
@@ -144,14 +143,14 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         except InputError as wrong:
             report(wrong)
     cases, bare, seen = [], [], set()
-    for found in images:
-        patient = str(found.header.get("PatientID", "") or "")
-        name = f"{patient}_{found.uid.rpartition('.')[2]}" if patient else found.uid
-        drawn = tuple(other.files[0] for other in others if other.kind == "SEG" and found.uid in other.references)
+    for series in images:
+        patient = str(series.header.get("PatientID", "") or "")
+        name = f"{patient}_{series.uid.rpartition('.')[2]}" if patient else series.uid
+        drawn = tuple(other.files[0] for other in others if other.kind == "SEG" and series.uid in other.references)
         annotate: Annotator
-        if found.uid in of_series:
-            annotate = LidcNodules(of_series[found.uid], options)
-            seen.add(found.uid)
+        if series.uid in of_series:
+            annotate = LidcNodules(of_series[series.uid], options)
+            seen.add(series.uid)
         elif drawn:
             reports = tuple(other.files[0] for other in others if other.kind == "SR" and other.patient == patient)
             annotate = LidcSegments(drawn, reports, options)
@@ -159,17 +158,27 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         else:
             bare.append(name)
             continue
-        opener = SeriesOpener(found.uid, upright=True)
-        cases.append(Case(name, (found.folder,), group=patient, annotate=annotate, opener=opener))
-    for uids, what, remedy in (
-        (bare, "series without readings, left out", "add their XML or SEG files"),
-        (of_series.keys() - seen, "XML files without their series", "add the DICOM files"),
+        opener = SeriesOpener(series.uid, upright=True)
+        cases.append(Case(name, (series.folder,), group=patient, annotate=annotate, opener=opener))
+    for uids, what, fix in (
+        (bare, "series without readings are left out", "add their XML or SEG files"),
+        (of_series.keys() - seen, "XML files without their series are left out", "add the DICOM files"),
     ):
         if uids:
-            report(InputError(path, f"{len(uids)} {what}: {some(uids)}"[:400], remedy, severity="warning"))
+            report(InputError(path, f"{len(uids)} {what}: {some(uids)}"[:400], fix, severity="warning"))
     patients = len({case.group for case in cases})
     problem = f"{len(cases)} scans of {patients} patients, {count} readings of nodules of 3 mm and more"
-    remedy = "Jaeger et al. (2018) had 1035 scans, 1319 benign and 494 malignant nodules"
-    report(InputError(path, problem, remedy, severity="note"))
+    fix = "compare: Jaeger et al. (2018) used 1035 scans, 1319 benign and 494 malignant nodules"
+    report(InputError(path, problem, fix, severity="note"))
     classes = ("benign", "malignant") if options.classes == "malignancy" else ("nodule",)
     return Dataset(path, path.resolve().name, 3, classes, ("CT",), tuple(cases), unlabelled=tuple(bare))
+
+
+register_format(
+    "lidc",
+    detect,
+    read,
+    "LIDC-IDRI: DICOM series in LIDC-IDRI-0001/ and XML files of the readers (LidcReadMessage), or SEG",
+    Options,
+    order=10,
+)

@@ -1,7 +1,7 @@
-"""LIDC-IDRI's readings as DICOM: segmentations, and structured reports of what the radiologists thought of them.
+"""The readings of LIDC-IDRI as DICOM: segmentations, and structured reports with the radiologists' ratings.
 
 A segment is one radiologist's outline of one nodule; the segments of a nodule share their Tracking UID. A report (TID
-1500) has a group per segment with its ratings, of which "Malignancy" is read: `1 out of 5 (Highly Unlikely for Cancer)`
+1500) has a group of ratings per segment, of which "Malignancy" is read: `1 out of 5 (Highly Unlikely for Cancer)`
 to `5 out of 5`. A. Fedorov et al., DICOM re-encoding of volumetrically annotated LIDC nodules, Med. Phys. 2020.
 """
 
@@ -27,7 +27,7 @@ AGAIN = "copy it again"
 
 
 class Fusion(Protocol):
-    """How readings become an object: the options of the layout."""
+    """How readings become objects; the options of the layout implement it."""
 
     @property
     def classes(self) -> str: ...
@@ -39,11 +39,11 @@ class Fusion(Protocol):
 
 @dataclass(frozen=True)
 class LidcSegments(Annotator):
-    """The nodules of one series, fused.
+    """Reads the nodules of one series, fused over the radiologists.
 
     Attributes:
         paths: SEG files.
-        reports: SR files; those about other segments are passed over.
+        reports: SR files; those about other segments have no effect.
     """
 
     paths: tuple[Path, ...]
@@ -68,16 +68,16 @@ class LidcSegments(Annotator):
                 raise
             except Exception as error:  # damaged files raise nearly anything
                 raise InputError(path, f"cannot be read ({error})"[:300], AGAIN) from None
-        found = []
-        for seen in readings.values():  # each by another radiologist
+        nodules = []
+        for seen in readings.values():  # each is by a different radiologist
             chosen = [Reading(rater, (), malignancy) for rater, (malignancy, _) in enumerate(seen)]
-            found += self.options.fused(chosen, [mask for _, mask in seen], geometry)
-        return overlay(found, geometry.shape)
+            nodules += self.options.fused(chosen, [mask for _, mask in seen], geometry)
+        return overlay(nodules, geometry.shape)
 
     def _malignancy(self, rated: dict[tuple[str, int], float], key: tuple[str, int], path: Path) -> float:
         if self.options.classes == "malignancy" and key not in rated:
-            remedy = "add the structured reports (SR), or choose --option classes=nodule"
-            raise InputError(path, f"no report says how malignant segment {key[1]} is", remedy)
+            fix = "add the structured reports (SR), or choose --option classes=nodule"
+            raise InputError(path, f"no report rates the malignancy of segment {key[1]}", fix)
         return rated.get(key, 0.0)
 
 
@@ -89,15 +89,15 @@ def _open(path: Path) -> Any:
 
 
 def _nodule(segment: Any, path: Path) -> str:
-    """What the readings of one nodule have in common."""
+    """The identifier that the readings of one nodule share."""
     known = segment.get("TrackingUID") or segment.get("TrackingID") or segment.get("SegmentDescription")
     if not known:
-        raise InputError(path, f"segment {segment.SegmentNumber} does not say which nodule it is (Tracking UID)", AGAIN)
+        raise InputError(path, f"segment {segment.SegmentNumber} does not name its nodule (Tracking UID)", AGAIN)
     return re.sub(r" - Annotation .*", "", str(known))
 
 
 def _ratings(path: Path) -> Iterator[tuple[tuple[str, int], float]]:
-    """The malignancy of each segment that a report is about."""
+    """The malignancy of each segment that a report rates."""
     try:
         groups = list(_groups(_open(path)))
     except InputError:
@@ -112,14 +112,14 @@ def _ratings(path: Path) -> Iterator[tuple[tuple[str, int], float]]:
                     number = np.ravel(reference.ReferencedSegmentNumber)[0]
                     about = (str(reference.ReferencedSOPInstanceUID), int(number))
             if _meaning(item, "ConceptNameCodeSequence") == "Malignancy":
-                said = re.match(r"([1-5]) out of 5", _meaning(item, "ConceptCodeSequence"))
-                rating = float(said[1]) if said else rating
+                rated = re.match(r"([1-5]) out of 5", _meaning(item, "ConceptCodeSequence"))
+                rating = float(rated[1]) if rated else rating
         if about is not None and rating is not None:
             yield about, rating
 
 
 def _groups(item: Any) -> Iterator[Sequence[Any]]:
-    """The items of every container below one."""
+    """The items of every container in and below `item`."""
     inner = item.get("ContentSequence", ())
     if inner:
         yield inner

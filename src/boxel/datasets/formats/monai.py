@@ -1,7 +1,7 @@
-"""MONAI's detection datalist: `{"training": [{"image": "a.nii.gz", "box": [[...]], "label": [0]}], "validation": []}`.
+"""MONAI's datalist: `{"training": [{"image": "a.nii.gz", "box": [[...]], "label": [0]}], "validation": []}`.
 
-Boxes are in world mm (LPS, as with MONAI's `affine_lps_to_ras`), mode cccwhd, as in its lung nodule tutorial; other
-modes and frames are options. Images lie beside the JSON or below the folder `images`.
+By default boxes are in world mm (LPS, as with MONAI's `affine_lps_to_ras`) and mode cccwhd, as in its lung nodule
+tutorial; other modes and frames are options. Images lie beside the JSON or below the folder `images`.
 """
 
 import itertools
@@ -23,23 +23,23 @@ from boxel.datasets.formats.files import (
     read_text,
 )
 from boxel.datasets.formats.options import Names, ReaderOptions
+from boxel.datasets.formats.registry import register_format
 from boxel.datasets.problems import InputError, Report
 from boxel.io import split_suffix
 
-__all__ = ["DESCRIPTION", "NAME", "Options", "detect", "read"]
+__all__ = ["Options", "detect", "read"]
 
-NAME = "monai"
 DESCRIPTION = 'MONAI datalist: a JSON with "training": [{"image": ..., "box": ..., "label": ...}]'
 PARTS = {"training": "train", "validation": "val", "testing": "test", "test": "test"}
 
 
 class Options(ReaderOptions):
-    """How boxes are written.
+    """Settings of the reader.
 
     Attributes:
-        mode: order of the numbers; x is the first axis of the NIfTI file (or of the world).
-        frame: world mm in LPS or RAS, or voxels.
-        images: folder of the images; the JSON's if empty.
+        mode: order of the numbers of a box; x is the first axis of the NIfTI file (or of the world).
+        frame: whether boxes are in world mm (LPS or RAS) or in voxels.
+        images: folder of the images; that of the JSON if empty.
         classes: names of the labels 0, 1, ...
         modality: name of the image channel.
     """
@@ -69,7 +69,7 @@ def _is_datalist(file: Path) -> bool:
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
-    """The data set of the JSON at (or in) `path`; problems of single cases go to `report`."""
+    """Open the data set of the JSON at (or in) `path`; problems of single cases go to `report`."""
     file = _file(path) or path
     if file.is_dir():
         raise InputError(file, "no datalist", f"add one: {DESCRIPTION.partition(': ')[2]}")
@@ -82,7 +82,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     for key, part in PARTS.items():
         entries = values.get(key) or []
         if not isinstance(entries, list):
-            raise InputError(file, f'"{key}" is no list', f"a {DESCRIPTION}")
+            raise InputError(file, f'"{key}" is not a list', f"a {DESCRIPTION}")
         for number, entry in enumerate(entries):
             name = str(entry.get("image", "")) if isinstance(entry, dict) else ""
             case = split_suffix(Path(name))[0] or f"{key} {number}"
@@ -91,7 +91,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             )
             try:
                 if image is None:
-                    raise InputError(file, f"image {name!r} is not there", f"add it to {folder}")
+                    raise InputError(file, f"image {name!r} does not exist", f"add it to {folder}")
                 shapes = _shapes(file, case, entry, options, report)
             except InputError as problem:
                 report(problem.of(case))
@@ -108,7 +108,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
 
 
 def _corners(mode: str, ndim: int) -> np.ndarray:
-    """Where the lower and the upper corner stand in boxes of a mode `(2, d)`; in 2D the mode has no z."""
+    """Positions `(2, d)` of the lower and the upper corner in the numbers of a box; in 2D the mode has no z."""
     letters = np.array([letter for letter in mode if letter in "xyz"[:ndim]])
     return np.stack([np.flatnonzero(letters == axis) for axis in "xyz"[:ndim]], axis=1)
 
@@ -140,3 +140,6 @@ def _shapes(file: Path, case: str, entry: Mapping[str, Any], options: Options, r
         points = tuple(itertools.product(*np.stack([lower, upper], axis=1).tolist()))
         shapes.append(Shape(label, points, frame="world"))
     return shapes
+
+
+register_format("monai", detect, read, DESCRIPTION, Options, order=90)

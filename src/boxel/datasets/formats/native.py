@@ -1,23 +1,22 @@
-"""The native layout, nnDetection's raw data set, in 2D and 3D.
+"""The native layout: nnDetection's raw data set, in 2D and 3D.
 
     dataset.json (or .yaml)    {"name": "x", "dim": 3, "labels": {"0": "nodule"}, "modalities": {"0": "CT"}}
     imagesTr/CASE_0000.nii.gz  one file per channel: _0000, _0001, ...; any suffix that `boxel.io` reads;
-                               the channels of a colour picture are in one file
-    labelsTr/CASE.nii.gz       instance ids, 0 = background; not needed without masks
+                               a colour picture has all its channels in one file
+    labelsTr/CASE.nii.gz       instance ids, 0 is background; not needed without masks
     labelsTr/CASE.json         {"instances": {"1": 0}}, and for objects without a mask
                                {"boxes": [{"id": 2, "label": 0, "lower": [4, 8, 8], "upper": [9, 20, 20]}]}
-    imagesTs/ labelsTs/        likewise, for the test; images without labelsTs are left to `predict`
+    imagesTs/ labelsTs/        the test cases; without labelsTs the images can be used by `predict` only
     splits.json                optional, a list of folds: [{"train": [ids], "val": [ids], "test": [ids]}]
 
-The four folders may lie under `raw_splitted/`. "instances" gives the class of each id in the label map,
-"boxes" are objects without a mask: corners in voxels, axes in array order (plane, row, column), half-open.
-A negative case has `{"instances": {}}`. Points with diameters, ellipsoids, RECIST pairs and ignored regions are
+The four folders may lie under `raw_splitted/`. "instances" gives the class of each id in the label map.
+"boxes" are objects without a mask: corners in voxels, half-open, axes in array order (plane, row, column).
+A case without objects has `{"instances": {}}`. Points with diameters, ellipsoids, RECIST pairs and ignored objects are
 "shapes", see `boxel.datasets.formats.shapes_json`. Optional: "attributes": {"1": {"diameter_mm": 8.5}} in
-CASE.json, and "groups": {"CASE": "patient"} in dataset.json. nnDetection's "annotation_style": "weak" says that the
-label maps show boxes.
+CASE.json, and "groups": {"CASE": "patient"} in dataset.json. nnDetection's "annotation_style": "weak" means that
+the label maps show boxes.
 """
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,18 +27,16 @@ from boxel.config import read_json
 from boxel.datasets.annotations import Shapes
 from boxel.datasets.cases import Case, Dataset, InputError, Report
 from boxel.datasets.formats.files import read_mapping
+from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.shapes_json import MOST, read_shapes
+from boxel.datasets.problems import as_input_error
 from boxel.io import SUFFIXES, has_geometry, split_suffix
+from boxel.io.channels import group_channels, in_order, split_channel
 from boxel.types import Instances
 
-__all__ = ["DESCRIPTION", "NAME", "detect", "read"]
+__all__ = ["detect", "read"]
 
-NAME = "native"
-DESCRIPTION = (
-    "Boxel and nnDetection: dataset.json, imagesTr/CASE_0000.nii.gz, labelsTr/CASE.nii.gz and labelsTr/CASE.json"
-)
 HEADS = ("dataset.json", "dataset.yaml", "dataset.yml")
-CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 COMPANIONS = (".raw", ".zraw")  # voxels of a .mhd header
 
 
@@ -51,7 +48,7 @@ def read(path: Path, report: Report) -> Dataset:
     """The data set in folder `path`; problems of single cases go to `report`.
 
     Raises:
-        ValueError: when dataset.json itself is unusable.
+        ValueError: dataset.json cannot be used.
     """
     head = next((path / name for name in HEADS if (path / name).exists()), path / HEADS[0])
     values = read_mapping(head)
@@ -84,8 +81,8 @@ def _names(head: Path, values: Mapping[str, Any], key: str) -> tuple[str, ...]:
     if foreign or (isinstance(names, dict) and "background" in [*names, *names.values()]):
         raise InputError(
             head,
-            "this is the head of nnU-Net's or the Medical Segmentation Decathlon's layout (classes with a background)",
-            "open it with --format nnunet; it needs the folders imagesTr and labelsTr",
+            "this is a dataset.json of nnU-Net or the Medical Segmentation Decathlon (with a background class)",
+            "open it with --format nnunet, which needs the folders imagesTr and labelsTr",
         )
     if not isinstance(names, dict) or not names or sorted(names) != sorted(map(str, range(len(names)))):
         raise InputError(head, f'"{key}" is {names!r}', rule)
@@ -95,13 +92,13 @@ def _names(head: Path, values: Mapping[str, Any], key: str) -> tuple[str, ...]:
 def _read_part(root: Path, part: str, common: "_Common", report: Report) -> list[Case]:
     """The cases of `imagesTr` and `labelsTr`, or of `imagesTs` and `labelsTs`."""
     images, labels = root / f"images{part}", root / f"labels{part}"
-    found: dict[str, dict[int, list[Path]]] = {}
+    named = []
     for path in _files(images):
-        match = CHANNEL.fullmatch(split_suffix(path)[0])
-        if match and (split_suffix(path)[1] or path.is_dir()):
-            found.setdefault(match["case"], {}).setdefault(int(match["channel"]), []).append(path)
+        if split_channel(path)[1] is not None and (split_suffix(path)[1] or path.is_dir()):
+            named.append(path)
         else:
-            report(InputError(path, "not named as an image", f"name it CASE_0000 and one of {' '.join(SUFFIXES)}"))
+            report(InputError(path, "not an image name", f"name it CASE_0000 followed by one of {' '.join(SUFFIXES)}"))
+    images_of = group_channels(named)
     label_maps: dict[str, list[Path]] = {}
     annotations: dict[str, Path] = {}
     for path in _files(labels):
@@ -110,26 +107,26 @@ def _read_part(root: Path, part: str, common: "_Common", report: Report) -> list
             label_maps.setdefault(stem, []).append(path)
         elif path.suffix == ".json":
             annotations[path.stem] = path
-    for case_id in sorted((label_maps.keys() | annotations.keys()) - found.keys()):
+    for case_id in sorted((label_maps.keys() | annotations.keys()) - images_of.keys()):
         path = annotations.get(case_id) or label_maps[case_id][0]
-        remedy = f"add {images.name}/{case_id}_0000, or remove it"
-        report(InputError(path, "annotation without image", remedy, case_id))
+        fix = f"add {images.name}/{case_id}_0000, or remove it"
+        report(InputError(path, "annotation without image", fix, case_id))
     if part == "Ts" and not labels.is_dir():
         return []
     cases = []
-    for case_id, files in sorted(found.items()):
+    for case_id, files in sorted(images_of.items()):
         annotation = annotations.get(case_id, labels / f"{case_id}.json")
         try:
             cases.append(_read_case(case_id, files, label_maps.get(case_id, []), annotation, part, common))
         except InputError as problem:
             report(problem.of(case_id))
         except ValueError as error:
-            report(InputError(annotation, str(error).removeprefix(f"{annotation}: "), "correct it", case_id))
+            report(as_input_error(error, case_id))
     return cases
 
 
 class _Common(NamedTuple):
-    """What dataset.json says about all cases."""
+    """The contents of dataset.json that concern all cases."""
 
     ndim: int
     num_channels: int
@@ -146,27 +143,24 @@ def _read_case(
     part: str,
     common: _Common,
 ) -> Case:
-    for paths in [*files.values(), label_maps]:
-        if len(paths) > 1:
-            names = " and ".join(path.name for path in paths)
-            raise InputError(paths[1], f"duplicate case: {names}", "keep one of them", case_id)
-    colours = list(files) == [0] and not has_geometry(files[0][0])  # one picture with several channels
+    channels, labels = in_order(files), in_order({0: label_maps} if label_maps else {})
+    colours = list(files) == [0] and not has_geometry(channels[0])  # one picture with several channels
     if sorted(files) != list(range(common.num_channels)) and not colours:
         names = ", ".join(f"_{channel:04d}" for channel in sorted(files))
         problem = f'channels {names} but "modalities" of dataset.json lists {common.num_channels}'
-        remedy = f"a case has files _0000 to _{common.num_channels - 1:04d}"
-        raise InputError(next(iter(files.values()))[0], problem, remedy, case_id)
+        fix = f"name the files of a case _0000 to _{common.num_channels - 1:04d}"
+        raise InputError(channels[0], problem, fix, case_id)
     if not annotation.exists():
-        remedy = 'add it; {"instances": {}} says that the image shows no object'
-        raise InputError(annotation, "missing annotation", remedy, case_id)
+        fix = 'add it; write {"instances": {}} if the image has no objects'
+        raise InputError(annotation, "missing annotation", fix, case_id)
     mask_labels, boxes, shapes, attributes = _read_annotation(annotation, case_id, common.ndim)
     if mask_labels and not label_maps:
         label_map = annotation.with_name(f"{case_id}.nii.gz")
         raise InputError(label_map, "missing label map", f"add it, or empty {annotation.name}", case_id)
     return Case(
         case_id,
-        tuple(files[channel][0] for channel in sorted(files)),
-        label_maps[0] if label_maps else None,
+        channels,
+        labels[0] if labels else None,
         mask_labels,
         boxes,
         str(common.groups.get(case_id, case_id.rpartition("_")[0] if common.sessions else "")),
@@ -193,7 +187,9 @@ def _read_annotation(
     if not isinstance(values, dict) or not isinstance(values.get("instances", {}), dict):
         raise InputError(path, "not an annotation", 'write {"instances": {"1": 0}}: class 0 for object 1', case_id)
     if not values.keys() & {"instances", "boxes", "shapes"}:
-        raise InputError(path, 'no "instances", "boxes" or "shapes"', 'write {"instances": {}} for no object', case_id)
+        raise InputError(
+            path, 'no "instances", "boxes" or "shapes"', 'write {"instances": {}} if there are no objects', case_id
+        )
     mask_labels = {}
     for key, label in values.get("instances", {}).items():
         if not key.isdecimal() or not 0 < int(key) < MOST or not _is_int(label):
@@ -213,7 +209,7 @@ def _read_annotation(
 def _read_attributes(path: Path, case_id: str, entries: Any) -> dict[int, dict[str, float]]:
     rule = 'write "attributes": {"1": {"diameter_mm": 8.5}}: numbers about object 1'
     if not isinstance(entries, dict):
-        raise InputError(path, '"attributes" is no mapping', rule, case_id)
+        raise InputError(path, '"attributes" is not a mapping', rule, case_id)
     for number, known in entries.items():
         if (
             not number.isdecimal()
@@ -228,7 +224,7 @@ def _read_attributes(path: Path, case_id: str, entries: Any) -> dict[int, dict[s
 def _read_boxes(path: Path, case_id: str, entries: Any, ndim: int, last_id: int) -> Instances | None:
     rule = f'{{"id": 1, "label": 0, "lower": [{ndim} numbers], "upper": [{ndim} numbers]}}'
     if not isinstance(entries, list):
-        raise InputError(path, '"boxes" is no list', f"list entries such as {rule}", case_id)
+        raise InputError(path, '"boxes" is not a list', f"list entries such as {rule}", case_id)
     corners, labels, ids = [], [], []
     for number, entry in enumerate(entries, start=last_id + 1):
         entry = entry if isinstance(entry, dict) else {}
@@ -252,3 +248,12 @@ def _is_number(value: Any) -> bool:
 
 def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+register_format(
+    "native",
+    detect,
+    read,
+    "Boxel and nnDetection: dataset.json, imagesTr/CASE_0000.nii.gz, labelsTr/CASE.nii.gz and labelsTr/CASE.json",
+    order=40,
+)  # after nnU-Net, whose dataset.json has the same name

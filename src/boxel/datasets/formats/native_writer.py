@@ -1,4 +1,4 @@
-"""Writes data sets in the native layout, which `boxel.datasets.formats.native` describes."""
+"""Write data sets in the native layout, described in `boxel.datasets.formats.native`."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ def write_case(
     ignored: Instances | None = None,
     attributes: Mapping[int, Mapping[str, float]] | None = None,
 ) -> None:
-    """Write one case; its annotation last, which an interrupted case therefore lacks.
+    """Write one case. The annotation is written last, so an interrupted case has none.
 
     Args:
         root: folder of the data set.
@@ -38,11 +38,11 @@ def write_case(
         label_map: `(*s)` instance ids; None for a case without masks.
         labels: the class of each id.
         split: "train" or "test".
-        suffix: of the image files.
-        label_suffix: of the label map, where it differs from `suffix`.
-        compress: the image; the label map always is.
+        suffix: suffix of the image files.
+        label_suffix: suffix of the label map, if it differs from `suffix`.
+        compress: whether to compress the image; the label map is always compressed.
         boxes: objects without a mask.
-        ignored: what neither counts nor harms.
+        ignored: ignored objects, excluded from training and scoring.
         attributes: further numbers about objects by their ids.
     """
     part = {"train": "Tr", "test": "Ts"}[split]
@@ -74,7 +74,7 @@ def write_dataset(
     channels: Sequence[str],
     groups: Mapping[str, str] | None = None,
 ) -> None:
-    """Write dataset.json; do it last: the folder is a data set from then on."""
+    """Write dataset.json. Do this last: it makes the folder a data set."""
     values: dict[str, Any] = {
         "name": name,
         "dim": ndim,

@@ -3,10 +3,10 @@
     dataset.json              nnU-Net v2: "channel_names": {"0": "CT"}, "labels": {"background": 0, "lesion": 1}
                               MSD: "modality": {"0": "CT"}, "labels": {"0": "background", "1": "lesion"}
     imagesTr/CASE_0000.nii.gz nnU-Net, one file per channel; MSD: imagesTr/CASE.nii.gz
-    labelsTr/CASE.nii.gz      0 background, otherwise the number of a class
-    imagesTs/ labelsTs/       likewise, for the test
+    labelsTr/CASE.nii.gz      0 is background, other values are classes
+    imagesTs/ labelsTs/       the test cases
 
-Every connected component of a class becomes an object. Without dataset.json the classes are the numbers found in
+Every connected component of a class becomes an object. Without dataset.json the classes are the values that occur in
 the label maps.
 """
 
@@ -16,21 +16,20 @@ from typing import Any
 
 import numpy as np
 
-from boxel.datasets.annotations import LabelMap
+from boxel.datasets.annotations import LabelMapFile
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import images_in, listing, named_numbers, pictures_layout, read_mapping
-from boxel.datasets.formats.native import CHANNEL
 from boxel.datasets.formats.options import Names, ReaderOptions
+from boxel.datasets.formats.registry import register_format
 from boxel.datasets.label_maps import Connectivity
 from boxel.datasets.parallel import parallel
-from boxel.datasets.problems import InputError, Report, some
+from boxel.datasets.problems import InputError, Report, as_input_error, some
 from boxel.io import read_label_map
+from boxel.io.channels import group_channels, in_order
 from boxel.types import silent
 
-__all__ = ["DESCRIPTION", "NAME", "Options", "detect", "find_classes", "read"]
+__all__ = ["Options", "detect", "find_classes", "read"]
 
-NAME = "nnunet"
-DESCRIPTION = "nnU-Net or Medical Segmentation Decathlon: imagesTr, labelsTr with label maps of classes, dataset.json"
 FOREIGN = ("channel_names", "file_ending", "modality", "numTraining", "training")
 
 
@@ -38,9 +37,9 @@ class Options(ReaderOptions):
     """How classes become objects.
 
     Attributes:
-        connectivity: voxels of one class that share a face, an edge or a corner are one object.
-        min_size: smaller components are left out, voxels.
-        classes: names of the classes 1, 2, ..., where there is no dataset.json.
+        connectivity: voxels of one class are connected if they share a face, an edge or a corner.
+        min_size: smaller components are left out (voxels).
+        classes: names of the classes 1, 2, ..., if there is no dataset.json.
     """
 
     connectivity: Connectivity = "corner"
@@ -65,7 +64,7 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
-    """The data set in folder `path`; problems of single cases go to `report`."""
+    """Open the data set in folder `path`; problems of single cases go to `report`."""
     head = path / "dataset.json"
     values = read_mapping(head) if head.exists() else {}
     if not isinstance(values, dict):
@@ -82,9 +81,9 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         raise InputError(
             path / "imagesTr", "no image with a label map", "name both alike: imagesTr/CASE_0000, labelsTr/CASE"
         )
-    ndim, found = pictures_layout(case.channels[0] for case in cases)
+    ndim, from_image = pictures_layout(case.channels[0] for case in cases)
     several = tuple(f"channel {i}" for i in range(len(cases[0].channels)))
-    channels = channels or (several if several[1:] else found)
+    channels = channels or (several if several[1:] else from_image)
     name = str(values.get("name") or path.resolve().name)
     return Dataset(path, name, ndim, tuple(values_of.values()), channels, tuple(cases))
 
@@ -94,17 +93,19 @@ def _first(values: Mapping[str, Any], *keys: str) -> Any:
 
 
 def _classes(head: Path, values: Mapping[str, Any], report: Report) -> dict[int, str]:
-    """The names of the classes by their values in the label maps, without background."""
+    """The class names by their values in the label maps, without the background."""
     labels = values.get("labels")
     if isinstance(labels, dict) and any(isinstance(value, list) for value in labels.values()):
         raise InputError(
-            head, '"labels" has regions (several numbers under one name)', "write one number for each class of objects"
+            head,
+            '"labels" has nnU-Net regions (several values under one name)',
+            "write one value for each class of objects",
         )
     names = {value: name for value, name in sorted(named_numbers(labels)) if value > 0}
     ignored = [value for value, name in names.items() if name.lower() == "ignore"]
     for value in ignored:
-        problem = f'label {value} is "ignore"; its voxels count as background'
-        report(InputError(head, problem, "nothing to do, if that is what you want", severity="note"))
+        problem = f'label {value} is "ignore", and its voxels are treated as background'
+        report(InputError(head, problem, "nothing to do if this is intended", severity="note"))
     names = {value: name for value, name in names.items() if value not in ignored}
     if not names:
         raise InputError(head, f'"labels" is {labels!r}', 'write "labels": {"background": 0, "lesion": 1}')
@@ -112,7 +113,7 @@ def _classes(head: Path, values: Mapping[str, Any], report: Report) -> dict[int,
 
 
 def find_classes(folder: Path, names: tuple[str, ...], report: Report) -> dict[int, str]:
-    """The classes by their values: `names` from 1, or else the values found in the label maps of `folder`."""
+    """The classes by their values: `names` from 1, otherwise the values that occur in the label maps of `folder`."""
     if names:
         return dict(enumerate(names, start=1))
 
@@ -122,39 +123,51 @@ def find_classes(folder: Path, names: tuple[str, ...], report: Report) -> dict[i
         except ValueError:  # reported when the case is read
             return set()
 
-    found = set().union(*parallel(values, images_in(folder).values(), None, silent, "")) - {0}
-    if not found:
-        raise InputError(folder, "no label map shows a class", "check that these are label maps of classes")
-    problem = f"no dataset.json; the label maps show the classes {some(found)}"
+    present = set().union(*parallel(values, images_in(folder).values(), None, silent, "")) - {0}
+    if not present:
+        raise InputError(folder, "all label maps are empty", "check that these are label maps of classes")
+    problem = f"no dataset.json; the label maps show the classes {some(present)}"
     report(InputError(folder, problem, "name them with --option classes=FIRST,SECOND", severity="note"))
-    return {value: f"class {value}" for value in sorted(found)}
+    return {value: f"class {value}" for value in sorted(present)}
 
 
 def _part(
     path: Path, part: str, names: Mapping[int, str], num_channels: int, options: Options, report: Report
 ) -> list[Case]:
     labels = images_in(path / f"labels{part}")
-    found: dict[str, list[Path]] = {}
-    for stem, file in images_in(path / f"images{part}").items():
-        match = CHANNEL.fullmatch(stem)
-        found.setdefault(stem if stem in labels or not match else match["case"], []).append(file)
-    for stem in sorted(labels.keys() - found.keys()):
+    channels_of = group_channels(images_in(path / f"images{part}").values(), labels)
+    for stem in sorted(labels.keys() - channels_of.keys()):
         report(
             InputError(labels[stem], "annotation without image", f"add images{part}/{stem}_0000, or remove it", stem)
         )
     cases = []
-    for case, files in sorted(found.items()):
+    for case, channels in sorted(channels_of.items()):
+        try:
+            files = in_order(channels)
+        except ValueError as error:
+            report(as_input_error(error, case))
+            continue
         if case not in labels:
             if part == "Tr":
-                remedy = f"add labels{part}/{case}, all zero if the image shows no object"
-                report(InputError(files[0], "missing label map", remedy, case))
+                fix = f"add labels{part}/{case}, all zero if the image has no objects"
+                report(InputError(files[0], "missing label map", fix, case))
             continue
         if num_channels and len(files) not in (1, num_channels):
             problem = f"{len(files)} files but dataset.json lists {num_channels} channels"
-            report(InputError(files[0], problem, f"a case has files _0000 to _{num_channels - 1:04d}", case))
+            report(InputError(files[0], problem, f"name the files of a case _0000 to _{num_channels - 1:04d}", case))
             continue
         classes = {value: index for index, value in enumerate(names)}
-        annotate = LabelMap(labels[case], classes, True, options.connectivity, options.min_size)
+        annotate = LabelMapFile(labels[case], classes, True, options.connectivity, options.min_size)
         split = "train" if part == "Tr" else "test"
-        cases.append(Case(case, tuple(sorted(files)), split=split, annotate=annotate))
+        cases.append(Case(case, files, split=split, annotate=annotate))
     return cases
+
+
+register_format(
+    "nnunet",
+    detect,
+    read,
+    "nnU-Net or Medical Segmentation Decathlon: imagesTr, labelsTr with label maps of classes, dataset.json",
+    Options,
+    order=30,
+)

@@ -1,4 +1,4 @@
-"""What users may choose about every layout: patients and folds."""
+"""Settings that every layout has: patients, folds and held-out cases."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from boxel.config import Config, read_json
 from boxel.datasets.cases import Dataset
-from boxel.datasets.problems import InputError, told
+from boxel.datasets.problems import InputError, as_input_error
 from boxel.io.pickles import read_pickle
 
 __all__ = ["Names", "ReaderOptions", "read_splits"]
@@ -27,14 +27,14 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_split)]
 
 
 class ReaderOptions(Config):
-    """Options of every layout.
+    """Settings of every layout; a layout with more of them derives a class from this one.
 
     Attributes:
-        group: regular expression; cases whose names agree in what it (its group, if any) matches are one patient.
-        splits: file of folds, as nnU-Net and nnDetection write them; `splits.json`, `splits_final.json` or
-            `splits_final.pkl` in the data set's folder if empty.
-        holdout: share of the patients to keep apart as test cases, where the data set has none; the rest is cut into
-            folds.
+        group: regular expression; cases whose names agree in the part that it (or its first group) matches belong to
+            one patient.
+        splits: file with folds, as nnU-Net and nnDetection write it. If empty, `splits.json`, `splits_final.json` or
+            `splits_final.pkl` in the folder of the data set.
+        holdout: share of the patients to hold out as test cases, if the data set has none.
     """
 
     group: str = ""
@@ -43,12 +43,12 @@ class ReaderOptions(Config):
 
     @classmethod
     def parse(cls, assignments: Sequence[str]) -> Self:
-        """Options from `"key=value"`, where the value is JSON, or else a text."""
+        """Settings from `"key=value"`, where the value is JSON or else a plain text."""
         values = {}
         for assignment in assignments:
             key, separator, text = assignment.partition("=")
             if not separator:
-                raise ValueError(f"option {assignment!r} is not of the form key=value, for example min_size=10")
+                raise ValueError(f"option {assignment!r} is not of the form key=value; write for example min_size=10")
             try:
                 values[key.strip()] = json.loads(text)
             except ValueError:
@@ -57,7 +57,7 @@ class ReaderOptions(Config):
 
 
 def read_splits(dataset: Dataset, file: str) -> tuple[Mapping[str, tuple[str, ...]], ...] | None:
-    """The folds of `file`, or of the data set's own file, or None where there is neither."""
+    """The folds of `file`, otherwise those of a file in the data set, or None if there is neither."""
     if not file and dataset.splits is not None:
         return dataset.splits
     folder = dataset.root if dataset.root.is_dir() else dataset.root.parent
@@ -68,7 +68,7 @@ def read_splits(dataset: Dataset, file: str) -> tuple[Mapping[str, tuple[str, ..
     try:
         folds = _plain(read_pickle(path) if path.suffix == ".pkl" else read_json(path))
     except ValueError as error:
-        raise told(error) from None
+        raise as_input_error(error) from None
     whole = isinstance(folds, list) and all(isinstance(fold, dict) and fold.keys() <= set(PARTS) for fold in folds)
     if not whole or not all(isinstance(ids, list) for fold in folds for ids in fold.values()):
         raise InputError(path, "not a list of folds", 'write [{"train": [ids], "val": [ids], "test": [ids]}]')
@@ -76,7 +76,7 @@ def read_splits(dataset: Dataset, file: str) -> tuple[Mapping[str, tuple[str, ..
 
 
 def _plain(folds: Any) -> Any:
-    """Arrays of ids, as nnDetection has them, as lists."""
+    """Turn arrays of ids, as in nnDetection's files, into lists."""
     if not isinstance(folds, list) or not all(isinstance(fold, dict) for fold in folds):
         return folds
     return [{part: getattr(ids, "tolist", lambda ids=ids: ids)() for part, ids in fold.items()} for fold in folds]

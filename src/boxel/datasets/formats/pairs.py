@@ -1,12 +1,12 @@
-"""Images and label maps whose names belong together.
+"""Images and label maps that correspond by name.
 
     images/NAME.png  labels/NAME.png      also image, img and mask, masks, label, segmentations, nodule_mask ...
     a_raw.tif  a_instances.tif            or img3d.tif mask3d.tif, in one folder
     CASE/ct.nii.gz  CASE/seg.nii.gz       a folder per case; the image may be a DICOM folder, such as CASE/dicom/
     meta.csv                              optional: columns file (or id), patient_id, split, and any column of classes
-    class_names.json                      optional: {"1": "liver"}; label maps then show classes, not instances
+    class_names.json                      optional: {"1": "liver"}; the label maps then show classes, not instances
 
-A label map may lie on the image's grid with its axes permuted or flipped.
+A label map may be stored with its axes permuted or flipped, if its header says so.
 """
 
 import re
@@ -15,32 +15,32 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from boxel.datasets.annotations import LabelMap
+from boxel.datasets.annotations import LabelMapFile
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import images_in, listing, named_numbers, pictures_layout, read_mapping, read_table
 from boxel.datasets.formats.options import Names, ReaderOptions
+from boxel.datasets.formats.registry import register_format
 from boxel.datasets.label_maps import Connectivity
 from boxel.datasets.problems import InputError, Report, some
 from boxel.io import read_layout, split_suffix
 
-__all__ = ["DESCRIPTION", "NAME", "Options", "detect", "read"]
+__all__ = ["Options", "detect", "read"]
 
-NAME = "pairs"
-DESCRIPTION = "images and label maps of like names: images/NAME and labels/NAME, or CASE/ct and CASE/seg"
 IMAGE, LABELS = "images?|imgs?|raw|ct|mri?|dicom", "instances|labels?|masks?|segs?|segmentations?"
 
 
 class Options(ReaderOptions):
-    """What the label maps show.
+    """Settings of the reader.
 
     Attributes:
-        values: values of a label map are instances, or classes whose components are instances; "auto": classes where
-            there is a class_names.json.
+        values: whether the values of a label map are instances, or classes whose components are instances; "auto" means
+            classes if there is a class_names.json.
         classes: name of the class of instances, or names of the classes 1, 2, ...
-        class_column: column of meta.csv that gives the class of all objects of a case.
-        group_column: column of meta.csv that gives the patient.
-        ndim: axes of the images to take, where a folder holds several kinds; the most frequent if 0.
-        connectivity, min_size: of components.
+        class_column: column of meta.csv with the class of all objects of a case.
+        group_column: column of meta.csv with the patient.
+        ndim: number of axes of the images to use, if a folder holds several kinds; 0 uses the most frequent one.
+        connectivity: voxels are connected if they share a face, an edge or a corner.
+        min_size: smaller components are left out (voxels).
         modality: name of the image channel, such as CT.
     """
 
@@ -64,14 +64,14 @@ def detect(path: Path) -> bool:
 
 
 def _pairs(path: Path) -> dict[str, _Pair]:
-    """Pairs by case name, in `path` and one folder below."""
-    found = _sibling_folders(path)
-    for folder in () if found else (path, *filter(Path.is_dir, listing(path))):
+    """The pairs by case name, in `path` and in its folders."""
+    pairs = _sibling_folders(path)
+    for folder in () if pairs else (path, *filter(Path.is_dir, listing(path))):
         prefix = f"{folder.name}_" if folder != path else ""
-        pairs = _same_folder(folder)
-        lone = len(pairs) == 1 and "" in pairs
-        found.update({folder.name if lone else prefix + name: pair for name, pair in pairs.items()})
-    return found
+        inner = _same_folder(folder)
+        lone = len(inner) == 1 and "" in inner
+        pairs.update({folder.name if lone else prefix + name: pair for name, pair in inner.items()})
+    return pairs
 
 
 def _sibling_folders(path: Path) -> dict[str, _Pair]:
@@ -99,14 +99,14 @@ def _same_folder(folder: Path) -> dict[str, _Pair]:
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
-    """The data set in folder `path`; problems of single cases go to `report`."""
+    """Open the data set in folder `path`; problems of single cases go to `report`."""
     pairs = _of_one_rank(path, _pairs(path), options.ndim, report)
     rows = _rows(path, tuple(filter(None, (options.class_column, options.group_column))))
     names = _class_names(path)
     components = options.values == "classes" or (options.values == "auto" and bool(names))
     if components:
         if not (names or options.classes):
-            raise InputError(path, "classes without names", "add --option classes=FIRST,SECOND")
+            raise InputError(path, "the classes have no names", "add --option classes=FIRST,SECOND")
         names = names or dict(enumerate(options.classes, start=1))
         classes = tuple(names[value] for value in sorted(names))
         lookup: dict[int, int] | None = {value: index for index, value in enumerate(sorted(names))}
@@ -119,7 +119,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     for name, (image, labels) in pairs.items():
         row = rows.get(name, {})
         if not labels.exists():
-            report(InputError(labels, "missing label map", "add it, all zero if the image shows no object", name))
+            report(InputError(labels, "missing label map", "add it, all zero if the image has no objects", name))
             continue
         if by_column and not row:
             report(
@@ -127,7 +127,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             )
             continue
         index = by_column.index(row[options.class_column]) if by_column else 0
-        annotate = LabelMap(labels, lookup, components, options.connectivity, options.min_size, index)
+        annotate = LabelMapFile(labels, lookup, components, options.connectivity, options.min_size, index)
         group = row.get(options.group_column or "patient_id", "")
         split = "test" if row.get("split") == "test" else "train"
         cases.append(Case(name, (image,), group=group, split=split, annotate=annotate))
@@ -147,7 +147,7 @@ def _of_one_rank(path: Path, pairs: dict[str, _Pair], ndim: int, report: Report)
     others = [name for name, rank in ranks.items() if rank != ndim]
     if others:
         problem = f"{len(others)} of {len(pairs)} images do not have {ndim} axes and are left out: {some(others)}"
-        report(InputError(path, problem, "choose them instead with --option ndim=2 or ndim=3", severity="warning"))
+        report(InputError(path, problem, "use them instead with --option ndim=2 or ndim=3", severity="warning"))
     return {name: pairs[name] for name, rank in ranks.items() if rank == ndim}
 
 
@@ -162,5 +162,15 @@ def _class_names(path: Path) -> Mapping[int, str]:
     file = path / "class_names.json"
     values: Any = read_mapping(file) if file.exists() else {}
     if isinstance(values, dict) and values and all(isinstance(value, dict) for value in values.values()):
-        values = next(iter(values.values()))  # one table per modality: the first
+        values = next(iter(values.values()))  # one table per modality: use the first
     return dict(named_numbers(values))
+
+
+register_format(
+    "pairs",
+    detect,
+    read,
+    "images and label maps of like names: images/NAME and labels/NAME, or CASE/ct and CASE/seg",
+    Options,
+    order=120,
+)

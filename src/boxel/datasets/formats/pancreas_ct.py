@@ -1,29 +1,27 @@
-"""NIH Pancreas-CT: DICOM series of each patient, and one NIfTI label map of the pancreas.
+"""NIH Pancreas-CT: a DICOM series of each patient, and a NIfTI label map of the pancreas.
 
     PANCREAS_0001/.../*.dcm    any folders below
-    .../label0001.nii.gz       such as TCIA_pancreas_labels-02-05-2017/
+    .../label0001.nii.gz       for example in TCIA_pancreas_labels-02-05-2017/
 
-The label maps are laid on their images by the directions in their headers. Their origins are not compared: those of the
-distribution do not agree with the series.
+The label maps are brought onto the grids of their images by the directions in their headers. Origins are not compared,
+because those of the distribution do not agree with the series.
 """
 
 import re
 from pathlib import Path
 
-from boxel.datasets.annotations import LabelMap
+from boxel.datasets.annotations import LabelMapFile
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.dicom_files import SeriesOpener, find_dicom, has_dicom
 from boxel.datasets.formats.options import ReaderOptions
+from boxel.datasets.formats.registry import register_format
 from boxel.datasets.problems import InputError, Report
 
-__all__ = ["DESCRIPTION", "NAME", "Options", "detect", "read"]
-
-NAME = "pancreas_ct"
-DESCRIPTION = "Pancreas-CT: PANCREAS_0001/ with DICOM, label0001.nii.gz"
+__all__ = ["Options", "detect", "read"]
 
 
 class Options(ReaderOptions):
-    """`min_size`: components of fewer voxels are left out; the rest of a patient is one object each."""
+    """`min_size`: components of fewer voxels are left out; each of the others is an object."""
 
     min_size: int = 1
 
@@ -33,23 +31,28 @@ def detect(path: Path) -> bool:
 
 
 def _labels(path: Path) -> dict[str, Path]:
-    found = [*path.glob("label*.nii.gz"), *path.glob("*/label*.nii.gz")]
-    return {match[1]: file for file in sorted(found) if (match := re.fullmatch(r"label(\d{4})\.nii\.gz", file.name))}
+    files = [*path.glob("label*.nii.gz"), *path.glob("*/label*.nii.gz")]
+    return {match[1]: file for file in sorted(files) if (match := re.fullmatch(r"label(\d{4})\.nii\.gz", file.name))}
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
-    """The data set below `path`; problems of single cases go to `report`."""
+    """Open the data set below `path`; problems of single cases go to `report`."""
     labels = _labels(path)
     cases = []
-    for found in find_dicom(path, report)[0]:
-        known = f"{found.header.get('PatientID', '')} {'/'.join(found.folder.relative_to(path).parts)}"
+    for series in find_dicom(path, report)[0]:
+        known = f"{series.header.get('PatientID', '')} {'/'.join(series.folder.relative_to(path).parts)}"
         match = re.search(r"PANCREAS_(\d{4})", known)
         name = match[0] if match else known
         if not match or match[1] not in labels:
-            report(InputError(found.folder, "missing label map", "add label0000.nii.gz of its number", name))
+            report(InputError(series.folder, "missing label map", "add the label0000.nii.gz with its number", name))
             continue
-        annotate = LabelMap(labels[match[1]], {1: 0}, True, min_size=options.min_size, compare_origin=False)
+        annotate = LabelMapFile(labels[match[1]], {1: 0}, True, min_size=options.min_size, compare_origin=False)
         cases.append(
-            Case(name, (found.folder,), group=name, annotate=annotate, opener=SeriesOpener(found.uid, upright=True))
+            Case(name, (series.folder,), group=name, annotate=annotate, opener=SeriesOpener(series.uid, upright=True))
         )
     return Dataset(path, path.resolve().name, 3, ("pancreas",), ("CT",), tuple(cases))
+
+
+register_format(
+    "pancreas_ct", detect, read, "Pancreas-CT: PANCREAS_0001/ with DICOM, label0001.nii.gz", Options, order=20
+)

@@ -3,9 +3,9 @@
     {"id": 3, "label": 0, "points": [[12.5, 100, 87]], "diameter": 8}             a point with a diameter
     {"id": 4, "label": 0, "points": [[12.5, 100, 87]], "axes": [[4, 0, 0], ...]}  an ellipsoid, by its half axes
     {"id": 5, "label": 1, "points": [[...], [...], [...], [...]]}                 RECIST: the ends of two diameters
-    {"id": 6, "label": 0, "points": [[...], [...]], "ignore": true}               neither counts nor harms
+    {"id": 6, "label": 0, "points": [[...], [...]], "ignore": true}               an ignored object
 
-Positions are in voxels, axes in array order, or with `"frame": "world"` in LPS mm.
+Positions are in voxels in array order, or with `"frame": "world"` in LPS mm.
 """
 
 from pathlib import Path
@@ -20,14 +20,14 @@ from boxel.datasets.problems import InputError
 __all__ = ["MOST", "read_shapes"]
 
 RULE = '{"id": 1, "label": 0, "points": [[z, y, x]], "diameter": 8}'
-MOST = 2**31  # a label map holds no larger number
+MOST = 2**31  # label maps cannot store larger numbers
 KEYS = {"id", "label", "points", "diameter", "axes", "frame", "ignore"}
 
 
 def read_shapes(path: Path, entries: Any, ndim: int, last_id: int) -> Shapes | None:
-    """The shapes of one case, numbered from `last_id + 1` where they have no number; None if there are none."""
+    """The shapes of one case, numbered from `last_id + 1` if they have no number; None if there are none."""
     if not isinstance(entries, list):
-        raise InputError(path, '"shapes" is no list', f"list entries such as {RULE}")
+        raise InputError(path, '"shapes" is not a list', f"list entries such as {RULE}")
     shapes, ids = [], []
     for number, entry in enumerate(entries, start=1):
         where = f'entry {number} of "shapes"'
@@ -37,7 +37,7 @@ def read_shapes(path: Path, entries: Any, ndim: int, last_id: int) -> Shapes | N
         axes = _vectors(path, entry.get("axes", ()), f"axes of {where}", ndim)
         frame = entry.get("frame", "voxel")
         if frame not in ("voxel", "world"):
-            raise InputError(path, f"{where} has the frame {frame!r}", "write voxel or world")
+            raise InputError(path, f"{where} has the frame {frame!r}", 'write "voxel" or "world"')
         if "diameter" in entry:
             (diameter,) = numbers([entry["diameter"]], path, f"diameter of {where}")
             axes = ball(0, points[0], diameter).axes if diameter > 0 and points else ()

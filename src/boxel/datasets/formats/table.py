@@ -1,12 +1,12 @@
-"""Tables of boxes, or of points with a diameter, one row per object; LUNA16 among them.
+"""Tables of boxes or of points with a diameter, one row per object, such as LUNA16's.
 
     annotations.csv            seriesuid,coordX,coordY,coordZ,diameter_mm (LPS mm, LUNA16)
                                file,x1,y1,x2,y2[,z1,z2][,label] (half-open voxels, `--option unit=mm` for LPS mm)
-    annotations_excluded.csv   likewise; LUNA16's irrelevant findings, which neither count nor harm
-    seriesuids.csv             all series, also those without objects (LUNA16), no header
-    SERIES.mhd, SERIES/ ...    the images, anywhere below
+    annotations_excluded.csv   LUNA16's irrelevant findings, which are ignored objects
+    seriesuids.csv             all series, including those without objects (LUNA16), no header
+    SERIES.mhd, SERIES/ ...    the images, in any folder below
 
-Names of columns may differ in case and underscores. Without images the table alone is checked.
+Column names may differ in case and underscores. Without images only the table is checked.
 """
 
 import itertools
@@ -22,12 +22,12 @@ from boxel.datasets.annotations import Shape, Shapes, ball
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import listing, numbers, pictures_layout, read_table, read_text
 from boxel.datasets.formats.options import Names, ReaderOptions
+from boxel.datasets.formats.registry import register_format
 from boxel.datasets.problems import InputError, Report
 from boxel.io import split_suffix
 
-__all__ = ["DESCRIPTION", "NAME", "Options", "detect", "read"]
+__all__ = ["Options", "detect", "read"]
 
-NAME = "table"
 DESCRIPTION = "CSV of boxes (file,x1,y1,x2,y2) or balls in mm (seriesuid,coordX,coordY,coordZ,diameter_mm)"
 CASE = ("seriesuid", "filename", "file", "image", "imageid", "case", "caseid", "id", "path", "name")
 LABEL = ("label", "class", "classname", "category", "coarselesiontype")
@@ -39,12 +39,12 @@ BALL = (("coordx", "coordy", "coordz", "diametermm"), ("x", "y", "z", "diameter"
 
 
 class Options(ReaderOptions):
-    """How to read the table.
+    """Settings of the reader.
 
     Attributes:
-        table: file name, where there are several; `annotations.csv` if empty.
-        unit: of boxes: voxels (half-open), or LPS mm. Points with a diameter are in LPS mm.
-        classes: names of the classes in order; else the values of the column of labels, or one class `object`.
+        table: file name, if there are several tables; `annotations.csv` if empty.
+        unit: unit of boxes: voxels (half-open) or LPS mm. Points with a diameter are in LPS mm.
+        classes: names of the classes in order; if empty, the values in the label column, or one class `object`.
         modality: name of the image channel, such as CT.
     """
 
@@ -76,7 +76,7 @@ def _plain(name: str) -> str:
 
 
 def _columns(head: list[str]) -> tuple[str, ...] | None:
-    """The columns of positions, where the table has them and one that names the image."""
+    """The columns of positions; None if the table lacks them or a column that names the image."""
     if not set(head) & set(CASE):
         return None
     flat = [tuple(name for name in names if name[0] != "z") for names in BOX]
@@ -84,7 +84,7 @@ def _columns(head: list[str]) -> tuple[str, ...] | None:
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
-    """The data set in folder (or table) `path`; problems of single cases go to `report`."""
+    """Open the data set in folder (or table) `path`; problems of single cases go to `report`."""
     folder = path if path.is_dir() else path.parent
     tables = [folder / options.table] if options.table else _tables(path)
     table = next((file for file in tables if file.stem == "annotations"), tables[0] if tables else path)
@@ -95,7 +95,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         raise InputError(table, f"no boxes or points in the columns {names}", f"use {DESCRIPTION}")
     of_case, of_label, of_group, of_split = (_first(rows, names) for names in (CASE, LABEL, GROUP, SPLIT))
     known = options.classes or tuple(sorted({row[of_label] for row in rows} if of_label else {"object"}))
-    found: dict[str, list[Shape]] = defaultdict(list)
+    shapes_of: dict[str, list[Shape]] = defaultdict(list)
     info: dict[str, dict[str, str]] = {}
     for line, row in enumerate(rows, start=2):
         case = split_suffix(Path(row[of_case]))[0] or row[of_case]
@@ -106,19 +106,19 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         if shape is None and values:
             problem = f"line {line}: the object has no extent and is left out"
             report(InputError(table, problem, "correct it, or remove the line", case, "warning"))
-        found[case] += [shape] if shape else []
+        shapes_of[case] += [shape] if shape else []
     for name in _series(folder) if columns in BALL else ():
-        found.setdefault(name, [])
-    _ignore_excluded(folder, columns in BALL, found)
-    images = _images(folder, set(found))
+        shapes_of.setdefault(name, [])
+    _ignore_excluded(folder, columns in BALL, shapes_of)
+    images = _images(folder, set(shapes_of))
     if not images:
-        problem = f"annotations only: none of the {len(found)} images is below {folder}"
-        report(InputError(table, problem, "add them to train; the table itself was checked", severity="warning"))
+        problem = f"annotations only: none of the {len(shapes_of)} images is below {folder}"
+        report(InputError(table, problem, "add them for training; the table was checked", severity="warning"))
     cases = []
-    for case, shapes in sorted(found.items()):
+    for case, shapes in sorted(shapes_of.items()):
         row = info.get(case, {})
         if images and case not in images:
-            report(InputError(table, f"image {case} is not there", f"add it to {folder}", case, "warning"))
+            report(InputError(table, f"image {case} does not exist", f"add it to {folder}", case, "warning"))
             continue
         split = "test" if row.get(of_split, "").lower() == "test" else "train"
         files = (images[case],) if images else ()
@@ -141,7 +141,7 @@ def _label(value: str, known: tuple[str, ...], table: Path, line: int) -> int:
 
 
 def _shape(values: tuple[float, ...], label: int, kind: str) -> Shape | None:
-    """A ball from x, y, z, diameter; a box from its corners in x, y[, z], which array order reverses."""
+    """A ball from x, y, z, diameter, or a box from its corners in x, y[, z]; array order reverses these axes."""
     if kind == "ball":
         return ball(label, values[:3], values[3]) if values[3] > 0 else None
     corners = np.array(values).reshape(2, -1)
@@ -158,20 +158,23 @@ def _series(folder: Path) -> list[str]:
     return [line.strip() for line in read_text(file).splitlines() if line.strip()] if file.exists() else []
 
 
-def _ignore_excluded(folder: Path, balls: bool, found: dict[str, list[Shape]]) -> None:
-    """Add the irrelevant findings of the cases; an unknown diameter counts as 10 mm, as in LUNA16's own evaluation."""
+def _ignore_excluded(folder: Path, balls: bool, shapes_of: dict[str, list[Shape]]) -> None:
+    """Add the irrelevant findings as ignored objects; an unknown diameter is 10 mm, as in LUNA16's evaluation."""
     file = folder / "annotations_excluded.csv"
     for line, row in enumerate(read_table(file, LUNA) if balls and file.exists() else (), start=2):
         x, y, z, diameter = numbers([row[name] for name in LUNA[1:]], file, f"line {line}")
         shape = ball(0, (x, y, z), diameter if diameter > 0 else 10.0)
-        found[row["seriesuid"]].append(replace(shape, ignore=True))
+        shapes_of[row["seriesuid"]].append(replace(shape, ignore=True))
 
 
 def _images(folder: Path, names: set[str]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+    images: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         stem, suffix = split_suffix(path)
         name = path.name if path.is_dir() else stem
         if name in names and (suffix or path.is_dir()):
-            found.setdefault(name, path)
-    return found
+            images.setdefault(name, path)
+    return images
+
+
+register_format("table", detect, read, DESCRIPTION, Options, order=130)

@@ -1,10 +1,10 @@
 """Pascal VOC: one XML per picture.
 
     Annotations/NAME.xml    <object><name>cell</name><bndbox><xmin>...; pixels from 1, both ends included
-    JPEGImages/NAME.jpg     the folder that the XML names, or the one that lies beside Annotations
+    JPEGImages/NAME.jpg     the picture, in any folder beside Annotations
     ImageSets/Main/         train.txt, val.txt, test.txt: names of the pictures, optional
 
-Pixels `xmin..xmax` become the half-open `[xmin - 1, xmax)`. Boxes without extent are left out and reported.
+Pixels `xmin..xmax` become the half-open interval `[xmin - 1, xmax)`. Boxes without extent are left out and reported.
 """
 
 from pathlib import Path
@@ -15,22 +15,21 @@ from boxel.datasets.annotations import Shape, Shapes
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import images_in, listing, numbers, pictures_layout, read_text, read_xml
 from boxel.datasets.formats.options import Names, ReaderOptions
+from boxel.datasets.formats.registry import register_format
 from boxel.datasets.problems import InputError, Report
 
-__all__ = ["DESCRIPTION", "NAME", "Options", "detect", "read"]
+__all__ = ["Options", "detect", "read"]
 
-NAME = "voc"
-DESCRIPTION = "Pascal VOC: Annotations/NAME.xml and JPEGImages/NAME.jpg"
 CORNERS = ("ymin", "xmin", "ymax", "xmax")
 
 
 class Options(ReaderOptions):
-    """Choices about Pascal VOC.
+    """Settings of the reader.
 
     Attributes:
-        classes: their names in order; alphabetical if empty.
-        difficult: objects marked so are neither hit nor miss and teach nothing ("ignore", as in VOC's own evaluation),
-            are objects as others ("keep"), or left out ("drop").
+        classes: names of the classes in order; alphabetical if empty.
+        difficult: objects marked as difficult are ignored in training and scoring ("ignore", as in VOC's evaluation),
+            used like all others ("keep"), or left out ("drop").
     """
 
     classes: Names = ()
@@ -42,7 +41,7 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
-    """The data set in folder `path`; problems of single cases go to `report`."""
+    """Open the data set in folder `path`; problems of single cases go to `report`."""
     files = [file for file in listing(path / "Annotations") if file.suffix == ".xml"]
     images = {}
     for folder in listing(path):
@@ -53,8 +52,8 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             trees[file] = read_xml(file)
         except InputError as problem:
             report(problem.of(file.stem))
-    found = {name for tree in trees.values() for name in map(_name, tree.iter("object"))}
-    classes = options.classes or tuple(sorted(found))
+    present = {name for tree in trees.values() for name in map(_name, tree.iter("object"))}
+    classes = options.classes or tuple(sorted(present))
     parts = {part: _set(path, part) for part in ("train", "val", "test")}
     cases = []
     for file, tree in trees.items():
@@ -98,8 +97,8 @@ def _shapes(file: Path, tree: Element, classes: tuple[str, ...], options: Option
         difficult = (node.findtext("difficult") or "0").strip() == "1"
         if difficult and options.difficult == "drop":
             continue
-        found = [box.findtext(key) if box is not None else None for key in CORNERS]
-        y0, x0, y1, x1 = numbers(found, file, f"<bndbox> of object {len(shapes) + 1} ({name})")
+        values = [box.findtext(key) if box is not None else None for key in CORNERS]
+        y0, x0, y1, x1 = numbers(values, file, f"<bndbox> of object {len(shapes) + 1} ({name})")
         if y1 <= y0 or x1 <= x0:
             problem = f"box x {x0:g} to {x1:g}, y {y0:g} to {y1:g} of {name} has no extent; the object is left out"
             report(InputError(file, problem, "draw the box again, or remove the object", file.stem, "warning"))
@@ -107,3 +106,6 @@ def _shapes(file: Path, tree: Element, classes: tuple[str, ...], options: Option
         ignore = difficult and options.difficult == "ignore"
         shapes.append(Shape(classes.index(name), ((y0 - 1, x0 - 1), (y1, x1)), ignore=ignore))
     return shapes
+
+
+register_format("voc", detect, read, "Pascal VOC: Annotations/NAME.xml and JPEGImages/NAME.jpg", Options, order=50)

@@ -2,11 +2,11 @@
 
     images/train/NAME.png  labels/train/NAME.txt    YOLO: `class x_centre y_centre width height`
     images/train/NAME.nii.gz                        MedYOLO: `class z_centre x_centre y_centre depth width height`
-    images/val, images/test                         likewise; or all without these sub-folders
-    train/images, train/labels, valid/images ...    the other way round, as Roboflow has it
+    images/val, images/test                         further parts; or no sub-folders at all
+    train/images, train/labels, valid/images ...    the folders the other way round, as in Roboflow's exports
     data.yaml                                       optional: `names: [cell, ...]`; `train`, `val`, `test`: folders
 
-An image without text file shows no object, as YOLO has it. More than four numbers after the class are a polygon.
+As in YOLO, an image without text file has no objects. More than four numbers after the class are a polygon.
 In MedYOLO x, y and z are the axes of the NIfTI file, so that x runs along the last array axis here.
 """
 
@@ -28,18 +28,17 @@ from boxel.datasets.formats.files import (
     read_text,
 )
 from boxel.datasets.formats.options import Names, ReaderOptions
+from boxel.datasets.formats.registry import register_format
 from boxel.datasets.problems import InputError, Report
 
-__all__ = ["DESCRIPTION", "NAME", "Options", "detect", "read"]
+__all__ = ["Options", "detect", "read"]
 
-NAME = "yolo"
-DESCRIPTION = "YOLO and MedYOLO: images/train/NAME.png and labels/train/NAME.txt"
 PARTS = ("", "train", "val", "test")
 NAMES = {"valid": "val", "validation": "val"}
 
 
 class Options(ReaderOptions):
-    """`classes`: their names in order, where there is no data.yaml."""
+    """`classes`: names of the classes in order, if there is no data.yaml."""
 
     classes: Names = ()
 
@@ -47,28 +46,28 @@ class Options(ReaderOptions):
 def detect(path: Path) -> bool:
     try:
         folders = _folders(path)
-    except ValueError:  # a YAML of another kind, or a damaged one, which is told when it is read
+    except ValueError:  # a YAML of another kind, or a damaged one, which `read` reports
         folders = _usual(path)
     return any(file.suffix == ".txt" for _, _, labels in folders for file in listing(labels))
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
-    """The data set in folder `path`; problems of single cases go to `report`."""
-    found: dict[str, tuple[str, Path, Path]] = {}
+    """Open the data set in folder `path`; problems of single cases go to `report`."""
+    files: dict[str, tuple[str, Path, Path]] = {}
     for part, images, labels in _folders(path):
         for stem, image in images_in(images).items():
-            if stem in found:
+            if stem in files:
                 report(
-                    InputError(image, f"duplicate case {stem!r}", f"{found[stem][1]} has this name: rename one", stem)
+                    InputError(image, f"duplicate case {stem!r}", f"{files[stem][1]} has this name: rename one", stem)
                 )
-            found[stem] = (part, image, labels / f"{stem}.txt")
+            files[stem] = (part, image, labels / f"{stem}.txt")
         for file in listing(labels):
-            if file.suffix == ".txt" and file.stem not in found and file.stem != "classes":
+            if file.suffix == ".txt" and file.stem not in files and file.stem != "classes":
                 report(InputError(file, "annotation without image", f"add {images / file.stem}", file.stem))
-    ndim, channels = pictures_layout(image for _, image, _ in found.values())
+    ndim, channels = pictures_layout(image for _, image, _ in files.values())
     cases: list[Case] = []
     parts: dict[str, list[str]] = {part: [] for part in PARTS}
-    for stem, (part, image, text) in sorted(found.items()):
+    for stem, (part, image, text) in sorted(files.items()):
         try:
             annotate = Shapes(tuple(_shapes(text, ndim)) if text.exists() else ())
         except InputError as problem:
@@ -88,7 +87,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
 
 
 def _folders(path: Path) -> list[tuple[str, Path, Path]]:
-    """Part, images and labels: those that a data.yaml names, or else the usual ones that are there."""
+    """Part, images and labels: the folders that a data.yaml names, otherwise the usual ones that exist."""
     named = [
         (part, folder, folder.parents[depth] / "labels" / folder.relative_to(folder.parents[depth] / "images"))
         for part in PARTS[1:]
@@ -105,7 +104,7 @@ def _usual(path: Path) -> list[tuple[str, Path, Path]]:
 
 
 def _named_folders(path: Path, part: str) -> list[Path]:
-    """Folders with "images" in their path, whose labels therefore have a place."""
+    """Named folders with "images" in their path, which tells where their labels lie."""
     for values in _heads(path):
         entries = values.get(part) or []
         root = path / str(values.get("path") or "")
@@ -148,6 +147,13 @@ def _shapes(file: Path, ndim: int) -> list[Shape]:
             centre, extent = centre[list(order)], extent[list(order)]
             points = np.stack([centre - extent / 2, centre + extent / 2])
         if (points < -0.5).any() or (points > 1.5).any() or not (np.ptp(points, axis=0) > 0).all():
-            raise InputError(file, f"{where} is no box inside the image: {line[:60]!r}", "write fractions from 0 to 1")
+            raise InputError(
+                file, f"{where} is not a box inside the image: {line[:60]!r}", "write fractions from 0 to 1"
+            )
         shapes.append(Shape(int(label), tuple(map(tuple, points.tolist())), frame="fraction"))
     return shapes
+
+
+register_format(
+    "yolo", detect, read, "YOLO and MedYOLO: images/train/NAME.png and labels/train/NAME.txt", Options, order=80
+)

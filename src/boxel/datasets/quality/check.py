@@ -1,4 +1,4 @@
-"""Everything that is wrong or remarkable about a data set, found in one pass over its files."""
+"""Check a data set: read every case once and report problems, with suggested fixes."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,10 +19,12 @@ SEVERITIES = ("error", "warning", "note")
 
 @dataclass(frozen=True)
 class Examination:
-    """What was found in a data set; `dataset` is None where it could not be opened.
+    """The result of `examine`.
 
     Attributes:
-        objects: number of objects per class in the cases that can be used.
+        findings: the problems, errors first.
+        dataset: None if it could not be opened.
+        objects: number of objects per class, in the cases that can be used.
     """
 
     findings: list[Finding]
@@ -33,7 +35,7 @@ class Examination:
     def summary(self) -> str:
         """One line: layout, cases, objects per class."""
         if self.dataset is None:
-            return "no data set"
+            return "the data set cannot be opened"
         data = self.dataset
         parts = [("training", len(data.train)), ("test", len(data.test))]
         split = ", ".join(f"{count} {name}" for name, count in parts if count)
@@ -57,14 +59,14 @@ def check(
     workers: int | None = None,
     progress: Progress = silent,
 ) -> list[Finding]:
-    """What is wrong with the data set at `path`, errors first; empty when there is nothing to say.
+    """Problems of the data set at `path` with suggested fixes, errors first.
 
     Args:
-        path: the data set's folder.
-        format: name of its layout; empty to recognise it.
-        options: of the layout, each `"key=value"`.
-        workers: threads; None takes one per processor.
-        progress: called with the stage, the cases done and all cases.
+        path: folder of the data set.
+        format: name of the layout; it is recognised if empty.
+        options: settings of the layout, each `"key=value"`.
+        workers: parallel workers (0: main process, None: one per core).
+        progress: called with the stage, the number of finished cases and the number of all cases.
 
     Raises:
         ValueError: there is no data set at `path`.
@@ -80,17 +82,17 @@ def examine(
     workers: int | None = None,
     progress: Progress = silent,
 ) -> Examination:
-    """`check` with what there is to count."""
+    """Like `check`, but also returns the data set and its object counts."""
     problems: list[InputError] = []
     try:
         dataset = open_dataset(path, problems.append, format=format, options=options)
     except InputError as problem:
-        return Examination([_finding(problem) for problem in (*problems, problem)])
+        return Examination([Finding.of(problem) for problem in (*problems, problem)])
     broken = {problem.case for problem in problems if problem.severity == "error"}
     cases = [case for case in dataset.cases if case.id not in broken]
     with_image = [case for case in cases if case.channels]
     looks = list(parallel(lambda case: look(case, dataset), with_image, workers, progress, "checking"))
-    findings = [_finding(problem) for problem in problems]
+    findings = [Finding.of(problem) for problem in problems]
     for seen in looks:
         findings.extend(seen.findings)
     readable = [seen for seen in looks if seen.digest]
@@ -101,7 +103,3 @@ def examine(
     counts = Counter(dataset.classes[label] for label in labels)
     findings.sort(key=lambda f: (SEVERITIES.index(f.severity), f.case, str(f.file), f.problem))
     return Examination(findings, dataset, {name: counts[name] for name in dataset.classes})
-
-
-def _finding(problem: InputError) -> Finding:
-    return Finding(problem.severity, problem.case, problem.file, problem.problem, problem.remedy)

@@ -1,4 +1,4 @@
-"""Do two images look alike? Bits that survive other compression, brightness and small noise."""
+"""Images that look alike, detected by hashes that survive compression, brightness changes and small noise."""
 
 from collections.abc import Sequence
 
@@ -8,15 +8,15 @@ __all__ = ["hash_image", "near_duplicates"]
 
 CELLS = {2: 16, 3: 8}  # per axis, by the number of axes: 256 or 512 bits
 ALIKE = 0.9  # common bits over all bits set in either
-LEAST = 20  # bits set; fewer say too little
+LEAST = 20  # bits set; a hash with fewer carries too little information
 BLOCK = 1000
 
 
 def hash_image(array: np.ndarray) -> np.ndarray | None:
-    """Bits `(n,)` of an image `(c, *s)`: is the mean of a cell larger than that of the next along the last axis?
+    """The hash `(n,)` bool of an image `(c, *s)`: whether the mean of a cell exceeds that of the next on the last axis.
 
-    A difference hash on the mean of the channels, as dHash has it for pictures. None for images smaller than the cells,
-    or nearly constant ones.
+    This is the difference hash (dHash) of the mean of the channels. It is None for images with fewer voxels than cells
+    along an axis, and for nearly constant images.
     """
     mean = array.mean(axis=0, dtype=np.float32)
     cells = CELLS[mean.ndim]
@@ -33,7 +33,7 @@ def hash_image(array: np.ndarray) -> np.ndarray | None:
 
 
 def near_duplicates(hashes: Sequence[np.ndarray | None]) -> list[tuple[int, int]]:
-    """Pairs of indices whose images look alike."""
+    """Pairs of indices of images that look alike."""
     known = [index for index, bits in enumerate(hashes) if bits is not None]
     if not known:
         return []

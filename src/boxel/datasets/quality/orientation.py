@@ -1,4 +1,4 @@
-"""Do the edges of an image lie where its label map has its objects, or where a turned label map would have them?"""
+"""Whether the objects of a label map lie on the edges of its image, or would do so if the label map were turned."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import permutations, product
@@ -8,12 +8,12 @@ import numpy as np
 __all__ = ["Turn", "describe", "edge_strengths", "likely_turn"]
 
 Turn = tuple[tuple[int, ...], tuple[bool, ...]]
-"""An order of axes, and which of them are then reversed."""
+"""An order of the axes, and which of them are reversed afterwards."""
 
-LEAST, POINTS = 100, 4000  # on the borders of objects; fewer say nothing, more do not change the mean much
-# Of 1,174 cases of six real data sets one reaches 1.56, the others at most 1.18. Turned on purpose, data sets lie above
+LEAST, POINTS = 100, 4000  # on the borders of objects; fewer prove nothing, more hardly change the mean
+# Of 1,174 cases of six real data sets one reaches 1.56, the others at most 1.18. Data sets turned on purpose exceed
 # 1.15 unless their objects are symmetric.
-FEW, STRONG, CLEAR = 3, 1.6, 1.15  # times the edges of the label map as it is; fewer cases need strong evidence
+FEW, STRONG, CLEAR = 3, 1.6, 1.15  # times the edge strength of the unturned label map; a few cases need strong evidence
 AGREE = 0.9  # of the cases
 
 
@@ -29,19 +29,19 @@ def turns(shape: Sequence[int]) -> Iterator[Turn]:
 def edge_strengths(array: np.ndarray, label_map: np.ndarray) -> dict[Turn, float]:
     """Mean gradient of the image `(c, *s)` on the borders of the objects, per turn of the label map `(*s)`.
 
-    Relative to that of the label map as it is; empty where there is little border or no gradient.
+    Values are relative to the unturned label map. Empty if there is little border or no gradient.
     """
     points = _border(label_map)
     if len(points) < LEAST:
         return {}
     shape = np.array(label_map.shape)
-    found = {turn: _gradient(array, _moved(points, turn, shape)) for turn in turns(label_map.shape)}
-    own = next(iter(found.values()))
-    return {turn: value / own for turn, value in found.items()} if own > 0 else {}
+    strengths = {turn: _gradient(array, _moved(points, turn, shape)) for turn in turns(label_map.shape)}
+    own = next(iter(strengths.values()))
+    return {turn: value / own for turn, value in strengths.items()} if own > 0 else {}
 
 
 def likely_turn(cases: Sequence[Mapping[Turn, float]]) -> Turn | None:
-    """The turn under which the label maps of nearly all cases fit their images clearly better; None without one."""
+    """The turn with which the label maps of nearly all cases fit their images clearly better; None if there is none."""
     known = [strengths for strengths in cases if strengths]
     if not known:
         return None
@@ -56,7 +56,7 @@ def likely_turn(cases: Sequence[Mapping[Turn, float]]) -> Turn | None:
 
 
 def describe(turn: Turn) -> str:
-    """Such as "reversed along its rows"."""
+    """The turn in words, such as "reversed along its rows"."""
     order, reverse = turn
     names = ("planes", "rows", "columns")[-len(order) :]
     swapped = [names[axis] for axis, own in enumerate(order) if axis != own]
@@ -66,7 +66,7 @@ def describe(turn: Turn) -> str:
 
 
 def _border(label_map: np.ndarray) -> np.ndarray:
-    """Voxels `(n, d)` of objects that touch another value, at most about `POINTS` of them."""
+    """Voxels `(n, d)` of objects next to another value; about `POINTS` of them at most."""
     edge = np.zeros(label_map.shape, bool)
     for axis in range(label_map.ndim):
         before = (slice(None),) * axis + (slice(None, -1),)

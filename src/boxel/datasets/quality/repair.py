@@ -1,4 +1,4 @@
-"""A repaired copy of a data set, in the native layout."""
+"""Repair a data set: write a copy in the native layout."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -25,15 +25,16 @@ def repair(
     workers: int | None = None,
     progress: Progress = silent,
 ) -> Dataset:
-    """Copy what is sound, and mend what can be mended without a question.
+    """Write a copy of the data set in which all problems are fixed that need no decision by the user.
 
-    Objects without voxel or extent are left out, and boxes that jut out of the image are cut off. Cases with other
-    errors are left out. Of an object in several parts the largest stays. Objects are numbered from 1. Label maps lie on
-    their images' grids. Groups, folds, ignored regions and attributes are kept. The data set itself is not touched.
+    Objects without voxels or extent are left out, and boxes are clipped at the border of the image. Of an object in
+    several parts the largest is kept. Objects are numbered from 1. Label maps are stored on the grids of their images.
+    Cases with other errors are left out. Groups, folds, ignored objects and attributes are kept. The data set itself is
+    not changed.
 
     Args:
-        findings: of `check`.
-        out: an empty or new folder, outside the data set.
+        findings: the result of `check`.
+        out: an empty or new folder outside the data set.
 
     Raises:
         ValueError: `out` is not empty, or lies in the data set.
@@ -42,12 +43,12 @@ def repair(
     if out.exists() and (out.is_file() or any(out.iterdir())):
         raise ValueError(f"{out}: is not empty; give a new folder for the repaired copy")
     if out.resolve().is_relative_to(root.resolve()):
-        raise ValueError(f"{out}: lies in the data set, which stays as it is; give a folder outside {root}")
+        raise ValueError(f"{out}: lies in the data set, which is not changed; give a folder outside {root}")
     broken = {finding.case for finding in findings if finding.severity == "error"}
 
     def copy(case: Case) -> bool:
         try:
-            loaded = read_case(case, dataset, mend=True)
+            loaded = read_case(case, dataset, repair=True)
         except ValueError:
             if case.id in broken:
                 return False
@@ -64,7 +65,7 @@ def repair(
         )  # fmt: skip
         return True
 
-    # Two cases of one name would overwrite each other; which is meant only the user knows.
+    # Two cases of one name would overwrite each other; only the user knows which one is right.
     counts = Counter(case.id for case in dataset.cases)
     candidates = [case for case in dataset.cases if case.channels and counts[case.id] == 1]
     copied = parallel(copy, candidates, workers, progress, "repairing")
@@ -79,13 +80,13 @@ def repair(
 
 
 def _largest_parts(instances: Instances, label_map: np.ndarray | None) -> tuple[Instances, np.ndarray | None]:
-    """Objects numbered from 1, each mask reduced to its largest connected part."""
+    """Number objects from 1 and reduce each mask to its largest connected part."""
     numbers = np.arange(1, len(instances) + 1)
     if label_map is None:
         return replace(instances, ids=numbers), None
     import cc3d
 
-    # By rank, not by a table: numbers of objects may be as large as 2^31.
+    # No table indexed by object number: numbers may be as large as 2^31.
     ids, ranks = np.unique(label_map, return_inverse=True)
     new = dict(zip(instances.ids[instances.has_mask].tolist(), numbers[instances.has_mask].tolist(), strict=True))
     lookup = np.array([new.get(number, 0) for number in ids.tolist()], np.int32)

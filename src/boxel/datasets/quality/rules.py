@@ -1,4 +1,4 @@
-"""What is remarkable about one case, and about all cases together."""
+"""The rules of `check`: problems of one case, and of all cases together."""
 
 import hashlib
 from collections import Counter, defaultdict
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from boxel.datasets.cases import Case, Dataset, LoadedCase, read_case
-from boxel.datasets.problems import Finding, some, told
+from boxel.datasets.problems import Finding, as_input_error, some
 from boxel.datasets.quality.near_duplicates import hash_image, near_duplicates
 from boxel.datasets.quality.orientation import Turn, describe, edge_strengths, likely_turn
 from boxel.datasets.split import check_splits
@@ -20,13 +20,13 @@ IMBALANCE = 10  # objects of the most frequent class per object of another
 PLAUSIBLE_MEDIAN = 500  # HU
 PLAUSIBLE = (-5000, 50_000)  # HU; padding is often -2000 or -3024, metal up to 30,000
 NARROW = 50  # HU; even a window of the brain is 80 wide
-MANY = 3  # findings of one kind; more are told in one sentence
+MANY = 3  # findings of one kind; more are summarised in one
 ANISOTROPY = 3  # largest over smallest spacing; from here on networks use anisotropic strides
 
 
 @dataclass(frozen=True)
 class Look:
-    """What is kept of a case after reading it."""
+    """What the rules across cases need to know of a case, and its own findings."""
 
     case: Case
     findings: Sequence[Finding] = ()
@@ -38,11 +38,11 @@ class Look:
 
 
 def look(case: Case, dataset: Dataset) -> Look:
+    """Read a case and apply the rules of single cases."""
     try:
         loaded = read_case(case, dataset)
     except ValueError as error:
-        problem = told(error, case.id)
-        return Look(case, [Finding(problem.severity, case.id, problem.file, problem.problem, problem.remedy)])
+        return Look(case, [Finding.of(as_input_error(error), case.id)])
     array = loaded.image.array
     digest = hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).digest()
     findings = [*_remarks(case, loaded), *_hounsfield(case, array, dataset.channels)]
@@ -56,7 +56,7 @@ def _remarks(case: Case, loaded: LoadedCase) -> Iterator[Finding]:
         problem = f"all voxels are {loaded.image.array.min():g}"
         yield Finding("warning", case.id, case.channels[0], problem, "export the image again, or remove the case")
     for remark in loaded.image.remarks:
-        yield Finding("warning", case.id, case.channels[0], remark, "look whether the image is as it was")
+        yield Finding("warning", case.id, case.channels[0], remark, "check that the image is unchanged")
     instances = loaded.instances
     extents = instances.boxes[:, 1] - instances.boxes[:, 0]
     small = instances.ids[(extents < MIN_EXTENT).any(axis=1)].tolist()
@@ -65,20 +65,20 @@ def _remarks(case: Case, loaded: LoadedCase) -> Iterator[Finding]:
         yield Finding("warning", case.id, case.file, problem, "remove specks; tiny objects are hard to detect")
     for remark in case.annotate.remarks(loaded.image.geometry) if case.annotate else ():
         yield Finding(
-            "warning", case.id, case.file, remark, "check axis order, unit and origin if it is more than a margin"
+            "warning", case.id, case.file, remark, "check axis order, unit and origin if this is more than a margin"
         )
     masked = instances.ids[instances.has_mask]
     if len(masked) and masked.max() > len(instances):
-        problem = f"numbers of objects go up to {masked.max()} but there are {len(instances)}"
-        yield Finding("note", case.id, case.file, problem, "nothing to do; --fix numbers them from 1")
+        problem = f"object numbers go up to {masked.max()} but there are {len(instances)} objects"
+        yield Finding("note", case.id, case.file, problem, "this is harmless; --fix numbers them from 1")
     parts = [] if loaded.label_map is None else split_instances(loaded.label_map)
     if parts:
-        remedy = "give each part its own number, or remove stray voxels: the box spans all parts"
-        yield Finding("warning", case.id, case.file, f"{_objects(parts)} in several parts", remedy)
+        fix = "give each part its own number, or remove stray voxels: the box spans all parts"
+        yield Finding("warning", case.id, case.file, f"{_objects(parts)} in several parts", fix)
 
 
 def _hounsfield(case: Case, array: np.ndarray, channels: Sequence[str]) -> Iterator[Finding]:
-    """Values of a CT that are no Hounsfield units: air is -1000, water 0, bone up to 3000."""
+    """CT values that are not Hounsfield units (air is -1000, water 0, bone up to 3000)."""
     for name, channel in zip(channels, array, strict=True):
         if not name.upper().startswith("CT"):
             continue
@@ -86,9 +86,9 @@ def _hounsfield(case: Case, array: np.ndarray, channels: Sequence[str]) -> Itera
         unsigned = low >= 0 and (high <= 255 or float(np.median(channel)) > PLAUSIBLE_MEDIAN)
         beyond = low < PLAUSIBLE[0] or high > PLAUSIBLE[1]
         if high > low and (unsigned or beyond or high - low < NARROW):
-            problem = f"CT values from {low:g} to {high:g} are no Hounsfield units"
-            remedy = "apply slope and intercept (often -1024), undo scaling, or do not call the channel CT"
-            yield Finding("warning", case.id, case.channels[0], problem, remedy)
+            problem = f"CT values from {low:g} to {high:g} are not Hounsfield units"
+            fix = "apply rescale slope and intercept (often -1024), undo scaling, or name the channel differently"
+            yield Finding("warning", case.id, case.channels[0], problem, fix)
 
 
 def _objects(ids: Sequence[int]) -> str:
@@ -97,18 +97,18 @@ def _objects(ids: Sequence[int]) -> str:
 
 
 def split_instances(label_map: np.ndarray) -> list[int]:
-    """Ids of objects with several parts; voxels that share a corner are connected."""
+    """Ids of objects in several parts; voxels that share a corner are connected."""
     import cc3d
 
     parts, num_parts = cc3d.connected_components(label_map, return_N=True)
     ids = np.zeros(num_parts + 1, label_map.dtype)
     ids[parts.ravel()] = label_map.ravel()
-    found, counts = np.unique(ids[1:], return_counts=True)
-    return found[counts > 1].tolist()
+    present, counts = np.unique(ids[1:], return_counts=True)
+    return present[counts > 1].tolist()
 
 
 def _sides(dataset: Dataset, a: Case, b: Case) -> str:
-    """How a split separates two cases: ` (training and test)`; empty if none that is known yet does."""
+    """The sides of a known split that separates two cases, such as ` (training and test)`; empty if none does."""
     if a.split != b.split:
         return " (training and test)"
     names = {"train": "training", "val": "validation", "test": "test"}
@@ -130,7 +130,7 @@ def _duplicates(dataset: Dataset, looks: Iterable[Look]) -> Iterator[Finding]:
 
 
 def _near_duplicates(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Finding]:
-    """Pairs that look alike and may be separated by a split; identical ones are told by `_duplicates`."""
+    """Pairs that look alike and may be separated by a split; `_duplicates` reports identical ones."""
     chosen = [seen for seen in looks if seen.bits is not None]
     pairs = [(chosen[a], chosen[b]) for a, b in near_duplicates([seen.bits for seen in chosen])]
     apart = [
@@ -138,68 +138,68 @@ def _near_duplicates(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Findin
         for a, b in pairs
         if a.digest != b.digest and (a.case.group or a.case.id) != (b.case.group or b.case.id)
     ]
-    remedy = "if they show the same, remove one, or give both the same group"
+    fix = "if they show the same object, remove one, or give both the same group"
     if len(apart) > MANY:
         text = some(f"{a.id} and {b.id}" for a, b in apart)
         leaks = sum(bool(_sides(dataset, a, b)) for a, b in apart)
-        leak = f", {leaks} of them on two sides of a split" if leaks else ""
-        yield Finding("warning", "", dataset.root, f"{len(apart)} pairs of images look alike{leak}: {text}", remedy)
+        leak = f", {leaks} of them on different sides of a split" if leaks else ""
+        yield Finding("warning", "", dataset.root, f"{len(apart)} pairs of images look alike{leak}: {text}", fix)
         return
     for a, b in apart:
-        yield Finding("warning", b.id, b.channels[0], f"looks like case {a.id}{_sides(dataset, a, b)}", remedy)
+        yield Finding("warning", b.id, b.channels[0], f"looks like case {a.id}{_sides(dataset, a, b)}", fix)
 
 
 def _folds(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Finding]:
-    """Whether training will accept the folds that the data set prescribes."""
+    """Prescribed folds that training will refuse."""
     known = {case.id for case in dataset.cases}
     for fold, split in enumerate(dataset.splits or ()):
-        if {name for ids in split.values() for name in ids} <= known:  # others are told already
+        if {name for ids in split.values() for name in ids} <= known:  # unknown names are reported by the reader
             try:
                 check_splits([split], dataset.cases, str(dataset.root))
             except ValueError as error:
-                problem = told(error)
+                problem = as_input_error(error)
                 text = problem.problem.replace("fold 0", f"fold {fold}", 1)
-                yield Finding("error", "", dataset.root, text, problem.remedy)
+                yield Finding("error", "", dataset.root, text, problem.suggested_fix)
 
 
 def _orientation(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Finding]:
-    """Label maps whose headers agree with the image, but whose objects do not lie on its edges."""
-    remedy = "look at some with an overlay; save the label maps in the orientation of their images"
+    """Label maps whose headers agree with the image but whose objects do not lie on its edges."""
+    fix = "view some as an overlay; save the label maps in the orientation of their images"
     turn = likely_turn([seen.edges for seen in looks])
     if turn:
         problem = f"the label maps fit their images better when {describe(turn)}"
-        yield Finding("warning", "", dataset.root, problem, remedy)
+        yield Finding("warning", "", dataset.root, problem, fix)
         return
     for seen in looks:
         turn = likely_turn([seen.edges])
         if turn:
             problem = f"the label map fits its image better when {describe(turn)}"
-            yield Finding("warning", seen.case.id, seen.case.file, problem, remedy)
+            yield Finding("warning", seen.case.id, seen.case.file, problem, fix)
 
 
 def _groups(dataset: Dataset, looks: Iterable[Look]) -> Iterator[Finding]:
     train = {case.group for case in dataset.train if case.group}
     for group in sorted(train & {case.group for case in dataset.test}):
-        problem = f"group {group} is in the training and the test cases"
-        yield Finding("warning", "", dataset.root, problem, "move its cases to one side: the test would be flattered")
+        problem = f"group {group} is in both the training and the test cases"
+        yield Finding("warning", "", dataset.root, problem, "move its cases to one side: test metrics are optimistic")
 
 
 def _classes(dataset: Dataset, looks: Iterable[Look]) -> Iterator[Finding]:
     train = [look for look in looks if look.case.split == "train"]
     counts = Counter(label for look in train for label in look.labels)
     if not counts:
-        yield Finding("warning", "", dataset.root, "no object in the training cases", "annotate some to train")
+        yield Finding("warning", "", dataset.root, "no objects in the training cases", "annotate some")
         return
     names = dataset.classes
     absent = [name for label, name in enumerate(names) if not counts[label]]
     rare = [label for label in range(len(names)) if 0 < IMBALANCE * counts[label] < max(counts.values())]
     if len(absent) > MANY:
-        problem = f"no training case shows {len(absent)} of {len(names)} classes: {some(absent)}"
-        yield Finding("warning", "", dataset.root, problem, "annotate some, or take them out of the data set's labels")
+        problem = f"{len(absent)} of {len(names)} classes occur in no training case: {some(absent)}"
+        yield Finding("warning", "", dataset.root, problem, "annotate some, or remove them from the labels")
     else:
         for name in absent:
-            remedy = "annotate some, or take the class out of the data set's labels"
-            yield Finding("warning", "", dataset.root, f"no training case shows class {name}", remedy)
+            fix = "annotate some, or remove the class from the labels"
+            yield Finding("warning", "", dataset.root, f"class {name} occurs in no training case", fix)
     if len(rare) > MANY:
         problem = f"{len(rare)} of {len(names)} classes are rare: {some(f'{names[n]} ({counts[n]})' for n in rare)}"
         yield Finding("warning", "", dataset.root, problem, "expect worse results for them; add cases")
@@ -211,8 +211,8 @@ def _classes(dataset: Dataset, looks: Iterable[Look]) -> Iterator[Finding]:
             yield Finding("warning", "", dataset.root, problem, "expect worse results for it; add cases")
     negative = sum(not look.labels for look in train)
     if negative:
-        problem = f"{negative} of {len(train)} training cases show no object"
-        yield Finding("note", "", dataset.root, problem, "that is fine where it is true")
+        problem = f"{negative} of {len(train)} training cases have no objects"
+        yield Finding("note", "", dataset.root, problem, "nothing to do if this is correct")
 
 
 def _spacing(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Finding]:
@@ -222,11 +222,11 @@ def _spacing(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Finding]:
     median = np.median(spacing, axis=0)
     text = " x ".join(f"{value:.3g}" for value in median)
     if median.max() > ANISOTROPY * median.min():
-        problem = f"anisotropic voxels, {text} mm in the median"
-        yield Finding("note", "", dataset.root, problem, "preparation adapts the strides; compare a slice-wise model")
+        problem = f"voxels are anisotropic (median {text} mm)"
+        yield Finding("note", "", dataset.root, problem, "preparation adapts the strides; also try a slice-wise model")
     if (spacing.max(axis=0) > 2 * spacing.min(axis=0)).any():
         problem = f"spacing differs more than twofold between cases (median {text} mm)"
-        yield Finding("note", "", dataset.root, problem, "preparation resamples all to one spacing")
+        yield Finding("note", "", dataset.root, problem, "preparation resamples all cases to one spacing")
 
 
 ACROSS = (_folds, _orientation, _duplicates, _near_duplicates, _groups, _classes, _spacing)

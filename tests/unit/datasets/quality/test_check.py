@@ -1,4 +1,4 @@
-"""Bad input is refused with the file and the remedy; `check` finds all of it in one go."""
+"""Bad input is refused with the file and a suggested fix; `check` reports all of it at once."""
 
 import json
 import re
@@ -60,7 +60,7 @@ BAD = {
     "image name": (
         lambda root: (root / "imagesTr/a_0000.nii.gz").with_name("e.nii.gz").touch(),
         "e.nii.gz",
-        "not named as an image",
+        "not an image name",
     ),
     "broken JSON": (lambda root: (root / "labelsTr/a.json").write_text("{"), "a.json", "not valid JSON"),
     "other shape": (rewrite("labelsTr", "a", lambda a: a[..., 1:]), "a.nii.gz", "shape"),
@@ -103,7 +103,7 @@ BAD = {
     "channel missing": (
         lambda root: (root / "imagesTr/a_0000.nii.gz").rename(root / "imagesTr/a_0001.nii.gz"),
         "a_0001.nii.gz",
-        "a case has files _0000 to _0000",
+        "name the files of a case _0000 to _0000",
     ),
 }
 
@@ -114,7 +114,7 @@ def read_all(root):
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_refused_and_reported_with_file_and_remedy(native, name):
+def test_bad_input_is_refused_and_reported_with_file_and_suggested_fix(native, name):
     spoil, file, message = BAD[name]
     spoil(native)
     with pytest.raises(ValueError, match=message) as error:
@@ -123,8 +123,8 @@ def test_bad_input_is_refused_and_reported_with_file_and_remedy(native, name):
     assert Path(path).name == file
     finding, *others = check(native, workers=0)
     assert (finding.severity, finding.case, finding.file) == ("error", finding.case and "a", Path(path))
-    assert re.search(message, f"{finding.problem}; {finding.remedy}")
-    assert finding.remedy
+    assert re.search(message, f"{finding.problem}; {finding.suggested_fix}")
+    assert finding.suggested_fix
     assert not [other for other in others if other.severity == "error"]
 
 
@@ -133,14 +133,14 @@ def test_a_box_that_is_empty_or_leaves_the_image_is_refused(native, ndim, lower,
     box = {"id": 5, "label": 0, "lower": [lower] * ndim, "upper": [upper] * ndim}
     annotate(instances={"1": 0, "2": 1}, boxes=[box])(native)
     dataset = open_dataset(native)
-    with pytest.raises(ValueError, match=r"a\.json: .*object 5 is empty or beyond"):
+    with pytest.raises(ValueError, match=r"a\.json: .*object 5 is empty or outside the image"):
         read_case(dataset["a"], dataset)
 
 
 def test_an_object_number_is_given_once(native, ndim):
     box = {"id": 1, "label": 0, "lower": [1] * ndim, "upper": [2] * ndim}
     annotate(instances={"1": 0, "2": 1}, boxes=[box])(native)
-    with pytest.raises(ValueError, match="object 1 is there twice"):
+    with pytest.raises(ValueError, match="two objects have the number 1"):
         open_dataset(native)
 
 
@@ -159,12 +159,12 @@ def test_all_errors_are_found_at_once_and_come_first(native):
     assert [finding.severity for finding in findings] == sorted(finding.severity for finding in findings)
 
 
-def test_a_sound_data_set_has_neither_errors_nor_warnings_and_progress_is_told(native):
+def test_a_sound_data_set_has_neither_errors_nor_warnings_and_progress_is_reported(native):
     steps = []
     findings = check(native, progress=lambda what, done, total: steps.append((done, total)))
     assert {finding.severity for finding in findings} <= {"note"}
     assert steps[-1] == (4, 4)
-    assert any("1 of 3 training cases show no object" in finding.problem for finding in findings)
+    assert any("1 of 3 training cases have no objects" in finding.problem for finding in findings)
 
 
 def warnings_of(root):
@@ -204,8 +204,8 @@ def test_a_patient_on_both_sides_and_a_class_without_objects_are_remarked(native
     (native / "dataset.json").write_text(json.dumps(head))
     problems = [finding.problem for finding in check(native) if finding.severity == "warning"]
     assert problems == [
-        "group patient 1 is in the training and the test cases",
-        "no training case shows class third",
+        "class third occurs in no training case",
+        "group patient 1 is in both the training and the test cases",
     ]
 
 
@@ -213,7 +213,7 @@ def test_a_data_set_without_objects_is_remarked(native):
     for case_id in "ab":
         (native / "labelsTr" / f"{case_id}.json").write_text('{"instances": {}}')
         (native / "labelsTr" / f"{case_id}.nii.gz").unlink()
-    assert warnings_of(native) == {"": "no object in the training cases"}
+    assert warnings_of(native) == {"": "no objects in the training cases"}
 
 
 def test_anisotropic_voxels_are_noted(native, ndim):
@@ -224,4 +224,4 @@ def test_anisotropic_voxels_are_noted(native, ndim):
     for folder, name in [(f, n) for f in ("imagesTr", "labelsTr") for n in "abc"]:
         rewrite(folder, name, geometry=stretch)(native)
     notes = [finding.problem for finding in check(native) if finding.severity == "note"]
-    assert notes[1].startswith("anisotropic voxels, 5 x ")
+    assert notes[2].startswith("voxels are anisotropic (median 5 x ")

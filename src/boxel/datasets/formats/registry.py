@@ -1,0 +1,122 @@
+"""The layouts that Boxel opens: each is a `Format`, registered by the file that reads it."""
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from boxel.datasets.cases import Dataset
+from boxel.datasets.formats.options import ReaderOptions
+from boxel.datasets.problems import Report
+
+__all__ = ["Format", "formats", "get_format", "recognise", "register_format"]
+
+
+@dataclass(frozen=True)
+class Format:
+    """One layout of data sets.
+
+    Attributes:
+        name: what users type after `--format`.
+        detect: says whether a folder (or file) has this layout; opens no image.
+        reader: returns the data set; see `register_format`.
+        description: one line for error messages, such as the files that make up the layout.
+        options: settings that users may choose; None if the layout has none of its own.
+        order: layouts with smaller numbers are tried first.
+    """
+
+    name: str
+    detect: Callable[[Path], bool]
+    reader: Callable[..., Dataset]
+    description: str = ""
+    options: type[ReaderOptions] | None = None
+    order: int = 0
+
+    def parse(self, assignments: Sequence[str]) -> ReaderOptions:
+        """Settings from `"key=value"`.
+
+        Raises:
+            ValueError: a setting that this layout does not have, or a wrong value.
+        """
+        return (self.options or ReaderOptions).parse(assignments)
+
+    def read(self, path: Path, report: Report, options: ReaderOptions) -> Dataset:
+        """The data set at `path`, as its reader returns it."""
+        return self.reader(path, report, options) if self.options else self.reader(path, report)
+
+
+_formats: dict[str, Format] = {}
+
+
+def register_format(
+    name: str,
+    detect: Callable[[Path], bool],
+    read: Callable[..., Dataset],
+    description: str = "",
+    options: type[ReaderOptions] | None = None,
+    *,
+    order: int = 0,
+) -> None:
+    """Add a layout, so that every command opens it. `boxel.testing.check_reader` tests one.
+
+    Args:
+        name: what users type after `--format`.
+        detect: says whether a folder (or file) has this layout; opens no image.
+        read: returns the data set. It gets the path, a function to call with every problem (which raises the problem
+            or collects it, so that reading continues with the other cases) and, if the layout has `options`, these.
+            It opens no image.
+        description: one line for error messages, such as the files that make up the layout.
+        options: settings that users may choose, a subclass of `ReaderOptions`.
+        order: layouts with smaller numbers are tried first. The default puts yours before Boxel's own, which start
+            at 10 with the most specific.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    if name in _formats:
+        raise ValueError(f"data set format {name!r} is registered already; choose another name")
+    _formats[name] = Format(name, detect, read, description, options, order)
+
+
+def formats() -> Mapping[str, Format]:
+    """The registered layouts by name, in the order in which they are tried."""
+    return {known.name: known for known in sorted(_formats.values(), key=lambda known: (known.order, known.name))}
+
+
+def get_format(name: str) -> Format:
+    """The layout of a name.
+
+    Raises:
+        ValueError: there is none; suggests the nearest.
+    """
+    if name in _formats:
+        return _formats[name]
+    near = difflib.get_close_matches(name, _formats, 1)
+    hint = f"did you mean {near[0]!r}? Known: " if near else "known: "
+    raise ValueError(f"unknown data set format {name!r}; {hint}{', '.join(formats())}")
+
+
+def recognise(path: Path, candidates: Sequence[Format]) -> tuple[Format, Path]:
+    """The first layout that fits `path`, or the only one of its folders that fits a layout.
+
+    Raises:
+        ValueError: none fits, or several folders hold a data set.
+    """
+
+    def layout(folder: Path) -> Format | None:
+        return next((known for known in candidates if known.detect(folder)), None)
+
+    own = layout(path)
+    if own:
+        return own, path
+    inner = sorted(folder for folder in path.iterdir() if folder.is_dir()) if path.is_dir() else []
+    places = [(known, folder) for folder in inner if (known := layout(folder))]
+    if len(places) > 1:
+        listed = ", ".join(folder.name for _, folder in places)
+        raise ValueError(f"{path}: holds several data sets ({listed}); give the folder of one")
+    if places:
+        return places[0]
+    if len(candidates) == 1:  # its reader says what is missing
+        return candidates[0], path
+    layouts = "; ".join(f"{known.name}: {known.description}" for known in candidates)
+    raise ValueError(f"{path}: not a data set in a layout that Boxel knows ({layouts})")

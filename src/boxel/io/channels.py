@@ -1,0 +1,96 @@
+"""The channels of one image: which files they are, and how they become one array."""
+
+import re
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from boxel.io import has_geometry, read_image, same_grid, split_suffix
+from boxel.types import Geometry, Image
+
+__all__ = ["check_same_grid", "group_channels", "in_order", "read_channels", "split_channel"]
+
+Channels = Mapping[int, Sequence[Path]]
+"""The files of one case by channel number; more than one file of a number is a mistake that `in_order` names."""
+
+
+def split_channel(path: Path) -> tuple[str, int | None]:
+    """The case that a file belongs to and the number of its channel: `CASE_0001.nii.gz` is channel 1 of CASE.
+
+    The number is None for a name without one; the case is then the name without its image suffix.
+    """
+    stem = _stem(path)
+    match = re.fullmatch(r"(.+)_(\d{4})", stem)
+    return (match[1], int(match[2])) if match else (stem, None)
+
+
+def _stem(path: Path) -> str:
+    return path.resolve().name if path.is_dir() else split_suffix(path)[0]
+
+
+def group_channels(files: Iterable[Path], cases: Container[str] = ()) -> dict[str, dict[int, list[Path]]]:
+    """Image files by case and channel number.
+
+    Args:
+        files: image files or DICOM folders. A file without a channel number is channel 0 of its own case.
+        cases: known names of cases, which are taken whole even if they end in four digits.
+    """
+    grouped: dict[str, dict[int, list[Path]]] = {}
+    for path in files:
+        case, channel = (_stem(path), 0) if _stem(path) in cases else split_channel(path)
+        grouped.setdefault(case, {}).setdefault(channel or 0, []).append(path)
+    return grouped
+
+
+def in_order(channels: Channels) -> tuple[Path, ...]:
+    """The file of each channel, in the order of their numbers.
+
+    Raises:
+        ValueError: two files have the same number.
+    """
+    for paths in channels.values():
+        if len(paths) > 1:
+            names = " and ".join(path.name for path in paths)
+            raise ValueError(f"{paths[1]}: duplicate case: {names}; keep one of them")
+    return tuple(channels[number][0] for number in sorted(channels))
+
+
+def read_channels(files: Sequence[Path], open_file: Callable[[Path], Image] = read_image) -> Image:
+    """One float32 image `(c, *s)` from one file, or from one file per channel.
+
+    Args:
+        files: at least one; each may hold several channels.
+        open_file: reads one of them.
+
+    Raises:
+        ValueError: a file cannot be read, does not lie on the voxel grid of the first, or has voxels that are NaN or
+            infinite.
+    """
+    images = [open_file(path) for path in files]
+    arrays = []
+    for path, image in zip(files, images, strict=True):
+        check_same_grid(path, image.geometry, files[0], images[0].geometry)
+        with np.errstate(over="ignore"):
+            arrays.append(image.array.astype(np.float32, copy=False))
+        bad = int((~np.isfinite(arrays[-1])).sum()) if image.array.dtype.kind == "f" else 0
+        if bad:
+            raise ValueError(
+                f"{path}: {bad} voxels are NaN or infinite; replace them, for example by the background value"
+            )
+    array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+    return Image(array, images[0].geometry, images[0].remarks)
+
+
+def check_same_grid(path: Path, geometry: Geometry, other_path: Path, other: Geometry) -> None:
+    """Refuse a file that does not lie on the voxel grid of another one.
+
+    Shapes are always compared; spacing, origin and direction only if both files store them.
+
+    Raises:
+        ValueError: names the file and the first difference.
+    """
+    difference = same_grid(geometry, other, world=has_geometry(path) and has_geometry(other_path))
+    if difference:
+        problem = difference.format(other_path.name)
+        raise ValueError(f"{path}: {problem}; all files of a case must lie on the same voxel grid: resample one")
