@@ -65,7 +65,7 @@ class Config(BaseModel):
             for depth, name in enumerate([*parents, leaf]):
                 if not isinstance(node, dict) or name not in node:
                     known = list(node) if isinstance(node, dict) else []
-                    place = ".".join(parents[:depth]) or "the recipe"
+                    place = ".".join(parents[:depth]) or "the settings"
                     raise ValueError(
                         f"unknown key {name!r} in {place} (from {assignment!r}){did_you_mean(name, known)}"
                     )

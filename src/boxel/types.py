@@ -2,18 +2,27 @@
 
 Positions are continuous voxel coordinates in array-axis order (plane, row, column): voxel `i` covers `[i, i + 1)`,
 a box is its lower and upper corner `(2, d)`. World coordinates are LPS millimetres `(x, y, z)`.
-Arrays are numpy or torch alike; an empty set keeps its shape.
+Sets of objects hold numpy arrays or torch tensors; an empty set keeps its shape.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Generic, Literal, Self, cast
 
 import numpy as np
+from typing_extensions import TypeVar
 
 from boxel.config import Config
 
-# Called with what is being done, how much of it is done, and how much there is.
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+    from torch import Tensor
+
+# The kind of array in a set of objects: `Detections` holds numpy arrays, `Detections[Tensor]` tensors.
+A = TypeVar("A", bound="np.ndarray | Tensor", default=np.ndarray)
+B = TypeVar("B", bound="np.ndarray | Tensor")
+
+# Called with the name of a step, how much of it is done, and how much there is.
 Progress = Callable[[str, int, int], None]
 
 
@@ -56,6 +65,12 @@ class Geometry:
         return steps / np.asarray(self.spacing) + 0.5
 
 
+def rescale_boxes(boxes: np.ndarray, shape: Sequence[int], new_shape: Sequence[int]) -> np.ndarray:
+    """Boxes `(n, 2, d)` of a grid of `shape` on a grid of `new_shape` with the same outer faces, float32."""
+    scaled: np.ndarray = np.asarray(boxes, np.float64) * (np.asarray(new_shape) / np.asarray(shape))
+    return scaled.astype(np.float32)
+
+
 @dataclass(frozen=True)
 class Image:
     """A sampled image: `array (c, *s)`, its geometry, and what a user should know about how it was read."""
@@ -65,47 +80,45 @@ class Image:
     remarks: tuple[str, ...] = ()
 
 
-class _Parallel:
+class _Parallel(Generic[A]):
     """Dataclasses whose array fields share their first axis."""
 
-    def __len__(self) -> int:
-        return len(self.boxes)  # type: ignore[attr-defined]
+    boxes: A
 
-    def _arrays(self) -> dict[str, Any]:
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def _arrays(self) -> dict[str, A]:
         values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
         return {name: value for name, value in values.items() if hasattr(value, "dtype")}
 
-    def __getitem__(self, index: Any) -> Self:
+    def __getitem__(self, index: "slice | np.ndarray | np.bool_ | Tensor") -> Self:
         """The rows chosen by a slice, a boolean mask or an index array."""
-        return replace(self, **{name: value[index] for name, value in self._arrays().items()})  # type: ignore[type-var]
+        return self._replace(lambda value: value[index])  # type: ignore[index]
 
     def __post_init__(self) -> None:
-        boxes = self.boxes  # type: ignore[attr-defined]
-        if tuple(boxes.shape[1:-1]) != (2,):
-            raise ValueError(f"boxes must have shape (n, 2, ndim), got {tuple(boxes.shape)}")
+        if tuple(self.boxes.shape[1:-1]) != (2,):
+            raise ValueError(f"boxes must have shape (n, 2, ndim), got {tuple(self.boxes.shape)}")
         for name, value in self._arrays().items():
-            if len(value) != len(boxes):
-                raise ValueError(f"{name} has {len(value)} rows but there are {len(boxes)} boxes")
+            if len(value) != len(self.boxes):
+                raise ValueError(f"{name} has {len(value)} rows but there are {len(self.boxes)} boxes")
 
-    def map(self, function: Any) -> Self:
-        """Apply `function` to every array field."""
+    def _replace(self, function: Callable[[A], object]) -> Self:
         return replace(self, **{name: function(value) for name, value in self._arrays().items()})  # type: ignore[type-var]
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
         """All rows of `parts` (at least one), in order; other fields are those of the first."""
-        first = parts[0]
-        if not isinstance(first.boxes, np.ndarray):  # type: ignore[attr-defined]
-            import torch
+        columns = {name: [part._arrays()[name] for part in parts] for name in parts[0]._arrays()}
+        if isinstance(parts[0].boxes, np.ndarray):
+            return replace(parts[0], **{name: np.concatenate(column) for name, column in columns.items()})  # type: ignore
+        import torch
 
-            join: Any = torch.cat
-        else:
-            join = np.concatenate
-        return replace(first, **{name: join([getattr(part, name) for part in parts]) for name in first._arrays()})  # type: ignore[type-var]
+        return replace(parts[0], **{name: torch.cat(column) for name, column in columns.items()})  # type: ignore
 
 
 @dataclass(frozen=True)
-class Instances(_Parallel):
+class Instances(_Parallel[A]):
     """The annotated objects of one image.
 
     Attributes:
@@ -115,14 +128,19 @@ class Instances(_Parallel):
         has_mask: `(n,)` bool, whether the image's label map carries the object under its id.
     """
 
-    boxes: Any
-    labels: Any
-    ids: Any
-    has_mask: Any
+    boxes: A
+    labels: A
+    ids: A
+    has_mask: A
+
+    def map(self, function: Callable[[A], B]) -> "Instances[B]":
+        """Apply `function` to every array field."""
+        return cast(Instances[B], self._replace(function))
 
     @classmethod
-    def empty(cls, ndim: int) -> Self:
-        return cls(
+    def empty(cls, ndim: int) -> "Instances":
+        """No objects in an image of `ndim` axes."""
+        return Instances(
             np.zeros((0, 2, ndim), np.float32),
             np.zeros(0, np.int64),
             np.zeros(0, np.int64),
@@ -130,7 +148,7 @@ class Instances(_Parallel):
         )
 
     @classmethod
-    def from_boxes(cls, boxes: Any, labels: Any) -> Self:
+    def from_boxes(cls, boxes: "ArrayLike | Tensor", labels: "ArrayLike | Tensor") -> "Instances[Tensor]":
         """Objects without masks, as tensors, from `boxes (n, 2, d)` and `labels (n,)`: lists, numpy arrays or tensors.
 
         Example:
@@ -143,70 +161,82 @@ class Instances(_Parallel):
         corners = torch.as_tensor(boxes, dtype=torch.float32)
         kinds = torch.as_tensor(labels, dtype=torch.int64, device=corners.device)
         ids = torch.arange(1, len(corners) + 1, device=corners.device)
-        return cls(corners, kinds, ids, torch.zeros_like(ids, dtype=torch.bool))
+        return Instances(corners, kinds, ids, torch.zeros_like(ids, dtype=torch.bool))
 
 
 @dataclass(frozen=True)
-class Detections(_Parallel):
-    """Found objects of one image, in its voxels.
+class Detections(_Parallel[A]):
+    """The detected objects of one image, in its voxels.
 
     Attributes:
         boxes: `(n, 2, d)` float32.
         scores: `(n,)` float32 in 0..1.
         labels: `(n,)` int64, index into the classes.
         geometry: of the image the boxes refer to, where known.
-        masks: `(n, *g)`, where asked for: how probably the middle of each cell of a regular grid over the box belongs
-            to the object; `boxel.ops.paste_mask` makes voxels of it.
+        masks: `(n, *g)`, where requested: the probability that the centre of each cell of a regular grid over the
+            box belongs to the object; `boxel.ops.paste_mask` converts it to voxels.
     """
 
-    boxes: Any
-    scores: Any
-    labels: Any
+    boxes: A
+    scores: A
+    labels: A
     geometry: Geometry | None = None
-    masks: Any = None
+    masks: A | None = None
+
+    def map(self, function: Callable[[A], B]) -> "Detections[B]":
+        """Apply `function` to every array field."""
+        return cast(Detections[B], self._replace(function))
 
     @classmethod
-    def empty(cls, ndim: int, geometry: Geometry | None = None) -> Self:
-        return cls(np.zeros((0, 2, ndim), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), geometry)
+    def empty(cls, ndim: int, geometry: Geometry | None = None) -> "Detections":
+        """No detections in an image of `ndim` axes."""
+        return Detections(np.zeros((0, 2, ndim), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64), geometry)
 
 
 @dataclass(frozen=True)
-class RawDetections(_Parallel):
+class RawDetections(_Parallel[A]):
     """Every box of every view of one image, before consolidation, in the voxels of the prepared image.
 
     Attributes:
-        views: `(n,)` int64, which view (checkpoint x mirror) gave the box.
-        tiles: `(n,)` int64, which tile gave it.
+        boxes: `(n, 2, d)` float32.
+        scores: `(n,)` float32 in 0..1.
+        labels: `(n,)` int64, index into the classes.
+        views: `(n,)` int64, which view (checkpoint x mirror) predicted the box.
+        tiles: `(n,)` int64, which tile predicted it.
         weights: `(n,)` float32, the patch-centre factor p of weighted box clustering.
         coverage: `(n,)` float32, mean number of tiles that cover the box.
-        num_views: views per voxel that were run.
-        slice_axes: leading axes along which each box is one slice thick, as slice-wise models give them.
+        num_views: number of views that were run per voxel.
+        slice_axes: number of leading axes along which each box is one slice thick, as slice-wise models predict them.
         masks: as in `Detections`.
     """
 
-    boxes: Any
-    scores: Any
-    labels: Any
-    views: Any
-    tiles: Any
-    weights: Any
-    coverage: Any
+    boxes: A
+    scores: A
+    labels: A
+    views: A
+    tiles: A
+    weights: A
+    coverage: A
     num_views: int = 1
     slice_axes: int = 0
-    masks: Any = None
+    masks: A | None = None
+
+    def map(self, function: Callable[[A], B]) -> "RawDetections[B]":
+        """Apply `function` to every array field."""
+        return cast(RawDetections[B], self._replace(function))
 
 
 @dataclass(frozen=True)
 class Sample:
     """One training patch: `image (c, *s)`, `label_map (*s)` of instance ids, and the objects in patch voxels.
 
-    `ignored (k, 2, d)` are regions to learn nothing from, neither object nor background.
+    `ignored (k, 2, d)` are ignored regions: excluded from training, both as objects and as background.
     """
 
-    image: Any
-    label_map: Any
+    image: np.ndarray
+    label_map: np.ndarray
     instances: Instances
-    ignored: Any
+    ignored: np.ndarray
     case: str = ""
 
 
@@ -223,11 +253,11 @@ class Batch:
         ignored: `(k, 2, d)` per image, regions that are excluded from training; or nothing at all.
     """
 
-    images: Any
-    label_maps: Any = None
-    instances: list[Instances] = field(default_factory=list)
+    images: "Tensor"
+    label_maps: "Tensor | None" = None
+    instances: "list[Instances[Tensor]]" = field(default_factory=list)
     cases: tuple[str, ...] = ()
-    ignored: list[Any] = field(default_factory=list)
+    ignored: "list[Tensor]" = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.label_maps is None and any(bool(one.has_mask.any()) for one in self.instances):

@@ -145,8 +145,8 @@ def _grid(spatial: Spatial, region: Tensor, patch_size: tuple[int, ...]) -> Tens
 
 
 def _carry(
-    objects: Instances, label_map: Tensor, spatial: Spatial, image: int, region: Tensor, patch: Tensor
-) -> Instances:
+    objects: Instances[Tensor], label_map: Tensor, spatial: Spatial, image: int, region: Tensor, patch: Tensor
+) -> Instances[Tensor]:
     boxes = spatial.invert_boxes(objects.boxes, image, region, patch)
     masked, seen = boxes_from_label_map(label_map, objects.ids)
     boxes = torch.where(objects.has_mask[:, None, None], masked, boxes)
