@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from boxel.consolidation import ConsolidateConfig, consolidate
+from boxel.recipes import get_recipe
 from boxel.types import Geometry, RawDetections
 
 JOINING = ["wbc", "nms", "weighted_nms", "wbf"]
@@ -41,6 +42,19 @@ def test_views_of_one_object_become_one_detection(ndim, method):
 def test_an_object_that_half_the_views_missed_loses_half_its_score(ndim):
     found = consolidate(raw([cube(4, 10, ndim)] * 2, [0.8, 0.8], views=[0, 1], num_views=4))
     assert found.scores.tolist() == pytest.approx([0.4])
+
+
+@pytest.mark.parametrize(("one_vote_per_view", "score"), [(True, 0.8), (False, 0.5)])
+def test_whether_all_boxes_of_a_view_vote_is_a_setting(ndim, one_vote_per_view, score):
+    config = ConsolidateConfig(one_vote_per_view=one_vote_per_view)
+    detections = consolidate(raw([cube(4, 10, ndim)] * 2, [0.8, 0.2], views=[0, 0], tiles=[3, 3]), config)
+    assert detections.scores.tolist() == pytest.approx([score])
+
+
+def test_the_papers_recipes_sum_over_all_members():
+    assert not get_recipe("mdt_toy").consolidate.one_vote_per_view
+    assert not get_recipe("mdt_lidc_3d").consolidate.one_vote_per_view
+    assert get_recipe("retina_unet_small").consolidate.one_vote_per_view
 
 
 def test_tiles_of_one_view_are_different_passes(ndim):

@@ -68,6 +68,40 @@ def test_clusters_are_those_of_the_textbook_loop(engine, ndim, rng, iou_threshol
     assert [found.members.of(i).tolist() for i in range(len(expected))] == [cluster[3] for cluster in expected]
 
 
+@pytest.mark.parametrize("world", ["torch", "numpy"])
+@pytest.mark.parametrize(
+    ("one_vote_per_view", "score", "upper"),
+    [(False, 145 / (225 + 75), 1650 / 145), (True, 125 / (175 + 87.5), 10)],
+)
+def test_equation_2_of_the_paper_by_hand(engine, ndim, world, one_vote_per_view, score, upper):
+    """Jaeger et al., arXiv 1811.08661, equation (2), w = f a p; three views are expected.
+
+    Members, in the plane: 10 x 10 from view 0, w = 1 x 100 x 1; 10 x 20 from view 0, w = 0.5 x 200 x 0.5 = 50;
+    10 x 10 from view 1, w = 1 x 100 x 0.75 = 75. Votes s w: 80, 20, 45. Two views are distinct, so one is missing.
+    All members: (80 + 20 + 45) / (225 + 1 x 75), upper corner (10 x 80 + 20 x 20 + 10 x 45) / 145. With one vote per
+    view the second does not contribute: (80 + 45) / (175 + 1 x 87.5). A further axis of 4 voxels scales all w alike.
+    """
+    boxes = np.zeros((3, 2, ndim), np.float32)
+    boxes[:, 1] = [4] * (ndim - 2) + [10, 10]
+    boxes[1, 1, -1] = 20
+    columns = [boxes, np.array([0.8, 0.4, 0.6], np.float32), np.array([0, 0, 1]), np.array([1, 0.5, 0.75], np.float32)]
+    if world == "torch":
+        columns = [torch.from_numpy(column) for column in columns]
+    boxes, scores, view_ids, weights = columns
+    clusters = weighted_box_clustering(
+        boxes,
+        scores,
+        view_ids=view_ids,
+        weights=weights,
+        iou_threshold=1e-5,
+        expected_views=3,
+        one_vote_per_view=one_vote_per_view,
+    )
+    assert isinstance(clusters.boxes, type(boxes))
+    assert clusters.scores.tolist() == pytest.approx([score])
+    assert clusters.boxes[0, 1].tolist() == pytest.approx([4] * (ndim - 2) + [10, upper])
+
+
 def test_low_clusters_are_dropped_with_their_members(engine, ndim, rng):
     given = views_of_objects(rng, ndim)
     everything = weighted_box_clustering(**given, iou_threshold=0.1, expected_views=9)
