@@ -1,4 +1,4 @@
-"""Boxes sorted into runs that share nothing, each with a tree that finds overlaps, for the compiled kernels."""
+"""Boxes sorted into independent runs, each with a tree that finds overlaps, for the compiled kernels."""
 
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -59,7 +59,7 @@ def plant(compiled: ModuleType | Any, boxes: np.ndarray, numbers: np.ndarray, or
 
 
 def from_zero(numbers: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
-    """The same classes of equal numbers in the same order, from 0 and less than a million or the number of rows."""
+    """Renumber: equal numbers stay equal, in the same order, from 0 and below a million or the number of rows."""
     array = numbers.cpu().numpy().astype(np.int64)
     array -= array.min() if len(array) else 0
     if array.max(initial=0) >= 1 << 20:

@@ -1,7 +1,7 @@
-"""Work shared among threads. Compiled kernels run without Python's lock, so threads of one process are enough.
+"""Work shared among threads. Compiled kernels run without Python's lock, so the threads of one process are enough.
 
 Numba's own parallel loops are not used: their pools either abort when two threads use them at once or hang in a
-process that was forked, as the workers of a data loader are.
+forked process, such as a worker of a data loader.
 """
 
 import itertools
@@ -20,12 +20,12 @@ _PIECES = 2  # per thread, so that a late one is waited for less
 
 
 def share(work: Callable[[int, int], R], begins: np.ndarray | int, least: int) -> list[R]:
-    """`work(first, last)` for all parts, neighbouring ones together, on as many threads as torch may use.
+    """Run `work(first, last)` for all parts, neighbouring ones together, on as many threads as torch may use.
 
     Args:
-        work: deals with the parts from `first` to before `last`.
+        work: handles the parts from `first` to before `last`.
         begins: where each part begins, and where the last one ends; or the number of equal parts.
-        least: that a piece is worth, in the units of `begins`.
+        least: the least size of a piece of work, in the units of `begins`.
 
     Returns:
         The results in order.
@@ -44,7 +44,7 @@ def share(work: Callable[[int, int], R], begins: np.ndarray | int, least: int) -
 
 
 def num_threads() -> int:
-    """What torch may use (`OMP_NUM_THREADS`, `torch.set_num_threads`), `NUMBA_NUM_THREADS` at most."""
+    """The number of threads torch may use (`OMP_NUM_THREADS`, `torch.set_num_threads`), at most `NUMBA_NUM_THREADS`."""
     limit = os.environ.get("NUMBA_NUM_THREADS", "")
     return min(torch.get_num_threads(), int(limit) if limit.isdigit() else 1 << 30)
 

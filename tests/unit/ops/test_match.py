@@ -97,5 +97,13 @@ def test_matching_explains_what_is_wrong(levels, images):
         match(anchors, images, level_sizes=[3])
     with pytest.raises(ValueError, match=r"negative is 0\.5, positive 0\.4"):
         match(anchors, images, rule="iou", positive=0.4, negative=0.5)
+    with pytest.raises(ValueError, match="candidates is no option of rule 'iou'; it takes positive, negative"):
+        match(anchors, images, rule="iou", positive=0.4, negative=0.1, candidates=9)
+    with pytest.raises(ValueError, match="radius is no option of rule 'atss'; it takes candidates, centre_inside"):
+        match(anchors, images, radius=2.0)
+    with pytest.raises(ValueError, match="negative is missing; rule 'iou' requires it"):
+        match(anchors, images, rule="iou", positive=0.4)
+    with pytest.raises(ValueError, match="strides is missing; rule 'centre' requires it"):
+        match(anchors, images, rule="centre")
     with pytest.raises(ValueError, match="did you mean 'atss'"):
         match.__wrapped__.__wrapped__(anchors, images, rule="ats")

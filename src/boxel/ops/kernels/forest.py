@@ -1,8 +1,8 @@
-"""What overlaps what, by trees of bounding boxes: the greedy rule, soft NMS, fusion, joining of slices.
+"""Overlaps by trees of bounding boxes: the greedy rule, soft NMS, fusion, joining of slices.
 
 Every run of boxes (one label; for slices, one label and slice) has its own tree, in which each node is the hull of
-`_FAN` neighbours along a curve. Trees of different runs share nothing, so runs can be worked on at the same time. All
-of it is in one file because numba does not see that a kernel called from another file has changed.
+`_FAN` neighbours along a curve. Trees of different runs share nothing, so runs can be processed at the same time. All
+of it is in one file because numba does not notice that a kernel called from another file has changed.
 """
 
 # mypy: disable-error-code="assignment, no-untyped-def"

@@ -1,4 +1,4 @@
-"""Checks and orders of boxes."""
+"""Checks of boxes, and their sorting."""
 
 # mypy: disable-error-code="assignment, no-untyped-def"
 
@@ -71,7 +71,7 @@ def curve_keys(boxes, numbers, bits):
 
 @jit
 def split(numbers, place, by_score):
-    """Where runs of one number begin in `place`, which is sorted by number; `by_score` by run."""
+    """Where runs of one number begin in `place`, which is sorted by number; and `by_score` grouped by run."""
     count, runs = len(place), 0
     run, grouped = np.empty(count, np.int32), np.empty(count, np.int32)
     for i in range(count):
