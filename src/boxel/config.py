@@ -167,12 +167,12 @@ def read_json(path: Path) -> Any:
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object; of two values of one name, the last would silently win."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    record = dict(pairs)
+    if len(record) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"{twice!r} occurs twice; names must be unique")
-    return found
+    return record
 
 
 def write_text(path: Path, text: str) -> None:

@@ -25,7 +25,7 @@ def consolidate(
 
     Slice-wise models predict boxes that are one slice thick along the first axis. Boxes of different slices do not
     overlap, so clustering in the volume is clustering per slice, and `merge_slices_iou` then joins the results
-    (the adapted NMS of Jaeger et al., arXiv 1811.08661, section 3.3: `boxel.ops.merge_slices`).
+    (the adapted NMS of Jaeger et al., arXiv 1811.08661, section 4.2: `boxel.ops.merge_slices`).
 
     Args:
         raw: boxes of one image; empty or zero-size boxes are dropped.

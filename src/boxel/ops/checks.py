@@ -115,7 +115,7 @@ def _first_bad_row(boxes: Tensor) -> int:
     compiled = kernels(boxes)
     if compiled and boxes.dtype in (torch.float32, torch.float64):
         array = boxes.detach().contiguous().numpy()
-        found = share(lambda *part: compiled.first_bad_row(array, *part), len(array), 50_000)
-        return next((row for row in found if row >= 0), -1)
+        rows = share(lambda *part: compiled.first_bad_row(array, *part), len(array), 50_000)
+        return next((row for row in rows if row >= 0), -1)
     bad = ~((boxes[:, 0] <= boxes[:, 1]) & boxes.isfinite().all(1)).all(1)
     return int(bad.nonzero()[0]) if bad.any() else -1

@@ -82,12 +82,12 @@ def _fuse_plain(
         overlap = (iou(boxes[row][None], means[heads])[0] * IOU_STEPS).round() / IOU_STEPS
         if labels is not None:
             overlap = overlap * (labels[heads] == labels[row])
-        found = int(overlap.argmax()) if heads else 0
-        if not heads or not overlap[found] > iou_threshold:
-            found = len(heads)
+        cluster = int(overlap.argmax()) if heads else 0
+        if not heads or not overlap[cluster] > iou_threshold:
+            cluster = len(heads)
             heads.append(row)
             means[row] = boxes[row]
-        head = leader[row] = heads[found]
+        head = leader[row] = heads[cluster]
         weights[head] += scores[row]
         if weights[head] > 0:
             means[head] += (boxes[row] - means[head]) * (scores[row] / weights[head])

@@ -250,8 +250,8 @@ def match_centre(
         some = order[((low <= side) & (side < high))[order]]
         reach = torch.minimum(extent[some] / 2, extent.new_tensor(list(stride)) * radius)
         for part in cells.split(max(1, _PAIRS // max(1, len(some)))) if len(some) else ():
-            hit = ((part[:, None] - centre(boxes)[some]).abs() < reach).all(-1)
-            matched.append(torch.where(hit.any(1), some[hit.byte().argmax(1)], BACKGROUND))
+            inside = ((part[:, None] - centre(boxes)[some]).abs() < reach).all(-1)
+            matched.append(torch.where(inside.any(1), some[inside.byte().argmax(1)], BACKGROUND))
         if not len(some):
             matched.append(torch.full((len(cells),), BACKGROUND, dtype=torch.long, device=cells.device))
     return torch.cat(matched)

@@ -54,7 +54,7 @@ def merge_slices(
         >>> clusters.boxes.tolist()  # slices 4 and 5, and slice 9
         [[[4.0, 0.0, 0.0], [6.0, 10.0, 10.0]], [[9.0, 0.0, 0.0], [10.0, 10.0, 10.0]]]
 
-    Reference: Jaeger et al., Retina U-Net, arXiv 1811.08661, section 3.3.
+    Reference: Jaeger et al., Retina U-Net, arXiv 1811.08661, section 4.2.
     """
     check_boxes(boxes, scores=scores, slices=slices, labels=labels)
     check_threshold(iou_threshold)

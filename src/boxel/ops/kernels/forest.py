@@ -66,7 +66,7 @@ def _leaves(begins, first_node, run):
 
 
 @jit
-def _find(forest, seed, root, leaves, stack, found):
+def _find(forest, seed, root, leaves, stack, touched):
     """The leaves with living children whose hull the box in slot `seed` touches, and how many."""
     boxes, hull, children, _, alive = forest
     height, count = 1, 0
@@ -84,7 +84,7 @@ def _find(forest, seed, root, leaves, stack, found):
         if not touches:
             continue
         if node < leaves:
-            found[count] = node
+            touched[count] = node
             count += 1
         else:
             for child in range(children[node, 0], children[node, 1]):
@@ -135,7 +135,7 @@ def lead(forest, place, slot, begins, first_node, by_score, iou_threshold, most,
     stack = np.empty(_FAN * 24, np.int64)
     for run in range(first, last):
         begin, end, root = begins[run], begins[run + 1], first_node[run + 1] - 1
-        leaves, found = _leaves(begins, first_node, run), np.empty((end - begin) // _FAN + 1, np.int64)
+        leaves, touched = _leaves(begins, first_node, run), np.empty((end - begin) // _FAN + 1, np.int64)
         led = np.full(end - begin, -1, np.int32)  # in slots, so that neighbours lie together
         leaders = 0
         for best in by_score[begin:end]:
@@ -146,11 +146,11 @@ def lead(forest, place, slot, begins, first_node, by_score, iou_threshold, most,
                 continue
             leaders += 1
             area = _area(boxes, seed)
-            for i in range(_find(forest, seed, root, leaves, stack, found)):
-                for j in range(children[found[i], 0], children[found[i], 1]):
+            for i in range(_find(forest, seed, root, leaves, stack, touched)):
+                for j in range(children[touched[i], 0], children[touched[i], 1]):
                     if led[j - begin] < 0 and (j == seed or _iou(boxes, seed, boxes, j, area) > iou_threshold):
                         led[j - begin] = seed
-                        _fell(forest, found[i])
+                        _fell(forest, touched[i])
             led[seed - begin] = seed  # a box without extent touches no hull
         for i in range(begin, end):
             leader[place[i]] = place[led[i - begin]] if led[i - begin] >= 0 else -1
@@ -170,7 +170,7 @@ def soften(
     stack = np.empty(_FAN * 24, np.int64)
     for run in range(first, last):
         begin, end, root = begins[run], begins[run + 1], first_node[run + 1] - 1
-        leaves, found = _leaves(begins, first_node, run), np.empty((end - begin) // _FAN + 1, np.int64)
+        leaves, touched = _leaves(begins, first_node, run), np.empty((end - begin) // _FAN + 1, np.int64)
         heap, size = by_score[begin:end], end - begin
         was, dead = scores[heap], np.zeros(end - begin, np.bool_)
         while size > 0:
@@ -181,10 +181,10 @@ def soften(
                 kept[row] = dead[slot[row] - begin] = True
                 seed = slot[row]
                 area = _area(boxes, seed)
-                for i in range(_find(forest, seed, root, leaves, stack, found)):
-                    for j in range(children[found[i], 0], children[found[i], 1]):
+                for i in range(_find(forest, seed, root, leaves, stack, touched)):
+                    for j in range(children[touched[i], 0], children[touched[i], 1]):
                         if j == seed:
-                            _fell(forest, found[i])
+                            _fell(forest, touched[i])
                         if dead[j - begin]:
                             continue
                         overlap = np.float64(_iou(boxes, seed, boxes, j, area))
@@ -194,7 +194,7 @@ def soften(
                             scores[place[j]] *= 1 - overlap
                         if not scores[place[j]] >= min_score:
                             dead[j - begin] = True
-                            _fell(forest, found[i])
+                            _fell(forest, touched[i])
                 size -= 1
                 row, current = heap[size], was[size]
             at = 0  # the row sinks to its place: higher scores first, of equal ones the first row
@@ -224,7 +224,7 @@ def follow_means(
     ndim, stack = boxes.shape[2], np.empty(_FAN * 24, np.int64)
     for run in range(first, last):
         begin, end, root = begins[run], begins[run + 1], first_node[run + 1] - 1
-        leaves, found = _leaves(begins, first_node, run), np.empty((end - begin) // _FAN + 1, np.int64)
+        leaves, touched = _leaves(begins, first_node, run), np.empty((end - begin) // _FAN + 1, np.int64)
         opened = np.full(end - begin, -1, np.int32)
         hull[first_node[run] : root + 1, 0] = np.inf
         hull[first_node[run] : root + 1, 1] = -np.inf
@@ -232,8 +232,8 @@ def follow_means(
         for row in by_score[begin:end]:
             seed, chosen, best = slot[row], -1, iou_threshold
             area = _area(boxes, seed)
-            for i in range(_find(forest, seed, root, leaves, stack, found)):
-                for j in range(children[found[i], 0], children[found[i], 1]):
+            for i in range(_find(forest, seed, root, leaves, stack, touched)):
+                for j in range(children[touched[i], 0], children[touched[i], 1]):
                     if opened[j - begin] < 0:
                         continue
                     overlap = np.rint(_iou(boxes, seed, boxes, j, area) * steps) / steps
@@ -269,7 +269,7 @@ def join_slices(forest, place, slot, begins, first_node, groups, slices, by_scor
     then score.
     """
     boxes, children = forest[0], forest[2]
-    stack, found = np.empty(_FAN * 24, np.int64), np.empty(len(place) // _FAN + 1, np.int64)
+    stack, touched = np.empty(_FAN * 24, np.int64), np.empty(len(place) // _FAN + 1, np.int64)
     for group in range(first, last):
         for best in by_score[begins[groups[group]] : begins[groups[group + 1]]]:
             if leader[best] >= 0:
@@ -283,11 +283,11 @@ def join_slices(forest, place, slot, begins, first_node, groups, slices, by_scor
                     if slices[place[begins[run]]] != slices[best] + run - own:
                         break
                     taken, leaves = 0, _leaves(begins, first_node, run)
-                    for i in range(_find(forest, seed, first_node[run + 1] - 1, leaves, stack, found)):
-                        for j in range(children[found[i], 0], children[found[i], 1]):
+                    for i in range(_find(forest, seed, first_node[run + 1] - 1, leaves, stack, touched)):
+                        for j in range(children[touched[i], 0], children[touched[i], 1]):
                             if leader[place[j]] < 0 and _iou(boxes, seed, boxes, j, area) > iou_threshold:
                                 leader[place[j]] = best
-                                _fell(forest, found[i])
+                                _fell(forest, touched[i])
                                 taken += 1
                     if step == 0 or taken == 0:
                         break
