@@ -48,32 +48,32 @@ class Geometry:
 
     @classmethod
     def plain(cls, shape: Sequence[int], spacing: Sequence[float] | None = None) -> Self:
-        """A grid without a world: unit spacing unless given, array axes along the reversed world axes."""
+        """A grid without a known position: unit spacing unless given, array axes along the reversed world axes."""
         d = len(shape)
         direction = np.eye(d)[::-1]
         return cls(tuple(map(int, shape)), tuple(map(float, spacing or (1.0,) * d)), (0.0,) * d,
                    tuple(map(tuple, direction.tolist())))  # fmt: skip
 
     def to_world(self, points: np.ndarray) -> np.ndarray:
-        """Continuous voxel positions `(n, d)` to LPS mm `(n, d)`."""
+        """Convert continuous voxel positions `(n, d)` to LPS mm `(n, d)`."""
         steps = (np.asarray(points, dtype=np.float64) - 0.5) * np.asarray(self.spacing)
         return steps @ np.asarray(self.direction).T + np.asarray(self.origin)
 
     def to_voxel(self, points: np.ndarray) -> np.ndarray:
-        """LPS mm `(n, d)` to continuous voxel positions `(n, d)`."""
+        """Convert LPS mm `(n, d)` to continuous voxel positions `(n, d)`."""
         steps = np.linalg.solve(np.asarray(self.direction), (np.asarray(points) - np.asarray(self.origin)).T).T
         return steps / np.asarray(self.spacing) + 0.5
 
 
 def rescale_boxes(boxes: np.ndarray, shape: Sequence[int], new_shape: Sequence[int]) -> np.ndarray:
-    """Boxes `(n, 2, d)` of a grid of `shape` on a grid of `new_shape` with the same outer faces, float32."""
+    """Scale boxes `(n, 2, d)` from a grid of `shape` to one of `new_shape` with the same outer faces; float32."""
     scaled: np.ndarray = np.asarray(boxes, np.float64) * (np.asarray(new_shape) / np.asarray(shape))
     return scaled.astype(np.float32)
 
 
 @dataclass(frozen=True)
 class Image:
-    """A sampled image: `array (c, *s)`, its geometry, and what a user should know about how it was read."""
+    """A sampled image: `array (c, *s)`, its geometry, and remarks for the user about how it was read."""
 
     array: np.ndarray
     geometry: Geometry
@@ -273,9 +273,9 @@ class Split(Config):
 
 
 class Normalisation(Config):
-    """How one channel becomes numbers around zero.
+    """How the values of one channel are normalised.
 
-    `ct`: clip to lower..upper, subtract `mean`, divide by `std` (all of the data set's objects and their surroundings).
+    `ct`: clip to lower..upper, subtract `mean`, divide by `std` (of all objects and their surroundings).
     `z_score`: each image by its own mean and standard deviation. `none`: unchanged.
     """
 
@@ -287,23 +287,23 @@ class Normalisation(Config):
 
 
 class Task(Config):
-    """What the data dictates: measured by the fingerprint, completed by the plan's rules, kept as `task.json`.
+    """What the data dictates: measured by the fingerprint, completed by the rules of the plan, stored as `task.json`.
 
     Attributes:
-        ndim: spatial axes of the model. Smaller than the images' for slice-wise models.
+        ndim: number of spatial axes of the model; smaller than that of the images for slice-wise models.
         channels: names of the image channels (modalities), in file order.
         classes: names of the object classes.
         spacing: mm per voxel that images are resampled to, array order.
         normalisation: one rule per channel.
-        patch_size: voxels per axis that a training step sees; inference tiles have it too.
+        patch_size: voxels per axis of a training patch and of an inference tile.
         batch_size: patches per training step.
         strides: per stage C1, C2, ... of the backbone, the stride of each axis relative to the stage before.
-        levels: the pyramid levels that detect; level `k` is the output of stage Ck.
+        levels: the pyramid levels with detection heads; level `k` is the output of stage Ck.
         anchors: per level, the anchor sizes (voxels, one number per axis) at every position.
-        context: neighbouring slices on either side that a slice-wise model sees as further channels.
-        max_detections: most detections kept per image.
-        masks: some objects have masks; else nothing learns to segment.
-        why: a sentence for each choice above.
+        context: number of neighbouring slices on either side that a slice-wise model sees as further channels.
+        max_detections: the number of detections kept per image, best first.
+        masks: whether some objects have masks; otherwise no model learns to segment.
+        why: a sentence of explanation for each choice above.
     """
 
     name: str
@@ -324,11 +324,11 @@ class Task(Config):
 
     @property
     def input_channels(self) -> int:
-        """Channels that the model sees: the images', each with its neighbouring slices."""
+        """Number of channels of the model's input: those of the image, each with its neighbouring slices."""
         return len(self.channels) * (2 * self.context + 1)
 
     @property
     def level_strides(self) -> tuple[tuple[int, ...], ...]:
-        """Voxels per cell of each detecting level, per axis."""
+        """Voxels per cell and axis of each level with detection heads."""
         total = np.cumprod(np.asarray(self.strides, dtype=int), axis=0)
         return tuple(tuple(int(s) for s in total[level - 1]) for level in self.levels)

@@ -67,8 +67,8 @@ def test_a_bright_spot_stays_at_its_millimetres(ndim, seed):
     positions = np.argwhere(stored.array[0] > 0) + 0.5
     weights = stored.array[0][stored.array[0] > 0]
     centroid = np.average(positions, axis=0, weights=weights)[None]
-    found = original.to_voxel(stored.geometry.to_world(centroid))
-    assert np.abs(found - (spot + 0.5)).max() < 0.5
+    result = original.to_voxel(stored.geometry.to_world(centroid))
+    assert np.abs(result - (spot + 0.5)).max() < 0.5
 
 
 @settings(deadline=None)
@@ -83,7 +83,7 @@ def test_the_box_of_a_resampled_mask_is_the_scaled_box_within_a_voxel(ndim, seed
     target = tuple(np.maximum(np.round(np.array(original.shape) * rng.uniform(0.4, 2.5, ndim)), 1).astype(int).tolist())
     stored = resample(Image(label_map, original), target, label_map=True).array
     voxels = np.argwhere(stored == 7)
-    found = np.stack([voxels.min(0), voxels.max(0) + 1])
+    result = np.stack([voxels.min(0), voxels.max(0) + 1])
     expected = rescale_boxes(np.stack([lower, upper])[None].astype(np.float32), original.shape, target)[0]
-    assert np.abs(found - expected).max() <= 1
+    assert np.abs(result - expected).max() <= 1
     assert set(np.unique(stored)) <= {0, 7}

@@ -32,16 +32,16 @@ def cube(lower, upper, ndim):
 @pytest.mark.parametrize("method", JOINING)
 def test_views_of_one_object_become_one_detection(ndim, method):
     boxes = [cube(4, 10, ndim), cube(4.5, 10.5, ndim), cube(30, 36, ndim)]
-    found = consolidate(raw(boxes, [0.9, 0.8, 0.6], views=[0, 1, 0]), ConsolidateConfig(method=method))
-    assert len(found) == 2
-    assert found.boxes[0].min() >= 4
-    assert found.boxes[0].max() <= 10.5
-    assert (found.scores[:-1] >= found.scores[1:]).all()
+    detections = consolidate(raw(boxes, [0.9, 0.8, 0.6], views=[0, 1, 0]), ConsolidateConfig(method=method))
+    assert len(detections) == 2
+    assert detections.boxes[0].min() >= 4
+    assert detections.boxes[0].max() <= 10.5
+    assert (detections.scores[:-1] >= detections.scores[1:]).all()
 
 
 def test_an_object_that_half_the_views_missed_loses_half_its_score(ndim):
-    found = consolidate(raw([cube(4, 10, ndim)] * 2, [0.8, 0.8], views=[0, 1], num_views=4))
-    assert found.scores.tolist() == pytest.approx([0.4])
+    detections = consolidate(raw([cube(4, 10, ndim)] * 2, [0.8, 0.8], views=[0, 1], num_views=4))
+    assert detections.scores.tolist() == pytest.approx([0.4])
 
 
 @pytest.mark.parametrize(("one_vote_per_view", "score"), [(True, 0.8), (False, 0.5)])
@@ -73,16 +73,16 @@ def test_touching_objects_stay_apart(ndim, method):
 def test_low_scores_and_surplus_are_dropped(ndim, method):
     boxes = [cube(20 * i, 20 * i + 5, ndim) for i in range(4)]
     config = ConsolidateConfig(method=method, min_score=0.2, max_detections=2)
-    found = consolidate(raw(boxes, [0.1, 0.5, 0.7, 0.3]), config)
-    assert found.scores.tolist() == pytest.approx([0.7, 0.5])
+    detections = consolidate(raw(boxes, [0.1, 0.5, 0.7, 0.3]), config)
+    assert detections.scores.tolist() == pytest.approx([0.7, 0.5])
 
 
 @METHODS
-def test_nothing_found_is_a_result(ndim, method):
+def test_no_detections_are_a_result(ndim, method):
     geometry = Geometry.plain((8,) * ndim)
-    found = consolidate(raw(np.zeros((0, 2, ndim)), []), ConsolidateConfig(method=method), geometry=geometry)
-    assert found.boxes.shape == (0, 2, ndim)
-    assert found.geometry == geometry
+    detections = consolidate(raw(np.zeros((0, 2, ndim)), []), ConsolidateConfig(method=method), geometry=geometry)
+    assert detections.boxes.shape == (0, 2, ndim)
+    assert detections.geometry == geometry
 
 
 def test_boxes_without_extent_are_dropped(ndim):
@@ -91,8 +91,8 @@ def test_boxes_without_extent_are_dropped(ndim):
 
 @METHODS
 def test_classes_do_not_mix(ndim, method):
-    found = consolidate(raw([cube(4, 10, ndim)] * 2, [0.9, 0.8], labels=[0, 1]), ConsolidateConfig(method=method))
-    assert found.labels.tolist() == [0, 1]
+    detections = consolidate(raw([cube(4, 10, ndim)] * 2, [0.9, 0.8], labels=[0, 1]), ConsolidateConfig(method=method))
+    assert detections.labels.tolist() == [0, 1]
 
 
 @METHODS
@@ -100,24 +100,26 @@ def test_boxes_of_adjacent_slices_become_a_box_of_the_volume(method):
     slices = [3, 4, 5, 9]
     boxes = [[[z, 10, 10], [z + 1, 20, 20]] for z in slices] * 2
     scores, views = [0.5, 0.9, 0.6, 0.7] * 2, [0] * 4 + [1] * 4
-    found = consolidate(raw(boxes, scores, views=views, num_views=2, slice_axes=1), ConsolidateConfig(method=method))
-    assert found.boxes.tolist() == [[[3, 10, 10], [6, 20, 20]], [[9, 10, 10], [10, 20, 20]]]
-    assert found.scores.tolist() == pytest.approx([0.9, 0.7])
+    detections = consolidate(
+        raw(boxes, scores, views=views, num_views=2, slice_axes=1), ConsolidateConfig(method=method)
+    )
+    assert detections.boxes.tolist() == [[[3, 10, 10], [6, 20, 20]], [[9, 10, 10], [10, 20, 20]]]
+    assert detections.scores.tolist() == pytest.approx([0.9, 0.7])
 
 
-def test_methods_differ_in_what_becomes_of_the_overlapping_box():
+def test_methods_differ_in_their_treatment_of_overlapping_boxes():
     boxes = [[[0, 0], [10, 10]], [[0, 0], [10, 20]]]
     given = raw(boxes, [0.8, 0.4], views=[0, 1], num_views=2)
 
-    def found(method):
+    def merged(method):
         result = consolidate(given, ConsolidateConfig(method=method))
         return result.scores.tolist(), result.boxes[:, 1, 1].tolist()
 
-    assert found("nms") == (pytest.approx([0.8]), [10])
-    assert found("weighted_nms") == (pytest.approx([0.8]), pytest.approx([(0.8 * 10 + 0.2 * 20) / 1.0]))
-    assert found("soft_nms") == (pytest.approx([0.8, 0.4 * 0.5]), [10, 20])
-    assert found("wbf") == (pytest.approx([0.6]), pytest.approx([(0.8 * 10 + 0.4 * 20) / 1.2]))
-    assert found("wbc") == (pytest.approx([0.6]), pytest.approx([(0.8 * 10 + 0.4 * 20) / 1.2]))
+    assert merged("nms") == (pytest.approx([0.8]), [10])
+    assert merged("weighted_nms") == (pytest.approx([0.8]), pytest.approx([(0.8 * 10 + 0.2 * 20) / 1.0]))
+    assert merged("soft_nms") == (pytest.approx([0.8, 0.4 * 0.5]), [10, 20])
+    assert merged("wbf") == (pytest.approx([0.6]), pytest.approx([(0.8 * 10 + 0.4 * 20) / 1.2]))
+    assert merged("wbc") == (pytest.approx([0.6]), pytest.approx([(0.8 * 10 + 0.4 * 20) / 1.2]))
 
 
 def test_an_unknown_method_is_refused_with_the_known_ones():
