@@ -140,12 +140,8 @@ class Instances(_Parallel[A]):
     @classmethod
     def empty(cls, ndim: int) -> "Instances":
         """No objects in an image of `ndim` axes."""
-        return Instances(
-            np.zeros((0, 2, ndim), np.float32),
-            np.zeros(0, np.int64),
-            np.zeros(0, np.int64),
-            np.zeros(0, bool),
-        )
+        none = np.zeros(0, np.int64)
+        return Instances(np.zeros((0, 2, ndim), np.float32), none, none, none.astype(bool))
 
     @classmethod
     def from_boxes(cls, boxes: "ArrayLike | Tensor", labels: "ArrayLike | Tensor") -> "Instances[Tensor]":

@@ -54,11 +54,12 @@ def consolidate_folder(
         if path in written:
             raise ValueError(f"{file}: case {prediction.case!r} was already read from another file; remove one of them")
         written.append(path)
-        extra = dict(prediction.extra or {})
-        if config != prediction.config:  # the stamp of other settings, as `predict` would have another one
+        extra = dict(prediction.extra)
+        if config != prediction.config:  # other settings have another stamp, as with `predict`
             digest = hashlib.sha256((str(extra.get("detector")) + config.to_json()).encode())
             extra["detector"] = digest.hexdigest()[:16]
-        if path.exists() and read_json(path).get("extra") == extra:
+        record = read_json(path) if path.exists() else None
+        if isinstance(record, dict) and record.get("extra") == extra:
             continue
         write_detections(
             path,

@@ -7,7 +7,7 @@ name `record`. Nothing is pickled.
 import json
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
@@ -47,7 +47,7 @@ class RawPrediction:
     classes: tuple[str, ...]
     config: ConsolidateConfig
     image_files: tuple[Path, ...] = ()
-    extra: dict[str, Any] | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
 
     def consolidate(self, config: ConsolidateConfig | None = None) -> Detections:
         """Detections in the voxels of the original image; without `config`, by the settings of the run."""
@@ -84,7 +84,7 @@ def write_raw(path: Path | str, prediction: RawPrediction) -> None:
         num_views=raw.num_views,
         slice_axes=raw.slice_axes,
         consolidate=prediction.config,
-        extra=prediction.extra or {},
+        extra=prediction.extra,
     )
     columns = {name: np.asarray(getattr(raw, name)) for name in _COLUMNS}
     if raw.masks is not None:

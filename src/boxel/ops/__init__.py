@@ -99,7 +99,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used: the package itself needs neither torch nor numba."""
+    """Import a public name at its first use: the package itself needs neither torch nor numba."""
     if name not in _MODULE:
         raise AttributeError(f"module 'boxel.ops' has no attribute {name!r}")
     return getattr(import_module(_MODULE[name]), name)

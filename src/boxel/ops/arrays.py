@@ -32,7 +32,7 @@ def kernels(*tensors: Tensor) -> ModuleType | None:
 
 
 def take(values: Tensor, rows: Tensor) -> Tensor:
-    """`values[rows]`; on the CPU by numpy, as torch wakes its threads, which takes long on a busy machine."""
+    """Return `values[rows]`; on the CPU by numpy, as torch wakes its threads, which is slow on a busy machine."""
     if values.device.type != "cpu":
         return values[rows]
     return torch.from_numpy(values.detach().numpy()[rows.numpy()])

@@ -76,14 +76,14 @@ def match(
         rule, positive=positive, negative=negative, force_best=force_best, candidates=candidates,
         centre_inside=centre_inside, strides=strides, radius=radius, size_ranges=size_ranges,
     )  # fmt: skip
-    if rule != "iou":  # which checks the anchors while it matches
+    if rule != "iou":  # `match_iou_into` checks the anchors while it matches
         check_boxes(anchors, "anchors")
     matched = torch.empty((len(boxes), len(anchors)), dtype=torch.long, device=anchors.device)
     for image, objects in enumerate(boxes):
         try:
             check_boxes(objects)
             check_pair(anchors, objects)
-            # The options name the rule: `_check_options` refuses those of the others.
+            # The options identify the rule, as `_check_options` rejects those of other rules.
             if positive is not None and negative is not None:
                 match_iou_into(anchors, objects, matched[image], positive, negative, force_best is not False)
             elif strides is not None:
@@ -103,7 +103,7 @@ def match(
 
 
 def _check_options(rule: str, **options: object) -> None:
-    """Every option that is given belongs to the rule, and none that the rule requires is missing."""
+    """Check that every given option belongs to the rule and that no required one is missing."""
     for name, value in options.items():
         if value is not None and name not in _OPTIONS[rule]:
             raise ValueError(f"{name} is no option of rule {rule!r}; it takes {', '.join(_OPTIONS[rule])}")

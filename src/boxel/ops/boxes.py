@@ -262,7 +262,7 @@ def _ratio(part: Tensor, whole: Tensor) -> Tensor:
 
 
 def _intersection_and_union(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Axis by axis: the `(n, m, d)` intermediate of the usual formula would be d times the result."""
+    """Computed axis by axis: the `(n, m, d)` intermediate of the usual formula would be d times the result."""
     overlaps = (
         (torch.minimum(a[..., 1, k], b[..., 1, k]) - torch.maximum(a[..., 0, k], b[..., 0, k])).clamp(min=0)
         for k in range(a.shape[-1])

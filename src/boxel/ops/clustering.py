@@ -27,7 +27,7 @@ class Members(NamedTuple):
 
 
 class Clusters(NamedTuple):
-    """Clusters by descending score; labels are 0 where none were given."""
+    """Clusters by descending score; labels are 0 if the boxes had none."""
 
     boxes: Float[Tensor, "k 2 d"]
     scores: Float[Tensor, " k"]
@@ -130,7 +130,7 @@ def weighted_nms(
 
 
 class Groups(NamedTuple):
-    """Rows per cluster, clusters and rows by descending score: `rows[begin : begin + size]` of each."""
+    """The rows of each cluster, `rows[begin : begin + size]`; clusters and rows are by descending score."""
 
     rows: Int[Tensor, " n"]
     begin: Int[Tensor, " k"]
@@ -138,7 +138,7 @@ class Groups(NamedTuple):
 
 
 def group(leader: Tensor, order: Tensor) -> Groups:
-    """The followers of each leader; `order` has rows by descending score."""
+    """Group the followers of each leader; `order` has the rows by descending score."""
     compiled = kernels(leader)
     if compiled and len(order):
         return Groups(*map(torch.from_numpy, compiled.group(leader.numpy(), order.numpy())))
@@ -174,7 +174,7 @@ def _cluster(
     """Boxes and scores of the clusters and the rows that contribute, in the order of their best rows."""
     order = best_first(scores)
     groups = group(find_leaders(extents, order, labels, iou_threshold)[0], order)
-    del order  # as memory counts from here on
+    del order  # to save memory from here on
     fuse = _fuse_compiled if kernels(boxes) and len(boxes) else _fuse_plain
     return fuse(as_float(boxes), as_float(scores), groups, rule)
 
@@ -190,7 +190,7 @@ def _fuse_plain(boxes: Tensor, scores: Tensor, groups: Groups, rule: _Rule) -> t
     if rule.weights is not None:
         weight = weight * rule.weights[rows]
     total = segments(weight, sizes)
-    # A box without extent has no weight: every member counts alike.
+    # A box without extent has no weight: all members have the same weight.
     weight = torch.where((total > 0).repeat_interleave(sizes), weight, 1.0)
     total = torch.where(total > 0, total, sizes)
     vote = weight * scores[rows]
@@ -204,7 +204,7 @@ def _fuse_plain(boxes: Tensor, scores: Tensor, groups: Groups, rule: _Rule) -> t
 
 
 def _fuse_compiled(boxes: Tensor, scores: Tensor, groups: Groups, rule: _Rule) -> tuple[Tensor, Tensor, Groups]:
-    """The same in one pass per cluster."""
+    """Compute the same as `_fuse_plain`, in one pass per cluster."""
     compiled: Any = kernels(boxes)
     rows, begin, sizes = (part.numpy() for part in groups)
     offsets = np.append(begin, np.int32(len(rows)))
@@ -270,7 +270,7 @@ def collect(boxes: Tensor, scores: Tensor, labels: Tensor | None, groups: Groups
     if compiled:
         columns = (boxes, scores, begin, sizes)
         compiled.reorder(order.numpy(), *(column.numpy() for column in columns))
-        # A part of an array would hold all of it.
+        # A view of a part would keep the whole array alive.
         boxes, scores, begin, sizes = (column[:count].clone() if count < len(column) else column for column in columns)
     else:
         order = order[:count].long()

@@ -28,7 +28,7 @@ def _reversed(d: int) -> list[int]:
 
 
 def _plane_first(d: int) -> list[int]:
-    """Row, column, then what is through-plane."""
+    """Row, column, then the through-plane axis."""
     return [*range(d)[-2:], *range(d)[:-2]]
 
 
@@ -143,7 +143,7 @@ def _write(boxes: Tensor, convention: _Convention, name: str, shape: Sequence[in
 
 
 def _columns(layout: str, d: int) -> Tensor:
-    """Which column of (all firsts, all seconds) stands at each place of a row."""
+    """For each position in a row, its column in (all firsts, all seconds)."""
     pairs = torch.arange(2 * d).reshape(2, d)
     plane = {"pairs": 0, "plane_then_pairs": 2}.get(layout, d)
     return torch.cat([pairs[:, :plane].flatten(), pairs[:, plane:].T.flatten()])

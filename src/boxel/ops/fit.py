@@ -8,7 +8,7 @@ from boxel.ops.arrays import numpy_too
 from boxel.ops.boxes import as_float
 from boxel.ops.checks import check_extents
 
-_MOST = 2048  # objects looked at; more change the result by less than restarts do
+_MOST = 2048  # objects considered; more of them change the result less than restarts do
 
 
 @numpy_too

@@ -106,5 +106,5 @@ def _fuse_compiled(
     given = (*runs, scores.detach().contiguous().numpy(), *rule, leader, weights)
     share(lambda *part: compiled.follow_means(*given, *part), runs.begins, LEAST)
     slots, means = runs.slot[compiled.leaders_of(leader, order.numpy(), len(leader))], runs.forest[0]
-    del runs, given  # as memory counts
+    del runs, given  # to save memory
     return torch.from_numpy(leader), torch.from_numpy(means[slots]), torch.from_numpy(weights[slots])

@@ -156,7 +156,7 @@ def _coverage(ends: Float[Tensor, " 2"], start: int, length: int, cells: int) ->
 
 
 def _contract(values: Float[Tensor, "n *g"], weights: Sequence[Float[Tensor, "n _ _"]]) -> Float[Tensor, "n *t"]:
-    """Each axis multiplied by its matrix `(n, t, g)`."""
-    for matrix in weights:  # the axes go round once
+    """Multiply each axis by its matrix `(n, t, g)`."""
+    for matrix in weights:  # each turn moves the next axis to the end
         values = torch.einsum("n...g,ntg->n...t", values.movedim(1, -1), matrix)
     return values

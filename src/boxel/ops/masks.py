@@ -1,4 +1,4 @@
-"""From label maps to boxes."""
+"""Boxes from label maps."""
 
 import torch
 from jaxtyping import Bool, Float, Integer
@@ -43,7 +43,7 @@ def boxes_from_label_map(
         torch.uint16,
         torch.uint32,
         torch.uint64,
-    ):  # torch stores them but hardly computes with them
+    ):  # torch stores these types but supports few operations on them
         label_map = label_map.to(torch.int32 if label_map.dtype is torch.uint16 else torch.int64)
     voxels = label_map.nonzero()
     values = label_map[voxels.unbind(1)].long()

@@ -22,7 +22,7 @@ from boxel.ops.threads import share
 BACKGROUND = -1
 IGNORED = -2
 
-_PAIRS = 1 << 18  # of a cell and an object, looked at together
+_PAIRS = 1 << 18  # pairs of a cell and an object that are processed together
 
 
 @numpy_too
@@ -100,7 +100,7 @@ def _match_iou_plain(anchors: Tensor, boxes: Tensor, positive: float, negative: 
     forced, rank = index.new_full((len(anchors),), BACKGROUND), torch.zeros_like(best)
     for k in range(
         len(boxes) if len(anchors) else 0
-    ):  # one column at a time: anchors x objects would not fit for a volume
+    ):  # one column at a time: for a volume, anchors x objects would not fit into memory
         overlap = iou(anchors, boxes[k : k + 1])[:, 0]
         better = overlap > best
         best, index = torch.where(better, overlap, best), torch.where(better, k, index)
@@ -258,5 +258,5 @@ def match_centre(
 
 
 def _fill(matched: Tensor, value: int) -> None:
-    """On the CPU by numpy: torch wakes its threads for it, which takes long on a busy machine."""
+    """Fill by numpy on the CPU: torch would wake its threads, which takes long on a busy machine."""
     (matched.numpy() if matched.device.type == "cpu" else matched)[:] = value

@@ -128,7 +128,7 @@ def pyramid_roi_align(
 def _taps(
     corners: Float[Tensor, "n 2 d"], shapes: Int[Tensor, "n d"], output_size: Sequence[int], ratios: Sequence[int]
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Per axis the cells `(n, bins, taps)` whose sum each bin is, and their weights; corners in cells."""
+    """The cells `(n, bins, taps)` along each axis whose sum is a bin, and their weights; corners in cells."""
     near, share = [], []
     for corner, size, bins, ratio in zip(corners.unbind(-1), shapes.unbind(-1), output_size, ratios, strict=True):
         fraction = (torch.arange(bins * ratio, dtype=corner.dtype, device=corner.device) + 0.5) / (bins * ratio)
@@ -158,7 +158,7 @@ def _pool(
 
 
 class _Pooling(torch.autograd.Function):
-    """`_pool` on the CPU, compiled."""
+    """`_pool` on the CPU, by the compiled kernels."""
 
     @staticmethod
     def forward(

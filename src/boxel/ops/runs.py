@@ -19,15 +19,15 @@ LEAST_SUMMED = 10 * LEAST
 
 
 class Runs(NamedTuple):
-    """See `kernels.forest`.
+    """Independent runs of boxes; see `kernels.forest`.
 
     Attributes:
-        forest: of the trees.
-        place: rows by run, in a run along a space-filling curve.
-        slot: where in `place` each row is.
+        forest: the trees.
+        place: rows by run, within a run along a space-filling curve.
+        slot: the position of each row in `place`.
         begins: where in `place` each run begins, and the end.
-        first_node: of each run's tree.
-        by_score: rows by run, in a run by descending score.
+        first_node: the first node of the tree of each run.
+        by_score: rows by run, within a run by descending score.
     """
 
     forest: tuple[np.ndarray, ...]
@@ -39,7 +39,7 @@ class Runs(NamedTuple):
 
 
 def plant(compiled: ModuleType | Any, boxes: np.ndarray, numbers: np.ndarray, order: np.ndarray) -> Runs:
-    """Runs of boxes of one number.
+    """Sort boxes into runs of equal numbers and build a tree for each run.
 
     Args:
         compiled: the kernels.

@@ -94,7 +94,7 @@ def _runs(labels: Tensor | None, slices: Tensor) -> np.ndarray:
 
 
 def _join_plain(boxes: Tensor, order: Tensor, slices: Tensor, labels: Tensor | None, iou_threshold: float) -> Tensor:
-    """The seed of each box."""
+    """The seed of the cluster of each box."""
     leader = torch.full_like(slices, -1)
     for seed in order.tolist():
         if leader[seed] >= 0:

@@ -115,7 +115,7 @@ def _lower_plain(
     iou_threshold: float,
     least: float,
 ) -> tuple[Tensor, Tensor]:
-    """The rows that are kept, in their order, and all scores (double)."""
+    """The rows that are kept, in their order, and all scores in double precision."""
     current = lowered = scores.double()
     kept = torch.zeros_like(scores, dtype=torch.bool)
     for _ in range(len(scores)):

@@ -16,7 +16,7 @@ import torch
 
 R = TypeVar("R")
 
-_PIECES = 2  # per thread, so that a late one is waited for less
+_PIECES = 2  # per thread, to wait less for a late one
 
 
 def share(work: Callable[[int, int], R], begins: np.ndarray | int, least: int) -> list[R]:
@@ -38,7 +38,7 @@ def share(work: Callable[[int, int], R], begins: np.ndarray | int, least: int) -
     ends = [total * i // pieces for i in range(1, pieces)]
     cuts = [0, *(ends if isinstance(begins, int) else np.searchsorted(begins, ends).tolist()), parts]
     futures = [_pool(os.getpid(), threads - 1).submit(work, *piece) for piece in itertools.pairwise(cuts)]
-    # Whoever is free takes the next piece: on a busy machine the others may not come to it.
+    # The calling thread takes pieces as well: on a busy machine the others may be late.
     mine = {i: work(*piece) for i, piece in enumerate(itertools.pairwise(cuts)) if futures[i].cancel()}
     return [mine[i] if i in mine else future.result() for i, future in enumerate(futures)]
 

@@ -29,7 +29,7 @@ def layout(begins):
 
 @jit
 def plant(all_boxes, place, begins, first_node, forest, slot, first, last):
-    """Fill the trees of some runs: boxes along the curve; of the nodes hull, children, parent, living children."""
+    """Fill the trees of some runs: boxes along the curve; hull, children, parent and living children of nodes."""
     boxes, hull, children, parent, alive = forest
     ndim = boxes.shape[2]
     for run in range(first, last):
@@ -61,13 +61,13 @@ def plant(all_boxes, place, begins, first_node, forest, slot, first, last):
 
 @jit
 def _leaves(begins, first_node, run):
-    """The end of a run's leaves."""
+    """Return the end of the leaves of a run."""
     return first_node[run] + (begins[run + 1] - begins[run] + _FAN - 1) // _FAN
 
 
 @jit
 def _find(forest, seed, root, leaves, stack, touched):
-    """The leaves with living children whose hull the box in slot `seed` touches, and how many."""
+    """Find the leaves with living children whose hull the box in slot `seed` touches; returns their number."""
     boxes, hull, children, _, alive = forest
     height, count = 1, 0
     stack[0] = root
@@ -95,7 +95,7 @@ def _find(forest, seed, root, leaves, stack, touched):
 
 @jit
 def _fell(forest, leaf):
-    """One child of a leaf has died."""
+    """Record that one child of a leaf has died."""
     parent, alive = forest[3], forest[4]
     node = leaf
     alive[node] -= 1
@@ -114,7 +114,7 @@ def _area(boxes, i):
 
 @jit
 def _iou(boxes, i, others, j, area):
-    """IoU of two boxes, `area` that of the first; the operations of `boxes.iou` in their order."""
+    """Return the IoU of two boxes, `area` being that of the first; the operations of `boxes.iou` in the same order."""
     extent = min(boxes[i, 1, 0], others[j, 1, 0]) - max(boxes[i, 0, 0], others[j, 0, 0])
     intersection, other = extent, others[j, 1, 0] - others[j, 0, 0]
     for k in range(1, boxes.shape[2]):
@@ -130,7 +130,7 @@ def _iou(boxes, i, others, j, area):
 
 @jit
 def lead(forest, place, slot, begins, first_node, by_score, iou_threshold, most, leader, first, last):
-    """The greedy rule of `leaders.find_leaders` in some runs; `leader` is -1 where a run stopped before."""
+    """Apply the greedy rule of `leaders.find_leaders` to some runs; `leader` is -1 where a run stopped early."""
     boxes, children = forest[0], forest[2]
     stack = np.empty(_FAN * 24, np.int64)
     for run in range(first, last):
@@ -161,10 +161,10 @@ def soften(
     forest, place, slot, begins, first_node, by_score, scores, kept, gaussian, sigma, iou_threshold, min_score,
     first, last,
 ):  # fmt: skip
-    """Soft NMS of some runs: lowers `scores` and marks what is `kept`.
+    """Soft NMS of some runs: lowers `scores` and marks the rows that are `kept`.
 
-    A heap of the scores as they were, in place of `by_score`, tells which box may be next. They only fall: one that
-    has fallen goes back.
+    A heap of earlier scores, in place of `by_score`, gives the candidate for the next box. Scores only fall: a
+    candidate whose score has fallen goes back into the heap.
     """
     boxes, children = forest[0], forest[2]
     stack = np.empty(_FAN * 24, np.int64)
@@ -215,10 +215,10 @@ def soften(
 def follow_means(
     forest, place, slot, begins, first_node, by_score, scores, iou_threshold, steps, leader, weights, first, last
 ):
-    """Weighted box fusion of some runs: each box's first of its cluster; in its slot the cluster's weight.
+    """Weighted box fusion of some runs: the first box of each box's cluster, and in its slot the weight of the cluster.
 
-    The cluster's mean takes the place of that box in `forest`, where nobody asks for the box any more. A hull covers
-    the means that the clusters opened below it have had.
+    The mean of the cluster replaces that box in `forest`, where the box itself is no longer needed. A hull covers all
+    means that the clusters opened below it have had.
     """
     boxes, hull, children, parent, _ = forest
     ndim, stack = boxes.shape[2], np.empty(_FAN * 24, np.int64)
@@ -263,10 +263,10 @@ def follow_means(
 
 @jit
 def join_slices(forest, place, slot, begins, first_node, groups, slices, by_score, iou_threshold, leader, first, last):
-    """`slices.merge_slices` of some labels: the first row of each box's cluster.
+    """`slices.merge_slices` for some labels: the first row of the cluster of each box.
 
-    A run is one slice of one label; `groups` says where each label's runs begin, and `by_score` has rows by label,
-    then score.
+    A run is one slice of one label; `groups` says where the runs of each label begin, and `by_score` has the rows by
+    label, then by score.
     """
     boxes, children = forest[0], forest[2]
     stack, touched = np.empty(_FAN * 24, np.int64), np.empty(len(place) // _FAN + 1, np.int64)

@@ -22,7 +22,7 @@ def leaders_of(leader, by_score, most):
 
 @jit
 def group(leader, by_score):
-    """Followers of each leader, leaders and followers by descending score: rows, begin, sizes."""
+    """Group the followers of each leader; leaders and followers by descending score: rows, begin, sizes."""
     count, clusters = len(leader), 0
     number = np.empty(count, np.int32)
     for row in by_score:
@@ -112,7 +112,7 @@ def fuse(
 
 @jit
 def reorder(order, boxes, scores, begin, sizes):
-    """Columns in the given order, in place; `order` is lost."""
+    """Put columns into the given order, in place; `order` is overwritten."""
     held, ndim = np.empty((2, boxes.shape[2]), boxes.dtype), boxes.shape[2]
     for start in range(len(order)):
         if order[start] < 0:
@@ -135,7 +135,7 @@ def reorder(order, boxes, scores, begin, sizes):
 
 @jit
 def take_runs(rows, begin, offsets):
-    """Runs of rows joined: the one starting at `begin[i]` fills `offsets[i]` to `offsets[i + 1]`."""
+    """Join runs of rows: the run that starts at `begin[i]` fills `offsets[i]` to `offsets[i + 1]`."""
     taken = np.empty(offsets[-1], np.int64)
     for i in range(len(begin)):
         for j in range(offsets[i], offsets[i + 1]):

@@ -9,7 +9,7 @@ from boxel.ops.kernels.jit import jit
 
 @jit
 def _merge(near, share, taps, bins):
-    """Taps of one box on the same cell of an axis joined: the first has the sum, the others 0."""
+    """Join the taps of one box on the same cell of an axis: the first gets the sum, the others 0."""
     begin = 0
     for axis in range(len(bins)):
         for first in range(begin, begin + bins[axis] * taps[axis], taps[axis]):
@@ -74,7 +74,7 @@ def spread(table, rows, near, share, shapes, taps, bins, pooled):
     total = np.empty(table.shape[1], table.dtype)
     for i in range(len(rows)):
         for place in range(pooled.shape[1]):
-            total[:] = pooled[i, place]  # whose channels may lie apart
+            total[:] = pooled[i, place]  # its channels may not be contiguous
             for k in range(_cells(place, rows[i], near[i], share[i], shapes[i], taps, bins, cells, weights)):
                 cell, weight = table[cells[k]], weights[k]
                 for c in range(len(total)):
