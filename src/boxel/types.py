@@ -6,21 +6,17 @@ Sets of objects hold numpy arrays or torch tensors; an empty set keeps its shape
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Generic, Literal, Self, cast
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Self, cast
 
 import numpy as np
-from typing_extensions import TypeVar
 
+from boxel.columns import A, B, Columns
 from boxel.config import Config
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from torch import Tensor
-
-# The kind of array in a set of objects: `Detections` holds numpy arrays, `Detections[Tensor]` tensors.
-A = TypeVar("A", bound="np.ndarray | Tensor", default=np.ndarray)
-B = TypeVar("B", bound="np.ndarray | Tensor")
 
 # Called with the name of a step, how much of it is done, and how much there is.
 Progress = Callable[[str, int, int], None]
@@ -80,45 +76,8 @@ class Image:
     remarks: tuple[str, ...] = ()
 
 
-class _Parallel(Generic[A]):
-    """Dataclasses whose array fields share their first axis."""
-
-    boxes: A
-
-    def __len__(self) -> int:
-        return len(self.boxes)
-
-    def _arrays(self) -> dict[str, A]:
-        values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
-        return {name: value for name, value in values.items() if hasattr(value, "dtype")}
-
-    def __getitem__(self, index: "slice | np.ndarray | np.bool_ | Tensor") -> Self:
-        """The rows chosen by a slice, a boolean mask or an index array."""
-        return self._replace(lambda value: value[index])  # type: ignore[index]
-
-    def __post_init__(self) -> None:
-        if tuple(self.boxes.shape[1:-1]) != (2,):
-            raise ValueError(f"boxes must have shape (n, 2, ndim), got {tuple(self.boxes.shape)}")
-        for name, value in self._arrays().items():
-            if len(value) != len(self.boxes):
-                raise ValueError(f"{name} has {len(value)} rows but there are {len(self.boxes)} boxes")
-
-    def _replace(self, function: Callable[[A], object]) -> Self:
-        return replace(self, **{name: function(value) for name, value in self._arrays().items()})  # type: ignore[type-var]
-
-    @classmethod
-    def concatenate(cls, parts: Sequence[Self]) -> Self:
-        """All rows of `parts` (at least one), in order; other fields are those of the first."""
-        columns = {name: [part._arrays()[name] for part in parts] for name in parts[0]._arrays()}
-        if isinstance(parts[0].boxes, np.ndarray):
-            return replace(parts[0], **{name: np.concatenate(column) for name, column in columns.items()})  # type: ignore
-        import torch
-
-        return replace(parts[0], **{name: torch.cat(column) for name, column in columns.items()})  # type: ignore
-
-
 @dataclass(frozen=True)
-class Instances(_Parallel[A]):
+class Instances(Columns[A]):
     """The annotated objects of one image.
 
     Attributes:
@@ -161,7 +120,7 @@ class Instances(_Parallel[A]):
 
 
 @dataclass(frozen=True)
-class Detections(_Parallel[A]):
+class Detections(Columns[A]):
     """The detected objects of one image, in its voxels.
 
     Attributes:
@@ -190,7 +149,7 @@ class Detections(_Parallel[A]):
 
 
 @dataclass(frozen=True)
-class RawDetections(_Parallel[A]):
+class RawDetections(Columns[A]):
     """Every box of every view of one image, before consolidation, in the voxels of the prepared image.
 
     Attributes:

@@ -85,6 +85,14 @@ def test_no_detections_are_a_result(ndim, method):
     assert detections.geometry == geometry
 
 
+def test_boxes_of_a_prepared_image_are_scaled_to_the_original(ndim):
+    geometry = Geometry.plain((40,) * ndim)
+    detections = consolidate(raw([cube(4, 10, ndim)], [0.9]), geometry=geometry, shape=(20,) * ndim)
+    assert np.array_equal(detections.boxes, [cube(8, 20, ndim)])
+    with pytest.raises(ValueError, match="without geometry"):
+        consolidate(raw([cube(4, 10, ndim)], [0.9]), shape=(20,) * ndim)
+
+
 def test_boxes_without_extent_are_dropped(ndim):
     assert len(consolidate(raw([cube(4, 4, ndim), cube(5, 9, ndim)], [0.9, 0.4]))) == 1
 
