@@ -12,6 +12,7 @@ from tests.end_to_end.test_verbs import contents, refused
 SETTINGS = (
     "train.steps=2", "train.validate_every=2", "train.batch_size=2", "train.num_workers=0",
     "model.backbone.start_filters=4", "model.backbone.depth=10", "predict.views=plane", "predict.masks=true",
+    "predict.segmentation=true",
     "model.dense.min_score=0.0", "consolidate.min_score=0.0", "consolidate.max_detections=7",
 )  # fmt: skip
 KINDS = {
@@ -36,7 +37,8 @@ def root(request, tmp_path_factory):
 
 def test_unchanged_settings_give_the_files_that_predict_wrote(root, tmp_path):
     boxel.consolidate_folder(root / "predictions", tmp_path / "again")
-    assert contents(tmp_path / "again") == contents(root / "predictions", "*.json")
+    assert contents(tmp_path / "again") == contents(root / "predictions", "*.*")
+    assert (tmp_path / "again" / "test_00000_seg.nii.gz").exists()
     record = json.loads((tmp_path / "again" / "test_00000.json").read_text())
     assert len(record["detections"]) == 7
     assert "mask" in record["detections"][0]
@@ -64,7 +66,7 @@ def test_a_finished_consolidation_is_not_repeated_and_other_settings_are(root, t
 
 @pytest.mark.parametrize("root", ["2d"], indirect=True)
 def test_the_other_verbs_take_what_consolidate_wrote_without_the_run_and_the_images(root, tmp_path):
-    shutil.copytree(root / "predictions" / "raw", tmp_path / "p" / "raw")
+    shutil.copytree(root / "predictions", tmp_path / "p", ignore=shutil.ignore_patterns("*.json"))
     changed = ("--set", "consolidate.iou_threshold=0.2")
     assert "consolidated 2 images" in run_boxel("consolidate", tmp_path / "p", *changed, "--out", tmp_path / "c").stdout
     run_boxel("evaluate", tmp_path / "c", root / "data", "--out", tmp_path / "e", "--resamples", 0)

@@ -4,7 +4,8 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from boxel.config import Config, read_json
+from boxel.api.prediction import segmentation_file
+from boxel.config import Config, read_json, write_bytes
 from boxel.consolidation import ConsolidateConfig
 from boxel.consolidation.raw_file import raw_files, read_raw_file
 from boxel.export.boxel_json import write_detections
@@ -32,7 +33,7 @@ def consolidate_folder(
 
     Args:
         predictions: the folder that `boxel predict` wrote.
-        out: another folder; it can be evaluated, converted and reported like `predictions`.
+        out: another folder; it can be evaluated, converted and reported like `predictions`. Segmentations are copied.
         overrides: settings such as `consolidate.iou_threshold=0.5`; the others are those of the run that predicted.
 
     Returns:
@@ -55,6 +56,8 @@ def consolidate_folder(
             raise ValueError(f"{file}: case {prediction.case!r} was already read from another file; remove one of them")
         written.append(path)
         extra = dict(prediction.extra)
+        if "segmentation" in extra:  # it does not depend on the settings
+            _copy_segmentation(segmentation_file(holder.parent, prediction.case), out)
         if config != prediction.config:  # other settings have another stamp, as with `predict`
             digest = hashlib.sha256((str(extra.get("detector")) + config.to_json()).encode())
             extra["detector"] = digest.hexdigest()[:16]
@@ -71,3 +74,10 @@ def consolidate_folder(
         )
     progress("consolidate", len(files), len(files))
     return written
+
+
+def _copy_segmentation(file: Path, out: Path) -> None:
+    if not file.exists():
+        raise ValueError(f"{file}: the segmentation of this prediction is missing; predict again, or restore the file")
+    if not (out / file.name).exists() or (out / file.name).stat().st_mtime_ns < file.stat().st_mtime_ns:
+        write_bytes(out / file.name, file.read_bytes())
