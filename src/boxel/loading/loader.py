@@ -62,7 +62,7 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     return replace(
         batch,
         images=batch.images.to(device, non_blocking=True),
-        label_maps=batch.label_maps.to(device, non_blocking=True),
+        label_maps=None if batch.label_maps is None else batch.label_maps.to(device, non_blocking=True),
         instances=instances,
         ignored=[boxes.to(device, non_blocking=True) for boxes in batch.ignored],
     )

@@ -162,7 +162,7 @@ class DenseDetection(nn.Module):
             self._anchor_cache[key] = torch.cat(levels), [len(level) for level in levels]
         return self._anchor_cache[key]
 
-    def match(self, outputs: DenseOutputs, instances: Sequence[Instances]) -> Int[Tensor, "b n"]:
+    def match(self, outputs: DenseOutputs, instances: Sequence[Instances[Tensor]]) -> Int[Tensor, "b n"]:
         """The index of the object of each anchor in each image; -1 for background, -2 for neither."""
         boxes = [one.boxes for one in instances]
         return self.config.matcher.match(outputs.anchors, boxes, outputs.level_sizes, self.anchors_per_cell)
@@ -184,7 +184,7 @@ class DenseDetection(nn.Module):
             "box": self._box_loss(outputs, matches, instances),
         }
 
-    def _box_loss(self, outputs: DenseOutputs, matches: Tensor, instances: Sequence[Instances]) -> Tensor:
+    def _box_loss(self, outputs: DenseOutputs, matches: Tensor, instances: Sequence[Instances[Tensor]]) -> Tensor:
         positives = [(index >= 0).nonzero()[:, 0] for index in matches]
         deltas = torch.cat([d[rows] for d, rows in zip(outputs.deltas, positives, strict=True)])
         if not len(deltas):
@@ -196,7 +196,7 @@ class DenseDetection(nn.Module):
         return box_loss(self.config.box_loss, deltas, anchors, boxes, self.std)
 
     @torch.no_grad()
-    def detect(self, outputs: DenseOutputs) -> list[Detections]:
+    def detect(self, outputs: DenseOutputs) -> list[Detections[Tensor]]:
         """The best boxes of each image, suppressed per class."""
         config = self.config
         return [
