@@ -1,7 +1,7 @@
 """Box operators against plain numpy versions of the published algorithms: `python benchmarks/ops.py`.
 
-Prints medians on two threads, the growth from N to 10 N boxes, the peak of memory over the input, and what the first
-call of each costs where nothing has been compiled before and where the compiled code lies on disk.
+Prints medians on two threads, the growth from N to 10 N boxes, the peak memory relative to the input, and the time of
+the first call of each operator without and with compiled code on disk.
 """
 
 import argparse
@@ -60,13 +60,13 @@ def seconds(work: Callable[[], object], runs: int) -> float:
 
 
 def peak_bytes(work: Callable[[], object]) -> int:
-    """How far the process grows beyond what it held before; Linux."""
+    """By how many bytes the process grows at most; Linux."""
 
     def status(key: str) -> int:
         line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
         return int(line.split()[1]) * 1024
 
-    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what was freed earlier would hide what is taken now
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # memory freed earlier would hide memory taken now
     Path("/proc/self/clear_refs").write_text("5")
     before = status("VmRSS")
     work()
@@ -74,8 +74,8 @@ def peak_bytes(work: Callable[[], object]) -> int:
 
 
 def growth_and_memory(runs: int) -> None:
-    """From 10,000 to 100,000 boxes of 20 an object; memory also where hardly any box has company."""
-    print("\n| 100,000 boxes | time, of 10,000 | peak memory / input, 5,000 objects | 31,000 | 90,000 |")
+    """From 10,000 to 100,000 boxes, 20 per object; memory also where few boxes overlap."""
+    print("\n| 100,000 boxes | time relative to 10,000 | peak memory / input, 5,000 objects | 31,000 | 90,000 |")
     print("|---|---|---|---|---|")
     works: dict[str, Callable[[dict[str, torch.Tensor]], object]] = {
         "weighted box clustering 3D": lambda some: weighted_box_clustering(**some, **WBC),
@@ -110,7 +110,7 @@ def growth_and_memory(runs: int) -> None:
 
 
 def threads_table(runs: int) -> None:
-    """One thread against two, in turns; the fastest of many runs counts, as others may use the machine."""
+    """One thread against two, in turns; the fastest of many runs, as other jobs may use the machine."""
     print("\n| fastest of some runs | one thread | two threads |\n|---|---|---|")
     levels, objects = chest_ct()
     anchors, level_sizes = torch.cat(levels), [len(level) for level in levels]
@@ -172,7 +172,7 @@ print(json.dumps(took))
 
 
 def first_calls(cache: str) -> dict[str, float]:
-    """Seconds of the first call of each operator in a new process, imports apart."""
+    """Seconds of the first call of each operator in a new process, without imports."""
     variables = os.environ | {"NUMBA_CACHE_DIR": cache}
     result = subprocess.run([sys.executable, "-c", FIRST_CALLS], env=variables, check=True, stdout=subprocess.PIPE)
     return json.loads(result.stdout)
@@ -180,15 +180,15 @@ def first_calls(cache: str) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=5, help="of Boxel, the median counts")
-    parser.add_argument("--no-reference", action="store_true", help="leave the slow numpy versions out")
+    parser.add_argument("--runs", type=int, default=5, help="runs of Boxel, of which the median is printed")
+    parser.add_argument("--no-reference", action="store_true", help="leave out the slow numpy versions")
     given = parser.parse_args()
     torch.set_num_threads(2)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     made = f"{date.today()}, commit {commit.stdout.strip() or 'none'}"
     print(f"{made}, {platform.machine()}, {os.cpu_count()} CPUs")
     print(f"torch {torch.__version__}, numpy {np.__version__}; median of {given.runs} runs, reference once\n")
-    print("| work | numpy | to reach | Boxel |\n|---|---|---|---|")
+    print("| operation | numpy | target | Boxel |\n|---|---|---|---|")
 
     def row(name: str, target: float | None, work: Callable[[], object], reference: Callable[[], object]) -> float:
         work()

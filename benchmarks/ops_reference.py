@@ -1,4 +1,4 @@
-"""What `benchmarks/ops.py` measures with: boxes, and plain numpy versions of the published algorithms."""
+"""Inputs of `benchmarks/ops.py`, and plain numpy versions of the published algorithms."""
 
 import numpy as np
 import torch
@@ -39,13 +39,13 @@ def numpy_nms(boxes: np.ndarray, scores: np.ndarray, iou_threshold: float) -> li
 
 
 def numpy_weighted_nms(boxes: np.ndarray, scores: np.ndarray, iou_threshold: float) -> list[np.ndarray]:
-    left, found = np.argsort(-scores, kind="stable"), []
+    left, result = np.argsort(-scores, kind="stable"), []
     while len(left):
         overlap = iou_with(boxes[left], boxes[left[0]])
         joins = overlap > iou_threshold
-        found.append(np.average(boxes[left[joins]], axis=0, weights=(overlap * scores[left])[joins]))
+        result.append(np.average(boxes[left[joins]], axis=0, weights=(overlap * scores[left])[joins]))
         left = left[~joins]
-    return found
+    return result
 
 
 def numpy_clustering(
@@ -55,7 +55,7 @@ def numpy_clustering(
     weights: np.ndarray,
     tiles_covering: np.ndarray,
 ) -> list[float]:
-    left, found = np.argsort(-scores, kind="stable"), []
+    left, result = np.argsort(-scores, kind="stable"), []
     while len(left):
         overlap = iou_with(boxes[left], boxes[left[0]])
         joins = overlap > WBC["iou_threshold"]
@@ -64,8 +64,8 @@ def numpy_clustering(
         rows, overlap = rows[first], overlap[first]
         weight = overlap * (boxes[rows, 1] - boxes[rows, 0]).prod(1) * weights[rows]
         missing = max(0, WBC["expected_views"] * tiles_covering[rows].mean() - len(rows))
-        found.append(float((scores[rows] * weight).sum() / (weight.sum() + missing * weight.mean())))
-    return found
+        result.append(float((scores[rows] * weight).sum() / (weight.sum() + missing * weight.mean())))
+    return result
 
 
 def chest_ct() -> tuple[list[torch.Tensor], torch.Tensor]:
@@ -118,15 +118,15 @@ def stack(count: int, num_slices: int = 300) -> dict[str, np.ndarray]:
 
 
 def numpy_merge_slices(boxes: np.ndarray, scores: np.ndarray, slices: np.ndarray) -> int:
-    left, found = np.argsort(-scores, kind="stable"), 0
+    left, result = np.argsort(-scores, kind="stable"), 0
     while len(left):
         joins = iou_with(boxes[left], boxes[left[0]]) > 0.1
         present, first = np.unique(slices[left[joins]]), slices[left[0]]
         run = np.split(present, np.flatnonzero(np.diff(present) > 1) + 1)
         run = next(part for part in run if first in part)
         left = left[~(joins & (run[0] <= slices[left]) & (slices[left] <= run[-1]))]
-        found += 1
-    return found
+        result += 1
+    return result
 
 
 def numpy_soft_nms(boxes: np.ndarray, scores: np.ndarray, min_score: float) -> list[int]:
@@ -143,13 +143,13 @@ def numpy_soft_nms(boxes: np.ndarray, scores: np.ndarray, min_score: float) -> l
 
 
 def numpy_fusion(boxes: np.ndarray, scores: np.ndarray, iou_threshold: float) -> int:
-    means, sums, weights, found = np.zeros_like(boxes), np.zeros_like(boxes), np.zeros_like(scores), 0
+    means, sums, weights, result = np.zeros_like(boxes), np.zeros_like(boxes), np.zeros_like(scores), 0
     for row in np.argsort(-scores, kind="stable"):
-        overlap = iou_with(means[:found], boxes[row])
-        cluster = int(overlap.argmax()) if found else 0
-        if not found or overlap[cluster] <= iou_threshold:
-            cluster, found = found, found + 1
+        overlap = iou_with(means[:result], boxes[row])
+        cluster = int(overlap.argmax()) if result else 0
+        if not result or overlap[cluster] <= iou_threshold:
+            cluster, result = result, result + 1
         sums[cluster] += boxes[row] * scores[row]
         weights[cluster] += scores[row]
         means[cluster] = sums[cluster] / weights[cluster]
-    return found
+    return result

@@ -50,7 +50,7 @@ def roi_boxes(shape: Sequence[int], count: int, sizes: tuple[float, float] | Non
 
 
 def seconds(works: Sequence[Callable[[], object]], runs: int) -> list[float]:
-    """Medians, the works taking turns, so that what disturbs one disturbs all."""
+    """Medians; the versions take turns, so that a disturbance affects all of them."""
     times: list[list[float]] = [[] for _ in works]
     for run in range(runs + 1):
         for work, own in zip(works, times, strict=True):
@@ -62,7 +62,7 @@ def seconds(works: Sequence[Callable[[], object]], runs: int) -> list[float]:
 
 
 def plainly(work: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """The work without compiled kernels."""
+    """Run without compiled kernels."""
 
     def call(*args: object, **kwargs: object) -> Tensor:
         kept, arrays._compiled = arrays._compiled, lambda: None
@@ -91,7 +91,7 @@ WORKS = [
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=7, help="of each version, the median counts")
+    parser.add_argument("--runs", type=int, default=7, help="runs of each version, of which the median is printed")
     given = parser.parse_args()
     torch.set_num_threads(2)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
@@ -100,9 +100,7 @@ def main() -> None:
         f"torch {torch.__version__}, numba {numba.__version__}; median of {given.runs} runs; stride {STRIDE:g}, float32"
     )
     print(f"boxes of {SMALL[0]:g} to {SMALL[1]:g} voxels if not of any size; sampling ratio 2\n")
-    print(
-        "| features, boxes, bins | pass | grid_sample | plain torch | to reach | Boxel | ratio |\n" + "|---" * 7 + "|"
-    )
+    print("| features, boxes, bins | pass | grid_sample | plain torch | target | Boxel | ratio |\n" + "|---" * 7 + "|")
     for name, channels, shape, count, bins, sizes, train, target in WORKS:
         torch.manual_seed(0)
         features, boxes = torch.randn(1, channels, *shape), roi_boxes(shape, count, sizes)

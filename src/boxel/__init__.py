@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from boxel.api.consolidation import consolidate_folder
     from boxel.api.conversion import convert
     from boxel.api.demo import demo
     from boxel.api.detector import Detector, load
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from boxel.api.prediction import predict
     from boxel.api.reporting import report
     from boxel.api.training import prepare, train
-    from boxel.consolidation import ConsolidateConfig, consolidate
+    from boxel.consolidation import ConsolidateConfig, RawPrediction, consolidate, read_raw
     from boxel.datasets.cases import Case, Dataset
     from boxel.datasets.formats import open_dataset, register_format
     from boxel.datasets.quality.check import check
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from boxel.types import Batch, Detections, Geometry, Image, Instances, RawDetections, Task
 
 _HOME = {
+    "boxel.api.consolidation": ("consolidate_folder",),
     "boxel.api.conversion": ("convert",),
     "boxel.api.demo": ("demo",),
     "boxel.api.detector": ("Detector", "load"),
@@ -42,7 +44,7 @@ _HOME = {
     "boxel.api.prediction": ("predict",),
     "boxel.api.reporting": ("report",),
     "boxel.api.training": ("prepare", "train"),
-    "boxel.consolidation": ("ConsolidateConfig", "consolidate"),
+    "boxel.consolidation": ("ConsolidateConfig", "RawPrediction", "consolidate", "read_raw"),
     "boxel.datasets.cases": ("Case", "Dataset"),
     "boxel.datasets.quality.check": ("check",),
     "boxel.datasets.formats": ("open_dataset", "register_format"),

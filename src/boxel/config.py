@@ -1,7 +1,7 @@
 """Configurations: frozen records of plain values, read from and written to JSON, overridden by dotted keys.
 
-A record refuses unknown keys and says which key was probably meant. A *choice* is an abstract record whose subclasses
-register under a name; its JSON carries that name as `"type"`.
+A record rejects unknown keys and suggests the one that was probably meant. A *choice* is an abstract record whose
+subclasses register under a name; its JSON carries that name as `"type"`.
 """
 
 import difflib
@@ -15,12 +15,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer, m
 
 
 class Config(BaseModel):
-    """A frozen record; unknown keys are refused."""
+    """A frozen record; unknown keys are rejected."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values; a choice carries its name as `"type"`."""
+        """Convert to plain values; a choice carries its name as `"type"`."""
         return self.model_dump(mode="json", serialize_as_any=True)
 
     def to_json(self) -> str:
@@ -65,7 +65,7 @@ class Config(BaseModel):
             for depth, name in enumerate([*parents, leaf]):
                 if not isinstance(node, dict) or name not in node:
                     known = list(node) if isinstance(node, dict) else []
-                    place = ".".join(parents[:depth]) or "the recipe"
+                    place = ".".join(parents[:depth]) or "the settings"
                     raise ValueError(
                         f"unknown key {name!r} in {place} (from {assignment!r}){did_you_mean(name, known)}"
                     )
@@ -81,7 +81,7 @@ class Config(BaseModel):
 class Choice(Config):
     """An abstract record: each direct subclass opens a registry; theirs register under `name=` in the class line.
 
-    Where JSON carries no `"type"`, the registry's `default` is meant, if it names one.
+    If JSON carries no `"type"`, the `default` of the registry is used, if it has one.
     """
 
     registry: ClassVar[dict[str, type["Choice"]]]
@@ -121,7 +121,7 @@ class Choice(Config):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`"; did you mean 'x'? Known: ..."`, for the end of an error message."""
+    """The end of an error message: `"; did you mean 'x'? Known: ..."`."""
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else "."
@@ -166,13 +166,13 @@ def read_json(path: Path) -> Any:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; of two values of one name, the last would silently win."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    """A JSON object whose names are unique; of two equal names, Python would silently keep the last value."""
+    record = dict(pairs)
+    if len(record) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"{twice!r} occurs twice; names must be unique")
-    return found
+    return record
 
 
 def write_text(path: Path, text: str) -> None:
@@ -180,10 +180,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file that appears whole or not at all: a temporary name first, then renamed.
+    """Write a file that appears whole or not at all: under a temporary name first, then renamed.
 
     Raises:
-        OSError: names `path` where the system names no file (a full disk).
+        OSError: names `path` even where the system does not (a full disk).
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -136,7 +136,7 @@ def _check_detections(config: ModelConfig, model: Model, batch: Batch) -> None:
             masks = masked[image].masks
             _require(_equal(one, masked[image]), "the detections differ with masks=True")
             _require(masks is not None and masks.ndim == 1 + len(shape), "there are no masks, or of another rank")
-            _require(((masks >= 0) & (masks <= 1)).all(), "a mask is outside 0..1")
+            _require(masks is not None and bool(((masks >= 0) & (masks <= 1)).all()), "a mask is outside 0..1")
     if not config.gives_masks:
         _require(_refuses(lambda: _detect(model, batch.images, masks=True)), "it ignores masks=True, but has no masks")
 
@@ -213,7 +213,7 @@ def _without_thresholds(config: ModelConfig) -> ModelConfig:
 
 
 @torch.inference_mode()
-def _detect(model: Model, images: Tensor, *, masks: bool = False) -> list[Detections]:
+def _detect(model: Model, images: Tensor, *, masks: bool = False) -> list[Detections[Tensor]]:
     return model.eval()(images, masks=masks)
 
 
@@ -221,7 +221,7 @@ def _shapes(outputs: Any) -> list[Any]:
     return [tuple(leaf.shape) if isinstance(leaf, Tensor) else leaf for leaf in tree_leaves(outputs)]
 
 
-def _equal(one: Detections, other: Detections) -> bool:
+def _equal(one: Detections[Tensor], other: Detections[Tensor]) -> bool:
     return all(torch.equal(getattr(one, name), getattr(other, name)) for name in ("boxes", "scores", "labels"))
 
 

@@ -82,7 +82,20 @@ def test_help_answers_within_half_a_second():
 
 @pytest.mark.parametrize(
     "verb",
-    ["check", "prepare", "train", "predict", "convert", "evaluate", "compare", "report", "demo", "toy", "models"],
+    [
+        "check",
+        "prepare",
+        "train",
+        "predict",
+        "consolidate",
+        "convert",
+        "evaluate",
+        "compare",
+        "report",
+        "demo",
+        "toy",
+        "models",
+    ],
 )
 def test_the_help_of_every_verb_shows_an_example(verb):
     text = run(str(BOXEL), verb, "--help")

@@ -1,6 +1,7 @@
 """What `import boxel.ops` offers, and what it costs."""
 
 import ast
+import doctest
 import importlib
 import inspect
 import pkgutil
@@ -38,10 +39,15 @@ def test_type_checkers_see_the_same_names():
 
 
 @pytest.mark.parametrize("name", boxel.ops.__all__)
-def test_every_public_function_says_what_it_does(name):
+def test_every_public_function_says_what_it_does_with_an_example_that_runs(name):
     public = getattr(boxel.ops, name)
-    if callable(public):
-        assert inspect.getdoc(public)
+    if not callable(public):
+        return
+    assert inspect.getdoc(public)
+    if inspect.isfunction(public):
+        (example,) = doctest.DocTestFinder(recurse=False).find(public, name, globs={})
+        assert example.examples, f"boxel.ops.{name} has no example"
+        assert doctest.DocTestRunner().run(example).failed == 0
 
 
 def test_every_function_that_takes_either_world_is_public():

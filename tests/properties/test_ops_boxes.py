@@ -21,10 +21,10 @@ two_sets = RANKS.flatmap(lambda ndim: st.tuples(box_sets(ndim), box_sets(ndim)))
 @given(two_sets)
 def test_iou_is_symmetric_bounded_and_one_with_itself(pair):
     a, b = pair
-    found = iou(a, b)
-    assert found.shape == (len(a), len(b))
-    assert torch.equal(found, iou(b, a).T)
-    assert ((found >= 0) & (found <= 1)).all()
+    result = iou(a, b)
+    assert result.shape == (len(a), len(b))
+    assert torch.equal(result, iou(b, a).T)
+    assert ((result >= 0) & (result <= 1)).all()
     assert torch.equal(iou(a, a).diag(), torch.ones(len(a)))
 
 

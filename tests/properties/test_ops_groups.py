@@ -86,10 +86,10 @@ def test_the_plane_is_a_volume_of_one_slice(clustering, scored, threshold):
 @clusterings
 @given(scored=scored_boxes(), threshold=THRESHOLDS)
 def test_clusters_stay_within_their_members(clustering, scored, threshold):
-    found = clustering(scored, threshold)
-    for i, (box, score) in enumerate(zip(found.boxes, found.scores, strict=True)):
-        members = found.members.of(i)
-        assert (scored.labels[members] == found.labels[i]).all()
+    result = clustering(scored, threshold)
+    for i, (box, score) in enumerate(zip(result.boxes, result.scores, strict=True)):
+        members = result.members.of(i)
+        assert (scored.labels[members] == result.labels[i]).all()
         assert (box >= scored.boxes[members].amin(0) - 1e-4).all()
         assert (box <= scored.boxes[members].amax(0) + 1e-4).all()
         assert 0 < score <= scored.scores[members].max() + 1e-6
@@ -98,16 +98,16 @@ def test_clusters_stay_within_their_members(clustering, scored, threshold):
 @clusterings
 @given(scored=scored_boxes(), threshold=THRESHOLDS)
 def test_every_box_is_in_one_cluster(clustering, scored, threshold):
-    found = clustering(scored, threshold)
-    assert sorted(found.members.rows.tolist()) == list(range(len(scored.boxes)))
-    assert (found.scores[:-1] >= found.scores[1:]).all()
+    result = clustering(scored, threshold)
+    assert sorted(result.members.rows.tolist()) == list(range(len(scored.boxes)))
+    assert (result.scores[:-1] >= result.scores[1:]).all()
 
 
 @given(scored_boxes(), THRESHOLDS)
 def test_with_all_views_present_the_score_lies_between_its_members(scored, threshold):
-    found = cluster(scored, threshold, expected_views=1)
-    for i, score in enumerate(found.scores):
-        members = scored.scores[found.members.of(i)]
+    result = cluster(scored, threshold, expected_views=1)
+    for i, score in enumerate(result.scores):
+        members = scored.scores[result.members.of(i)]
         assert members.min() - 1e-6 <= score <= members.max() + 1e-6
 
 
@@ -115,8 +115,8 @@ def test_with_all_views_present_the_score_lies_between_its_members(scored, thres
 def test_a_threshold_just_under_one_returns_distinct_boxes_unchanged(scored):
     distinct = torch.tensor([not (scored.boxes[:i] == box).all((1, 2)).any() for i, box in enumerate(scored.boxes)])
     scored = scored[distinct.nonzero()[:, 0]]
-    found = cluster(scored, 1 - 1e-6, expected_views=1)
-    assert torch.allclose(found.boxes, scored.boxes[found.members.rows], atol=1e-5)
+    result = cluster(scored, 1 - 1e-6, expected_views=1)
+    assert torch.allclose(result.boxes, scored.boxes[result.members.rows], atol=1e-5)
     assert torch.equal(suppress(scored, 1 - 1e-6), scored.scores.argsort(descending=True))
 
 
@@ -137,10 +137,10 @@ def test_soft_nms_only_lowers_scores(scored):
 @given(scored_boxes(), st.lists(st.integers(0, 3), min_size=14, max_size=14), THRESHOLDS)
 def test_merged_slices_are_runs_without_gaps(scored, slices, threshold):
     slices = torch.tensor(slices)[: len(scored.boxes)]
-    found = merge_slices(scored.boxes, scored.scores, slices, labels=scored.labels, iou_threshold=threshold)
-    assert sorted(found.members.rows.tolist()) == list(range(len(scored.boxes)))
-    for i, box in enumerate(found.boxes):
-        members = found.members.of(i)
+    result = merge_slices(scored.boxes, scored.scores, slices, labels=scored.labels, iou_threshold=threshold)
+    assert sorted(result.members.rows.tolist()) == list(range(len(scored.boxes)))
+    for i, box in enumerate(result.boxes):
+        members = result.members.of(i)
         assert set(slices[members].tolist()) == set(range(int(box[0, 0]), int(box[1, 0])))
         assert torch.equal(box[:, 1:], scored.boxes[members[0]])
-        assert found.scores[i] == scored.scores[members].max()
+        assert result.scores[i] == scored.scores[members].max()

@@ -1,4 +1,4 @@
-"""Position, order of axes, order of boxes and an axis of one voxel change nothing, whatever the operator."""
+"""Position, order of axes, order of boxes and an axis of one voxel change nothing, for every operator."""
 
 import pytest
 import torch
@@ -19,8 +19,8 @@ def lower(scored, _):
 
 
 def merge(scored, slices):
-    found = merge_slices(scored.boxes, scored.scores, slices, labels=scored.labels, iou_threshold=0.1)
-    return [found.members.rows], [found.members.offsets, found.boxes[:, :, 0]]
+    result = merge_slices(scored.boxes, scored.scores, slices, labels=scored.labels, iou_threshold=0.1)
+    return [result.members.rows], [result.members.offsets, result.boxes[:, :, 0]]
 
 
 operators = pytest.mark.parametrize("operator", [suppress, lower, merge])

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boxel.io import resample
-from boxel.preparation.preprocess import preprocess, stored_shape, to_original, to_stored
-from boxel.types import Geometry, Image, Normalisation, Task
+from boxel.preparation.preprocess import preprocess, stored_shape
+from boxel.types import Geometry, Image, Normalisation, Task, rescale_boxes
 
 ranks = st.integers(2, 3)
 seeds = st.integers(0, 2**32 - 1)
@@ -32,9 +32,9 @@ def test_boxes_survive_the_way_to_stored_voxels_and_back(ndim, seed):
     original = grid(rng, ndim, high=600)
     stored = stored_shape(original.shape, original.spacing, rng.uniform(0.4, 4, ndim))
     boxes = boxes_in(rng, original.shape)
-    back = to_original(to_stored(boxes, stored, original.shape), stored, original.shape)
+    back = rescale_boxes(rescale_boxes(boxes, original.shape, stored), stored, original.shape)
     np.testing.assert_allclose(back, boxes, atol=1e-3)
-    assert to_stored(boxes[:0], stored, original.shape).shape == (0, 2, ndim)
+    assert rescale_boxes(boxes[:0], original.shape, stored).shape == (0, 2, ndim)
 
 
 @given(ranks, seeds)
@@ -44,7 +44,7 @@ def test_a_stored_box_lies_where_the_original_lies_in_the_world(ndim, seed):
     target = tuple(rng.integers(3, 30, ndim).tolist())
     stored = resample(Image(np.zeros((1, *original.shape), np.float32), original), target).geometry
     boxes = boxes_in(rng, original.shape)
-    moved = to_stored(boxes, target, original.shape)
+    moved = rescale_boxes(boxes, original.shape, target)
     mm, stored_mm = (g.to_world(b.reshape(-1, ndim)) for g, b in ((original, boxes), (stored, moved)))
     np.testing.assert_allclose(stored_mm, mm, atol=1e-3)
 
@@ -67,8 +67,8 @@ def test_a_bright_spot_stays_at_its_millimetres(ndim, seed):
     positions = np.argwhere(stored.array[0] > 0) + 0.5
     weights = stored.array[0][stored.array[0] > 0]
     centroid = np.average(positions, axis=0, weights=weights)[None]
-    found = original.to_voxel(stored.geometry.to_world(centroid))
-    assert np.abs(found - (spot + 0.5)).max() < 0.5
+    result = original.to_voxel(stored.geometry.to_world(centroid))
+    assert np.abs(result - (spot + 0.5)).max() < 0.5
 
 
 @settings(deadline=None)
@@ -83,7 +83,7 @@ def test_the_box_of_a_resampled_mask_is_the_scaled_box_within_a_voxel(ndim, seed
     target = tuple(np.maximum(np.round(np.array(original.shape) * rng.uniform(0.4, 2.5, ndim)), 1).astype(int).tolist())
     stored = resample(Image(label_map, original), target, label_map=True).array
     voxels = np.argwhere(stored == 7)
-    found = np.stack([voxels.min(0), voxels.max(0) + 1])
-    expected = to_stored(np.stack([lower, upper])[None].astype(np.float32), target, original.shape)[0]
-    assert np.abs(found - expected).max() <= 1
+    result = np.stack([voxels.min(0), voxels.max(0) + 1])
+    expected = rescale_boxes(np.stack([lower, upper])[None].astype(np.float32), original.shape, target)[0]
+    assert np.abs(result - expected).max() <= 1
     assert set(np.unique(stored)) <= {0, 7}

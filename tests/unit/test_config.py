@@ -1,4 +1,4 @@
-"""Configurations: what is wrong is said with the key, the value and the likely remedy."""
+"""Configurations: error messages name the key, the value and the likely fix."""
 
 import json
 

@@ -1,7 +1,11 @@
 """The nouns: rows that belong together stay together; places in the world and in the array are the same places."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,6 +36,21 @@ def test_columns_of_different_length_or_boxes_of_another_layout_are_refused():
         Detections(np.zeros((3, 2, 2)), np.zeros(2), np.zeros(3))
     with pytest.raises(ValueError, match=r"\(n, 2, ndim\)"):
         Detections(np.zeros((3, 4)), np.zeros(3), np.zeros(3))
+
+
+def test_a_set_holds_tensors_as_well_as_arrays(ndim):
+    tensors = detections(4, ndim).map(torch.from_numpy)
+    assert all(isinstance(column, torch.Tensor) for column in (tensors.boxes, tensors.scores, tensors.labels))
+    assert tensors.geometry == Geometry.plain((9,) * ndim)
+    chosen = Detections.concatenate([tensors[tensors.labels > 1], tensors[:1]])
+    assert chosen.labels.tolist() == [2, 3, 0]
+    assert isinstance(chosen.map(lambda column: column.numpy()).boxes, np.ndarray)
+
+
+def test_the_types_can_be_imported_without_torch():
+    code = "import sys, boxel.types; print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"
 
 
 def test_the_centre_of_the_first_voxel_is_the_origin(ndim):

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -17,7 +16,7 @@ from boxel.inference.segmentation import paint
 from boxel.io.channels import read_channels
 from boxel.models.base import Model, ModelConfig
 from boxel.nn.nd import channels_last
-from boxel.preparation.preprocess import preprocess, to_original
+from boxel.preparation.preprocess import preprocess
 from boxel.recipes import Experiment
 from boxel.training.checkpoints import load_weights, read_ranking
 from boxel.training.memory import keep_freed_memory
@@ -148,8 +147,7 @@ class Detector:
 
     def finish(self, raw: RawDetections, shape: tuple[int, ...], original: Geometry) -> Detections:
         """Consolidated detections on the original grid, from those in a prepared image of `shape`."""
-        detections = consolidate(raw, self.consolidate_config, geometry=original)
-        return replace(detections, boxes=to_original(detections.boxes, shape, original.shape))
+        return consolidate(raw, self.consolidate_config, geometry=original, shape=shape)
 
 
 def _check_masks(run: Path, experiment: Experiment, task: Task) -> None:

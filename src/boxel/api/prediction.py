@@ -2,15 +2,13 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from boxel.api.detector import Detector
 from boxel.api.run import read_run
-from boxel.config import did_you_mean, read_json, write_bytes
+from boxel.config import did_you_mean, read_json
+from boxel.consolidation import RawPrediction, write_raw
 from boxel.datasets.cases import Dataset, read_case_image
 from boxel.datasets.formats import open_dataset
 from boxel.export import get_format
@@ -18,7 +16,7 @@ from boxel.export.boxel_json import read_prediction, write_detections
 from boxel.inference.segmentation import paint
 from boxel.io import SUFFIXES, list_series, write_label_map
 from boxel.io.channels import group_channels, in_order, read_channels
-from boxel.types import Progress, RawDetections, silent
+from boxel.types import Progress, silent
 
 
 def predict(
@@ -67,11 +65,14 @@ def predict(
         for remark in image.remarks:
             logging.getLogger("boxel").warning(f"{case}: {remark}")
         raw, probabilities, shape = detector.predict_raw(image)
-        save_raw(out / "raw" / f"{case}.npz", raw)
+        prediction = RawPrediction(
+            case, raw, shape, image.geometry, detector.classes, detector.consolidate_config, tuple(files), stamp
+        )
+        write_raw(out / "raw" / f"{case}.npz", prediction)
         if probabilities is not None:
             labels = paint(probabilities, image.geometry.shape)
             write_label_map(segmentation_file(out, case), labels, image.geometry)
-        detections = detector.finish(raw, shape, image.geometry)
+        detections = prediction.consolidate()
         # Last, as it says that all else is there.
         write_detections(written[-1], detections, case, detector.classes, image_files=files, extra=stamp)
     progress("predict", len(cases), len(cases))
@@ -112,13 +113,6 @@ def check_folder(out: Path, cases: Mapping[str, Sequence[Path]]) -> None:
     for files in cases.values():
         if any(file.parent.resolve() == out.resolve() for file in files):
             raise ValueError(f"{out}: holds the images; segmentations could replace annotations there: change --out")
-
-
-def save_raw(path: Path, raw: RawDetections) -> None:
-    """Every box of every view, as compressed numpy arrays."""
-    buffer = BytesIO()
-    np.savez_compressed(buffer, **{name: value for name, value in vars(raw).items() if value is not None})
-    write_bytes(path, buffer.getvalue())
 
 
 def find_images(paths: Sequence[Path]) -> dict[str, list[Path]] | Dataset:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from boxel.cli import converting, judging
+from boxel.cli import consolidating, converting, judging
 from boxel.cli.console import print_metrics, print_table, progress_bars, short, show_warning
 from boxel.cli.data_sets import check, named_images, open_named
 from boxel.cli.options import AsJson, DatasetPath, Format, Options
@@ -130,6 +130,10 @@ def predict(
         )  # fmt: skip
     print(f"predicted {len(written)} images in {out}")
 
+
+app.command(epilog="Example: **boxel consolidate predictions --set consolidate.method=nms --out predictions_nms**")(
+    consolidating.consolidate
+)
 
 app.command(epilog="Example: **boxel convert predictions --to slicer --out slicer** (docs/how_to/export.md)")(
     converting.convert

@@ -115,7 +115,7 @@ def read_prediction(path: Path) -> Prediction:
     for position, entry in enumerate(record["detections"]):
         _check_entry(entry, f"detections[{position}]", ndim, classes, check)
     entries = record["detections"]
-    detections = Detections(
+    detections: Detections = Detections(
         np.array([[e["lower"], e["upper"]] for e in entries], np.float32).reshape(-1, 2, ndim),
         np.array([e["score"] for e in entries], np.float32),
         np.array([e["label"] for e in entries], np.int64),

@@ -137,7 +137,7 @@ def collect(
         ValueError: a class that is not in `classes`, an inverted or infinite box, a score outside 0..1.
     """
     names = list(classes) or list(dict.fromkeys(name for entries in cases.values() for *_, name in entries))
-    found = {}
+    found: dict[str, Detections] = {}
     for case, entries in cases.items():
         for box, score, name in entries:
             if name not in names:

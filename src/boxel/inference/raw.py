@@ -63,8 +63,8 @@ def predict_raw(
                 outputs = model.infer(seen, segmentation=config.masks or config.segmentation)
                 per_tile = model.detect(outputs, masks=config.masks)
             for (tile, lower), detections in zip(tile_batch, per_tile, strict=True):
-                detections = _unmirror(detections, axes, tile_size).map(lambda t: t.float().cpu().numpy())
-                parts.append(_place(detections, lower, tile_size, shape, index * len(views) + turn, tile))
+                placed = _unmirror(detections, axes, tile_size).map(lambda t: t.float().cpu().numpy())
+                parts.append(_place(placed, lower, tile_size, shape, index * len(views) + turn, tile))
             if config.segmentation:
                 probabilities = model.segment(outputs).float().flip(spatial)[:, 1:]
                 mean = mean or MeanProbability(probabilities.shape[1], shape)
@@ -113,7 +113,9 @@ def crop(
     return out
 
 
-def _unmirror(detections: Detections, axes: Sequence[int], patch: Sequence[int]) -> Detections:
+def _unmirror(
+    detections: Detections[torch.Tensor], axes: Sequence[int], patch: Sequence[int]
+) -> Detections[torch.Tensor]:
     boxes = detections.boxes.clone()
     for axis in axes:
         boxes[:, :, axis] = patch[axis] - boxes[:, :, axis].flip(1)

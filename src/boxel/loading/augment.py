@@ -101,12 +101,14 @@ def sample_spatial(config: AugmentConfig, batch: int, ndim: int, generator: torc
 
 def apply_spatial(batch: Batch, spatial: Spatial, patch_size: tuple[int, ...]) -> Batch:
     """The batch's regions seen through the maps, cut to `patch_size`."""
+    if batch.label_maps is None:
+        raise ValueError("the batch has no label_maps; patches of the store have them")
     images, device = batch.images, batch.images.device
     region = torch.tensor(images.shape[2:], device=device, dtype=torch.float32)
     patch = torch.tensor(patch_size, device=device, dtype=torch.float32)
     spatial = Spatial(spatial.matrix.to(device), None if spatial.field is None else spatial.field.to(device))
     if spatial.field is None and bool((spatial.matrix.abs() == torch.eye(len(patch), device=device)).all()):
-        images, label_maps = _mirror(batch, spatial.matrix, patch_size)
+        images, label_maps = _mirror(images, batch.label_maps, spatial.matrix, patch_size)
     else:
         grid = _grid(spatial, region, patch_size)
         images = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
@@ -123,10 +125,12 @@ def apply_spatial(batch: Batch, spatial: Spatial, patch_size: tuple[int, ...]) -
     return replace(batch, images=images, label_maps=label_maps, instances=instances, ignored=ignored)
 
 
-def _mirror(batch: Batch, matrix: Tensor, patch_size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def _mirror(
+    all_images: Tensor, all_label_maps: Tensor, matrix: Tensor, patch_size: tuple[int, ...]
+) -> tuple[Tensor, Tensor]:
     """Exact mirroring, without interpolation."""
     images, label_maps = [], []
-    for image, label_map, m in zip(batch.images, batch.label_maps, matrix, strict=True):
+    for image, label_map, m in zip(all_images, all_label_maps, matrix, strict=True):
         cut = tuple(slice((r - p) // 2, (r - p) // 2 + p) for r, p in zip(label_map.shape, patch_size, strict=True))
         axes = [axis for axis, sign in enumerate(m.diagonal().tolist()) if sign < 0]
         label_maps.append(label_map.flip(axes)[cut])
@@ -145,8 +149,8 @@ def _grid(spatial: Spatial, region: Tensor, patch_size: tuple[int, ...]) -> Tens
 
 
 def _carry(
-    objects: Instances, label_map: Tensor, spatial: Spatial, image: int, region: Tensor, patch: Tensor
-) -> Instances:
+    objects: Instances[Tensor], label_map: Tensor, spatial: Spatial, image: int, region: Tensor, patch: Tensor
+) -> Instances[Tensor]:
     boxes = spatial.invert_boxes(objects.boxes, image, region, patch)
     masked, seen = boxes_from_label_map(label_map, objects.ids)
     boxes = torch.where(objects.has_mask[:, None, None], masked, boxes)

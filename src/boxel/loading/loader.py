@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from boxel.loading.sampler import PatchSampler
-from boxel.types import Batch, Instances, Sample
+from boxel.types import Batch, Sample
 
 POLL = 5.0
 PATIENCE = 600.0
@@ -58,11 +58,11 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     """The batch on a device; copies from pinned memory do not block."""
     if device.type == "cpu":
         return batch
-    instances: list[Instances] = [one.map(lambda t: t.to(device, non_blocking=True)) for one in batch.instances]
+    instances = [objects.map(lambda t: t.to(device, non_blocking=True)) for objects in batch.instances]
     return replace(
         batch,
         images=batch.images.to(device, non_blocking=True),
-        label_maps=batch.label_maps.to(device, non_blocking=True),
+        label_maps=None if batch.label_maps is None else batch.label_maps.to(device, non_blocking=True),
         instances=instances,
         ignored=[boxes.to(device, non_blocking=True) for boxes in batch.ignored],
     )

@@ -50,7 +50,7 @@ class Model(nn.Module, ABC):
         """Named loss terms, whose sum is minimised. A batch without objects, or without masks, is normal."""
 
     @abstractmethod
-    def detect(self, outputs: Any, *, masks: bool = False) -> list[Detections]:
+    def detect(self, outputs: Any, *, masks: bool = False) -> list[Detections[Tensor]]:
         """Decoded, thresholded and suppressed detections of each image, in its voxels, by descending score.
 
         Args:

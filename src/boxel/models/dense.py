@@ -4,8 +4,9 @@ Reference: Jaeger et al., Retina U-Net, 2018, section 3.1 and its code; focal lo
 al. 2020.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Int
@@ -34,11 +35,20 @@ from boxel.types import Batch, Detections, Instances
 class MatcherConfig(Choice):
     """How anchors are assigned to objects."""
 
+    @abstractmethod
+    def match(self, anchors: Tensor, boxes: Sequence[Tensor], level_sizes: Sequence[int], per_cell: int) -> Tensor:
+        """Per image `(b, n)`, the index of each anchor's object; arguments and result as in `boxel.ops.match`."""
+
 
 class ATSSConfig(MatcherConfig, name="atss"):
     """Adaptive selection: of the `candidates` nearest anchors per level, those above mean + std of their IoU."""
 
     candidates: int = 9
+
+    def match(self, anchors: Tensor, boxes: Sequence[Tensor], level_sizes: Sequence[int], per_cell: int) -> Tensor:
+        return match(
+            anchors, boxes, rule="atss", level_sizes=level_sizes, anchors_per_cell=per_cell, candidates=self.candidates
+        )
 
 
 class IoUMatcherConfig(MatcherConfig, name="iou"):
@@ -46,6 +56,11 @@ class IoUMatcherConfig(MatcherConfig, name="iou"):
 
     positive: float = 0.5
     negative: float = 0.1
+
+    def match(self, anchors: Tensor, boxes: Sequence[Tensor], level_sizes: Sequence[int], per_cell: int) -> Tensor:
+        return match(
+            anchors, boxes, rule="iou", level_sizes=level_sizes, positive=self.positive, negative=self.negative
+        )
 
 
 class DenseConfig(Config):
@@ -147,12 +162,10 @@ class DenseDetection(nn.Module):
             self._anchor_cache[key] = torch.cat(levels), [len(level) for level in levels]
         return self._anchor_cache[key]
 
-    def match(self, outputs: DenseOutputs, instances: Sequence[Instances]) -> Int[Tensor, "b n"]:
+    def match(self, outputs: DenseOutputs, instances: Sequence[Instances[Tensor]]) -> Int[Tensor, "b n"]:
         """The index of the object of each anchor in each image; -1 for background, -2 for neither."""
-        matcher, boxes = self.config.matcher, [one.boxes for one in instances]
-        rule: Any = matcher.type_name
-        places = {"level_sizes": outputs.level_sizes, "anchors_per_cell": self.anchors_per_cell}
-        return match(outputs.anchors, boxes, rule=rule, **places, **dict(matcher))  # type: ignore[arg-type]
+        boxes = [one.boxes for one in instances]
+        return self.config.matcher.match(outputs.anchors, boxes, outputs.level_sizes, self.anchors_per_cell)
 
     def loss(self, outputs: DenseOutputs, batch: Batch) -> dict[str, Tensor]:
         """Terms `class` and `box`."""
@@ -171,7 +184,7 @@ class DenseDetection(nn.Module):
             "box": self._box_loss(outputs, matches, instances),
         }
 
-    def _box_loss(self, outputs: DenseOutputs, matches: Tensor, instances: Sequence[Instances]) -> Tensor:
+    def _box_loss(self, outputs: DenseOutputs, matches: Tensor, instances: Sequence[Instances[Tensor]]) -> Tensor:
         positives = [(index >= 0).nonzero()[:, 0] for index in matches]
         deltas = torch.cat([d[rows] for d, rows in zip(outputs.deltas, positives, strict=True)])
         if not len(deltas):
@@ -183,7 +196,7 @@ class DenseDetection(nn.Module):
         return box_loss(self.config.box_loss, deltas, anchors, boxes, self.std)
 
     @torch.no_grad()
-    def detect(self, outputs: DenseOutputs) -> list[Detections]:
+    def detect(self, outputs: DenseOutputs) -> list[Detections[Tensor]]:
         """The best boxes of each image, suppressed per class."""
         config = self.config
         return [

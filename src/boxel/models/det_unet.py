@@ -88,10 +88,10 @@ class DetUNet(PyramidModel):
         return self.segmenter.probabilities(outputs.segmentation)
 
     @torch.no_grad()
-    def detect(self, outputs: DetUNetOutputs, *, masks: bool = False) -> list[Detections]:
+    def detect(self, outputs: DetUNetOutputs, *, masks: bool = False) -> list[Detections[Tensor]]:
         return [self._components(p, masks=masks) for p in self.segment(outputs)]
 
-    def _components(self, probabilities: Float[Tensor, "k *s"], *, masks: bool) -> Detections:
+    def _components(self, probabilities: Float[Tensor, "k *s"], *, masks: bool) -> Detections[Tensor]:
         winner = probabilities.argmax(0)
         parts = [
             self._components_of(winner == channel, probabilities[channel], channel - 1, masks=masks)
@@ -100,7 +100,7 @@ class DetUNet(PyramidModel):
         detections = Detections.concatenate(parts)
         return detections[detections.scores.argsort(descending=True, stable=True)[: self.max_detections]]
 
-    def _components_of(self, mask: Tensor, probability: Tensor, label: int, *, masks: bool) -> Detections:
+    def _components_of(self, mask: Tensor, probability: Tensor, label: int, *, masks: bool) -> Detections[Tensor]:
         """The connected components of one class, largest first."""
         import cc3d
 

@@ -57,7 +57,7 @@ class FasterRCNNPlus(PyramidModel):
         rois = self.roi.sample(outputs.levels, proposals, batch.instances, batch.ignored)
         return first | self.roi.loss(outputs.levels, rois, batch.instances)
 
-    def detect(self, outputs: TwoStageOutputs, *, masks: bool = False) -> list[Detections]:
+    def detect(self, outputs: TwoStageOutputs, *, masks: bool = False) -> list[Detections[Tensor]]:
         refuse_masks(self, masks)
         proposals = self.rpn.propose(outputs.rpn)
         return self.roi.detect(outputs.levels, proposals, outputs.rpn.shape)

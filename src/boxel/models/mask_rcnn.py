@@ -62,7 +62,7 @@ class MaskRCNN(PyramidModel):
         second = self.roi.loss(outputs.levels, rois, batch.instances)
         return first | second | {"mask": self.masks.loss(outputs.levels, rois, batch)}
 
-    def detect(self, outputs: TwoStageOutputs, *, masks: bool = False) -> list[Detections]:
+    def detect(self, outputs: TwoStageOutputs, *, masks: bool = False) -> list[Detections[Tensor]]:
         proposals = self.rpn.propose(outputs.rpn)
         detections = self.roi.detect(outputs.levels, proposals, outputs.rpn.shape)
         return self.masks.add_masks(detections, outputs.levels) if masks else detections

@@ -20,7 +20,7 @@ def best_boxes(
     nms_threshold: float,
     max_detections: int,
     group_sizes: Sequence[int] | None = None,
-) -> Detections:
+) -> Detections[Tensor]:
     """The best `candidates` (row, class) pairs of one image, decoded, clipped to `shape`, suppressed per class.
 
     Args:

@@ -53,6 +53,6 @@ class RetinaNet(PyramidModel):
     def loss(self, outputs: DenseOutputs, batch: Batch) -> dict[str, Tensor]:
         return self.dense.loss(outputs, batch)
 
-    def detect(self, outputs: DenseOutputs, *, masks: bool = False) -> list[Detections]:
+    def detect(self, outputs: DenseOutputs, *, masks: bool = False) -> list[Detections[Tensor]]:
         refuse_masks(self, masks)
         return self.dense.detect(outputs)

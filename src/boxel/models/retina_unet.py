@@ -63,7 +63,7 @@ class RetinaUNet(PyramidModel):
             terms["segmentation"] = self.segmenter.loss(outputs.segmentation, batch)
         return terms
 
-    def detect(self, outputs: RetinaUNetOutputs, *, masks: bool = False) -> list[Detections]:
+    def detect(self, outputs: RetinaUNetOutputs, *, masks: bool = False) -> list[Detections[Tensor]]:
         detections = self.dense.detect(outputs.dense)
         return self.segmenter.add_masks(detections, outputs.segmentation) if masks else detections
 

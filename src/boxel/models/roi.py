@@ -135,8 +135,8 @@ class RoIDetection(nn.Module):
     def sample(
         self,
         pyramid: Sequence[Tensor],
-        proposals: Sequence[Detections],
-        instances: Sequence[Instances],
+        proposals: Sequence[Detections[Tensor]],
+        instances: Sequence[Instances[Tensor]],
         ignored: Sequence[Tensor] = (),
     ) -> RoIs:
         """The RoIs to train on: some positive, some negative, of each image."""
@@ -168,7 +168,7 @@ class RoIDetection(nn.Module):
         hardness = class_scores(logits, softmax=True).amax(-1)
         return positive, negative[mine_hard_negatives(hardness, max(1, len(positive)), config.pool_factor)]
 
-    def loss(self, pyramid: Sequence[Tensor], rois: RoIs, instances: Sequence[Instances]) -> dict[str, Tensor]:
+    def loss(self, pyramid: Sequence[Tensor], rois: RoIs, instances: Sequence[Instances[Tensor]]) -> dict[str, Tensor]:
         """Terms `roi_class` and `roi_box` of sampled RoIs."""
         logits, deltas = self(pyramid, rois.boxes, rois.images)
         positive = (rois.labels >= 0).nonzero()[:, 0]
@@ -181,8 +181,8 @@ class RoIDetection(nn.Module):
 
     @torch.no_grad()
     def detect(
-        self, pyramid: Sequence[Tensor], proposals: Sequence[Detections], shape: Sequence[int]
-    ) -> list[Detections]:
+        self, pyramid: Sequence[Tensor], proposals: Sequence[Detections[Tensor]], shape: Sequence[int]
+    ) -> list[Detections[Tensor]]:
         """The best boxes of each image, suppressed per class."""
         config = self.config
         boxes, images = join([one.boxes for one in proposals])

@@ -59,7 +59,8 @@ class RoIMasks(nn.Module):
         positive = (rois.labels >= 0).nonzero()[:, 0]
         objects = Instances.concatenate(batch.instances)
         rows = positive[objects.has_mask[rois.objects[positive]]]
-        if not len(rows):  # the head still takes part in every step, which distributed training relies on
+        # The head takes part in every step, which distributed training relies on.
+        if batch.label_maps is None or not len(rows):
             return self(pyramid, rois.boxes[:1], rois.images[:1], rois.labels[:1]).sum() * 0.0
         boxes, images, ids = rois.boxes[rows], rois.images[rows], objects.ids[rois.objects[rows]]
         logits = self(pyramid, boxes, images, rois.labels[rows])
@@ -68,7 +69,9 @@ class RoIMasks(nn.Module):
         return self.config.weight * loss
 
     @torch.no_grad()
-    def add_masks(self, detections: Sequence[Detections], pyramid: Sequence[Tensor]) -> list[Detections]:
+    def add_masks(
+        self, detections: Sequence[Detections[Tensor]], pyramid: Sequence[Tensor]
+    ) -> list[Detections[Tensor]]:
         """The same detections with masks."""
         boxes, images = join([one.boxes for one in detections])
         labels = torch.cat([one.labels for one in detections])

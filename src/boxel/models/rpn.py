@@ -63,6 +63,6 @@ class RPN(nn.Module):
         terms = self.dense.loss(outputs, replace(batch, instances=objects))
         return {f"rpn_{name}": term for name, term in terms.items()}
 
-    def propose(self, outputs: DenseOutputs) -> list[Detections]:
+    def propose(self, outputs: DenseOutputs) -> list[Detections[Tensor]]:
         """The boxes of each image that look most like an object."""
         return self.dense.detect(outputs)

@@ -82,7 +82,7 @@ class Segmenter(nn.Module):
         return logits.float().softmax(1)
 
     @torch.no_grad()
-    def add_masks(self, detections: Sequence[Detections], logits: Tensor | None) -> list[Detections]:
+    def add_masks(self, detections: Sequence[Detections[Tensor]], logits: Tensor | None) -> list[Detections[Tensor]]:
         """The same detections with masks: the probability of their class inside their boxes.
 
         Raises:
@@ -115,7 +115,7 @@ def segmentation_target(batch: Batch, *, by_class: bool, fill: bool = False) -> 
             else:
                 target[_voxels(box)] = -1
         masked = instances[instances.has_mask]
-        if len(masked):
+        if len(masked) and batch.label_maps is not None:
             label_map = batch.label_maps[image]
             lookup = torch.zeros(int(label_map.max()) + 1, dtype=torch.int64, device=label_map.device)
             known = masked.ids < len(lookup)

@@ -70,7 +70,7 @@ class UFRCNNPlus(PyramidModel):
             terms["segmentation"] = self.segmenter.loss(outputs.segmentation, batch)
         return terms
 
-    def detect(self, outputs: UFRCNNPlusOutputs, *, masks: bool = False) -> list[Detections]:
+    def detect(self, outputs: UFRCNNPlusOutputs, *, masks: bool = False) -> list[Detections[Tensor]]:
         proposals = self.rpn.propose(outputs.rpn)
         detections = self.roi.detect(outputs.levels, proposals, outputs.rpn.shape)
         return self.segmenter.add_masks(detections, outputs.segmentation) if masks else detections

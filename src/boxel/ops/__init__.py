@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from boxel.ops.anchors import anchor_grid, octave_sizes
+    from boxel.ops.batch_matching import match
     from boxel.ops.boxes import (
         area,
         centre,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from boxel.ops.fusion import weighted_box_fusion
     from boxel.ops.mask_grids import crop_masks, paste_mask, resample_masks
     from boxel.ops.masks import boxes_from_label_map
-    from boxel.ops.matching import BACKGROUND, IGNORED, match, match_atss, match_centre, match_iou
+    from boxel.ops.matching import BACKGROUND, IGNORED, match_atss, match_centre, match_iou
     from boxel.ops.roi_pooling import assign_levels, assign_levels_mdt, pyramid_roi_align, roi_align
     from boxel.ops.slices import merge_slices
     from boxel.ops.suppression import nms, soft_nms
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "anchors": "anchor_grid octave_sizes",
+    "batch_matching": "match",
     "boxes": "area centre clip decode encode generalized_iou iou paired_iou paired_overlap size",
     "clustering": "Clusters Members weighted_box_clustering weighted_nms",
     "conventions": "CONVENTIONS convert",
@@ -41,7 +43,7 @@ _HOME = {
     "fusion": "weighted_box_fusion",
     "mask_grids": "crop_masks paste_mask resample_masks",
     "masks": "boxes_from_label_map",
-    "matching": "BACKGROUND IGNORED match match_atss match_centre match_iou",
+    "matching": "BACKGROUND IGNORED match_atss match_centre match_iou",
     "roi_pooling": "assign_levels assign_levels_mdt pyramid_roi_align roi_align",
     "slices": "merge_slices",
     "suppression": "nms soft_nms",
@@ -97,7 +99,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used: the package itself needs neither torch nor numba."""
+    """Import a public name at its first use: the package itself needs neither torch nor numba."""
     if name not in _MODULE:
         raise AttributeError(f"module 'boxel.ops' has no attribute {name!r}")
     return getattr(import_module(_MODULE[name]), name)

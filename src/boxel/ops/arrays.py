@@ -1,4 +1,4 @@
-"""Both worlds of arrays behind one implementation, and the compiled kernels where they apply."""
+"""One implementation for numpy and torch, and the compiled kernels where they apply."""
 
 from collections.abc import Callable
 from functools import cache, wraps
@@ -14,7 +14,7 @@ R = TypeVar("R")
 
 
 def numpy_too(function: Callable[P, R]) -> Callable[P, R]:
-    """Let a function of tensors take numpy arrays as well; it then answers in numpy."""
+    """Let a function of tensors accept numpy arrays as well; it then returns numpy arrays."""
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -27,12 +27,12 @@ def numpy_too(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def kernels(*tensors: Tensor) -> ModuleType | None:
-    """The compiled kernels if the tensors are on the CPU and numba is there, else None."""
+    """The compiled kernels if the tensors are on the CPU and numba is installed, else None."""
     return _compiled() if all(tensor.device.type == "cpu" for tensor in tensors) else None
 
 
 def take(values: Tensor, rows: Tensor) -> Tensor:
-    """`values[rows]`; on the CPU by numpy, as torch wakes its threads, which takes long on a busy machine."""
+    """Return `values[rows]`; on the CPU by numpy, as torch wakes its threads, which is slow on a busy machine."""
     if values.device.type != "cpu":
         return values[rows]
     return torch.from_numpy(values.detach().numpy()[rows.numpy()])

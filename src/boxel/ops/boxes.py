@@ -1,8 +1,8 @@
 """Geometry of boxes `(n, 2, d)`: lower and upper corner, array-axis order, half-open, continuous.
 
-These functions run inside losses and on any device, so they look at shapes only: one that does not end in `(2, d)`, or
-sets of different rank, are a ValueError. A box without extent has area 0 and IoU 0 with everything; an inverted one
-counts as empty; NaN stays NaN in whatever depends on it.
+These functions run inside losses and on any device, so they check shapes only: boxes that do not end in `(2, d)` and
+sets of different rank are a ValueError. A box without extent has area 0 and IoU 0 with every box; an inverted one
+counts as empty; NaN stays NaN in every result that depends on it.
 """
 
 import math
@@ -26,12 +26,12 @@ MAX_LOG_RATIO = math.log(1000 / 16)
 
 
 def as_float(values: Tensor) -> Tensor:
-    """Half precision cannot hold volumes (float16 ends at 65504); integers cannot hold ratios."""
+    """At least float32: float16 ends at 65504, too little for volumes, and integers cannot hold ratios."""
     return values if values.dtype in (torch.float32, torch.float64) else values.float()
 
 
 def product(factors: Iterator[Tensor]) -> Tensor:
-    """In order, so that compiled kernels can repeat it to the last bit."""
+    """The product in order, so that compiled kernels can reproduce it to the last bit."""
     result = next(factors)
     for factor in factors:
         result = result * factor
@@ -40,27 +40,58 @@ def product(factors: Iterator[Tensor]) -> Tensor:
 
 @numpy_too
 def size(boxes: Float[Tensor, "*n 2 d"]) -> Float[Tensor, "*n d"]:
-    """Extent per axis, never negative."""
+    """Return the extent per axis in voxels, never negative.
+
+    Example:
+        >>> import numpy as np
+        >>> from boxel.ops import size
+        >>> size(np.array([[[2.0, 10.0, 10.0], [4.0, 30.0, 25.0]]])).tolist()
+        [[2.0, 20.0, 15.0]]
+    """
     check_corners(boxes)
     return (boxes[..., 1, :] - boxes[..., 0, :]).clamp(min=0)
 
 
 @numpy_too
 def centre(boxes: Float[Tensor, "*n 2 d"]) -> Float[Tensor, "*n d"]:
-    """Midpoint of the corners, whichever is lower."""
+    """Return the midpoint of the two corners.
+
+    Example:
+        >>> import numpy as np
+        >>> from boxel.ops import centre
+        >>> centre(np.array([[[2.0, 10.0], [4.0, 30.0]]])).tolist()
+        [[3.0, 20.0]]
+    """
     check_corners(boxes)
     return boxes.sum(-2) / 2
 
 
 @numpy_too
 def area(boxes: Float[Tensor, "*n 2 d"]) -> Float[Tensor, "*n"]:
-    """Product of the extents (an area, a volume)."""
+    """Return the product of the extents: an area in 2D, a volume in 3D.
+
+    Example:
+        >>> import numpy as np
+        >>> from boxel.ops import area
+        >>> area(np.array([[[0.0, 0.0, 0.0], [2.0, 3.0, 4.0]]])).tolist()
+        [24.0]
+    """
     return product(iter(size(boxes).unbind(-1)))
 
 
 @numpy_too
 def clip(boxes: Float[Tensor, "*n 2 d"], shape: Sequence[int]) -> Float[Tensor, "*n 2 d"]:
-    """Cut boxes at the borders of an image of `shape`; one that lies outside ends up without extent."""
+    """Clip boxes to an image of `shape`; a box outside the image ends up without extent.
+
+    Raises:
+        ValueError: `shape` has another number of axes than the boxes.
+
+    Example:
+        >>> import numpy as np
+        >>> from boxel.ops import clip
+        >>> clip(np.array([[[-3.0, 5.0], [4.0, 70.0]]]), (64, 64)).tolist()
+        [[[0.0, 5.0], [4.0, 64.0]]]
+    """
     check_corners(boxes)
     if len(shape) != boxes.shape[-1]:
         raise ValueError(f"shape is {tuple(shape)}; the boxes have {boxes.shape[-1]} axes")
@@ -69,7 +100,16 @@ def clip(boxes: Float[Tensor, "*n 2 d"], shape: Sequence[int]) -> Float[Tensor, 
 
 @numpy_too
 def iou(a: Float[Tensor, "n 2 d"], b: Float[Tensor, "m 2 d"]) -> Float[Tensor, "n m"]:
-    """Intersection over union of every pair."""
+    """Return the intersection over union of every pair, `(n, m)` in 0..1.
+
+    Example:
+        >>> import numpy as np
+        >>> from boxel.ops import iou
+        >>> a = np.array([[[0.0, 0.0], [10.0, 10.0]]])
+        >>> b = np.array([[[0.0, 5.0], [10.0, 15.0]], [[20.0, 20.0], [30.0, 30.0]]])
+        >>> iou(a, b).round(3).tolist()
+        [[0.333, 0.0]]
+    """
     check_pair(a, b)
     a, b = as_float(a)[:, None], as_float(b)[None]
     return _ratio(*_intersection_and_union(a, b))
@@ -77,7 +117,17 @@ def iou(a: Float[Tensor, "n 2 d"], b: Float[Tensor, "m 2 d"]) -> Float[Tensor, "
 
 @numpy_too
 def generalized_iou(a: Float[Tensor, "n 2 d"], b: Float[Tensor, "m 2 d"]) -> Float[Tensor, "n m"]:
-    """IoU of every pair minus the void share of their hull, in -1..1 (Rezatofighi et al., CVPR 2019)."""
+    """Return the generalised IoU of every pair, `(n, m)` in -1..1: IoU minus the empty share of the hull of the two.
+
+    Example:
+        >>> import numpy as np
+        >>> from boxel.ops import generalized_iou
+        >>> a, b = np.array([[[0.0, 0.0], [10.0, 10.0]]]), np.array([[[0.0, 30.0], [10.0, 40.0]]])
+        >>> generalized_iou(a, b).tolist()  # half of the hull is empty
+        [[-0.5]]
+
+    Reference: Rezatofighi et al., Generalized Intersection over Union, CVPR 2019.
+    """
     check_pair(a, b)
     a, b = as_float(a)[:, None], as_float(b)[None]
     return _generalized(a, b, *_intersection_and_union(a, b))
@@ -87,14 +137,28 @@ def generalized_iou(a: Float[Tensor, "n 2 d"], b: Float[Tensor, "m 2 d"]) -> Flo
 def paired_overlap(
     a: Float[Tensor, "*n 2 d"], b: Float[Tensor, "*n 2 d"], kind: Overlap = "iou"
 ) -> Float[Tensor, "*n"]:
-    """Overlap of each box with its counterpart, differentiable; 1 minus it is the loss of that name.
+    """Return the overlap of each box with its counterpart, differentiable; 1 minus it is the loss of that name.
 
     Args:
         a: boxes, usually the predictions.
         b: boxes, usually the targets.
-        kind: `iou`; `giou` (Rezatofighi et al., CVPR 2019); `diou`, minus the squared distance of the centres
-            over the squared diagonal of the hull, and `ciou`, further minus a penalty on aspect ratios (Zheng
-            et al., AAAI 2020), here the mean over all pairs of axes, which in the plane is the published one.
+        kind: `iou`; `giou`, see `generalized_iou`; `diou`, IoU minus the squared distance of the centres over the
+            squared diagonal of the hull; `ciou`, `diou` minus a penalty on aspect ratios, here the mean over all pairs
+            of axes, which in the plane is the published one.
+
+    Raises:
+        ValueError: an unknown kind.
+
+    Example:
+        >>> import torch
+        >>> from boxel.ops import paired_overlap
+        >>> predicted = torch.tensor([[[0.0, 0.0], [10.0, 10.0]]], requires_grad=True)
+        >>> loss = 1 - paired_overlap(predicted, torch.tensor([[[0.0, 2.0], [10.0, 12.0]]]), "giou")
+        >>> loss.sum().backward()
+        >>> loss.item(), predicted.grad[0, 0, 1].item() < 0  # moving the lower corner to the right lowers the loss
+        (0.3333333134651184, True)
+
+    Reference: Rezatofighi et al., CVPR 2019 (GIoU); Zheng et al., Distance-IoU Loss, AAAI 2020 (DIoU, CIoU).
     """
     check_pair(a, b)
     a, b = as_float(a), as_float(b)
@@ -115,8 +179,17 @@ def paired_overlap(
     raise ValueError(f"kind is {kind!r}; it must be one of 'iou', 'giou', 'diou', 'ciou'")
 
 
+@numpy_too
 def paired_iou(a: Float[Tensor, "*n 2 d"], b: Float[Tensor, "*n 2 d"]) -> Float[Tensor, "*n"]:
-    """Intersection over union of each box with its counterpart."""
+    """Return the intersection over union of each box with its counterpart.
+
+    Example:
+        >>> import numpy as np
+        >>> from boxel.ops import paired_iou
+        >>> a = np.array([[[0.0, 0.0], [10.0, 10.0]], [[5.0, 5.0], [9.0, 9.0]]])
+        >>> paired_iou(a, a + 5).round(3).tolist()
+        [0.143, 0.0]
+    """
     return paired_overlap(a, b, "iou")
 
 
@@ -126,12 +199,21 @@ def encode(
     anchors: Float[Tensor, "*n 2 d"],
     std: Std = (0.1, 0.2),
 ) -> Float[Tensor, "*n 2 d"]:
-    """Boxes relative to anchors: shift of the centre in anchor sizes, log ratio of sizes, each over `std`.
+    """Encode boxes relative to anchors: the shift of the centre in anchor sizes and the log ratio of sizes, over `std`.
 
     Args:
-        boxes: `(n, 2, d)` with positive extents; log ratios of one without are -inf.
-        anchors: `(n, 2, d)` with positive extents; relative to one without nothing is finite.
-        std: of (shift, log ratio), or `(2, d)` one per axis.
+        boxes: `(n, 2, d)` with positive extents; the log ratio of a box without extent is -inf.
+        anchors: `(n, 2, d)` with positive extents; the result is not finite for an anchor without extent.
+        std: one for all shifts and one for all log ratios, or `(2, d)`.
+
+    Example:
+        >>> import torch
+        >>> from boxel.ops import encode
+        >>> anchors = torch.tensor([[[0.0, 0.0], [10.0, 10.0]]])
+        >>> encode(anchors + 2, anchors).tolist()  # shifted by 0.2 anchor sizes, over 0.1
+        [[[2.0, 2.0], [0.0, 0.0]]]
+
+    Reference: Ren et al., Faster R-CNN, NeurIPS 2015, section 3.1.2.
     """
     check_pair(boxes, anchors)
     anchor_size = size(anchors)
@@ -145,9 +227,23 @@ def decode(
     anchors: Float[Tensor, "*n 2 d"],
     std: Std = (0.1, 0.2),
 ) -> Float[Tensor, "*n 2 d"]:
-    """The inverse of `encode`; log ratios are cut at `MAX_LOG_RATIO`, so no delta overflows.
+    """Decode what `encode` encoded; log ratios are limited to `MAX_LOG_RATIO`, so that no delta overflows.
 
-    From an anchor without extent comes a box without extent, at its centre.
+    An anchor without extent gives a box without extent, at its centre.
+
+    Args:
+        deltas: `(n, 2, d)` shifts and log ratios, over `std`.
+        anchors: `(n, 2, d)` voxels.
+        std: as for `encode`.
+
+    Example:
+        >>> import torch
+        >>> from boxel.ops import decode
+        >>> anchors = torch.tensor([[[0.0, 0.0], [10.0, 10.0]]])
+        >>> decode(torch.tensor([[[2.0, 2.0], [0.0, 0.0]]]), anchors).tolist()
+        [[[2.0, 2.0], [12.0, 12.0]]]
+
+    Reference: Ren et al., Faster R-CNN, NeurIPS 2015, section 3.1.2.
     """
     check_pair(deltas, anchors)
     shift, log_ratio = (as_float(deltas) * _std(std, anchors)).unbind(-2)
@@ -166,7 +262,7 @@ def _ratio(part: Tensor, whole: Tensor) -> Tensor:
 
 
 def _intersection_and_union(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Axis by axis: the `(n, m, d)` intermediate of the usual formula would be d times the result."""
+    """Computed axis by axis: the `(n, m, d)` intermediate of the usual formula would be d times the result."""
     overlaps = (
         (torch.minimum(a[..., 1, k], b[..., 1, k]) - torch.maximum(a[..., 0, k], b[..., 0, k])).clamp(min=0)
         for k in range(a.shape[-1])

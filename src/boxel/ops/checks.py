@@ -1,4 +1,4 @@
-"""What the operators refuse, in words that name the row."""
+"""Checks of arguments, with messages that name the row."""
 
 import math
 from collections.abc import Sequence
@@ -36,18 +36,19 @@ def check_boxes(boxes: Tensor, name: str = "boxes", /, **columns: Tensor | None)
 
 
 def check_corners(boxes: Tensor) -> None:
-    """Geometry takes any leading axes, and shapes alone are looked at: values would have to leave the device."""
+    """Boxes end in `(2, d)`. Only the shape is checked: values would have to leave the device."""
     if boxes.shape[-2:-1] != (2,):
         raise ValueError(f"boxes must end in (2, d), lower and upper corner, got {tuple(boxes.shape)}")
 
 
 def check_pair(a: Tensor, b: Tensor) -> None:
-    """Two sets of boxes end in `(2, d)` with one d: a surplus axis would be passed over in silence."""
+    """Two sets of boxes end in `(2, d)` with the same d: broadcasting would hide a surplus axis."""
     if a.shape[-2:] != b.shape[-2:] or a.shape[-2:-1] != (2,):
         raise ValueError(f"boxes must end in (2, d), with the same d, got {tuple(a.shape)} and {tuple(b.shape)}")
 
 
 def check_threshold(iou_threshold: float) -> None:
+    """An IoU threshold lies in 0..1."""
     if not 0 <= iou_threshold <= 1:
         raise ValueError(f"iou_threshold is {iou_threshold}; it must lie in 0..1")
 
@@ -61,12 +62,14 @@ def check_not_negative(**columns: Tensor | None) -> None:
 
 
 def check_positive(**numbers: float) -> None:
+    """Each number is positive and finite."""
     for name, number in numbers.items():
         if not 0 < number < math.inf:
             raise ValueError(f"{name} is {number}; it must be positive")
 
 
 def check_choice(name: str, given: str, known: Sequence[str]) -> None:
+    """The value is one of those that are known."""
     if given not in known:
         raise ValueError(f"{name} is {given!r}{did_you_mean(given, known)}")
 
@@ -103,7 +106,7 @@ def _all_finite(column: Tensor) -> bool:
 
 
 def _plain(column: Tensor) -> Tensor | np.ndarray:
-    """Numpy on the CPU, where torch would wake its threads for so little."""
+    """Numpy on the CPU, where torch would wake its threads for very little work."""
     known = column.device.type == "cpu" and column.dtype in (torch.float32, torch.float64)
     return column.detach().numpy() if known else column
 
@@ -112,7 +115,7 @@ def _first_bad_row(boxes: Tensor) -> int:
     compiled = kernels(boxes)
     if compiled and boxes.dtype in (torch.float32, torch.float64):
         array = boxes.detach().contiguous().numpy()
-        found = share(lambda *part: compiled.first_bad_row(array, *part), len(array), 50_000)
-        return next((row for row in found if row >= 0), -1)
+        rows = share(lambda *part: compiled.first_bad_row(array, *part), len(array), 50_000)
+        return next((row for row in rows if row >= 0), -1)
     bad = ~((boxes[:, 0] <= boxes[:, 1]) & boxes.isfinite().all(1)).all(1)
     return int(bad.nonzero()[0]) if bad.any() else -1

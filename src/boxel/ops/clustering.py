@@ -1,4 +1,4 @@
-"""Many boxes of one object, from many views, into one."""
+"""Many boxes of one object, from many views, merged into one."""
 
 from typing import Any, Literal, NamedTuple
 
@@ -16,7 +16,7 @@ from boxel.ops.threads import share
 
 
 class Members(NamedTuple):
-    """Which rows made each cluster, ragged: those of cluster `i` are `rows[offsets[i]:offsets[i + 1]]`."""
+    """Which rows form each cluster, ragged: those of cluster `i` are `rows[offsets[i]:offsets[i + 1]]`."""
 
     rows: Int[Tensor, " contributing"]
     offsets: Int[Tensor, " clusters_plus_1"]
@@ -27,7 +27,7 @@ class Members(NamedTuple):
 
 
 class Clusters(NamedTuple):
-    """Clusters by descending score; labels are 0 where none were given."""
+    """Clusters by descending score; labels are 0 if the boxes had none."""
 
     boxes: Float[Tensor, "k 2 d"]
     scores: Float[Tensor, " k"]
@@ -50,34 +50,45 @@ def weighted_box_clustering(
     one_vote_per_view: bool = True,
     inclusive: bool = False,
 ) -> Clusters:
-    """Weighted box clustering (Jaeger et al., arXiv 1811.08661, section 3.3; details as in their toolkit).
+    """Merge the boxes that many views predict for one object, and lower the score for views that missed it.
 
-    The best remaining box gathers all boxes of its label with IoU above the threshold. Member i weighs
-    w_i = IoU with the best x area x `weights`. The cluster's score is sum(s w) / (sum(w) + missing x
-    mean(w)), where missing = `expected_views` x mean(`tiles_covering`) minus the distinct views in the
-    cluster, at least 0; its corners are the means weighted by s w. Views that missed the object thus lower
-    its score.
+    How it works: the best remaining box gathers all boxes of its label with IoU above the threshold. Member i has
+    the weight w_i = f a p: its IoU with the best box, its area, and its factor in `weights`. The score of the cluster
+    is sum(s w) / (sum(w) + missing x mean(w)), where missing = `expected_views` x mean(`tiles_covering`) minus the
+    number of distinct views in the cluster, at least 0. Its corners are the members' means, weighted by s w.
 
     Args:
-        boxes: `(n, 2, d)`.
+        boxes: `(n, 2, d)` voxels.
         scores: `(n,)`, not negative; of equal scores the first row counts as better.
         labels: `(n,)`; boxes of different labels do not cluster.
         iou_threshold: a box joins where IoU > threshold.
-        expected_views: forward passes per voxel that could have given a box, tiles aside (n_ens).
-        view_ids: `(n,)` which forward pass (view and tile) gave a box; None: every box another.
-        weights: `(n,)` patch-centre factors p; None: 1.
-        tiles_covering: `(n,)` mean number of tiles covering a box (n_ov); None: 1.
-        min_score: clusters of a lower score are dropped.
-        one_vote_per_view: of several boxes of one view in a cluster only the best contributes. The toolkit
-            lets all of them contribute, though they count as one view.
-        inclusive: extents and overlaps are one voxel longer, as in the toolkit, where corners are
-            pixel indices. Results then equal the published ones, but boxes one voxel apart overlap.
+        expected_views: number of forward passes per voxel that could have predicted a box, tiles aside (n_ens).
+        view_ids: `(n,)` which forward pass (view and tile) predicted a box; None: each box is a view of its own.
+        weights: `(n,)` patch-centre factors p, see `patch_centre_weight`; None: 1.
+        tiles_covering: `(n,)` mean number of tiles that cover a box (n_ov), see `mean_coverage`; None: 1.
+        min_score: clusters with a lower score are dropped.
+        one_vote_per_view: only the best box of each view contributes to a cluster. False: all boxes contribute, as in
+            equation (2) and in the toolkit, although they count as one view.
+        inclusive: extents and overlaps are one voxel longer, as in the toolkit, where corners are pixel indices.
+            The results then equal the published ones, but boxes one voxel apart overlap.
 
     Returns:
         Clusters by descending score. A box without extent is a cluster of its own.
 
     Raises:
         ValueError: NaN, inverted boxes, negative scores or factors, or mismatched lengths; names the row.
+
+    Example:
+        >>> import numpy as np
+        >>> from boxel.ops import weighted_box_clustering
+        >>> boxes = np.array([[[0.0, 0.0], [10.0, 10.0]], [[0.0, 0.0], [10.0, 10.0]]])
+        >>> clusters = weighted_box_clustering(
+        ...     boxes, np.array([0.9, 0.7]), view_ids=np.array([0, 1]), iou_threshold=0.4, expected_views=4)
+        >>> clusters.boxes.tolist(), clusters.scores.round(3).tolist()  # two of four views missed it: 0.8 x 2 / 4
+        ([[[0.0, 0.0], [10.0, 10.0]]], [0.4])
+
+    Reference: Jaeger et al., Retina U-Net, arXiv 1811.08661, section 3.2, equation (2); areas and the patch-centre
+    factor as in the MedicalDetectionToolkit.
     """
     check_boxes(boxes, scores=scores, labels=labels, view_ids=view_ids, weights=weights, tiles_covering=tiles_covering)
     check_not_negative(scores=scores, weights=weights, tiles_covering=tiles_covering)
@@ -97,11 +108,20 @@ def weighted_nms(
     iou_threshold: float,
     min_score: float = 0.0,
 ) -> Clusters:
-    """NMS that averages the corners of what it drops, weighted by score x IoU with the best.
+    """NMS that averages the corners of the boxes it drops, weighted by score x IoU with the best box.
 
-    The box vote of Zhou et al. ("CAD", ICCV Workshops 2017), as in nnDetection's ensembling within one model;
-    the best score stays.
-    Arguments and result as in `weighted_box_clustering`.
+    The best score is kept. Arguments, result and errors are those of `weighted_box_clustering`.
+
+    Example:
+        >>> import numpy as np
+        >>> from boxel.ops import weighted_nms
+        >>> boxes = np.array([[[0.0, 0.0], [10.0, 10.0]], [[0.0, 0.0], [10.0, 20.0]]])
+        >>> clusters = weighted_nms(boxes, np.array([0.8, 0.4]), iou_threshold=0.3)
+        >>> clusters.boxes.tolist(), clusters.scores.tolist()  # (0.8 x 10 + 0.4 x 0.5 x 20) / (0.8 + 0.2)
+        ([[[0.0, 0.0], [10.0, 12.0]]], [0.8])
+
+    Reference: Zhou et al., CAD: Scale Invariant Framework for Real-Time Object Detection, ICCV Workshops 2017; used
+    within one model by nnDetection.
     """
     check_boxes(boxes, scores=scores, labels=labels)
     check_not_negative(scores=scores)
@@ -110,7 +130,7 @@ def weighted_nms(
 
 
 class Groups(NamedTuple):
-    """Rows per cluster, clusters and rows by descending score: `rows[begin : begin + size]` of each."""
+    """The rows of each cluster, `rows[begin : begin + size]`; clusters and rows are by descending score."""
 
     rows: Int[Tensor, " n"]
     begin: Int[Tensor, " k"]
@@ -118,7 +138,7 @@ class Groups(NamedTuple):
 
 
 def group(leader: Tensor, order: Tensor) -> Groups:
-    """The followers of each leader; `order` has rows by descending score."""
+    """Group the followers of each leader; `order` has the rows by descending score."""
     compiled = kernels(leader)
     if compiled and len(order):
         return Groups(*map(torch.from_numpy, compiled.group(leader.numpy(), order.numpy())))
@@ -132,11 +152,11 @@ def group(leader: Tensor, order: Tensor) -> Groups:
 
 
 class _Rule(NamedTuple):
-    """How much the members of a cluster count; names as in `weighted_box_clustering`.
+    """How much each member of a cluster contributes; names as in `weighted_box_clustering`.
 
     Attributes:
-        by_area: a member weighs IoU x area instead of IoU.
-        extra: what extents are longer than corners say.
+        by_area: a member has the weight IoU x area instead of IoU.
+        extra: voxels by which extents are longer than the corners say.
     """
 
     view_ids: Tensor | None = None
@@ -151,10 +171,10 @@ class _Rule(NamedTuple):
 def _cluster(
     boxes: Tensor, extents: Tensor, scores: Tensor, labels: Tensor | None, iou_threshold: float, rule: _Rule
 ) -> tuple[Tensor, Tensor, Groups]:
-    """Boxes, scores and contributing rows of the clusters, in the order of their best rows."""
+    """Boxes and scores of the clusters and the rows that contribute, in the order of their best rows."""
     order = best_first(scores)
     groups = group(find_leaders(extents, order, labels, iou_threshold)[0], order)
-    del order  # as memory counts from here on
+    del order  # to save memory from here on
     fuse = _fuse_compiled if kernels(boxes) and len(boxes) else _fuse_plain
     return fuse(as_float(boxes), as_float(scores), groups, rule)
 
@@ -170,7 +190,7 @@ def _fuse_plain(boxes: Tensor, scores: Tensor, groups: Groups, rule: _Rule) -> t
     if rule.weights is not None:
         weight = weight * rule.weights[rows]
     total = segments(weight, sizes)
-    # A box without extent has no weight: every member counts alike.
+    # A box without extent has no weight: all members have the same weight.
     weight = torch.where((total > 0).repeat_interleave(sizes), weight, 1.0)
     total = torch.where(total > 0, total, sizes)
     vote = weight * scores[rows]
@@ -184,7 +204,7 @@ def _fuse_plain(boxes: Tensor, scores: Tensor, groups: Groups, rule: _Rule) -> t
 
 
 def _fuse_compiled(boxes: Tensor, scores: Tensor, groups: Groups, rule: _Rule) -> tuple[Tensor, Tensor, Groups]:
-    """The same in one pass per cluster."""
+    """Compute the same as `_fuse_plain`, in one pass per cluster."""
     compiled: Any = kernels(boxes)
     rows, begin, sizes = (part.numpy() for part in groups)
     offsets = np.append(begin, np.int32(len(rows)))
@@ -202,7 +222,7 @@ def _fuse_compiled(boxes: Tensor, scores: Tensor, groups: Groups, rule: _Rule) -
 
 
 def _views(groups: Groups, view_ids: Tensor, one_vote: bool) -> tuple[Groups, Tensor]:
-    """The rows, each view's best only if `one_vote`, and the number of distinct views per cluster."""
+    """The rows, only the best of each view if `one_vote`, and the number of distinct views per cluster."""
     rows, _, sizes = groups
     cluster = torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes)
     view = view_ids[rows]
@@ -238,19 +258,19 @@ def _mean_boxes(boxes: Tensor, groups: Groups, vote: Tensor) -> Tensor:
 
 
 def segments(values: Tensor, sizes: Tensor, how: Literal["sum", "min", "max"] = "sum") -> Tensor:
-    """Sums, least or largest of consecutive runs of the given sizes."""
+    """Sum, minimum or maximum of each of the consecutive runs of the given sizes."""
     return torch.segment_reduce(values, how, lengths=sizes) if len(sizes) else values
 
 
 def collect(boxes: Tensor, scores: Tensor, labels: Tensor | None, groups: Groups, min_score: float) -> Clusters:
-    """Sorted by score, the low ones left out. The arrays of clusters are the caller's no more."""
+    """Sort clusters by score and drop the low ones. Overwrites the arrays of the clusters."""
     rows, begin, sizes = groups
     order, count = best_first(scores), int((scores >= min_score).sum())
     compiled = kernels(boxes) if len(scores) else None
     if compiled:
         columns = (boxes, scores, begin, sizes)
         compiled.reorder(order.numpy(), *(column.numpy() for column in columns))
-        # A part of an array would hold all of it.
+        # A view of a part would keep the whole array alive.
         boxes, scores, begin, sizes = (column[:count].clone() if count < len(column) else column for column in columns)
     else:
         order = order[:count].long()

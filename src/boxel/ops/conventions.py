@@ -1,8 +1,7 @@
 """Between Boxel's boxes and those of other tools: the only place that knows other conventions.
 
-Theirs are rows of `2 d` numbers; they differ in the order of axes, in where the corners stand, in offsets of
-a voxel. Images are taken as this library reads them, axes (plane, row, column), so a tool's x is the last
-axis.
+Other tools write rows of `2 d` numbers; they differ in the order of axes, in the position of the corners and in offsets
+of a voxel. Images are read with the axes (plane, row, column), so the x of another tool is the last axis.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +28,7 @@ def _reversed(d: int) -> list[int]:
 
 
 def _plane_first(d: int) -> list[int]:
-    """Row, column, then what is through-plane."""
+    """Row, column, then the through-plane axis."""
     return [*range(d)[-2:], *range(d)[:-2]]
 
 
@@ -42,11 +41,10 @@ class _Convention:
     """How a row is written.
 
     Attributes:
-        axes: Boxel's axis of each of theirs, given the rank.
-        layout: `corners`, lower then upper; `pairs`, lower and upper per axis; `plane_then_pairs`, corners of
-            the first two axes, then pairs; `lower_size` and `centre_size`, first all of the one, then all of
-            the other.
-        lower, upper: what they add to our corners.
+        axes: Boxel's axis for each axis of the row, given the rank.
+        layout: `corners`, lower then upper; `pairs`, lower and upper per axis; `plane_then_pairs`, corners of the
+            first two axes, then pairs; `lower_size` and `centre_size`, all of the first, then all of the second.
+        lower, upper: what the convention adds to Boxel's corners.
         relative: in fractions of the image's shape.
     """
 
@@ -82,16 +80,28 @@ CONVENTIONS: dict[str, _Convention] = {
 def convert(
     boxes: Float[Tensor, "..."], source: str, target: str, *, shape: Sequence[int] | None = None
 ) -> Float[Tensor, "..."]:
-    """Write boxes of one convention in another, whatever their values: broken boxes stay as broken as they are.
+    """Convert boxes from one convention to another. Values are not checked: broken boxes stay broken.
 
     Args:
         boxes: `(n, 2, d)` if `source` is `boxel`, else `(n, 2 d)`.
         source: `boxel` or a key of `CONVENTIONS`; MONAI's modes serve any rank.
-        target: likewise.
+        target: `boxel` or a key of `CONVENTIONS`.
         shape: of the image in array order, for `yolo`.
 
+    Returns:
+        `(n, 2, d)` if `target` is `boxel`, else `(n, 2 d)`.
+
     Raises:
-        ValueError: an unknown convention, a wrong shape of `boxes`, or `shape` is missing.
+        ValueError: an unknown convention, a wrong shape of `boxes`, or a missing `shape`.
+
+    Example:
+        >>> import numpy as np
+        >>> from boxel.ops import convert
+        >>> box = np.array([[[10.0, 20.0], [14.0, 30.0]]])  # rows 10 to 13, columns 20 to 29
+        >>> convert(box, "boxel", "coco").tolist()  # x, y, width, height
+        [[20.0, 10.0, 10.0, 4.0]]
+        >>> convert(convert(box, "boxel", "coco"), "coco", "boxel").tolist()
+        [[[10.0, 20.0], [14.0, 30.0]]]
     """
     boxes = as_float(boxes)
     if source != "boxel":
@@ -133,7 +143,7 @@ def _write(boxes: Tensor, convention: _Convention, name: str, shape: Sequence[in
 
 
 def _columns(layout: str, d: int) -> Tensor:
-    """Which column of (all firsts, all seconds) stands at each place of a row."""
+    """For each position in a row, its column in (all firsts, all seconds)."""
     pairs = torch.arange(2 * d).reshape(2, d)
     plane = {"pairs": 0, "plane_then_pairs": 2}.get(layout, d)
     return torch.cat([pairs[:, :plane].flatten(), pairs[:, plane:].T.flatten()])

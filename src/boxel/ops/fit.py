@@ -8,15 +8,25 @@ from boxel.ops.arrays import numpy_too
 from boxel.ops.boxes import as_float
 from boxel.ops.checks import check_extents
 
-_MOST = 2048  # objects looked at; more change the result by less than restarts do
+_MOST = 2048  # objects considered; more of them change the result less than restarts do
 
 
 @numpy_too
 def best_iou(sizes: Float[Tensor, "n d"], anchor_sizes: Float[Tensor, "a d"]) -> Float[Tensor, " n"]:
-    """IoU of each object with the anchor that suits it best, both centred on one point.
+    """Return the IoU of each object with the anchor that suits it best, both centred on the same point.
+
+    Args:
+        sizes: `(n, d)` extents of the objects, in voxels.
+        anchor_sizes: `(a, d)` voxels.
 
     Raises:
         ValueError: no anchor, an extent that is not positive, or sizes of different rank; names the row.
+
+    Example:
+        >>> import numpy as np
+        >>> from boxel.ops import best_iou
+        >>> best_iou(np.array([[10.0, 10.0], [4.0, 8.0]]), np.array([[8.0, 8.0], [4.0, 4.0]])).tolist()
+        [0.64, 0.5]
     """
     check_extents("sizes", sizes)
     check_extents("anchor_sizes", anchor_sizes)
@@ -29,24 +39,31 @@ def best_iou(sizes: Float[Tensor, "n d"], anchor_sizes: Float[Tensor, "a d"]) ->
 def fit_anchors(
     sizes: Float[Tensor, "n d"], num: int, *, restarts: int = 2, steps: int = 120, seed: int = 0
 ) -> Float[Tensor, "num d"]:
-    """Anchor sizes with the largest mean best IoU over the objects.
+    """Fit anchor sizes to objects: those with the largest mean best IoU over the objects.
 
-    k-means (from quantiles of the volume, then as k-means++; Lloyd with the best IoU as nearness and medians as
-    centres) is the start; gradient ascent on the mean best IoU itself is what k-means does not do, and keeps the best
-    of all steps.
+    How it works: k-means (from quantiles of the volume, then as k-means++; Lloyd's algorithm with the best IoU as
+    nearness and medians as centres) provides the start. Gradient ascent on the mean best IoU itself, which k-means does
+    not maximise, then refines it; the best of all steps is kept.
 
     Args:
-        sizes: `(n, d)` extents of the objects, positive; at least one.
-        num: anchors wanted.
-        restarts: starts, the first from quantiles, the others drawn; the best result stays.
-        steps: of the ascent.
-        seed: of the starts.
+        sizes: `(n, d)` extents of the objects in voxels, positive; at least one object.
+        num: number of anchors.
+        restarts: number of starts, the first from quantiles, the others random; the best result is kept.
+        steps: number of ascent steps.
+        seed: seed of the random starts.
 
     Returns:
-        `(num, d)`, by volume.
+        `(num, d)` voxels, by volume.
 
     Raises:
         ValueError: no objects, or an object without extent; names its row.
+
+    Example:
+        >>> import numpy as np
+        >>> from boxel.ops import fit_anchors
+        >>> sizes = np.array([[4.0, 4.0], [4.0, 4.0], [20.0, 10.0], [20.0, 10.0]])
+        >>> fit_anchors(sizes, 2).round().tolist()
+        [[4.0, 4.0], [20.0, 10.0]]
     """
     sizes = as_float(sizes).detach()
     if not len(sizes) or num < 1:
@@ -65,7 +82,7 @@ def _shape_iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _quantiles(sizes: Tensor, num: int) -> Tensor:
-    """Medians of equal parts of the objects, by volume; the middle of a part where there are fewer objects."""
+    """Medians of equal parts of the objects by volume; with fewer objects than parts, the nearest object."""
     by_volume = sizes[sizes.prod(1).argsort(stable=True)]
     parts = (
         by_volume.tensor_split(num) if len(sizes) >= num else by_volume[torch.arange(num) * len(sizes) // num].split(1)

@@ -29,25 +29,35 @@ def weighted_box_fusion(
     expected_views: float | int,
     min_score: float = 0.0,
 ) -> Clusters:
-    """Weighted box fusion (Solovyev et al., Image and Vision Computing 2021).
+    """Merge boxes into running means: weighted box fusion.
 
-    By descending score each box joins the cluster of its label whose *current mean* it overlaps most, if IoU
-    > threshold, else it opens one; IoUs that differ by rounding errors are equal, and the first of equals
-    counts. Corners are means weighted by score. The score is the members' mean x min(members, views) / views.
+    How it works: by descending score each box joins the cluster of its label whose *current mean* it overlaps most, if
+    IoU > threshold; otherwise it opens a new cluster. IoUs that differ by rounding errors are equal, and the first of
+    equals wins. Corners are means weighted by score. The score is the members' mean x min(members, views) / views.
 
     Args:
-        boxes: `(n, 2, d)`.
+        boxes: `(n, 2, d)` voxels.
         scores: `(n,)`, not negative; of equal scores the first row comes first.
         labels: `(n,)`; boxes of different labels do not fuse.
-        iou_threshold: as published, 0.55.
+        iou_threshold: 0.55 as published.
         expected_views: number of models and views.
-        min_score: clusters of a lower score are dropped.
+        min_score: clusters with a lower score are dropped.
 
     Returns:
-        As `weighted_box_clustering`.
+        Clusters by descending score, as from `weighted_box_clustering`.
 
     Raises:
         ValueError: NaN, inverted boxes, negative scores or mismatched lengths; names the row.
+
+    Example:
+        >>> import numpy as np
+        >>> from boxel.ops import weighted_box_fusion
+        >>> boxes = np.array([[[0.0, 0.0], [10.0, 10.0]], [[0.0, 0.0], [10.0, 13.0]]])
+        >>> clusters = weighted_box_fusion(boxes, np.array([0.8, 0.4]), expected_views=2)
+        >>> clusters.boxes.round(3).tolist(), clusters.scores.round(3).tolist()  # (0.8 x 10 + 0.4 x 13) / 1.2
+        ([[[0.0, 0.0], [10.0, 11.0]]], [0.6])
+
+    Reference: Solovyev et al., Weighted boxes fusion, Image and Vision Computing 2021.
     """
     check_boxes(boxes, scores=scores, labels=labels)
     check_not_negative(scores=scores)
@@ -64,7 +74,7 @@ def weighted_box_fusion(
 def _fuse_plain(
     boxes: Tensor, scores: Tensor, order: Tensor, labels: Tensor | None, iou_threshold: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The first row of each box's cluster; of the clusters, in their order, mean and sum of scores."""
+    """The first row of the cluster of each box; mean and sum of scores of the clusters, in their order."""
     leader = torch.full_like(order, -1, dtype=torch.long)
     means, weights = torch.zeros_like(boxes), torch.zeros_like(scores)
     heads: list[int] = []
@@ -72,12 +82,12 @@ def _fuse_plain(
         overlap = (iou(boxes[row][None], means[heads])[0] * IOU_STEPS).round() / IOU_STEPS
         if labels is not None:
             overlap = overlap * (labels[heads] == labels[row])
-        found = int(overlap.argmax()) if heads else 0
-        if not heads or not overlap[found] > iou_threshold:
-            found = len(heads)
+        cluster = int(overlap.argmax()) if heads else 0
+        if not heads or not overlap[cluster] > iou_threshold:
+            cluster = len(heads)
             heads.append(row)
             means[row] = boxes[row]
-        head = leader[row] = heads[found]
+        head = leader[row] = heads[cluster]
         weights[head] += scores[row]
         if weights[head] > 0:
             means[head] += (boxes[row] - means[head]) * (scores[row] / weights[head])
@@ -96,5 +106,5 @@ def _fuse_compiled(
     given = (*runs, scores.detach().contiguous().numpy(), *rule, leader, weights)
     share(lambda *part: compiled.follow_means(*given, *part), runs.begins, LEAST)
     slots, means = runs.slot[compiled.leaders_of(leader, order.numpy(), len(leader))], runs.forest[0]
-    del runs, given  # as memory counts
+    del runs, given  # to save memory
     return torch.from_numpy(leader), torch.from_numpy(means[slots]), torch.from_numpy(weights[slots])

@@ -26,13 +26,13 @@ def find_leaders(
     Args:
         boxes: `(n, 2, d)`, checked.
         order: rows by descending score.
-        labels: `(n,)`; boxes follow only boxes of their label. None: all alike.
-        iou_threshold: follow where IoU > threshold.
-        most: stop after so many leaders.
+        labels: `(n,)`; boxes follow only boxes of their label. None: all have the same label.
+        iou_threshold: a box follows where IoU > threshold.
+        most: stop after this many leaders.
 
     Returns:
-        The row of each box's leader, and the leaders by descending score. Of boxes that follow leaders beyond `most`
-        nothing is said.
+        The row of each box's leader, and the leaders by descending score. Boxes that follow leaders beyond `most` have
+        arbitrary values.
     """
     check_threshold(iou_threshold)
     most = len(order) if most is None else most
@@ -79,8 +79,8 @@ def _overlaps(better: Tensor, worse: Tensor, boxes: Tensor, labels: Tensor | Non
 def _greedy(suppresses: Tensor) -> Tensor:
     """`(n,)` bool, kept by the greedy rule; rows by descending score, `suppresses` strictly upper triangular.
 
-    A box is kept unless a kept one suppresses it. Repeating this rule from "all are kept" settles one more
-    level of every chain of suppressions each time, so it ends in the greedy answer after a few products.
+    A box is kept unless a kept one suppresses it. Repeating this rule from "all are kept" settles one more level of
+    every chain of suppressions each time, so it ends in the greedy answer after a few products.
     """
     keep = suppresses.new_ones(len(suppresses))
     while True:

@@ -1,7 +1,7 @@
-"""Instance masks as grids of probabilities over their boxes: seen over other boxes, pasted into images, cut from them.
+"""Instance masks as grids of probabilities over their boxes: resampled to other boxes, pasted into images, cropped.
 
-Cell j of g along an axis covers the j-th g-th part of the box; its value counts at its centre. NaN, inverted boxes and
-wrong shapes are a ValueError that names the row; a mask over a box without extent is nowhere.
+Cell j of g along an axis covers the j-th g-th part of the box; its value holds at its centre. NaN, inverted boxes and
+wrong shapes are a ValueError that names the row; a mask over a box without extent covers nothing.
 """
 
 from collections.abc import Sequence
@@ -21,12 +21,24 @@ def resample_masks(
     targets: Float[Tensor, "n 2 d"],
     grid: Sequence[int],
 ) -> Float[Tensor, "n *t"]:
-    """Each mask over another box: interpolated linearly at the centres of its cells, 0 outside the mask's own box.
+    """Resample each mask to another box: interpolated linearly at the centres of cells, 0 outside its own box.
 
     Args:
         masks: probabilities over `boxes`.
-        targets: the boxes over which they are wanted.
+        boxes: `(n, 2, d)` voxels.
+        targets: the boxes of the result.
         grid: cells per axis of the result.
+
+    Raises:
+        ValueError: NaN or inverted boxes; names the row.
+
+    Example:
+        >>> import torch
+        >>> from boxel.ops import resample_masks
+        >>> left_half = torch.tensor([[[1.0, 0.0]]])  # one row of two cells over a box of 4 x 8 voxels
+        >>> box, shifted = torch.tensor([[[[0.0, 0], [4, 8]]], [[[0.0, -4], [4, 4]]]])
+        >>> resample_masks(left_half, box, shifted, (1, 2)).tolist()  # its right half is the old left half
+        [[[0.0, 1.0]]]
     """
     check_boxes(boxes)
     check_boxes(targets, "targets")
@@ -42,10 +54,31 @@ def resample_masks(
 def paste_mask(
     mask: Float[Tensor, "*g"], box: Float[Tensor, "2 d"], shape: Sequence[int], threshold: float = 0.5
 ) -> tuple[tuple[slice, ...], Bool[Tensor, "*r"]]:
-    """Where an image of `shape` is inside the mask: the part of the image under the box, and which of its voxels are.
+    """Paste a mask into an image of `shape`: the part of the image under the box, and which of its voxels are inside.
 
     A voxel is inside if its centre is in the box and the probability there, interpolated linearly, is at least
-    `threshold`. Outside the image nothing is pasted; the part is empty if the box is.
+    `threshold`. The part is empty if the box lies outside the image.
+
+    Args:
+        mask: probabilities on a grid over the box.
+        box: `(2, d)` voxels of the image.
+        shape: voxels per axis of the image.
+        threshold: least probability.
+
+    Returns:
+        One slice per axis, and a bool array of their extent: `image[slices][inside]` are the voxels of the object.
+
+    Raises:
+        ValueError: NaN or an inverted box.
+
+    Example:
+        >>> import numpy as np
+        >>> from boxel.ops import paste_mask
+        >>> image = np.zeros((5, 6), int)
+        >>> part, inside = paste_mask(np.array([[1.0, 0.0]]), np.array([[1.0, 1.0], [3.0, 5.0]]), image.shape)
+        >>> image[part][inside] = 7
+        >>> image[1].tolist()  # the left half of columns 1 to 4
+        [0, 7, 7, 0, 0, 0]
     """
     check_boxes(box[None], "box[None]")
     region, weights = [], []
@@ -65,16 +98,27 @@ def crop_masks(
     ids: Integer[Tensor, " n"],
     grid: Sequence[int],
 ) -> Float[Tensor, "n *t"]:
-    """The part of each cell of a grid over the box that the object covers, 0 to 1; exact, whatever the box's size.
+    """Return the share of each cell of a grid over the box that the object covers, 0 to 1; exact for boxes of any size.
 
-    Looks at one box of one image after the other. Beyond the image there is no object; a box without extent has
-    only zeros.
+    Works on one box of one image at a time. There is no object beyond the image; a box without extent has only zeros.
 
     Args:
         label_map: integer images, whose voxels have the value of their object.
+        boxes: `(n, 2, d)` voxels.
         images: which image each box lies in.
         ids: the value of each box's object.
         grid: cells per axis.
+
+    Raises:
+        ValueError: NaN or inverted boxes; names the row.
+
+    Example:
+        >>> import torch
+        >>> from boxel.ops import crop_masks
+        >>> label_map = torch.tensor([[[0, 3, 3, 0], [0, 3, 0, 0]]])  # one image
+        >>> box, first, ids = torch.tensor([[[0.0, 1.0], [2.0, 3.0]]]), torch.tensor([0]), torch.tensor([3])
+        >>> crop_masks(label_map, box, first, ids, (1, 2)).tolist()
+        [[[1.0, 0.5]]]
     """
     check_boxes(boxes, images=images, ids=ids)
     masks = boxes.new_zeros((len(boxes), *grid))
@@ -104,7 +148,7 @@ def _interpolation(points: Float[Tensor, "n t"], ends: Float[Tensor, "n 2"], cel
 
 
 def _coverage(ends: Float[Tensor, " 2"], start: int, length: int, cells: int) -> Float[Tensor, "1 g r"]:
-    """The part of each of the `g` cells between two ends that lies in each voxel from `start` on."""
+    """The share of each of the `g` cells between two ends that lies in each voxel from `start` on."""
     edges = torch.lerp(ends[0], ends[1], torch.arange(cells + 1, dtype=ends.dtype, device=ends.device) / cells)
     voxels = torch.arange(start, start + length, device=ends.device)
     overlap = torch.minimum(edges[1:, None], voxels + 1) - torch.maximum(edges[:-1, None], voxels)
@@ -112,7 +156,7 @@ def _coverage(ends: Float[Tensor, " 2"], start: int, length: int, cells: int) ->
 
 
 def _contract(values: Float[Tensor, "n *g"], weights: Sequence[Float[Tensor, "n _ _"]]) -> Float[Tensor, "n *t"]:
-    """Each axis multiplied by its matrix `(n, t, g)`."""
-    for matrix in weights:  # the axes go round once
+    """Multiply each axis by its matrix `(n, t, g)`."""
+    for matrix in weights:  # each turn moves the next axis to the end
         values = torch.einsum("n...g,ntg->n...t", values.movedim(1, -1), matrix)
     return values

@@ -1,4 +1,4 @@
-"""From label maps to boxes."""
+"""Boxes from label maps."""
 
 import torch
 from jaxtyping import Bool, Float, Integer
@@ -11,17 +11,25 @@ from boxel.ops.arrays import numpy_too
 def boxes_from_label_map(
     label_map: Integer[Tensor, "*s"], ids: Integer[Tensor, " n"]
 ) -> tuple[Float[Tensor, "n 2 d"], Bool[Tensor, " n"]]:
-    """The tight half-open box of each object of a label map.
+    """Return the tight half-open box of each object of a label map.
 
     Args:
-        label_map: integer image, 0 = background; values not in `ids` are passed over.
-        ids: the values looked for, all different, none 0.
+        label_map: integer image, 0 = background; values not in `ids` are ignored.
+        ids: the values of the objects, all different, none 0.
 
     Returns:
         Boxes in the order of `ids`, and which objects are present; the box of an absent one is all 0.
 
     Raises:
         ValueError: numbers that are not integers, or ids that are 0 or not all different.
+
+    Example:
+        >>> import numpy as np
+        >>> from boxel.ops import boxes_from_label_map
+        >>> label_map = np.array([[0, 0, 5, 5], [0, 0, 5, 0]])
+        >>> boxes, present = boxes_from_label_map(label_map, np.array([5, 8]))
+        >>> boxes[present].tolist(), present.tolist()
+        ([[[0.0, 2.0], [2.0, 4.0]]], [True, False])
     """
     ndim = label_map.ndim
     for name, numbers in (("label_map", label_map), ("ids", ids)):
@@ -35,7 +43,7 @@ def boxes_from_label_map(
         torch.uint16,
         torch.uint32,
         torch.uint64,
-    ):  # torch stores them but hardly computes with them
+    ):  # torch stores these types but supports few operations on them
         label_map = label_map.to(torch.int32 if label_map.dtype is torch.uint16 else torch.int64)
     voxels = label_map.nonzero()
     values = label_map[voxels.unbind(1)].long()

@@ -1,4 +1,4 @@
-"""Which anchor answers for which object.
+"""Which object each anchor is trained on.
 
 The result is one index per anchor: that of its object, `BACKGROUND` or `IGNORED`. Class and box of a matched
 anchor are both read from that one index, so they always belong to the same object.
@@ -7,7 +7,6 @@ anchor are both read from that one index, so they always belong to the same obje
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,69 +15,14 @@ from torch import Tensor
 
 from boxel.ops.arrays import kernels, numpy_too
 from boxel.ops.boxes import centre, iou, paired_iou, size
-from boxel.ops.checks import check_boxes, check_choice, check_pair, check_points, check_positive, check_sizes
+from boxel.ops.checks import check_boxes, check_pair, check_points, check_positive, check_sizes
 from boxel.ops.nearest import LEAST, nearest_cells
 from boxel.ops.threads import share
 
 BACKGROUND = -1
 IGNORED = -2
 
-_PAIRS = 1 << 18  # of a cell and an object, looked at together
-
-
-@numpy_too
-def match(
-    anchors: Float[Tensor, "n 2 d"],
-    boxes: Sequence[Float[Tensor, "_ 2 d"]],
-    *,
-    rule: Literal["iou", "atss", "centre"] = "atss",
-    level_sizes: Sequence[int] | None = None,
-    anchors_per_cell: int = 1,
-    **options: Any,
-) -> Int[Tensor, "b n"]:
-    """Match the anchors that a batch of images shares, image by image, on the device of its input.
-
-    Args:
-        anchors: `(n, 2, d)`, levels concatenated, each as `anchor_grid` orders it.
-        boxes: per image, `(m, 2, d)` of its objects.
-        rule: `match_iou`, `match_atss` or `match_centre`; for the last, an anchor's cell is its centre.
-        level_sizes: anchors of each level; None: all are of one.
-        anchors_per_cell: adjacent anchors that share a centre.
-        **options: of the rule.
-
-    Returns:
-        `(b, n)` object index within the image, `BACKGROUND` or `IGNORED`.
-
-    Raises:
-        ValueError: an unknown rule, levels that do not add up, broken boxes; names image and row.
-    """
-    sizes = [len(anchors)] if level_sizes is None else list(level_sizes)
-    if sum(sizes) != len(anchors):
-        raise ValueError(f"level_sizes {sizes} add up to {sum(sizes)}; there are {len(anchors)} anchors")
-    check_choice("rule", rule, ["iou", "atss", "centre"])
-    if rule != "iou":  # which looks while it matches
-        check_boxes(anchors, "anchors")
-    matched = torch.empty((len(boxes), len(anchors)), dtype=torch.long, device=anchors.device)
-    for image, objects in enumerate(boxes):
-        try:
-            check_boxes(objects)
-            check_pair(anchors, objects)
-            _match_one(anchors, sizes, objects, rule, anchors_per_cell, options, matched[image])
-        except ValueError as error:
-            raise ValueError(f"image {image}: {error}") from None
-    return matched
-
-
-def _match_one(
-    anchors: Tensor, sizes: list[int], boxes: Tensor, rule: str, per_cell: int, options: dict[str, Any], matched: Tensor
-) -> None:
-    if rule == "iou":
-        _match_iou(anchors, boxes, matched, **options)
-    elif rule == "atss":
-        _match_atss(anchors.split(sizes), boxes, matched, anchors_per_cell=per_cell, **options)
-    else:
-        cells = [centre(level[::per_cell]) for level in anchors.split(sizes)]
-        matched.copy_(match_centre(cells, boxes, **options).repeat_interleave(per_cell))
+_PAIRS = 1 << 18  # pairs of a cell and an object that are processed together
 
 
 @numpy_too
@@ -90,32 +34,43 @@ def match_iou(
     negative: float,
     force_best: bool = True,
 ) -> Int[Tensor, " n"]:
-    """Match by IoU with the best object (Ren et al., NeurIPS 2015).
+    """Match each anchor with the object of the largest IoU.
 
     Args:
-        anchors: `(n, 2, d)`.
-        boxes: `(m, 2, d)` of the objects.
-        positive: an anchor with IoU >= positive answers for its best object.
-        negative: one with IoU < negative is background; between the two it is ignored.
-        force_best: the best anchor of each object answers for it whatever their IoU, if it is above 0. Where
-            two objects share their best anchor, the larger IoU decides.
+        anchors: `(n, 2, d)` voxels.
+        boxes: `(m, 2, d)` voxels, the boxes of the objects.
+        positive: an anchor with IoU >= positive is matched with its best object.
+        negative: an anchor with IoU < negative is background; between the two it is ignored.
+        force_best: the best anchor of each object is matched with it at any IoU above 0. Where two objects share
+            their best anchor, the larger IoU wins.
 
     Returns:
         `(n,)` object index, `BACKGROUND` or `IGNORED`; of equal IoUs the first object, the first anchor.
 
     Raises:
-        ValueError: NaN or inverted boxes, `negative` above `positive`; an object without extent matches nothing.
+        ValueError: NaN or inverted boxes, or `negative` above `positive`. An object without extent is not matched.
+
+    Example:
+        >>> import torch
+        >>> from boxel.ops import anchor_grid, match_iou
+        >>> anchors = anchor_grid((1, 4), stride=(8, 8), sizes=[(8, 8)])
+        >>> objects = torch.tensor([[[0.0, 10.0], [8.0, 18.0]]])  # IoU 0.6 with the second anchor, 0.14 with the third
+        >>> match_iou(anchors, objects, positive=0.5, negative=0.1).tolist()
+        [-1, 0, -2, -1]
+
+    Reference: Ren et al., Faster R-CNN, NeurIPS 2015, section 3.1.2.
     """
     check_boxes(boxes)
     check_pair(anchors, boxes)
     matched = torch.empty(len(anchors), dtype=torch.long, device=anchors.device)
-    _match_iou(anchors, boxes, matched, positive, negative, force_best)
+    match_iou_into(anchors, boxes, matched, positive, negative, force_best)
     return matched
 
 
-def _match_iou(
+def match_iou_into(
     anchors: Tensor, boxes: Tensor, matched: Tensor, positive: float, negative: float, force_best: bool = True
 ) -> None:
+    """`match_iou` into a row of a batch; checks the anchors while it matches."""
     if not 0 <= negative <= positive:
         raise ValueError(f"negative is {negative}, positive {positive}; needed is 0 <= negative <= positive")
     compiled = kernels(anchors, boxes)
@@ -145,7 +100,7 @@ def _match_iou_plain(anchors: Tensor, boxes: Tensor, positive: float, negative: 
     forced, rank = index.new_full((len(anchors),), BACKGROUND), torch.zeros_like(best)
     for k in range(
         len(boxes) if len(anchors) else 0
-    ):  # one column at a time: anchors x objects would not fit for a volume
+    ):  # one column at a time: for a volume, anchors x objects would not fit into memory
         overlap = iou(anchors, boxes[k : k + 1])[:, 0]
         better = overlap > best
         best, index = torch.where(better, overlap, best), torch.where(better, k, index)
@@ -168,28 +123,36 @@ def match_atss(
     anchors_per_cell: int = 1,
     centre_inside: bool = False,
 ) -> Int[Tensor, " n"]:
-    """Match by a threshold that each object draws from its surroundings (ATSS, Zhang et al., CVPR 2020).
+    """Match by a threshold that each object derives from its surroundings: adaptive training sample selection (ATSS).
 
-    Per level the anchors of the cells nearest to an object's centre are its candidates; those whose IoU
-    reaches the mean plus the standard deviation of its candidates' IoUs answer for it. An anchor wanted by
-    several objects goes to the largest IoU. Unlike the published rule an object's best candidate always
-    qualifies (the threshold can exceed the largest IoU, as when half of them are 0), and one that does not
-    touch it never does.
+    How it works: per level the anchors of the cells nearest to an object's centre are its candidates. Those whose IoU
+    reaches the mean plus the standard deviation of the candidates' IoUs are matched with the object. An anchor that
+    several objects claim goes to the largest IoU. Unlike in the paper, the best candidate of an object always qualifies
+    (the threshold can exceed the largest IoU, as when half of the IoUs are 0), and a candidate that does not touch the
+    object never does.
 
     Args:
-        anchors_per_level: anchors of each level as `anchor_grid` orders them.
-        boxes: `(m, 2, d)` of the objects.
+        anchors_per_level: `(n, 2, d)` voxels of each level, in the order of `anchor_grid`.
+        boxes: `(m, 2, d)` voxels, the boxes of the objects.
         candidates: cells per level and object; 9 as published (one anchor per cell), 4 in nnDetection.
-        anchors_per_cell: adjacent anchors that share a centre.
-        centre_inside: candidates must have their centre in the object, as published; harms small and flat
-            objects.
+        anchors_per_cell: number of adjacent anchors that share a centre.
+        centre_inside: candidates must have their centre in the object, as published; bad for small and flat objects.
 
     Returns:
-        `(n,)` object index or `BACKGROUND`, levels concatenated; of equal distances the first cell, of equal
-        IoUs the first object.
+        `(n,)` object index or `BACKGROUND`, levels concatenated; of equal distances the first cell, of equal IoUs the
+        first object.
 
     Raises:
-        ValueError: NaN or inverted boxes; an object without extent matches nothing.
+        ValueError: NaN or inverted boxes. An object without extent is not matched.
+
+    Example:
+        >>> import torch
+        >>> from boxel.ops import anchor_grid, match_atss
+        >>> levels = [anchor_grid((1, 4), (8, 8), [(8, 8)]), anchor_grid((1, 2), (16, 16), [(16, 16)])]
+        >>> match_atss(levels, torch.tensor([[[0.0, 9.0], [8.0, 15.0]]]), candidates=2).tolist()
+        [-1, 0, -1, -1, -1, -1]
+
+    Reference: Zhang et al., Bridging the Gap Between Anchor-based and Anchor-free Detection, CVPR 2020, algorithm 1.
     """
     check_boxes(boxes)
     for level, anchors in enumerate(anchors_per_level):
@@ -197,14 +160,15 @@ def match_atss(
         check_pair(anchors, boxes)
     total = sum(len(anchors) for anchors in anchors_per_level)
     matched = torch.empty(total, dtype=torch.long, device=boxes.device)
-    _match_atss(anchors_per_level, boxes, matched, candidates, anchors_per_cell, centre_inside)
+    match_atss_into(anchors_per_level, boxes, matched, candidates, anchors_per_cell, centre_inside)
     return matched
 
 
-def _match_atss(
+def match_atss_into(
     anchors_per_level: Sequence[Tensor], boxes: Tensor, matched: Tensor, candidates: int = 4,
     anchors_per_cell: int = 1, centre_inside: bool = False,
 ) -> None:  # fmt: skip
+    """`match_atss` into a row of a batch, without its checks of the boxes."""
     check_positive(candidates=candidates, anchors_per_cell=anchors_per_cell)
     _fill(matched, BACKGROUND)
     levels = [len(anchors) for anchors in anchors_per_level]
@@ -244,23 +208,33 @@ def match_centre(
     radius: float = 1.5,
     size_ranges: Sequence[tuple[float, float]] | None = None,
 ) -> Int[Tensor, " n"]:
-    """Match by position (FCOS, Tian et al., ICCV 2019, with centre sampling).
+    """Match by position, with centre sampling (FCOS).
 
-    A cell answers for an object if its centre lies in the box and within `radius` strides of the box's centre
-    on every axis; of several objects, for the smallest.
+    A cell is matched with an object if its centre lies in the box and within `radius` strides of the box's centre
+    on every axis; of several such objects, with the smallest.
 
     Args:
-        cells_per_level: cell centres of each level.
-        boxes: `(m, 2, d)` of the objects.
+        cells_per_level: `(n, d)` cell centres of each level, in voxels.
+        boxes: `(m, 2, d)` voxels, the boxes of the objects.
         strides: per level, voxels per cell and axis.
         radius: in strides.
-        size_ranges: per level, the objects it answers for by longest side, `low <= side < high`; None: all.
+        size_ranges: per level, which objects it is responsible for by their longest side, `low <= side < high`
+            voxels; None: all.
 
     Returns:
         `(n,)` object index or `BACKGROUND`, levels concatenated; of equal areas the first object.
 
     Raises:
-        ValueError: NaN or inverted boxes; an object without extent matches nothing.
+        ValueError: NaN or inverted boxes. An object without extent is not matched.
+
+    Example:
+        >>> import torch
+        >>> from boxel.ops import anchor_grid, centre, match_centre
+        >>> cells = centre(anchor_grid((1, 4), stride=(8, 8), sizes=[(8, 8)]))
+        >>> match_centre([cells], torch.tensor([[[0.0, 5.0], [8.0, 22.0]]]), strides=[(8, 8)]).tolist()
+        [-1, 0, 0, -1]
+
+    Reference: Tian et al., FCOS, ICCV 2019.
     """
     check_boxes(boxes)
     check_positive(radius=radius)
@@ -276,13 +250,13 @@ def match_centre(
         some = order[((low <= side) & (side < high))[order]]
         reach = torch.minimum(extent[some] / 2, extent.new_tensor(list(stride)) * radius)
         for part in cells.split(max(1, _PAIRS // max(1, len(some)))) if len(some) else ():
-            hit = ((part[:, None] - centre(boxes)[some]).abs() < reach).all(-1)
-            matched.append(torch.where(hit.any(1), some[hit.byte().argmax(1)], BACKGROUND))
+            inside = ((part[:, None] - centre(boxes)[some]).abs() < reach).all(-1)
+            matched.append(torch.where(inside.any(1), some[inside.byte().argmax(1)], BACKGROUND))
         if not len(some):
             matched.append(torch.full((len(cells),), BACKGROUND, dtype=torch.long, device=cells.device))
     return torch.cat(matched)
 
 
 def _fill(matched: Tensor, value: int) -> None:
-    """On the CPU by numpy: torch wakes its threads for it, which takes long on a busy machine."""
+    """Fill by numpy on the CPU: torch would wake its threads, which takes long on a busy machine."""
     (matched.numpy() if matched.device.type == "cpu" else matched)[:] = value

@@ -1,4 +1,4 @@
-"""The cells of a grid of anchors that lie nearest to points."""
+"""The cells of a grid of anchors that are nearest to given points."""
 
 import numpy as np
 import torch

@@ -28,23 +28,35 @@ def roi_align(
     stride: Sequence[float],
     sampling_ratio: int | Sequence[int] = 2,
 ) -> Float[Tensor, "n c *o"]:
-    """The features inside each box, averaged over a grid of bins.
+    """Return the features inside each box, averaged over a grid of bins.
 
-    A bin is the mean of evenly spread samples, interpolated linearly between the centres of cells,
-    `(i + 0.5) * stride`; beyond the outermost centres the border cells continue. Gradient flows to the features, not
-    to the boxes. Positions and sums are at least float32; the result has the type of the features and lies
-    channels-last in memory.
+    How it works: a bin is the mean of evenly spaced samples, interpolated linearly between the centres of cells,
+    `(i + 0.5) * stride`; beyond the outermost centres the border cells continue. Gradient flows to the features, not to
+    the boxes. Positions and sums are at least float32; the result has the type of the features and is channels-last in
+    memory.
 
     Args:
-        features: one map of each image.
-        boxes: voxels of the image; one without extent has the features of its point in every bin, one with a NaN
-            has NaN.
+        features: one map per image.
+        boxes: voxels of the image; a box without extent has the features of its point in every bin, one with NaN has
+            NaN.
         images: which image each box lies in.
         output_size: bins per axis.
         stride: voxels per cell and axis.
         sampling_ratio: samples per bin and axis, for all axes or for each; 1 takes the centre of the bin.
 
-    Reference: He et al., Mask R-CNN, ICCV 2017; Detectron2's "aligned" form.
+    Raises:
+        ValueError: arguments of another rank than the boxes, sizes that are not positive, or an image that does not
+            exist.
+
+    Example:
+        >>> import torch
+        >>> from boxel.ops import roi_align
+        >>> ramp = torch.arange(8.0).expand(1, 1, 8, 8)  # the value of a cell is its column
+        >>> box, image = torch.tensor([[[4.0, 4.0], [12.0, 12.0]]]), torch.tensor([0])
+        >>> roi_align(ramp, box, image, output_size=(1, 2), stride=(2, 2)).tolist()  # around columns 2.5 and 4.5
+        [[[[2.5, 4.5]]]]
+
+    Reference: He et al., Mask R-CNN, ICCV 2017, section 3; the "aligned" form of Detectron2.
     """
     return pyramid_roi_align(
         [features],
@@ -67,12 +79,30 @@ def pyramid_roi_align(
     strides: Sequence[Sequence[float]],
     sampling_ratio: int | Sequence[int] = 2,
 ) -> Float[Tensor, "n c *o"]:
-    """`roi_align`, each box on the map of the pyramid that `levels` names.
+    """Apply `roi_align` to each box on the level of the pyramid that `levels` names.
 
     Args:
-        pyramid: maps `(b, c, *s)`.
-        levels: indices into the pyramid.
-        strides: voxels per cell and axis, a row per map.
+        pyramid: maps `(b, c, *s)`, one per level.
+        boxes: voxels of the image.
+        images: which image each box lies in.
+        levels: which level each box is pooled from, see `assign_levels`.
+        output_size: bins per axis.
+        strides: voxels per cell and axis, a row per level.
+        sampling_ratio: samples per bin and axis.
+
+    Raises:
+        ValueError: as `roi_align`, or a level that does not exist.
+
+    Example:
+        >>> import torch
+        >>> from boxel.ops import assign_levels, pyramid_roi_align
+        >>> pyramid, strides = [torch.zeros(1, 4, 16, 16), torch.ones(1, 4, 8, 8)], [(2, 2), (4, 4)]
+        >>> boxes = torch.tensor([[[0.0, 0.0], [8.0, 8.0]], [[0.0, 0.0], [30.0, 30.0]]])
+        >>> levels = assign_levels(boxes, strides)
+        >>> images = torch.tensor([0, 0])
+        >>> pooled = pyramid_roi_align(pyramid, boxes, images, levels, output_size=(7, 7), strides=strides)
+        >>> tuple(pooled.shape), pooled.mean((1, 2, 3)).tolist()
+        ((2, 4, 7, 7), [0.0, 1.0])
     """
     check_corners(boxes)
     ratios = _per_axis(sampling_ratio, boxes.shape[-1])
@@ -98,7 +128,7 @@ def pyramid_roi_align(
 def _taps(
     corners: Float[Tensor, "n 2 d"], shapes: Int[Tensor, "n d"], output_size: Sequence[int], ratios: Sequence[int]
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Per axis the cells `(n, bins, taps)` whose sum each bin is, and their weights; corners in cells."""
+    """The cells `(n, bins, taps)` along each axis whose sum is a bin, and their weights; corners in cells."""
     near, share = [], []
     for corner, size, bins, ratio in zip(corners.unbind(-1), shapes.unbind(-1), output_size, ratios, strict=True):
         fraction = (torch.arange(bins * ratio, dtype=corner.dtype, device=corner.device) + 0.5) / (bins * ratio)
@@ -115,7 +145,7 @@ def _taps(
 def _pool(
     table: Float[Tensor, "cells c"], rows: Int[Tensor, " n"], near: list[Tensor], share: list[Tensor], shapes: Tensor
 ) -> Float[Tensor, "n bins c"]:
-    """Each bin the weighted sum of its cells, of which `_taps` gives the parts along the axes."""
+    """Each bin as the weighted sum of its cells; `_taps` gives their parts along the axes."""
     cells = torch.zeros_like(rows)[:, None, None]
     weights = torch.ones_like(cells, dtype=table.dtype)
     for own, part, size in zip(near, share, shapes.unbind(-1), strict=True):
@@ -128,7 +158,7 @@ def _pool(
 
 
 class _Pooling(torch.autograd.Function):
-    """`_pool` on the CPU, compiled."""
+    """`_pool` on the CPU, by the compiled kernels."""
 
     @staticmethod
     def forward(
@@ -159,15 +189,25 @@ class _Pooling(torch.autograd.Function):
 def assign_levels(
     boxes: Float[Tensor, "n 2 d"], strides: Sequence[Sequence[float]], *, cells: float = ROI_CELLS
 ) -> Int[Tensor, " n"]:
-    """The level on which each box spans closest to `cells` cells, by the geometric mean over all axes.
+    """Return the level on which each box spans closest to `cells` cells, by the geometric mean over all axes.
 
-    The size in voxels decides, whatever the patch; a box without extent or with a NaN goes to the first level. FPN's
-    rule (Lin et al., CVPR 2017, equation 1) puts photographs' objects where they span 14 to 28 cells; the smaller
-    objects of medical images would then all be pooled from the finest level, so that the default is one cell per bin.
+    The size in voxels decides, independent of the patch; a box without extent or with NaN goes to the first level.
+    The rule of FPN puts the objects of photographs where they span 14 to 28 cells; the smaller objects of medical
+    images would then all be pooled from the finest level, so the default is one cell per bin.
 
     Args:
-        boxes: voxels.
+        boxes: `(n, 2, d)` voxels.
         strides: voxels per cell and axis, a row per level, finest first.
+        cells: cells that a box should span.
+
+    Example:
+        >>> import torch
+        >>> from boxel.ops import assign_levels
+        >>> boxes = torch.tensor([[[0.0, 0.0], [20.0, 30.0]], [[0.0, 0.0], [120.0, 120.0]]])
+        >>> assign_levels(boxes, [(4, 4), (8, 8), (16, 16)]).tolist()
+        [0, 2]
+
+    Reference: compare Lin et al., Feature Pyramid Networks, CVPR 2017, equation 1.
     """
     check_corners(boxes)
     extent = (boxes[:, 1] - boxes[:, 0]).clamp(min=torch.finfo(boxes.dtype).tiny)
@@ -176,10 +216,22 @@ def assign_levels(
 
 
 def assign_levels_mdt(boxes: Float[Tensor, "n 2 d"], patch_size: Sequence[int], num_levels: int) -> Int[Tensor, " n"]:
-    """The level by the MedicalDetectionToolkit's rule, for comparison: `round(4 + log2(sqrt(h * w)))`.
+    """Return the level by the MedicalDetectionToolkit's rule, for comparison: `round(4 + log2(sqrt(h * w)))`.
 
-    h and w are the extents along the last two axes as parts of the patch, so the level of an object changes with the
-    patch, and not with its depth.
+    h and w are the extents along the last two axes as fractions of the patch, so the level of an object changes with
+    the patch, and not with its depth.
+
+    Args:
+        boxes: `(n, 2, d)` voxels.
+        patch_size: voxels per axis.
+        num_levels: number of levels of the pyramid.
+
+    Example:
+        >>> import torch
+        >>> from boxel.ops import assign_levels_mdt
+        >>> boxes = torch.tensor([[[0.0, 0.0], [16.0, 16.0]], [[0.0, 0.0], [128.0, 128.0]]])
+        >>> assign_levels_mdt(boxes, (256, 256), num_levels=4).tolist()
+        [0, 3]
     """
     check_corners(boxes)
     part = ((boxes[:, 1] - boxes[:, 0]).clamp(min=0) / boxes.new_tensor(patch_size))[:, -2:]

@@ -1,4 +1,4 @@
-"""Boxes sorted into runs that share nothing, each with a tree that finds overlaps, for the compiled kernels."""
+"""Boxes sorted into independent runs, each with a tree that finds overlaps, for the compiled kernels."""
 
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -19,15 +19,15 @@ LEAST_SUMMED = 10 * LEAST
 
 
 class Runs(NamedTuple):
-    """See `kernels.forest`.
+    """Independent runs of boxes; see `kernels.forest`.
 
     Attributes:
-        forest: of the trees.
-        place: rows by run, in a run along a space-filling curve.
-        slot: where in `place` each row is.
+        forest: the trees.
+        place: rows by run, within a run along a space-filling curve.
+        slot: the position of each row in `place`.
         begins: where in `place` each run begins, and the end.
-        first_node: of each run's tree.
-        by_score: rows by run, in a run by descending score.
+        first_node: the first node of the tree of each run.
+        by_score: rows by run, within a run by descending score.
     """
 
     forest: tuple[np.ndarray, ...]
@@ -39,7 +39,7 @@ class Runs(NamedTuple):
 
 
 def plant(compiled: ModuleType | Any, boxes: np.ndarray, numbers: np.ndarray, order: np.ndarray) -> Runs:
-    """Runs of boxes of one number.
+    """Sort boxes into runs of equal numbers and build a tree for each run.
 
     Args:
         compiled: the kernels.
@@ -59,7 +59,7 @@ def plant(compiled: ModuleType | Any, boxes: np.ndarray, numbers: np.ndarray, or
 
 
 def from_zero(numbers: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
-    """The same classes of equal numbers in the same order, from 0 and less than a million or the number of rows."""
+    """Renumber: equal numbers stay equal, in the same order, from 0 and below a million or the number of rows."""
     array = numbers.cpu().numpy().astype(np.int64)
     array -= array.min() if len(array) else 0
     if array.max(initial=0) >= 1 << 20:

@@ -1,4 +1,4 @@
-"""Boxes of slices into boxes of the volume."""
+"""Boxes of slices merged into boxes of the volume."""
 
 from typing import Any
 
@@ -27,25 +27,34 @@ def merge_slices(
 ) -> Clusters:
     """Join the boxes of adjacent slices into boxes with one axis more.
 
-    The rule of Jaeger et al. (arXiv 1811.08661, section 3.3): the best remaining box gathers all boxes of its
-    label with IoU above the threshold on the slices around its own, up to the first slice on either side
-    without such a box. The result has its in-plane box and its score, and spans the gathered slices; boxes
-    beyond the gap stay for later.
+    How it works: the best remaining box gathers all boxes of its label with IoU above the threshold on the slices
+    around its own, up to the first slice on either side without such a box. The result has its in-plane box and its
+    score, and spans the gathered slices; boxes beyond the gap are left for later clusters.
 
     Args:
-        boxes: `(n, 2, d)` in-plane.
+        boxes: `(n, 2, d)` voxels, in-plane.
         scores: `(n,)`; of equal scores the first row counts as better.
         slices: `(n,)` index of the slice of each box.
         labels: `(n,)`; boxes of different labels are not joined.
         iou_threshold: boxes belong together where IoU > threshold.
-        inclusive: the toolkit's convention: in-plane extents one voxel longer, and the span reaches one slice
-            further on the lower side.
+        inclusive: the toolkit's convention: in-plane extents are one voxel longer, and the span starts one slice
+            earlier.
 
     Returns:
         Clusters with boxes `(k, 2, d + 1)`, the slice axis first, by descending score.
 
     Raises:
         ValueError: NaN, inverted boxes or mismatched lengths; names the row.
+
+    Example:
+        >>> import numpy as np
+        >>> from boxel.ops import merge_slices
+        >>> boxes = np.array([[[0.0, 0.0], [10.0, 10.0]]] * 3)
+        >>> clusters = merge_slices(boxes, np.array([0.5, 0.9, 0.7]), np.array([4, 5, 9]), iou_threshold=0.1)
+        >>> clusters.boxes.tolist()  # slices 4 and 5, and slice 9
+        [[[4.0, 0.0, 0.0], [6.0, 10.0, 10.0]], [[9.0, 0.0, 0.0], [10.0, 10.0, 10.0]]]
+
+    Reference: Jaeger et al., Retina U-Net, arXiv 1811.08661, section 4.2.
     """
     check_boxes(boxes, scores=scores, slices=slices, labels=labels)
     check_threshold(iou_threshold)
@@ -85,7 +94,7 @@ def _runs(labels: Tensor | None, slices: Tensor) -> np.ndarray:
 
 
 def _join_plain(boxes: Tensor, order: Tensor, slices: Tensor, labels: Tensor | None, iou_threshold: float) -> Tensor:
-    """The seed of each box."""
+    """The seed of the cluster of each box."""
     leader = torch.full_like(slices, -1)
     for seed in order.tolist():
         if leader[seed] >= 0:

@@ -1,4 +1,4 @@
-"""Non-maximum suppression: of boxes that overlap, the best."""
+"""Non-maximum suppression: the best of the boxes that overlap."""
 
 import math
 from typing import Any, Literal
@@ -28,17 +28,24 @@ def nms(
     """Keep a box unless a better kept one (of its label, if labels are given) overlaps it too much.
 
     Args:
-        boxes: `(n, 2, d)`.
+        boxes: `(n, 2, d)` voxels.
         scores: `(n,)`; of equal scores the first row counts as better.
-        iou_threshold: a box is dropped where IoU > threshold; 0 drops what overlaps, touching boxes stay.
+        iou_threshold: a box is dropped where IoU > threshold; 0 drops boxes that overlap and keeps boxes that touch.
         labels: `(n,)`; boxes of different labels do not compete.
-        max_detections: stop after so many, over all labels.
+        max_detections: stop after this many boxes, over all labels.
 
     Returns:
         Kept rows by descending score. A box without extent is kept and drops none.
 
     Raises:
         ValueError: NaN, inverted boxes or mismatched lengths; names the row.
+
+    Example:
+        >>> import numpy as np
+        >>> from boxel.ops import nms
+        >>> boxes = np.array([[[0.0, 0.0], [10.0, 10.0]], [[0.0, 1.0], [10.0, 11.0]], [[30.0, 0.0], [40.0, 10.0]]])
+        >>> nms(boxes, np.array([0.6, 0.9, 0.3]), 0.5).tolist()
+        [1, 2]
     """
     check_boxes(boxes, scores=scores, labels=labels)
     if max_detections is not None and max_detections < 0:
@@ -57,23 +64,33 @@ def soft_nms(
     iou_threshold: float = 0.3,
     min_score: float = 1e-3,
 ) -> tuple[Int[Tensor, " kept"], Float[Tensor, " kept"]]:
-    """Lower the scores of overlapping boxes instead of dropping them (Bodla et al., ICCV 2017).
+    """Lower the scores of overlapping boxes instead of dropping them.
 
     Args:
-        boxes: `(n, 2, d)`.
+        boxes: `(n, 2, d)` voxels.
         scores: `(n,)`, not negative; of equal scores the first row counts as better.
         labels: `(n,)`; boxes of different labels do not compete.
-        decay: each better box multiplies a score by exp(-IoU^2 / sigma), or by 1 - IoU where IoU >
-            iou_threshold.
+        decay: each better box multiplies a score by exp(-IoU^2 / sigma) (`gaussian`), or by 1 - IoU where IoU >
+            iou_threshold (`linear`).
         sigma: of the Gaussian decay.
         iou_threshold: of the linear decay.
-        min_score: boxes whose score falls below are dropped.
+        min_score: boxes whose score falls below it are dropped.
 
     Returns:
         Kept rows by descending new score, and the new scores. A box without extent lowers none.
 
     Raises:
         ValueError: NaN, inverted boxes, negative scores or mismatched lengths; names the row.
+
+    Example:
+        >>> import numpy as np
+        >>> from boxel.ops import soft_nms
+        >>> boxes = np.array([[[0.0, 0.0], [10.0, 10.0]], [[0.0, 0.0], [10.0, 20.0]]])
+        >>> rows, scores = soft_nms(boxes, np.array([0.8, 0.4]), decay="linear")
+        >>> rows.tolist(), scores.tolist()  # IoU 0.5
+        ([0, 1], [0.8, 0.2])
+
+    Reference: Bodla et al., Soft-NMS, ICCV 2017.
     """
     check_boxes(boxes, scores=scores, labels=labels)
     check_not_negative(scores=scores)
@@ -98,7 +115,7 @@ def _lower_plain(
     iou_threshold: float,
     least: float,
 ) -> tuple[Tensor, Tensor]:
-    """The rows that are kept, in their order, and all scores (double)."""
+    """The rows that are kept, in their order, and all scores in double precision."""
     current = lowered = scores.double()
     kept = torch.zeros_like(scores, dtype=torch.bool)
     for _ in range(len(scores)):

@@ -1,7 +1,7 @@
-"""Work shared among threads. Compiled kernels run without Python's lock, so threads of one process are enough.
+"""Work shared among threads. Compiled kernels run without Python's lock, so the threads of one process are enough.
 
 Numba's own parallel loops are not used: their pools either abort when two threads use them at once or hang in a
-process that was forked, as the workers of a data loader are.
+forked process, such as a worker of a data loader.
 """
 
 import itertools
@@ -16,16 +16,16 @@ import torch
 
 R = TypeVar("R")
 
-_PIECES = 2  # per thread, so that a late one is waited for less
+_PIECES = 2  # per thread, to wait less for a late one
 
 
 def share(work: Callable[[int, int], R], begins: np.ndarray | int, least: int) -> list[R]:
-    """`work(first, last)` for all parts, neighbouring ones together, on as many threads as torch may use.
+    """Run `work(first, last)` for all parts, neighbouring ones together, on as many threads as torch may use.
 
     Args:
-        work: deals with the parts from `first` to before `last`.
+        work: handles the parts from `first` to before `last`.
         begins: where each part begins, and where the last one ends; or the number of equal parts.
-        least: that a piece is worth, in the units of `begins`.
+        least: the least size of a piece of work, in the units of `begins`.
 
     Returns:
         The results in order.
@@ -38,13 +38,13 @@ def share(work: Callable[[int, int], R], begins: np.ndarray | int, least: int) -
     ends = [total * i // pieces for i in range(1, pieces)]
     cuts = [0, *(ends if isinstance(begins, int) else np.searchsorted(begins, ends).tolist()), parts]
     futures = [_pool(os.getpid(), threads - 1).submit(work, *piece) for piece in itertools.pairwise(cuts)]
-    # Whoever is free takes the next piece: on a busy machine the others may not come to it.
+    # The calling thread takes pieces as well: on a busy machine the others may be late.
     mine = {i: work(*piece) for i, piece in enumerate(itertools.pairwise(cuts)) if futures[i].cancel()}
     return [mine[i] if i in mine else future.result() for i, future in enumerate(futures)]
 
 
 def num_threads() -> int:
-    """What torch may use (`OMP_NUM_THREADS`, `torch.set_num_threads`), `NUMBA_NUM_THREADS` at most."""
+    """The number of threads torch may use (`OMP_NUM_THREADS`, `torch.set_num_threads`), at most `NUMBA_NUM_THREADS`."""
     limit = os.environ.get("NUMBA_NUM_THREADS", "")
     return min(torch.get_num_threads(), int(limit) if limit.isdigit() else 1 << 30)
 

@@ -1,4 +1,4 @@
-"""Tiles over a large image, and how much each box knows of its surroundings."""
+"""Tiles over a large image, and how much context each box had in its tile."""
 
 import itertools
 import math
@@ -17,12 +17,22 @@ from boxel.ops.checks import check_boxes, check_sizes
 def tile_starts(
     shape: Sequence[int], patch_size: Sequence[int], min_overlap: int | Sequence[int]
 ) -> tuple[tuple[int, ...], ...]:
-    """Per axis, where tiles begin: the fewest that overlap enough, evenly spread, flush with both borders.
+    """Return where tiles begin along each axis: the fewest that overlap enough, evenly spread, flush with both borders.
 
-    An axis no longer than the patch has the one tile at 0, which may reach beyond the image.
+    An axis no longer than the patch has a single tile at 0, which may extend beyond the image.
+
+    Args:
+        shape: voxels per axis of the image.
+        patch_size: voxels per axis of a tile.
+        min_overlap: least overlap of neighbouring tiles in voxels, for all axes or for each.
 
     Raises:
-        ValueError: if an overlap is not smaller than the patch, or the arguments are not positive or of one rank.
+        ValueError: an overlap that is not smaller than the patch, or arguments that are not positive or of one rank.
+
+    Example:
+        >>> from boxel.ops import tile_starts
+        >>> tile_starts((100, 30), (64, 64), 16)
+        ((0, 36), (0,))
     """
     check_sizes("shape", shape)
     check_sizes("patch_size", patch_size, len(shape))
@@ -41,7 +51,13 @@ def tile_starts(
 
 
 def tiles(shape: Sequence[int], patch_size: Sequence[int], min_overlap: int | Sequence[int]) -> list[tuple[int, ...]]:
-    """Lower corners of the tiles in C order; `tile_starts` says how they are laid out."""
+    """Return the lower corners of the tiles in C order; see `tile_starts`.
+
+    Example:
+        >>> from boxel.ops import tiles
+        >>> tiles((100, 30), (64, 64), 16)
+        [(0, 0), (36, 0)]
+    """
     return list(itertools.product(*tile_starts(shape, patch_size, min_overlap)))
 
 
@@ -51,10 +67,27 @@ def patch_centre_weight(
     patch_lower: Sequence[float] | Float[Tensor, "*n d"],
     patch_size: Sequence[int],
 ) -> Float[Tensor, " n"]:
-    """How central a box lay in its patch: 1 in the middle, 0.46 in a corner.
+    """Return how central each box lay in its patch: 1 in the middle, 0.46 in a corner.
 
-    The factor p of weighted box clustering: the mean over axes of a normal density scaled to 1, sigma 0.4
-    patches (Jaeger et al., arXiv 1811.08661; the toolkit's form).
+    This is the factor p of weighted box clustering: the mean over axes of a normal density scaled to 1, with a standard
+    deviation of 0.4 patches.
+
+    Args:
+        boxes: `(n, 2, d)` voxels.
+        patch_lower: lower corner of the patch, for all boxes or for each.
+        patch_size: voxels per axis.
+
+    Raises:
+        ValueError: NaN or inverted boxes, or a patch size that is not positive; names the row.
+
+    Example:
+        >>> import numpy as np
+        >>> from boxel.ops import patch_centre_weight
+        >>> boxes = np.array([[[30.0, 30.0], [34.0, 34.0]], [[0.0, 0.0], [1.0, 1.0]]])
+        >>> patch_centre_weight(boxes, (0, 0), (64, 64)).round(2).tolist()
+        [1.0, 0.47]
+
+    Reference: Jaeger et al., Retina U-Net, arXiv 1811.08661, section 3.2; the formula is the toolkit's.
     """
     check_boxes(boxes)
     check_sizes("patch_size", patch_size, boxes.shape[2])
@@ -68,15 +101,26 @@ def patch_centre_weight(
 def mean_coverage(
     boxes: Float[Tensor, "n 2 d"], starts: Sequence[Sequence[int]], patch_size: Sequence[int]
 ) -> Float[Tensor, " n"]:
-    """Mean number of tiles that cover a point of each box (n_ov of weighted box clustering).
+    """Return the mean number of tiles that cover a point of each box (n_ov of weighted box clustering).
 
     Exact for continuous boxes: tiles form a grid, so it is the product over axes of one-dimensional means.
-    Only the part within the tiled region counts; a box without extent has the count at its position.
+    Only the part within the tiled area counts; a box without extent has the count at its position.
 
     Args:
         boxes: `(n, 2, d)` in the coordinates of the tiles.
-        starts: per axis, as `tile_starts` gives them.
+        starts: per axis, as returned by `tile_starts`.
         patch_size: voxels per axis.
+
+    Raises:
+        ValueError: NaN or inverted boxes, or starts and sizes of another rank; names the row.
+
+    Example:
+        >>> import numpy as np
+        >>> from boxel.ops import mean_coverage, tile_starts
+        >>> starts = tile_starts((96, 64), (64, 64), 16)  # rows 0 to 63 and 32 to 95
+        >>> boxes = np.array([[[40.0, 0.0], [50.0, 10.0]], [[24.0, 0.0], [40.0, 10.0]]])
+        >>> mean_coverage(boxes, starts, (64, 64)).tolist()
+        [2.0, 1.5]
     """
     _check_grid(boxes, starts, patch_size)
     coverage = boxes.new_ones(len(boxes))
@@ -95,14 +139,25 @@ def mean_coverage(
 def whole_coverage(
     boxes: Float[Tensor, "n 2 d"], starts: Sequence[Sequence[int]], patch_size: Sequence[int]
 ) -> Float[Tensor, " n"]:
-    """Number of tiles that contain each box whole, 1 at least: those that can be expected to predict it.
+    """Return the number of tiles that contain each whole box, at least 1: those that can be expected to predict it.
 
-    A tile that cuts an object predicts the part it sees; `mean_coverage` expects a vote for the whole from it too.
+    A tile that cuts an object predicts the part it sees; `mean_coverage` expects a vote for the whole from it as well.
 
     Args:
         boxes: `(n, 2, d)` in the coordinates of the tiles.
-        starts: per axis, as `tile_starts` gives them.
+        starts: per axis, as returned by `tile_starts`.
         patch_size: voxels per axis.
+
+    Raises:
+        ValueError: NaN or inverted boxes, or starts and sizes of another rank; names the row.
+
+    Example:
+        >>> import numpy as np
+        >>> from boxel.ops import tile_starts, whole_coverage
+        >>> starts = tile_starts((96, 64), (64, 64), 16)  # rows 0 to 63 and 32 to 95
+        >>> boxes = np.array([[[40.0, 0.0], [50.0, 10.0]], [[24.0, 0.0], [40.0, 10.0]]])
+        >>> whole_coverage(boxes, starts, (64, 64)).tolist()
+        [2.0, 1.0]
     """
     _check_grid(boxes, starts, patch_size)
     coverage = boxes.new_ones(len(boxes))

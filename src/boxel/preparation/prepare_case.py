@@ -8,11 +8,11 @@ import numpy as np
 from boxel.config import read_json, write_bytes
 from boxel.datasets.cases import Case, Dataset, read_case
 from boxel.io import resample
-from boxel.preparation.preprocess import normalisation_of, normalise, on_grid, to_stored
+from boxel.preparation.preprocess import normalisation_of, normalise, on_grid
 from boxel.preparation.quantise import to_levels
 from boxel.preparation.source_files import content_hash, digest, facts, signature, unchanged
 from boxel.preparation.stored_case import VERSION, CaseFile, array_files, meta_file
-from boxel.types import Image, Instances, Task
+from boxel.types import Image, Instances, Task, rescale_boxes
 
 # Bytes of a block, the least that a read decompresses, and of a chunk of blocks: the fastest sizes for patches in
 # docs/results/store.md.
@@ -70,7 +70,7 @@ def store_case(root: Path, case: Case, dataset: Dataset, task: Task) -> None:
         labels=loaded.instances.labels.tolist(),
         ids=loaded.instances.ids.tolist(),
         boxes=instances.boxes.tolist(),
-        ignored=to_stored(ignored, shape, loaded.image.geometry.shape).tolist(),
+        ignored=rescale_boxes(ignored, loaded.image.geometry.shape, shape).tolist(),
         has_mask=instances.has_mask.tolist(),
         original_boxes=loaded.instances.boxes.tolist(),
         original_has_mask=loaded.instances.has_mask.tolist(),
@@ -99,7 +99,7 @@ def _normalised(array: np.ndarray, task: Task) -> tuple[np.ndarray, tuple[tuple[
 
 def _stored_instances(instances: Instances, label_map: np.ndarray, original_shape: tuple[int, ...]) -> Instances:
     """Objects in stored voxels: the tight box of the resampled mask, otherwise the original box, scaled."""
-    boxes = to_stored(instances.boxes, label_map.shape, original_shape)
+    boxes = rescale_boxes(instances.boxes, original_shape, label_map.shape)
     has_mask = instances.has_mask.copy()
     for row in np.flatnonzero(has_mask) if label_map.shape != tuple(original_shape) else ():
         lower = np.maximum(np.floor(boxes[row, 0]).astype(int) - 1, 0)

@@ -73,18 +73,3 @@ def normalisation_of(channel: np.ndarray, rule: Normalisation) -> tuple[float, f
 def stored_shape(shape: Sequence[int], spacing: Sequence[float], target: Sequence[float]) -> tuple[int, ...]:
     """Voxels per axis after resampling to `target` spacing (mm); at least one."""
     return tuple(max(1, round(n * old / new)) for n, old, new in zip(shape, spacing, target, strict=True))
-
-
-def to_stored(boxes: np.ndarray, stored_shape: Sequence[int], original_shape: Sequence[int]) -> np.ndarray:
-    """Boxes `(n, 2, d)` from original to stored voxels, by the ratio of the shapes, since outer faces coincide."""
-    return _scale(boxes, original_shape, stored_shape)
-
-
-def to_original(boxes: np.ndarray, stored_shape: Sequence[int], original_shape: Sequence[int]) -> np.ndarray:
-    """Boxes `(n, 2, d)` from stored to original voxels."""
-    return _scale(boxes, stored_shape, original_shape)
-
-
-def _scale(boxes: np.ndarray, old: Sequence[int], new: Sequence[int]) -> np.ndarray:
-    scaled: np.ndarray = np.asarray(boxes, np.float64) * (np.asarray(new) / np.asarray(old))
-    return scaled.astype(np.float32)

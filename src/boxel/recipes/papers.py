@@ -152,4 +152,10 @@ def _augmentation(*, elastic: float) -> AugmentConfig:
 
 
 def _consolidate(max_detections: int) -> ConsolidateConfig:
-    return ConsolidateConfig(iou_threshold=1e-5, min_score=0.01, max_detections=max_detections, merge_slices_iou=0.1)
+    return ConsolidateConfig(
+        iou_threshold=1e-5,
+        one_vote_per_view=False,  # equation (2) sums over all members of a cluster
+        min_score=0.01,
+        max_detections=max_detections,
+        merge_slices_iou=0.1,
+    )

@@ -25,7 +25,7 @@ def textbook(given, iou_threshold, expected_views, one_vote_per_view, extra):
     """Section 6.4 of the description of the method, line by line."""
     boxes, scores, labels, views, factors, coverage = (value.double().numpy() for value in given.values())
     left = sorted(range(len(boxes)), key=lambda row: (-scores[row], row))
-    found = []
+    result = []
 
     def iou(a, b):
         shared = np.clip(np.minimum(a[1], b[1]) - np.maximum(a[0], b[0]) + extra, 0, None).prod()
@@ -45,8 +45,8 @@ def textbook(given, iou_threshold, expected_views, one_vote_per_view, extra):
         missing = max(0, expected_views * coverage[rows].mean() - distinct)
         score = (s * w).sum() / (w.sum() + missing * w.mean())
         box = (boxes[rows] * (s * w)[:, None, None]).sum(0) / (s * w).sum()
-        found.append((score, box, labels[best], rows))
-    return sorted(found, key=lambda cluster: -cluster[0])
+        result.append((score, box, labels[best], rows))
+    return sorted(result, key=lambda cluster: -cluster[0])
 
 
 @pytest.mark.parametrize("inclusive", [False, True])
@@ -54,7 +54,7 @@ def textbook(given, iou_threshold, expected_views, one_vote_per_view, extra):
 @pytest.mark.parametrize("iou_threshold", [1e-5, 0.3])
 def test_clusters_are_those_of_the_textbook_loop(engine, ndim, rng, iou_threshold, one_vote_per_view, inclusive):
     given = views_of_objects(rng, ndim)
-    found = weighted_box_clustering(
+    result = weighted_box_clustering(
         **given,
         iou_threshold=iou_threshold,
         expected_views=5,
@@ -62,10 +62,44 @@ def test_clusters_are_those_of_the_textbook_loop(engine, ndim, rng, iou_threshol
         inclusive=inclusive,
     )
     expected = textbook(given, iou_threshold, 5, one_vote_per_view, float(inclusive))
-    assert found.scores.tolist() == pytest.approx([cluster[0] for cluster in expected], rel=1e-5)
-    assert np.allclose(found.boxes, np.stack([cluster[1] for cluster in expected]), atol=1e-4)
-    assert found.labels.tolist() == [cluster[2] for cluster in expected]
-    assert [found.members.of(i).tolist() for i in range(len(expected))] == [cluster[3] for cluster in expected]
+    assert result.scores.tolist() == pytest.approx([cluster[0] for cluster in expected], rel=1e-5)
+    assert np.allclose(result.boxes, np.stack([cluster[1] for cluster in expected]), atol=1e-4)
+    assert result.labels.tolist() == [cluster[2] for cluster in expected]
+    assert [result.members.of(i).tolist() for i in range(len(expected))] == [cluster[3] for cluster in expected]
+
+
+@pytest.mark.parametrize("world", ["torch", "numpy"])
+@pytest.mark.parametrize(
+    ("one_vote_per_view", "score", "upper"),
+    [(False, 145 / (225 + 75), 1650 / 145), (True, 125 / (175 + 87.5), 10)],
+)
+def test_equation_2_of_the_paper_by_hand(engine, ndim, world, one_vote_per_view, score, upper):
+    """Jaeger et al., arXiv 1811.08661, equation (2), w = f a p; three views are expected.
+
+    Members, in the plane: 10 x 10 from view 0, w = 1 x 100 x 1; 10 x 20 from view 0, w = 0.5 x 200 x 0.5 = 50;
+    10 x 10 from view 1, w = 1 x 100 x 0.75 = 75. Votes s w: 80, 20, 45. Two views are distinct, so one is missing.
+    All members: (80 + 20 + 45) / (225 + 1 x 75), upper corner (10 x 80 + 20 x 20 + 10 x 45) / 145. With one vote per
+    view the second does not contribute: (80 + 45) / (175 + 1 x 87.5). A further axis of 4 voxels scales all w alike.
+    """
+    boxes = np.zeros((3, 2, ndim), np.float32)
+    boxes[:, 1] = [4] * (ndim - 2) + [10, 10]
+    boxes[1, 1, -1] = 20
+    columns = [boxes, np.array([0.8, 0.4, 0.6], np.float32), np.array([0, 0, 1]), np.array([1, 0.5, 0.75], np.float32)]
+    if world == "torch":
+        columns = [torch.from_numpy(column) for column in columns]
+    boxes, scores, view_ids, weights = columns
+    clusters = weighted_box_clustering(
+        boxes,
+        scores,
+        view_ids=view_ids,
+        weights=weights,
+        iou_threshold=1e-5,
+        expected_views=3,
+        one_vote_per_view=one_vote_per_view,
+    )
+    assert isinstance(clusters.boxes, type(boxes))
+    assert clusters.scores.tolist() == pytest.approx([score])
+    assert clusters.boxes[0, 1].tolist() == pytest.approx([4] * (ndim - 2) + [10, upper])
 
 
 def test_low_clusters_are_dropped_with_their_members(engine, ndim, rng):
@@ -83,10 +117,10 @@ def test_low_clusters_are_dropped_with_their_members(engine, ndim, rng):
 
 def test_without_options_each_box_is_a_view_and_weighs_by_area_and_overlap(engine):
     boxes = torch.tensor([[[0.0, 0], [10, 10]], [[0, 0], [10, 20]]])
-    found = weighted_box_clustering(boxes, torch.tensor([0.8, 0.4]), iou_threshold=0.1, expected_views=4)
+    result = weighted_box_clustering(boxes, torch.tensor([0.8, 0.4]), iou_threshold=0.1, expected_views=4)
     # Both weigh 100: the second has twice the area and half the overlap. Two of four views are missing.
-    assert found.scores.item() == pytest.approx((0.8 + 0.4) / 4)
-    assert found.boxes[0, 1].tolist() == pytest.approx([10, (0.8 * 10 + 0.4 * 20) / 1.2])
+    assert result.scores.item() == pytest.approx((0.8 + 0.4) / 4)
+    assert result.boxes[0, 1].tolist() == pytest.approx([10, (0.8 * 10 + 0.4 * 20) / 1.2])
 
 
 def test_several_boxes_of_one_view_count_by_their_best(engine):
@@ -101,32 +135,32 @@ def test_several_boxes_of_one_view_count_by_their_best(engine):
 def test_a_box_without_extent_stays_as_it_is(engine, ndim):
     boxes = torch.tensor([0.0, 4.0])[:, None].expand(2, 2, ndim).clone()
     boxes[1] = 2.0
-    found = weighted_box_clustering(boxes, torch.tensor([0.5, 0.9]), iou_threshold=0.0, expected_views=1)
-    assert torch.equal(found.boxes, boxes.flip(0))
-    assert found.scores.tolist() == pytest.approx([0.9, 0.5])
+    result = weighted_box_clustering(boxes, torch.tensor([0.5, 0.9]), iou_threshold=0.0, expected_views=1)
+    assert torch.equal(result.boxes, boxes.flip(0))
+    assert result.scores.tolist() == pytest.approx([0.9, 0.5])
 
 
 def test_scores_of_zero_keep_their_boxes(engine, ndim):
     boxes = torch.tensor([0.0, 4.0])[:, None].expand(1, 2, ndim).contiguous()
-    found = weighted_box_clustering(boxes, torch.zeros(1), iou_threshold=0.1, expected_views=1)
-    assert torch.equal(found.boxes, boxes)
+    result = weighted_box_clustering(boxes, torch.zeros(1), iou_threshold=0.1, expected_views=1)
+    assert torch.equal(result.boxes, boxes)
 
 
 @pytest.mark.parametrize("clustering", [weighted_box_clustering, weighted_nms, weighted_box_fusion])
 def test_no_boxes_give_no_clusters(engine, ndim, clustering):
     options = {} if clustering is weighted_nms else {"expected_views": 4}
-    found = clustering(torch.zeros(0, 2, ndim), torch.zeros(0), iou_threshold=0.1, **options)
-    assert found.boxes.shape == (0, 2, ndim)
-    assert found.scores.shape == found.labels.shape == found.members.rows.shape == (0,)
-    assert found.members.offsets.tolist() == [0]
+    result = clustering(torch.zeros(0, 2, ndim), torch.zeros(0), iou_threshold=0.1, **options)
+    assert result.boxes.shape == (0, 2, ndim)
+    assert result.scores.shape == result.labels.shape == result.members.rows.shape == (0,)
+    assert result.members.offsets.tolist() == [0]
 
 
 def test_numpy_in_numpy_out(engine, ndim, rng):
     given = {name: value.numpy() for name, value in views_of_objects(rng, ndim).items()}
-    found = weighted_box_clustering(**given, iou_threshold=0.1, expected_views=9)
-    assert isinstance(found.boxes, np.ndarray)
-    assert isinstance(found.members.of(0), np.ndarray)
-    assert found.boxes.dtype == np.float32
+    result = weighted_box_clustering(**given, iou_threshold=0.1, expected_views=9)
+    assert isinstance(result.boxes, np.ndarray)
+    assert isinstance(result.members.of(0), np.ndarray)
+    assert result.boxes.dtype == np.float32
 
 
 def test_a_score_that_is_not_a_number_is_named(engine):
@@ -138,16 +172,16 @@ def test_a_score_that_is_not_a_number_is_named(engine):
 
 def test_weighted_nms_keeps_the_best_score_and_averages_the_corners(engine):
     boxes = torch.tensor([[[0.0, 0], [10, 10]], [[0, 0], [10, 20]], [[30, 30], [40, 40]]])
-    found = weighted_nms(boxes, torch.tensor([0.8, 0.4, 0.1]), iou_threshold=0.1)
-    assert found.scores.tolist() == pytest.approx([0.8, 0.1])
-    assert found.boxes[0, 1].tolist() == pytest.approx([10, (0.8 * 10 + 0.4 * 0.5 * 20) / 1.0])
+    result = weighted_nms(boxes, torch.tensor([0.8, 0.4, 0.1]), iou_threshold=0.1)
+    assert result.scores.tolist() == pytest.approx([0.8, 0.1])
+    assert result.boxes[0, 1].tolist() == pytest.approx([10, (0.8 * 10 + 0.4 * 0.5 * 20) / 1.0])
 
 
 @pytest.mark.parametrize("iou_threshold", [0.0, 0.3, 0.55])
 def test_weighted_nms_is_the_textbook_loop(engine, ndim, rng, iou_threshold):
     given = views_of_objects(rng, ndim)
     boxes, scores, labels = (given[name] for name in ("boxes", "scores", "labels"))
-    found = weighted_nms(boxes, scores, labels=labels, iou_threshold=iou_threshold)
+    result = weighted_nms(boxes, scores, labels=labels, iou_threshold=iou_threshold)
     left, expected = scores.argsort(descending=True, stable=True), []
     while len(left):
         best, overlap = left[0], iou(boxes[left[:1]], boxes[left])[0]
@@ -157,18 +191,18 @@ def test_weighted_nms_is_the_textbook_loop(engine, ndim, rng, iou_threshold):
         expected.append((mean, scores[best], labels[best], left[joins]))
         left = left[~joins]
     means, best_scores, best_labels, members = zip(*expected, strict=True)
-    assert torch.allclose(found.boxes, torch.stack(means), atol=1e-3)
-    assert torch.equal(found.scores, torch.stack(best_scores))
-    assert torch.equal(found.labels, torch.stack(best_labels))
-    assert [found.members.of(i).tolist() for i in range(len(expected))] == [rows.tolist() for rows in members]
+    assert torch.allclose(result.boxes, torch.stack(means), atol=1e-3)
+    assert torch.equal(result.scores, torch.stack(best_scores))
+    assert torch.equal(result.labels, torch.stack(best_labels))
+    assert [result.members.of(i).tolist() for i in range(len(expected))] == [rows.tolist() for rows in members]
 
 
 def test_weighted_box_fusion_follows_the_moving_mean(engine):
     boxes = torch.tensor([[[0.0, 0], [10, 10]], [[0, 0], [10, 12]], [[0, 0], [10, 10]]])
-    found = weighted_box_fusion(boxes, torch.tensor([0.8, 0.4, 0.6]), iou_threshold=0.55, expected_views=4)
-    assert found.scores.tolist() == pytest.approx([0.6 * 3 / 4])
-    assert found.boxes[0, 1].tolist() == pytest.approx([10, (0.8 * 10 + 0.4 * 12 + 0.6 * 10) / 1.8])
-    assert found.members.of(0).tolist() == [0, 2, 1]
+    result = weighted_box_fusion(boxes, torch.tensor([0.8, 0.4, 0.6]), iou_threshold=0.55, expected_views=4)
+    assert result.scores.tolist() == pytest.approx([0.6 * 3 / 4])
+    assert result.boxes[0, 1].tolist() == pytest.approx([10, (0.8 * 10 + 0.4 * 12 + 0.6 * 10) / 1.8])
+    assert result.members.of(0).tolist() == [0, 2, 1]
 
 
 def textbook_fusion(given, iou_threshold, expected_views):
@@ -185,13 +219,13 @@ def textbook_fusion(given, iou_threshold, expected_views):
             iou(boxes[row], mean) * (labels[rows[0]] == labels[row]) for rows, mean in zip(clusters, means, strict=True)
         ]
         if overlaps and max(overlaps) > iou_threshold:
-            found = int(np.argmax(overlaps))
-            clusters[found].append(row)
+            result = int(np.argmax(overlaps))
+            clusters[result].append(row)
         else:
-            found = len(clusters)
+            result = len(clusters)
             clusters.append([row])
             means.append(None)
-        means[found] = np.average(boxes[clusters[found]], axis=0, weights=scores[clusters[found]])
+        means[result] = np.average(boxes[clusters[result]], axis=0, weights=scores[clusters[result]])
     fused = [scores[rows].mean() * min(len(rows), expected_views) / expected_views for rows in clusters]
     return {rows[0]: (score, mean, rows) for score, mean, rows in zip(fused, means, clusters, strict=True)}
 
@@ -201,17 +235,17 @@ def textbook_fusion(given, iou_threshold, expected_views):
 def test_fused_boxes_are_those_of_the_textbook_loop(engine, ndim, rng, iou_threshold, count):
     given = views_of_objects(rng, ndim, count)
     given = {name: given[name] for name in ("boxes", "scores", "labels")}
-    found = weighted_box_fusion(**given, iou_threshold=iou_threshold, expected_views=4)
+    result = weighted_box_fusion(**given, iou_threshold=iou_threshold, expected_views=4)
     expected = textbook_fusion(given, iou_threshold, 4)
-    assert len(found.scores) == len(expected)
-    for i, (box, score, label) in enumerate(zip(found.boxes, found.scores, found.labels, strict=True)):
-        members = found.members.of(i).tolist()
+    assert len(result.scores) == len(expected)
+    for i, (box, score, label) in enumerate(zip(result.boxes, result.scores, result.labels, strict=True)):
+        members = result.members.of(i).tolist()
         fused, mean, rows = expected[members[0]]
         assert members == rows
         assert score.item() == pytest.approx(fused, rel=1e-5)
         assert np.allclose(box, mean, atol=1e-3)
         assert label == given["labels"][rows[0]]
-    assert (found.scores[:-1] >= found.scores[1:]).all()
+    assert (result.scores[:-1] >= result.scores[1:]).all()
 
 
 def test_what_just_touches_a_mean_does_not_join_it_wherever_they_lie(engine):
@@ -219,16 +253,16 @@ def test_what_just_touches_a_mean_does_not_join_it_wherever_they_lie(engine):
     edges = torch.tensor([[0.0, 2.0], [0.0, 3.0], [2 + 2 / 7, 4.0]])
     boxes = torch.stack([edges, torch.tensor([[0.0, 8.0]]).expand(3, 2)], -1)
     for place in range(40):
-        found = weighted_box_fusion(
+        result = weighted_box_fusion(
             boxes + place * 0.37, torch.tensor([0.5, 0.2, 0.1]), iou_threshold=0.0, expected_views=1
         )
-        assert sorted(found.members.of(i).tolist() for i in range(2)) == [[0, 1], [2]]
+        assert sorted(result.members.of(i).tolist() for i in range(2)) == [[0, 1], [2]]
 
 
 def test_a_box_joins_the_first_of_equally_good_means(engine):
     apart = torch.tensor([[[0.0, 0], [4, 4]], [[4, 0], [8, 4]], [[2, 0], [6, 4]]])
-    found = weighted_box_fusion(apart, torch.tensor([0.9, 0.8, 0.1]), iou_threshold=0.3, expected_views=1)
-    assert sorted(found.members.of(i).tolist() for i in range(2)) == [[0, 2], [1]]
+    result = weighted_box_fusion(apart, torch.tensor([0.9, 0.8, 0.1]), iou_threshold=0.3, expected_views=1)
+    assert sorted(result.members.of(i).tolist() for i in range(2)) == [[0, 2], [1]]
 
 
 @pytest.mark.parametrize("name", ["scores", "weights", "tiles_covering"])

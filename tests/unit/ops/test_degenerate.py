@@ -75,11 +75,11 @@ def test_a_broken_object_is_named(engine, ndim, match, value):
 def test_of_equal_scores_the_first_row_is_better(engine, ndim, group):
     """3,000 boxes in 3 places: enough for sorting and searching to be done in parts."""
     boxes = row_of_boxes(3, ndim).repeat(1000, 1, 1)
-    found = group(boxes, torch.full((3000,), 0.5))
-    if isinstance(found, torch.Tensor):
-        best = found
+    result = group(boxes, torch.full((3000,), 0.5))
+    if isinstance(result, torch.Tensor):
+        best = result
     else:
-        best = found.members.rows[found.members.offsets[:-1]] if hasattr(found, "members") else found[0][:3]
+        best = result.members.rows[result.members.offsets[:-1]] if hasattr(result, "members") else result[0][:3]
     assert best.tolist() == [0, 1, 2]
 
 

@@ -1,4 +1,4 @@
-"""Every public operator says which row is broken, or does what its documentation says of it.
+"""Every public operator says which row is broken, or does what its documentation says.
 
 One table over all of `boxel.ops`: what happens for a box with a NaN, an inverted one, one without extent, and an
 argument of the wrong shape. A string is the complaint; a number is what must come back for the box in question.
@@ -27,8 +27,8 @@ def sizes_of(boxes):
 
 def grouping(function, **options):
     def call(boxes):
-        found = function(boxes, torch.tensor([0.9, 0.8]), **options)
-        kept = found if isinstance(found, torch.Tensor) else found[0]
+        result = function(boxes, torch.tensor([0.9, 0.8]), **options)
+        kept = result if isinstance(result, torch.Tensor) else result[0]
         return kept if kept.dim() < 2 else torch.arange(len(kept))
 
     return call
@@ -165,7 +165,7 @@ BROKEN = {
 
 
 @pytest.fixture(scope="module")
-def found():
+def outcomes():
     """What happens in a process of its own, where annotations are not checked as they are in tests."""
     result = subprocess.run([sys.executable, __file__], check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(result.stdout)
@@ -174,9 +174,9 @@ def found():
 @pytest.mark.parametrize("engine_name", ["compiled", "plain"])
 @pytest.mark.parametrize("broken", BROKEN)
 @pytest.mark.parametrize("name", TABLE)
-def test_broken_input_is_named_or_has_a_meaning(found, engine_name, name, broken):
+def test_broken_input_is_named_or_has_a_meaning(outcomes, engine_name, name, broken):
     expected = TABLE[name][1:][list(BROKEN).index(broken)]
-    kind, outcome = found[engine_name][name][broken]
+    kind, outcome = outcomes[engine_name][name][broken]
     if isinstance(expected, str):
         assert kind == "ValueError"
         assert re.search(expected, outcome)

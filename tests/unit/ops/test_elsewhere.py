@@ -1,7 +1,7 @@
-"""On a device that is not the CPU no operator takes the way through numpy, and tensors of both are not mixed.
+"""On a device other than the CPU no operator goes through numpy, and tensors of two devices are not mixed.
 
-No such device is at hand where tests run. What is: a mode in which tensors made on the device "meta" say that they are
-there, while their numbers lie in ordinary memory, and in which what a GPU would answer with an error is one.
+No such device is available where tests run. Instead, a mode makes tensors on the device "meta" say that they are
+there, while their numbers are in ordinary memory, and raises the errors that a GPU would raise.
 """
 
 import pytest

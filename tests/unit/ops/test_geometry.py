@@ -87,7 +87,7 @@ def test_coverage_of_points_and_of_boxes_beyond_the_border():
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.int32, np.int64])
-def test_boxes_of_a_label_map_in_the_order_asked_for(dtype, ndim):
+def test_boxes_of_a_label_map_are_in_the_order_of_the_ids(dtype, ndim):
     label_map = np.zeros((6, 7, 8)[:ndim], dtype)
     label_map[(slice(1, 3),) * ndim] = 9
     label_map[(5,) * ndim] = 4

@@ -1,4 +1,4 @@
-"""On a CUDA device the operators give what they give on the CPU."""
+"""On a CUDA device the operators return the same as on the CPU."""
 
 import pytest
 import torch

@@ -33,8 +33,8 @@ def test_a_machine_without_a_writable_cache_works(tmp_path):
 
 def test_compiled_kernels_are_kept_on_disk(tmp_path):
     counts = "from boxel.ops.kernels import first_bad_row as f; print(sum(f.stats.cache_hits.values()))"
-    found = [run(SCRIPT + counts, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2)]
-    assert found == ["0", "1"]
+    result = [run(SCRIPT + counts, NUMBA_CACHE_DIR=str(tmp_path)) for _ in range(2)]
+    assert result == ["0", "1"]
 
 
 def test_a_machine_without_numba_works():

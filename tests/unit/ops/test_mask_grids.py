@@ -1,4 +1,4 @@
-"""Masks over boxes: cut from label maps, seen over other boxes, pasted back."""
+"""Masks over boxes: cropped from label maps, resampled to other boxes, pasted back."""
 
 import numpy as np
 import pytest
@@ -54,16 +54,16 @@ def test_a_cell_is_the_part_of_it_that_the_object_covers():
     labels = torch.tensor([[[9, 2, 2]], [[2, 2, 2]]])
     boxes = torch.tensor([[[0.0, 0.0], [1.0, 3.0]]]).repeat(3, 1, 1)
     boxes[2, 0, 1] = -3  # half beyond the image
-    found = crop_masks(labels, boxes, torch.tensor([0, 0, 0]), torch.tensor([9, 2, 2]), (1, 2))
-    torch.testing.assert_close(found, torch.tensor([[[2 / 3, 0.0]], [[1 / 3, 1.0]], [[0.0, 2 / 3]]]))
+    result = crop_masks(labels, boxes, torch.tensor([0, 0, 0]), torch.tensor([9, 2, 2]), (1, 2))
+    torch.testing.assert_close(result, torch.tensor([[[2 / 3, 0.0]], [[1 / 3, 1.0]], [[0.0, 2 / 3]]]))
 
 
 def test_a_grid_over_two_cells_interpolates_between_their_centres():
     """Over (0, 8) two cells have centres 2 and 6; over (2, 10) four have 3, 5, 7 and 9, of which 9 is outside."""
-    found = resample_masks(
+    result = resample_masks(
         torch.tensor([[0.0, 1.0]]), torch.tensor([[[0.0], [8.0]]]), torch.tensor([[[2.0], [10.0]]]), (4,)
     )
-    assert found.tolist() == [[0.25, 0.75, 1.0, 0.0]]
+    assert result.tolist() == [[0.25, 0.75, 1.0, 0.0]]
 
 
 def test_a_mask_over_its_own_box_is_itself(ndim, rng):
@@ -82,7 +82,7 @@ def test_voxels_count_whose_centre_is_in_the_box_and_in_the_image(ndim):
     assert paste_mask(np.ones((3,) * ndim, np.float32), box, (9,) * ndim)[0] == (slice(1, 5),) * ndim
 
 
-def test_the_threshold_counts_itself(ndim):
+def test_a_probability_equal_to_the_threshold_is_inside(ndim):
     mask, box = np.full((2,) * ndim, 0.5, np.float32), np.array([[0.0] * ndim, [3.0] * ndim], np.float32)
     assert paste_mask(mask, box, (3,) * ndim)[1].all()
     assert not paste_mask(mask, box, (3,) * ndim, threshold=0.6)[1].any()
@@ -96,7 +96,7 @@ def test_boxes_that_hold_no_voxel_have_empty_masks(ndim, ends):
     assert inside.shape == (0,) * ndim == np.zeros((20,) * ndim)[region].shape
 
 
-def test_a_mask_over_a_point_is_nowhere(ndim):
+def test_a_mask_over_a_point_covers_nothing(ndim):
     point, target = torch.full((1, 2, ndim), 5.0), torch.tensor([[[4.0] * ndim, [6.0] * ndim]])
     assert (resample_masks(torch.ones((1, *(4,) * ndim)), point, target, (3,) * ndim) == 0).all()
 

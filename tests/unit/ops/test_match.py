@@ -39,18 +39,18 @@ def test_a_batch_is_matched_like_its_images(engine, ndim, levels, images, rule):
         "centre": lambda boxes: match_centre([centre(level) for level in levels], boxes, **given),
     }[rule]
     anchors, sizes = torch.cat(levels), [len(level) for level in levels]
-    found = match(anchors, images, rule=rule, level_sizes=sizes, anchors_per_cell=2, **given)
-    assert torch.equal(found, torch.stack([one_by_one(boxes) for boxes in images]))
-    assert (found[1] == BACKGROUND).all()
-    assert (found[0] >= 0).any()
-    assert (found[2] >= 3).any()
+    result = match(anchors, images, rule=rule, level_sizes=sizes, anchors_per_cell=2, **given)
+    assert torch.equal(result, torch.stack([one_by_one(boxes) for boxes in images]))
+    assert (result[1] == BACKGROUND).all()
+    assert (result[0] >= 0).any()
+    assert (result[2] >= 3).any()
 
 
 def test_numpy_in_numpy_out(engine, ndim, levels, images):
     anchors, given = torch.cat(levels), {"rule": "iou", **RULES["iou"]}
-    found = match(anchors.numpy(), [boxes.numpy() for boxes in images], **given)
-    assert isinstance(found, np.ndarray)
-    assert np.array_equal(found, match(anchors, images, **given).numpy())
+    result = match(anchors.numpy(), [boxes.numpy() for boxes in images], **given)
+    assert isinstance(result, np.ndarray)
+    assert np.array_equal(result, match(anchors, images, **given).numpy())
 
 
 def test_an_empty_batch_has_no_rows(engine, ndim, levels):
@@ -70,8 +70,8 @@ def test_an_object_without_extent_matches_nothing(engine, ndim, levels, rule):
     flat = torch.full((1, 2, ndim), 6.0)
     flat[0, 1, 1:] += 4
     anchors, sizes = torch.cat(levels), [len(level) for level in levels]
-    found = match(anchors, [flat], rule=rule, level_sizes=sizes, anchors_per_cell=2, **options(rule, ndim))
-    assert (found == BACKGROUND).all()
+    result = match(anchors, [flat], rule=rule, level_sizes=sizes, anchors_per_cell=2, **options(rule, ndim))
+    assert (result == BACKGROUND).all()
 
 
 def test_of_equal_objects_the_first_is_matched(engine, ndim, levels):
@@ -79,11 +79,11 @@ def test_of_equal_objects_the_first_is_matched(engine, ndim, levels):
     twins = anchors[[7, 7, 7]]
     for rule in RULES:
         sizes = [len(level) for level in levels]
-        found = match(anchors, [twins], rule=rule, level_sizes=sizes, anchors_per_cell=2, **options(rule, ndim))
-        assert set(found[found >= 0].tolist()) == {0}
+        result = match(anchors, [twins], rule=rule, level_sizes=sizes, anchors_per_cell=2, **options(rule, ndim))
+        assert set(result[result >= 0].tolist()) == {0}
 
 
-def test_a_small_object_wins_wherever_the_cells_are_looked_at(ndim, levels, images, monkeypatch):
+def test_a_small_object_wins_in_whichever_part_its_cells_are_processed(ndim, levels, images, monkeypatch):
     given = {"rule": "centre", **options("centre", ndim)}
     anchors, sizes = torch.cat(levels), [len(level) for level in levels]
     whole = match(anchors, images, level_sizes=sizes, **given)
@@ -97,5 +97,13 @@ def test_matching_explains_what_is_wrong(levels, images):
         match(anchors, images, level_sizes=[3])
     with pytest.raises(ValueError, match=r"negative is 0\.5, positive 0\.4"):
         match(anchors, images, rule="iou", positive=0.4, negative=0.5)
+    with pytest.raises(ValueError, match="candidates is no option of rule 'iou'; it takes positive, negative"):
+        match(anchors, images, rule="iou", positive=0.4, negative=0.1, candidates=9)
+    with pytest.raises(ValueError, match="radius is no option of rule 'atss'; it takes candidates, centre_inside"):
+        match(anchors, images, radius=2.0)
+    with pytest.raises(ValueError, match="negative is missing; rule 'iou' requires it"):
+        match(anchors, images, rule="iou", positive=0.4)
+    with pytest.raises(ValueError, match="strides is missing; rule 'centre' requires it"):
+        match(anchors, images, rule="centre")
     with pytest.raises(ValueError, match="did you mean 'atss'"):
         match.__wrapped__.__wrapped__(anchors, images, rule="ats")

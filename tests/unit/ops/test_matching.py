@@ -29,20 +29,20 @@ def test_iou_matching_is_that_of_the_dense_matrix(engine, levels, boxes, force_b
     if force_best:
         for k in overlaps.amax(0).argsort(stable=True):
             expected[overlaps[:, k].argmax()] = k
-    found = match_iou(anchors, boxes, positive=0.4, negative=0.1, force_best=force_best)
-    assert torch.equal(found, expected)
+    result = match_iou(anchors, boxes, positive=0.4, negative=0.1, force_best=force_best)
+    assert torch.equal(result, expected)
     assert (expected == IGNORED).any()
     assert (expected >= 0).any()
 
 
-def test_a_forced_anchor_answers_for_the_object_it_was_forced_to(engine, ndim):
+def test_a_forced_anchor_is_matched_with_the_object_it_was_forced_to(engine, ndim):
     # The only anchor near both objects overlaps the large one more, yet is the small one's best.
     anchors = torch.tensor([[0.0, 10], [1, 10]])[:, :, None].expand(2, 2, ndim)
     boxes = torch.tensor([[0.0, 10], [0, 4]])[:, :, None].expand(2, 2, ndim)
     assert match_iou(anchors, boxes, positive=0.3, negative=0.1).tolist() == [0, 0]
     apart = torch.tensor([[0.0, 10], [0, 9]])[:, :, None].expand(2, 2, ndim)
-    found = match_iou(apart, boxes, positive=0.99, negative=0.01)
-    assert found.tolist() == [0, 1]
+    result = match_iou(apart, boxes, positive=0.99, negative=0.01)
+    assert result.tolist() == [0, 1]
 
 
 def test_an_object_that_touches_no_anchor_is_not_forced(engine, levels, ndim):
@@ -70,9 +70,9 @@ def test_atss_is_that_of_the_dense_matrix(engine, levels, boxes):
         for row, value in zip(candidates, overlap, strict=True):
             if value >= threshold - 1e-7 and value > max(best[row], 0):
                 best[row], expected[row] = value, k
-    found = match_atss(levels, boxes, candidates=4, anchors_per_cell=3)
-    assert torch.equal(found, expected)
-    assert (found >= 0).sum() > len(boxes)
+    result = match_atss(levels, boxes, candidates=4, anchors_per_cell=3)
+    assert torch.equal(result, expected)
+    assert (result >= 0).sum() > len(boxes)
 
 
 def test_atss_gives_every_object_that_touches_a_candidate_an_anchor(engine, ndim):
@@ -81,7 +81,7 @@ def test_atss_gives_every_object_that_touches_a_candidate_an_anchor(engine, ndim
     assert match_atss([anchors], anchors[:1], candidates=2).tolist() == [0, BACKGROUND]
 
 
-def test_atss_can_ask_for_centres_inside(engine, ndim):
+def test_atss_can_require_centres_inside(engine, ndim):
     anchors = torch.tensor([[0.0, 4], [1, 5]])[:, :, None].expand(2, 2, ndim)
     box = torch.tensor([[[0.0], [2.5]]]).expand(1, 2, ndim)
     assert match_atss([anchors], box, candidates=1).tolist() == [0, BACKGROUND]
@@ -103,14 +103,14 @@ def test_no_objects_leave_only_background(engine, levels, ndim):
     nothing = torch.zeros(0, 2, ndim)
     anchors = torch.cat(levels)
     strides = [(4,) * ndim] * 2
-    for found in (
+    for result in (
         match_iou(anchors, nothing, positive=0.5, negative=0.1),
         match_atss(levels, nothing, anchors_per_cell=3),
         match_centre([centre(level) for level in levels], nothing, strides=strides),
     ):
-        assert found.shape == (len(anchors),)
-        assert found.dtype == torch.long
-        assert (found == BACKGROUND).all()
+        assert result.shape == (len(anchors),)
+        assert result.dtype == torch.long
+        assert (result == BACKGROUND).all()
 
 
 def test_no_anchors_match_nothing(engine, boxes, ndim):

@@ -53,10 +53,10 @@ def scene(engine, rng, ndim):
 def test_pooling_follows_the_definition(scene, ndim, ratio, dtype):
     features, boxes, images, options = scene
     ratio = ratio if isinstance(ratio, int) else ratio[-ndim:]
-    found = roi_align(features.to(dtype), boxes.to(dtype), images, sampling_ratio=ratio, **options)
+    result = roi_align(features.to(dtype), boxes.to(dtype), images, sampling_ratio=ratio, **options)
     expected = slow_roi_align(features.numpy(), boxes.numpy(), images.numpy(), sampling_ratio=ratio, **options)
-    assert found.dtype == dtype
-    np.testing.assert_allclose(found.numpy(), expected, atol=1e-5)
+    assert result.dtype == dtype
+    np.testing.assert_allclose(result.numpy(), expected, atol=1e-5)
 
 
 def test_gradients_are_those_of_the_definition(scene, ndim):
@@ -82,29 +82,29 @@ def test_a_linear_ramp_is_pooled_exactly(ndim, ratio):
     features = ramp(SHAPE[-ndim:], stride, slopes)
     lower, upper = torch.tensor(stride) * 0.5, torch.tensor(stride) * 0.5 + torch.tensor([10.0, 30.0, 14.0])[-ndim:]
     zero = torch.zeros(1, dtype=torch.long)
-    found = roi_align(
+    result = roi_align(
         features, torch.stack([lower, upper])[None], zero, output_size=bins, stride=stride, sampling_ratio=ratio
     )
     width = (upper - lower) / torch.tensor(bins)
     for place in np.ndindex(*bins):
         middle = lower + (torch.tensor(place) + 0.5) * width
-        assert found[(0, 0, *place)].item() == pytest.approx((middle * torch.tensor(slopes)).sum().item(), rel=1e-5)
+        assert result[(0, 0, *place)].item() == pytest.approx((middle * torch.tensor(slopes)).sum().item(), rel=1e-5)
 
 
 def test_beyond_the_border_the_border_cells_continue(ndim):
     features = ramp((4,) * ndim, (2.0,) * ndim, (1.0,) * ndim)
     box = torch.tensor([[-30.0] * ndim, [-20.0] * ndim])[None]
     zero = torch.zeros(1, dtype=torch.long)
-    found = roi_align(features, box, zero, output_size=(2,) * ndim, stride=(2.0,) * ndim)
-    assert (found == features.min()).all()
+    result = roi_align(features, box, zero, output_size=(2,) * ndim, stride=(2.0,) * ndim)
+    assert (result == features.min()).all()
 
 
 def test_no_boxes_give_no_features_and_no_gradient(scene):
     features, boxes, images, options = scene
     features = features.float().requires_grad_()
-    found = roi_align(features, boxes[:0].float(), images[:0], **options)
-    assert found.shape == (0, 5, *options["output_size"])
-    found.sum().backward()
+    result = roi_align(features, boxes[:0].float(), images[:0], **options)
+    assert result.shape == (0, 5, *options["output_size"])
+    result.sum().backward()
     assert (features.grad == 0).all()
 
 
@@ -112,10 +112,10 @@ def test_a_broken_box_spoils_nothing_but_its_own_features(scene):
     features, boxes, images, options = scene
     broken = boxes.clone()
     broken[3] = math.nan
-    found, expected = (roi_align(features, some, images, **options) for some in (broken, boxes))
+    result, expected = (roi_align(features, some, images, **options) for some in (broken, boxes))
     others = torch.arange(len(boxes)) != 3
-    assert found[3].isnan().all()
-    assert torch.equal(found[others], expected[others])
+    assert result[3].isnan().all()
+    assert torch.equal(result[others], expected[others])
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
@@ -123,10 +123,10 @@ def test_half_precision_costs_no_position(scene, dtype):
     features, boxes, images, options = scene
     features, boxes = features.to(dtype), boxes.float()
     with torch.autocast("cpu", torch.bfloat16):
-        found = roi_align(features.requires_grad_(), boxes, images, **options)
-        found.sum().backward()
-    assert found.dtype == features.grad.dtype == dtype
-    assert torch.equal(found, roi_align(features.float(), boxes, images, **options).to(dtype))
+        result = roi_align(features.requires_grad_(), boxes, images, **options)
+        result.sum().backward()
+    assert result.dtype == features.grad.dtype == dtype
+    assert torch.equal(result, roi_align(features.float(), boxes, images, **options).to(dtype))
 
 
 @pytest.mark.parametrize("memory", ["contiguous", "channels last", "strided"])
@@ -149,10 +149,10 @@ def test_the_operator_compiles_without_a_break(scene, monkeypatch):
     gradients = []
     for function in (roi_align, compiled):
         leaf = features.clone().requires_grad_()
-        found = function(leaf, boxes, images, **options)
-        found.square().sum().backward()
+        result = function(leaf, boxes, images, **options)
+        result.square().sum().backward()
         gradients.append(leaf.grad)
-        torch.testing.assert_close(found, roi_align(features, boxes, images, **options))
+        torch.testing.assert_close(result, roi_align(features, boxes, images, **options))
     torch.testing.assert_close(*gradients)
 
 
@@ -215,8 +215,8 @@ def cube_boxes(*sides, ndim):
 def test_a_box_goes_to_the_level_on_which_it_spans_closest_to_seven_cells(ndim):
     """Between strides 4 and 8 the border is where 7 cells are as many octaves away: 7 * sqrt(32) = 39.6 voxels."""
     strides = [(4.0 * 2**k,) * ndim for k in range(4)]
-    found = assign_levels(cube_boxes(0, 1, 28, 39, 40, 56, 79, 80, 5000, ndim=ndim), strides)
-    assert found.tolist() == [0, 0, 0, 0, 1, 1, 1, 2, 3]
+    result = assign_levels(cube_boxes(0, 1, 28, 39, 40, 56, 79, 80, 5000, ndim=ndim), strides)
+    assert result.tolist() == [0, 0, 0, 0, 1, 1, 1, 2, 3]
     assert assign_levels(torch.zeros(0, 2, ndim), strides).shape == (0,)
 
 

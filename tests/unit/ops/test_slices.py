@@ -23,7 +23,7 @@ def textbook(boxes, scores, slices, labels, iou_threshold):
     """Section 3.3 of the paper, box by box."""
     overlap = iou(boxes, boxes)
     left = sorted(range(len(boxes)), key=lambda row: (-scores[row], row))
-    found = []
+    result = []
     while left:
         seed = left[0]
         rows = [i for i in left if i == seed or (labels[i] == labels[seed] and overlap[seed, i] > iou_threshold)]
@@ -35,22 +35,22 @@ def textbook(boxes, scores, slices, labels, iou_threshold):
             high += 1
         rows = [i for i in rows if low <= slices[i] <= high]
         left = [i for i in left if i not in rows]
-        found.append((low, high + 1, rows))
-    return found
+        result.append((low, high + 1, rows))
+    return result
 
 
 @pytest.mark.parametrize("iou_threshold", [0.0, 0.1, 0.5])
 @pytest.mark.parametrize("count", [200, 1])
 def test_cubes_are_those_of_the_textbook_loop(engine, ndim, rng, iou_threshold, count):
     given = stack(rng, ndim, count)
-    found = merge_slices(**given, iou_threshold=iou_threshold)
+    result = merge_slices(**given, iou_threshold=iou_threshold)
     expected = textbook(**given, iou_threshold=iou_threshold)
-    assert found.boxes[:, :, 0].tolist() == [[low, high] for low, high, _ in expected]
-    assert [found.members.of(i).tolist() for i in range(len(expected))] == [rows for *_, rows in expected]
+    assert result.boxes[:, :, 0].tolist() == [[low, high] for low, high, _ in expected]
+    assert [result.members.of(i).tolist() for i in range(len(expected))] == [rows for *_, rows in expected]
     seeds = torch.tensor([rows[0] for *_, rows in expected])
-    assert torch.equal(found.boxes[:, :, 1:], given["boxes"][seeds])
-    assert torch.equal(found.scores, given["scores"][seeds])
-    assert torch.equal(found.labels, given["labels"][seeds])
+    assert torch.equal(result.boxes[:, :, 1:], given["boxes"][seeds])
+    assert torch.equal(result.scores, given["scores"][seeds])
+    assert torch.equal(result.labels, given["labels"][seeds])
 
 
 @pytest.mark.parametrize("inclusive", [False, True])
@@ -68,23 +68,23 @@ def test_both_engines_agree_to_the_last_bit(ndim, rng, monkeypatch, inclusive, d
 
 def test_no_boxes_give_no_cubes(engine, ndim):
     nothing = torch.zeros(0)
-    found = merge_slices(torch.zeros(0, 2, ndim), nothing, nothing.long(), iou_threshold=0.1)
-    assert found.boxes.shape == (0, 2, ndim + 1)
-    assert found.members.offsets.tolist() == [0]
+    result = merge_slices(torch.zeros(0, 2, ndim), nothing, nothing.long(), iou_threshold=0.1)
+    assert result.boxes.shape == (0, 2, ndim + 1)
+    assert result.members.offsets.tolist() == [0]
 
 
 def test_a_box_without_extent_is_a_cube_of_its_own(engine, ndim):
     boxes = torch.tensor([0.0, 4.0])[:, None].expand(2, 2, ndim).clone()
     boxes[1] = 2.0
-    found = merge_slices(boxes, torch.tensor([0.5, 0.9]), torch.tensor([3, 4]), iou_threshold=0.0)
-    assert found.boxes[:, :, 0].tolist() == [[4, 5], [3, 4]]
+    result = merge_slices(boxes, torch.tensor([0.5, 0.9]), torch.tensor([3, 4]), iou_threshold=0.0)
+    assert result.boxes[:, :, 0].tolist() == [[4, 5], [3, 4]]
 
 
 def test_numpy_in_numpy_out(engine, ndim, rng):
     given = stack(rng, ndim)
-    found = merge_slices(**{name: value.numpy() for name, value in given.items()}, iou_threshold=0.1)
-    assert isinstance(found.boxes, np.ndarray)
-    assert np.array_equal(found.boxes, merge_slices(**given, iou_threshold=0.1).boxes.numpy())
+    result = merge_slices(**{name: value.numpy() for name, value in given.items()}, iou_threshold=0.1)
+    assert isinstance(result.boxes, np.ndarray)
+    assert np.array_equal(result.boxes, merge_slices(**given, iou_threshold=0.1).boxes.numpy())
 
 
 def test_a_broken_box_and_a_wrong_threshold_are_named(engine, ndim, rng):
@@ -98,12 +98,12 @@ def test_a_broken_box_and_a_wrong_threshold_are_named(engine, ndim, rng):
 
 def test_slices_of_different_labels_are_not_merged(engine):
     boxes = torch.tensor([[0.0, 0], [4, 4]]).expand(3, 2, 2).contiguous()
-    found = merge_slices(
+    result = merge_slices(
         boxes,
         torch.tensor([0.9, 0.8, 0.7]),
         torch.tensor([4, 5, 6]),
         labels=torch.tensor([0, 0, 1]),
         iou_threshold=0.1,
     )
-    assert found.boxes[:, :, 0].tolist() == [[4, 6], [6, 7]]
-    assert found.labels.tolist() == [0, 1]
+    assert result.boxes[:, :, 0].tolist() == [[4, 6], [6, 7]]
+    assert result.labels.tolist() == [0, 1]

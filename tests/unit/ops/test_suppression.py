@@ -73,7 +73,7 @@ def test_numpy_in_numpy_out(engine, ndim, rng):
     assert kept.tolist() == nms(boxes, scores, 0.3, labels=labels).tolist()
 
 
-def test_half_precision_is_taken(engine, ndim):
+def test_half_precision_is_accepted(engine, ndim):
     boxes = torch.tensor([0.0, 60.0])[:, None].expand(2, 2, ndim).to(torch.bfloat16)
     assert nms(boxes, torch.tensor([0.5, 0.9], dtype=torch.bfloat16), 0.5).tolist() == [1]
 
@@ -106,18 +106,18 @@ def test_soft_nms_decays_by_the_overlap_with_better_boxes(engine):
 
 def textbook_soft(boxes, scores, labels, decay, min_score):
     """Figure 2 of the paper, box by box."""
-    left, found = {row: float(score) for row, score in enumerate(scores)}, []
+    left, result = {row: float(score) for row, score in enumerate(scores)}, []
     overlaps = iou(boxes, boxes).double() * (labels[:, None] == labels)
     while left:
         best = max(left, key=lambda row: (left[row], -row))
         score = left.pop(best)
         if score < min_score:
             break
-        found.append((best, score))
+        result.append((best, score))
         for row in left:
             overlap = float(overlaps[best, row])
             left[row] *= np.exp(-(overlap**2) / 0.5) if decay == "gaussian" else 1 - overlap * (overlap > 0.3)
-    return found
+    return result
 
 
 @pytest.mark.parametrize("decay", ["gaussian", "linear"])

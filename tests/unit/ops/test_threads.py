@@ -1,4 +1,4 @@
-"""Threads change how long it takes and nothing else, wherever they are used from."""
+"""Threads change the time and nothing else, from wherever they are used."""
 
 import os
 import subprocess
@@ -108,8 +108,8 @@ def test_several_threads_may_call_at_once(monkeypatch, crowd):
     expected = nms(boxes, scores, 0.3, labels=labels)
     monkeypatch.setattr("boxel.ops.threads.num_threads", lambda: 3)
     with ThreadPoolExecutor(4) as callers:
-        found = list(callers.map(lambda _: nms(boxes, scores, 0.3, labels=labels), range(8)))
-    assert all(torch.equal(expected, kept) for kept in found)
+        result = list(callers.map(lambda _: nms(boxes, scores, 0.3, labels=labels), range(8)))
+    assert all(torch.equal(expected, kept) for kept in result)
 
 
 FORKED = """
@@ -133,5 +133,5 @@ print("alike")
 def test_the_forked_workers_of_a_data_loader_have_threads_of_their_own():
     environment = os.environ | {"PYTHONWARNINGS": "ignore"}
     command = [sys.executable, "-c", FORKED]
-    found = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
-    assert found.stdout.strip() == "alike"
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
+    assert result.stdout.strip() == "alike"

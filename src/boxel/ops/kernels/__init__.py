@@ -1,8 +1,8 @@
 """Compiled CPU kernels (numba), imported at first use only.
 
-Each does what a plain function beside its caller does, with the same operations in the same order, so that
-results agree; tests compare them. Those that end in `first, last` do a part of the work and touch nothing of the
-other parts, so that `boxel.ops.threads` can share it out.
+Each does the same as a plain function beside its caller, with the same operations in the same order, so that the
+results agree; tests compare them. Kernels whose arguments end in `first, last` handle one part of the work and do not
+touch the others, so that `boxel.ops.threads` can share it.
 """
 
 from boxel.ops.kernels.forest import follow_means, join_slices, layout, lead, plant, soften

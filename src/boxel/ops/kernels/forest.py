@@ -1,8 +1,8 @@
-"""What overlaps what, by trees of bounding boxes: the greedy rule, soft NMS, fusion, joining of slices.
+"""Overlaps by trees of bounding boxes: the greedy rule, soft NMS, fusion, joining of slices.
 
 Every run of boxes (one label; for slices, one label and slice) has its own tree, in which each node is the hull of
-`_FAN` neighbours along a curve. Trees of different runs share nothing, so runs can be worked on at the same time. All
-of it is in one file because numba does not see that a kernel called from another file has changed.
+`_FAN` neighbours along a curve. Trees of different runs share nothing, so runs can be processed at the same time. All
+of it is in one file because numba does not notice that a kernel called from another file has changed.
 """
 
 # mypy: disable-error-code="assignment, no-untyped-def"
@@ -29,7 +29,7 @@ def layout(begins):
 
 @jit
 def plant(all_boxes, place, begins, first_node, forest, slot, first, last):
-    """Fill the trees of some runs: boxes along the curve; of the nodes hull, children, parent, living children."""
+    """Fill the trees of some runs: boxes along the curve; hull, children, parent and living children of nodes."""
     boxes, hull, children, parent, alive = forest
     ndim = boxes.shape[2]
     for run in range(first, last):
@@ -61,13 +61,13 @@ def plant(all_boxes, place, begins, first_node, forest, slot, first, last):
 
 @jit
 def _leaves(begins, first_node, run):
-    """The end of a run's leaves."""
+    """Return the end of the leaves of a run."""
     return first_node[run] + (begins[run + 1] - begins[run] + _FAN - 1) // _FAN
 
 
 @jit
-def _find(forest, seed, root, leaves, stack, found):
-    """The leaves with living children whose hull the box in slot `seed` touches, and how many."""
+def _find(forest, seed, root, leaves, stack, touched):
+    """Find the leaves with living children whose hull the box in slot `seed` touches; returns their number."""
     boxes, hull, children, _, alive = forest
     height, count = 1, 0
     stack[0] = root
@@ -84,7 +84,7 @@ def _find(forest, seed, root, leaves, stack, found):
         if not touches:
             continue
         if node < leaves:
-            found[count] = node
+            touched[count] = node
             count += 1
         else:
             for child in range(children[node, 0], children[node, 1]):
@@ -95,7 +95,7 @@ def _find(forest, seed, root, leaves, stack, found):
 
 @jit
 def _fell(forest, leaf):
-    """One child of a leaf has died."""
+    """Record that one child of a leaf has died."""
     parent, alive = forest[3], forest[4]
     node = leaf
     alive[node] -= 1
@@ -114,7 +114,7 @@ def _area(boxes, i):
 
 @jit
 def _iou(boxes, i, others, j, area):
-    """IoU of two boxes, `area` that of the first; the operations of `boxes.iou` in their order."""
+    """Return the IoU of two boxes, `area` being that of the first; the operations of `boxes.iou` in the same order."""
     extent = min(boxes[i, 1, 0], others[j, 1, 0]) - max(boxes[i, 0, 0], others[j, 0, 0])
     intersection, other = extent, others[j, 1, 0] - others[j, 0, 0]
     for k in range(1, boxes.shape[2]):
@@ -130,12 +130,12 @@ def _iou(boxes, i, others, j, area):
 
 @jit
 def lead(forest, place, slot, begins, first_node, by_score, iou_threshold, most, leader, first, last):
-    """The greedy rule of `leaders.find_leaders` in some runs; `leader` is -1 where a run stopped before."""
+    """Apply the greedy rule of `leaders.find_leaders` to some runs; `leader` is -1 where a run stopped early."""
     boxes, children = forest[0], forest[2]
     stack = np.empty(_FAN * 24, np.int64)
     for run in range(first, last):
         begin, end, root = begins[run], begins[run + 1], first_node[run + 1] - 1
-        leaves, found = _leaves(begins, first_node, run), np.empty((end - begin) // _FAN + 1, np.int64)
+        leaves, touched = _leaves(begins, first_node, run), np.empty((end - begin) // _FAN + 1, np.int64)
         led = np.full(end - begin, -1, np.int32)  # in slots, so that neighbours lie together
         leaders = 0
         for best in by_score[begin:end]:
@@ -146,11 +146,11 @@ def lead(forest, place, slot, begins, first_node, by_score, iou_threshold, most,
                 continue
             leaders += 1
             area = _area(boxes, seed)
-            for i in range(_find(forest, seed, root, leaves, stack, found)):
-                for j in range(children[found[i], 0], children[found[i], 1]):
+            for i in range(_find(forest, seed, root, leaves, stack, touched)):
+                for j in range(children[touched[i], 0], children[touched[i], 1]):
                     if led[j - begin] < 0 and (j == seed or _iou(boxes, seed, boxes, j, area) > iou_threshold):
                         led[j - begin] = seed
-                        _fell(forest, found[i])
+                        _fell(forest, touched[i])
             led[seed - begin] = seed  # a box without extent touches no hull
         for i in range(begin, end):
             leader[place[i]] = place[led[i - begin]] if led[i - begin] >= 0 else -1
@@ -161,16 +161,16 @@ def soften(
     forest, place, slot, begins, first_node, by_score, scores, kept, gaussian, sigma, iou_threshold, min_score,
     first, last,
 ):  # fmt: skip
-    """Soft NMS of some runs: lowers `scores` and marks what is `kept`.
+    """Soft NMS of some runs: lowers `scores` and marks the rows that are `kept`.
 
-    A heap of the scores as they were, in place of `by_score`, tells which box may be next. They only fall: one that
-    has fallen goes back.
+    A heap of earlier scores, in place of `by_score`, gives the candidate for the next box. Scores only fall: a
+    candidate whose score has fallen goes back into the heap.
     """
     boxes, children = forest[0], forest[2]
     stack = np.empty(_FAN * 24, np.int64)
     for run in range(first, last):
         begin, end, root = begins[run], begins[run + 1], first_node[run + 1] - 1
-        leaves, found = _leaves(begins, first_node, run), np.empty((end - begin) // _FAN + 1, np.int64)
+        leaves, touched = _leaves(begins, first_node, run), np.empty((end - begin) // _FAN + 1, np.int64)
         heap, size = by_score[begin:end], end - begin
         was, dead = scores[heap], np.zeros(end - begin, np.bool_)
         while size > 0:
@@ -181,10 +181,10 @@ def soften(
                 kept[row] = dead[slot[row] - begin] = True
                 seed = slot[row]
                 area = _area(boxes, seed)
-                for i in range(_find(forest, seed, root, leaves, stack, found)):
-                    for j in range(children[found[i], 0], children[found[i], 1]):
+                for i in range(_find(forest, seed, root, leaves, stack, touched)):
+                    for j in range(children[touched[i], 0], children[touched[i], 1]):
                         if j == seed:
-                            _fell(forest, found[i])
+                            _fell(forest, touched[i])
                         if dead[j - begin]:
                             continue
                         overlap = np.float64(_iou(boxes, seed, boxes, j, area))
@@ -194,7 +194,7 @@ def soften(
                             scores[place[j]] *= 1 - overlap
                         if not scores[place[j]] >= min_score:
                             dead[j - begin] = True
-                            _fell(forest, found[i])
+                            _fell(forest, touched[i])
                 size -= 1
                 row, current = heap[size], was[size]
             at = 0  # the row sinks to its place: higher scores first, of equal ones the first row
@@ -215,16 +215,16 @@ def soften(
 def follow_means(
     forest, place, slot, begins, first_node, by_score, scores, iou_threshold, steps, leader, weights, first, last
 ):
-    """Weighted box fusion of some runs: each box's first of its cluster; in its slot the cluster's weight.
+    """Weighted box fusion of some runs: the first box of each box's cluster, and in its slot the weight of the cluster.
 
-    The cluster's mean takes the place of that box in `forest`, where nobody asks for the box any more. A hull covers
-    the means that the clusters opened below it have had.
+    The mean of the cluster replaces that box in `forest`, where the box itself is no longer needed. A hull covers all
+    means that the clusters opened below it have had.
     """
     boxes, hull, children, parent, _ = forest
     ndim, stack = boxes.shape[2], np.empty(_FAN * 24, np.int64)
     for run in range(first, last):
         begin, end, root = begins[run], begins[run + 1], first_node[run + 1] - 1
-        leaves, found = _leaves(begins, first_node, run), np.empty((end - begin) // _FAN + 1, np.int64)
+        leaves, touched = _leaves(begins, first_node, run), np.empty((end - begin) // _FAN + 1, np.int64)
         opened = np.full(end - begin, -1, np.int32)
         hull[first_node[run] : root + 1, 0] = np.inf
         hull[first_node[run] : root + 1, 1] = -np.inf
@@ -232,8 +232,8 @@ def follow_means(
         for row in by_score[begin:end]:
             seed, chosen, best = slot[row], -1, iou_threshold
             area = _area(boxes, seed)
-            for i in range(_find(forest, seed, root, leaves, stack, found)):
-                for j in range(children[found[i], 0], children[found[i], 1]):
+            for i in range(_find(forest, seed, root, leaves, stack, touched)):
+                for j in range(children[touched[i], 0], children[touched[i], 1]):
                     if opened[j - begin] < 0:
                         continue
                     overlap = np.rint(_iou(boxes, seed, boxes, j, area) * steps) / steps
@@ -263,13 +263,13 @@ def follow_means(
 
 @jit
 def join_slices(forest, place, slot, begins, first_node, groups, slices, by_score, iou_threshold, leader, first, last):
-    """`slices.merge_slices` of some labels: the first row of each box's cluster.
+    """`slices.merge_slices` for some labels: the first row of the cluster of each box.
 
-    A run is one slice of one label; `groups` says where each label's runs begin, and `by_score` has rows by label,
-    then score.
+    A run is one slice of one label; `groups` says where the runs of each label begin, and `by_score` has the rows by
+    label, then by score.
     """
     boxes, children = forest[0], forest[2]
-    stack, found = np.empty(_FAN * 24, np.int64), np.empty(len(place) // _FAN + 1, np.int64)
+    stack, touched = np.empty(_FAN * 24, np.int64), np.empty(len(place) // _FAN + 1, np.int64)
     for group in range(first, last):
         for best in by_score[begins[groups[group]] : begins[groups[group + 1]]]:
             if leader[best] >= 0:
@@ -283,11 +283,11 @@ def join_slices(forest, place, slot, begins, first_node, groups, slices, by_scor
                     if slices[place[begins[run]]] != slices[best] + run - own:
                         break
                     taken, leaves = 0, _leaves(begins, first_node, run)
-                    for i in range(_find(forest, seed, first_node[run + 1] - 1, leaves, stack, found)):
-                        for j in range(children[found[i], 0], children[found[i], 1]):
+                    for i in range(_find(forest, seed, first_node[run + 1] - 1, leaves, stack, touched)):
+                        for j in range(children[touched[i], 0], children[touched[i], 1]):
                             if leader[place[j]] < 0 and _iou(boxes, seed, boxes, j, area) > iou_threshold:
                                 leader[place[j]] = best
-                                _fell(forest, found[i])
+                                _fell(forest, touched[i])
                                 taken += 1
                     if step == 0 or taken == 0:
                         break

@@ -10,36 +10,36 @@ from boxel.ops.kernels.jit import jit
 @jit
 def leaders_of(leader, by_score, most):
     """The first `most` rows that lead themselves, by descending score."""
-    leaders, found = np.empty(min(most, len(leader)), np.int64), 0
+    leaders, count = np.empty(min(most, len(leader)), np.int64), 0
     for row in by_score:
-        if found == most:
+        if count == most:
             break
         if leader[row] == row:
-            leaders[found] = row
-            found += 1
-    return leaders[:found]
+            leaders[count] = row
+            count += 1
+    return leaders[:count]
 
 
 @jit
 def group(leader, by_score):
-    """Followers of each leader, leaders and followers by descending score: rows, begin, sizes."""
-    count, found = len(leader), 0
+    """Group the followers of each leader; leaders and followers by descending score: rows, begin, sizes."""
+    count, clusters = len(leader), 0
     number = np.empty(count, np.int32)
     for row in by_score:
         if leader[row] == row:
-            number[row] = found
-            found += 1
-    sizes, begin = np.zeros(found, np.int32), np.zeros(found, np.int32)
+            number[row] = clusters
+            clusters += 1
+    sizes, begin = np.zeros(clusters, np.int32), np.zeros(clusters, np.int32)
     for row in range(count):
         sizes[number[leader[row]]] += 1
-    for cluster in range(1, found):
+    for cluster in range(1, clusters):
         begin[cluster] = begin[cluster - 1] + sizes[cluster - 1]
     rows = np.empty(count, np.int32)
     for row in by_score:
         cluster = number[leader[row]]
         rows[begin[cluster]] = row
         begin[cluster] += 1
-    for cluster in range(found):
+    for cluster in range(clusters):
         begin[cluster] -= sizes[cluster]
     return rows, begin, sizes
 
@@ -112,7 +112,7 @@ def fuse(
 
 @jit
 def reorder(order, boxes, scores, begin, sizes):
-    """Columns in the given order, in place; `order` is lost."""
+    """Put columns into the given order, in place; `order` is overwritten."""
     held, ndim = np.empty((2, boxes.shape[2]), boxes.dtype), boxes.shape[2]
     for start in range(len(order)):
         if order[start] < 0:
@@ -135,7 +135,7 @@ def reorder(order, boxes, scores, begin, sizes):
 
 @jit
 def take_runs(rows, begin, offsets):
-    """Runs of rows joined: the one starting at `begin[i]` fills `offsets[i]` to `offsets[i + 1]`."""
+    """Join runs of rows: the run that starts at `begin[i]` fills `offsets[i]` to `offsets[i + 1]`."""
     taken = np.empty(offsets[-1], np.int64)
     for i in range(len(begin)):
         for j in range(offsets[i], offsets[i + 1]):

@@ -1,4 +1,4 @@
-"""How kernels are compiled."""
+"""Compilation of kernels."""
 
 import inspect
 from collections.abc import Callable
@@ -8,8 +8,8 @@ import numba
 
 
 def jit(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile at the first call; kept on disk where a directory can be written; without Python's lock."""
-    function = inspect.unwrap(function)  # shape checks of the tests wrap it in what numba cannot compile
+    """Compile at the first call and keep the code on disk if a folder is writable; runs without the lock of Python."""
+    function = inspect.unwrap(function)  # the shape checks of the tests wrap it in code that numba cannot compile
     try:
         return numba.njit(cache=True, nogil=True)(function)
     except RuntimeError:  # neither __pycache__ nor the user's cache directory can be written

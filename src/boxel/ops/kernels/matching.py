@@ -1,4 +1,4 @@
-"""Matching of anchors, looking only at those near an object."""
+"""Matching of anchors; only anchors near an object are considered."""
 
 # mypy: disable-error-code="assignment, no-untyped-def"
 
@@ -9,10 +9,10 @@ from boxel.ops.kernels.jit import jit
 
 @jit
 def match_by_iou(anchors, boxes, positive, negative, background, ignored, matched, first, last):
-    """`match_iou` without force, into `matched`: for 64 anchors only those objects count that touch their hull.
+    """`match_iou` without force, into `matched`; 64 anchors at a time look only at objects that touch their hull.
 
     Returns:
-        Of each object, its best IoU and anchor (-1 if none touches it); whether an anchor is not finite or inverted.
+        For each object its best IoU and anchor (-1 if none touches it); whether an anchor is not finite or inverted.
     """
     ndim, run, broken = anchors.shape[2], 64, False
     best, index = np.empty(run, anchors.dtype), np.empty(run, np.int64)

@@ -1,4 +1,4 @@
-"""Checks and orders of boxes."""
+"""Checks of boxes, and their sorting."""
 
 # mypy: disable-error-code="assignment, no-untyped-def"
 
@@ -6,16 +6,16 @@ import numpy as np
 
 from boxel.ops.kernels.jit import jit
 
-_BLOCK = 256  # boxes, which the first cache holds
+_BLOCK = 256  # boxes that fit into the first-level cache
 
 
 @jit
 def first_bad_row(boxes, first, last):
-    """The first box with a NaN, an infinity or a lower corner above the upper; -1 if there is none."""
+    """Return the first box with NaN, an infinity or a lower corner above the upper; -1 if there is none."""
     for begin in range(first, last, _BLOCK):
         end, good = min(begin + _BLOCK, last), True
         for k in range(boxes.shape[2]):
-            for i in range(begin, end):  # without a branch, several at once
+            for i in range(begin, end):  # without a branch, so that it is vectorised
                 good &= (boxes[i, 0, k] <= boxes[i, 1, k]) & (boxes[i, 1, k] - boxes[i, 0, k] < np.inf)
         for i in range(begin, begin if good else end):
             for k in range(boxes.shape[2]):
@@ -71,7 +71,7 @@ def curve_keys(boxes, numbers, bits):
 
 @jit
 def split(numbers, place, by_score):
-    """Where runs of one number begin in `place`, which is sorted by number; `by_score` by run."""
+    """Where runs of one number begin in `place`, which is sorted by number; and `by_score` grouped by run."""
     count, runs = len(place), 0
     run, grouped = np.empty(count, np.int32), np.empty(count, np.int32)
     for i in range(count):

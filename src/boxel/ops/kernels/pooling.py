@@ -1,4 +1,4 @@
-"""Features of boxes, bin by bin, and their gradient; lists of cells only of one bin at a time."""
+"""Features of boxes, bin by bin, and their gradient; cells are listed for one bin at a time only."""
 
 # mypy: disable-error-code="assignment, no-untyped-def"
 
@@ -9,7 +9,7 @@ from boxel.ops.kernels.jit import jit
 
 @jit
 def _merge(near, share, taps, bins):
-    """Taps of one box on the same cell of an axis joined: the first has the sum, the others 0."""
+    """Join the taps of one box on the same cell of an axis: the first gets the sum, the others 0."""
     begin = 0
     for axis in range(len(bins)):
         for first in range(begin, begin + bins[axis] * taps[axis], taps[axis]):
@@ -24,7 +24,7 @@ def _merge(near, share, taps, bins):
 
 @jit
 def _cells(place, row, near, share, shape, taps, bins, cells, weights):
-    """The rows of the bin that is the `place`-th in C order, and their weights; returns how many they are."""
+    """The rows of the bin at position `place` in C order, and their weights; returns their number."""
     cells[0], weights[0], count = row, 1, 1
     begin, step = len(near), 1
     for axis in range(len(bins) - 1, -1, -1):
@@ -46,12 +46,12 @@ def _cells(place, row, near, share, shape, taps, bins, cells, weights):
 
 @jit
 def pool(table, rows, near, share, shapes, taps, bins, pooled):
-    """Fills `pooled (n, bins, c)` with the sums of rows of `table (cells, c)` that the bins of each box are.
+    """Fill `pooled (n, bins, c)`: each bin is a weighted sum of rows of `table (cells, c)`.
 
     Args:
         rows: `(n,)` where the cells of each box's map begin in the table.
         near, share: `(n, k)` cells along the axes, and their weights: axis by axis, bin by bin, `taps` each. On
-            return, those of a bin that are the same are joined.
+            return, equal cells of a bin are joined.
         shapes: `(n, d)` of the boxes' maps.
         taps, bins: `(d,)`.
     """
@@ -69,12 +69,12 @@ def pool(table, rows, near, share, shapes, taps, bins, pooled):
 
 @jit
 def spread(table, rows, near, share, shapes, taps, bins, pooled):
-    """The transpose of `pool`, after it: adds to `table` the bins of `pooled`, by the same weights."""
+    """The transpose of `pool`, to be called after it: adds the bins of `pooled` to `table` with the same weights."""
     cells, weights = np.empty(taps.prod(), np.int64), np.empty(taps.prod(), share.dtype)
     total = np.empty(table.shape[1], table.dtype)
     for i in range(len(rows)):
         for place in range(pooled.shape[1]):
-            total[:] = pooled[i, place]  # whose channels may lie apart
+            total[:] = pooled[i, place]  # its channels may not be contiguous
             for k in range(_cells(place, rows[i], near[i], share[i], shapes[i], taps, bins, cells, weights)):
                 cell, weight = table[cells[k]], weights[k]
                 for c in range(len(total)):

@@ -1,0 +1,27 @@
+"""The verb that turns stored raw predictions into detections: `boxel consolidate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from boxel.cli.console import progress_bars
+
+
+def consolidate(
+    predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="Folder that `boxel predict` wrote.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for one JSON file per image.")],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, such as `consolidate.iou_threshold=0.5`."),
+    ] = None,
+) -> None:
+    """Merge the stored boxes of all views again, with other settings; needs no GPU.
+
+    Settings that are not changed are those of the run that predicted.
+    """
+    from boxel.api.consolidation import consolidate_folder
+
+    with progress_bars() as progress:
+        written = consolidate_folder(predictions, out, overrides=set_ or (), progress=progress)
+    print(f"consolidated {len(written)} images in {out}")

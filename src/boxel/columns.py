@@ -1,0 +1,55 @@
+"""Sets of objects as columns: arrays of numpy or torch that share their first axis."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Generic, Self, cast
+
+import numpy as np
+from typing_extensions import TypeVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# The kind of array in a set of objects: `Detections` holds numpy arrays, `Detections[Tensor]` tensors.
+A = TypeVar("A", bound="np.ndarray | Tensor", default=np.ndarray)
+B = TypeVar("B", bound="np.ndarray | Tensor")
+
+
+class Columns(Generic[A]):
+    """The base of dataclasses whose array fields share their first axis, that of `boxes`."""
+
+    boxes: A
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def _arrays(self) -> dict[str, A]:
+        values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        return {name: value for name, value in values.items() if hasattr(value, "dtype")}
+
+    def __getitem__(self, index: "slice | np.ndarray | np.bool_ | Tensor") -> Self:
+        """The rows chosen by a slice, a boolean mask or an index array."""
+        return self._replace(lambda value: value[index])  # type: ignore[index]
+
+    def __post_init__(self) -> None:
+        if tuple(self.boxes.shape[1:-1]) != (2,):
+            raise ValueError(f"boxes must have shape (n, 2, ndim), got {tuple(self.boxes.shape)}")
+        for name, value in self._arrays().items():
+            if len(value) != len(self.boxes):
+                raise ValueError(f"{name} has {len(value)} rows but there are {len(self.boxes)} boxes")
+
+    def _replace(self, function: Callable[[A], object]) -> Self:
+        return replace(self, **{name: function(value) for name, value in self._arrays().items()})  # type: ignore[type-var]
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """All rows of `parts` (at least one), in order; other fields are those of the first."""
+        if isinstance(parts[0].boxes, np.ndarray):
+            join = cast(Callable[[list[A]], object], np.concatenate)
+        else:
+            import torch
+
+            join = cast(Callable[[list[A]], object], torch.cat)
+        columns = [part._arrays() for part in parts]
+        joined = {name: join([arrays[name] for arrays in columns]) for name in columns[0]}
+        return replace(parts[0], **joined)  # type: ignore[type-var]

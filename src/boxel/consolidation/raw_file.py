@@ -1,0 +1,166 @@
+"""Raw predictions as files: every box of every view of one image, with what turns them into detections.
+
+`PREDICTIONS/raw/CASE.npz` holds the columns of `RawDetections` as numpy arrays, and beside them one JSON text under the
+name `record`. Nothing is pickled.
+"""
+
+import json
+import zipfile
+import zlib
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from boxel.config import Config, write_bytes
+from boxel.consolidation.config import ConsolidateConfig
+from boxel.consolidation.merging import consolidate
+from boxel.types import Detections, Geometry, RawDetections
+
+VERSION = 1
+
+_COLUMNS = {"boxes": "f", "scores": "f", "labels": "i", "views": "i", "tiles": "i", "weights": "f", "coverage": "f"}
+
+
+@dataclass(frozen=True)
+class RawPrediction:
+    """Every box of every view of one image, before consolidation.
+
+    Attributes:
+        case: name of the image.
+        raw: boxes in the voxels of the prepared image.
+        shape: voxels per axis of the prepared image.
+        geometry: of the original image, in whose voxels detections are reported.
+        classes: class names, indexed by the labels.
+        config: the settings of the run that predicted.
+        image_files: what the image was read from.
+        extra: anything else worth keeping with the result; JSON-ready.
+    """
+
+    case: str
+    raw: RawDetections
+    shape: tuple[int, ...]
+    geometry: Geometry
+    classes: tuple[str, ...]
+    config: ConsolidateConfig
+    image_files: tuple[Path, ...] = ()
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def consolidate(self, config: ConsolidateConfig | None = None) -> Detections:
+        """Detections in the voxels of the original image; without `config`, by the settings of the run."""
+        return consolidate(self.raw, config or self.config, geometry=self.geometry, shape=self.shape)
+
+
+class _Record(Config):
+    """The JSON text in a raw file."""
+
+    format: Literal["boxel-raw"]
+    version: int = Field(ge=1, le=VERSION)
+    case: str
+    classes: tuple[str, ...]
+    images: tuple[str, ...]
+    shape: tuple[int, ...]
+    geometry: Geometry
+    num_views: int = Field(ge=1)
+    slice_axes: int = Field(ge=0)
+    consolidate: ConsolidateConfig
+    extra: dict[str, Any]
+
+
+def write_raw(path: Path | str, prediction: RawPrediction) -> None:
+    """Write a raw prediction as compressed numpy arrays; the file appears whole or not at all."""
+    raw = prediction.raw
+    record = _Record(
+        format="boxel-raw",
+        version=VERSION,
+        case=prediction.case,
+        classes=prediction.classes,
+        images=tuple(map(str, prediction.image_files)),
+        shape=prediction.shape,
+        geometry=prediction.geometry,
+        num_views=raw.num_views,
+        slice_axes=raw.slice_axes,
+        consolidate=prediction.config,
+        extra=prediction.extra,
+    )
+    columns = {name: np.asarray(getattr(raw, name)) for name in _COLUMNS}
+    if raw.masks is not None:
+        columns["masks"] = np.asarray(raw.masks)
+    buffer = BytesIO()
+    np.savez_compressed(buffer, record=np.array(record.to_json()), **columns)  # type: ignore[arg-type]
+    write_bytes(Path(path), buffer.getvalue())
+
+
+def read_raw(path: Path | str) -> dict[str, RawPrediction]:
+    """The raw predictions of each case, from one file, or from all files in the folder that `boxel predict` wrote.
+
+    Raises:
+        ValueError: no raw prediction there, or a file that is damaged or of another version; names the file.
+    """
+    predictions = map(read_raw_file, raw_files(path))
+    return {prediction.case: prediction for prediction in predictions}
+
+
+def raw_files(path: Path | str) -> list[Path]:
+    """The raw files in a folder that `boxel predict` wrote, or in its folder `raw`; or the file itself.
+
+    Raises:
+        ValueError: nothing there; names the folder.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ValueError(f"{path}: no such file or folder; give the folder that `boxel predict` wrote")
+    if path.is_file():
+        return [path]
+    folder = path / "raw" if (path / "raw").is_dir() else path
+    files = sorted(file for file in folder.glob("*.npz") if not file.name.startswith("."))
+    if not files:
+        raise ValueError(f"{path}: no raw predictions (raw/*.npz); give the folder that `boxel predict` wrote")
+    return files
+
+
+def read_raw_file(path: Path) -> RawPrediction:
+    """The raw prediction in one file.
+
+    Raises:
+        ValueError: not a raw prediction, damaged, or of another version; names the file.
+    """
+    arrays = _read_arrays(path)
+    if "record" not in arrays:
+        raise ValueError(
+            f"{path}: does not say which image it belongs to (an early Boxel wrote it); predict again into a new folder"
+        )
+    try:
+        values = json.loads(str(arrays.pop("record")))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: damaged, its record is not JSON ({error}); predict this case again") from None
+    if isinstance(values, dict) and isinstance(version := values.get("version"), int) and version > VERSION:
+        raise ValueError(f"{path}: version {version}, but this Boxel reads up to {VERSION}; update Boxel")
+    record = _Record.from_dict(values, str(path))
+    ndim = len(record.shape)
+    masks = arrays.pop("masks", None)
+    kinds = {name: array.dtype.kind for name, array in arrays.items()}
+    fits = len(record.geometry.shape) == ndim and (masks is None or (masks.dtype.kind, masks.ndim) == ("f", 1 + ndim))
+    if kinds != _COLUMNS or not fits or arrays["boxes"].shape[1:] != (2, ndim):
+        raise ValueError(f"{path}: damaged, its arrays do not fit together; predict this case again")
+    try:
+        raw = RawDetections(**arrays, num_views=record.num_views, slice_axes=record.slice_axes, masks=masks)
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged, {error}; predict this case again") from None
+    if ((raw.labels < 0) | (raw.labels >= len(record.classes))).any():
+        raise ValueError(f"{path}: damaged, a label is not one of {len(record.classes)} classes; predict again")
+    files = tuple(map(Path, record.images))
+    return RawPrediction(
+        record.case, raw, record.shape, record.geometry, record.classes, record.consolidate, files, record.extra
+    )
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            return dict(file)
+    except (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path}: not a raw prediction, or damaged ({error}); predict this case again") from None

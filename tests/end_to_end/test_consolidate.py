@@ -1,0 +1,89 @@
+"""`boxel consolidate`: stored raw predictions become the detections that `boxel predict` would have written."""
+
+import json
+import shutil
+
+import pytest
+
+import boxel
+from tests.end_to_end.test_verbs import boxel as run_boxel
+from tests.end_to_end.test_verbs import contents, refused
+
+SETTINGS = (
+    "train.steps=2", "train.validate_every=2", "train.batch_size=2", "train.num_workers=0",
+    "model.backbone.start_filters=4", "model.backbone.depth=10", "predict.views=plane", "predict.masks=true",
+    "predict.segmentation=true",
+    "model.dense.min_score=0.0", "consolidate.min_score=0.0", "consolidate.max_detections=7",
+)  # fmt: skip
+KINDS = {
+    "2d": (2, ("plan.spacing=[1.5,1.25]",)),
+    "3d": (3, ("plan.spacing=[1.5,1.25,1.25]",)),
+    "slice-wise": (3, ("plan.ndim=2", "plan.context=1", "plan.spacing=[1.5,1.25,1.25]")),
+}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def root(request, tmp_path_factory):
+    """A hardly trained model of each kind on toy data, and its predictions with masks."""
+    ndim, plan = KINDS[request.param]
+    root, recipe = tmp_path_factory.mktemp("consolidate"), "retina_unet_small"
+    size = {2: 64, 3: 32}[ndim]
+    boxel.make_toy(root / "data", num_train=4, num_val=2, num_test=2, ndim=ndim, size=size)
+    boxel.prepare(root / "data", root / "work", recipe=recipe, overrides=(*SETTINGS, *plan), workers=0)
+    run = boxel.train(root / "work", root / "run", recipe=recipe, overrides=(*SETTINGS, *plan))
+    boxel.predict(run, [root / "data" / "imagesTs"], root / "predictions")
+    return root
+
+
+def test_unchanged_settings_give_the_files_that_predict_wrote(root, tmp_path):
+    boxel.consolidate_folder(root / "predictions", tmp_path / "again")
+    assert contents(tmp_path / "again") == contents(root / "predictions", "*.*")
+    assert (tmp_path / "again" / "test_00000_seg.nii.gz").exists()
+    record = json.loads((tmp_path / "again" / "test_00000.json").read_text())
+    assert len(record["detections"]) == 7
+    assert "mask" in record["detections"][0]
+
+
+def test_changed_settings_give_the_files_that_predict_would_have_written(root, tmp_path):
+    changed = ("consolidate.method=nms", "consolidate.max_detections=3")
+    boxel.consolidate_folder(root / "predictions", tmp_path / "a", overrides=changed)
+    boxel.predict(root / "run", [root / "data" / "imagesTs"], tmp_path / "b", overrides=changed)
+    for path in sorted((tmp_path / "b").glob("*.json")):
+        a, b = (json.loads(file.read_text()) for file in (tmp_path / "a" / path.name, path))
+        assert a["extra"].pop("detector") != b["extra"].pop("detector")
+        assert a == b
+        assert len(a["detections"]) == 3
+
+
+def test_a_finished_consolidation_is_not_repeated_and_other_settings_are(root, tmp_path):
+    first, *_ = boxel.consolidate_folder(root / "predictions", tmp_path / "out")
+    written = first.stat().st_mtime_ns
+    boxel.consolidate_folder(root / "predictions", tmp_path / "out")
+    assert first.stat().st_mtime_ns == written
+    boxel.consolidate_folder(root / "predictions", tmp_path / "out", overrides=["consolidate.max_detections=1"])
+    assert len(json.loads(first.read_text())["detections"]) == 1
+
+
+@pytest.mark.parametrize("root", ["2d"], indirect=True)
+def test_the_other_verbs_take_what_consolidate_wrote_without_the_run_and_the_images(root, tmp_path):
+    shutil.copytree(root / "predictions", tmp_path / "p", ignore=shutil.ignore_patterns("*.json"))
+    changed = ("--set", "consolidate.iou_threshold=0.2")
+    assert "consolidated 2 images" in run_boxel("consolidate", tmp_path / "p", *changed, "--out", tmp_path / "c").stdout
+    run_boxel("evaluate", tmp_path / "c", root / "data", "--out", tmp_path / "e", "--resamples", 0)
+    run_boxel("convert", tmp_path / "c", "--to", "csv", "--out", tmp_path / "csv")
+    page = tmp_path / "page.html"
+    run_boxel("report", root / "run", "--predictions", tmp_path / "c", "--dataset", root / "data", "--out", page)
+    assert "test_00000" in page.read_text()
+
+
+@pytest.mark.parametrize("root", ["2d"], indirect=True)
+def test_bad_input_is_one_message(root, tmp_path):
+    out = ("--out", tmp_path / "out")
+    predictions = root / "predictions"
+    refused("consolidate", tmp_path / "nowhere", *out, says="nowhere: no such file or folder")
+    refused("consolidate", root / "data", *out, says="no raw predictions")
+    refused("consolidate", predictions, "--out", predictions, says="choose another folder with --out")
+    refused("consolidate", predictions, *out, "--set", "consolidate.metod=nms", says="did you mean 'method'")
+    refused("consolidate", predictions, *out, "--set", "consolidate.method=mean", says="'wbc', 'nms'")
+    refused("consolidate", predictions, *out, "--set", "predict.views=all", says="unknown key 'predict'")
+    assert not (tmp_path / "out").exists()
