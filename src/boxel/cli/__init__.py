@@ -127,9 +127,10 @@ def predict(
     print(f"predicted {len(written)} images in {out}")
 
 
-app.command(epilog="Example: **boxel convert predictions --to slicer --out slicer** (docs/how_to/export.md)")(
-    converting.convert
-)
+app.command(
+    cls=converting.ListsFormats,
+    epilog="Example: **boxel convert predictions --to slicer --out slicer** (docs/how_to/export.md)",
+)(converting.convert)
 
 
 app.command(epilog="Example: **boxel evaluate predictions my_dataset --out evaluation**")(judging.evaluate)

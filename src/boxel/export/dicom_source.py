@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from boxel.config import write_bytes
-from boxel.export.formats import Prediction
+from boxel.export.prediction import Prediction
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -100,6 +100,7 @@ def patient_as_it_is() -> Iterator[None]:
 
 def save(document: "Dataset", path: Path) -> None:
     """Write a DICOM file; it appears whole or not at all."""
+    document.SpecificCharacterSet = "ISO_IR 192"  # UTF-8: class names may have any letter
     buffer = BytesIO()
     document.save_as(buffer, enforce_file_format=True)
     write_bytes(path, buffer.getvalue())

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 from boxel.export import Prediction, get_format
 from boxel.types import Detections, Geometry
-from unit.export.examples import CLASSES, grid, predict, whole_voxels
+from unit.export.examples import CLASSES, grid, predict, read, whole_voxels
 
 
 def one_box(geometry, box, score=0.93, label=1, case="c"):
@@ -61,12 +61,11 @@ def test_a_slicer_file_in_ras_that_slicer_saved_again_is_read(tmp_path):
         roi["center"] = (flip @ roi["center"]).tolist()
         roi["orientation"] = (flip @ np.array(roi["orientation"]).reshape(3, 3)).ravel().tolist()
     path.write_text(json.dumps(record))
-    read = get_format("slicer").read
     with pytest.raises(ValueError, match="--images"):
-        read(tmp_path, CLASSES, {})
-    found = read(tmp_path, CLASSES, {"case 1": prediction.detections.geometry})[0]["case 1"]
+        read("slicer", tmp_path)
+    back = read("slicer", tmp_path, geometries={"case 1": prediction.geometry})["case 1"]
     boxes = prediction.detections.boxes[np.argsort(-prediction.detections.scores)]
-    np.testing.assert_allclose(found.boxes, boxes, atol=1e-3)
+    np.testing.assert_allclose(back.boxes, boxes, atol=1e-3)
 
 
 def test_mitk_counts_to_the_last_voxel_in_x_y_z_and_keeps_the_origin_in_the_last_row(tmp_path):

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from boxel.config import write_bytes
-from boxel.export.formats import Prediction, case_file
+from boxel.export.entries import case_file
+from boxel.export.prediction import Prediction
+from boxel.export.registry import register_export
 from boxel.io import read_image
 
 MAX_TILES = 24
@@ -20,7 +22,7 @@ MARGIN = 2.5
 LEAST = 32.0
 
 
-def write_preview(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
+def write(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
     """Write `out/CASE.png` for each case: the detections with the highest scores, 24 at most.
 
     Raises:
@@ -115,3 +117,6 @@ def _captioned(tile: Any, text: str, where: str = "") -> Any:
     draw.text((2, TILE + 2), text, fill="black")
     draw.text((2, TILE + 15), where, fill="#5c6b7a")
     return whole
+
+
+register_export("preview", write)

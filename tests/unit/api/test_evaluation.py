@@ -90,7 +90,7 @@ def test_ignored_regions_are_named_in_the_same_file(truth, native, tmp_path, ndi
     assert figures["AP@0.50"]["a"] == metrics["AP@0.50"]
     for wrong in ([[0] * ndim], [[0] * ndim, [0] * ndim], [[0] * ndim, ["x"] * ndim]):
         ignore.write_text(json.dumps({name: [wrong]}))
-        with pytest.raises(ValueError, match=r"ignore\.json.*a region is"):
+        with pytest.raises(ValueError, match=r"ignore\.json.*an ignored region is"):
             evaluate(folder, native, ignore=ignore)
 
 

@@ -13,8 +13,10 @@ import numpy as np
 
 from boxel.config import read_json, write_text
 from boxel.export.boxel_json import geometry_from
-from boxel.export.formats import Prediction, Predictions, case_file, collect
-from boxel.export.world import box_around, box_corners, geometry_of, in_space
+from boxel.export.entries import Entry, case_file, case_files, collect, holds, rounded
+from boxel.export.prediction import DatasetInfo, Prediction
+from boxel.export.registry import register_export
+from boxel.export.world import box_around, box_corners, in_space
 from boxel.types import Geometry
 
 SUFFIX = ".mrk.json"
@@ -26,7 +28,7 @@ SCHEMA = (
 COLOURS = ((0.90, 0.62, 0.0), (0.34, 0.71, 0.91), (0.0, 0.62, 0.45), (0.94, 0.89, 0.26), (0.84, 0.37, 0.0))
 
 
-def write_slicer(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
+def write(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
     """Write `out/CASE.mrk.json` for each case.
 
     Raises:
@@ -50,39 +52,42 @@ def write_slicer(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
     return paths
 
 
-def read_slicer(
-    path: Path, classes: Sequence[str] = (), geometries: Mapping[str, Geometry] | None = None
-) -> Predictions:
+def read(path: Path, info: DatasetInfo) -> list[Prediction]:
     """Detections of each case from its `.mrk.json`, or from a folder of such files.
 
     Raises:
         ValueError: no ROI boxes, or a case whose geometry is not known.
     """
-    path, found, grids = Path(path), {}, dict(geometries or {})
-    for file in sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]:
+    cases, classes = {}, info.classes
+    for name, file in case_files(path, SUFFIX).items():
         record = read_json(file)
         ours = record.get("boxel", {})
-        case = ours.get("case", file.name.removesuffix(SUFFIX))
+        case = ours.get("case", name)
         if ours:
-            grids[case] = geometry_from(ours["geometry"], len(ours["geometry"]["shape"]), file)
-            classes = classes or ours["classes"]
-        geometry = geometry_of(case, file, grids)
+            geometry = geometry_from(ours["geometry"], len(ours["geometry"]["shape"]), file)
+            classes = classes or tuple(ours["classes"])
+        else:
+            geometry = info.geometry(case, file)
         try:
-            found[case] = [_entry(markup, geometry) for markup in record["markups"] if markup["type"] == "ROI"]
+            entries = [_entry(markup, geometry) for markup in record["markups"] if markup["type"] == "ROI"]
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{file}: not the ROI markups of detections ({error}); see docs/how_to/export.md"
             ) from None
-    if not found:
-        raise ValueError(f"{path}: no {SUFFIX} files there")
-    return collect(path, found, classes, grids)
+        cases[case] = entries, geometry
+    return collect(path, cases, classes)
+
+
+def detect(path: Path) -> bool:
+    """Whether there are markup files."""
+    return holds(path, f"*{SUFFIX}")
 
 
 def _markup(
     number: int, prediction: Prediction, box: np.ndarray, score: float, name: str, orientation: np.ndarray
 ) -> dict[str, Any]:
     geometry = prediction.geometry
-    centre = _rounded(in_space(geometry.to_world(box.mean(axis=0)[None]))[0])
+    centre = rounded(in_space(geometry.to_world(box.mean(axis=0)[None]))[0], 5)
     size = ((box[1] - box[0]) * geometry.spacing)[::-1]
     return {
         "type": "ROI",
@@ -92,7 +97,7 @@ def _markup(
         "coordinateUnits": "mm",
         "center": centre,
         "orientation": [float(value) for value in orientation.ravel()],
-        "size": _rounded(np.append(size, [1.0] * (3 - len(size)))),
+        "size": rounded(np.append(size, [1.0] * (3 - len(size))), 5),
         "controlPoints": [{"id": str(number), "label": name, "description": f"score {score:.6f}", "position": centre}],
         "display": {
             "selectedColor": COLOURS[prediction.classes.index(name) % len(COLOURS)],
@@ -102,7 +107,7 @@ def _markup(
     }
 
 
-def _entry(markup: Mapping[str, Any], geometry: Geometry) -> tuple[np.ndarray, float, str]:
+def _entry(markup: Mapping[str, Any], geometry: Geometry) -> Entry:
     point = markup["controlPoints"][0]
     centre = np.array(markup.get("center", point["position"]), np.float64)
     turn, half = np.array(markup["orientation"]).reshape(3, 3), np.array(markup["size"]) / 2
@@ -112,5 +117,4 @@ def _entry(markup: Mapping[str, Any], geometry: Geometry) -> tuple[np.ndarray, f
     return box_around(corners, geometry), float(point["description"].split()[-1]), point["label"]
 
 
-def _rounded(values: np.ndarray) -> list[float]:
-    return [round(float(value), 5) + 0.0 for value in values]
+register_export("slicer", write, read, detect)

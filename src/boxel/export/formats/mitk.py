@@ -13,11 +13,15 @@ from typing import Any
 import numpy as np
 
 from boxel.config import read_json, write_text
-from boxel.export.formats import Prediction, Predictions, case_file, collect
+from boxel.export.entries import Entry, begins_with, case_file, case_files, collect, rounded
+from boxel.export.prediction import DatasetInfo, Prediction
+from boxel.export.registry import register_export
 from boxel.types import Geometry
 
+FORMAT = "MITK ROI"
 
-def write_mitk(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
+
+def write(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
     """Write `out/CASE.json` for each case. A 2D image is a volume of one slice.
 
     Raises:
@@ -37,15 +41,15 @@ def write_mitk(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
             spare = [0.0] * (3 - d)
             rois.append({
                 "ID": number,
-                "Min": _rounded([*lower, *spare]),
-                "Max": _rounded([*(upper - 1), *spare]),
+                "Min": rounded([*lower, *spare]),
+                "Max": rounded([*(upper - 1), *spare]),
                 "Properties": {
                     "StringProperty": {"class": name},
                     "FloatProperty": {"score": round(score, 6), "label": label, "lineWidth": 2},
                 },
             })  # fmt: skip
         record = {
-            "FileFormat": "MITK ROI",
+            "FileFormat": FORMAT,
             "Version": 2,
             "Name": prediction.case,
             "Caption": "{class} {score}",
@@ -61,30 +65,31 @@ def write_mitk(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
     return paths
 
 
-def read_mitk(path: Path, classes: Sequence[str] = (), geometries: Mapping[str, Geometry] | None = None) -> Predictions:
+def read(path: Path, info: DatasetInfo) -> list[Prediction]:
     """Detections of each case from its MITK ROI file, or from a folder of such files.
 
-    The file describes a volume, also where the image was 2D; `geometries` tell which cases are.
+    The geometry is that of the data set where known, because MITK writes a 2D image as a volume of one slice.
 
     Raises:
         ValueError: not a MITK ROI file of version 2.
     """
-    path, found = Path(path), {}
-    grids: dict[str, Geometry] = {}
-    known = dict(geometries or {})
-    for file in sorted(path.glob("*.json")) if path.is_dir() else [path]:
+    cases = {}
+    for name, file in case_files(path, ".json").items():
         record = read_json(file)
-        if record.get("FileFormat") != "MITK ROI" or record.get("Version") != 2:
+        if record.get("FileFormat") != FORMAT or record.get("Version") != 2:
             raise ValueError(f"{file}: not a MITK ROI file of version 2; write it with Boxel or nnDetection 2.0")
-        case = record.get("Name", file.stem)
+        case = record.get("Name", name)
         try:
-            grids[case] = known.get(case) or _geometry(record["Geometry"])
-            found[case] = [_entry(roi, len(grids[case].shape)) for roi in record["ROIs"]]
+            geometry = info.geometries.get(case) or _geometry(record["Geometry"])
+            cases[case] = [_entry(roi, len(geometry.shape)) for roi in record["ROIs"]], geometry
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{file}: not the ROIs of detections ({error}); see docs/how_to/export.md") from None
-    if not found:
-        raise ValueError(f"{path}: no MITK ROI files (*.json) there")
-    return collect(path, found, classes, grids)
+    return collect(path, cases, info.classes)
+
+
+def detect(path: Path) -> bool:
+    """Whether a JSON file there names this format."""
+    return begins_with(path, "*.json", f'"{FORMAT}"')
 
 
 def _geometry(record: Mapping[str, Any]) -> Geometry:
@@ -99,12 +104,11 @@ def _geometry(record: Mapping[str, Any]) -> Geometry:
     )
 
 
-def _entry(roi: Mapping[str, Any], ndim: int) -> tuple[np.ndarray, float, str]:
+def _entry(roi: Mapping[str, Any], ndim: int) -> Entry:
     numbers = roi["Properties"]["FloatProperty"]
     name = roi["Properties"].get("StringProperty", {}).get("class", str(int(numbers.get("label", 0))))
     lower, upper = (np.array(roi[key], np.float64)[:ndim][::-1] for key in ("Min", "Max"))
     return np.stack([lower, upper + 1]), float(numbers["score"]), name
 
 
-def _rounded(values: Sequence[float]) -> list[float]:
-    return [round(float(value), 4) + 0.0 for value in values]
+register_export("mitk", write, read, detect)

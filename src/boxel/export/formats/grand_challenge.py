@@ -5,22 +5,25 @@ detection; what it cannot say, the extent across the plane, is in the Boxel JSON
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from boxel.config import read_json, write_text
-from boxel.export.boxel_json import write_boxel
-from boxel.export.formats import Prediction, Predictions, case_file, collect
-from boxel.export.world import box_around, box_corners, geometry_of, in_space
+from boxel.export.entries import case_file, case_files, collect, holds, rounded
+from boxel.export.formats import boxel
+from boxel.export.prediction import DatasetInfo, Prediction
+from boxel.export.registry import register_export
+from boxel.export.world import box_around, box_corners, in_space
 from boxel.types import Geometry
 
 BOXES, POINTS = ".boxes.json", ".points.json"
 VERSION = {"major": 1, "minor": 0}
 
 
-def write_grand_challenge(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
+def write(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
     """Write `out/CASE.boxes.json`, `out/CASE.points.json` and `out/CASE.json` for each case.
 
     Raises:
@@ -44,36 +47,45 @@ def write_grand_challenge(out: Path, predictions: Sequence[Prediction]) -> list[
         ):
             paths.append(case_file(out, prediction.case, suffix))
             write_text(paths[-1], json.dumps(record, indent=1) + "\n")
-    return paths + write_boxel(out, predictions)
+    return paths + boxel.write(out, predictions)
 
 
-def read_grand_challenge(
-    path: Path, classes: Sequence[str] = (), geometries: Mapping[str, Geometry] | None = None
-) -> Predictions:
-    """Detections of each case from its `.boxes.json`, or from a folder of such files; no other file is looked at.
-
-    Across the plane a box of a volume gets one voxel around the middle.
+def read(path: Path, info: DatasetInfo) -> list[Prediction]:
+    """Detections of each case from its `.boxes.json`, or from a folder of such files; other files are not opened.
 
     Raises:
-        ValueError: not such a file, or a case whose geometry is not in `geometries`.
+        ValueError: not such a file, or a case of unknown geometry.
     """
-    path, found, grids = Path(path), {}, dict(geometries or {})
-    for file in sorted(path.glob(f"*{BOXES}")) if path.is_dir() else [path]:
-        case, record = file.name.removesuffix(BOXES), read_json(file)
-        geometry = geometry_of(case, file, grids)
-        thick = np.array([0.5] * (len(geometry.shape) - 2) + [0.0, 0.0])
+    cases = {}
+    for case, file in case_files(path, BOXES).items():
+        geometry, record = info.geometry(case, file), read_json(file)
+        leading = len(geometry.shape) - 2
+        if leading and record.get("boxes"):
+            warnings.warn(
+                f"{file}: boxes of this format lie in one plane, so those of case {case!r} are one voxel thick; the "
+                f"whole boxes are in {case}.json if Boxel wrote this folder",
+                stacklevel=2,
+            )
+        thick = np.array([0.5] * leading + [0.0, 0.0])
         try:
-            found[case] = [
+            entries = [
                 (box_around(np.array(entry["corners"]), geometry) + np.stack([-thick, thick]),
                  float(entry["probability"]), str(entry["name"]))
                 for entry in record["boxes"]
             ]  # fmt: skip
         except (IndexError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f'{file}: no "Multiple 2D bounding boxes" with probabilities ({error})') from None
-    if not found:
-        raise ValueError(f"{path}: no *{BOXES} files there")
-    return collect(path, found, classes, grids)
+        cases[case] = entries, geometry
+    return collect(path, cases, info.classes)
+
+
+def detect(path: Path) -> bool:
+    """Whether there are files of boxes."""
+    return holds(path, f"*{BOXES}")
 
 
 def _mm(points: np.ndarray, geometry: Geometry) -> list[list[float]]:
-    return [[round(float(value), 5) + 0.0 for value in point] for point in in_space(geometry.to_world(points))]
+    return [rounded(point, 5) for point in in_space(geometry.to_world(points))]
+
+
+register_export("grand-challenge", write, read, detect, flat=True)
