@@ -36,15 +36,15 @@ def write_detections(
     image_files: Sequence[str | Path] = (),
     extra: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the detections of one image, in descending score; the file appears whole or not at all.
+    """Write the detections of one image by falling score; the file appears whole or not at all.
 
     Args:
         path: the file to write.
-        detections: numpy or CPU tensors, in the voxels of the original image; none is fine.
-        case_id: what the predictions belong to.
+        detections: numpy arrays or CPU tensors, boxes in voxels of the original image; they may be empty.
+        case_id: the name of the case.
         classes: class names, indexed by the labels.
         image_files: the files that the image was read from.
-        extra: anything else worth keeping with the result; JSON-ready.
+        extra: other JSON-ready values to keep with the result.
 
     Raises:
         ValueError: a score outside 0..1, an inverted or infinite box, a label outside the classes.
@@ -90,7 +90,7 @@ def read_detections(path: Path) -> tuple[str, Detections, tuple[str, ...]]:
 
 
 def read_prediction(path: Path) -> Prediction:
-    """What a Boxel JSON file says about a case.
+    """The prediction in a Boxel JSON file.
 
     Raises:
         ValueError: names the file, the key and the rule.
@@ -148,7 +148,7 @@ def read_predictions(folder: Path) -> list[Prediction]:
                 )
         predictions[read.case], origin[read.case] = read, path
     if not predictions:
-        raise ValueError(f"{folder}: no prediction files (*.json); give the folder that boxel predict wrote to")
+        raise ValueError(f"{folder}: no prediction files (*.json); name the folder that boxel predict wrote to")
     return list(predictions.values())
 
 

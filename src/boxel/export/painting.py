@@ -9,8 +9,8 @@ from boxel.types import Detections
 def voxels_of(detections: Detections, row: int, shape: tuple[int, ...]) -> tuple[tuple[slice, ...], np.ndarray]:
     """The voxels of one detection in an image of `shape`: slices, and a bool array `(*region)` in them.
 
-    Those of its mask, where there is one that has any. Else the box is filled: it has the voxels whose centres it
-    contains, at least one where it meets the image, and none where it lies outside.
+    The voxels are those of the mask, unless there is none or it is empty. Otherwise the box is filled with the voxels
+    whose centres it contains: at least one if the box meets the image, none if it lies outside.
     """
     box = np.asarray(detections.boxes[row], np.float64)
     if detections.masks is not None:
@@ -36,7 +36,7 @@ def filled_box(box: np.ndarray, shape: tuple[int, ...]) -> tuple[tuple[slice, ..
 def paint(prediction: Prediction) -> tuple[list[np.ndarray], list[int]]:
     """Label maps in which the detections are numbered from 1 by falling score, and the map that each is in.
 
-    Detections of one map do not overlap, so that each is whole: there are as many maps as that takes, at least one.
+    Detections in one map do not overlap, so that each is whole; there are as many maps as this takes, at least one.
     """
     shape = prediction.geometry.shape
     maps, where = [np.zeros(shape, np.uint16)], []

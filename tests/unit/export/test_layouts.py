@@ -125,9 +125,9 @@ def test_detections_that_overlap_go_into_several_maps_and_each_is_whole(tmp_path
     maps = [read_label_map(tmp_path / f"c_boxes{suffix}.nii.gz").array for suffix in ("", "_2")]
     assert not (tmp_path / "c_boxes_3.nii.gz").exists()
     for number, place in ((1, 0), (2, 1), (3, 0)):
-        found = np.argwhere(maps[place] == number)
-        np.testing.assert_array_equal(found.min(axis=0), boxes[number - 1, 0])
-        np.testing.assert_array_equal(found.max(axis=0) + 1, boxes[number - 1, 1])
+        voxels = np.argwhere(maps[place] == number)
+        np.testing.assert_array_equal(voxels.min(axis=0), boxes[number - 1, 0])
+        np.testing.assert_array_equal(voxels.max(axis=0) + 1, boxes[number - 1, 1])
 
 
 @pytest.mark.parametrize(
@@ -152,8 +152,8 @@ def test_a_mask_is_painted_instead_of_the_box(tmp_path, ndim):
     boxes = np.array([[[4] * ndim, [12] * ndim]], np.float32)
     masks = np.zeros((1, *[4] * ndim), np.float32)
     masks[0, 0] = 1.0  # the first quarter along the first axis: 2 of 8 voxels, and where it fades to a half
-    found = Detections(boxes, np.ones(1, np.float32), np.zeros(1, int), grid(ndim, "plain"), masks)
-    write("nifti", Prediction("c", found, CLASSES), tmp_path)
+    detections = Detections(boxes, np.ones(1, np.float32), np.zeros(1, int), grid(ndim, "plain"), masks)
+    write("nifti", Prediction("c", detections, CLASSES), tmp_path)
     voxels = np.argwhere(read_label_map(tmp_path / "c_boxes.nii.gz").array)
     assert (voxels.min(axis=0) == 4).all()
     assert (voxels.max(axis=0) == [5, *[11] * (ndim - 1)]).all()

@@ -1,7 +1,6 @@
 """COCO results: `results.json` as pycocotools loads it, and `images.json`, which says what its numbers mean.
 
-Boxes are x, y, width, height; those of volumes go on in the same way: x, y, z, width, height, depth. Images and
-categories count from 1.
+Boxes are x, y, width, height, and in volumes x, y, z, width, height, depth. Images and categories are numbered from 1.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""CSV: one line per detection, `detections.csv`; a case without any has one line with its name alone.
+"""CSV: one line per detection in `detections.csv`; a case without detections has one line with only its name.
 
 Boxes in voxels (axes in array order, half-open) and, where the geometry is known, centre and size in LPS mm.
 """

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from boxel.export.dicom_source import SCHEME, made_by, need_highdicom, patient_as_it_is, same_uid, save, source_series
+from boxel.export.dicom_source import SCHEME, keep_patient_name, made_by, need_highdicom, same_uid, save, source_series
 from boxel.export.entries import Entry, case_file, collect, holds
 from boxel.export.painting import paint
 from boxel.export.prediction import DatasetInfo, Prediction
@@ -22,7 +22,7 @@ SUFFIX, PATTERN = "_seg.dcm", "*_seg*.dcm"
 
 
 def write(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
-    """Write `out/CASE_seg.dcm`, and further ones where detections overlap; none for a case without detections.
+    """Write `out/CASE_seg.dcm` and, where detections overlap, further files; none for a case without detections.
 
     Raises:
         ValueError: see `source_series`; the extra `dicom` is not installed.
@@ -36,7 +36,9 @@ def _write_case(out: Path, prediction: Prediction) -> list[Path]:
     from pydicom.sr.codedict import codes
 
     if not len(prediction.detections):
-        warnings.warn(f"case {prediction.case!r}: no DICOM SEG, which needs a detection at least", stacklevel=2)
+        warnings.warn(
+            f"case {prediction.case!r}: no DICOM SEG is written, which needs at least one detection", stacklevel=2
+        )
         return []
     algorithm = hd.AlgorithmIdentificationSequence(
         name="Boxel", family=codes.DCM.ArtificialIntelligence, version=made_by()["software_versions"]
@@ -66,7 +68,7 @@ def _write_case(out: Path, prediction: Prediction) -> list[Path]:
             continue
         pixels = segment_of[label_map]
         content = [hashlib.sha256(pixels).hexdigest(), *(entry[2:] for entry in entries)]
-        with patient_as_it_is():
+        with keep_patient_name():
             document = hd.seg.Segmentation(
                 source_images=headers,
                 pixel_array=pixels,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from boxel.export.dicom_source import SCHEME, made_by, need_highdicom, patient_as_it_is, same_uid, save, source_series
+from boxel.export.dicom_source import SCHEME, keep_patient_name, made_by, need_highdicom, same_uid, save, source_series
 from boxel.export.entries import case_file, case_files, collect, holds
 from boxel.export.prediction import DatasetInfo, Prediction
 from boxel.export.registry import register_export
@@ -51,7 +51,7 @@ def _write_case(path: Path, prediction: Prediction) -> Path:
         referenced_images=headers,
     )
     content = [(box.tolist(), score, name) for _, box, score, name in entries]
-    with patient_as_it_is():
+    with keep_patient_name():
         document = hd.sr.Comprehensive3DSR(
             evidence=headers,
             content=report,
@@ -98,7 +98,7 @@ def _group(number: int, prediction: Prediction, box: np.ndarray, score: float, n
 
 
 def _no_detections(header: Any) -> Any:
-    """A report must measure something: that there are no detections."""
+    """The measurement that there are no detections: a report must contain one."""
     import highdicom as hd
 
     number = hd.sr.Measurement(

@@ -1,7 +1,7 @@
 """Grand Challenge: `CASE.boxes.json` ("Multiple 2D bounding boxes") and `CASE.points.json` ("Multiple points"), in mm.
 
-The platform knows no boxes of volumes. The 2D box is drawn in the plane (rows and columns) through the middle of a
-detection; what it cannot say, the extent across the plane, is in the Boxel JSON `CASE.json` that is written too.
+The platform has no boxes in volumes. The 2D box lies in the plane (rows and columns) through the centre of a
+detection; its extent across the plane is only in the Boxel JSON `CASE.json`, which is written too.
 """
 
 import json

@@ -1,7 +1,7 @@
 """MITK ROI, version 2: `CASE.json` in index coordinates x, y, z.
 
 MITK draws an ROI from the outer face of voxel `Min` to the outer face of voxel `Max`, so `Max` is the last voxel:
-our upper corner less one. `Transform` is a 4 x 4 matrix whose rows are the steps along x, y and z, then the origin,
+our upper corner minus one. `Transform` is a 4 x 4 matrix whose rows are the steps along x, y and z, then the origin,
 as nnDetection 2.0 writes it.
 """
 

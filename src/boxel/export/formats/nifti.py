@@ -1,8 +1,8 @@
 """NIfTI: label maps of the detections, numbered by falling score, and `CASE_boxes.json` about the numbers.
 
-The names and keys are nnDetection's (`CASE_boxes.nii.gz`, `{"1": {"score", "label", "box"}}`, boxes in its own
-convention), with fractions of a voxel kept and the class name added. Where detections overlap they go into further
-maps, `CASE_boxes_2.nii.gz` and so on, so that each is whole; `"map"` says where a number is.
+File names and keys are nnDetection's (`CASE_boxes.nii.gz`, `{"1": {"score", "label", "box"}}`, boxes in its
+convention); fractions of a voxel are kept and the class name is added. Detections that overlap go into further maps,
+`CASE_boxes_2.nii.gz` and so on, so that each is whole; `"map"` says which map holds a number.
 """
 
 import json

@@ -1,8 +1,8 @@
 """Detection maps of the PI-CAI challenge: `CASE_detection_map.nii.gz`, as picai_eval reads them.
 
-A map holds one class: with several, each has its folder. A lesion is a connected part (all neighbours, diagonal
-ones too) of one score, so detections must not touch: of two that do, the lower one gives way, and what remains of
-it is its largest part. A detection of which nothing remains is lost, with a warning.
+A map holds one class; with several classes, each has its folder. A lesion is a connected part of one score (diagonal
+neighbours belong together), so detections must not touch. Where two do, the one with the lower score is cut back to
+the largest part that touches no other; if nothing remains of it, it is lost with a warning.
 """
 
 import warnings
@@ -45,11 +45,11 @@ def _detection_map(prediction: Prediction, wanted: str) -> np.ndarray:
     for row, _, score, name in prediction.ranking:
         if name != wanted:
             continue
-        if score <= 0:  # the background's
+        if score <= 0:  # the score of the background
             lost += 1
             continue
         region, mask = voxels_of(prediction.detections, row, shape)
-        # With a voxel around it on each side, to see what it touches.
+        # One voxel more on each side shows what the detection touches.
         around = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in region)
         taken = _grown(scores[around] > 0)
         inner = tuple(slice(s.start - a.start, s.stop - a.start) for s, a in zip(region, around, strict=True))

@@ -1,7 +1,7 @@
 """3D Slicer: `CASE.mrk.json`, one ROI markup per detection, aligned with the voxel grid.
 
-Format: markups schema 1.0.3 of 3D Slicer. A file that Slicer saved again has lost what Boxel added (case and
-geometry); it is then read with the geometries of the images.
+The format is markups schema 1.0.3 of 3D Slicer. A file that Slicer saved again no longer has what Boxel added (case
+and geometry); it is then read with the geometry of the image.
 """
 
 import json
@@ -24,7 +24,7 @@ SCHEMA = (
     "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/"
     "markups-schema-v1.0.3.json#"
 )
-# Okabe and Ito's colours, one per class.
+# The colours of Okabe and Ito, one per class.
 COLOURS = ((0.90, 0.62, 0.0), (0.34, 0.71, 0.91), (0.0, 0.62, 0.45), (0.94, 0.89, 0.26), (0.84, 0.37, 0.0))
 
 
