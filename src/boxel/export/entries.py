@@ -1,12 +1,13 @@
 """What format files share: one file per case, detections from entries, boxes in the conventions of other tools."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from boxel.config import did_you_mean
+from boxel.config import did_you_mean, write_text
 from boxel.export.prediction import Prediction
 from boxel.types import Detections, Geometry
 
@@ -87,6 +88,17 @@ def collect(
         )
         predictions.append(Prediction(case, detections, names))
     return predictions
+
+
+def write_records(
+    out: Path, predictions: Sequence[Prediction], suffix: str, record_of: Callable[[Prediction], Mapping[str, Any]]
+) -> list[Path]:
+    """Write the JSON file `out/CASE + suffix` of each case."""
+    paths = []
+    for prediction in predictions:
+        paths.append(case_file(out, prediction.case, suffix))
+        write_text(paths[-1], json.dumps(record_of(prediction), indent=1) + "\n")
+    return paths
 
 
 def row_of(box: Any, convention: str) -> list[float]:

@@ -29,22 +29,14 @@ class Format:
 
     @property
     def writer(self) -> Writer:
-        """The function that writes.
-
-        Raises:
-            ValueError: the format can only be read.
-        """
+        """The function that writes; raises ValueError if the format is only read."""
         if self.write is None:
-            raise ValueError(f"format {self.name!r} can only be read; write one of {', '.join(_names('write'))}")
+            raise ValueError(f"format {self.name!r} cannot be written; write one of {', '.join(_names('write'))}")
         return self.write
 
     @property
     def reader(self) -> Reader:
-        """The function that reads.
-
-        Raises:
-            ValueError: the format can only be written.
-        """
+        """The function that reads; raises ValueError if the format is only written."""
         if self.read is None:
             raise ValueError(f"format {self.name!r} cannot be read; read one of {', '.join(_names('read'))}")
         return self.read

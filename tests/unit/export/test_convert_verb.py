@@ -108,7 +108,7 @@ def test_the_help_names_every_format(monkeypatch):
     [
         (["--to", "slcer"], "unknown format 'slcer'; did you mean 'slicer'"),
         (["--to", "csv", "--from", "preview"], "'preview' cannot be read; read one of boxel,"),
-        (["--to", "nndetection"], "'nndetection' can only be read; write one of boxel,"),
+        (["--to", "nndetection"], "'nndetection' cannot be written; write one of boxel,"),
         (["--to", "csv", "--from", "coco"], "images.json: no such file"),
         (["--to", "dicom-sr"], "needs the DICOM series"),
         (["--to", "preview"], "needs the image.*--images"),

@@ -64,7 +64,7 @@ def test_the_public_check_refuses_files_that_lie_elsewhere_and_folders_of_images
         check_exporter(Format("stray", lambda out, predictions: [*write(out, predictions), out / "none"]))
     with pytest.raises(AssertionError, match="detects a folder of images"):
         check_exporter(Format("any", get_format("csv").write, detect=lambda path: True))
-    with pytest.raises(ValueError, match="can only be read"):
+    with pytest.raises(ValueError, match="cannot be written"):
         check_exporter("nndetection")
 
 

@@ -4,15 +4,15 @@ The platform has no boxes in volumes. The 2D box lies in the plane (rows and col
 detection; its extent across the plane is only in the Boxel JSON `CASE.json`, which is written too.
 """
 
-import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from boxel.config import read_json, write_text
-from boxel.export.entries import case_file, case_files, collect, holds, rounded
+from boxel.config import read_json
+from boxel.export.entries import case_files, collect, holds, rounded, write_records
 from boxel.export.formats import boxel
 from boxel.export.prediction import DatasetInfo, Prediction
 from boxel.export.registry import register_export
@@ -24,30 +24,10 @@ VERSION = {"major": 1, "minor": 0}
 
 
 def write(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
-    """Write `out/CASE.boxes.json`, `out/CASE.points.json` and `out/CASE.json` for each case.
-
-    Raises:
-        ValueError: a case without geometry.
-    """
-    paths = []
-    for prediction in predictions:
-        geometry = prediction.geometry
-        boxes, points = [], []
-        for _, box, score, name in prediction.ranking:
-            middle = box.mean(axis=0)
-            # The four corners in order around the box, at the middle of the leading axes.
-            plane = box_corners(box[:, -2:])[[0, 1, 3, 2]]
-            corners = np.concatenate([np.broadcast_to(middle[:-2], (4, len(middle) - 2)), plane], axis=1)
-            probability = round(score, 6)
-            boxes.append({"name": name, "corners": _mm(corners, geometry), "probability": probability})
-            points.append({"name": name, "point": _mm(middle[None], geometry)[0], "probability": probability})
-        for suffix, record in (
-            (BOXES, {"name": "Detections", "type": "Multiple 2D bounding boxes", "boxes": boxes, "version": VERSION}),
-            (POINTS, {"name": "Detections", "type": "Multiple points", "points": points, "version": VERSION}),
-        ):
-            paths.append(case_file(out, prediction.case, suffix))
-            write_text(paths[-1], json.dumps(record, indent=1) + "\n")
-    return paths + boxel.write(out, predictions)
+    """Write `out/CASE.boxes.json`, `out/CASE.points.json` and `out/CASE.json`; the geometry must be known."""
+    boxes = write_records(out, predictions, BOXES, _boxes)
+    points = write_records(out, predictions, POINTS, _points)
+    return boxes + points + boxel.write(out, predictions)
 
 
 def read(path: Path, info: DatasetInfo) -> list[Prediction]:
@@ -82,6 +62,25 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
 def detect(path: Path) -> bool:
     """Whether there are files of boxes."""
     return holds(path, f"*{BOXES}")
+
+
+def _boxes(prediction: Prediction) -> dict[str, Any]:
+    boxes, geometry = [], prediction.geometry
+    for _, box, score, name in prediction.ranking:
+        # The four corners in order around the box, at the middle of the leading axes.
+        plane = box_corners(box[:, -2:])[[0, 1, 3, 2]]
+        middle = np.broadcast_to(box.mean(axis=0)[:-2], (4, box.shape[1] - 2))
+        corners = _mm(np.concatenate([middle, plane], axis=1), geometry)
+        boxes.append({"name": name, "corners": corners, "probability": round(score, 6)})
+    return {"name": "Detections", "type": "Multiple 2D bounding boxes", "boxes": boxes, "version": VERSION}
+
+
+def _points(prediction: Prediction) -> dict[str, Any]:
+    points, geometry = [], prediction.geometry
+    for _, box, score, name in prediction.ranking:
+        [centre] = _mm(box.mean(axis=0)[None], geometry)
+        points.append({"name": name, "point": centre, "probability": round(score, 6)})
+    return {"name": "Detections", "type": "Multiple points", "points": points, "version": VERSION}
 
 
 def _mm(points: np.ndarray, geometry: Geometry) -> list[list[float]]:

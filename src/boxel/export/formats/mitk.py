@@ -5,15 +5,14 @@ our upper corner minus one. `Transform` is a 4 x 4 matrix whose rows are the ste
 as nnDetection 2.0 writes it.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from boxel.config import read_json, write_text
-from boxel.export.entries import Entry, begins_with, case_file, case_files, collect, rounded
+from boxel.config import read_json
+from boxel.export.entries import Entry, begins_with, case_files, collect, rounded, write_records
 from boxel.export.prediction import DatasetInfo, Prediction
 from boxel.export.registry import register_export
 from boxel.types import Geometry
@@ -22,47 +21,8 @@ FORMAT = "MITK ROI"
 
 
 def write(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
-    """Write `out/CASE.json` for each case. A 2D image is a volume of one slice.
-
-    Raises:
-        ValueError: a case without geometry.
-    """
-    paths = []
-    for prediction in predictions:
-        geometry = prediction.geometry
-        d = len(geometry.shape)
-        transform = np.eye(4)
-        transform[:d, :d] = (np.asarray(geometry.direction) * geometry.spacing)[:, ::-1].T
-        transform[3, :d] = geometry.origin
-        rois = []
-        for number, (_, box, score, name) in enumerate(prediction.ranking, start=1):
-            label = prediction.classes.index(name)
-            lower, upper = box[:, ::-1]
-            spare = [0.0] * (3 - d)
-            rois.append({
-                "ID": number,
-                "Min": rounded([*lower, *spare]),
-                "Max": rounded([*(upper - 1), *spare]),
-                "Properties": {
-                    "StringProperty": {"class": name},
-                    "FloatProperty": {"score": round(score, 6), "label": label, "lineWidth": 2},
-                },
-            })  # fmt: skip
-        record = {
-            "FileFormat": FORMAT,
-            "Version": 2,
-            "Name": prediction.case,
-            "Caption": "{class} {score}",
-            "Geometry": {
-                "Size": [*geometry.shape[::-1], *[1] * (3 - d)],
-                "Transform": [float(value) for value in transform.ravel()],
-            },
-            "ROIs": rois,
-        }
-        path = case_file(out, prediction.case, ".json")
-        write_text(path, json.dumps(record, indent=1) + "\n")
-        paths.append(path)
-    return paths
+    """Write `out/CASE.json` for each case; a 2D image is a volume of one slice. The geometry must be known."""
+    return write_records(out, predictions, ".json", _record)
 
 
 def read(path: Path, info: DatasetInfo) -> list[Prediction]:
@@ -90,6 +50,39 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
 def detect(path: Path) -> bool:
     """Whether a JSON file there names this format."""
     return begins_with(path, "*.json", f'"{FORMAT}"')
+
+
+def _record(prediction: Prediction) -> dict[str, Any]:
+    geometry = prediction.geometry
+    d = len(geometry.shape)
+    transform = np.eye(4)
+    transform[:d, :d] = (np.asarray(geometry.direction) * geometry.spacing)[:, ::-1].T
+    transform[3, :d] = geometry.origin
+    spare = [0.0] * (3 - d)
+    rois = []
+    for number, (_, box, score, name) in enumerate(prediction.ranking, start=1):
+        label = prediction.classes.index(name)
+        lower, upper = box[:, ::-1]
+        rois.append({
+            "ID": number,
+            "Min": rounded([*lower, *spare]),
+            "Max": rounded([*(upper - 1), *spare]),
+            "Properties": {
+                "StringProperty": {"class": name},
+                "FloatProperty": {"score": round(score, 6), "label": label, "lineWidth": 2},
+            },
+        })  # fmt: skip
+    return {
+        "FileFormat": FORMAT,
+        "Version": 2,
+        "Name": prediction.case,
+        "Caption": "{class} {score}",
+        "Geometry": {
+            "Size": [*geometry.shape[::-1], *[1] * (3 - d)],
+            "Transform": [float(value) for value in transform.ravel()],
+        },
+        "ROIs": rois,
+    }
 
 
 def _geometry(record: Mapping[str, Any]) -> Geometry:

@@ -4,16 +4,15 @@ The format is markups schema 1.0.3 of 3D Slicer. A file that Slicer saved again 
 and geometry); it is then read with the geometry of the image.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from boxel.config import read_json, write_text
+from boxel.config import read_json
 from boxel.export.boxel_json import geometry_from
-from boxel.export.entries import Entry, case_file, case_files, collect, holds, rounded
+from boxel.export.entries import Entry, case_files, collect, holds, rounded, write_records
 from boxel.export.prediction import DatasetInfo, Prediction
 from boxel.export.registry import register_export
 from boxel.export.world import box_around, box_corners, in_space
@@ -29,27 +28,8 @@ COLOURS = ((0.90, 0.62, 0.0), (0.34, 0.71, 0.91), (0.0, 0.62, 0.45), (0.94, 0.89
 
 
 def write(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
-    """Write `out/CASE.mrk.json` for each case.
-
-    Raises:
-        ValueError: a case without geometry.
-    """
-    paths = []
-    for prediction in predictions:
-        geometry = prediction.geometry
-        spare = 3 - len(geometry.shape)
-        orientation = np.eye(3)
-        orientation[: 3 - spare, : 3 - spare] = np.asarray(geometry.direction)[:, ::-1]
-        orientation[:, -1] *= np.sign(np.linalg.det(orientation))  # a rotation; a box has no handedness
-        markups = [
-            _markup(number, prediction, box, score, name, orientation)
-            for number, (_, box, score, name) in enumerate(prediction.ranking, start=1)
-        ]
-        ours = {"case": prediction.case, "classes": list(prediction.classes), "geometry": vars(geometry)}
-        path = case_file(out, prediction.case, SUFFIX)
-        write_text(path, json.dumps({"@schema": SCHEMA, "markups": markups, "boxel": ours}, indent=1) + "\n")
-        paths.append(path)
-    return paths
+    """Write `out/CASE.mrk.json` for each case; the geometry must be known."""
+    return write_records(out, predictions, SUFFIX, _record)
 
 
 def read(path: Path, info: DatasetInfo) -> list[Prediction]:
@@ -81,6 +61,20 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
 def detect(path: Path) -> bool:
     """Whether there are markup files."""
     return holds(path, f"*{SUFFIX}")
+
+
+def _record(prediction: Prediction) -> dict[str, Any]:
+    geometry = prediction.geometry
+    d = len(geometry.shape)
+    orientation = np.eye(3)
+    orientation[:d, :d] = np.asarray(geometry.direction)[:, ::-1]
+    orientation[:, -1] *= np.sign(np.linalg.det(orientation))  # a rotation; a box has no handedness
+    markups = [
+        _markup(number, prediction, box, score, name, orientation)
+        for number, (_, box, score, name) in enumerate(prediction.ranking, start=1)
+    ]
+    ours = {"case": prediction.case, "classes": list(prediction.classes), "geometry": vars(geometry)}
+    return {"@schema": SCHEMA, "markups": markups, "boxel": ours}
 
 
 def _markup(
