@@ -1,5 +1,6 @@
 """`boxel convert`: predictions for other programs."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,16 +15,14 @@ class ListsFormats(TyperCommand):
         from boxel.export import list_formats
 
         formats = list_formats()
-        for parameter in self.params:
-            if parameter.name == "to":
-                parameter.help = f"Format to write: {_listed(name for name, form in formats.items() if form.write)}."
-            if parameter.name == "source":
-                names = _listed(name for name, form in formats.items() if form.read)
-                parameter.help = f"Format of PREDICTIONS: auto (recognised by the files), {names}."
+        options: dict[str | None, Any] = {parameter.name: parameter for parameter in self.params}
+        options["to"].help = f"Format to write: {_listed(name for name, form in formats.items() if form.write)}."
+        names = _listed(name for name, form in formats.items() if form.read)
+        options["source"].help = f"Format of PREDICTIONS: auto (recognised by the files), {names}."
         super().format_help(ctx, formatter)
 
 
-def _listed(names: Any) -> str:
+def _listed(names: Iterable[str]) -> str:
     *most, last = names
     return f"{', '.join(most)} or {last}"
 
