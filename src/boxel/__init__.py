@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from boxel.datasets.toy import make_toy
     from boxel.evaluation import Evaluation
     from boxel.export.boxel_json import read_detections, write_detections
-    from boxel.export.formats import register_export
+    from boxel.export.registry import register_export
     from boxel.io import read_image, read_label_map, write_image
     from boxel.models import Model, ModelConfig
     from boxel.preparation.store import Store
@@ -52,7 +52,7 @@ _HOME = {
     "boxel.datasets.toy": ("make_toy",),
     "boxel.evaluation": ("Evaluation",),
     "boxel.export.boxel_json": ("read_detections", "write_detections"),
-    "boxel.export.formats": ("register_export",),
+    "boxel.export.registry": ("register_export",),
     "boxel.io": ("read_image", "read_label_map", "write_image"),
     "boxel.models": ("Model", "ModelConfig"),
     "boxel.recipes": ("Experiment", "get_recipe"),

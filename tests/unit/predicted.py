@@ -17,8 +17,8 @@ def as_detections(loaded, scores=None):
 
 def write_boxel(folder, data, cases, **changes):
     for name, loaded in cases.items():
-        found = changes.get(name, as_detections(loaded))
-        write_detections(folder / f"{name}.json", found, name, data.classes)
+        detections = changes.get(name, as_detections(loaded))
+        write_detections(folder / f"{name}.json", detections, name, data.classes)
     return folder
 
 

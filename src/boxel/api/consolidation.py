@@ -9,7 +9,7 @@ from boxel.config import Config, read_json, write_bytes
 from boxel.consolidation import ConsolidateConfig
 from boxel.consolidation.raw_file import raw_files, read_raw_file
 from boxel.export.boxel_json import write_detections
-from boxel.export.formats import case_file
+from boxel.export.entries import case_file
 from boxel.types import Progress, silent
 
 

@@ -6,10 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from boxel.export import Prediction, get_format
-from boxel.export.boxel_json import read_prediction, read_predictions
+from boxel.export import DatasetInfo, ImageGeometries, Prediction, get_format, recognise
 from boxel.io import SUFFIXES, read_geometry, split_suffix
-from boxel.types import Geometry
 
 
 def convert(
@@ -17,7 +15,7 @@ def convert(
     out: Path | str,
     to: str,
     *,
-    source: str = "boxel",
+    source: str = "auto",
     images: Path | str | None = None,
     classes: Sequence[str] = (),
     min_score: float = 0.0,
@@ -25,14 +23,14 @@ def convert(
     """Write predictions in another format; docs/how_to/export.md lists the formats.
 
     Args:
-        predictions: a folder of Boxel JSON files or one of them, or what `source` says.
+        predictions: a folder or a file, in the format `source`.
         out: folder to write into.
         to: name of the format to write.
-        source: name of the format to read.
+        source: name of the format to read; "auto": recognised by the files.
         images: folder of the images, for formats that need them or their geometry: files `CASE.nii.gz`,
-            `CASE_0000.nii.gz`, or a folder `CASE` with a DICOM series; also such a folder itself. Without it the
-            images are where they were when they were predicted.
-        classes: class names in the order of the labels, for a `source` that does not know it.
+            `CASE_0000.nii.gz`, or a folder `CASE` with a DICOM series; or a DICOM series itself. Only needed if the
+            images were moved after prediction, or if `source` does not name them.
+        classes: class names in the order of the labels, for a `source` that does not contain them in this order.
         min_score: detections with lower scores are left out.
 
     Returns:
@@ -41,23 +39,21 @@ def convert(
     Raises:
         ValueError: an unknown format, files that are not of the format `source`, or what `to` needs is missing.
     """
-    writer, reader = get_format(to), get_format(source)
     predictions, out = Path(predictions), Path(out)
-    if reader.read is None:
-        raise ValueError(f"format {source!r} cannot be read back; convert from Boxel JSON")
+    write = get_format(to).writer
+    read = get_format(source).reader if source != "auto" else None
     if not predictions.exists():
-        raise ValueError(f"{predictions}: no such file or folder; give the folder that boxel predict wrote to")
+        raise ValueError(f"{predictions}: no such file or folder; name the folder that boxel predict wrote to")
     if out.resolve() == (predictions if predictions.is_dir() else predictions.parent).resolve():
         raise ValueError(f"{out}: holds the predictions; choose another folder with --out")
+    read = read or recognise(predictions).reader
     files = find_cases(Path(images)) if images is not None else {}
-    if source == "boxel":
-        read = read_predictions(predictions) if predictions.is_dir() else [read_prediction(predictions)]
-    else:
-        grids = {case: read_geometry(paths[0]) for case, paths in files.items()}
-        found, names = reader.read(predictions, tuple(classes), grids)
-        read = [Prediction(case, detections, names) for case, detections in found.items()]
-    chosen = [replace(p, detections=p.detections[np.asarray(p.detections.scores) >= min_score]) for p in read]
-    return writer.write(out, [_with_image(prediction, files) if files else prediction for prediction in chosen])
+    geometries = ImageGeometries({case: paths[0] for case, paths in files.items()})
+    chosen = [
+        replace(prediction, detections=prediction.detections[np.asarray(prediction.detections.scores) >= min_score])
+        for prediction in read(predictions, DatasetInfo(tuple(classes), geometries))
+    ]
+    return write(out, [_with_image(prediction, files) if files else prediction for prediction in chosen])
 
 
 def find_cases(folder: Path) -> dict[str, tuple[Path, ...]]:
@@ -67,7 +63,7 @@ def find_cases(folder: Path) -> dict[str, tuple[Path, ...]]:
         ValueError: no such folder, or nothing in it.
     """
     if not folder.exists():
-        raise ValueError(f"{folder}: no such file or folder; give the images that were predicted with --images")
+        raise ValueError(f"{folder}: no such file or folder; name the folder of the images with --images")
     cases: dict[str, tuple[Path, ...]] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else [folder]:
         stem, suffix = split_suffix(path)
@@ -85,7 +81,7 @@ def find_cases(folder: Path) -> dict[str, tuple[Path, ...]]:
 
 
 def _with_image(prediction: Prediction, files: dict[str, tuple[Path, ...]]) -> Prediction:
-    """The prediction with the image files that were given, and their geometry where it has none."""
+    """The prediction with its image files, and their geometry where it has none."""
     if prediction.case not in files:
         known = ", ".join(sorted(files)[:5]) + (" ..." if len(files) > 5 else "")
         raise ValueError(
@@ -93,6 +89,5 @@ def _with_image(prediction: Prediction, files: dict[str, tuple[Path, ...]]) -> P
         )
     paths, detections = files[prediction.case], prediction.detections
     if detections.geometry is None:
-        geometry: Geometry = read_geometry(paths[0])
-        detections = replace(detections, geometry=geometry)
+        detections = replace(detections, geometry=read_geometry(paths[0]))
     return replace(prediction, detections=detections, image_files=paths)

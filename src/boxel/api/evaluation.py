@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from boxel.api.judging import read_task
+from boxel.api.evaluation_inputs import read_evaluation_inputs
 from boxel.config import write_text
 from boxel.datasets.cases import Dataset
 from boxel.evaluation import Evaluation, write_evaluation
@@ -71,14 +71,18 @@ def evaluate(
         evaluation = evaluate_luna16(marks, read_tables(folder, list(marks)), **drawn)
     else:
         kind = given.pop("criterion", "box_iou")
-        task = read_task(
+        inputs = read_evaluation_inputs(
             predictions, dataset, criterion=kind, ignore=ignore, source=source, as_written=protocol == "coco",
             progress=progress,
         )  # fmt: skip
         if protocol == "coco":
-            evaluation = evaluate_coco(task.found, task.truths, **task.about, areas=task.areas, **drawn)
+            evaluation = evaluate_coco(
+                inputs.detections, inputs.ground_truth, **inputs.context, areas=inputs.areas, **drawn
+            )
         else:
-            evaluation = judge(task.found, task.truths, **task.about, **given, **drawn, criterion=task.criterion)
+            evaluation = judge(
+                inputs.detections, inputs.ground_truth, **inputs.context, **given, **drawn, criterion=inputs.criterion
+            )
     if out is not None:
         write_evaluation(Path(out), evaluation)
         write_figures(Path(out) / "figures", evaluation.metrics, evaluation.curves, evaluation.scores())
@@ -127,12 +131,12 @@ def compare(
             "criterion": given.pop("criterion", "box_iou"), "ignore": ignore, "source": source,
             "as_written": protocol == "coco", "progress": progress,
         }  # fmt: skip
-        first, second = (read_task(path, dataset, **reading) for path in (a, b))
-        if differing := sorted(first.truths.keys() ^ second.truths.keys()):
+        first, second = (read_evaluation_inputs(path, dataset, **reading) for path in (a, b))
+        if differing := sorted(first.ground_truth.keys() ^ second.ground_truth.keys()):
             raise ValueError(
                 f"case {differing[0]!r} is in only one of {a} and {b}; compare predictions of the same cases"
             )
-        sets, settings = (first.found, second.found, first.truths), first.about | drawn
+        sets, settings = (first.detections, second.detections, first.ground_truth), first.context | drawn
         if protocol == "coco":
             result = compare_coco(*sets, **settings, areas=first.areas)
         else:

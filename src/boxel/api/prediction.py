@@ -43,8 +43,7 @@ def predict(
     Raises:
         ValueError: an unknown format; an image that cannot be read or does not fit the detector.
     """
-    for name in formats:
-        get_format(name)
+    writers = {name: get_format(name).writer for name in formats}
     detector = Detector.load(run, overrides=overrides)
     given = images if isinstance(images, Dataset) else find_images([Path(image) for image in images])
     dataset = given if isinstance(given, Dataset) else None
@@ -77,8 +76,8 @@ def predict(
         write_detections(written[-1], detections, case, detector.classes, image_files=files, extra=stamp)
     progress("predict", len(cases), len(cases))
     predictions = [read_prediction(path) for path in written] if formats else []
-    for name in formats:
-        get_format(name).write(out / name, predictions)
+    for name, write in writers.items():
+        write(out / name, predictions)
     return written
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from boxel.api.judging import read_task
+from boxel.api.evaluation_inputs import read_evaluation_inputs
 from boxel.api.run import read_history, read_run
 from boxel.config import read_json
 from boxel.datasets.cases import Dataset, read_case
@@ -64,9 +64,9 @@ def report(
 
 
 def _with_evaluation(content: ReportContent, predictions: Path, data: Dataset, num_cases: int) -> ReportContent:
-    task = read_task(predictions, data)
-    detections, ground_truth = task.found, task.truths
-    evaluation = evaluate(detections, ground_truth, **task.about, criterion=task.criterion)
+    inputs = read_evaluation_inputs(predictions, data)
+    detections, ground_truth = inputs.detections, inputs.ground_truth
+    evaluation = evaluate(detections, ground_truth, **inputs.context, criterion=inputs.criterion)
     by_id = {case.id: case for case in data.cases if case.id in ground_truth}
 
     @lru_cache(maxsize=1)  # close-ups of one case often follow each other

@@ -135,9 +135,10 @@ app.command(epilog="Example: **boxel consolidate predictions --set consolidate.m
     consolidating.consolidate
 )
 
-app.command(epilog="Example: **boxel convert predictions --to slicer --out slicer** (docs/how_to/export.md)")(
-    converting.convert
-)
+app.command(
+    cls=converting.ListsFormats,
+    epilog="Example: **boxel convert predictions --to slicer --out slicer** (docs/how_to/export.md)",
+)(converting.convert)
 
 
 app.command(epilog="Example: **boxel evaluate predictions my_dataset --out evaluation**")(judging.evaluate)

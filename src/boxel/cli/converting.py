@@ -1,31 +1,49 @@
-"""The verb that hands predictions to other programs: `boxel convert`."""
+"""`boxel convert`: predictions for other programs."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
+
+
+class ListsFormats(TyperCommand):
+    """A command whose help lists the registered export formats; they are imported when the help is shown."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        from boxel.export import list_formats
+
+        formats = list_formats()
+        options: dict[str | None, Any] = {parameter.name: parameter for parameter in self.params}
+        options["to"].help = f"Format to write: {_listed(name for name, form in formats.items() if form.write)}."
+        names = _listed(name for name, form in formats.items() if form.read)
+        options["source"].help = f"Format of PREDICTIONS: auto (recognised by the files), {names}."
+        super().format_help(ctx, formatter)
+
+
+def _listed(names: Iterable[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} or {last}"
 
 
 def convert(
-    predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="Folder that `boxel predict` wrote.")],
-    to: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="boxel, csv, coco, nifti, slicer, mitk, grand-challenge, picai, dicom-sr, dicom-seg or preview.",
-        ),
+    predictions: Annotated[
+        Path,
+        typer.Argument(metavar="PREDICTIONS", help="Folder that `boxel predict` wrote, or another tool's results."),
     ],
+    to: Annotated[str, typer.Option(metavar="NAME", help="Format to write.")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.")],
     images: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The images, where they are not where they were predicted.")
+        Path | None, typer.Option(metavar="DIR", help="Image folder, if it was moved after prediction.")
     ] = None,
-    source: Annotated[str, typer.Option("--from", metavar="NAME", help="Format of PREDICTIONS.")] = "boxel",
+    source: Annotated[str, typer.Option("--from", metavar="NAME", help="Format of PREDICTIONS.")] = "auto",
     classes: Annotated[
-        str, typer.Option(metavar="A,B", help="Class names by label, for formats that do not tell their order.")
+        str, typer.Option(metavar="A,B", help="Class names by label, for files that do not contain them in order.")
     ] = "",
     min_score: Annotated[float, typer.Option(help="Leave out detections with lower scores.")] = 0.0,
 ) -> None:
-    """Write predictions in the format of another program."""
+    """Convert predictions to the format of another program."""
     from boxel.api.conversion import convert as run_convert
 
     names = [name.strip() for name in classes.split(",") if name.strip()]

@@ -71,7 +71,7 @@ def named_images(paths: list[Path], layout: str, options: list[str] | None) -> A
         return paths
     from boxel.api.prediction import open_images
     from boxel.datasets.formats import formats
-    from boxel.export.formats import list_formats
+    from boxel.export import list_formats
 
     if layout in list_formats() and layout not in formats():
         raise ValueError(f"--format {layout}: names the layout of a data set; write --to {layout} for the results")

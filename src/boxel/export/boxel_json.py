@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from boxel.config import did_you_mean, read_json, write_text
-from boxel.export.formats import Prediction, Predictions, case_file
+from boxel.export.entries import rounded
 from boxel.export.mask_text import mask_from_text, mask_to_text
+from boxel.export.prediction import Prediction
 from boxel.types import Detections, Geometry
 
 FORMAT = "boxel-detections"
@@ -35,15 +36,15 @@ def write_detections(
     image_files: Sequence[str | Path] = (),
     extra: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the detections of one image, in descending score; the file appears whole or not at all.
+    """Write the detections of one image by falling score; the file appears whole or not at all.
 
     Args:
         path: the file to write.
-        detections: numpy or CPU tensors, in the voxels of the original image; none is fine.
-        case_id: what the predictions belong to.
+        detections: numpy arrays or CPU tensors, boxes in voxels of the original image; they may be empty.
+        case_id: the name of the case.
         classes: class names, indexed by the labels.
         image_files: the files that the image was read from.
-        extra: anything else worth keeping with the result; JSON-ready.
+        extra: other JSON-ready values to keep with the result.
 
     Raises:
         ValueError: a score outside 0..1, an inverted or infinite box, a label outside the classes.
@@ -57,8 +58,8 @@ def write_detections(
     for row in np.argsort(-scores, kind="stable"):
         label = int(labels[row])
         entry = {"label": label, "class": classes[label], "score": round(float(scores[row]), 6),
-                 "lower": _rounded(boxes[row, 0]), "upper": _rounded(boxes[row, 1])}  # fmt: skip
-        entry |= {key: _rounded(values[row]) for key, values in world.items()}
+                 "lower": rounded(boxes[row, 0]), "upper": rounded(boxes[row, 1])}  # fmt: skip
+        entry |= {key: rounded(values[row]) for key, values in world.items()}
         entries.append(entry if detections.masks is None else entry | {"mask": mask_to_text(detections.masks[row])})
     geometry = detections.geometry
     record = {
@@ -89,7 +90,7 @@ def read_detections(path: Path) -> tuple[str, Detections, tuple[str, ...]]:
 
 
 def read_prediction(path: Path) -> Prediction:
-    """What a Boxel JSON file says about a case.
+    """The prediction in a Boxel JSON file.
 
     Raises:
         ValueError: names the file, the key and the rule.
@@ -125,18 +126,12 @@ def read_prediction(path: Path) -> Prediction:
     return Prediction(case, detections, tuple(classes), tuple(map(Path, images)))
 
 
-def read_folder(folder: Path) -> tuple[dict[str, Detections], tuple[str, ...]]:
-    """The detections of each case and the class names, from every `*.json` of a folder.
+def read_predictions(folder: Path) -> list[Prediction]:
+    """The predictions in the Boxel JSON files (`*.json`) of a folder, at least one.
 
     Raises:
         ValueError: no such file, two files of one case, or different class lists; names the files.
     """
-    predictions = read_predictions(folder)
-    return {prediction.case: prediction.detections for prediction in predictions}, predictions[0].classes
-
-
-def read_predictions(folder: Path) -> list[Prediction]:
-    """What the Boxel JSON files (`*.json`) of a folder say, at least one; raises as `read_folder` does."""
     predictions: dict[str, Prediction] = {}
     origin: dict[str, Path] = {}
     for path in sorted(Path(folder).glob("*.json")):
@@ -153,33 +148,8 @@ def read_predictions(folder: Path) -> list[Prediction]:
                 )
         predictions[read.case], origin[read.case] = read, path
     if not predictions:
-        raise ValueError(f"{folder}: no prediction files (*.json); give the folder that boxel predict wrote to")
+        raise ValueError(f"{folder}: no prediction files (*.json); name the folder that boxel predict wrote to")
     return list(predictions.values())
-
-
-def write_boxel(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
-    """Write `out/CASE.json` for each case."""
-    paths = []
-    for prediction in predictions:
-        paths.append(case_file(out, prediction.case, ".json"))
-        write_detections(
-            paths[-1],
-            prediction.detections,
-            prediction.case,
-            prediction.classes,
-            image_files=prediction.image_files,
-        )
-    return paths
-
-
-def read_boxel(
-    path: Path, classes: Sequence[str] = (), geometries: Mapping[str, Geometry] | None = None
-) -> Predictions:
-    """Detections of each case from a file or from a folder; the file knows its classes and its geometry."""
-    if Path(path).is_dir():
-        return read_folder(path)
-    case, detections, names = read_detections(path)
-    return {case: detections}, names
 
 
 def geometry_from(value: Any, ndim: int, path: Path) -> Geometry:
@@ -218,10 +188,6 @@ def _world(boxes: np.ndarray, geometry: Geometry | None) -> dict[str, np.ndarray
         return {}
     sizes = (boxes[:, 1] - boxes[:, 0]) * np.asarray(geometry.spacing)
     return {"centre_mm": geometry.to_world(boxes.mean(axis=1)), "size_mm": sizes}
-
-
-def _rounded(values: np.ndarray) -> list[float]:
-    return [round(float(value), 4) + 0.0 for value in values]  # + 0.0: no -0.0
 
 
 def _check_values(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, num_classes: int, what: str) -> None:

@@ -20,7 +20,7 @@ def mask_from_text(value: Any, ndim: int) -> np.ndarray:
     """The mask `(*g)` float16.
 
     Raises:
-        ValueError: says what is wrong with it.
+        ValueError: the text is not a mask; names the rule.
     """
     cells = value.get("cells") if isinstance(value, dict) else None
     if set(value or ()) != {"cells", "data"} or not isinstance(cells, list) or len(cells) != ndim:

@@ -1,8 +1,6 @@
 """Boxes as corners in the world, LPS mm with three coordinates: those of a 2D image get z = 0."""
 
 import itertools
-from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
@@ -23,17 +21,3 @@ def box_around(points: np.ndarray, geometry: Geometry) -> np.ndarray:
     """The voxel box `(2, d)` around world points `(n, 3)`."""
     voxels = geometry.to_voxel(np.asarray(points, np.float64)[:, : len(geometry.shape)])
     return np.stack([voxels.min(axis=0), voxels.max(axis=0)])
-
-
-def geometry_of(case: str, path: Path, geometries: Mapping[str, Geometry]) -> Geometry:
-    """The case's geometry, which `path` does not tell.
-
-    Raises:
-        ValueError: it is missing.
-    """
-    if case not in geometries:
-        raise ValueError(
-            f"{path}: positions are in mm and the image of case {case!r} is not known; give the folder of the images "
-            "with --images"
-        )
-    return geometries[case]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from boxel.export import Prediction
+from boxel.export import DatasetInfo, Prediction, get_format
 from boxel.types import Detections, Geometry
 
 CLASSES = ("benign", "malignant")
@@ -39,9 +39,15 @@ def whole_voxels(geometry, case="case 1", classes=CLASSES):
     return Prediction(case, Detections(boxes, scores, np.zeros(2, int), geometry), classes)
 
 
-def same(found, expected, atol=1e-3):
+def read(name, path, classes=CLASSES, geometries=None):
+    """The detections of each case in a file or folder."""
+    predictions = get_format(name).reader(path, DatasetInfo(classes, geometries or {}))
+    return {prediction.case: prediction.detections for prediction in predictions}
+
+
+def same(detections, expected, atol=1e-3):
     """The same detections, in any order."""
-    order, wanted = np.argsort(found.scores), np.argsort(expected.scores)
-    np.testing.assert_allclose(found.boxes[order], expected.boxes[wanted], atol=atol)
-    np.testing.assert_allclose(found.scores[order], expected.scores[wanted], atol=2e-6)
-    np.testing.assert_array_equal(found.labels[order], expected.labels[wanted])
+    order, wanted = np.argsort(detections.scores), np.argsort(expected.scores)
+    np.testing.assert_allclose(detections.boxes[order], expected.boxes[wanted], atol=atol)
+    np.testing.assert_allclose(detections.scores[order], expected.scores[wanted], atol=2e-6)
+    np.testing.assert_array_equal(detections.labels[order], expected.labels[wanted])

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from boxel.export import json_schema, read_detections, read_folder, write_detections
+from boxel.export import json_schema, read_detections, write_detections
+from boxel.export.boxel_json import read_predictions
 from boxel.types import Detections, Geometry
 
 CLASSES = ("benign", "malignant")
@@ -142,18 +143,17 @@ def test_nothing_is_written_that_could_not_be_read(tmp_path, boxes, score, label
 def test_a_folder_is_read_by_case(tmp_path):
     for name in ("b", "a"):
         write_detections(tmp_path / f"{name}.json", example(2), f"case {name}", CLASSES)
-    predictions, classes = read_folder(tmp_path)
-    assert list(predictions) == ["case a", "case b"]
-    assert classes == CLASSES
+    predictions = read_predictions(tmp_path)
+    assert [(p.case, p.classes) for p in predictions] == [("case a", CLASSES), ("case b", CLASSES)]
 
 
 def test_a_folder_with_a_case_twice_other_classes_or_nothing_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no prediction files"):
-        read_folder(tmp_path)
+        read_predictions(tmp_path)
     write_detections(tmp_path / "a.json", example(2), "case a", CLASSES)
     write_detections(tmp_path / "b.json", Detections.empty(2), "case b", ("other",))
     with pytest.raises(ValueError, match=r"b.json: classes are .* in .*a.json"):
-        read_folder(tmp_path)
+        read_predictions(tmp_path)
     write_detections(tmp_path / "b.json", Detections.empty(2), "case a", CLASSES)
     with pytest.raises(ValueError, match=r"b.json: case 'case a' was already read from .*a.json"):
-        read_folder(tmp_path)
+        read_predictions(tmp_path)

@@ -4,17 +4,20 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
+from typer.testing import CliRunner
 
 import boxel
 from boxel.cli import app, main
-from boxel.export import get_format, list_formats, register_export
+from boxel.export import Prediction, get_format, list_formats, recognise, register_export
 from boxel.io import write_image
 from boxel.types import Detections, Image
 from unit.export.examples import CLASSES, grid, predict, same
+
+WRITTEN_IN_2D = [name for name, form in list_formats().items() if form.write and 2 in form.ndims]
 
 
 @pytest.fixture
@@ -36,12 +39,23 @@ def exit_code(monkeypatch, *words):
 
 
 @pytest.mark.filterwarnings("ignore:.*missing in the detection map")
-def test_every_format_is_written_from_boxel_json(predictions, tmp_path):
-    for name in list_formats():
-        if not name.startswith("dicom"):
-            written = boxel.convert(predictions, tmp_path / name, name, images=tmp_path / "images")
-            assert written
-            assert all(path.exists() for path in written)
+@pytest.mark.parametrize("name", WRITTEN_IN_2D)
+def test_every_format_is_written_from_boxel_json(predictions, tmp_path, name):
+    written = boxel.convert(predictions, tmp_path / name, name, images=tmp_path / "images")
+    assert written
+    assert all(path.exists() for path in written)
+
+
+@pytest.mark.filterwarnings("ignore:.*missing in the detection map", "ignore:.*one voxel thick")
+@pytest.mark.parametrize("name", [name for name in WRITTEN_IN_2D if get_format(name).read])
+def test_every_format_is_recognised_and_converted_back(predictions, tmp_path, name):
+    boxel.convert(predictions, tmp_path / name, name)
+    assert recognise(tmp_path / name).name == name
+    boxel.convert(tmp_path / name, tmp_path / "json", "boxel", images=tmp_path / "images", classes=CLASSES)
+    detections = boxel.read_detections(tmp_path / "json" / "some.json")[1]
+    expected = boxel.read_detections(predictions / "some.json")[1]
+    best = [(round(float(d.scores.max()), 4), d.labels[d.scores.argmax()]) for d in (detections, expected)]
+    assert best[0] == best[1]  # detections that overlap it may be lost, with a warning
 
 
 def test_other_formats_are_read_too_with_the_geometry_of_the_images(predictions, tmp_path, ndim):
@@ -49,10 +63,10 @@ def test_other_formats_are_read_too_with_the_geometry_of_the_images(predictions,
     boxel.convert(
         tmp_path / "csv", tmp_path / "json", "boxel", source="csv", images=tmp_path / "images", classes=CLASSES
     )
-    case, found, classes = boxel.read_detections(tmp_path / "json" / "some.json")
+    case, detections, classes = boxel.read_detections(tmp_path / "json" / "some.json")
     assert (case, classes) == ("some", CLASSES)
-    same(found, predict(grid(ndim, "flipped"), 3, "some").detections)
-    assert found.geometry.spacing == pytest.approx(grid(ndim, "flipped").spacing)
+    same(detections, predict(grid(ndim, "flipped"), 3, "some").detections)
+    assert detections.geometry.spacing == pytest.approx(grid(ndim, "flipped").spacing)
 
 
 def test_low_scores_are_left_out_on_request(predictions, tmp_path, ndim):
@@ -79,17 +93,22 @@ def test_a_warning_is_a_line_without_the_place_in_the_code(tmp_path):
     assert result.stderr.count("\n") == 1
 
 
-def test_the_help_names_every_format_of_the_package():
-    [option] = [p for p in typer.main.get_command(app).commands["convert"].params if "--to" in p.opts]
-    own = [name for name in list_formats() if get_format(name).write.__module__.startswith("boxel.")]
-    assert re.findall(r"[\w-]+", option.help.replace(" or ", " ")) == own
+def test_the_help_names_every_format(monkeypatch):
+    monkeypatch.setattr("boxel.export.registry._formats", dict(list_formats()))
+    boxel.register_export("my-own", lambda out, predictions: [], lambda path, info: [])
+    text = CliRunner().invoke(app, ["convert", "--help"], env={"COLUMNS": "300"}).stdout
+    to, source = (next(line for line in text.splitlines() if option in line) for option in ("--to", "--from"))
+    for name, form in list_formats().items():
+        assert (name in re.findall(r"[\w-]+", to)) == (form.write is not None)
+        assert (name in re.findall(r"[\w-]+", source)) == (form.read is not None)
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (["--to", "slcer"], "unknown format 'slcer'; did you mean 'slicer'"),
-        (["--to", "csv", "--from", "preview"], "'preview' cannot be read back"),
+        (["--to", "csv", "--from", "preview"], "'preview' cannot be read; read one of boxel,"),
+        (["--to", "nndetection"], "'nndetection' cannot be written; write one of boxel,"),
         (["--to", "csv", "--from", "coco"], "images.json: no such file"),
         (["--to", "dicom-sr"], "needs the DICOM series"),
         (["--to", "preview"], "needs the image.*--images"),
@@ -124,15 +143,41 @@ def test_the_predictions_are_not_overwritten(predictions):
 
 
 def test_a_format_of_ones_own_is_registered_under_a_name(predictions, tmp_path, monkeypatch):
-    monkeypatch.setattr("boxel.export.formats._formats", dict(list_formats()))
+    monkeypatch.setattr("boxel.export.registry._formats", dict(list_formats()))
 
     def write(out, predictions):
-        out.mkdir()
-        (out / "count.json").write_text(json.dumps({p.case: len(p.detections) for p in predictions}))
-        return [out / "count.json"]
+        out.mkdir(parents=True, exist_ok=True)
+        for p in predictions:
+            rows = [[box.tolist(), score, name] for _, box, score, name in p.ranking]
+            (out / f"{p.case}.own.json").write_text(json.dumps([p.detections.boxes.shape[-1], rows]))
+        return sorted(out.glob("*.own.json"))
 
-    boxel.register_export("count", write)
-    [path] = boxel.convert(predictions, tmp_path / "count", "count")
-    assert json.loads(path.read_text()) == {"none": 0, "some": 3}
+    def read(path, info):
+        predictions = []
+        for file in sorted(path.glob("*.own.json")):
+            ndim, rows = json.loads(file.read_text())
+            detections = Detections(
+                np.array([box for box, *_ in rows], np.float32).reshape(-1, 2, ndim),
+                np.array([score for _, score, _ in rows], np.float32),
+                np.array([info.classes.index(name) for *_, name in rows], np.int64),
+            )
+            predictions.append(Prediction(file.name.removesuffix(".own.json"), detections, info.classes))
+        return predictions
+
+    boxel.register_export("own", write, read, lambda path: any(path.glob("*.own.json")))
+    boxel.convert(predictions, tmp_path / "own", "own")
+    boxel.convert(tmp_path / "own", tmp_path / "back", "boxel", classes=CLASSES)
+    back, expected = (boxel.read_detections(folder / "some.json")[1] for folder in (tmp_path / "back", predictions))
+    same(back, expected)
     with pytest.raises(ValueError, match="registered already"):
         register_export("csv", write)
+
+
+def test_the_guide_has_a_row_for_every_format():
+    guide = Path(__file__).parents[3] / "docs" / "how_to" / "export.md"
+    rows = re.findall(r"^\| `([\w-]+)` \|", guide.read_text(), re.MULTILINE)
+    assert sorted(rows) == sorted(name for name, form in list_formats().items() if "boxel.export" in module(form))
+
+
+def module(form):
+    return (form.write or form.read).__module__

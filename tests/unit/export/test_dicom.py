@@ -1,4 +1,4 @@
-"""DICOM SR and SEG: read back with pydicom and highdicom, on made and on real series."""
+"""DICOM SR and SEG: read back with pydicom and highdicom, on synthetic and on real series."""
 
 import datetime
 
@@ -8,7 +8,7 @@ import pytest
 from boxel.export import Prediction, get_format
 from boxel.io import read_image
 from boxel.types import Detections
-from unit.export.examples import CLASSES, predict, same, whole_voxels
+from unit.export.examples import CLASSES, predict, read, same, whole_voxels
 
 hd = pytest.importorskip("highdicom", reason="the extra boxel[dicom] is not installed")
 pydicom = pytest.importorskip("pydicom")
@@ -64,26 +64,24 @@ def on(series, make, **options):
 
 def fitting(geometry):
     boxes = np.array([[[1, 2, 3], [2, 5, 9]], [[3, 10, 11], [5, 14, 20]]], np.float32)
-    found = Detections(boxes, np.array([0.25, 0.875], np.float32), np.array([1, 0]), geometry)
-    return Prediction("case 1", found, CLASSES)
+    detections = Detections(boxes, np.array([0.25, 0.875], np.float32), np.array([1, 0]), geometry)
+    return Prediction("case 1", detections, CLASSES)
 
 
 def test_a_report_gives_boxes_scores_and_classes_back(tmp_path, series):
     prediction = on(series, predict)
-    form = get_format("dicom-sr")
-    form.write(tmp_path / "out", [prediction])
+    get_format("dicom-sr").write(tmp_path / "out", [prediction])
     with pytest.raises(ValueError, match="--images"):
-        form.read(tmp_path / "out", CLASSES, {})
-    found, _ = form.read(tmp_path / "out", CLASSES, {"case 1": prediction.detections.geometry})
-    same(found["case 1"], prediction.detections)
+        read("dicom-sr", tmp_path / "out")
+    back = read("dicom-sr", tmp_path / "out", geometries={"case 1": prediction.geometry})
+    same(back["case 1"], prediction.detections)
 
 
 def test_a_segmentation_gives_boxes_of_whole_voxels_back(tmp_path, series):
     prediction = on(series, fitting)
-    form = get_format("dicom-seg")
-    form.write(tmp_path / "out", [prediction])
-    found, _ = form.read(tmp_path / "out", CLASSES, {"case 1": prediction.detections.geometry})
-    same(found["case 1"], prediction.detections)
+    get_format("dicom-seg").write(tmp_path / "out", [prediction])
+    back = read("dicom-seg", tmp_path / "out", geometries={"case 1": prediction.geometry})
+    same(back["case 1"], prediction.detections)
 
 
 def test_a_report_is_tid_1500_and_refers_to_the_series(tmp_path, series):
@@ -129,11 +127,10 @@ def test_a_segmentation_refers_to_the_slices_that_it_covers(tmp_path, series):
 def test_overlapping_detections_get_segmentations_of_their_own(tmp_path):
     series = write_series(tmp_path / "series", ORIENTATIONS["plain"])
     boxes = np.array([[[0, 0, 0], [4, 9, 9]], [[2, 5, 5], [6, 12, 12]]], np.float32)
-    found = Detections(boxes, np.array([0.9, 0.8], np.float32), np.zeros(2, int), read_image(series).geometry)
-    form = get_format("dicom-seg")
-    paths = form.write(tmp_path / "out", [Prediction("c", found, CLASSES, (series,))])
+    detections = Detections(boxes, np.array([0.9, 0.8], np.float32), np.zeros(2, int), read_image(series).geometry)
+    paths = get_format("dicom-seg").write(tmp_path / "out", [Prediction("c", detections, CLASSES, (series,))])
     assert [path.name for path in paths] == ["c_seg.dcm", "c_seg_2.dcm"]
-    same(form.read(tmp_path / "out", CLASSES, {"c": found.geometry})[0]["c"], found)
+    same(read("dicom-seg", tmp_path / "out", geometries={"c": detections.geometry})["c"], detections)
 
 
 def test_a_case_without_detections_has_a_report_but_no_segmentation(tmp_path):
@@ -141,8 +138,7 @@ def test_a_case_without_detections_has_a_report_but_no_segmentation(tmp_path):
     prediction = on(series, predict, count=0)
     [path] = get_format("dicom-sr").write(tmp_path / "out", [prediction])
     assert pydicom.dcmread(path).Modality == "SR"
-    grids = {"case 1": prediction.detections.geometry}
-    assert len(get_format("dicom-sr").read(tmp_path / "out", CLASSES, grids)[0]["case 1"]) == 0
+    assert len(read("dicom-sr", tmp_path / "out", geometries={"case 1": prediction.geometry})["case 1"]) == 0
     with pytest.warns(UserWarning, match="'case 1': no DICOM SEG"):
         assert get_format("dicom-seg").write(tmp_path / "out", [prediction]) == []
 
@@ -192,11 +188,10 @@ def test_real_series_get_reports_and_segmentations(tmp_path, data, image):
     geometry = read_image(data / image).geometry
     lower = np.array([[0, 3, 5], [1, 60, 70]], np.float32)
     boxes = np.stack([lower, lower + np.array([2, 9, 11], np.float32)], 1)
-    found = Detections(boxes, np.array([0.9, 0.8], np.float32), np.array([0, 1]), geometry)
+    detections = Detections(boxes, np.array([0.9, 0.8], np.float32), np.array([0, 1]), geometry)
     for name in ("dicom-sr", "dicom-seg"):
-        form = get_format(name)
-        form.write(tmp_path, [Prediction("c", found, CLASSES, (data / image,))])
-        same(form.read(tmp_path, CLASSES, {"c": geometry})[0]["c"], found)
+        get_format(name).write(tmp_path, [Prediction("c", detections, CLASSES, (data / image,))])
+        same(read(name, tmp_path, geometries={"c": geometry})["c"], detections)
 
 
 @pytest.mark.data

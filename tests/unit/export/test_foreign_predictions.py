@@ -1,4 +1,4 @@
-"""Predictions of other tools, read and judged by `boxel evaluate`."""
+"""Predictions of other tools, read and evaluated by `boxel evaluate`."""
 
 import json
 import os
@@ -10,12 +10,15 @@ import pytest
 
 from boxel.api.conversion import convert
 from boxel.api.evaluation import evaluate
-from boxel.api.judging import read_predictions
-from boxel.export.nndetection import read_nndetection
+from boxel.export import DatasetInfo, get_format, recognise
 from boxel.io import write_image
 from boxel.io.pickles import read_pickle
 from boxel.types import Geometry, Image
 from unit.predicted import write_boxel, write_maps
+
+
+def read(path, classes):
+    return recognise(path).reader(path, DatasetInfo(tuple(classes)))
 
 
 def nndetection_record(loaded):
@@ -33,7 +36,7 @@ def nndetection_record(loaded):
     }  # fmt: skip
 
 
-def test_nndetections_pickles_are_judged(truth, native, tmp_path):
+def test_nndetections_pickles_are_evaluated(truth, native, tmp_path):
     _, cases = truth
     for name, loaded in cases.items():
         (tmp_path / f"{name}_boxes.pkl").write_bytes(pickle.dumps(nndetection_record(loaded)))
@@ -43,7 +46,7 @@ def test_nndetections_pickles_are_judged(truth, native, tmp_path):
     assert metrics["AP@0.50"] == 1
 
 
-def test_nndetections_json_is_judged(truth, native, tmp_path):
+def test_nndetections_json_is_evaluated(truth, native, tmp_path):
     _, cases = truth
     for name, loaded in cases.items():
         record = nndetection_record(loaded)
@@ -96,11 +99,11 @@ def test_what_is_wrong_in_such_a_file_is_named(changes, words, tmp_path):
     record = {"pred_boxes": np.array([[0, 0, 4, 4], [1, 1, 5, 5]]), "pred_scores": np.ones(2), "pred_labels": [0, 1]}
     (tmp_path / "c_boxes.pkl").write_bytes(pickle.dumps(record | changes))
     with pytest.raises(ValueError, match=rf"c_boxes\.pkl.*{words}"):
-        read_nndetection(tmp_path, ("x", "y"), 2)
+        get_format("nndetection").reader(tmp_path, DatasetInfo(("x", "y")))
     for damaged in (b"", b"no pickle", pickle.dumps([1, 2])):
         (tmp_path / "c_boxes.pkl").write_bytes(damaged)
         with pytest.raises(ValueError, match=r"c_boxes\.pkl"):
-            read_nndetection(tmp_path, ("x", "y"), 2)
+            get_format("nndetection").reader(tmp_path, DatasetInfo(("x", "y")))
 
 
 @pytest.mark.parametrize("source", ["coco", "picai", "csv", "nifti"])
@@ -118,7 +121,7 @@ def test_other_formats_are_recognised_or_named(source, truth, native, tmp_path):
 
 
 @pytest.mark.parametrize("criterion", ["box_iou", "mask_iou", "mask_dice", "centre_distance"])
-def test_label_maps_are_judged_by_box_and_by_mask(criterion, truth, native, tmp_path):
+def test_label_maps_are_evaluated_by_box_and_by_mask(criterion, truth, native, tmp_path):
     folder = write_maps(tmp_path / "maps", *truth)
     metrics = evaluate(folder, native, criterion=criterion, iou_thresholds=[0.99], num_resamples=0).metrics
     assert metrics["num_objects"] > 0
@@ -126,7 +129,7 @@ def test_label_maps_are_judged_by_box_and_by_mask(criterion, truth, native, tmp_
     assert metrics["settings"]["criterion"] == criterion
 
 
-def test_detection_maps_are_judged_by_their_voxels(truth, native, tmp_path):
+def test_detection_maps_are_evaluated_by_their_voxels(truth, native, tmp_path):
     """As picai_eval does; a lesion of the right box and half the voxels."""
     data, cases = truth
     for name, loaded in cases.items():
@@ -155,13 +158,13 @@ def test_values_of_a_detection_map_are_scores(value, tmp_path, ndim):
     array[(0, *(2,) * ndim)] = value
     write_image(tmp_path / "a_detection_map.nii.gz", Image(array, Geometry.plain((6,) * ndim)))
     with pytest.raises(ValueError, match=r"a_detection_map.*0\.\.1"):
-        read_predictions(tmp_path, ["lesion"])
+        read(tmp_path, ["lesion"])
 
 
 def test_an_id_that_occurs_twice_in_a_file_is_an_error(tmp_path):
     (tmp_path / "c_boxes.json").write_text('{"1": {"score": 0.9, "label": 0, "box": [0, 0, 4, 4]}, "1": {}}')
     with pytest.raises(ValueError, match=r"c_boxes\.json.*'1' occurs twice"):
-        read_predictions(tmp_path, ["x"])
+        read(tmp_path, ["x"])
 
 
 def test_label_maps_and_their_json_must_agree(truth, tmp_path):
@@ -176,4 +179,4 @@ def test_label_maps_and_their_json_must_agree(truth, tmp_path):
     ):
         path.write_text(json.dumps(entries))
         with pytest.raises(ValueError, match=rf"{path.name}.*{words}"):
-            read_predictions(folder, truth[0].classes)
+            read(folder, truth[0].classes)

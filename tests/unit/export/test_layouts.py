@@ -9,7 +9,7 @@ import SimpleITK as sitk
 
 from boxel.export import Prediction, get_format
 from boxel.types import Detections, Geometry
-from unit.export.examples import CLASSES, grid, predict, whole_voxels
+from unit.export.examples import CLASSES, grid, predict, read, whole_voxels
 
 
 def one_box(geometry, box, score=0.93, label=1, case="c"):
@@ -61,12 +61,11 @@ def test_a_slicer_file_in_ras_that_slicer_saved_again_is_read(tmp_path):
         roi["center"] = (flip @ roi["center"]).tolist()
         roi["orientation"] = (flip @ np.array(roi["orientation"]).reshape(3, 3)).ravel().tolist()
     path.write_text(json.dumps(record))
-    read = get_format("slicer").read
     with pytest.raises(ValueError, match="--images"):
-        read(tmp_path, CLASSES, {})
-    found = read(tmp_path, CLASSES, {"case 1": prediction.detections.geometry})[0]["case 1"]
+        read("slicer", tmp_path)
+    back = read("slicer", tmp_path, geometries={"case 1": prediction.geometry})["case 1"]
     boxes = prediction.detections.boxes[np.argsort(-prediction.detections.scores)]
-    np.testing.assert_allclose(found.boxes, boxes, atol=1e-3)
+    np.testing.assert_allclose(back.boxes, boxes, atol=1e-3)
 
 
 def test_mitk_counts_to_the_last_voxel_in_x_y_z_and_keeps_the_origin_in_the_last_row(tmp_path):
@@ -126,9 +125,9 @@ def test_detections_that_overlap_go_into_several_maps_and_each_is_whole(tmp_path
     maps = [read_label_map(tmp_path / f"c_boxes{suffix}.nii.gz").array for suffix in ("", "_2")]
     assert not (tmp_path / "c_boxes_3.nii.gz").exists()
     for number, place in ((1, 0), (2, 1), (3, 0)):
-        found = np.argwhere(maps[place] == number)
-        np.testing.assert_array_equal(found.min(axis=0), boxes[number - 1, 0])
-        np.testing.assert_array_equal(found.max(axis=0) + 1, boxes[number - 1, 1])
+        voxels = np.argwhere(maps[place] == number)
+        np.testing.assert_array_equal(voxels.min(axis=0), boxes[number - 1, 0])
+        np.testing.assert_array_equal(voxels.max(axis=0) + 1, boxes[number - 1, 1])
 
 
 @pytest.mark.parametrize(
@@ -153,8 +152,8 @@ def test_a_mask_is_painted_instead_of_the_box(tmp_path, ndim):
     boxes = np.array([[[4] * ndim, [12] * ndim]], np.float32)
     masks = np.zeros((1, *[4] * ndim), np.float32)
     masks[0, 0] = 1.0  # the first quarter along the first axis: 2 of 8 voxels, and where it fades to a half
-    found = Detections(boxes, np.ones(1, np.float32), np.zeros(1, int), grid(ndim, "plain"), masks)
-    write("nifti", Prediction("c", found, CLASSES), tmp_path)
+    detections = Detections(boxes, np.ones(1, np.float32), np.zeros(1, int), grid(ndim, "plain"), masks)
+    write("nifti", Prediction("c", detections, CLASSES), tmp_path)
     voxels = np.argwhere(read_label_map(tmp_path / "c_boxes.nii.gz").array)
     assert (voxels.min(axis=0) == 4).all()
     assert (voxels.max(axis=0) == [5, *[11] * (ndim - 1)]).all()

@@ -5,7 +5,7 @@ import torch
 
 from boxel.models import ModelConfig
 from boxel.recipes import get_recipe
-from boxel.testing import WIDTHS, check_model, learn_by_heart
+from boxel.testing.models import WIDTHS, check_model, learn_by_heart
 from tests.unit.builders import make_batch, make_task, tiny
 
 

@@ -1,24 +1,25 @@
 """NIfTI: label maps of the detections, numbered by falling score, and `CASE_boxes.json` about the numbers.
 
-The names and keys are nnDetection's (`CASE_boxes.nii.gz`, `{"1": {"score", "label", "box"}}`, boxes in its own
-convention), with fractions of a voxel kept and the class name added. Where detections overlap they go into further
-maps, `CASE_boxes_2.nii.gz` and so on, so that each is whole; `"map"` says where a number is.
+File names and keys are nnDetection's (`CASE_boxes.nii.gz`, `{"1": {"score", "label", "box"}}`, boxes in its
+convention); fractions of a voxel are kept and the class name is added. Detections that overlap go into further maps,
+`CASE_boxes_2.nii.gz` and so on, so that each is whole; `"map"` says which map holds a number.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from boxel.config import read_json, write_text
-from boxel.export.formats import Prediction, Predictions, box_of, case_file, collect, row_of
-from boxel.export.regions import paint
+from boxel.export.entries import box_of, case_file, case_files, collect, holds, row_of
+from boxel.export.painting import paint
+from boxel.export.prediction import DatasetInfo, Prediction
+from boxel.export.registry import register_export
 from boxel.io import read_geometry, write_label_map
-from boxel.types import Geometry
 
 SUFFIX, MAP_SUFFIX = "_boxes.json", "_boxes.nii.gz"
 
 
-def write_nifti(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
+def write(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
     """Write `out/CASE_boxes.nii.gz` (and `_2`, `_3` ... where detections overlap) and `out/CASE_boxes.json`.
 
     Raises:
@@ -48,25 +49,21 @@ def _write_case(out: Path, prediction: Prediction) -> list[Path]:
     return paths
 
 
-def read_nifti(
-    path: Path, classes: Sequence[str] = (), geometries: Mapping[str, Geometry] | None = None
-) -> Predictions:
+def read(path: Path, info: DatasetInfo) -> list[Prediction]:
     """Detections of each case from its `_boxes.json` (ours or nnDetection's), or from a folder of such files.
 
-    The geometry is that of the label map beside it. Without class names in the file and in `classes`, a class is
-    called by its number.
+    The geometry is that of the label map beside it, or else the data set's. Without class names in the file and in
+    `info.classes`, a class is called by its number.
 
     Raises:
         ValueError: names the file and the rule.
     """
-    path, found, grids = Path(path), {}, dict(geometries or {})
-    for file in sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]:
-        case = file.name.removesuffix(SUFFIX)
+    cases, classes = {}, info.classes
+    for case, file in case_files(path, SUFFIX).items():
         label_map = file.with_name(case + MAP_SUFFIX)
-        if case not in grids and label_map.exists():
-            grids[case] = read_geometry(label_map)
+        geometry = read_geometry(label_map) if label_map.exists() else info.geometries.get(case)
         try:
-            found[case] = [
+            entries = [
                 (
                     box_of(entry["box"], "nndetection"),
                     float(entry["score"]),
@@ -76,6 +73,13 @@ def read_nifti(
             ]
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f'{file}: not {{"1": {{"score", "label", "box"}}}} ({error})') from None
-    if not found:
-        raise ValueError(f"{path}: no *{SUFFIX} files there")
-    return collect(path, found, classes, grids)
+        cases[case] = entries, geometry
+    return collect(path, cases, classes)
+
+
+def detect(path: Path) -> bool:
+    """Whether there are JSON files of boxes."""
+    return holds(path, f"*{SUFFIX}")
+
+
+register_export("nifti", write, read, detect)

@@ -2,28 +2,28 @@
 
 import numpy as np
 
-from boxel.export.formats import Prediction
+from boxel.export.prediction import Prediction
 from boxel.types import Detections
 
 
-def region_of(found: Detections, row: int, shape: tuple[int, ...]) -> tuple[tuple[slice, ...], np.ndarray]:
+def voxels_of(detections: Detections, row: int, shape: tuple[int, ...]) -> tuple[tuple[slice, ...], np.ndarray]:
     """The voxels of one detection in an image of `shape`: slices, and a bool array `(*region)` in them.
 
-    Those of its mask, where there is one that has any. Else the box is filled: it has the voxels whose centres it
-    contains, at least one where it meets the image, and none where it lies outside.
+    The voxels are those of the mask, unless there is none or it is empty. Otherwise the box is filled with the voxels
+    whose centres it contains: at least one if the box meets the image, none if it lies outside.
     """
-    box = np.asarray(found.boxes[row], np.float64)
-    if found.masks is not None:
+    box = np.asarray(detections.boxes[row], np.float64)
+    if detections.masks is not None:
         from boxel.ops import paste_mask
 
-        region, mask = paste_mask(np.asarray(found.masks[row], np.float64), box, shape)  # type: ignore[arg-type]
+        region, mask = paste_mask(np.asarray(detections.masks[row], np.float64), box, shape)  # type: ignore[arg-type]
         if mask.any():
             return region, np.asarray(mask)
     return filled_box(box, shape)
 
 
 def filled_box(box: np.ndarray, shape: tuple[int, ...]) -> tuple[tuple[slice, ...], np.ndarray]:
-    """The voxels whose centres lie in a box `(2, d)`; see `region_of`."""
+    """The voxels whose centres lie in a box `(2, d)`; see `voxels_of`."""
     lower, upper = np.ceil(box - 0.5).astype(int)
     thin = upper <= lower
     middle = np.floor(box.mean(axis=0)).astype(int)
@@ -36,12 +36,12 @@ def filled_box(box: np.ndarray, shape: tuple[int, ...]) -> tuple[tuple[slice, ..
 def paint(prediction: Prediction) -> tuple[list[np.ndarray], list[int]]:
     """Label maps in which the detections are numbered from 1 by falling score, and the map that each is in.
 
-    Detections of one map do not overlap, so that each is whole: there are as many maps as that takes, at least one.
+    Detections in one map do not overlap, so that each is whole; there are as many maps as this takes, at least one.
     """
     shape = prediction.geometry.shape
     maps, where = [np.zeros(shape, np.uint16)], []
     for number, (row, *_) in enumerate(prediction.ranking, start=1):
-        region, mask = region_of(prediction.detections, row, shape)
+        region, mask = voxels_of(prediction.detections, row, shape)
         free = next((i for i, label_map in enumerate(maps) if not label_map[region][mask].any()), len(maps))
         if free == len(maps):
             maps.append(np.zeros(shape, np.uint16))

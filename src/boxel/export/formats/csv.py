@@ -1,23 +1,24 @@
-"""CSV: one line per detection, `detections.csv`; a case without any has one line with its name alone.
+"""CSV: one line per detection in `detections.csv`; a case without detections has one line with only its name.
 
 Boxes in voxels (axes in array order, half-open) and, where the geometry is known, centre and size in LPS mm.
 """
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from boxel.config import write_text
-from boxel.export.formats import Prediction, Predictions, collect
-from boxel.types import Geometry
+from boxel.export.entries import Entry, collect, holds
+from boxel.export.prediction import DatasetInfo, Prediction
+from boxel.export.registry import register_export
 
 NAME = "detections.csv"
 
 
-def write_csv(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
+def write(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
     """Write `out/detections.csv`."""
     ndim = max((p.detections.boxes.shape[-1] for p in predictions), default=0)
     columns = ["case", "class", "score", *(f"{end}_{axis}" for end in ("lower", "upper") for axis in range(ndim))]
@@ -39,19 +40,19 @@ def write_csv(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
     return [path]
 
 
-def read_csv(path: Path, classes: Sequence[str] = (), geometries: Mapping[str, Geometry] | None = None) -> Predictions:
-    """Detections of each case from a file that `write_csv` wrote, or from its folder.
+def read(path: Path, info: DatasetInfo) -> list[Prediction]:
+    """Detections of each case from a file that `write` wrote, or from its folder.
 
     Raises:
         ValueError: names the file, the line and the rule.
     """
-    path = Path(path) / NAME if Path(path).is_dir() else Path(path)
+    path = path / NAME if path.is_dir() else path
     try:
         lines = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}); give the file that `boxel` wrote") from None
+        raise ValueError(f"{path}: cannot be read ({error.strerror}); name the file that Boxel wrote") from None
     axes = sorted(key.removeprefix("lower_") for key in (lines[0] if lines else {}) if key.startswith("lower_"))
-    cases: dict[str, list[tuple[np.ndarray, float, str]]] = {}
+    cases: dict[str, list[Entry]] = {}
     for number, line in enumerate(lines, start=2):
         try:
             entries = cases.setdefault(line["case"], [])
@@ -60,8 +61,17 @@ def read_csv(path: Path, classes: Sequence[str] = (), geometries: Mapping[str, G
                 entries.append((np.array(box), float(line["score"]), line["class"]))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: line {number} is no detection ({error}); see docs/how_to/export.md") from None
-    return collect(path, cases, classes, dict(geometries or {}), len(axes))
+    located = {case: (entries, info.geometries.get(case)) for case, entries in cases.items()}
+    return collect(path, located, info.classes, len(axes))
+
+
+def detect(path: Path) -> bool:
+    """Whether there is a file `detections.csv`."""
+    return holds(path, NAME)
 
 
 def _rounded(values: np.ndarray) -> list[str]:
     return [f"{value + 0.0:.4f}" for value in values]
+
+
+register_export("csv", write, read, detect)

@@ -8,23 +8,25 @@ from typing import Any
 import numpy as np
 
 from boxel.config import write_bytes
-from boxel.export.formats import Prediction, case_file
+from boxel.export.entries import case_file
+from boxel.export.prediction import Prediction
+from boxel.export.registry import register_export
 from boxel.io import read_image
 
 MAX_TILES = 24
 COLUMNS = 6
 TILE = 220
 CAPTION = 30
-# A tile shows at least this many times the box, and at least so many mm (or pixels).
+# A tile is at least this many times as wide as the box, and at least this many pixels.
 MARGIN = 2.5
 LEAST = 32.0
 
 
-def write_preview(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
+def write(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
     """Write `out/CASE.png` for each case: the detections with the highest scores, 24 at most.
 
     Raises:
-        ValueError: the image of a case is not known, or has another shape than the predictions say.
+        ValueError: the image of a case is not known, or does not have the shape that the predictions state.
     """
     return [_write_case(out, prediction) for prediction in predictions]
 
@@ -34,8 +36,8 @@ def _write_case(out: Path, prediction: Prediction) -> Path:
 
     if not prediction.image_files or not all(file.exists() for file in prediction.image_files):
         raise ValueError(
-            f"case {prediction.case!r}: a preview needs the image, and {_named(prediction)}; give the folder of the "
-            "images with --images"
+            f"case {prediction.case!r}: a preview needs the image, but {_problem(prediction)}; name the folder of "
+            "the images with --images"
         )
     source = prediction.image_files[0]
     image = read_image(source)
@@ -43,7 +45,7 @@ def _write_case(out: Path, prediction: Prediction) -> Path:
     if geometry is not None and image.geometry.shape != geometry.shape:
         raise ValueError(
             f"{source}: shape {image.geometry.shape}, but case {prediction.case!r} was predicted on "
-            f"{geometry.shape}; give the images that were predicted with --images"
+            f"{geometry.shape}; name the images that were predicted with --images"
         )
     array = image.array[0].astype(np.float32)
     finite = array[np.isfinite(array)]
@@ -64,14 +66,14 @@ def _write_case(out: Path, prediction: Prediction) -> Path:
     return path
 
 
-def _named(prediction: Prediction) -> str:
+def _problem(prediction: Prediction) -> str:
     if not prediction.image_files:
         return "the predictions name none"
     return f"{prediction.image_files[0]} does not exist"
 
 
 def _plane_of(grey: np.ndarray, point: np.ndarray) -> tuple[np.ndarray, str]:
-    """The rows and columns through a position, and which ones they are."""
+    """The plane of rows and columns through a position, and its place as text."""
     leading = np.clip(point[:-2].astype(int), 0, np.array(grey.shape[:-2], int) - 1).tolist()
     places = [f"{index + 1} of {size}" for index, size in zip(leading, grey.shape, strict=False)]
     return grey[tuple(leading)], f"slice {', '.join(places)}" if places else ""
@@ -102,7 +104,7 @@ def _tile(grey: np.ndarray, box: np.ndarray, spacing: Sequence[float], text: str
 
 
 def _captioned(tile: Any, text: str, where: str = "") -> Any:
-    """A picture of the tile's size with lines of text below; `tile` is a picture or an array of grey values."""
+    """A tile with two lines of text below; `tile` is a picture or an array of grey values."""
     from PIL import Image as Picture
     from PIL import ImageDraw
 
@@ -115,3 +117,6 @@ def _captioned(tile: Any, text: str, where: str = "") -> Any:
     draw.text((2, TILE + 2), text, fill="black")
     draw.text((2, TILE + 15), where, fill="#5c6b7a")
     return whole
+
+
+register_export("preview", write)

@@ -38,8 +38,8 @@ def test_predictions_on_another_grid_are_refused(truth, native, tmp_path):
     name, loaded = next((name, loaded) for name, loaded in cases.items() if len(loaded.instances))
     geometry = loaded.image.geometry
     other = Geometry(geometry.shape, tuple(2 * s for s in geometry.spacing), geometry.origin, geometry.direction)
-    found = as_detections(loaded)
-    wrong = Detections(found.boxes, found.scores, found.labels, other)
+    detections = as_detections(loaded)
+    wrong = Detections(detections.boxes, detections.scores, detections.labels, other)
     folder = write_boxel(tmp_path / "p", data, cases, **{name: wrong})
     with pytest.raises(ValueError, match=f"{name!r}.*spacing"):
         evaluate(folder, native)
@@ -49,8 +49,8 @@ def test_detections_beside_the_image_are_a_warning(truth, native, tmp_path):
     """COCO, CSV and others do not say which grid they were made on."""
     data, cases = truth
     name, loaded = next((name, loaded) for name, loaded in cases.items() if len(loaded.instances))
-    found = as_detections(loaded)
-    far = Detections(found.boxes * 20, found.scores, found.labels)
+    detections = as_detections(loaded)
+    far = Detections(detections.boxes * 20, detections.scores, detections.labels)
     folder = write_boxel(tmp_path / "p", data, cases, **{name: far})
     with pytest.warns(UserWarning, match=rf"{len(far)} detections in 1 cases, such as '{name}'.*another voxel grid"):
         evaluate(folder, native, num_resamples=0)
@@ -74,10 +74,10 @@ def test_ignored_objects_are_named_in_a_file(truth, native, tmp_path):
 def test_ignored_regions_are_named_in_the_same_file(truth, native, tmp_path, ndim):
     data, cases = truth
     name, loaded = next((name, loaded) for name, loaded in cases.items() if len(loaded.instances))
-    found = as_detections(loaded)
+    detections = as_detections(loaded)
     corner = np.tile([[0.0], [1.0]], ndim)  # beside the objects
-    more = Detections(np.concatenate([found.boxes, [corner]]), np.append(found.scores, np.float32(0.95)),
-                      np.append(found.labels, 0), found.geometry)  # fmt: skip
+    more = Detections(np.concatenate([detections.boxes, [corner]]), np.append(detections.scores, np.float32(0.95)),
+                      np.append(detections.labels, 0), detections.geometry)  # fmt: skip
     folder = write_boxel(tmp_path / "p", data, cases, **{name: more})
     whole = evaluate(folder, native, num_resamples=0).metrics
     ignore = tmp_path / "ignore.json"
@@ -90,7 +90,7 @@ def test_ignored_regions_are_named_in_the_same_file(truth, native, tmp_path, ndi
     assert figures["AP@0.50"]["a"] == metrics["AP@0.50"]
     for wrong in ([[0] * ndim], [[0] * ndim, [0] * ndim], [[0] * ndim, ["x"] * ndim]):
         ignore.write_text(json.dumps({name: [wrong]}))
-        with pytest.raises(ValueError, match=r"ignore\.json.*a region is"):
+        with pytest.raises(ValueError, match=r"ignore\.json.*an ignored region is"):
             evaluate(folder, native, ignore=ignore)
 
 

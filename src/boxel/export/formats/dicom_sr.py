@@ -4,22 +4,23 @@ DICOM has no box: the geometry is the volume surface between two planar polygons
 along the first array axis, in mm. The score is the "Certainty of Finding" in percent.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from boxel.export.dicom_source import SCHEME, made_by, need_highdicom, patient_as_it_is, same_uid, save, source_series
-from boxel.export.formats import Prediction, Predictions, case_file, collect
-from boxel.export.world import box_around, geometry_of
-from boxel.types import Geometry
+from boxel.export.dicom_source import SCHEME, keep_patient_name, made_by, need_highdicom, same_uid, save, source_series
+from boxel.export.entries import case_file, case_files, collect, holds
+from boxel.export.prediction import DatasetInfo, Prediction
+from boxel.export.registry import register_export
+from boxel.export.world import box_around
 
 SUFFIX = "_sr.dcm"
 CERTAINTY = ("111012", "DCM", "Certainty of Finding")
 
 
-def write_sr(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
+def write(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
     """Write `out/CASE_sr.dcm` for each case.
 
     Raises:
@@ -45,12 +46,12 @@ def _write_case(path: Path, prediction: Prediction) -> Path:
             observer_device_context=hd.sr.ObserverContext(codes.DCM.Device, observer)
         ),
         procedure_reported=hd.sr.CodedConcept("363679005", "SCT", "Imaging procedure"),
-        imaging_measurements=groups or [_none_found(headers[0])],
+        imaging_measurements=groups or [_no_detections(headers[0])],
         title=codes.DCM.ImagingMeasurementReport,
         referenced_images=headers,
     )
     content = [(box.tolist(), score, name) for _, box, score, name in entries]
-    with patient_as_it_is():
+    with keep_patient_name():
         document = hd.sr.Comprehensive3DSR(
             evidence=headers,
             content=report,
@@ -96,8 +97,8 @@ def _group(number: int, prediction: Prediction, box: np.ndarray, score: float, n
     )
 
 
-def _none_found(header: Any) -> Any:
-    """A report must measure something: that there are no detections."""
+def _no_detections(header: Any) -> Any:
+    """The measurement that there are no detections: a report must contain one."""
     import highdicom as hd
 
     number = hd.sr.Measurement(
@@ -109,26 +110,31 @@ def _none_found(header: Any) -> Any:
     return hd.sr.MeasurementsAndQualitativeEvaluations(tracking_identifier=tracking, measurements=[number])
 
 
-def read_sr(path: Path, classes: Sequence[str] = (), geometries: Mapping[str, Geometry] | None = None) -> Predictions:
+def read(path: Path, info: DatasetInfo) -> list[Prediction]:
     """Detections of each case from its `_sr.dcm`, or from a folder of such files.
 
     Raises:
-        ValueError: no report of ours, or a case whose geometry is not in `geometries`.
+        ValueError: no report of ours, or a case of unknown geometry.
     """
     need_highdicom()
     import highdicom as hd
 
-    path, grids = Path(path), dict(geometries or {})
-    found: dict[str, list[tuple[np.ndarray, float, str]]] = {}
-    for file in sorted(path.glob(f"*{SUFFIX}")) if path.is_dir() else [path]:
-        case = file.name.removesuffix(SUFFIX)
-        geometry = geometry_of(case, file, grids)
+    cases = {}
+    for case, file in case_files(path, SUFFIX).items():
+        geometry = info.geometry(case, file)
         report: Any = hd.sr.srread(file).content
-        entries = found.setdefault(case, [])
+        entries = []
         for group in report.get_volumetric_roi_measurement_groups():
             certainty = group.get_measurements(name=hd.sr.CodedConcept(*CERTAINTY))
             points = np.concatenate(group.roi.graphic_data)
             entries.append((box_around(points, geometry), float(certainty[0].value) / 100, group.finding_type.meaning))
-    if not found:
-        raise ValueError(f"{path}: no *{SUFFIX} files there")
-    return collect(path, found, classes, grids)
+        cases[case] = entries, geometry
+    return collect(path, cases, info.classes)
+
+
+def detect(path: Path) -> bool:
+    """Whether there are reports."""
+    return holds(path, f"*{SUFFIX}")
+
+
+register_export("dicom-sr", write, read, detect, ndims=(3,))

@@ -1,25 +1,27 @@
 """Detection maps of the PI-CAI challenge: `CASE_detection_map.nii.gz`, as picai_eval reads them.
 
-A map holds one class: with several, each has its folder. A lesion is a connected part (all neighbours, diagonal
-ones too) of one score, so detections must not touch: of two that do, the lower one gives way, and what remains of
-it is its largest part. A detection of which nothing remains is lost, with a warning.
+A map holds one class; with several classes, each has its folder. A lesion is a connected part of one score (diagonal
+neighbours belong together), so detections must not touch. Where two do, the one with the lower score is cut back to
+the largest part that touches no other; if nothing remains of it, it is lost with a warning.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from boxel.export.formats import Prediction, Predictions, case_file, collect
-from boxel.export.regions import region_of
+from boxel.export.entries import Entry, case_file, collect, holds
+from boxel.export.painting import voxels_of
+from boxel.export.prediction import DatasetInfo, Prediction
+from boxel.export.registry import register_export
 from boxel.io import read_image, write_image
 from boxel.types import Geometry, Image
 
 SUFFIX = "_detection_map.nii.gz"
 
 
-def write_picai(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
+def write(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
     """Write `out/CASE_detection_map.nii.gz`, or `out/CLASS/CASE_...` where there are several classes.
 
     Raises:
@@ -43,11 +45,11 @@ def _detection_map(prediction: Prediction, wanted: str) -> np.ndarray:
     for row, _, score, name in prediction.ranking:
         if name != wanted:
             continue
-        if score <= 0:  # the background's
+        if score <= 0:  # the score of the background
             lost += 1
             continue
-        region, mask = region_of(prediction.detections, row, shape)
-        # With a voxel around it on each side, to see what it touches.
+        region, mask = voxels_of(prediction.detections, row, shape)
+        # One voxel more on each side shows what the detection touches.
         around = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in region)
         taken = _grown(scores[around] > 0)
         inner = tuple(slice(s.start - a.start, s.stop - a.start) for s, a in zip(region, around, strict=True))
@@ -78,12 +80,10 @@ def _largest_part(mask: np.ndarray) -> np.ndarray:
     return cc3d.largest_k(mask, k=1, connectivity=26) > 0 if mask.any() else mask
 
 
-def read_picai(
-    path: Path, classes: Sequence[str] = (), geometries: Mapping[str, Geometry] | None = None
-) -> Predictions:
+def read(path: Path, info: DatasetInfo) -> list[Prediction]:
     """Detections of each case from a detection map, a folder of them, or a folder with one folder per class.
 
-    A detection is a connected part, its box tight, its score the highest in it. Files that do not end in
+    A detection is a connected part with a tight box; its score is the highest in it. Files that do not end in
     `_detection_map.nii.gz` are passed over.
 
     Raises:
@@ -91,30 +91,33 @@ def read_picai(
     """
     import cc3d
 
-    path = Path(path)
-    found: dict[str, list[tuple[np.ndarray, float, str]]] = {}
-    grids: dict[str, Geometry] = {}
-    names = list(classes) or [folder.name for folder in sorted(path.glob("*/")) if list(folder.glob(f"*{SUFFIX}"))]
+    cases: dict[str, tuple[list[Entry], Geometry]] = {}
+    names = info.classes or tuple(folder.name for folder in sorted(path.glob("*/")) if list(folder.glob(f"*{SUFFIX}")))
     for file in _files(path):
         case = file.name.removesuffix(SUFFIX)
-        scores, parts, grids[case] = _read_parts(file)
+        scores, parts, geometry = _read_parts(file)
         inside = file.parent.name in names and file.parent != path
         if len(names) > 1 and not inside:
             raise ValueError(f"{file}: which of the classes {', '.join(names)}? Put it into a folder of that name")
-        name = file.parent.name if inside else (names or ["lesion"])[0]
-        entries = found.setdefault(case, [])
+        name = file.parent.name if inside else (names or ("lesion",))[0]
+        entries, _ = cases.setdefault(case, ([], geometry))
         for number, region in enumerate(cc3d.statistics(parts)["bounding_boxes"][1:], start=1):
             box = np.array([[s.start for s in region], [s.stop for s in region]], np.float64)
             entries.append((box, float(scores[region][parts[region] == number].max()), name))
-    if not found:
+    if not cases:
         raise ValueError(f"{path}: no *{SUFFIX} files there")
-    return collect(path, found, names or ["lesion"], grids)
+    return collect(path, cases, names or ("lesion",))
 
 
-def read_lesions(path: Path, case: str) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The label map of the parts in each detection map of a case, and their numbers, in the order of `read_picai`."""
-    files = [file for file in _files(Path(path)) if file.name.removesuffix(SUFFIX) == case]
+def read_masks(path: Path, case: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The label map of the parts in each detection map of a case, and their numbers, in the order of `read`."""
+    files = [file for file in _files(path) if file.name.removesuffix(SUFFIX) == case]
     return [(parts, np.arange(1, parts.max(initial=0) + 1)) for _, parts, _ in map(_read_parts, files)]
+
+
+def detect(path: Path) -> bool:
+    """Whether there are detection maps, also in folders of classes."""
+    return holds(path, f"*{SUFFIX}") or any(path.glob(f"*/*{SUFFIX}"))
 
 
 def _files(path: Path) -> list[Path]:
@@ -130,3 +133,6 @@ def _read_parts(file: Path) -> tuple[np.ndarray, np.ndarray, Geometry]:
     if not ((scores >= 0) & (scores <= 1)).all():
         raise ValueError(f"{file}: a detection map holds scores in 0..1; apply a sigmoid to raw outputs first")
     return scores, cc3d.connected_components(scores > 0, connectivity=26), image.geometry
+
+
+register_export("picai", write, read, detect, read_masks=read_masks, tolerance=0.5)

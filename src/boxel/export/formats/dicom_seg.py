@@ -5,26 +5,24 @@ A segment has whole voxels. Its description holds the score; the exact box is in
 
 import hashlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from boxel.export.dicom_source import SCHEME, made_by, need_highdicom, patient_as_it_is, same_uid, save, source_series
-from boxel.export.formats import Prediction, Predictions, case_file, collect
-from boxel.export.regions import paint
-from boxel.export.world import geometry_of
+from boxel.export.dicom_source import SCHEME, keep_patient_name, made_by, need_highdicom, same_uid, save, source_series
+from boxel.export.entries import Entry, case_file, collect, holds
+from boxel.export.painting import paint
+from boxel.export.prediction import DatasetInfo, Prediction
+from boxel.export.registry import register_export
+from boxel.export.world import box_around
 from boxel.types import Geometry
 
-if TYPE_CHECKING:
-    from pydicom import Dataset
-
-SUFFIX = "_seg.dcm"
+SUFFIX, PATTERN = "_seg.dcm", "*_seg*.dcm"
 
 
-def write_seg(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
-    """Write `out/CASE_seg.dcm`, and further ones where detections overlap; none for a case without detections.
+def write(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
+    """Write `out/CASE_seg.dcm` and, where detections overlap, further files; none for a case without detections.
 
     Raises:
         ValueError: see `source_series`; the extra `dicom` is not installed.
@@ -38,7 +36,9 @@ def _write_case(out: Path, prediction: Prediction) -> list[Path]:
     from pydicom.sr.codedict import codes
 
     if not len(prediction.detections):
-        warnings.warn(f"case {prediction.case!r}: no DICOM SEG, which needs a detection at least", stacklevel=2)
+        warnings.warn(
+            f"case {prediction.case!r}: no DICOM SEG is written, which needs at least one detection", stacklevel=2
+        )
         return []
     algorithm = hd.AlgorithmIdentificationSequence(
         name="Boxel", family=codes.DCM.ArtificialIntelligence, version=made_by()["software_versions"]
@@ -68,7 +68,7 @@ def _write_case(out: Path, prediction: Prediction) -> list[Path]:
             continue
         pixels = segment_of[label_map]
         content = [hashlib.sha256(pixels).hexdigest(), *(entry[2:] for entry in entries)]
-        with patient_as_it_is():
+        with keep_patient_name():
             document = hd.seg.Segmentation(
                 source_images=headers,
                 pixel_array=pixels,
@@ -82,44 +82,49 @@ def _write_case(out: Path, prediction: Prediction) -> list[Path]:
                 content_label="DETECTIONS",
                 **made_by(),
             )
+        # highdicom takes the spacing from the slices that have a segment, and these may have gaps between them.
+        [measures] = document.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+        measures.SpacingBetweenSlices = round(prediction.geometry.spacing[0], 6)
         paths.append(case_file(out, prediction.case, SUFFIX if instance == 1 else f"_seg_{instance}.dcm"))
         save(document, paths[-1])
     return paths
 
 
-def read_seg(path: Path, classes: Sequence[str] = (), geometries: Mapping[str, Geometry] | None = None) -> Predictions:
+def read(path: Path, info: DatasetInfo) -> list[Prediction]:
     """Detections of each case, with tight boxes, from its `_seg.dcm` files, or from a folder of such files.
 
     Raises:
-        ValueError: no segmentations, or a case whose geometry is not in `geometries`.
+        ValueError: no segmentations, or a case of unknown geometry.
     """
     need_highdicom()
-    import pydicom
+    import highdicom as hd
 
-    path, grids = Path(path), dict(geometries or {})
-    found: dict[str, list[tuple[np.ndarray, float, str]]] = {}
-    for file in sorted(path.glob("*_seg*.dcm")) if path.is_dir() else [path]:
+    from boxel.ops import boxes_from_label_map
+
+    cases: dict[str, tuple[list[Entry], Geometry]] = {}
+    for file in sorted(path.glob(PATTERN)) if path.is_dir() else [path]:
         case = file.name.rpartition("_seg")[0]
-        geometry, document = geometry_of(case, file, grids), pydicom.dcmread(file)
-        frames = np.atleast_3d(document.pixel_array).reshape(-1, document.Rows, document.Columns)
-        parts: dict[int, list[np.ndarray]] = {}
-        for frame, group in zip(frames, document.PerFrameFunctionalGroupsSequence, strict=True):
-            corner = np.array([_of(document, group, "PlanePositionSequence").ImagePositionPatient], float)
-            plane = np.floor(geometry.to_voxel(corner)[0, 0])
-            voxels = np.argwhere(frame)
-            number = int(_of(document, group, "SegmentIdentificationSequence").ReferencedSegmentNumber)
-            parts.setdefault(number, []).append(np.insert(voxels, 0, plane, axis=1))
-        entries = found.setdefault(case, [])
-        for segment in document.SegmentSequence:
-            voxels = np.concatenate(parts[int(segment.SegmentNumber)])
-            box = np.stack([voxels.min(axis=0), voxels.max(axis=0) + 1]).astype(np.float64)
-            score = float(segment.SegmentDescription.split()[-1])
-            entries.append((box, score, segment.SegmentedPropertyTypeCodeSequence[0].CodeMeaning))
-    if not found:
+        geometry, document = info.geometry(case, file), hd.seg.segread(file)
+        entries, _ = cases.setdefault(case, ([], geometry))
+        numbers = np.array(document.segment_numbers, np.int64)
+        try:
+            volume = document.get_volume(combine_segments=True)
+            boxes = np.asarray(boxes_from_label_map(volume.array, numbers)[0])  # type: ignore[arg-type]
+            for number, box in zip(numbers.tolist(), boxes, strict=True):
+                segment = document.get_segment_description(number)
+                world = volume.map_indices_to_reference(box - 0.5)  # an index is the centre of a voxel
+                score = float(segment.SegmentDescription.split()[-1])
+                entries.append((np.rint(box_around(world, geometry)), score, segment.segmented_property_type.meaning))
+        except (AttributeError, IndexError, RuntimeError, ValueError) as error:
+            raise ValueError(f"{file}: not the segments of detections ({error}); see docs/how_to/export.md") from None
+    if not cases:
         raise ValueError(f"{path}: no *{SUFFIX} files there")
-    return collect(path, found, classes, grids)
+    return collect(path, cases, info.classes)
 
 
-def _of(document: "Dataset", group: "Dataset", name: str) -> "Dataset":
-    """What the header says about a frame, there or for all frames."""
-    return (group.get(name) or document.SharedFunctionalGroupsSequence[0][name].value)[0]
+def detect(path: Path) -> bool:
+    """Whether there are segmentations."""
+    return holds(path, PATTERN)
+
+
+register_export("dicom-seg", write, read, detect, ndims=(3,), tolerance=0.5)

@@ -1,24 +1,22 @@
 """COCO results: `results.json` as pycocotools loads it, and `images.json`, which says what its numbers mean.
 
-Boxes are x, y, width, height; those of volumes go on in the same way: x, y, z, width, height, depth. Images and
-categories count from 1.
+Boxes are x, y, width, height, and in volumes x, y, z, width, height, depth. Images and categories are numbered from 1.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from boxel.config import read_json, write_text
-from boxel.export.formats import Prediction, Predictions, box_of, collect, row_of
-from boxel.types import Geometry
+from boxel.export.entries import Entry, box_of, collect, holds, row_of
+from boxel.export.prediction import DatasetInfo, Prediction
+from boxel.export.registry import register_export
 
 RESULTS, IMAGES = "results.json", "images.json"
 
 
-def write_coco(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
+def write(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
     """Write `out/results.json` and `out/images.json` (a COCO data set without annotations)."""
     classes = predictions[0].classes if predictions else ()
     images: list[dict[str, Any]] = []
@@ -43,33 +41,46 @@ def write_coco(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
     return paths
 
 
-def read_coco(
-    path: Path,
-    classes: Sequence[str] = (),
-    geometries: Mapping[str, Geometry] | None = None,
-    images: Path | None = None,
-) -> Predictions:
-    """Detections of each image from COCO results.
-
-    Args:
-        path: the results, or the folder that holds them as `results.json`.
-        classes: class names in the order of the labels; empty: those of the categories.
-        geometries: of each case, where known.
-        images: the COCO data set whose numbers the results use; `images.json` beside them unless given.
+def read(path: Path, info: DatasetInfo) -> list[Prediction]:
+    """Detections of each image from `results.json`, or from the folder that holds it.
 
     Raises:
-        ValueError: not COCO results, or an image or category that `images` does not have.
+        ValueError: not COCO results, or an image or category that is not in the file that says what the numbers mean.
     """
-    path = Path(path) / RESULTS if Path(path).is_dir() else Path(path)
-    results, known = read_json(path), read_json(images or path.with_name(IMAGES))
+    path = path / RESULTS if path.is_dir() else path
+    results = read_json(path)
     try:
+        known = _numbering(path, {result["image_id"] for result in results}, info)
         names = {entry["id"]: entry["name"] for entry in known["categories"]}
         cases = {entry["id"]: entry.get("case", Path(entry["file_name"]).stem) for entry in known["images"]}
-        found: dict[str, list[tuple[np.ndarray, float, str]]] = {case: [] for case in cases.values()}
+        entries: dict[str, list[Entry]] = {case: [] for case in cases.values()}
         for result in results:
             box = box_of(result["bbox"], "coco")
-            found[cases[result["image_id"]]].append((box, float(result["score"]), names[result["category_id"]]))
-    except (KeyError, TypeError) as error:
+            entries[cases[result["image_id"]]].append((box, float(result["score"]), names[result["category_id"]]))
+    except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: no COCO results of these images: {error} is missing") from None
     ndim = sum(key in ("width", "height", "depth") for key in (known["images"] or [{}])[0])
-    return collect(path, found, classes or list(names.values()), dict(geometries or {}), ndim)
+    located = {case: (rows, info.geometries.get(case)) for case, rows in entries.items()}
+    return collect(path, located, info.classes or list(names.values()), ndim)
+
+
+def _numbering(results: Path, wanted: set[Any], info: DatasetInfo) -> dict[str, Any]:
+    """The COCO data set that the numbers of results refer to: `images.json` beside them, or the data set's own."""
+    beside = results.with_name(IMAGES)
+    if not beside.exists():
+        own = [read_json(file) for file in info.annotation_files if file.suffix == ".json"]
+        own = [record for record in own if isinstance(record, dict) and "images" in record]
+        for record in own:
+            if wanted <= {image["id"] for image in record["images"]}:
+                return record
+        if own:
+            return own[0]
+    return read_json(beside)
+
+
+def detect(path: Path) -> bool:
+    """Whether there is a file `results.json`."""
+    return holds(path, RESULTS)
+
+
+register_export("coco", write, read, detect)

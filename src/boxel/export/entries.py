@@ -1,0 +1,121 @@
+"""What format files share: one file per case, detections from entries, boxes in the conventions of other tools."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from boxel.config import did_you_mean, write_text
+from boxel.export.prediction import Prediction
+from boxel.types import Detections, Geometry
+
+Entry = tuple[np.ndarray, float, str]
+"""Box `(2, d)`, score and class name of a detection."""
+
+
+def case_file(out: Path, case: str, suffix: str) -> Path:
+    """`out/CASE + suffix`.
+
+    Raises:
+        ValueError: a case name that would lead out of the folder.
+    """
+    if case in ("", ".", "..") or case != Path(case).name:
+        raise ValueError(f"case {case!r}: cannot be the name of a file in {out}; rename the case")
+    return Path(out) / f"{case}{suffix}"
+
+
+def case_files(path: Path, suffix: str) -> dict[str, Path]:
+    """The file `CASE + suffix` of each case in a folder, or the one file at `path`.
+
+    Raises:
+        ValueError: the folder has no such file.
+    """
+    files = sorted(path.glob(f"*{suffix}")) if path.is_dir() else [path]
+    if not files:
+        raise ValueError(f"{path}: no *{suffix} files there")
+    return {file.name.removesuffix(suffix): file for file in files}
+
+
+def holds(path: Path, pattern: str) -> bool:
+    """Whether a file has a name of this pattern, or a folder has such a file."""
+    return any(path.glob(pattern)) if path.is_dir() else path.match(pattern)
+
+
+def begins_with(path: Path, pattern: str, text: str) -> bool:
+    """Whether `text` is in the first kilobyte of the file at `path`, or of the first such file of that folder."""
+    files = sorted(path.glob(pattern)) if path.is_dir() else [path] if path.match(pattern) else []
+    if not files:
+        return False
+    with files[0].open("rb") as stream:
+        return text.encode() in stream.read(1024)
+
+
+def collect(
+    path: Path,
+    cases: Mapping[str, tuple[Sequence[Entry], Geometry | None]],
+    classes: Sequence[str],
+    ndim: int = 3,
+) -> list[Prediction]:
+    """The prediction of each case from its entries.
+
+    Args:
+        path: where they were read from, for messages.
+        cases: the entries of each case, none for a case without detections, and the geometry where known.
+        classes: class names in the order of the labels; empty: those of the entries, in order of appearance.
+        ndim: axes of an empty set of unknown geometry.
+
+    Raises:
+        ValueError: a class that is not in `classes`, an inverted or infinite box, a score outside 0..1.
+    """
+    names = tuple(classes or dict.fromkeys(name for entries, _ in cases.values() for *_, name in entries))
+    predictions = []
+    for case, (entries, geometry) in cases.items():
+        for box, score, name in entries:
+            if name not in names:
+                raise ValueError(f"{path}: case {case!r} has a detection of class {name!r}{did_you_mean(name, names)}")
+            if not (np.isfinite(box).all() and (box[0] <= box[1]).all()):
+                raise ValueError(f"{path}: case {case!r}: every box must be finite with lower <= upper")
+            if not 0 <= score <= 1:
+                raise ValueError(f"{path}: case {case!r}: score {score} is outside 0..1")
+        rank = entries[0][0].shape[-1] if entries else len(geometry.shape) if geometry else ndim
+        detections: Detections = Detections(
+            np.array([box for box, *_ in entries], np.float32).reshape(-1, 2, rank),
+            np.array([score for _, score, _ in entries], np.float32),
+            np.array([names.index(name) for *_, name in entries], np.int64),
+            geometry,
+        )
+        predictions.append(Prediction(case, detections, names))
+    return predictions
+
+
+def write_records(
+    out: Path, predictions: Sequence[Prediction], suffix: str, record_of: Callable[[Prediction], Mapping[str, Any]]
+) -> list[Path]:
+    """Write the JSON file `out/CASE + suffix` of each case."""
+    paths = []
+    for prediction in predictions:
+        paths.append(case_file(out, prediction.case, suffix))
+        write_text(paths[-1], json.dumps(record_of(prediction), indent=1) + "\n")
+    return paths
+
+
+def row_of(box: Any, convention: str) -> list[float]:
+    """A box `(2, d)` as a row in another tool's convention, see `boxel.ops.convert`."""
+    from boxel.ops import convert
+
+    return rounded(convert(box[None], "boxel", convention)[0])
+
+
+def box_of(row: Any, convention: str) -> np.ndarray:
+    """The box `(2, d)` that another tool wrote as a row of numbers."""
+    from boxel.ops import convert
+
+    values: Any = np.array([row], np.float64)
+    return np.asarray(convert(values, convention, "boxel"))[0]
+
+
+def rounded(values: Any, decimals: int = 4) -> list[float]:
+    """Numbers as they are written into JSON, without -0.0."""
+    return [round(float(value), decimals) + 0.0 for value in values]

@@ -1,0 +1,100 @@
+"""What writers get and readers return: the detections of one case; and what readers may ask about the data set."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from boxel.io import read_geometry
+from boxel.types import Detections, Geometry
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The detections of one case.
+
+    Attributes:
+        case: name of the case.
+        detections: boxes in voxels of the original image.
+        classes: class names, indexed by the labels.
+        image_files: the files that the image was read from, or the folder of a DICOM series.
+    """
+
+    case: str
+    detections: Detections
+    classes: tuple[str, ...]
+    image_files: tuple[Path, ...] = ()
+
+    @property
+    def geometry(self) -> Geometry:
+        """The geometry of the image.
+
+        Raises:
+            ValueError: it is not known.
+        """
+        if self.detections.geometry is None:
+            raise ValueError(
+                f"case {self.case!r}: the predictions do not say where the image lies in the world, which this format "
+                "needs; name the folder of the images with --images"
+            )
+        return self.detections.geometry
+
+    @property
+    def ranking(self) -> Iterator[tuple[int, np.ndarray, float, str]]:
+        """Position, box `(2, d)` float64, score and class name of each detection, by falling score."""
+        detections = self.detections
+        for row in np.argsort(-np.asarray(detections.scores), kind="stable").tolist():
+            yield (
+                row,
+                np.asarray(detections.boxes[row], np.float64),
+                float(detections.scores[row]),
+                self.classes[int(detections.labels[row])],
+            )
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What a reader may need to know about the data set that was predicted.
+
+    Attributes:
+        classes: class names in the order of the labels; empty if not known.
+        geometries: the geometry of each case, where known. A header may be read at each access.
+        annotation_files: the files with the ground truth; COCO results refer to the numbers in theirs.
+    """
+
+    classes: tuple[str, ...] = ()
+    geometries: Mapping[str, Geometry] = field(default_factory=dict)
+    annotation_files: tuple[Path, ...] = ()
+
+    def geometry(self, case: str, path: Path) -> Geometry:
+        """The geometry of a case, which the file at `path` lacks.
+
+        Raises:
+            ValueError: it is not known.
+        """
+        if case not in self.geometries:
+            raise ValueError(
+                f"{path}: positions are in mm and the image of case {case!r} is not known; name the folder of the "
+                "images with --images"
+            )
+        return self.geometries[case]
+
+
+class ImageGeometries(Mapping[str, Geometry]):
+    """The geometry of each case, read from the header of its image when asked for."""
+
+    def __init__(self, images: Mapping[str, Path]) -> None:
+        self.images = images
+
+    def __getitem__(self, case: str) -> Geometry:
+        return read_geometry(self.images[case])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.images)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __contains__(self, case: object) -> bool:
+        return case in self.images
