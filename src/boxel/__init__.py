@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from boxel.export.formats import register_export
     from boxel.io import read_image, read_label_map, write_image
     from boxel.models import Model, ModelConfig
+    from boxel.plugins import load_plugin
     from boxel.preparation.store import Store
     from boxel.recipes import Experiment, get_recipe
     from boxel.types import Batch, Detections, Geometry, Image, Instances, RawDetections, Task
@@ -46,6 +47,7 @@ _HOME = {
     "boxel.datasets.cases": ("Case", "Dataset"),
     "boxel.datasets.quality.check": ("check",),
     "boxel.datasets.formats": ("open_dataset", "register_format"),
+    "boxel.plugins": ("load_plugin",),
     "boxel.preparation.store": ("Store",),
     "boxel.datasets.toy": ("make_toy",),
     "boxel.evaluation": ("Evaluation",),

@@ -15,7 +15,7 @@ import typer
 from boxel.cli import converting, judging
 from boxel.cli.console import print_metrics, print_table, progress_bars, short, show_warning
 from boxel.cli.data_sets import check, named_images, open_named
-from boxel.cli.options import AsJson, DatasetPath, Format, Options
+from boxel.cli.options import AsJson, DatasetPath, Format, Options, Plugins, Trust
 
 app = typer.Typer(
     name="boxel",
@@ -55,6 +55,7 @@ def prepare(
     workers: Annotated[int | None, typer.Option(help="Cases at a time; 0 works in this thread.")] = None,
     format: Format = "",  # noqa: A002
     option: Options = None,
+    plugin: Plugins = None,
 ) -> None:
     """Measure the data set, plan, resample, normalise, and store it for training."""
     from boxel.api.training import prepare as run_prepare
@@ -81,11 +82,16 @@ def train(
     recipe: Recipe = "auto",
     model: ModelName = None,
     set_: Settings = None,
+    plugin: Plugins = None,
+    trust: Trust = False,
 ) -> None:
     """Train a detector; a stopped training continues with the same command."""
+    from boxel.api.run_plugins import require_plugins
     from boxel.api.training import train as run_train
     from boxel.recipes import get_recipe
 
+    if trust and out:
+        require_plugins(out, trust=True)
     with progress_bars() as progress:
         chosen = get_recipe(recipe, model)
         run = run_train(work, out, fold=fold, recipe=chosen, overrides=set_ or (), progress=progress)
@@ -117,6 +123,8 @@ def predict(
     part: Annotated[str, typer.Option(help="Only the `train`, `val` or `test` cases of the run's fold.")] = "all",
     format: Format = "",  # noqa: A002
     option: Options = None,
+    plugin: Plugins = None,
+    trust: Trust = False,
 ) -> None:
     """Find objects in images; boxes are written in voxels of the original image and in mm."""
     from boxel.api.prediction import predict as run_predict
@@ -126,7 +134,7 @@ def predict(
         flags = {"predict.masks=true": masks, "predict.segmentation=true": segmentation}
         settings = [*(set_ or ()), *(setting for setting, chosen in flags.items() if chosen)]
         written = run_predict(
-            run, given, out, overrides=settings, formats=to or (), part=part, progress=progress
+            run, given, out, overrides=settings, formats=to or (), part=part, trust=trust, progress=progress
         )  # fmt: skip
     print(f"predicted {len(written)} images in {out}")
 
@@ -149,12 +157,15 @@ def report(
     cases: Annotated[int, typer.Option(help="Most cases to look through in the page.")] = 8,
     format: Format = "",  # noqa: A002
     option: Options = None,
+    plugin: Plugins = None,
+    trust: Trust = False,
 ) -> None:
     """Write one self-contained HTML page about a run."""
     from boxel.api.reporting import report as run_report
 
     data = open_named(dataset, format, option) if dataset else None
-    print(f"wrote {run_report(run, predictions=predictions, dataset=data, out=out, num_cases=cases)}")
+    page = run_report(run, predictions=predictions, dataset=data, out=out, num_cases=cases, trust=trust)
+    print(f"wrote {page}")
 
 
 @app.command(epilog="Example: **boxel demo --out demo_out**, or on your own data: **boxel demo --data my_dataset**")
@@ -171,6 +182,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="The same seed gives the same numbers.")] = 0,
     format: Format = "",  # noqa: A002
     option: Options = None,
+    plugin: Plugins = None,
 ) -> None:
     """The whole way in one command: data, training, prediction, evaluation, report."""
     from boxel.api.demo import demo as run_demo
@@ -194,6 +206,7 @@ def run_experiment(
     seed: Annotated[int, typer.Option(help="Of data and training.")] = 0,
     format: Format = "",  # noqa: A002
     option: Options = None,
+    plugin: Plugins = None,
 ) -> None:
     """Train and judge several detectors on the same data; writes table.md and table.json."""
     from boxel.experiments import experiment
@@ -235,6 +248,7 @@ def models(
         str | None, typer.Option(metavar="NAME|FILE", help="Count parameters under this recipe's plan.")
     ] = None,
     as_json: AsJson = False,
+    plugin: Plugins = None,
 ) -> None:
     """List recipes and models; with --recipe, the parameters of each model, total and by part."""
     from boxel.api.listing import count_parameters, list_recipes

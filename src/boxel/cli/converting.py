@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from boxel.cli.options import Plugins
+
 
 def convert(
     predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="Folder that `boxel predict` wrote.")],
@@ -24,6 +26,7 @@ def convert(
         str, typer.Option(metavar="A,B", help="Class names by label, for formats that do not tell their order.")
     ] = "",
     min_score: Annotated[float, typer.Option(help="Leave out detections with lower scores.")] = 0.0,
+    plugin: Plugins = None,
 ) -> None:
     """Write predictions in the format of another program."""
     from boxel.api.conversion import convert as run_convert

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from boxel.cli.console import plain, print_findings, progress_bars
-from boxel.cli.options import AsJson, DatasetPath, Format, Options
+from boxel.cli.options import AsJson, DatasetPath, Format, Options, Plugins
 
 
 def check(
@@ -17,6 +17,7 @@ def check(
     option: Options = None,
     fix: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a repaired copy; the input stays.")] = None,
     as_json: AsJson = False,
+    plugin: Plugins = None,
 ) -> None:
     """Read every case once and list what is wrong, with file and remedy. Exit status 2 if there are errors."""
     from boxel.datasets.quality.check import examine

@@ -13,3 +13,26 @@ Options = Annotated[
     list[str] | None, typer.Option("--option", metavar="KEY=VALUE", help="Change one setting of the layout's reader.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def _load(files: list[Path] | None) -> list[Path] | None:
+    from boxel.plugins import load_plugin
+
+    for file in files or ():
+        load_plugin(file)
+    return files
+
+
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugin",
+        metavar="FILE",
+        help="Python file with a model, reader, metric or export format of your own; repeat for several.",
+        callback=_load,
+        is_eager=True,
+    ),
+]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Run the plug-in files in the run folder; they are code of whoever wrote it.")
+]

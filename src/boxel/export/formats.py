@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from boxel.config import did_you_mean
+from boxel.plugins import Registry
 from boxel.types import Detections, Geometry
 
 Predictions = tuple[dict[str, Detections], tuple[str, ...]]
@@ -69,7 +70,7 @@ class Format(NamedTuple):
     read: Callable[[Path, Sequence[str], Mapping[str, Geometry]], Predictions] | None
 
 
-_formats: dict[str, Format] = {}
+_formats: Registry[Format] = Registry("export format")
 
 
 def register_export(
@@ -85,8 +86,6 @@ def register_export(
         read: gets what was written, the class names (empty: those found in the file) and the geometry of each
             case (where the format needs them); None if nothing can be read back.
     """
-    if name in _formats:
-        raise ValueError(f"export format {name!r} is registered already; choose another name")
     _formats[name] = Format(write, read)
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from boxel.datasets.cases import Dataset, Report, inspect, raise_it
 from boxel.datasets.formats.options import ReaderOptions, read_splits
 from boxel.datasets.split import hold_out
+from boxel.plugins import Registry
 
 __all__ = ["as_dataset", "formats", "open_dataset", "register_format"]
 
@@ -22,7 +23,7 @@ class _Format(NamedTuple):
     options: type[ReaderOptions] | None
 
 
-_formats: dict[str, _Format] = {}
+_formats: Registry[_Format] = Registry("data set format")
 
 
 def register_format(
@@ -42,8 +43,6 @@ def register_format(
         description: one line for error messages, such as the files that make the layout.
         options: what users may choose about the layout, a frozen record of plain values.
     """
-    if name in _formats:
-        raise ValueError(f"data set format {name!r} is registered already; choose another name")
     _formats[name] = _Format(detect, read, description, options)
 
 
