@@ -75,7 +75,9 @@ class Registry(MutableMapping[str, T], Generic[T]):
             by = f" by {self._files[name]}" if name in self._files else ""
             raise ValueError(f"{self.kind} {name!r} is registered already{by}; choose another name")
         self._entries[name] = value
-        if _importing:
+        if _importing and not _running_module().startswith(
+            "boxel."
+        ):  # a plug-in may be the first to import Boxel's own
             path, registered = _importing[-1]
             self._files[name] = path
             registered.append((self, name))
@@ -181,6 +183,14 @@ def _load_packages() -> None:
                 "update or uninstall the package",
                 stacklevel=2,
             )
+
+
+def _running_module() -> str:
+    """The name of the innermost module that is being imported."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_name != "<module>":
+        frame = frame.f_back
+    return str(frame.f_globals["__name__"])
 
 
 def _place(error: BaseException, path: Path) -> str:

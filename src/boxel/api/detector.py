@@ -180,9 +180,7 @@ def _segmentation_classes(config: ModelConfig, task: Task) -> tuple[str, ...]:
     return config.segmentation_classes(task.classes) if learns else ()
 
 
-def load(
-    run: Path | str, *, overrides: Sequence[str] = (), device: str | None = None, trust: bool = False
-) -> Detector:
+def load(run: Path | str, *, overrides: Sequence[str] = (), device: str | None = None, trust: bool = False) -> Detector:
     """The detector of a run folder; see `Detector.load`."""
     return Detector.load(run, overrides=overrides, device=device, trust=trust)
 
