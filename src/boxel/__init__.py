@@ -6,7 +6,7 @@ boxel.make_toy("toys", num_train=100, num_val=20, num_test=20)
 boxel.prepare("toys", "work", recipe="retina_unet_small")
 run = boxel.train("work", recipe="retina_unet_small")
 detector = boxel.load(run)
-found = detector.predict("toys/imagesTs/test_00000_0000.mha")
+detections = detector.predict("toys/imagesTs/test_00000_0000.mha")
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""The verb that hands predictions to other programs: `boxel convert`."""
+"""The verb that writes predictions for other programs: `boxel convert`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -19,16 +19,17 @@ def convert(
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.")],
     images: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The images, where they are not where they were predicted.")
+        Path | None, typer.Option(metavar="DIR", help="Image folder, if it was moved after prediction.")
     ] = None,
     source: Annotated[str, typer.Option("--from", metavar="NAME", help="Format of PREDICTIONS.")] = "boxel",
     classes: Annotated[
-        str, typer.Option(metavar="A,B", help="Class names by label, for formats that do not tell their order.")
+        str,
+        typer.Option(metavar="A,B", help="Class names in the order of their labels, for formats without that order."),
     ] = "",
-    min_score: Annotated[float, typer.Option(help="Leave out detections with lower scores.")] = 0.0,
+    min_score: Annotated[float, typer.Option(help="Discard detections below this score.")] = 0.0,
     plugin: Plugins = None,
 ) -> None:
-    """Write predictions in the format of another program."""
+    """Convert predictions to the format of another program."""
     from boxel.api.conversion import convert as run_convert
 
     names = [name.strip() for name in classes.split(",") if name.strip()]

@@ -1,4 +1,4 @@
-"""Data sets on the command line: how they are named and opened, and the verb that looks through them, `boxel check`."""
+"""Data sets on the command line: how they are opened, and the verb that checks them, `boxel check`."""
 
 import json
 import sys
@@ -15,11 +15,13 @@ def check(
     dataset: DatasetPath,
     format: Format = "",  # noqa: A002
     option: Options = None,
-    fix: Annotated[Path | None, typer.Option(metavar="DIR", help="Write a repaired copy; the input stays.")] = None,
+    fix: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write a repaired copy; the input is not changed.")
+    ] = None,
     as_json: AsJson = False,
     plugin: Plugins = None,
 ) -> None:
-    """Read every case once and list what is wrong, with file and remedy. Exit status 2 if there are errors."""
+    """Read every case and list problems with suggested fixes. Exit status 2 if there are errors."""
     from boxel.datasets.quality.check import examine
 
     with progress_bars() as progress:
