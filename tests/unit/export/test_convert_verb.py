@@ -124,7 +124,7 @@ def test_the_predictions_are_not_overwritten(predictions):
 
 
 def test_a_format_of_ones_own_is_registered_under_a_name(predictions, tmp_path, monkeypatch):
-    monkeypatch.setattr("boxel.export.formats._formats", dict(list_formats()))
+    monkeypatch.setattr("boxel.export.formats._formats._entries", dict(list_formats()))
 
     def write(out, predictions):
         out.mkdir()
