@@ -1,6 +1,6 @@
 """A model of your own in one file: each cell of one feature map near the middle of an object predicts its box.
 
-    boxel train work --plugin examples/my_model.py --recipe retina_unet_small --model my_model --out run
+    boxel train work --plugin examples/my_model.py --recipe my_model_small --out run
     boxel predict run scans/ --plugin examples/my_model.py --out predictions
 
 A model needs a configuration, registered by `name=` in its class line, and four methods: `infer`, `loss` and `detect`,
@@ -24,7 +24,7 @@ from boxel.types import Batch, Detections, Task
 
 
 class MyModelConfig(ModelConfig, name="my_model"):
-    """My model: a detector without anchors on one level. The settings below are `--set model.filters=32` and so on."""
+    """My model: a detector without anchors on one level."""
 
     backbone: BackboneConfig = ResNetConfig(depth=18, start_filters=16, norm="batch")
     stages: int = 3
