@@ -149,11 +149,7 @@ def predict(
     print(f"predicted {len(written)} images in {out}")
 
 
-app.command(epilog="Example: **boxel convert predictions --to slicer --out slicer** (docs/how_to/export.md)")(
-    converting.convert
-)
-
-
+app.command(epilog="Example: **boxel convert predictions --to slicer --out slicer**")(converting.convert)
 app.command(epilog="Example: **boxel evaluate predictions my_dataset --out evaluation**")(judging.evaluate)
 app.command(epilog="Example: **boxel compare predictions_a predictions_b my_dataset**")(judging.compare)
 
