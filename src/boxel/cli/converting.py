@@ -14,7 +14,8 @@ def convert(
         str,
         typer.Option(
             metavar="NAME",
-            help="boxel, csv, coco, nifti, slicer, mitk, grand-challenge, picai, dicom-sr, dicom-seg or preview; see docs/how_to/export.md.",
+            help="boxel, csv, coco, nifti, slicer, mitk, grand-challenge, picai, dicom-sr, dicom-seg or preview; "
+            "see docs/how_to/export.md.",
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.")],
