@@ -8,14 +8,15 @@ PIP_INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet 
 JOBS ?= 2
 TEST_ARGS ?=
 DEMO_ARGS ?= --out demo_out
+NEWEST ?= .venv-newest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format bench clean
+.PHONY: help demo test test-slow test-newest lint format bench clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
 
-demo: $(VENV)/.installed  ## train on generated images, find objects, open demo_out/report.html
+demo: $(VENV)/.installed  ## train on generated images, detect objects, open demo_out/report.html
 	$(BIN)/boxel demo $(DEMO_ARGS)
 
 # One thread per worker: more would only compete for the cores.
@@ -24,6 +25,14 @@ test: $(VENV)/.installed-test  ## the tests (JOBS=2 workers; TEST_ARGS are hande
 
 test-slow: $(VENV)/.installed-test  ## the tests that take minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup -m slow $(TEST_ARGS)
+
+# Not in continuous integration: it says what the next release of a library breaks.
+test-newest:  ## the tests with the newest versions that pyproject.toml allows, in a fresh $(NEWEST)
+	rm -rf $(NEWEST)
+	$(PYTHON) -m venv $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --disable-pip-version-check --quiet --upgrade -e '.[test]'
+	$(NEWEST)/bin/python -m pip list --disable-pip-version-check
+	OMP_NUM_THREADS=1 $(NEWEST)/bin/python -m pytest -n $(JOBS) --dist loadgroup $(TEST_ARGS)
 
 lint: $(VENV)/.installed-dev  ## style, types, and who imports whom
 	$(BIN)/ruff check
@@ -39,7 +48,7 @@ bench: $(VENV)/.installed-dev  ## the benchmarks, one file per topic
 	@set -e; for topic in benchmarks/[!_]*.py; do echo "== $$topic"; $(BIN)/python $$topic; done
 
 clean:  ## remove what these targets made
-	rm -rf $(VENV) demo_out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf $(VENV) $(NEWEST) demo_out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 
 $(VENV)/.created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

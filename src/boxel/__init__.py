@@ -6,7 +6,7 @@ boxel.make_toy("toys", num_train=100, num_val=20, num_test=20)
 boxel.prepare("toys", "work", recipe="retina_unet_small")
 run = boxel.train("work", recipe="retina_unet_small")
 detector = boxel.load(run)
-found = detector.predict("toys/imagesTs/test_00000_0000.mha")
+detections = detector.predict("toys/imagesTs/test_00000_0000.mha")
 """
 
 from importlib import import_module
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from boxel.export.registry import register_export
     from boxel.io import read_image, read_label_map, write_image
     from boxel.models import Model, ModelConfig
+    from boxel.plugins import load_plugin
     from boxel.preparation.store import Store
     from boxel.recipes import Experiment, get_recipe
     from boxel.types import Batch, Detections, Geometry, Image, Instances, RawDetections, Task
@@ -48,6 +49,7 @@ _HOME = {
     "boxel.datasets.cases": ("Case", "Dataset"),
     "boxel.datasets.quality.check": ("check",),
     "boxel.datasets.formats": ("open_dataset", "register_format"),
+    "boxel.plugins": ("load_plugin",),
     "boxel.preparation.store": ("Store",),
     "boxel.datasets.toy": ("make_toy",),
     "boxel.evaluation": ("Evaluation",),

@@ -13,6 +13,8 @@ from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer, model_validator
 
+from boxel.plugins import Registry
+
 
 class Config(BaseModel):
     """A frozen record; unknown keys are rejected."""
@@ -84,14 +86,14 @@ class Choice(Config):
     If JSON carries no `"type"`, the `default` of the registry is used, if it has one.
     """
 
-    registry: ClassVar[dict[str, type["Choice"]]]
+    registry: ClassVar[Registry[type["Choice"]]]
     type_name: ClassVar[str] = ""
     default: ClassVar[str] = ""
 
     @classmethod
     def __pydantic_init_subclass__(cls, name: str = "", **_: Any) -> None:
         if Choice in cls.__bases__:
-            cls.registry = {}
+            cls.registry = Registry(_kind(cls))
         if name:
             cls.type_name = name
             cls.registry[name] = cls
@@ -111,13 +113,16 @@ class Choice(Config):
         if name == cls.type_name:
             return handler(values)
         if name not in cls.registry:
-            what = cls.__name__.removesuffix("Config")
-            raise ValueError(f"unknown {what} {name!r}{did_you_mean(str(name), cls.registry)}")
+            raise ValueError(f"unknown {_kind(cls)} {name!r}{did_you_mean(str(name), cls.registry)}")
         return cls.registry[name].model_validate(values)
 
     @model_serializer(mode="wrap")
     def _with_type(self, handler: Any) -> dict[str, Any]:
         return {"type": self.type_name, **handler(self)}
+
+
+def _kind(cls: type[Choice]) -> str:
+    return cls.__name__.removesuffix("Config")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

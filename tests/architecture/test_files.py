@@ -1,6 +1,7 @@
 """Files stay small, say what they are about, and live in a module with a subject."""
 
 import ast
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FORBIDDEN = {"utils", "util", "helpers", "helper", "common", "misc", "core"}
 PYTHON = sorted(path for folder in ("src", "tests", "benchmarks", "examples") for path in (ROOT / folder).rglob("*.py"))
+SUFFIXES = {".py", ".md", ".toml", ".txt", ".yml", ".yaml", ".json", ".j2"}
+NAMED = {"LICENSE", "Makefile", ".gitignore", ".ci/run"}
 SOURCE = [path for path in PYTHON if path.is_relative_to(ROOT / "src")]
 
 
@@ -30,3 +33,20 @@ def test_no_module_is_a_drawer(path):
 def test_every_module_says_what_it_is_about(path):
     tree = ast.parse(path.read_text())
     assert ast.get_docstring(tree) or not tree.body
+
+
+def tracked() -> list[Path]:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    return [ROOT / path for path in listed.split("\0") if path and (ROOT / path).is_file()]
+
+
+def test_only_files_of_known_kinds_are_tracked():
+    strange = [name(path) for path in tracked() if path.suffix not in SUFFIXES and name(path) not in NAMED]
+    assert not strange, f"remove these from git, or add their suffix to SUFFIXES: {strange}"
+
+
+def test_no_binary_file_is_tracked_outside_the_documentation():
+    binary = [name(path) for path in tracked() if b"\0" in path.read_bytes() and ROOT / "docs" not in path.parents]
+    assert not binary

@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 import boxel
+from boxel.cli import app
 
 BOXEL = Path(sys.executable).with_name("boxel")
 HEAVY = (
@@ -69,7 +71,7 @@ def test_the_version_is_the_installed_one():
     assert boxel.__version__ == importlib.metadata.version("boxel")
 
 
-def test_help_answers_within_half_a_second():
+def test_help_answers_within_three_tenths_of_a_second():
     """In processor time, so that other work on the machine does not count; see benchmarks/startup.py."""
     seconds = []
     for _ in range(5):
@@ -77,26 +79,10 @@ def test_help_answers_within_half_a_second():
         assert "Usage" in run(str(BOXEL), "--help")
         after = os.times()
         seconds.append(after.children_user + after.children_system - before.children_user - before.children_system)
-    assert 0 < min(seconds) < 0.5
+    assert 0 < min(seconds) < 0.3
 
 
-@pytest.mark.parametrize(
-    "verb",
-    [
-        "check",
-        "prepare",
-        "train",
-        "predict",
-        "consolidate",
-        "convert",
-        "evaluate",
-        "compare",
-        "report",
-        "demo",
-        "toy",
-        "models",
-    ],
-)
+@pytest.mark.parametrize("verb", sorted(typer.main.get_command(app).commands))
 def test_the_help_of_every_verb_shows_an_example(verb):
-    text = run(str(BOXEL), verb, "--help")
-    assert f"boxel {verb}" in text.split("Usage", 1)[1].split("\n", 1)[1]
+    text = run(sys.executable, "-m", "boxel", verb, "--help")
+    assert f"boxel {verb}" in text.split("Example", 1)[1]

@@ -66,6 +66,7 @@ def execute(block: Block, folder: Path, names: dict) -> None:
 
 
 def run(command: list[str], folder: Path) -> None:
+    command = [word.replace("EXAMPLES/", f"{ROOT / 'examples'}/") for word in command]
     if command[0] == "boxel":
         program = [str(Path(sys.executable).with_name("boxel")), *command[1:]]
     elif command[0] == "python" and (ROOT / command[1]).is_file():

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from boxel.api.run import read_run
+from boxel.api.run_plugins import used_plugins
 from boxel.consolidation import ConsolidateConfig, consolidate
 from boxel.inference.config import PredictConfig
 from boxel.inference.raw import predict_raw
@@ -50,21 +51,31 @@ class Detector:
         self.fingerprint, self.segmentation_classes = fingerprint, tuple(segmentation_classes)
 
     @classmethod
-    def load(cls, run: Path | str, *, overrides: Sequence[str] = (), device: str | None = None) -> Self:
+    def load(
+        cls, run: Path | str, *, overrides: Sequence[str] = (), device: str | None = None, trust: bool = False
+    ) -> Self:
         """Load the detector of a run folder; `overrides` change settings such as `predict.views=identity`.
 
+        Args:
+            run: The folder.
+            overrides: Settings to change, each `"key=value"`.
+            device: Where to run; the GPU if there is one.
+            trust: Import the plug-in files in the folder, where the run uses some; they are code.
+
         Raises:
-            ValueError: the folder is not a run, is not trained yet, has weights of another model, or has a model that
-                cannot give the masks or the segmentation asked for.
+            ValueError: the folder is not a run, is not trained yet, has weights of another model, needs a plug-in,
+                or has a model that cannot give the masks or the segmentation asked for.
         """
         run = Path(run)
         keep_freed_memory()
-        experiment, task, _ = read_run(run)
+        experiment, task, _ = read_run(run, trust=trust)
         experiment = experiment.override(overrides)
         _check_masks(run, experiment, task)
         files = [run / "checkpoints" / entry.file for entry in read_ranking(run)][: experiment.predict.checkpoints]
         files = files if files and all(file.exists() for file in files) else [run / "weights.safetensors"]
         digest = hashlib.sha256((experiment.predict.to_json() + experiment.consolidate.to_json()).encode())
+        for plugin in used_plugins(experiment):
+            digest.update(plugin.source)
         models = []
         for file in files:
             if not file.exists():
@@ -167,9 +178,9 @@ def _segmentation_classes(config: ModelConfig, task: Task) -> tuple[str, ...]:
     return config.segmentation_classes(task.classes) if learns else ()
 
 
-def load(run: Path | str, *, overrides: Sequence[str] = (), device: str | None = None) -> Detector:
+def load(run: Path | str, *, overrides: Sequence[str] = (), device: str | None = None, trust: bool = False) -> Detector:
     """The detector of a run folder; see `Detector.load`."""
-    return Detector.load(run, overrides=overrides, device=device)
+    return Detector.load(run, overrides=overrides, device=device, trust=trust)
 
 
 def _as_image(source: Image | Path | str | Sequence[Path | str]) -> Image:

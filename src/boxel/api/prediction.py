@@ -27,6 +27,7 @@ def predict(
     overrides: Sequence[str] = (),
     formats: Sequence[str] = (),
     part: str = "all",
+    trust: bool = False,
     progress: Progress = silent,
 ) -> list[Path]:
     """Write one JSON of detections per image into `out`, and every raw box into `out/raw`.
@@ -39,12 +40,13 @@ def predict(
             one data set in any layout, or one folder of many DICOM series.
         formats: further formats (see `convert`), each written into `out/NAME` when all images are done.
         part: only the `train`, `val` or `test` cases of the run's fold; `all` for every image.
+        trust: import the plug-in files in the run folder, where the run uses some; they are code.
 
     Raises:
         ValueError: an unknown format; an image that cannot be read or does not fit the detector.
     """
     writers = {name: get_format(name).writer for name in formats}
-    detector = Detector.load(run, overrides=overrides)
+    detector = Detector.load(run, overrides=overrides, trust=trust)
     given = images if isinstance(images, Dataset) else find_images([Path(image) for image in images])
     dataset = given if isinstance(given, Dataset) else None
     cases = {case.id: list(case.channels) for case in dataset.cases} if dataset else dict(given)  # type: ignore[arg-type]

@@ -27,6 +27,7 @@ def report(
     dataset: Path | str | Dataset | None = None,
     out: Path | str | None = None,
     num_cases: int = 8,
+    trust: bool = False,
 ) -> Path:
     """Write a self-contained HTML page about a run.
 
@@ -38,6 +39,7 @@ def report(
         dataset: images and annotations of the predicted cases.
         out: the file to write.
         num_cases: most cases to look through; a volume adds 0.3 to 0.6 MB to the page.
+        trust: import the plug-in files in the run folder, where the run uses some; they are code.
 
     Returns:
         The file written, `RUN/report.html` by default.
@@ -46,7 +48,7 @@ def report(
         ValueError: only one of `predictions` and `dataset` is given.
     """
     run = Path(run)
-    experiment, task, split = read_run(run)
+    experiment, task, split = read_run(run, trust=trust)
     if (predictions is None) != (dataset is None):
         raise ValueError("a report with metrics needs both --predictions and --dataset; give both or neither")
     content = ReportContent(

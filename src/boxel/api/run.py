@@ -2,6 +2,7 @@
 
 RUN/config.json task.json environment.json     every setting, what the data dictated, versions and hardware
     split.json                                  the cases of the fold, and the prepared data they come from
+    plugins.json plugins/                       plug-in files that the configuration uses, if any
     metrics.jsonl checkpoints/ weights.safetensors
 """
 
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
+from boxel.api.run_plugins import record_plugins, require_plugins
 from boxel.config import read_json, write_text
 from boxel.recipes import Experiment
 from boxel.types import Split, Task
@@ -34,7 +36,7 @@ def start_run(run: Path, experiment: Experiment, task: Task, split: RunSplit) ->
         ValueError: the folder holds something else, or a run with other settings.
     """
     records = {"config.json": experiment, "task.json": task, "split.json": split}
-    started = {"environment.json", *records}
+    started = {"environment.json", "plugins.json", "plugins", *records}
     if run.exists() and not (run / "config.json").exists() and {path.name for path in run.iterdir()} - started:
         raise ValueError(f"{run}: not empty and not a run; choose another folder with --out")
     if (run / "config.json").exists():
@@ -44,21 +46,27 @@ def start_run(run: Path, experiment: Experiment, task: Task, split: RunSplit) ->
                     f"{run / name}: this run was started with other choices or data; resume it with the same "
                     "recipe, --set and fold, or choose another folder with --out"
                 )
+    record_plugins(run, experiment)
     run.mkdir(parents=True, exist_ok=True)
     write_text(run / "environment.json", json.dumps(environment(), indent=2) + "\n")
     for name, record in reversed(records.items()):
         record.save(run / name)
 
 
-def read_run(run: Path) -> tuple[Experiment, Task, RunSplit]:
+def read_run(run: Path, *, trust: bool = False) -> tuple[Experiment, Task, RunSplit]:
     """The description of a run.
 
+    Args:
+        run: Its folder.
+        trust: Import the plug-in files that the folder holds; they are code.
+
     Raises:
-        ValueError: the folder is not a run.
+        ValueError: The folder is not a run, or needs a plug-in.
     """
     run = Path(run)
     if not (run / "config.json").exists():
         raise ValueError(f"{run}: not a run folder (no config.json); give the folder that `boxel train` wrote")
+    require_plugins(run, trust=trust)
     return (
         Experiment.load(run / "config.json"),
         Task.load(run / "task.json"),

@@ -1,6 +1,7 @@
 """The command line: one verb for each stage, each the function of the same name in Python.
 
-Exit status: 0 done, 1 our fault, 2 your input. Progress goes to standard error, results to standard output.
+Exit status: 0 for success, 1 for an error in Boxel, 2 for an error in the input. Progress is printed to standard error,
+results to standard output.
 """
 
 import json
@@ -14,8 +15,8 @@ import typer
 
 from boxel.cli import consolidating, converting, judging
 from boxel.cli.console import print_metrics, print_table, progress_bars, short, show_warning
-from boxel.cli.data_sets import check, named_images, open_named
-from boxel.cli.options import AsJson, DatasetPath, Format, Options
+from boxel.cli.data_sets import check, named_images, open_named, toy
+from boxel.cli.options import AsJson, DatasetPath, Format, Options, Plugins, Trust
 
 app = typer.Typer(
     name="boxel",
@@ -30,13 +31,16 @@ WorkPath = Annotated[Path, typer.Argument(metavar="WORK", help="Folder that `box
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `boxel train` wrote.")]
 Recipe = Annotated[
     str,
-    typer.Option(metavar="NAME|FILE", help="Recipe, see `boxel models`, or a JSON file; `auto`: by the hardware."),
+    typer.Option(
+        metavar="NAME|FILE", help="Recipe (listed by `boxel models`) or JSON file; `auto` chooses by hardware."
+    ),
 ]
 ModelName = Annotated[
-    str | None, typer.Option("--model", metavar="NAME", help="The recipe for this model instead of its own.")
+    str | None, typer.Option("--model", metavar="NAME", help="Use the recipe for this model instead of its own.")
 ]
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting of the recipe.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting of the recipe; may be repeated."),
 ]
 
 
@@ -46,17 +50,20 @@ app.command(epilog="Example: **boxel check my_dataset**")(check)
 @app.command(epilog="Example: **boxel prepare my_dataset --out work**")
 def prepare(
     dataset: DatasetPath,
-    out: Annotated[Path, typer.Option(metavar="WORK", help="Folder to write; continued if it exists.")],
+    out: Annotated[Path, typer.Option(metavar="WORK", help="Output folder; work in it is resumed.")],
     recipe: Recipe = "auto",
     model: ModelName = None,
     set_: Settings = None,
-    folds: Annotated[int, typer.Option(help="Parts of a cross-validation, where the data set prescribes none.")] = 5,
-    seed: Annotated[int, typer.Option(help="Of the folds.")] = 0,
-    workers: Annotated[int | None, typer.Option(help="Cases at a time; 0 works in this thread.")] = None,
+    folds: Annotated[
+        int, typer.Option(help="Number of cross-validation folds, unless the data set prescribes them.")
+    ] = 5,
+    seed: Annotated[int, typer.Option(help="Random seed for the fold split.")] = 0,
+    workers: Annotated[int | None, typer.Option(help="Parallel workers (0: main process).")] = None,
     format: Format = "",  # noqa: A002
     option: Options = None,
+    plugin: Plugins = None,
 ) -> None:
-    """Measure the data set, plan, resample, normalise, and store it for training."""
+    """Analyse a data set, plan the training, and store resampled, normalised images."""
     from boxel.api.training import prepare as run_prepare
     from boxel.recipes import get_recipe
 
@@ -77,15 +84,20 @@ def prepare(
 def train(
     work: WorkPath,
     out: Annotated[Path | None, typer.Option(metavar="RUN", help="Run folder [WORK/runs/RECIPE_foldK].")] = None,
-    fold: Annotated[int, typer.Option(help="Which fold to leave out.")] = 0,
+    fold: Annotated[int, typer.Option(help="Fold to leave out of training.")] = 0,
     recipe: Recipe = "auto",
     model: ModelName = None,
     set_: Settings = None,
+    plugin: Plugins = None,
+    trust: Trust = False,
 ) -> None:
-    """Train a detector; a stopped training continues with the same command."""
+    """Train a detector. Rerun an interrupted command to resume it."""
+    from boxel.api.run_plugins import require_plugins
     from boxel.api.training import train as run_train
     from boxel.recipes import get_recipe
 
+    if trust and out:
+        require_plugins(out, trust=True)
     with progress_bars() as progress:
         chosen = get_recipe(recipe, model)
         run = run_train(work, out, fold=fold, recipe=chosen, overrides=set_ or (), progress=progress)
@@ -105,20 +117,26 @@ def predict(
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for one JSON file per image.")],
-    masks: Annotated[bool, typer.Option("--masks", help="Give instance masks too, where the model has them.")] = False,
+    masks: Annotated[bool, typer.Option("--masks", help="Also predict instance masks, if the model has them.")] = False,
     segmentation: Annotated[
         bool, typer.Option("--segmentation", help="Also write CASE_seg.nii.gz, a label map of the classes.")
     ] = False,
     set_: Settings = None,
     to: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Also write this format into DIR/NAME; see `boxel convert`."),
+        typer.Option(
+            metavar="NAME", help="Also write this format into DIR/NAME; may be repeated. See `boxel convert`."
+        ),
     ] = None,
-    part: Annotated[str, typer.Option(help="Only the `train`, `val` or `test` cases of the run's fold.")] = "all",
+    part: Annotated[
+        str, typer.Option(help="Cases to predict: `all`, or the `train`, `val` or `test` cases of the run's fold.")
+    ] = "all",
     format: Format = "",  # noqa: A002
     option: Options = None,
+    plugin: Plugins = None,
+    trust: Trust = False,
 ) -> None:
-    """Find objects in images; boxes are written in voxels of the original image and in mm."""
+    """Detect objects in images; boxes are written in voxels of the original image and in mm."""
     from boxel.api.prediction import predict as run_predict
 
     with progress_bars() as progress:
@@ -126,7 +144,7 @@ def predict(
         flags = {"predict.masks=true": masks, "predict.segmentation=true": segmentation}
         settings = [*(set_ or ()), *(setting for setting, chosen in flags.items() if chosen)]
         written = run_predict(
-            run, given, out, overrides=settings, formats=to or (), part=part, progress=progress
+            run, given, out, overrides=settings, formats=to or (), part=part, trust=trust, progress=progress
         )  # fmt: skip
     print(f"predicted {len(written)} images in {out}")
 
@@ -148,36 +166,38 @@ app.command(epilog="Example: **boxel compare predictions_a predictions_b my_data
 @app.command(epilog="Example: **boxel report run --predictions predictions --dataset my_dataset --out report.html**")
 def report(
     run: RunPath,
-    predictions: Annotated[Path | None, typer.Option(metavar="DIR", help="Predictions to show.")] = None,
-    dataset: Annotated[Path | None, typer.Option(metavar="DATASET", help="Annotations to compare them with.")] = None,
+    predictions: Annotated[Path | None, typer.Option(metavar="DIR", help="Predictions to evaluate and show.")] = None,
+    dataset: Annotated[Path | None, typer.Option(metavar="DATASET", help="Data set with the ground truth.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Page to write [RUN/report.html].")] = None,
-    cases: Annotated[int, typer.Option(help="Most cases to look through in the page.")] = 8,
+    cases: Annotated[int, typer.Option(help="Maximum number of cases that can be viewed in the page.")] = 8,
     format: Format = "",  # noqa: A002
     option: Options = None,
+    plugin: Plugins = None,
+    trust: Trust = False,
 ) -> None:
     """Write one self-contained HTML page about a run."""
     from boxel.api.reporting import report as run_report
 
     data = open_named(dataset, format, option) if dataset else None
-    print(f"wrote {run_report(run, predictions=predictions, dataset=data, out=out, num_cases=cases)}")
+    page = run_report(run, predictions=predictions, dataset=data, out=out, num_cases=cases, trust=trust)
+    print(f"wrote {page}")
 
 
 @app.command(epilog="Example: **boxel demo --out demo_out**, or on your own data: **boxel demo --data my_dataset**")
 def demo(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; continued if it exists.")] = Path(
-        "demo_out"
-    ),
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Output folder; work in it is resumed.")] = Path("demo_out"),
     data: Annotated[
         Path | None, typer.Option(metavar="DATASET", help="Data set to use instead of generated images.")
     ] = None,
-    fold: Annotated[int, typer.Option(help="Which fold to leave out.")] = 0,
+    fold: Annotated[int, typer.Option(help="Fold to leave out of training.")] = 0,
     recipe: Recipe = "retina_unet_small",
     set_: Settings = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same numbers.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of data and training.")] = 0,
     format: Format = "",  # noqa: A002
     option: Options = None,
+    plugin: Plugins = None,
 ) -> None:
-    """The whole way in one command: data, training, prediction, evaluation, report."""
+    """Run everything in one command: data, training, prediction, evaluation, report."""
     from boxel.api.demo import demo as run_demo
 
     given = open_named(data, format, option) if data else None
@@ -189,18 +209,21 @@ def demo(
 
 @app.command(name="experiment", epilog="Example: **boxel experiment six_models --out six_models**")
 def run_experiment(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="six_models: the papers' detectors, same time for each.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write; continued if it exists.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="`six_models`: the papers' detectors, each trained for the same time.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Output folder; work in it is resumed.")],
     data: Annotated[
         Path | None, typer.Option(metavar="DATASET", help="Data set to use instead of generated images.")
     ] = None,
-    fold: Annotated[int, typer.Option(help="Which fold to leave out.")] = 0,
+    fold: Annotated[int, typer.Option(help="Fold to leave out of training.")] = 0,
     set_: Settings = None,
-    seed: Annotated[int, typer.Option(help="Of data and training.")] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of data and training.")] = 0,
     format: Format = "",  # noqa: A002
     option: Options = None,
+    plugin: Plugins = None,
 ) -> None:
-    """Train and judge several detectors on the same data; writes table.md and table.json."""
+    """Train and evaluate several detectors on the same data; writes table.md and table.json."""
     from boxel.experiments import experiment
 
     given = open_named(data, format, option) if data else None
@@ -209,39 +232,20 @@ def run_experiment(
     print((out / "table.md").read_text(), end="")
 
 
-@app.command(
+app.command(
     epilog="Example: **boxel toy --task donuts_shape --preset mdt --out toys --train 200 --val 50 --test 100**"
-)
-def toy(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.")],
-    task: Annotated[str, typer.Option(help="donuts_shape, donuts_pattern or circles_scale.")] = "donuts_shape",
-    preset: Annotated[str, typer.Option(help="`paper`: sizes as printed; `mdt`: as the toolkit drew them.")] = "mdt",
-    train_: Annotated[int, typer.Option("--train", help="Training images.")] = 1000,
-    val: Annotated[int, typer.Option(help="Validation images.")] = 500,
-    test: Annotated[int, typer.Option(help="Test images.")] = 1000,
-    ndim: Annotated[int, typer.Option(help="2: discs and donuts; 3: balls and hollow balls.")] = 2,
-    size: Annotated[int | None, typer.Option(help="Voxels per axis [320 in 2D, 64 in 3D].")] = None,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same images.")] = 0,
-) -> None:
-    """Generate the toy data sets of the Retina U-Net papers, in the native layout."""
-    from boxel.datasets.toy import make_toy
-
-    with progress_bars() as progress:
-        make_toy(
-            out, task, preset, num_train=train_, num_val=val, num_test=test, ndim=ndim, size=size, seed=seed,
-            progress=progress,
-        )  # fmt: skip
-    print(f"wrote {train_ + val + test} images to {out}")
+)(toy)
 
 
 @app.command(epilog="Example: **boxel models --recipe mdt_toy --json**")
 def models(
     recipe: Annotated[
-        str | None, typer.Option(metavar="NAME|FILE", help="Count parameters under this recipe's plan.")
+        str | None, typer.Option(metavar="NAME|FILE", help="Count the parameters of each model with this recipe.")
     ] = None,
     as_json: AsJson = False,
+    plugin: Plugins = None,
 ) -> None:
-    """List recipes and models; with --recipe, the parameters of each model, total and by part."""
+    """List recipes; with --recipe, count the parameters of each model, in total and by part."""
     from boxel.api.listing import count_parameters, list_recipes
 
     table: dict[str, Any] = count_parameters(recipe) if recipe else list_recipes()
@@ -257,7 +261,7 @@ def models(
 
 
 def main() -> None:
-    """Entry point: user errors become one line and exit status 2."""
+    """Run the command line; errors of users become one line and exit status 2."""
     if int(os.environ.get("LOCAL_RANK", "0")):  # one of several processes of a training: the first speaks for all
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     try:
@@ -275,5 +279,5 @@ def main() -> None:
         )
         sys.exit(2)
     except KeyboardInterrupt:
-        print("boxel: stopped; the same command continues", file=sys.stderr)
+        print("boxel: interrupted; rerun the command to resume it", file=sys.stderr)
         sys.exit(130)

@@ -1,4 +1,4 @@
-"""What the verbs show: progress bars on standard error, findings, tables and figures on standard output."""
+"""What the verbs show: progress bars on standard error, findings, tables and metrics on standard output."""
 
 import json
 import logging
@@ -106,7 +106,7 @@ def print_metrics(metrics: dict[str, Any]) -> None:
 
 
 def print_comparison(result: dict[str, Any]) -> None:
-    """The figures over all classes, of both sets, their difference with interval, and p."""
+    """The metrics over all classes, of both sets, their difference with interval, and p."""
     from rich.console import Console
     from rich.table import Table
 

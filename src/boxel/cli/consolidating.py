@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from boxel.cli.console import progress_bars
+from boxel.cli.options import Plugins
 
 
 def consolidate(
@@ -15,6 +16,7 @@ def consolidate(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, such as `consolidate.iou_threshold=0.5`."),
     ] = None,
+    plugin: Plugins = None,
 ) -> None:
     """Merge the stored boxes of all views again, with other settings; needs no GPU.
 

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from boxel.cli.options import Plugins
+
 
 class ListsFormats(TyperCommand):
     """A command whose help lists the registered export formats; they are imported when the help is shown."""
@@ -41,7 +43,8 @@ def convert(
     classes: Annotated[
         str, typer.Option(metavar="A,B", help="Class names by label, for files that do not contain them in order.")
     ] = "",
-    min_score: Annotated[float, typer.Option(help="Leave out detections with lower scores.")] = 0.0,
+    min_score: Annotated[float, typer.Option(help="Discard detections below this score.")] = 0.0,
+    plugin: Plugins = None,
 ) -> None:
     """Convert predictions to the format of another program."""
     from boxel.api.conversion import convert as run_convert

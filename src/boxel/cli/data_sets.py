@@ -1,4 +1,4 @@
-"""Data sets on the command line: how they are named and opened, and the command `boxel check`."""
+"""Data sets on the command line: how they are opened, and the commands `boxel check` and `boxel toy`."""
 
 import json
 import sys
@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from boxel.cli.console import plain, print_findings, progress_bars
-from boxel.cli.options import AsJson, DatasetPath, Format, Options
+from boxel.cli.options import AsJson, DatasetPath, Format, Options, Plugins
 
 
 def check(
@@ -19,6 +19,7 @@ def check(
         Path | None, typer.Option(metavar="DIR", help="Write a repaired copy; the input is not changed.")
     ] = None,
     as_json: AsJson = False,
+    plugin: Plugins = None,
 ) -> None:
     """Read every case once and list problems with suggested fixes. Exit status 2 if there are errors."""
     from boxel.datasets.quality.check import examine
@@ -46,6 +47,32 @@ def check(
         print(f"wrote {len(copy.cases)} of {len(examination.dataset.cases)} cases to {fix}", file=sys.stderr)
     if any(finding.severity == "error" for finding in examination.findings):
         raise typer.Exit(2)
+
+
+def toy(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.")],
+    task: Annotated[str, typer.Option(help="`donuts_shape`, `donuts_pattern` or `circles_scale`.")] = "donuts_shape",
+    preset: Annotated[
+        str, typer.Option(help="`paper`: sizes as published; `mdt`: sizes in the code of the toolkit.")
+    ] = "mdt",
+    train_: Annotated[int, typer.Option("--train", help="Number of training images.")] = 1000,
+    val: Annotated[int, typer.Option(help="Number of validation images.")] = 500,
+    test: Annotated[int, typer.Option(help="Number of test images.")] = 1000,
+    ndim: Annotated[
+        int, typer.Option(help="Number of image axes: 2 (discs and donuts) or 3 (balls and hollow balls).")
+    ] = 2,
+    size: Annotated[int | None, typer.Option(help="Voxels per axis [320 in 2D, 64 in 3D].")] = None,
+    seed: Annotated[int, typer.Option(help="Random seed of the images.")] = 0,
+) -> None:
+    """Generate the toy data sets of the Retina U-Net papers, in the native layout."""
+    from boxel.datasets.toy import make_toy
+
+    with progress_bars() as progress:
+        make_toy(
+            out, task, preset, num_train=train_, num_val=val, num_test=test, ndim=ndim, size=size, seed=seed,
+            progress=progress,
+        )  # fmt: skip
+    print(f"wrote {train_ + val + test} images to {out}")
 
 
 def open_named(path: Path, layout: str, options: list[str] | None) -> Any:

@@ -8,7 +8,7 @@ import typer
 
 from boxel.cli.console import print_comparison, print_metrics, progress_bars
 from boxel.cli.data_sets import open_named
-from boxel.cli.options import AsJson, DatasetPath, Format, Options
+from boxel.cli.options import AsJson, DatasetPath, Format, Options, Plugins
 
 Predictions = Annotated[
     Path, typer.Argument(metavar="PREDICTIONS", help="Folder that `boxel predict` wrote, or another tool's results.")
@@ -63,6 +63,7 @@ def evaluate(
     format: Format = "",  # noqa: A002
     option: Options = None,
     as_json: AsJson = False,
+    plugin: Plugins = None,
 ) -> None:
     """Compare predictions with the annotations."""
     from boxel.api.evaluation import evaluate as run_evaluate
@@ -96,6 +97,7 @@ def compare(
     format: Format = "",  # noqa: A002
     option: Options = None,
     as_json: AsJson = False,
+    plugin: Plugins = None,
 ) -> None:
     """Test whether the second predictions are better than the first, patient by patient."""
     from boxel.api.evaluation import compare as run_compare

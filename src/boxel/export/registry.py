@@ -8,6 +8,7 @@ import numpy as np
 
 from boxel.config import did_you_mean
 from boxel.export.prediction import DatasetInfo, Prediction
+from boxel.plugins import Registry
 
 Writer = Callable[[Path, Sequence[Prediction]], list[Path]]
 Reader = Callable[[Path, DatasetInfo], list[Prediction]]
@@ -42,7 +43,7 @@ class Format:
         return self.read
 
 
-_formats: dict[str, Format] = {}
+_formats: Registry[Format] = Registry("export format")
 
 
 def register_export(
@@ -83,8 +84,6 @@ def register_export(
         ...     return [out / "count.json"]
         >>> boxel.register_export("count_doctest", write)
     """
-    if name in _formats:
-        raise ValueError(f"export format {name!r} is registered already; choose another name")
     _formats[name] = Format(name, write, read, detect, read_masks, ndims, tolerance, flat)
 
 
@@ -109,7 +108,9 @@ def recognise(path: Path) -> Format:
 
     Formats are asked from the last registered to the first, so that a user's format comes before the package's.
     """
-    detected = (form for form in reversed(_formats.values()) if form.detect is not None and form.detect(Path(path)))
+    detected = (
+        form for form in reversed(list(_formats.values())) if form.detect is not None and form.detect(Path(path))
+    )
     return next(detected, _formats["boxel"])
 
 

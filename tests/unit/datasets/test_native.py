@@ -150,7 +150,7 @@ def test_another_folder_is_refused_with_the_known_layouts(tmp_path):
 
 
 def test_a_reader_of_another_layout_can_be_plugged_in(tmp_path, monkeypatch):
-    monkeypatch.setattr(registry, "_formats", dict(registry._formats))
+    monkeypatch.setattr(registry._formats, "_entries", dict(registry._formats))
     case = Case("a", (tmp_path / "a.nii.gz",))
     dataset = Dataset(tmp_path, "mine", 3, ("x",), ("CT",), (case,))
     (tmp_path / "cases.csv").touch()

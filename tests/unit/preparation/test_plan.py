@@ -212,12 +212,7 @@ def test_slice_wise_models_have_fewer_axes_than_the_images():
 def test_the_papers_setting_can_be_prescribed():
     strides = ((2, 2), (2, 2), (2, 2), (2, 2), (2, 2))
     config = PlanConfig(
-        patch_size=(320, 320),
-        batch_size=20,
-        strides=strides,
-        levels=(2, 3, 4, 5),
-        anchors="mdt",
-        max_detections=10,
+        patch_size=(320, 320), batch_size=20, strides=strides, levels=(2, 3, 4, 5), anchors="mdt", max_detections=10
     )
     task = plan(data([(320, 320)] * 2, [(1.0, 1.0)] * 2, cubes(2, 20)), config)
     assert task.level_strides == ((4, 4), (8, 8), (16, 16), (32, 32))

@@ -8,6 +8,7 @@ from pathlib import Path
 from boxel.datasets.cases import Dataset
 from boxel.datasets.formats.options import ReaderOptions
 from boxel.datasets.problems import Report
+from boxel.plugins import Registry
 
 __all__ = ["Format", "formats", "get_format", "recognise", "register_format"]
 
@@ -45,7 +46,7 @@ class Format:
         return self.reader(path, report, options) if self.options else self.reader(path, report)
 
 
-_formats: dict[str, Format] = {}
+_formats: Registry[Format] = Registry("data set format")
 
 
 def register_format(
@@ -73,8 +74,6 @@ def register_format(
     Raises:
         ValueError: the name is taken.
     """
-    if name in _formats:
-        raise ValueError(f"data set format {name!r} is registered already; choose another name")
     _formats[name] = Format(name, detect, read, description, options, order)
 
 
