@@ -140,7 +140,8 @@ def _predictions(ndim: int, folder: Path) -> Iterator[Prediction]:
     rng = np.random.default_rng(0)
     scores = rng.permutation([0.921875, 0.5, 0.0625]).astype(np.float32)
     for case, labels in CASES.items():
-        image = {2: _write_picture, 3: _write_series}[ndim](folder / case)
+        write = _write_series if SHAPE[-ndim:] == SHAPE else _write_picture
+        image = write(folder / case)
         boxes = np.array(BOXES, np.float32)[: len(labels), :, -ndim:]
         detections: Detections = Detections(
             boxes, scores[: len(labels)], np.array(labels, np.int64), read_geometry(image)
