@@ -285,4 +285,5 @@ def test_the_demo_on_a_data_set_writes_everything_and_the_same_seed_repeats_it(n
 def test_models_lists_recipes_and_counts_parameters():
     assert "mdt_lidc_3d" in boxel("models").stdout
     table = json.loads(boxel("models", "--recipe", "mdt_toy", "--json").stdout)
-    assert table["retina_net"]["parameters"]["backbone"] == 15_433_344 - 9_408 - 331_968
+    parts = table["retina_net"]["parameters"]
+    assert parts["encoder"] + parts["neck"] == 15_433_344 - 9_408 - 331_968

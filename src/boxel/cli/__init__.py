@@ -42,6 +42,9 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one setting of the recipe; may be repeated."),
 ]
+OwnData = Annotated[Path | None, typer.Option(metavar="DATASET", help="Data set to use instead of generated images.")]
+Fold = Annotated[int, typer.Option(help="Fold to leave out of training.")]
+Seed = Annotated[int, typer.Option(help="Random seed of data and training.")]
 
 
 app.command(epilog="Example: **boxel check my_dataset**")(check)
@@ -84,7 +87,7 @@ def prepare(
 def train(
     work: WorkPath,
     out: Annotated[Path | None, typer.Option(metavar="RUN", help="Run folder [WORK/runs/RECIPE_foldK].")] = None,
-    fold: Annotated[int, typer.Option(help="Fold to leave out of training.")] = 0,
+    fold: Fold = 0,
     recipe: Recipe = "auto",
     model: ModelName = None,
     set_: Settings = None,
@@ -186,13 +189,11 @@ def report(
 @app.command(epilog="Example: **boxel demo --out demo_out**, or on your own data: **boxel demo --data my_dataset**")
 def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Output folder; work in it is resumed.")] = Path("demo_out"),
-    data: Annotated[
-        Path | None, typer.Option(metavar="DATASET", help="Data set to use instead of generated images.")
-    ] = None,
-    fold: Annotated[int, typer.Option(help="Fold to leave out of training.")] = 0,
+    data: OwnData = None,
+    fold: Fold = 0,
     recipe: Recipe = "retina_unet_small",
     set_: Settings = None,
-    seed: Annotated[int, typer.Option(help="Random seed of data and training.")] = 0,
+    seed: Seed = 0,
     format: Format = "",  # noqa: A002
     option: Options = None,
     plugin: Plugins = None,
@@ -213,12 +214,10 @@ def run_experiment(
         str, typer.Argument(metavar="NAME", help="`six_models`: the papers' detectors, each trained for the same time.")
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Output folder; work in it is resumed.")],
-    data: Annotated[
-        Path | None, typer.Option(metavar="DATASET", help="Data set to use instead of generated images.")
-    ] = None,
-    fold: Annotated[int, typer.Option(help="Fold to leave out of training.")] = 0,
+    data: OwnData = None,
+    fold: Fold = 0,
     set_: Settings = None,
-    seed: Annotated[int, typer.Option(help="Random seed of data and training.")] = 0,
+    seed: Seed = 0,
     format: Format = "",  # noqa: A002
     option: Options = None,
     plugin: Plugins = None,

@@ -143,20 +143,13 @@ def whole_coverage(
 
     A tile that cuts an object predicts the part it sees; `mean_coverage` expects a vote for the whole from it as well.
 
-    Args:
-        boxes: `(n, 2, d)` in the coordinates of the tiles.
-        starts: per axis, as returned by `tile_starts`.
-        patch_size: voxels per axis.
-
-    Raises:
-        ValueError: NaN or inverted boxes, or starts and sizes of another rank; names the row.
+    Arguments and errors are those of `mean_coverage`.
 
     Example:
         >>> import numpy as np
-        >>> from boxel.ops import tile_starts, whole_coverage
-        >>> starts = tile_starts((96, 64), (64, 64), 16)  # rows 0 to 63 and 32 to 95
-        >>> boxes = np.array([[[40.0, 0.0], [50.0, 10.0]], [[24.0, 0.0], [40.0, 10.0]]])
-        >>> whole_coverage(boxes, starts, (64, 64)).tolist()
+        >>> from boxel.ops import whole_coverage
+        >>> boxes = np.array([[[40.0], [50.0]], [[24.0], [40.0]]])
+        >>> whole_coverage(boxes, [(0, 32)], (64,)).tolist()  # tiles from 0 to 64 and from 32 to 96
         [2.0, 1.0]
     """
     _check_grid(boxes, starts, patch_size)

@@ -1,6 +1,6 @@
 """Prepare one case of a data set and write it to the store."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +66,7 @@ def store_case(root: Path, case: Case, dataset: Dataset, task: Task) -> None:
         shape=shape,
         scales=scales,
         fill=min(offset for offset, _ in scales) if scales else float(array.min()),
-        original=asdict(loaded.image.geometry),
+        original=loaded.image.geometry,
         labels=loaded.instances.labels.tolist(),
         ids=loaded.instances.ids.tolist(),
         boxes=instances.boxes.tolist(),

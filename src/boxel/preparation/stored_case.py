@@ -6,7 +6,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 
@@ -35,7 +35,7 @@ class CaseFile(Config):
     shape: tuple[int, ...]
     scales: tuple[tuple[float, float], ...]
     fill: float
-    original: dict[str, Any]
+    original: Geometry
     labels: tuple[int, ...]
     ids: tuple[int, ...]
     boxes: Corners
@@ -90,13 +90,6 @@ class CaseMeta:
                 np.array(has_mask, bool),
             )
 
-        grid = file.original
-        original = Geometry(
-            tuple(grid["shape"]),
-            tuple(grid["spacing"]),
-            tuple(grid["origin"]),
-            tuple(map(tuple, grid["direction"])),
-        )
         return cls(
             id=file.id,
             group=file.group,
@@ -104,7 +97,7 @@ class CaseMeta:
             shape=file.shape,
             scales=file.scales,
             fill=file.fill,
-            original=original,
+            original=file.original,
             instances=instances(file.boxes, file.has_mask),
             original_instances=instances(file.original_boxes, file.original_has_mask),
             ignored=corners(file.ignored),

@@ -1,7 +1,9 @@
 """A check for export formats: what is written is read back."""
 
+import locale
 import tempfile
 import warnings
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -138,7 +140,8 @@ def _predictions(ndim: int, folder: Path) -> Iterator[Prediction]:
     rng = np.random.default_rng(0)
     scores = rng.permutation([0.921875, 0.5, 0.0625]).astype(np.float32)
     for case, labels in CASES.items():
-        image = _write_series(folder / case) if ndim == 3 else _write_picture(folder / f"{case}.nii.gz")
+        write = _write_series if SHAPE[-ndim:] == SHAPE else _write_picture
+        image = write(folder / case)
         boxes = np.array(BOXES, np.float32)[: len(labels), :, -ndim:]
         detections: Detections = Detections(
             boxes, scores[: len(labels)], np.array(labels, np.int64), read_geometry(image)
@@ -147,6 +150,7 @@ def _predictions(ndim: int, folder: Path) -> Iterator[Prediction]:
 
 
 def _write_picture(path: Path) -> Path:
+    path = path.with_name(f"{path.name}.nii.gz")
     direction = ((-0.28, 0.96), (0.96, 0.28))
     geometry = Geometry(SHAPE[-2:], (0.75, 1.5), (-50.0, 20.0), direction)
     write_image(path, Image(np.zeros((1, *geometry.shape), np.float32), geometry))
@@ -161,7 +165,8 @@ def _write_series(folder: Path) -> Path:
     row, column = np.array([0.8, 0.6, 0.0]), np.array([-0.36, 0.48, 0.8])
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
-    root = f"2.25.{abs(hash(folder.name)) % 10**12}"
+    root = f"2.25.{zlib.crc32(folder.name.encode())}"
+    before = locale.setlocale(locale.LC_ALL)
     for number in range(SHAPE[0]):
         picture = sitk.Image(SHAPE[2], SHAPE[1], sitk.sitkInt16)
         picture.SetSpacing((1.5, 0.75))
@@ -183,6 +188,7 @@ def _write_series(folder: Path) -> Path:
             picture.SetMetaData(tag, value)
         writer.SetFileName(str(folder / f"{number:02}.dcm"))
         writer.Execute(picture)
+    locale.setlocale(locale.LC_ALL, before)  # GDCM sets the whole process to "C" when it writes tags
     return folder
 
 

@@ -9,30 +9,21 @@ import numpy as np
 import pytest
 import torch
 
-from boxel.ops import (
-    anchor_grid,
-    match,
-    merge_slices,
-    nms,
-    soft_nms,
-    weighted_box_clustering,
-    weighted_box_fusion,
-    weighted_nms,
-)
+from boxel import ops
 from boxel.ops.threads import num_threads, share
 
 COUNT = 20_000  # enough for several threads
 
 OPERATORS = {
-    "nms": lambda boxes, scores, labels: [nms(boxes, scores, 0.3, labels=labels)],
-    "nms, few": lambda boxes, scores, labels: [nms(boxes, scores, 0.3, labels=labels, max_detections=9)],
-    "soft_nms": lambda boxes, scores, labels: soft_nms(boxes, scores, labels=labels),
-    "weighted_nms": lambda boxes, scores, labels: weighted_nms(boxes, scores, labels=labels, iou_threshold=0.3)[:3],
-    "wbc": lambda boxes, scores, labels: weighted_box_clustering(
+    "nms": lambda boxes, scores, labels: [ops.nms(boxes, scores, 0.3, labels=labels)],
+    "nms, few": lambda boxes, scores, labels: [ops.nms(boxes, scores, 0.3, labels=labels, max_detections=9)],
+    "soft_nms": lambda boxes, scores, labels: ops.soft_nms(boxes, scores, labels=labels),
+    "weighted_nms": lambda boxes, scores, labels: ops.weighted_nms(boxes, scores, labels=labels, iou_threshold=0.3)[:3],
+    "wbc": lambda boxes, scores, labels: ops.weighted_box_clustering(
         boxes, scores, labels=labels, iou_threshold=0.3, expected_views=4, view_ids=labels
     )[:3],
-    "wbf": lambda boxes, scores, labels: weighted_box_fusion(boxes, scores, labels=labels, expected_views=4)[:3],
-    "merge_slices": lambda boxes, scores, labels: merge_slices(
+    "wbf": lambda boxes, scores, labels: ops.weighted_box_fusion(boxes, scores, labels=labels, expected_views=4)[:3],
+    "merge_slices": lambda boxes, scores, labels: ops.merge_slices(
         boxes, scores, (scores * 97).long() % 11, labels=labels, iou_threshold=0.3
     )[:3],
 }
@@ -64,15 +55,15 @@ def test_boxes_are_grouped_alike_by_any_number_of_threads(monkeypatch, crowd, op
 @pytest.mark.parametrize("options", [{"rule": "iou", "positive": 0.4, "negative": 0.1}, {"rule": "atss"}])
 def test_anchors_are_matched_alike_by_any_number_of_threads(monkeypatch, ndim, rng, options):
     cells = {2: 320, 3: 48}[ndim]
-    anchors = anchor_grid((cells,) * ndim, (4,) * ndim, [[8.0] * ndim, [6.0] * ndim])
+    anchors = ops.anchor_grid((cells,) * ndim, (4,) * ndim, [[8.0] * ndim, [6.0] * ndim])
     lower = torch.from_numpy(rng.uniform(0, 3.5 * cells, (12, ndim))).float()
     images = [torch.stack([lower, lower + size], 1) for size in (5, 9)]
     images[1][:6] = images[1][6:]  # of equal objects and anchors the first ones
-    alone = with_threads(monkeypatch, 1, lambda: match(anchors, images, anchors_per_cell=2, **options))
+    alone = with_threads(monkeypatch, 1, lambda: ops.match(anchors, images, anchors_per_cell=2, **options))
     assert (alone >= 0).any()
     for threads in (2, 3):
         assert torch.equal(
-            alone, with_threads(monkeypatch, threads, lambda: match(anchors, images, anchors_per_cell=2, **options))
+            alone, with_threads(monkeypatch, threads, lambda: ops.match(anchors, images, anchors_per_cell=2, **options))
         )
 
 
@@ -105,10 +96,10 @@ def test_no_more_threads_than_the_user_allows(monkeypatch):
 
 def test_several_threads_may_call_at_once(monkeypatch, crowd):
     boxes, scores, labels = crowd
-    expected = nms(boxes, scores, 0.3, labels=labels)
+    expected = ops.nms(boxes, scores, 0.3, labels=labels)
     monkeypatch.setattr("boxel.ops.threads.num_threads", lambda: 3)
     with ThreadPoolExecutor(4) as callers:
-        result = list(callers.map(lambda _: nms(boxes, scores, 0.3, labels=labels), range(8)))
+        result = list(callers.map(lambda _: ops.nms(boxes, scores, 0.3, labels=labels), range(8)))
     assert all(torch.equal(expected, kept) for kept in result)
 
 

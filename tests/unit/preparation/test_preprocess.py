@@ -89,8 +89,8 @@ def test_the_stored_image_covers_the_same_box_of_the_world(ndim):
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.zeros((2, 8, 8)), "2 channels, the task 1"),
-        (np.zeros((1, 8, 8, 8)), "3 axes .* images with 2"),
+        (np.zeros((2, 8, 8)), "2 channels, the task has 1"),
+        (np.zeros((1, 8, 8, 8)), "3 axes .* planned for 2"),
         (np.full((1, 8, 8), np.nan), "NaN or infinite"),
     ],
 )
