@@ -13,11 +13,12 @@ import time
 
 import numpy as np
 
-from boxel.evaluation import evaluate
+from boxel.evaluation import EvaluateConfig, evaluate
 from boxel.evaluation.coco import evaluate_coco
 from boxel.types import Detections, Instances
 
 CLASSES = ("a", "b", "c")
+NO_INTERVALS = EvaluateConfig(protocol="coco", num_resamples=0)
 
 
 def random_images(count: int, detections: int = 10, objects: int = 5, seed: int = 0) -> tuple[dict, dict]:
@@ -88,22 +89,22 @@ def compare() -> None:
         truth.createIndex()
         found = truth.loadRes(results)  # reading is not timed, on either side
         ours, theirs = seconds(
-            lambda: evaluate_coco(predictions, truths, classes=CLASSES, num_resamples=0),
+            lambda: evaluate_coco(predictions, truths, classes=CLASSES, config=NO_INTERVALS),
             lambda: pycocotools_figures(truth, found),
         )
     print(f"12 COCO figures, 1,000 images x 10 detections: boxel {ours:.3f} s, pycocotools {theirs:.3f} s, "
           f"{theirs / ours:.1f} times")  # fmt: skip
     for resamples in (0, 1000):
-        options = {"classes": CLASSES, "num_resamples": resamples}
-        (each,) = seconds(lambda options=options: evaluate(predictions, truths, **options))
-        print(f"every figure of boxel evaluate, {resamples} resamples: {each:.2f} s")
+        config = EvaluateConfig(num_resamples=resamples)
+        (each,) = seconds(lambda config=config: evaluate(predictions, truths, classes=CLASSES, config=config))
+        print(f"every metric of boxel evaluate, {resamples} resamples: {each:.2f} s")
 
 
 def measure_memory() -> None:
     predictions, truths = random_images(100_000)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     start = time.perf_counter()
-    evaluate_coco(predictions, truths, classes=CLASSES, num_resamples=0)
+    evaluate_coco(predictions, truths, classes=CLASSES, config=NO_INTERVALS)
     took = time.perf_counter() - start
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"100,000 images: {took:.1f} s, peak memory {after:.2f} GB, of it the data {before:.2f} GB")

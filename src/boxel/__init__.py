@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from boxel.datasets.formats import open_dataset, register_format
     from boxel.datasets.quality.check import check
     from boxel.datasets.toy import make_toy
-    from boxel.evaluation import Evaluation
+    from boxel.evaluation import EvaluateConfig, Evaluation, register_metric
     from boxel.export.boxel_json import read_detections, write_detections
     from boxel.export.registry import register_export
     from boxel.io import read_image, read_label_map, write_image
@@ -52,7 +52,7 @@ _HOME = {
     "boxel.plugins": ("load_plugin",),
     "boxel.preparation.store": ("Store",),
     "boxel.datasets.toy": ("make_toy",),
-    "boxel.evaluation": ("Evaluation",),
+    "boxel.evaluation": ("EvaluateConfig", "Evaluation", "register_metric"),
     "boxel.export.boxel_json": ("read_detections", "write_detections"),
     "boxel.export.registry": ("register_export",),
     "boxel.io": ("read_image", "read_label_map", "write_image"),

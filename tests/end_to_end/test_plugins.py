@@ -18,7 +18,7 @@ from tests.end_to_end.test_verbs import boxel as command
 from tests.end_to_end.test_verbs import refused
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-MODEL, READER, FORMAT = (EXAMPLES / f"my_{what}.py" for what in ("model", "dataset", "format"))
+MODEL, READER, FORMAT, METRIC = (EXAMPLES / f"my_{what}.py" for what in ("model", "dataset", "format", "metric"))
 RECIPE = ("--recipe", "retina_unet_small", "--model", "my_model", *SET)
 
 
@@ -120,6 +120,30 @@ def test_another_version_of_a_plug_in_predicts_with_a_warning_and_another_finger
     load_plugin(changed)
     with pytest.warns(UserWarning, match="differs from .*my_model.py, with which the run was trained"):
         assert boxel.load(trained / "run").fingerprint != recorded
+
+
+def test_a_metric_from_a_file_has_intervals_classes_and_a_test(trained, tmp_path):
+    images = trained / "data" / "imagesTs"
+    command("predict", trained / "run", images, "--plugin", MODEL, "--out", tmp_path / "p")
+    given = (trained / "data", "--plugin", METRIC, "--resamples", 20)
+    shown = command("evaluate", tmp_path / "p", *given, "--out", tmp_path / "e").stdout
+    metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
+    assert {"F2@0.10", "F2@0.10/ci95", "F2@0.50/disc"} <= metrics.keys()
+    assert "F2@0.50" in shown
+    compared = json.loads(command("compare", tmp_path / "p", tmp_path / "p", *given, "--json").stdout)
+    assert compared["metrics"]["F2@0.10"]["difference"] == 0
+
+
+def test_a_metric_counts_by_hand():
+    load_plugin(METRIC)
+    near, far = [[0, 0], [10, 10]], [[50, 50], [60, 60]]
+    config = boxel.EvaluateConfig(num_resamples=0)
+    result = boxel.evaluate(
+        {"a": {"boxes": [near, far], "scores": [0.9, 0.8], "labels": [0, 0]}},
+        {"a": {"boxes": [near], "labels": [0]}, "b": {"boxes": [near], "labels": [0]}},
+        config=config,
+    )
+    assert result.metrics["F2@0.50"] == pytest.approx(5 / (5 + 4 + 1))  # one hit, one false positive, one missed
 
 
 def test_a_data_set_in_a_layout_of_your_own_is_checked_and_prepared(tmp_path, rng):

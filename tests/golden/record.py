@@ -72,7 +72,8 @@ def record_runs() -> dict[str, Any]:
                 boxel.prepare(root / "toys", root / "work", recipe=recipe, overrides=settings, workers=0)
                 run = boxel.train(root / "work", root / "run", recipe=recipe, overrides=settings)
                 files = boxel.predict(run, [root / "toys" / "imagesTs"], root / "predictions")
-                result = boxel.evaluate(root / "predictions", root / "toys", num_resamples=50)
+                config = boxel.EvaluateConfig(num_resamples=50)
+                result = boxel.evaluate(root / "predictions", root / "toys", config=config)
                 log = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
                 recorded[f"{recipe} {ndim}d"] = {
                     "store": json.loads((root / "work" / "manifest.json").read_text())["contents"],

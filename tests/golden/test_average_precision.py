@@ -5,10 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from boxel.evaluation import average_precision, evaluate, match_cases
+from boxel.evaluation import average_precision, match_cases
 from boxel.evaluation.average_precision import Ranking
 from boxel.evaluation.patient import auroc
 from boxel.types import Detections, Instances
+from tests.settings import evaluate
 
 
 def square(lower, upper):

@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from boxel.api.evaluation import compare, evaluate
 from boxel.evaluation import object_rows
 from boxel.evaluation.luna16 import read_marks, read_tables
+from tests.settings import compare_files as compare
+from tests.settings import evaluate_files as evaluate
 
 RATES = ("0.125", "0.25", "0.5", "1", "2", "4", "8")
 
@@ -82,7 +83,7 @@ def test_two_detectors_are_compared_by_the_rule(tables, tmp_path):
     good.write_text(f"{HEAD}probability\n7,0,0,0,0.9\n7,100,0,0,0.8\n8,0,0,0,0.1\n")
     bad.write_text(f"{HEAD}probability\n7,0,0,0,0.9\n8,0,0,0,0.95\n")
     result = compare(bad, good, tables, tmp_path / "out.json", protocol="luna16", num_resamples=20)
-    figure = result["figures"]["CPM"]
+    figure = result["metrics"]["CPM"]
     assert (figure["a"], figure["b"]) == tuple(evaluate(path, tables, protocol="luna16", num_resamples=0).metrics["CPM"]
                                                for path in (bad, good))  # fmt: skip
     assert figure["difference"] > 0

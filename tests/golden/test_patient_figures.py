@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from boxel.evaluation import evaluate
 from boxel.types import Detections, Instances
+from tests.settings import evaluate
 
 
 def test_patient_figures_are_those_of_scikit_learn(rng, ndim):

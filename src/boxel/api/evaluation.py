@@ -3,90 +3,117 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from boxel.api.evaluation_inputs import read_evaluation_inputs
 from boxel.config import write_text
 from boxel.datasets.cases import Dataset
-from boxel.evaluation import Evaluation, write_evaluation
+from boxel.evaluation import EvaluateConfig, Evaluation, write_evaluation
 from boxel.evaluation import compare as compare_sets
-from boxel.evaluation import evaluate as judge
-from boxel.evaluation.average_precision import Interpolation
+from boxel.evaluation import evaluate as evaluate_cases
+from boxel.evaluation.arrays import name_classes, read_arrays
 from boxel.evaluation.coco import compare_coco, evaluate_coco
-from boxel.evaluation.criteria import Kind
 from boxel.evaluation.luna16 import compare_luna16, evaluate_luna16, is_luna16, read_marks, read_tables
-from boxel.evaluation.matching import Rule
 from boxel.reporting import write_figures
 from boxel.types import Progress, silent
 
-Protocol = Literal["boxel", "coco", "luna16"]
-PROTOCOLS = ("boxel", "coco", "luna16")
-
 
 def evaluate(
-    predictions: Path | str,
-    dataset: Path | str | Dataset,
+    predictions: Path | str | Mapping[str, Any],
+    ground_truth: Path | str | Dataset | Mapping[str, Any],
     out: Path | str | None = None,
     *,
-    protocol: Protocol = "boxel",
-    iou_thresholds: Sequence[float] | None = None,
-    criterion: Kind | None = None,
-    rule: Rule | None = None,
-    interpolation: Interpolation | None = None,
-    size_limits: Sequence[float] | None = None,
-    operating_points: Sequence[float] = (),
+    config: EvaluateConfig = EvaluateConfig(),  # noqa: B008 (frozen)
+    classes: Sequence[str] | None = None,
+    groups: Mapping[str, str] | None = None,
     ignore: Path | str | None = None,
     source: str = "auto",
-    num_resamples: int = 1000,
-    seed: int = 0,
     progress: Progress = silent,
 ) -> Evaluation:
-    """Judge predictions against a data set; write `metrics.json`, two CSV tables and `figures/*.png` into `out`.
+    """Evaluate predictions against the ground truth: arrays in memory, or folders.
 
-    Predictions of test cases only are judged on all test cases, so that a missing one is an error; other
-    predictions on exactly the cases predicted. The settings are those of `boxel.evaluation.evaluate`; those left out
-    are its defaults.
+    Predictions in a folder: if only test cases were predicted, all test cases are evaluated, so that a missing one is
+    an error; otherwise exactly the predicted cases are.
 
     Args:
-        predictions: what `read_predictions` reads; with protocol "luna16" the challenge's table of marks.
-        dataset: a data set; with protocol "luna16" the folder of the challenge's tables.
-        out: folder to write; None writes nothing.
-        protocol: "coco" and "luna16" fix the matching and the figures.
-        ignore: JSON `{"CASE": [object id or [lower corner, upper corner], ...]}`: objects that are neither hit nor
-            miss, and regions (voxels, axes in array order) in which detections do not count.
-        source: format of the predictions, see `read_predictions`.
+        predictions: per case `{"boxes": (n, 2, d), "scores": (n,), "labels": (n,)}` or `Detections`; or a folder in a
+            format of `boxel convert` (with protocol "luna16" the challenge's table of marks).
+        ground_truth: per case `{"boxes", "labels"}` or `Instances`, every case; or a data set (with protocol "luna16"
+            the folder of the challenge's tables).
+        out: folder for `metrics.json`, two CSV tables and `figures/*.png`; None writes nothing.
+        config: the settings.
+        classes: class names of arrays; "0", "1", ... by default. A data set has its own.
+        groups: of arrays, the group (patient) of each case. A data set has its own.
+        ignore: JSON `{"CASE": [object id or [lower corner, upper corner], ...]}`: ignored objects, and ignored regions
+            (voxels, axes in array order).
+        source: format of a folder of predictions; "auto" recognises it.
+        progress: called with the stage, the cases done and all cases.
 
     Raises:
-        ValueError: predictions missing, of other classes, on another voxel grid, or of cases that the data set does
-            not have.
+        ValueError: predictions are missing, of other classes, on another voxel grid, or of unknown cases; arrays of
+            the wrong shape; settings that do not fit.
+
+    Example:
+        >>> import boxel
+        >>> result = boxel.evaluate(
+        ...     {"a": {"boxes": [[[0, 0], [9, 9]]], "scores": [0.9], "labels": [0]}},
+        ...     {"a": {"boxes": [[[0, 0], [9, 8]]], "labels": [0]}, "b": {"boxes": [], "labels": []}},
+        ... )
+        >>> result.metrics["AP@0.50"]
+        1.0
     """
-    chosen: dict[str, Any] = dict(iou_thresholds=iou_thresholds, rule=rule, interpolation=interpolation,
-                                  size_limits=size_limits, operating_points=operating_points or None)  # fmt: skip
-    folder, given = _check(protocol, dataset, chosen | {"criterion": criterion})
-    if out is not None and Path(out).resolve() == Path(predictions).resolve():
-        raise ValueError(f"{out}: holds the predictions; choose another folder with --out")
-    drawn: dict[str, Any] = {"num_resamples": num_resamples, "seed": seed}
-    if protocol == "luna16":
-        marks = read_marks(Path(predictions))
-        evaluation = evaluate_luna16(marks, read_tables(folder, list(marks)), **drawn)
+    if isinstance(predictions, Mapping) or isinstance(ground_truth, Mapping):
+        if not (isinstance(predictions, Mapping) and isinstance(ground_truth, Mapping)):
+            raise ValueError("give arrays for both predictions and ground truth, or folders for both")
+        evaluation = _evaluate_arrays(predictions, ground_truth, config, classes, groups)
     else:
-        kind = given.pop("criterion", "box_iou")
-        inputs = read_evaluation_inputs(
-            predictions, dataset, criterion=kind, ignore=ignore, source=source, as_written=protocol == "coco",
-            progress=progress,
-        )  # fmt: skip
-        if protocol == "coco":
-            evaluation = evaluate_coco(
-                inputs.detections, inputs.ground_truth, **inputs.context, areas=inputs.areas, **drawn
-            )
-        else:
-            evaluation = judge(
-                inputs.detections, inputs.ground_truth, **inputs.context, **given, **drawn, criterion=inputs.criterion
-            )
+        if classes is not None or groups is not None:
+            raise ValueError("classes and groups describe arrays; a data set has its own")
+        if out is not None and Path(out).resolve() == Path(predictions).resolve():
+            raise ValueError(f"{out}: holds the predictions; choose another folder with --out")
+        evaluation = _evaluate_files(predictions, ground_truth, config, ignore, source, progress)
     if out is not None:
         write_evaluation(Path(out), evaluation)
         write_figures(Path(out) / "figures", evaluation.metrics, evaluation.curves, evaluation.scores())
     return evaluation
+
+
+def _evaluate_arrays(
+    predictions: Mapping[str, Any],
+    ground_truth: Mapping[str, Any],
+    config: EvaluateConfig,
+    classes: Sequence[str] | None,
+    groups: Mapping[str, str] | None,
+) -> Evaluation:
+    if config.protocol == "luna16" or config.criterion.startswith("mask"):
+        what = f"protocol {config.protocol}" if config.protocol == "luna16" else f"criterion {config.criterion}"
+        raise ValueError(f"{what} needs files; give folders instead of arrays")
+    detections, objects = read_arrays(predictions, ground_truth)
+    names = tuple(classes) if classes is not None else name_classes(detections.values(), objects.values())
+    function = evaluate_coco if config.protocol == "coco" else evaluate_cases
+    return function(detections, objects, classes=names, groups=groups, config=config)
+
+
+def _evaluate_files(
+    predictions: Path | str,
+    dataset: Path | str | Dataset,
+    config: EvaluateConfig,
+    ignore: Path | str | None,
+    source: str,
+    progress: Progress,
+) -> Evaluation:
+    folder = _folder(config, dataset, ignore, source)
+    if config.protocol == "luna16":
+        marks = read_marks(Path(predictions))
+        return evaluate_luna16(marks, read_tables(folder, list(marks)), config=config)
+    inputs = read_evaluation_inputs(
+        predictions, dataset, criterion=config.criterion, ignore=ignore, source=source,
+        as_written=config.protocol == "coco", progress=progress,
+    )  # fmt: skip
+    cases = (inputs.detections, inputs.ground_truth)
+    if config.protocol == "coco":
+        return evaluate_coco(*cases, **inputs.context, areas=inputs.areas, config=config)
+    return evaluate_cases(*cases, **inputs.context, config=config, criterion=inputs.criterion)
 
 
 def compare(
@@ -95,70 +122,53 @@ def compare(
     dataset: Path | str | Dataset,
     out: Path | str | None = None,
     *,
-    protocol: Protocol = "boxel",
-    iou_thresholds: Sequence[float] | None = None,
-    criterion: Kind | None = None,
-    rule: Rule | None = None,
-    interpolation: Interpolation | None = None,
-    size_limits: Sequence[float] | None = None,
-    operating_points: Sequence[float] = (),
+    config: EvaluateConfig = EvaluateConfig(),  # noqa: B008 (frozen)
     ignore: Path | str | None = None,
     source: str = "auto",
-    num_resamples: int = 1000,
-    seed: int = 0,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Whether predictions `b` are better than `a` on the same cases; see `boxel.evaluation.compare`.
+    """Test whether predictions `b` are better than `a` on the same cases; see `boxel.evaluation.compare`.
 
     Args:
-        a: what `read_predictions` reads; with protocol "luna16" the challenge's table of marks.
-        b: likewise, of the same cases.
-        dataset: see `evaluate`, also for `protocol`, `ignore` and `source`.
+        a: predictions, see `evaluate`.
+        b: other predictions of the same cases.
+        dataset: the data set, or the tables of the challenge; see `evaluate`, also for `config`, `ignore` and `source`.
         out: JSON file to write; None writes nothing.
 
     Raises:
         ValueError: see `evaluate`; the sets are of different cases.
     """
-    chosen: dict[str, Any] = dict(iou_thresholds=iou_thresholds, rule=rule, interpolation=interpolation,
-                                  size_limits=size_limits, operating_points=operating_points or None)  # fmt: skip
-    folder, given = _check(protocol, dataset, chosen | {"criterion": criterion})
-    drawn: dict[str, Any] = {"num_resamples": num_resamples, "seed": seed}
-    if protocol == "luna16":
+    folder = _folder(config, dataset, ignore, source)
+    if config.protocol == "luna16":
         marks_a, marks_b = (read_marks(Path(path)) for path in (a, b))
-        result = compare_luna16(marks_a, marks_b, read_tables(folder, [*marks_a, *marks_b]), **drawn)
+        result = compare_luna16(marks_a, marks_b, read_tables(folder, [*marks_a, *marks_b]), config=config)
     else:
-        reading: dict[str, Any] = {
-            "criterion": given.pop("criterion", "box_iou"), "ignore": ignore, "source": source,
-            "as_written": protocol == "coco", "progress": progress,
-        }  # fmt: skip
-        first, second = (read_evaluation_inputs(path, dataset, **reading) for path in (a, b))
+        first, second = (
+            read_evaluation_inputs(path, dataset, criterion=config.criterion, ignore=ignore, source=source,
+                                   as_written=config.protocol == "coco", progress=progress)
+            for path in (a, b)
+        )  # fmt: skip
         if differing := sorted(first.ground_truth.keys() ^ second.ground_truth.keys()):
             raise ValueError(
                 f"case {differing[0]!r} is in only one of {a} and {b}; compare predictions of the same cases"
             )
-        sets, settings = (first.detections, second.detections, first.ground_truth), first.context | drawn
-        if protocol == "coco":
-            result = compare_coco(*sets, **settings, areas=first.areas)
+        sets = (first.detections, second.detections, first.ground_truth)
+        if config.protocol == "coco":
+            result = compare_coco(*sets, **first.context, areas=first.areas, config=config)
         else:
-            settings |= given
-            result = compare_sets(*sets, criterion=first.criterion, masks_of_b=second.criterion.masks, **settings)
+            masks = second.criterion.masks
+            result = compare_sets(*sets, **first.context, criterion=first.criterion, masks_of_b=masks, config=config)
     result = {"a": str(a), "b": str(b), **result}
     if out is not None:
         write_text(Path(out), json.dumps(result, indent=2, allow_nan=False) + "\n")
     return result
 
 
-def _check(protocol: str, dataset: Path | str | Dataset, settings: Mapping[str, Any]) -> tuple[Path, dict[str, Any]]:
-    """The folder of the data set, and the settings that were given."""
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}, got {protocol!r}")
-    given = {key: value for key, value in settings.items() if value is not None}
-    if protocol != "boxel" and given:
-        raise ValueError(
-            f"protocol {protocol} fixes the matching and the figures; leave out --iou, --criterion, --rule, "
-            "--interpolation, --size and --score"
-        )
+def _folder(config: EvaluateConfig, dataset: Path | str | Dataset, ignore: Path | str | None, source: str) -> Path:
+    """The folder of the data set; only the protocol "luna16" reads the tables of that challenge."""
     folder = dataset.root if isinstance(dataset, Dataset) else Path(dataset)
-    if protocol != "luna16" and is_luna16(folder):
+    if config.protocol == "luna16" and (ignore is not None or source != "auto"):
+        raise ValueError("protocol luna16 reads the challenge's tables; leave out --ignore and --from")
+    if config.protocol != "luna16" and is_luna16(folder):
         raise ValueError(f"{folder}: these are the tables of LUNA16; add --protocol luna16")
-    return folder, given
+    return folder

@@ -9,7 +9,7 @@ import numpy as np
 
 from boxel.api.detector import Detector
 from boxel.config import did_you_mean
-from boxel.evaluation import evaluate
+from boxel.evaluation import IOU_THRESHOLDS, EvaluateConfig, evaluate
 from boxel.models.base import Model
 from boxel.preparation.store import Store
 from boxel.recipes import Experiment
@@ -72,8 +72,7 @@ def check_metric(name: str, ground_truth: Mapping[str, Instances], classes: Sequ
         return
     metrics = compute(perfect, ground_truth, classes, name)
     if not is_ranking(name, metrics):
-        near = evaluate(perfect, ground_truth, classes=classes, num_resamples=0,
-                        **{"iou_thresholds": (0.10,), **settings_of(name)}).metrics  # fmt: skip
+        near = evaluate(perfect, ground_truth, classes=classes, config=config_of(name, (0.10,))).metrics
         known = {key for key in (*near, *REPORTED) if is_ranking(key, near | metrics)}
         hint = did_you_mean(name, (key for key in known if key.rpartition("/")[2] not in classes))
         why = "does not grow as detections improve" if name in metrics else "is not a metric of the evaluation"
@@ -95,19 +94,23 @@ def compute(
 ) -> dict[str, Any]:
     """The default metrics, and those at the thresholds in the name of a metric, such as "F1@0.30"."""
     metrics: dict[str, Any] = {}
-    for settings in ({}, settings_of(name)):
+    for config in (EvaluateConfig(num_resamples=0), config_of(name)):
         if name not in metrics:
-            metrics |= evaluate(detections, ground_truth, classes=classes, num_resamples=0, **settings).metrics
+            metrics |= evaluate(detections, ground_truth, classes=classes, config=config).metrics
     return metrics
 
 
-def settings_of(name: str) -> dict[str, Any]:
-    """The settings of an evaluation that computes a metric: `AP@0.30`, `mAP@0.20:0.40`, `F1@0.10/score=0.5`."""
-    settings: dict[str, Any] = {}
+def config_of(name: str, iou_thresholds: Sequence[float] = IOU_THRESHOLDS) -> EvaluateConfig:
+    """The settings that compute a metric: `AP@0.30`, `mAP@0.20:0.40`, `F1@0.10/score=0.5`.
+
+    Args:
+        iou_thresholds: where the name has none.
+    """
+    settings: dict[str, Any] = {"iou_thresholds": iou_thresholds, "num_resamples": 0}
     if match := re.search(r"@(0?\.\d+)(?::(0?\.\d+))?", name):
         first, last = float(match[1]), float(match[2] or match[1])
         if 0 < first <= last:
             settings["iou_thresholds"] = [round(t, 4) for t in np.arange(first, last + 1e-6, 0.05).tolist()]
     if match := re.search(r"/score=(0?\.\d+|[01])", name):
         settings["operating_points"] = [float(match[1])]
-    return settings
+    return EvaluateConfig.from_dict(settings, f"train.select_by={name}")

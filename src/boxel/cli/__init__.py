@@ -13,8 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
-from boxel.cli import consolidating, converting, judging
-from boxel.cli.console import print_metrics, print_table, progress_bars, short, show_warning
+from boxel.cli import consolidating, converting, evaluating
+from boxel.cli.console import print_table, progress_bars, short, show_warning
 from boxel.cli.data_sets import check, named_images, open_named, toy
 from boxel.cli.options import AsJson, DatasetPath, Format, Options, Plugins, Trust
 
@@ -162,8 +162,8 @@ app.command(
 )(converting.convert)
 
 
-app.command(epilog="Example: **boxel evaluate predictions my_dataset --out evaluation**")(judging.evaluate)
-app.command(epilog="Example: **boxel compare predictions_a predictions_b my_dataset**")(judging.compare)
+app.command(epilog="Example: **boxel evaluate predictions my_dataset --out evaluation**")(evaluating.evaluate)
+app.command(epilog="Example: **boxel compare predictions_a predictions_b my_dataset**")(evaluating.compare)
 
 
 @app.command(epilog="Example: **boxel report run --predictions predictions --dataset my_dataset --out report.html**")
@@ -200,11 +200,12 @@ def demo(
 ) -> None:
     """Run everything in one command: data, training, prediction, evaluation, report."""
     from boxel.api.demo import demo as run_demo
+    from boxel.evaluation import summary
 
     given = open_named(data, format, option) if data else None
     with progress_bars() as progress:
         result = run_demo(out, data=given, fold=fold, recipe=recipe, overrides=set_ or (), seed=seed, progress=progress)
-    print_metrics(result.metrics)
+    print(summary(result.metrics))
     print(f"open {result.report}")
 
 

@@ -86,25 +86,6 @@ def short(value: Any) -> str:
     return text if len(text) <= 90 else text[:87] + "..."
 
 
-def print_metrics(metrics: dict[str, Any]) -> None:
-    ends = metrics.get("settings", {}).get("iou_thresholds", [])
-    lowest, highest = (f"@{ends[0]:.2f}", f"@{ends[-1]:.2f}") if ends else ("", "")
-    names = [f"AP{lowest}", f"AP{highest}", *(key for key in metrics if key.startswith("mAP@") and "/" not in key)]
-    names += [f"FROC{lowest}", "patient_AP", "patient_AUROC", "AP50", "AP75", "AR100", "CPM", "CPM/scans_with_nodules"]
-    names += [key for key in metrics if key.startswith("sensitivity/fp=") and key.count("/") == 1]
-    rows: dict[str, str] = {}
-    for name in (name for name in names if name in metrics):
-        value = metrics[name]
-        interval = metrics.get(f"{name}/ci95")
-        reason = ": needs patients with and without objects" if name.startswith("patient") else ""
-        text = f"not defined{reason}" if value is None else f"{value:.3f}"
-        rows[name] = text + (f"  (95 % interval {interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
-    rows |= {name: str(metrics[name]) for name in ("num_images", "num_objects", "num_detections") if name in metrics}
-    if metrics.get("absent_classes"):
-        rows["absent classes"] = ", ".join(metrics["absent_classes"])
-    print_table("evaluation", rows)
-
-
 def print_comparison(result: dict[str, Any]) -> None:
     """The metrics over all classes, of both sets, their difference with interval, and p."""
     from rich.console import Console
@@ -113,12 +94,12 @@ def print_comparison(result: dict[str, Any]) -> None:
     table = Table("", "a", "b", "b - a", "95 % interval", "p", title="comparison", title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
-    for name, figure in result["figures"].items():
-        if "/" in name or figure["difference"] is None:
+    for name, values in result["metrics"].items():
+        if "/" in name or values["difference"] is None:
             continue
-        interval = "{:+.3f} to {:+.3f}".format(*figure["ci95"]) if figure["ci95"] else "one patient"
-        cells = (f"{figure['a']:.3f}", f"{figure['b']:.3f}", f"{figure['difference']:+.3f}", interval)
-        table.add_row(name, *cells, f"{figure['p']:.3f}")
+        interval = "{:+.3f} to {:+.3f}".format(*values["ci95"]) if values["ci95"] else "one patient"
+        cells = (f"{values['a']:.3f}", f"{values['b']:.3f}", f"{values['difference']:+.3f}", interval)
+        table.add_row(name, *cells, f"{values['p']:.3f}")
     Console().print(table)
     settings = result["settings"]
     print(f"{settings['num_resamples']} resamples and permutations of the patients, seed {settings['seed']}")

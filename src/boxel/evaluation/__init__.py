@@ -1,26 +1,35 @@
-"""How good are the detections? Matched once; every figure derives from the matches."""
+"""How good are the detections? Matched once; every metric derives from the matches."""
 
+from boxel.evaluation import metrics
 from boxel.evaluation.average_precision import average_precision
 from boxel.evaluation.compare import compare
+from boxel.evaluation.config import IOU_THRESHOLDS, EvaluateConfig
 from boxel.evaluation.criteria import Criterion
-from boxel.evaluation.evaluate import IOU_THRESHOLDS, Curve, Evaluation, evaluate
+from boxel.evaluation.evaluate import Curve, Evaluation, evaluate
 from boxel.evaluation.matching import MatchTable, Overlaps
 from boxel.evaluation.overlaps import find_overlaps, match_cases
+from boxel.evaluation.registry import WeightedMatches, register_metric
+from boxel.evaluation.summary import summary
 from boxel.evaluation.write import case_rows, object_rows, write_evaluation
 
 __all__ = [
     "IOU_THRESHOLDS",
     "Criterion",
     "Curve",
+    "EvaluateConfig",
     "Evaluation",
     "MatchTable",
     "Overlaps",
+    "WeightedMatches",
     "average_precision",
     "case_rows",
     "compare",
     "evaluate",
     "find_overlaps",
     "match_cases",
+    "metrics",
     "object_rows",
+    "register_metric",
+    "summary",
     "write_evaluation",
 ]

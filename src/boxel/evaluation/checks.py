@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from boxel.evaluation.rows import Rows
+from boxel.evaluation.box_table import BoxTable
 from boxel.types import Detections, Instances
 
 
@@ -49,7 +49,7 @@ def check_extra(name: str, extra: Mapping[str, Instances], cases: Sequence[str],
             raise ValueError(f"{name}: case {case!r}: labels must be -1 (any class) or 0..{num_classes - 1}")
 
 
-def check_truths(cases: Sequence[str], objects: Rows, num_classes: int) -> None:
+def check_truths(cases: Sequence[str], objects: BoxTable, num_classes: int) -> None:
     """Labels among the classes, unique ids, finite boxes."""
 
     def refuse(wrong: np.ndarray, problem: str) -> None:
@@ -69,7 +69,7 @@ def check_truths(cases: Sequence[str], objects: Rows, num_classes: int) -> None:
     refuse(~np.isfinite(objects.boxes).all(axis=(1, 2)), "an object's box is not finite; check its annotation")
 
 
-def check_detections(cases: Sequence[str], found: Rows, num_classes: int) -> None:
+def check_detections(cases: Sequence[str], found: BoxTable, num_classes: int) -> None:
     """Labels among the classes, scores in 0..1, finite boxes."""
 
     def refuse(wrong: np.ndarray, problem: str) -> None:

@@ -1,4 +1,4 @@
-"""The twelve figures of COCO, as pycocotools computes them for boxes."""
+"""The twelve metrics of COCO, as pycocotools computes them for boxes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 
 from boxel.evaluation.bootstrap import draw_groups
+from boxel.evaluation.box_table import rank_in_group
 from boxel.evaluation.compare import compare_evaluations, twice, twice_named
+from boxel.evaluation.config import EvaluateConfig
 from boxel.evaluation.criteria import box_sizes
-from boxel.evaluation.evaluate import Evaluation, best_scores, count, make_curves, summarise
-from boxel.evaluation.figures import TableFigures
+from boxel.evaluation.evaluate import Evaluation, best_scores, count, make_curves, settings, summarise
+from boxel.evaluation.grouped_matches import GroupedMatches
 from boxel.evaluation.matching import Overlaps
 from boxel.evaluation.overlaps import find_overlaps
-from boxel.evaluation.rows import rank_in_group
 from boxel.types import Detections, Instances
 
 THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).tolist())
@@ -21,19 +22,19 @@ SMALL, MEDIUM = 32.0**2, 96.0**2
 # COCO counts both limits in.
 SIZES = {"s": (0.0, np.nextafter(SMALL, np.inf)), "m": (SMALL, np.nextafter(MEDIUM, np.inf)), "l": (MEDIUM, np.inf)}
 MAX_DETECTIONS = (1, 10, 100)
+COCO = EvaluateConfig(protocol="coco")
 
 
 def evaluate_coco(
     predictions: Mapping[str, Detections],
-    truths: Mapping[str, Instances],
+    ground_truth: Mapping[str, Instances],
     *,
     classes: Sequence[str],
     groups: Mapping[str, str] | None = None,
     ignored: Mapping[str, Instances] | None = None,
     regions: Mapping[str, Instances] | None = None,
     areas: Mapping[str, np.ndarray] | None = None,
-    num_resamples: int = 1000,
-    seed: int = 0,
+    config: EvaluateConfig = COCO,
 ) -> Evaluation:
     """AP (mean over IoU 0.50:0.95), AP50, AP75, AP of small, medium and large objects (APs, APm, APl), and the same
     for the highest recall with 1, 10 and 100 detections per image and class (AR1, AR10, AR100, ARs, ARm, ARl).
@@ -46,14 +47,14 @@ def evaluate_coco(
     Args and errors: see `boxel.evaluation.evaluate`.
     """  # noqa: D205
     overlaps = find_overlaps(
-        predictions, truths, classes=classes, ignored=ignored, regions=regions, max_detections=max(MAX_DETECTIONS)
+        predictions, ground_truth, classes=classes, ignored=ignored, regions=regions, max_detections=max(MAX_DETECTIONS)
     )
     if areas:
-        own = [areas.get(case, box_sizes(objects.boxes)) for case, objects in truths.items()]
+        own = [areas.get(case, box_sizes(objects.boxes)) for case, objects in ground_truth.items()]
         sizes = overlaps.table.object_sizes.copy()
         sizes[: sum(map(len, own))] = np.concatenate(own)
         overlaps = replace(overlaps, table=replace(overlaps.table, object_sizes=sizes))
-    names = tuple((groups or {}).get(case, case) for case in truths)
+    names = tuple((groups or {}).get(case, case) for case in ground_truth)
     index = np.unique(np.array(names), return_inverse=True)[1]
     table = overlaps.table
     rank = rank_in_group(table.detection_cases * len(classes) + table.labels)
@@ -70,36 +71,39 @@ def evaluate_coco(
             values[f"AP{name}"], recalls[f"AR{name}"] = average.mean(axis=0), recall.mean(axis=0)
         return values | recalls
 
-    headline = TableFigures(overlaps.match(THRESHOLDS[0]), index)
+    headline = GroupedMatches(overlaps.match(THRESHOLDS[0]), index)
     metrics = count(headline.table, headline.num_groups)
-    metrics |= summarise(compute, classes, draw_groups(headline.num_groups, num_resamples, seed))
-    metrics["settings"] = {"protocol": "coco", "criterion": "box_iou", "num_resamples": num_resamples, "seed": seed}
+    metrics |= summarise(compute, classes, draw_groups(headline.num_groups, config.num_resamples, config.seed))
+    metrics["settings"] = settings(config) | {"criterion": "box_iou"}
     return Evaluation(metrics, tuple(make_curves(headline)), headline.table, names, best_scores(headline), compute)
 
 
 def compare_coco(
     a: Mapping[str, Detections],
     b: Mapping[str, Detections],
-    truths: Mapping[str, Instances],
+    ground_truth: Mapping[str, Instances],
     *,
     classes: Sequence[str],
     groups: Mapping[str, str] | None = None,
     ignored: Mapping[str, Instances] | None = None,
     regions: Mapping[str, Instances] | None = None,
     areas: Mapping[str, np.ndarray] | None = None,
-    num_resamples: int = 1000,
-    seed: int = 0,
+    config: EvaluateConfig = COCO,
 ) -> dict[str, Any]:
-    """The twelve figures of two prediction sets, and their differences; see `boxel.evaluation.compare`."""
-    alone: dict[str, Any] = {"groups": groups, "ignored": ignored, "regions": regions, "areas": areas}
-    first, second = (evaluate_coco(found, truths, classes=classes, num_resamples=0, **alone) for found in (a, b))
-    both = evaluate_coco(
-        twice(a, b), twice(truths), classes=classes, ignored=twice(ignored or {}), regions=twice(regions or {}),
-        areas=twice(areas or {}), num_resamples=0,
-        groups=twice_named({case: (groups or {}).get(case, case) for case in truths}),
+    """The twelve metrics of two prediction sets, and their differences; see `boxel.evaluation.compare`."""
+    alone = config.model_copy(update={"num_resamples": 0})
+    first, second = (
+        evaluate_coco(detections, ground_truth, classes=classes, groups=groups, ignored=ignored, regions=regions,
+                      areas=areas, config=alone)
+        for detections in (a, b)
     )  # fmt: skip
-    figures = compare_evaluations(first, second, both, classes=classes, num_resamples=num_resamples, seed=seed)
-    return {"figures": figures, "settings": first.metrics["settings"] | {"num_resamples": num_resamples, "seed": seed}}
+    both = evaluate_coco(
+        twice(a, b), twice(ground_truth), classes=classes, ignored=twice(ignored or {}), regions=twice(regions or {}),
+        areas=twice(areas or {}), config=alone,
+        groups=twice_named({case: (groups or {}).get(case, case) for case in ground_truth}),
+    )  # fmt: skip
+    metrics = compare_evaluations(first, second, both, classes=classes, config=config)
+    return {"metrics": metrics, "settings": first.metrics["settings"] | settings(config)}
 
 
 def _means(
@@ -111,7 +115,7 @@ def _means(
     """
     rows = []
     for threshold in THRESHOLDS:
-        figures = TableFigures(overlaps.match(threshold), index)
-        found = figures.curves(weights, "101", froc=False)
-        rows.append([found["AP"], found["AR"], *(figures.recall(weights, first) for first in firsts)])
+        matches = GroupedMatches(overlaps.match(threshold), index)
+        curves = matches.curves(weights, "101", froc=False)
+        rows.append([curves["AP"], curves["AR"], *(matches.recall(weights, first) for first in firsts)])
     return [np.stack(column) for column in zip(*rows, strict=True)]

@@ -5,12 +5,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from boxel.evaluation.average_precision import Interpolation
 from boxel.evaluation.bootstrap import draw_groups, in_blocks, interval, mean_of_present
+from boxel.evaluation.config import EvaluateConfig
 from boxel.evaluation.criteria import Criterion
-from boxel.evaluation.evaluate import IOU_THRESHOLDS, Compute, Evaluation, evaluate
+from boxel.evaluation.evaluate import Compute, Evaluation, evaluate, settings
 from boxel.evaluation.masks import MaskOverlap
-from boxel.evaluation.matching import Rule
 from boxel.types import Detections, Instances
 
 Value = TypeVar("Value")
@@ -19,92 +18,81 @@ Value = TypeVar("Value")
 def compare(
     a: Mapping[str, Detections],
     b: Mapping[str, Detections],
-    truths: Mapping[str, Instances],
+    ground_truth: Mapping[str, Instances],
     *,
     classes: Sequence[str],
-    iou_thresholds: Sequence[float] = IOU_THRESHOLDS,
+    config: EvaluateConfig = EvaluateConfig(),  # noqa: B008 (frozen)
     criterion: Criterion | None = None,
     masks_of_b: Mapping[str, MaskOverlap] | None = None,
-    rule: Rule = "greedy",
-    interpolation: Interpolation = "101",
     groups: Mapping[str, str] | None = None,
     ignored: Mapping[str, Instances] | None = None,
     regions: Mapping[str, Instances] | None = None,
-    size_limits: Sequence[float] | None = None,
-    operating_points: Sequence[float] = (),
-    num_resamples: int = 1000,
-    seed: int = 0,
 ) -> dict[str, Any]:
-    """Every figure of both sets, their difference, its interval and how easily chance would make it.
+    """Compare every metric of two sets of predictions: the difference, its interval, and its p value.
 
     "ci95" is from a paired bootstrap: the same patients are drawn for both; expanded percentiles, without the
     correction of `boxel.evaluation.bootstrap.interval`, since the bias of two sets mostly cancels in their difference
-    (but for the calibration error; docs/results/intervals.md). "p" is
-    from a paired permutation test (two-sided): were the two equally good, the predictions of any patient could as well
-    come from the other set. That presumes scores of one scale; where the scales differ, judge pooled figures (AP, FROC)
-    by the interval. Figures are tested one by one, without correction for their number.
+    (but for the calibration error; docs/results/intervals.md). "p" is from a paired permutation test (two-sided): if
+    the two were equally good, the predictions of any patient could as well come from the other set. That presumes
+    scores of one scale; where the scales differ, use the intervals of pooled metrics (AP, FROC). Metrics are tested one
+    by one, without correction for their number.
 
     Args:
         a: detections of each case of the first set.
         b: detections of the second set.
-        truths: the objects of each case.
+        ground_truth: the objects of each case.
         classes: class names.
-        iou_thresholds: see `boxel.evaluation.evaluate`, also for the following.
-        criterion: of a match.
-        masks_of_b: the mask overlaps of the second set; `criterion` has those of the first.
-        rule: of the matching.
-        interpolation: of the average precision.
+        config: the settings.
+        criterion: the spacings, and the masks of the first set, see `boxel.evaluation.evaluate`.
+        masks_of_b: the mask overlaps of the second set.
         groups: group (patient) of each case.
-        ignored: objects that are neither hit nor miss.
-        regions: boxes in which detections do not count.
-        size_limits: volumes between small, medium, ... objects.
-        operating_points: scores at which precision, recall and F1 are also wanted.
-        num_resamples: bootstrap draws, and permutations.
-        seed: of both.
+        ignored: ignored objects.
+        regions: ignored regions.
 
     Returns:
-        "figures": `{name: {"a", "b", "difference", "ci95", "p"}}` with difference b - a; "settings".
+        "metrics": `{name: {"a", "b", "difference", "ci95", "p"}}` with difference b - a; "settings".
 
     Raises:
         ValueError: see `boxel.evaluation.evaluate`; no resamples; masks of one set only.
     """
-    criterion = criterion or Criterion()
+    criterion = criterion or Criterion(config.criterion)
     if (criterion.masks is None) != (masks_of_b is None):
-        raise ValueError("masks are given of one set of predictions only; give those of both, or judge the boxes")
-    names = {case: (groups or {}).get(case, case) for case in truths}
-    options: dict[str, Any] = {
-        "classes": classes, "iou_thresholds": iou_thresholds, "rule": rule, "interpolation": interpolation,
-        "operating_points": operating_points, "num_resamples": 0,
-    }  # fmt: skip
-    alone = options | {"groups": names, "ignored": ignored, "regions": regions, "size_limits": size_limits}
+        raise ValueError("masks are given for one set of predictions only; give those of both, or compare the boxes")
+    names = {case: (groups or {}).get(case, case) for case in ground_truth}
+    alone = config.model_copy(update={"num_resamples": 0})
     other = Criterion(criterion.kind, criterion.spacings, masks_of_b)
-    first, second = (evaluate(found, truths, criterion=of, **alone) for found, of in ((a, criterion), (b, other)))
-    both = evaluate(
-        twice(a, b), twice(truths), criterion=Criterion(
-            criterion.kind, None if criterion.spacings is None else twice(criterion.spacings),
-            None if criterion.masks is None or masks_of_b is None else twice(criterion.masks, masks_of_b),
-        ),
-        groups=twice_named(names), ignored=twice(ignored or {}), regions=twice(regions or {}),
-        size_limits=first.metrics["settings"]["size_limits"], **options,
+    first, second = (
+        evaluate(detections, ground_truth, classes=classes, config=alone, criterion=of, groups=names, ignored=ignored,
+                 regions=regions)
+        for detections, of in ((a, criterion), (b, other))
     )  # fmt: skip
-    about = {key: value for key, value in first.metrics["settings"].items() if key not in ("num_resamples", "seed")}
-    figures = compare_evaluations(first, second, both, classes=classes, num_resamples=num_resamples, seed=seed)
-    return {"figures": figures, "settings": about | {"num_resamples": num_resamples, "seed": seed}}
+    limits = first.metrics["settings"]["size_limits"]
+    pooled = Criterion(
+        criterion.kind, None if criterion.spacings is None else twice(criterion.spacings),
+        None if criterion.masks is None or masks_of_b is None else twice(criterion.masks, masks_of_b),
+    )  # fmt: skip
+    both = evaluate(
+        twice(a, b), twice(ground_truth), classes=classes, criterion=pooled, groups=twice_named(names),
+        config=alone.model_copy(update={"size_limits": tuple(limits) if limits else None}),
+        ignored=twice(ignored or {}), regions=twice(regions or {}),
+    )  # fmt: skip
+    metrics = compare_evaluations(first, second, both, classes=classes, config=config)
+    return {"metrics": metrics, "settings": settings(config) | {"size_limits": limits}}
 
 
 def compare_evaluations(
-    first: Evaluation, second: Evaluation, both: Evaluation, *, classes: Sequence[str], num_resamples: int, seed: int
+    first: Evaluation, second: Evaluation, both: Evaluation, *, classes: Sequence[str], config: EvaluateConfig
 ) -> dict[str, dict[str, Any]]:
-    """The "figures" of `compare` from the evaluations of each set, and of `both` under the names that `twice` gives."""
-    if num_resamples < 1:
-        raise ValueError(f"num_resamples must be at least 1 to compare, got {num_resamples}")
+    """The "metrics" of `compare` from the evaluations of each set, and of `both` under the names that `twice` gives."""
+    if config.num_resamples < 1:
+        raise ValueError(f"num_resamples must be at least 1 to compare, got {config.num_resamples}")
     num_groups = len(set(first.groups))
     ones = np.ones((1, num_groups))
     values_a, values_b = first.compute(ones), second.compute(ones)
-    drawn = draw_groups(num_groups, num_resamples, seed)
+    drawn = draw_groups(num_groups, config.num_resamples, config.seed)
     drawn_a, drawn_b = in_blocks(first.compute, drawn), in_blocks(second.compute, drawn)
-    permuted = _permute(both.compute, num_groups, num_resamples, seed)
-    figures = {}
+    permuted = _permute(both.compute, num_groups, config.num_resamples, config.seed)
+    metrics = {}
     for key in values_a:
         for name, pick in _columns(key, classes):
             value_a, value_b = float(pick(values_a[key])[0]), float(pick(values_b[key])[0])
@@ -114,14 +102,14 @@ def compare_evaluations(
             )
             of_errors = key.startswith("ECE")
             ends = interval(difference, value_b - value_a, num_groups, corrected=of_errors) if known else None
-            figures[name] = {
+            metrics[name] = {
                 "a": None if np.isnan(value_a) else value_a,
                 "b": None if np.isnan(value_b) else value_b,
                 "difference": value_b - value_a if known else None,
                 "ci95": ends,
                 "p": _p_value(value_b - value_a, chance) if known else None,
             }
-    return figures
+    return metrics
 
 
 def twice(a: Mapping[str, Value], b: Mapping[str, Value] | None = None) -> dict[str, Value]:
@@ -144,7 +132,7 @@ def _columns(key: str, classes: Sequence[str]) -> list[tuple[str, Any]]:
 def _permute(
     compute: Compute, num_groups: int, num_permutations: int, seed: int
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """The figures of either side after exchanging the sets of each patient or not, at random."""
+    """The metrics of either side after exchanging the sets of each patient or not, at random."""
     swap = np.random.default_rng(seed).integers(0, 2, (num_permutations, num_groups)).astype(np.float64)
     from_a, from_b = np.hstack([1 - swap, swap]), np.hstack([swap, 1 - swap])
     first, second = in_blocks(compute, from_a), in_blocks(compute, from_b)

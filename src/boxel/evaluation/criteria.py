@@ -6,8 +6,8 @@ from typing import Literal
 
 import numpy as np
 
+from boxel.evaluation.box_table import BoxTable
 from boxel.evaluation.masks import MaskOverlap
-from boxel.evaluation.rows import Rows
 
 Kind = Literal["box_iou", "mask_iou", "mask_dice", "centre_distance", "relative_distance"]
 KINDS = ("box_iou", "mask_iou", "mask_dice", "centre_distance", "relative_distance")
@@ -45,8 +45,8 @@ class Criterion:
 
 def measure(
     criterion: Criterion,
-    found: Rows,
-    targets: Rows,
+    found: BoxTable,
+    targets: BoxTable,
     rows: np.ndarray,
     columns: np.ndarray,
     is_region: np.ndarray,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from boxel.evaluation.bootstrap import interval
-from boxel.evaluation.figures import CALIBRATION_BINS, calibration_bins, size_ratios
+from boxel.evaluation.grouped_matches import CALIBRATION_BINS, calibration_bins, size_ratios
 from boxel.evaluation.matching import MatchTable, Overlaps, Rule
 
 

@@ -1,4 +1,4 @@
-"""From detections and objects to every figure: match once per threshold, derive the rest."""
+"""From detections and objects to every metric: match once per threshold, derive the rest."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,16 +6,18 @@ from typing import Any, Literal
 
 import numpy as np
 
-from boxel.evaluation.average_precision import Interpolation, precision_recall
+from boxel.evaluation.average_precision import precision_recall
 from boxel.evaluation.bootstrap import draw_groups, in_blocks, interval, leave_out, mean_of_present
+from boxel.evaluation.config import EvaluateConfig
 from boxel.evaluation.criteria import Criterion
 from boxel.evaluation.details import calibration_curves, confusion_matrix, size_ratio_table, size_strata
-from boxel.evaluation.figures import TableFigures
-from boxel.evaluation.matching import MatchTable, Rule
+from boxel.evaluation.grouped_matches import GroupedMatches
+from boxel.evaluation.matching import MatchTable, Overlaps
 from boxel.evaluation.overlaps import find_overlaps
+from boxel.evaluation.registry import compute_metrics
+from boxel.evaluation.summary import summary
 from boxel.types import Detections, Instances
 
-IOU_THRESHOLDS = (0.10, 0.15, 0.20, 0.25, 0.30, 0.35, 0.40, 0.45, 0.50)
 Compute = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 
 
@@ -65,6 +67,9 @@ class Evaluation:
     score_thresholds: tuple[float | None, ...]
     compute: Compute
 
+    def __str__(self) -> str:
+        return summary(self.metrics)
+
     def scores(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """For each class the scores of its hits and of its false positives."""
         table = self.table
@@ -89,103 +94,98 @@ class Evaluation:
 
 def evaluate(
     predictions: Mapping[str, Detections],
-    truths: Mapping[str, Instances],
+    ground_truth: Mapping[str, Instances],
     *,
     classes: Sequence[str],
-    iou_thresholds: Sequence[float] = IOU_THRESHOLDS,
+    config: EvaluateConfig = EvaluateConfig(),  # noqa: B008 (frozen)
     criterion: Criterion | None = None,
-    rule: Rule = "greedy",
-    interpolation: Interpolation = "101",
     groups: Mapping[str, str] | None = None,
     ignored: Mapping[str, Instances] | None = None,
     regions: Mapping[str, Instances] | None = None,
-    size_limits: Sequence[float] | None = None,
-    operating_points: Sequence[float] = (),
-    num_resamples: int = 1000,
-    seed: int = 0,
 ) -> Evaluation:
-    """Judge predictions.
+    """Compute the metrics of predictions.
 
     Object level: average precision and highest recall at each threshold and their means over thresholds, and at the
     lowest and the highest one also FROC (false positives per image of the class, negative images counted), precision,
     recall and F1 at the score where F1 is highest (chosen on these data, hence optimistic), mean IoU and median
     size ratio of the matched pairs, calibration error, and average precision by size of the object. Patient level:
-    average precision ("step") and AUROC of the highest score per group. Values over all classes are means over the
-    classes that occur; a class without objects is listed in `absent_classes` and has None.
-
-    "101" is the default interpolation because COCO, the Retina U-Net paper and nnDetection report it. With
-    few objects it is coarse and slightly generous (half the objects found without a false positive give
-    51/101): "area" is exact.
+    average precision ("step") and AUROC of the highest score per group. Metrics of users: `register_metric`. Values
+    over all classes are means over the classes that occur; a class without objects is listed in `absent_classes` and
+    has None.
 
     Args:
-        predictions: detections per case; every case needs an entry, an empty one where nothing was found.
-        truths: objects per case, empty for a negative case.
+        predictions: detections per case; every case needs an entry, an empty one where nothing was detected.
+        ground_truth: objects per case, empty for a negative case.
         classes: class names.
-        iou_thresholds: of the criterion, ascending or not: overlaps in (0, 1], or radii.
-        criterion: of a match; box IoU where it is None.
-        rule: of the matching, see `Overlaps.match`.
-        interpolation: of the average precision on object level.
+        config: the settings.
+        criterion: the spacings and masks that `config.criterion` needs; its kind must be that one.
         groups: group (patient) of each case; a case that is not named is its own group.
-        ignored: objects that are neither hit nor miss, see `find_overlaps`.
-        regions: likewise, boxes in which detections do not count.
-        size_limits: volumes (voxels) between small, medium, ... objects; None: thirds of the objects.
-        operating_points: scores at which precision, recall and F1 are also wanted.
-        num_resamples: bootstrap resamples of the groups for the intervals; 0 for none.
-        seed: of the bootstrap.
+        ignored: ignored objects, see `find_overlaps`.
+        regions: ignored regions: boxes in which detections do not count.
 
     Raises:
-        ValueError: see `find_overlaps`; repeated or missing thresholds; sizes that are not above 0 or repeated;
-            operating points outside 0..1.
+        ValueError: see `find_overlaps`; repeated class names; a protocol with a function of its own.
     """
-    thresholds = _check_settings(iou_thresholds, classes, size_limits or (), operating_points)
-    criterion = criterion or Criterion()
-    options: dict[str, Any] = {"classes": classes, "criterion": criterion, "ignored": ignored, "regions": regions}
-    overlaps = find_overlaps(predictions, truths, **options, farthest=thresholds[-1])
-    group_names = tuple((groups or {}).get(case, case) for case in truths)
+    if config.protocol != "boxel":
+        raise ValueError(f"protocol {config.protocol} has a function of its own: evaluate_{config.protocol}")
+    if repeated := {name for name in classes if list(classes).count(name) > 1}:
+        raise ValueError(f"class names must be unique, repeated: {', '.join(sorted(repeated))}")
+    criterion = criterion or Criterion(config.criterion)
+    if criterion.kind != config.criterion:
+        raise ValueError(f"criterion {criterion.kind!r} is given, but the settings ask for {config.criterion!r}")
+    thresholds = config.iou_thresholds
+    lowest, highest = thresholds[0], thresholds[-1]
+
+    def match(across_classes: bool = False) -> Overlaps:
+        return find_overlaps(
+            predictions, ground_truth, classes=classes, criterion=criterion, ignored=ignored, regions=regions,
+            farthest=highest, across_classes=across_classes,
+        )  # fmt: skip
+
+    overlaps = match()
+    group_names = tuple((groups or {}).get(case, case) for case in ground_truth)
     index = np.unique(np.array(group_names), return_inverse=True)[1]
-    per_threshold = {t: TableFigures(overlaps.match(t, rule), index) for t in thresholds}
-    ends = sorted({thresholds[0], thresholds[-1]})
-    headline = per_threshold[thresholds[0]]
-    limits, strata = size_strata(overlaps, size_limits, thresholds[0], rule)
-    by_size = {name: TableFigures(table, index) for name, table in strata.items()}
+    per_threshold = {t: GroupedMatches(overlaps.match(t, config.rule), index) for t in thresholds}
+    headline = per_threshold[lowest]
+    limits, strata = size_strata(overlaps, config.size_limits, lowest, config.rule)
+    by_size = {name: GroupedMatches(table, index) for name, table in strata.items()}
 
     def compute(weights: np.ndarray) -> dict[str, np.ndarray]:
         values: dict[str, np.ndarray] = {}
-        for t, figures in per_threshold.items():
-            found = figures.curves(weights, interpolation, froc=t in ends)
-            if t in ends:
-                found |= figures.localisation(weights)
-                found["ECE"] = figures.calibration_error(weights)
-                for score in operating_points:
-                    point = figures.operating_point(weights, np.full(len(classes), float(score)))
-                    found |= {f"{key}/score={score:g}": value for key, value in point.items()}
-            values |= {_at(key, t): value for key, value in found.items()}
+        once: dict[str, np.ndarray] = {}
+        for name, threshold, array in compute_metrics(per_threshold, weights, config):
+            (once if threshold is None else values)[name if threshold is None else _at(name, threshold)] = array
         if len(thresholds) > 1:
-            span = f"{thresholds[0]:.2f}:{thresholds[-1]:.2f}"
             for key in ("AP", "AR"):
-                values[f"m{key}@{span}"] = np.mean([values[_at(key, t)] for t in thresholds], axis=0)
-        for name, figures in by_size.items():
-            found = figures.curves(weights, interpolation, froc=False)
-            values |= {_at(f"{key}/size={name}", thresholds[0]): value for key, value in found.items()}
-        return values | headline.patient_level(weights)
+                values[f"m{key}@{lowest:.2f}:{highest:.2f}"] = np.mean(
+                    [values[_at(key, t)] for t in thresholds], axis=0
+                )
+        for name, matches in by_size.items():
+            curves = matches.curves(weights, config.interpolation, froc=False)
+            values |= {_at(f"{key}/size={name}", lowest): value for key, value in curves.items()}
+        return values | once
 
     table = headline.table
     metrics = count(table, headline.num_groups)
-    drawn = draw_groups(headline.num_groups, num_resamples, seed)
+    drawn = draw_groups(headline.num_groups, config.num_resamples, config.seed)
     metrics |= summarise(compute, classes, drawn)
-    for t in ends:
+    for t in config.ends:
         metrics[_at("size_ratios", t)] = size_ratio_table(per_threshold[t].table)
         metrics[_at("calibration", t)] = calibration_curves(per_threshold[t].table, index, drawn)
     operating = best_scores(headline)
-    across = find_overlaps(predictions, truths, **options, farthest=thresholds[-1], across_classes=True)
-    metrics[_at("confusion", thresholds[0])] = confusion_matrix(across, thresholds[0], operating, index, drawn)
-    metrics["settings"] = {
-        "iou_thresholds": thresholds, "criterion": criterion.kind, "interpolation": interpolation, "rule": rule,
-        "size_limits": limits, "operating_points": list(operating_points),
-        "num_resamples": num_resamples, "seed": seed,
-    }  # fmt: skip
-    curves = tuple(curve for t in ends for curve in make_curves(per_threshold[t]))
+    across = match(across_classes=True)
+    metrics[_at("confusion", lowest)] = confusion_matrix(across, lowest, operating, index, drawn)
+    metrics["settings"] = settings(config) | {"size_limits": limits}
+    curves = tuple(curve for t in config.ends for curve in make_curves(per_threshold[t]))
     return Evaluation(metrics, curves, table, group_names, operating, compute)
+
+
+def settings(config: EvaluateConfig) -> dict[str, Any]:
+    """The settings that `metrics.json` records; those that a protocol fixes are left out."""
+    values = config.to_dict()
+    if config.protocol == "boxel":
+        return {key: value for key, value in values.items() if key != "protocol"}
+    return {key: values[key] for key in ("protocol", "num_resamples", "seed")}
 
 
 def summarise(compute: Compute, classes: Sequence[str], drawn: np.ndarray) -> dict[str, Any]:
@@ -221,15 +221,15 @@ def put(metrics: dict[str, Any], key: str, values: np.ndarray, classes: Sequence
     metrics |= {f"{key}/{name}": value for name, value in zip(classes, each, strict=True)}
 
 
-def make_curves(figures: TableFigures) -> list[Curve]:
+def make_curves(matches: GroupedMatches) -> list[Curve]:
     """Precision-recall and FROC of each class that occurs."""
-    curves, threshold = [], figures.table.iou_threshold
-    ones = np.ones((1, figures.num_groups))
-    for name, ranking in zip(figures.table.classes, figures.rankings, strict=True):
+    curves, threshold = [], matches.table.iou_threshold
+    ones = np.ones((1, matches.num_groups))
+    for name, ranking in zip(matches.table.classes, matches.rankings, strict=True):
         if ranking.objects.sum():
             hits, errors = ranking.counts(ones)
             precision, recall = precision_recall(hits, errors, ranking.objects.sum()[None])
-            scores, rate = ranking.thresholds, errors[0] / len(figures.table.cases)
+            scores, rate = ranking.thresholds, errors[0] / len(matches.table.cases)
             curves.append(Curve("precision_recall", threshold, name, recall[0], precision[0], scores))
             curves.append(Curve("froc", threshold, name, rate, recall[0], scores))
     return curves
@@ -239,21 +239,6 @@ def _at(key: str, threshold: float) -> str:
     """The threshold after the name: "sensitivity/fp=1" becomes "sensitivity@0.10/fp=1"."""
     name, slash, rest = key.partition("/")
     return f"{name}@{threshold:.2f}{slash}{rest}"
-
-
-def _check_settings(
-    iou_thresholds: Sequence[float], classes: Sequence[str], sizes: Sequence[float], scores: Sequence[float]
-) -> list[float]:
-    if not all(size > 0 for size in sizes) or len({f"{size:g}" for size in sizes}) < len(sizes):
-        raise ValueError(f"size limits must be different volumes above 0 (six digits count), got {list(sizes)}")
-    if not all(0 <= score <= 1 for score in scores):
-        raise ValueError(f"operating points must be scores in 0..1, got {list(scores)}")
-    thresholds = sorted(float(t) for t in iou_thresholds)
-    if not thresholds or len({f"{t:.2f}" for t in thresholds}) < len(thresholds):
-        raise ValueError(f"iou_thresholds must be different numbers (two decimals count), got {list(iou_thresholds)}")
-    if repeated := {name for name in classes if list(classes).count(name) > 1}:
-        raise ValueError(f"class names must be unique, repeated: {', '.join(sorted(repeated))}")
-    return thresholds
 
 
 def count(table: MatchTable, num_groups: int) -> dict[str, Any]:
@@ -268,7 +253,7 @@ def count(table: MatchTable, num_groups: int) -> dict[str, Any]:
     return metrics
 
 
-def best_scores(figures: TableFigures) -> tuple[float | None, ...]:
+def best_scores(matches: GroupedMatches) -> tuple[float | None, ...]:
     """The score with the highest F1 of each class, None without any hit."""
-    found = figures.curves(np.ones((1, figures.num_groups)), "101", froc=True)["score_threshold"][0]
-    return tuple(None if np.isnan(score) else float(score) for score in found)
+    scores = matches.curves(np.ones((1, matches.num_groups)), "101", froc=True)["score_threshold"][0]
+    return tuple(None if np.isnan(score) else float(score) for score in scores)

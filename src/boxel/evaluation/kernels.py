@@ -12,7 +12,7 @@ def curve_figures(weights, hits, groups, ends, objects, images, steps, enveloped
     """`(r, 6 + rates)` average precision, highest recall, precision, recall and F1 at the point of the highest F1, the
     position of that point (nan without a hit), and sensitivities; all nan without objects.
 
-    The same as `curve_average` and `sensitivity_at` of `Ranking.counts(weights)`; `steps` is 0 for an area.
+    The same as `curve_average` of `Ranking.counts(weights)`; `steps` is 0 for an area.
     """  # noqa: D205
     num_points = len(ends)
     out = np.full((len(weights), 6 + len(rates)), np.nan)

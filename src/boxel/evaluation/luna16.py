@@ -16,16 +16,18 @@ from typing import Any
 import numpy as np
 
 from boxel.evaluation.bootstrap import draw_groups, in_blocks, interval, leave_out
+from boxel.evaluation.box_table import rank_in_group
 from boxel.evaluation.compare import compare_evaluations, twice
+from boxel.evaluation.config import EvaluateConfig
 from boxel.evaluation.criteria import Criterion
-from boxel.evaluation.evaluate import Evaluation, best_scores, is_smooth, make_curves
-from boxel.evaluation.figures import TableFigures
+from boxel.evaluation.evaluate import Evaluation, best_scores, is_smooth, make_curves, settings
+from boxel.evaluation.grouped_matches import GroupedMatches
 from boxel.evaluation.matching import MatchTable
 from boxel.evaluation.overlaps import find_overlaps
-from boxel.evaluation.rows import rank_in_group
 from boxel.types import Detections, Instances
 
 CLASSES = ("nodule",)
+LUNA16 = EvaluateConfig(protocol="luna16")
 MAX_MARKS = 100  # of a scan; the others are left out, as in the challenge's script
 UNKNOWN_DIAMETER = 10.0  # mm, of irrelevant findings whose diameter is given as -1, as in the challenge's script
 COORDINATES = ("coordZ", "coordY", "coordX")  # array order
@@ -99,9 +101,9 @@ def _marks(rows: np.ndarray) -> Detections:
 
 
 def evaluate_luna16(
-    marks: Mapping[str, Detections], tables: Luna16Tables, *, num_resamples: int = 1000, seed: int = 0
+    marks: Mapping[str, Detections], tables: Luna16Tables, *, config: EvaluateConfig = LUNA16
 ) -> Evaluation:
-    """The figures of the challenge, of all listed scans and of those with nodules, with bootstrap intervals.
+    """The metrics of the challenge, of all listed scans and of those with nodules, with bootstrap intervals.
 
     "scans_with_nodules" leaves out marks and scans without nodules. It shows what a detector that was only applied
     there would reach; scored with all scans in the denominator, such a detector looks better than it is.
@@ -109,8 +111,7 @@ def evaluate_luna16(
     Args:
         marks: of each scan; scans without marks may be missing.
         tables: of `read_tables`.
-        num_resamples: bootstrap resamples of the scans (one per patient); 0 for none.
-        seed: of the bootstrap.
+        config: number of bootstrap resamples of the scans (one per patient), and their random seed.
     """
     nothing = Detections.empty(len(COORDINATES))
     predictions = {**dict.fromkeys(tables.scans, nothing), **marks}
@@ -120,35 +121,32 @@ def evaluate_luna16(
     )  # fmt: skip
     least = _least_scores(overlaps.table)
     table = overlaps.above(least).match(1.0, "luna16")
-    figures = TableFigures(table, np.arange(len(table.cases)))
-    with_nodules = figures.objects[:, 0] > 0
+    matches = GroupedMatches(table, np.arange(len(table.cases)))
+    with_nodules = matches.objects[:, 0] > 0
 
     def compute(weights: np.ndarray) -> dict[str, np.ndarray]:
         values: dict[str, np.ndarray] = {}
         for suffix, of in (("", weights), ("/scans_with_nodules", weights * with_nodules)):
-            found = figures.curves(of, "area", froc=True, between=True)
-            found["CPM"] = found.pop("FROC")
-            values |= {f"{key}{suffix}": found[key] for key in found if key not in ("AP", "AR")}
+            curves = matches.curves(of, "area", froc=True, between=True)
+            curves["CPM"] = curves.pop("FROC")
+            values |= {f"{key}{suffix}": curves[key] for key in curves if key not in ("AP", "AR")}
         return values
 
     metrics: dict[str, Any] = {
         "num_images": len(table.cases), "num_images_with_objects": int(with_nodules.sum()),
-        "num_objects": int(figures.objects.sum()), "num_missed": int((~table.found & ~table.object_ignored).sum()),
+        "num_objects": int(matches.objects.sum()), "num_missed": int((~table.found & ~table.object_ignored).sum()),
         "num_detections": len(table.scores), "num_ignored_detections": int(table.ignored.sum()),
         "num_detections_beyond_limit": int((table.scores < least).sum()), "absent_classes": [],
     }  # fmt: skip
-    resampled = in_blocks(compute, draw_groups(figures.num_groups, num_resamples, seed))
-    left_out = in_blocks(compute, leave_out(figures.num_groups)) if resampled else {}
-    for key, values in sorted(compute(np.ones((1, figures.num_groups))).items(), key=_order):
+    resampled = in_blocks(compute, draw_groups(matches.num_groups, config.num_resamples, config.seed))
+    left_out = in_blocks(compute, leave_out(matches.num_groups)) if resampled else {}
+    for key, values in sorted(compute(np.ones((1, matches.num_groups))).items(), key=_order):
         metrics[key] = None if np.isnan(values[0, 0]) else float(values[0, 0])
         if resampled:
-            how: dict[str, Any] = {"num_groups": figures.num_groups, "corrected": is_smooth(key)}
+            how: dict[str, Any] = {"num_groups": matches.num_groups, "corrected": is_smooth(key)}
             metrics[f"{key}/ci95"] = interval(resampled[key][:, 0], values[0, 0], left_out=left_out[key][:, 0], **how)
-    metrics["settings"] = {
-        "protocol": "luna16", "criterion": "relative_distance", "max_marks": MAX_MARKS,
-        "num_resamples": num_resamples, "seed": seed,
-    }  # fmt: skip
-    return Evaluation(metrics, tuple(make_curves(figures)), table, table.cases, best_scores(figures), compute)
+    metrics["settings"] = settings(config) | {"criterion": "relative_distance", "max_marks": MAX_MARKS}
+    return Evaluation(metrics, tuple(make_curves(matches)), table, table.cases, best_scores(matches), compute)
 
 
 def compare_luna16(
@@ -156,28 +154,27 @@ def compare_luna16(
     b: Mapping[str, Detections],
     tables: Luna16Tables,
     *,
-    num_resamples: int = 1000,
-    seed: int = 0,
+    config: EvaluateConfig = LUNA16,
 ) -> dict[str, Any]:
-    """The figures of the challenge for two detectors, and their differences; see `boxel.evaluation.compare`.
+    """The metrics of the challenge for two detectors, and their differences; see `boxel.evaluation.compare`.
 
     Args:
         a: marks of the first, see `evaluate_luna16`.
         b: marks of the second.
         tables: of `read_tables`.
-        num_resamples: bootstrap draws, and permutations.
-        seed: of both.
+        config: number of bootstrap resamples and permutations, and their random seed.
     """
+    alone = config.model_copy(update={"num_resamples": 0})
     nothing = Detections.empty(len(COORDINATES))
     a, b = ({**dict.fromkeys(tables.scans, nothing), **marks} for marks in (a, b))
-    first, second = (evaluate_luna16(marks, tables, num_resamples=0) for marks in (a, b))
+    first, second = (evaluate_luna16(marks, tables, config=alone) for marks in (a, b))
     scans = tuple(twice(dict.fromkeys(tables.scans)))
     doubled = Luna16Tables(scans, twice(tables.nodules), twice(tables.irrelevant))
-    both = evaluate_luna16(twice(a, b), doubled, num_resamples=0)
-    figures = compare_evaluations(first, second, both, classes=CLASSES, num_resamples=num_resamples, seed=seed)
-    # There is one class: its figures are the figures.
-    figures = {name: figure for name, figure in figures.items() if not name.endswith(f"/{CLASSES[0]}")}
-    return {"figures": figures, "settings": first.metrics["settings"] | {"num_resamples": num_resamples, "seed": seed}}
+    both = evaluate_luna16(twice(a, b), doubled, config=alone)
+    metrics = compare_evaluations(first, second, both, classes=CLASSES, config=config)
+    # There is one class: its metrics are those over all classes.
+    metrics = {name: values for name, values in metrics.items() if not name.endswith(f"/{CLASSES[0]}")}
+    return {"metrics": metrics, "settings": first.metrics["settings"] | settings(config)}
 
 
 def _least_scores(table: MatchTable) -> np.ndarray:

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from boxel.evaluation.box_table import BoxTable, rank_in_group
 from boxel.evaluation.checks import check_cases, check_detections, check_extra, check_truths
 from boxel.evaluation.criteria import Criterion, box_sizes, measure
 from boxel.evaluation.matching import MatchTable, Overlaps, Rule
-from boxel.evaluation.rows import Rows, rank_in_group
 from boxel.types import Detections, Instances
 
 _PAIRS_AT_ONCE = 500_000
@@ -60,8 +60,8 @@ def find_overlaps(
             the case.
     """
     cases, ndim = tuple(truths), check_cases(predictions, truths)
-    found = Rows.collect([predictions[case] for case in cases], ndim)
-    objects = Rows.collect(list(truths.values()), ndim)
+    found = BoxTable.collect([predictions[case] for case in cases], ndim)
+    objects = BoxTable.collect(list(truths.values()), ndim)
     check_truths(cases, objects, len(classes))
     check_detections(cases, found, len(classes))
     found = found.take(np.argsort(-found.values, kind="stable"))
@@ -70,8 +70,8 @@ def find_overlaps(
     extras = []
     for name, extra in (("ignored", ignored or {}), ("regions", regions or {})):
         check_extra(name, extra, cases, ndim, len(classes))
-        extras.append(Rows.collect([extra.get(case) for case in cases], ndim).for_every_class(len(classes)))
-    targets = Rows.join([objects, *extras])
+        extras.append(BoxTable.collect([extra.get(case) for case in cases], ndim).for_every_class(len(classes)))
+    targets = BoxTable.join([objects, *extras])
     uncounted = np.arange(len(targets.cases)) >= len(objects.cases)
     is_region = np.arange(len(targets.cases)) >= len(objects.cases) + len(extras[0].cases)
 
@@ -109,7 +109,7 @@ def find_overlaps(
     return Overlaps(table, rows, columns, ious, values, absorbs=uncounted, is_distance=criterion.is_distance)
 
 
-def _candidates(found: Rows, targets: Rows, num_classes: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _candidates(found: BoxTable, targets: BoxTable, num_classes: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Rows of `found` and of `targets` in the same case and class (with 0 classes: of any), some pairs at a time."""
     keys, target_keys = (
         rows.cases * max(num_classes, 1) + (rows.labels if num_classes else 0) for rows in (found, targets)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from boxel.evaluation import evaluate
+from boxel.evaluation import EvaluateConfig, evaluate
 from boxel.models.base import Model, ModelConfig
 from boxel.models.grid import PyramidGrid
 from boxel.training.checkpoints import load_weights, save_tensors
@@ -81,7 +81,9 @@ def learn_by_heart(model: Model, batch: Batch, classes: Sequence[str], steps: in
         if step % 20 == 0:
             predictions = {str(case): one.map(np.asarray) for case, one in enumerate(_detect(model, batch.images))}
             ground_truth = {str(case): one.map(np.asarray) for case, one in enumerate(batch.instances)}
-            evaluation = evaluate(predictions, ground_truth, classes=tuple(classes), num_resamples=0)
+            evaluation = evaluate(
+                predictions, ground_truth, classes=tuple(classes), config=EvaluateConfig(num_resamples=0)
+            )
             precision = evaluation.metrics["AP@0.10"] or 0.0
             if precision == 1.0:
                 break

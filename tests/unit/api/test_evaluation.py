@@ -6,9 +6,10 @@ import shutil
 import numpy as np
 import pytest
 
-from boxel.api.evaluation import compare, evaluate
 from boxel.io import read_label_map, write_label_map
 from boxel.types import Detections, Geometry
+from tests.settings import compare_files as compare
+from tests.settings import evaluate_files as evaluate
 from unit.predicted import as_detections, write_boxel, write_maps
 
 
@@ -22,7 +23,7 @@ def test_sets_are_compared_by_their_masks(criterion, truth, native, tmp_path):
         array = image.array.copy()
         array[(slice(4), *[slice(3)] * (array.ndim - 1))] = 0
         write_label_map(path, array, image.geometry)
-    figures = compare(whole, tmp_path / "parts", native, criterion=criterion, num_resamples=10)["figures"]
+    figures = compare(whole, tmp_path / "parts", native, criterion=criterion, num_resamples=10)["metrics"]
     assert figures["mean_iou@0.50"]["a"] == pytest.approx(1)
     assert 0.5 < figures["mean_iou@0.50"]["b"] < 1
 
@@ -86,7 +87,7 @@ def test_ignored_regions_are_named_in_the_same_file(truth, native, tmp_path, ndi
     assert metrics["num_objects"] == whole["num_objects"]
     assert metrics["num_ignored_detections"] == 1
     assert whole["AP@0.50"] < metrics["AP@0.50"] == pytest.approx(1)
-    figures = compare(folder, folder, native, ignore=ignore, num_resamples=5)["figures"]
+    figures = compare(folder, folder, native, ignore=ignore, num_resamples=5)["metrics"]
     assert figures["AP@0.50"]["a"] == metrics["AP@0.50"]
     for wrong in ([[0] * ndim], [[0] * ndim, [0] * ndim], [[0] * ndim, ["x"] * ndim]):
         ignore.write_text(json.dumps({name: [wrong]}))
@@ -100,7 +101,7 @@ def test_cocos_figures_are_a_protocol(truth, native, tmp_path):
     assert metrics["AP"] == metrics["AP75"] == metrics["AR100"] == 1
     with pytest.raises(ValueError, match="coco fixes"):
         evaluate(folder, native, protocol="coco", rule="mdt")
-    with pytest.raises(ValueError, match="protocol must be"):
+    with pytest.raises(ValueError, match="protocol: Input should be"):
         evaluate(folder, native, protocol="voc")
 
 
@@ -112,12 +113,12 @@ def test_two_sets_are_compared_and_the_seed_is_kept(truth, native, tmp_path):
     result = compare(bad, good, native, tmp_path / "out.json", num_resamples=20, seed=3)
     assert json.loads((tmp_path / "out.json").read_text()) == result
     assert result["settings"]["seed"] == 3
-    assert (result["figures"]["AP@0.10"]["a"], result["figures"]["AP@0.10"]["b"]) == (0, 1)
+    assert (result["metrics"]["AP@0.10"]["a"], result["metrics"]["AP@0.10"]["b"]) == (0, 1)
     settings = {"iou_thresholds": [0.5], "interpolation": "area", "operating_points": [0.5], "size_limits": [100.0]}
     chosen = compare(bad, good, native, num_resamples=20, rule="optimal", **settings)
-    assert chosen["figures"]["recall@0.50/score=0.5"]["b"] == 1
+    assert chosen["metrics"]["recall@0.50/score=0.5"]["b"] == 1
     assert [chosen["settings"][key] for key in settings] == list(settings.values())
-    assert compare(bad, good, native, protocol="coco", num_resamples=20)["figures"]["AP75"]["difference"] == 1
+    assert compare(bad, good, native, protocol="coco", num_resamples=20)["metrics"]["AP75"]["difference"] == 1
     with pytest.raises(ValueError, match="coco fixes"):
         compare(bad, good, native, protocol="coco", criterion="centre_distance")
     (good / f"{next(iter(cases))}.json").unlink()

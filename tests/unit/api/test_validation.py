@@ -7,8 +7,8 @@ import pytest
 
 import boxel
 from boxel.api.validation import check_metric, compute
-from boxel.evaluation import evaluate
 from boxel.types import Detections, Instances
+from tests.settings import evaluate
 
 CLASSES = ("benign", "malignant")
 QUICK = (

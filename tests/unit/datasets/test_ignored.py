@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from boxel.api.evaluation import evaluate
 from boxel.export.boxel_json import write_detections
 from boxel.types import Detections, Geometry
+from tests.settings import evaluate_files as evaluate
 
 from .test_pictures import write_coco
 

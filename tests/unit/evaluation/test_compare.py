@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from boxel.evaluation import Criterion, compare, evaluate
+from boxel.evaluation import Criterion
 from boxel.evaluation.masks import MaskOverlap
 from boxel.types import Detections, Instances
+from tests.settings import compare, evaluate
 
 
 def cohort(rng, ndim, sensitivity, num_cases=60, hard=None):
@@ -24,7 +25,7 @@ def test_a_better_set_is_told_from_a_worse_one(rng, ndim):
     worse, truths = cohort(rng, ndim, 0.4)
     better, _ = cohort(rng, ndim, 0.95)
     result = compare(worse, better, truths, classes=["x"], iou_thresholds=[0.1, 0.5], num_resamples=200)
-    figure = result["figures"]["AP@0.10"]
+    figure = result["metrics"]["AP@0.10"]
     assert figure["a"] == evaluate(worse, truths, classes=["x"], num_resamples=0).metrics["AP@0.10"]
     assert figure["difference"] == figure["b"] - figure["a"]
     low, high = figure["ci95"]
@@ -35,7 +36,7 @@ def test_a_better_set_is_told_from_a_worse_one(rng, ndim):
 
 def test_a_set_does_not_differ_from_itself(rng, ndim):
     found, truths = cohort(rng, ndim, 0.6)
-    figures = compare(found, found, truths, classes=["x", "absent"], num_resamples=50)["figures"]
+    figures = compare(found, found, truths, classes=["x", "absent"], num_resamples=50)["metrics"]
     for name, figure in figures.items():
         if name.endswith("/absent"):
             assert figure == {"a": None, "b": None, "difference": None, "ci95": None, "p": None}
@@ -50,7 +51,7 @@ def test_pairing_sees_what_unpaired_intervals_hide(rng):
     b = dict(a)
     for case in [case for case in a if a[case].boxes[0, 0, 0] == 50 and not hard[int(case[1:])]][:12]:
         b[case] = Detections(truths[case].boxes, np.array([0.8]), np.zeros(1, int))
-    figure = compare(a, b, truths, classes=["x"], iou_thresholds=[0.5], num_resamples=300)["figures"]["AR@0.50"]
+    figure = compare(a, b, truths, classes=["x"], iou_thresholds=[0.5], num_resamples=300)["metrics"]["AR@0.50"]
     alone = [evaluate(found, truths, classes=["x"], iou_thresholds=[0.5], num_resamples=300).metrics["AR@0.50/ci95"]
              for found in (a, b)]  # fmt: skip
     assert figure["difference"] == pytest.approx(12 / 200)
@@ -65,7 +66,7 @@ def test_equal_detectors_are_seldom_called_different(rng):
         a, truths = cohort(rng, 2, 0.6, 30)
         b, _ = cohort(rng, 2, 0.6, 30)
         result = compare(a, b, truths, classes=["x"], iou_thresholds=[0.5], num_resamples=60)
-        p_values.append(result["figures"]["AP@0.50"]["p"])
+        p_values.append(result["metrics"]["AP@0.50"]["p"])
     # 5 % of 60 is 3; ten or more would happen to one run in a thousand.
     assert np.sum(np.array(p_values) <= 0.05) < 10
     assert np.mean(p_values) > 0.35
@@ -76,7 +77,7 @@ def test_images_of_a_patient_change_sides_together(rng):
     b, _ = cohort(rng, 2, 0.9)
     groups = {case: "first" if case < "c030" else "second" for case in truths}
     result = compare(a, b, truths, classes=["x"], iou_thresholds=[0.5], groups=groups, num_resamples=200)
-    assert result["figures"]["AP@0.50"]["p"] > 0.3  # two patients: half of the exchanges are the data or its mirror
+    assert result["metrics"]["AP@0.50"]["p"] > 0.3  # two patients: half of the exchanges are the data or its mirror
 
 
 def test_nothing_is_compared_without_draws(rng):
@@ -98,7 +99,7 @@ def test_masks_are_compared_each_set_with_its_own(ndim):
             masks[name] = MaskOverlap(voxels[None], voxels, np.array([100]), np.array([5]))
     criterion = Criterion("mask_iou", masks=overlaps[0])
     options = {"classes": ["x"], "iou_thresholds": [0.2, 0.5], "num_resamples": 50}
-    figures = compare(found, found, truths, criterion=criterion, masks_of_b=overlaps[1], **options)["figures"]
+    figures = compare(found, found, truths, criterion=criterion, masks_of_b=overlaps[1], **options)["metrics"]
     assert [figures["AP@0.20"][side] for side in "ab"] == pytest.approx([1, 1])
     assert [figures["AP@0.50"][side] for side in "ab"] == pytest.approx([0, 1])
     assert figures["AP@0.50"]["p"] < 0.05
@@ -113,6 +114,6 @@ def test_what_is_ignored_is_ignored_in_both_sets(ndim):
     a = {name: Detections(np.concatenate([box, box + 20]), np.array([0.5, 0.9]), np.zeros(2, int)) for name in "pqr"}
     region = {name: Instances(box + 20, np.array([-1]), np.ones(1, int), np.zeros(1, bool)) for name in "pqr"}
     options = {"classes": ["x"], "iou_thresholds": [0.5], "num_resamples": 20, "operating_points": [0.4]}
-    figures = [compare(a, a, truths, regions=regions, **options)["figures"] for regions in (None, region)]
+    figures = [compare(a, a, truths, regions=regions, **options)["metrics"] for regions in (None, region)]
     assert [figure["precision@0.50/score=0.4"]["a"] for figure in figures] == [0.5, 1]
     assert figures[1]["AP@0.50"]["a"] == 1

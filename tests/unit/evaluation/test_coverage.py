@@ -12,8 +12,8 @@ import sys
 import numpy as np
 import pytest
 
-from boxel.evaluation import compare, evaluate
 from boxel.types import Detections, Instances
+from tests.settings import compare, evaluate
 
 STUDIES, PATIENTS, RESAMPLES = 1000, 100, 400
 BOX = np.array([[[0.0, 0.0], [10.0, 10.0]]])
@@ -98,8 +98,8 @@ def test_two_detectors_of_the_same_ability_are_called_different_in_one_case_of_t
             *pair, truths, classes=["x"], iou_thresholds=[0.5], groups=groups, num_resamples=199, seed=study
         )
         for name in names:
-            low, high = result["figures"][name]["ci95"]
-            called[name] += result["figures"][name]["p"] <= 0.05
+            low, high = result["metrics"][name]["ci95"]
+            called[name] += result["metrics"][name]["p"] <= 0.05
             covered[name] += low <= 0 <= high
     # The standard error of a share of 800 is 0.8 %.
     assert all(0.03 <= count / studies <= 0.07 for count in called.values()), called

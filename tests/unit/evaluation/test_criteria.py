@@ -5,10 +5,11 @@ import itertools
 import numpy as np
 import pytest
 
-from boxel.evaluation import Criterion, evaluate, find_overlaps
+from boxel.evaluation import Criterion, find_overlaps
 from boxel.evaluation.assignment import assign, hungarian
 from boxel.evaluation.masks import LabelMap, ProbabilityGrids, overlap_masks
 from boxel.types import Detections, Instances
+from tests.settings import evaluate
 
 
 def line(lower, upper, ndim):

@@ -5,11 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boxel.evaluation import evaluate, find_overlaps
+from boxel.evaluation import find_overlaps
 from boxel.evaluation.average_precision import INTERPOLATIONS, curve_average
-from boxel.evaluation.figures import TableFigures
-from boxel.evaluation.froc import sensitivity_at
+from boxel.evaluation.grouped_matches import GroupedMatches
 from boxel.types import Detections, Instances
+from tests.settings import evaluate
+from tests.unit.evaluation.sensitivity import sensitivity_at
 
 
 def cubes(sides, ndim, gap=100.0):
@@ -105,7 +106,7 @@ def test_compiled_figures_equal_the_plain_ones(seed, interpolation, between):
         found = cubes(rng.integers(5, 9, m), 2, gap=6.0) + rng.integers(0, 4)
         predictions[case] = Detections(found, rng.integers(0, 5, m) / 5, np.zeros(m, int))
     table = find_overlaps(predictions, truths, classes=["x"]).match(0.3)
-    figures = TableFigures(table, np.arange(5))
+    figures = GroupedMatches(table, np.arange(5))
     weights = rng.integers(0, 4, (6, 5)).astype(float)
     weights[0] = 0
     found = figures.curves(weights, interpolation, froc=True, between=between)

@@ -4,10 +4,11 @@ import json
 import numpy as np
 import pytest
 
-from boxel.evaluation import average_precision, evaluate, write_evaluation
-from boxel.evaluation.froc import sensitivity_at
+from boxel.evaluation import average_precision, write_evaluation
 from boxel.evaluation.patient import auroc
 from boxel.types import Detections, Instances
+from tests.settings import evaluate
+from tests.unit.evaluation.sensitivity import sensitivity_at
 
 CLASSES = ("nodule", "cyst", "unicorn")
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from boxel.evaluation import evaluate
 from boxel.evaluation.bootstrap import interval, student
 from boxel.types import Detections, Instances
+from tests.settings import evaluate
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import shutil
 
 import numpy as np
 import pytest
+from tests.settings import evaluate_files as evaluate
 
 from boxel.api.conversion import convert
-from boxel.api.evaluation import evaluate
 from boxel.export import DatasetInfo, get_format, recognise
 from boxel.io import write_image
 from boxel.io.pickles import read_pickle

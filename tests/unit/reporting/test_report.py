@@ -4,9 +4,10 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from boxel.evaluation import case_rows, evaluate
+from boxel.evaluation import case_rows
 from boxel.reporting import Picture, ReportContent, choose_pictures, write_report
 from boxel.types import Detections, Instances
+from tests.settings import evaluate
 
 EVIL = '<script>alert("x")</script>'
 

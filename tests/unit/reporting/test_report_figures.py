@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from boxel.evaluation import evaluate
 from boxel.reporting import drawing, write_figures
 from boxel.reporting.charts import MAX_POINTS, Axis, Chart, Line, froc_chart, learning_charts, score_charts
 from boxel.reporting.drawing import COLOURS, PNG_DPI, chart_png, chart_svg
 from boxel.types import Detections, Instances
+from tests.settings import evaluate
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from boxel.types import Detections, Instances
 
 
 @dataclass(frozen=True)
-class Rows:
+class BoxTable:
     """One row per box, case after case.
 
     Attributes:
@@ -27,7 +27,7 @@ class Rows:
     values: np.ndarray
 
     @classmethod
-    def collect(cls, sets: Sequence[Detections | Instances | None], ndim: int) -> "Rows":
+    def collect(cls, sets: Sequence[Detections | Instances | None], ndim: int) -> "BoxTable":
         """All rows of `sets`, one per case; None is an empty one. All have `ndim` axes."""
         lengths = np.array([0 if part is None else len(part) for part in sets])
         filled = [part for part in sets if part is not None and len(part)]
@@ -41,19 +41,19 @@ class Rows:
         )
 
     @classmethod
-    def join(cls, parts: Sequence["Rows"]) -> "Rows":
+    def join(cls, parts: Sequence["BoxTable"]) -> "BoxTable":
         return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
 
-    def take(self, index: np.ndarray) -> "Rows":
-        return Rows(*(getattr(self, f.name)[index] for f in fields(self)))
+    def take(self, index: np.ndarray) -> "BoxTable":
+        return BoxTable(*(getattr(self, f.name)[index] for f in fields(self)))
 
-    def for_every_class(self, num_classes: int) -> "Rows":
+    def for_every_class(self, num_classes: int) -> "BoxTable":
         """Rows of label -1 repeated with the label of every class."""
         times = np.where(self.labels < 0, num_classes, 1)
         rows = self.take(np.repeat(np.arange(len(times)), times))
         step = np.arange(times.sum()) - np.repeat(np.cumsum(times) - times, times)
         labels = np.where(rows.labels < 0, step, rows.labels)
-        return Rows(rows.cases, rows.indices, labels, rows.boxes, rows.values)
+        return BoxTable(rows.cases, rows.indices, labels, rows.boxes, rows.values)
 
 
 def rank_in_group(keys: np.ndarray) -> np.ndarray:

@@ -10,14 +10,14 @@ from functools import cached_property
 import numpy as np
 
 from boxel.evaluation.average_precision import INTERPOLATIONS, Interpolation, Ranking, curve_average
-from boxel.evaluation.froc import FALSE_POSITIVE_RATES
 from boxel.evaluation.matching import MatchTable
 from boxel.evaluation.patient import auroc, patient_ranking
 
 CALIBRATION_BINS = 10
+FALSE_POSITIVE_RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # per image, of the FROC score
 
 
-class TableFigures:
+class GroupedMatches:
     """The figures of one match table. Each method takes `weights (r, g)` and returns `(r, k)`, nan if not defined.
 
     Args:
@@ -30,14 +30,14 @@ class TableFigures:
         self.num_groups = int(groups.max()) + 1
         self.num_classes = len(table.classes)
         self.images = np.bincount(groups, minlength=self.num_groups).astype(np.float64)
-        self.objects = self._sums(~table.object_ignored, table.object_cases, table.object_labels)
+        self.objects = self.sums(~table.object_ignored, table.object_cases, table.object_labels)
 
     @cached_property
     def rankings(self) -> list[Ranking]:
         """The hits and false positives of each class."""
         return [self._rank(label) for label in range(self.num_classes)]
 
-    def _sums(
+    def sums(
         self, chosen: np.ndarray, cases: np.ndarray, labels: np.ndarray, values: np.ndarray | None = None
     ) -> np.ndarray:
         """`(g, k)` sum of `values` (1 if None) over the chosen rows of each group and class."""
@@ -46,8 +46,8 @@ class TableFigures:
         size = self.num_groups * self.num_classes
         return np.bincount(cells, weights, minlength=size).reshape(self.num_groups, -1).astype(np.float64)
 
-    def _sum_rows(self, chosen: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
-        return self._sums(chosen, self.table.detection_cases, self.table.labels, values)
+    def sum_detections(self, chosen: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
+        return self.sums(chosen, self.table.detection_cases, self.table.labels, values)
 
     def _rank(self, label: int) -> Ranking:
         table = self.table
@@ -75,7 +75,8 @@ class TableFigures:
             weights: of the groups.
             interpolation: of the average precision.
             froc: whether the others are wanted.
-            between: interpolate between operating points, see `sensitivity_at`.
+            between: the sensitivity at a rate lies on the line to the next operating point, as in the script of LUNA16;
+                otherwise it is the best of the points that exist with at most this rate.
         """  # noqa: D205
         from boxel.evaluation.kernels import curve_figures
 
@@ -107,14 +108,14 @@ class TableFigures:
 
     def recall(self, weights: np.ndarray, chosen: np.ndarray) -> np.ndarray:
         """The share of the objects that the `chosen (n,)` detections find."""
-        return _ratio(weights @ self._sum_rows(self.table.hits & chosen), weights @ self.objects)
+        return _ratio(weights @ self.sum_detections(self.table.hits & chosen), weights @ self.objects)
 
     def operating_point(self, weights: np.ndarray, thresholds: np.ndarray) -> dict[str, np.ndarray]:
         """Under "precision", "recall" and "F1" those from the scores `thresholds (k,)` upwards; nan where nan."""
         table = self.table
         reached = table.found & (table.object_scores >= thresholds[table.object_labels])
-        found = weights @ self._sums(reached, table.object_cases, table.object_labels)
-        false = weights @ self._sum_rows(table.false_positives & (table.scores >= thresholds[table.labels]))
+        found = weights @ self.sums(reached, table.object_cases, table.object_labels)
+        false = weights @ self.sum_detections(table.false_positives & (table.scores >= thresholds[table.labels]))
         objects = weights @ self.objects
         undefined = np.isnan(thresholds) | ~(objects > 0)
         precision = np.where(found + false > 0, _ratio(found, found + false), 0.0)
@@ -124,11 +125,11 @@ class TableFigures:
 
     def localisation(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Of matched pairs: "mean_iou", and the median "size_ratio" and "size_ratio_mean", predicted to true volume."""
-        hits = weights @ self._sum_rows(self.table.hits)
-        overlap = weights @ self._sum_rows(self.table.hits, self.table.ious)
+        hits = weights @ self.sum_detections(self.table.hits)
+        overlap = weights @ self.sum_detections(self.table.hits, self.table.ious)
         ratios = size_ratios(self.table)
         known = np.isfinite(ratios)
-        mean = _ratio(weights @ self._sum_rows(known, ratios), weights @ self._sum_rows(known))
+        mean = _ratio(weights @ self.sum_detections(known, ratios), weights @ self.sum_detections(known))
         return {"mean_iou": _ratio(overlap, hits), "size_ratio": self._median_ratio(weights, ratios),
                 "size_ratio_mean": mean}  # fmt: skip
 
@@ -152,9 +153,9 @@ class TableFigures:
         """Expected calibration error: mean difference of score and precision over ten equal ranges of the score."""
         gap = self.table.scores - self.table.hits
         bins = calibration_bins(self.table)
-        sums = np.concatenate([self._sum_rows(of_bin, gap) for of_bin in bins], axis=1)
+        sums = np.concatenate([self.sum_detections(of_bin, gap) for of_bin in bins], axis=1)
         error = np.abs(weights @ sums).reshape(len(weights), len(bins), -1).sum(axis=1)
-        total = weights @ self._sum_rows(~self.table.ignored)
+        total = weights @ self.sum_detections(~self.table.ignored)
         return np.where(weights @ self.objects > 0, _ratio(error, total), np.nan)
 
     def patient_level(self, weights: np.ndarray) -> dict[str, np.ndarray]:

@@ -1,0 +1,136 @@
+"""The verbs about predictions and ground truth: `boxel evaluate` and `boxel compare`."""
+
+import inspect
+import json
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from boxel.cli.console import print_comparison, progress_bars
+from boxel.cli.data_sets import open_named
+from boxel.cli.options import AsJson, DatasetPath, Format, Options, Plugins
+
+Predictions = Annotated[
+    Path, typer.Argument(metavar="PREDICTIONS", help="Folder that `boxel predict` wrote, or another tool's results.")
+]
+Ignore = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help='JSON {"CASE": [id or [lower, upper], ...]}: ignored objects and regions.'),
+]
+Source = Annotated[
+    str, typer.Option("--from", metavar="NAME", help="Format of PREDICTIONS, see docs/how_to/export.md.")
+]
+
+
+def settings(
+    protocol: Annotated[
+        str, typer.Option(help="`boxel`; `coco` or `luna16` for the matching and the metrics of those challenges.")
+    ] = "boxel",
+    iou: Annotated[
+        list[float] | None,
+        typer.Option(help="IoU threshold (or radius); may be repeated [0.10, 0.15 ... 0.50]."),
+    ] = None,
+    criterion: Annotated[
+        str | None,
+        typer.Option(help="`box_iou`, `mask_iou`, `mask_dice`, `centre_distance` (mm), `relative_distance` (radii)."),
+    ] = None,
+    rule: Annotated[
+        str | None,
+        typer.Option(help="Matching: `greedy` as COCO, `optimal`, `mdt` as the papers' toolkit, `luna16` [greedy]."),
+    ] = None,
+    interpolation: Annotated[
+        str | None, typer.Option(help="AP from `101` or `11` recall points, exact `area`, or `step` [101].")
+    ] = None,
+    size: Annotated[
+        list[float] | None,
+        typer.Option(help="Box volume (voxels) between size groups; may be repeated [thirds of the objects]."),
+    ] = None,
+    score: Annotated[
+        list[float] | None, typer.Option(help="Score threshold of a further operating point; may be repeated.")
+    ] = None,
+    resamples: Annotated[
+        int, typer.Option(help="Bootstrap resamples for the intervals (0: none), and permutations in a comparison.")
+    ] = 1000,
+    seed: Annotated[int, typer.Option(help="Random seed of the resamples and permutations.")] = 0,
+) -> Any:
+    """The settings of an evaluation from the options of the command line."""
+    from boxel.evaluation import EvaluateConfig
+
+    chosen: dict[str, Any] = {
+        "protocol": protocol, "iou_thresholds": iou, "criterion": criterion, "rule": rule,
+        "interpolation": interpolation, "size_limits": size, "operating_points": score,
+        "num_resamples": resamples, "seed": seed,
+    }  # fmt: skip
+    return EvaluateConfig.from_dict({key: value for key, value in chosen.items() if value is not None}, "options")
+
+
+def with_settings(verb: Callable[..., None]) -> Callable[..., None]:
+    """The verb with the options of `settings` in place of its parameter `config`."""
+    own, options = (inspect.signature(function).parameters for function in (verb, settings))
+
+    @wraps(verb)
+    def run(**values: Any) -> None:
+        config = settings(**{name: values.pop(name) for name in options})
+        verb(**values, config=config)
+
+    parameters = [parameter for name, parameter in own.items() if name != "config"]
+    ordered = sorted([*parameters, *options.values()], key=lambda p: p.default is not inspect.Parameter.empty)
+    run.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in ordered}
+    return run
+
+
+@with_settings
+def evaluate(
+    predictions: Predictions,
+    dataset: DatasetPath,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder for metrics.json, per_case.csv, per_object.csv, figures/.")
+    ],
+    config: Any,
+    ignore: Ignore = None,
+    source: Source = "auto",
+    format: Format = "",  # noqa: A002
+    option: Options = None,
+    plugin: Plugins = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare predictions with the ground truth."""
+    from boxel.api.evaluation import evaluate as run_evaluate
+
+    data = _open(dataset, config, format, option)
+    with progress_bars() as progress:
+        result = run_evaluate(
+            predictions, data, out, config=config, ignore=ignore, source=source, progress=progress
+        )  # fmt: skip
+    print(json.dumps(result.metrics, indent=2) if as_json else result)
+
+
+@with_settings
+def compare(
+    a: Predictions,
+    b: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="Other predictions of the same cases.")],
+    dataset: DatasetPath,
+    config: Any,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="JSON file to write.")] = None,
+    ignore: Ignore = None,
+    source: Source = "auto",
+    format: Format = "",  # noqa: A002
+    option: Options = None,
+    plugin: Plugins = None,
+    as_json: AsJson = False,
+) -> None:
+    """Test whether the second predictions are better than the first, patient by patient."""
+    from boxel.api.evaluation import compare as run_compare
+
+    data = _open(dataset, config, format, option)
+    with progress_bars() as progress:
+        result = run_compare(a, b, data, out, config=config, ignore=ignore, source=source, progress=progress)
+    print(json.dumps(result, indent=2)) if as_json else print_comparison(result)
+
+
+def _open(dataset: Path, config: Any, layout: str, options: list[str] | None) -> Any:
+    return dataset if config.protocol == "luna16" else open_named(dataset, layout, options)

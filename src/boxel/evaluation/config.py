@@ -1,0 +1,92 @@
+"""The settings of an evaluation, in one record for `boxel.evaluate`, `boxel.compare` and the command line."""
+
+from collections.abc import Sequence
+from typing import Literal, Self
+
+from pydantic import field_validator, model_validator
+
+from boxel.config import Config
+from boxel.evaluation.average_precision import Interpolation
+from boxel.evaluation.criteria import Kind
+from boxel.evaluation.matching import Rule
+
+IOU_THRESHOLDS = (0.10, 0.15, 0.20, 0.25, 0.30, 0.35, 0.40, 0.45, 0.50)
+Protocol = Literal["boxel", "coco", "luna16"]
+
+
+class EvaluateConfig(Config):
+    """How detections are matched with objects, and which metrics are computed from the matches.
+
+    "101" is the default interpolation because COCO, the Retina U-Net paper and nnDetection report it. With few objects
+    it is coarse and slightly optimistic (detecting half of the objects without a false positive gives 51/101): "area"
+    is exact.
+
+    Attributes:
+        protocol: "coco" and "luna16" compute the metrics of those challenges and fix every other setting except
+            `num_resamples` and `seed`.
+        iou_thresholds: overlaps in (0, 1] that count as a match, or radii for a distance criterion.
+        criterion: what the threshold is compared with, see `boxel.evaluation.Criterion`.
+        rule: how detections are paired with objects, see `Overlaps.match`.
+        interpolation: of the average precision on object level, see `average_precision`.
+        size_limits: box volumes in voxels that separate small, medium, ... objects; None: thirds of the objects.
+        operating_points: score thresholds at which precision, recall and F1 are also computed.
+        num_resamples: bootstrap resamples of the patients for the intervals (0: no intervals); in a comparison also
+            the number of permutations.
+        seed: random seed of the resamples and permutations.
+
+    Example:
+        >>> import boxel
+        >>> boxel.EvaluateConfig(iou_thresholds=(0.5, 0.1)).override(["rule=optimal"]).iou_thresholds
+        (0.1, 0.5)
+    """
+
+    protocol: Protocol = "boxel"
+    iou_thresholds: tuple[float, ...] = IOU_THRESHOLDS
+    criterion: Kind = "box_iou"
+    rule: Rule = "greedy"
+    interpolation: Interpolation = "101"
+    size_limits: tuple[float, ...] | None = None
+    operating_points: tuple[float, ...] = ()
+    num_resamples: int = 1000
+    seed: int = 0
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        """The lowest and the highest threshold; one if they are the same."""
+        return tuple(sorted({self.iou_thresholds[0], self.iou_thresholds[-1]}))
+
+    @field_validator("iou_thresholds", "size_limits")
+    @classmethod
+    def _ascending(cls, values: Sequence[float] | None) -> tuple[float, ...] | None:
+        return None if values is None else tuple(sorted(values))
+
+    @field_validator("interpolation", mode="before")
+    @classmethod
+    def _as_text(cls, value: object) -> object:
+        return str(value) if isinstance(value, int) else value  # an override reads 101 as a number
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        free = ("protocol", "num_resamples", "seed")
+        changed = [name for name, field in EvaluateConfig.model_fields.items()
+                   if name not in free and getattr(self, name) != field.default]  # fmt: skip
+        if self.protocol != "boxel" and changed:
+            raise ValueError(
+                f"protocol {self.protocol} fixes the matching and the metrics; leave out {', '.join(sorted(changed))}"
+            )
+        thresholds, sizes = self.iou_thresholds, self.size_limits or ()
+        if not thresholds or len({f"{t:.2f}" for t in thresholds}) < len(thresholds):
+            raise ValueError(
+                f"iou_thresholds must be different numbers (two decimals count), one or more, got {list(thresholds)}"
+            )
+        if not all(size > 0 for size in sizes) or len({f"{size:g}" for size in sizes}) < len(sizes):
+            raise ValueError(
+                f"size limits must be different volumes above 0 voxels (six digits count), got {list(sizes)}"
+            )
+        if not all(0 <= score <= 1 for score in self.operating_points):
+            raise ValueError(f"operating points must be scores in 0..1, got {list(self.operating_points)}")
+        if self.num_resamples < 0 or self.seed < 0:
+            raise ValueError(
+                f"resamples and seed must be 0 or more, got {self.num_resamples} and {self.seed}; 0 resamples give none"
+            )
+        return self

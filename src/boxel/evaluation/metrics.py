@@ -1,0 +1,42 @@
+"""Boxel's own metrics, registered as those of users are."""
+
+import numpy as np
+
+from boxel.evaluation.registry import WeightedMatches, register_metric
+
+
+def ranking(matches: WeightedMatches) -> dict[str, np.ndarray]:
+    """AP and AR; at the lowest and the highest threshold also FROC, sensitivities, and the point of the highest F1."""
+    return matches.grouped.curves(matches.weights, matches.config.interpolation, froc=matches.is_end)
+
+
+def localisation(matches: WeightedMatches) -> dict[str, np.ndarray]:
+    """Mean IoU and size ratios of the matched pairs."""
+    return matches.grouped.localisation(matches.weights)
+
+
+def calibration_error(matches: WeightedMatches) -> np.ndarray:
+    """Expected calibration error."""
+    return matches.grouped.calibration_error(matches.weights)
+
+
+def operating_points(matches: WeightedMatches) -> dict[str, np.ndarray]:
+    """Precision, recall and F1 at the score thresholds of the settings."""
+    values: dict[str, np.ndarray] = {}
+    for score in matches.config.operating_points:
+        thresholds = np.full(matches.grouped.num_classes, float(score))
+        point = matches.grouped.operating_point(matches.weights, thresholds)
+        values |= {f"{name}/score={score:g}": array for name, array in point.items()}
+    return values
+
+
+def patient_level(matches: WeightedMatches) -> dict[str, np.ndarray]:
+    """Average precision and AUROC of the highest score of each patient."""
+    return matches.grouped.patient_level(matches.weights)
+
+
+register_metric("ranking", ranking)
+register_metric("localisation", localisation, when="ends")
+register_metric("ECE", calibration_error, when="ends")
+register_metric("operating_points", operating_points, when="ends")
+register_metric("patient_level", patient_level, when="once")

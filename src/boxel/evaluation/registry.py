@@ -1,0 +1,150 @@
+"""The metrics that an evaluation computes: Boxel's own and those of users, registered alike."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from boxel.evaluation.config import EvaluateConfig
+from boxel.evaluation.grouped_matches import GroupedMatches
+from boxel.evaluation.matching import MatchTable
+from boxel.plugins import Registry
+
+When = Literal["all", "ends", "once"]
+
+
+@dataclass(frozen=True)
+class WeightedMatches:
+    """The matches at one threshold, under many weightings of the patients: `r` resamples, `k` classes.
+
+    Attributes:
+        grouped: the matches, with the patient of each case.
+        weights: `(r, g)` how much each patient counts.
+        config: the settings of the evaluation.
+        is_end: whether this is the lowest or the highest threshold.
+    """
+
+    grouped: GroupedMatches
+    weights: np.ndarray
+    config: EvaluateConfig
+    is_end: bool = True
+
+    @property
+    def table(self) -> MatchTable:
+        """The matches: one row per detection, and one per object."""
+        return self.grouped.table
+
+    @cached_property
+    def num_objects(self) -> np.ndarray:
+        """`(r, k)` annotated objects of each class, without ignored ones."""
+        return self.weights @ self.grouped.objects
+
+    @cached_property
+    def num_images(self) -> np.ndarray:
+        """`(r, 1)` images."""
+        return (self.weights @ self.grouped.images)[:, None]
+
+    def sum_detections(self, chosen: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
+        """`(r, k)` number of the `chosen (n,)` detections of `table`, or the sum of their `values (n,)`."""
+        return self.weights @ self.grouped.sum_detections(chosen, values)
+
+    def sum_objects(self, chosen: np.ndarray, values: np.ndarray | None = None) -> np.ndarray:
+        """`(r, k)` number of the `chosen (m,)` objects of `table`, or the sum of their `values (m,)`."""
+        table = self.table
+        return self.weights @ self.grouped.sums(chosen, table.object_cases, table.object_labels, values)
+
+
+Function = Callable[[WeightedMatches], np.ndarray | Mapping[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A registered metric; see `register_metric`."""
+
+    name: str
+    function: Function
+    when: When
+
+    def compute(self, matches: WeightedMatches) -> dict[str, np.ndarray]:
+        """`(r, k)` by name; nan where the metric is not defined.
+
+        Raises:
+            ValueError: the function returns an array of another shape.
+        """
+        with np.errstate(divide="ignore", invalid="ignore"):
+            result = self.function(matches)
+        shape = matches.num_objects.shape
+        values = dict(result) if isinstance(result, Mapping) else {self.name: result}
+        for name, array in values.items():
+            if np.shape(array) != shape:
+                raise ValueError(
+                    f"metric {name!r}: its function returned an array of shape {np.shape(array)}; return one of shape "
+                    f"{shape}, a row for each resample and a column for each class"
+                )
+        return {name: np.where(np.isfinite(array), array, np.nan) for name, array in values.items()}
+
+
+_metrics: Registry[Metric] = Registry("metric")
+
+
+def register_metric(name: str, function: Function, *, when: When = "all") -> None:
+    """Add a metric to every evaluation and comparison, with values per class, intervals and tests.
+
+    The function receives the matches of the whole data set (`WeightedMatches`) and returns an array of shape `(r, k)`:
+    a row for each of `r` resamples of the patients, a column for each of `k` classes. Usually that is a formula of sums
+    over detections and objects, which have this shape. Where it divides by 0, the metric is not defined (None).
+
+    Args:
+        name: becomes the key `NAME@0.50`, and `NAME@0.50/CLASS`.
+        function: see above; it may also return several arrays by name.
+        when: at "all" IoU thresholds, at the lowest and the highest ("ends"), or "once", if the matching does not
+            matter; the key is then the name alone.
+
+    Raises:
+        ValueError: the name is taken, or cannot be part of a key.
+
+    Example:
+        F2 counts recall more than precision; here of the detections that score at least 0.5.
+
+        >>> import boxel, numpy as np
+        >>> def f2(matches):
+        ...     confident = matches.table.scores >= 0.5
+        ...     true = matches.sum_detections(matches.table.hits & confident)
+        ...     false = matches.sum_detections(matches.table.false_positives & confident)
+        ...     return 5 * true / (true + 4 * matches.num_objects + false)
+        >>> boxel.register_metric("F2_doctest", f2)
+        >>> box = np.array([[[0, 0], [9, 9]]])
+        >>> result = boxel.evaluate(
+        ...     {"a": {"boxes": box, "scores": [0.9], "labels": [0]}}, {"a": {"boxes": box, "labels": [0]}}
+        ... )
+        >>> result.metrics["F2_doctest@0.50"]
+        1.0
+    """
+    if not re.fullmatch(r"[A-Za-z]\w*", name) or name.startswith("num_"):
+        raise ValueError(f"metric name {name!r}: use letters, digits and underscores, and do not begin with num_")
+    _metrics[name] = Metric(name, function, when)
+
+
+def compute_metrics(
+    matches: Mapping[float, GroupedMatches], weights: np.ndarray, config: EvaluateConfig
+) -> Iterator[tuple[str, float | None, np.ndarray]]:
+    """Name, threshold (None where it does not matter) and values `(r, k)` of every registered metric."""
+    for threshold, grouped in matches.items():
+        weighted = WeightedMatches(grouped, weights, config, is_end=threshold in config.ends)
+        for metric in _metrics.values():
+            if metric.when == "all" or (metric.when == "ends" and weighted.is_end):
+                for name, values in metric.compute(weighted).items():
+                    yield name, threshold, values
+    lowest = WeightedMatches(matches[config.iou_thresholds[0]], weights, config)
+    for metric in _metrics.values():
+        if metric.when == "once":
+            for name, values in metric.compute(lowest).items():
+                yield name, None, values
+
+
+def added_metrics() -> list[str]:
+    """The names of the metrics that users registered."""
+    return [name for name, metric in _metrics.items() if metric.function.__module__ != "boxel.evaluation.metrics"]

@@ -1,0 +1,107 @@
+"""`boxel.evaluate` takes arrays of any kind, without files, and says what is wrong with them."""
+
+import numpy as np
+import pytest
+import torch
+
+import boxel
+from boxel.evaluation import EvaluateConfig
+from boxel.types import Detections, Instances
+
+QUICK = EvaluateConfig(num_resamples=0)
+
+
+def box(ndim: int, low: float = 0, high: float = 9) -> list:
+    return [[low] * ndim, [high] * ndim]
+
+
+@pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
+def test_lists_numpy_and_torch_give_the_same(ndim, kind):
+    found = {"boxes": kind([box(ndim), box(ndim, 20, 30)]), "scores": kind([0.9, 0.8]), "labels": kind([0, 1])}
+    truth = {"boxes": kind([box(ndim)]), "labels": kind([0])}
+    metrics = boxel.evaluate({"a": found}, {"a": truth}, config=QUICK).metrics
+    assert metrics["AP@0.50"] == metrics["AP@0.50/0"] == 1
+    assert metrics["absent_classes"] == ["1"]
+    assert metrics["num_detections"] == 2
+
+
+def test_records_are_taken_as_well_and_classes_have_names(ndim):
+    boxes = np.array([box(ndim)], np.float32)
+    detections = {"a": Detections(boxes, np.array([0.9], np.float32), np.array([0]))}
+    objects = {"a": Instances.from_boxes(boxes, [0])}
+    result = boxel.evaluate(detections, objects, classes=["cyst"], config=QUICK)
+    assert result.metrics["AP@0.50/cyst"] == 1
+    assert str(result).splitlines()[1].split() == ["AP@0.10", "1.000"]
+
+
+def test_a_case_without_predictions_and_a_negative_case_are_normal(ndim):
+    empty = {"boxes": [], "labels": []}
+    truth = {"a": {"boxes": [box(ndim)], "labels": [0]}, "b": empty}
+    metrics = boxel.evaluate({}, truth, config=QUICK).metrics
+    assert (metrics["AP@0.10"], metrics["num_images"], metrics["num_detections"]) == (0, 2, 0)
+    assert boxel.evaluate({"b": {**empty, "scores": []}}, {"b": empty}, config=QUICK).metrics["AP@0.10"] is None
+
+
+def test_patients_group_cases():
+    truth = {name: {"boxes": [box(2)], "labels": [0]} for name in "abc"}
+    metrics = boxel.evaluate({}, truth, groups=dict(zip("abc", "ppq", strict=True)), config=QUICK).metrics
+    assert (metrics["num_images"], metrics["num_groups"]) == (3, 2)
+
+
+GOOD = {"boxes": [box(2)], "scores": [0.9], "labels": [0]}
+TRUTH = {"a": {"boxes": [box(2)], "labels": [0]}}
+
+
+@pytest.mark.parametrize(
+    ("predictions", "says"),
+    [
+        ({"z": GOOD}, "case 'z' is predicted, but the ground truth does not have it"),
+        ({"a": {**GOOD, "scores": [0.9, 0.1]}}, r"case 'a': scores must have shape \(1,\)"),
+        ({"a": {**GOOD, "boxes": [[0, 0, 9, 9]]}}, r"case 'a': boxes must have shape \(n, 2, ndim\)"),
+        ({"a": {**GOOD, "score": [1]}}, "case 'a': must be a mapping with boxes, scores, labels"),
+        ({"a": [1, 2]}, "case 'a': must be a mapping"),
+        ({"a": {**GOOD, "scores": [1.5]}}, "'a'.*score"),
+        ({"a": {**GOOD, "labels": [3]}}, "'a'.*class index"),
+        ({"a": {**GOOD, "boxes": [[[0, 0], [np.nan, 9]]]}}, "'a'.*finite"),
+        ({"a": {**GOOD, "boxes": [[[0, 0, 0], [9, 9, 9]]]}}, "'a'.*axes"),
+    ],
+)
+def test_what_is_wrong_names_the_case(predictions, says):
+    with pytest.raises(ValueError, match=says):
+        boxel.evaluate(predictions, TRUTH, classes=["x"], config=QUICK)
+
+
+def test_arrays_and_folders_do_not_mix(tmp_path):
+    with pytest.raises(ValueError, match="arrays for both"):
+        boxel.evaluate({"a": GOOD}, tmp_path)
+    with pytest.raises(ValueError, match="needs files"):
+        boxel.evaluate({"a": GOOD}, TRUTH, config=EvaluateConfig(criterion="mask_iou"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"protocol": "coco", "rule": "mdt"}, "protocol coco fixes .* leave out rule"),
+        ({"iou_thresholds": (0.5, 0.5)}, "different numbers"),
+        ({"iou_threshold": (0.5,)}, "did you mean 'iou_thresholds'"),
+        ({"operating_points": (2.0,)}, "scores in 0..1"),
+        ({"size_limits": (0.0,)}, "size limits"),
+        ({"num_resamples": -1}, "0 or more"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings, says):
+    with pytest.raises(ValueError, match=says):
+        EvaluateConfig.from_dict(settings)
+
+
+def test_a_metric_of_the_wrong_shape_is_named(monkeypatch):
+    from boxel.evaluation import registry
+
+    monkeypatch.setattr(registry._metrics, "_entries", dict(registry._metrics._entries))
+    boxel.register_metric("flat", lambda matches: np.zeros(3))
+    with pytest.raises(ValueError, match=r"metric 'flat': its function returned an array of shape \(3,\)"):
+        boxel.evaluate({"a": GOOD}, TRUTH, config=QUICK)
+    with pytest.raises(ValueError, match="metric 'flat' is registered already"):
+        boxel.register_metric("flat", lambda matches: matches.num_objects)
+    with pytest.raises(ValueError, match="letters, digits"):
+        boxel.register_metric("my metric", lambda matches: matches.num_objects)
