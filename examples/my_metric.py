@@ -17,7 +17,7 @@ SCORE = 0.5
 def f2(matches: WeightedMatches) -> np.ndarray:
     """F2 of the detections that score at least 0.5."""
     confident = matches.table.scores >= SCORE
-    true_positives = matches.sum_detections(matches.table.hits & confident)
+    true_positives = matches.sum_detections(matches.table.true_positives & confident)
     false_positives = matches.sum_detections(matches.table.false_positives & confident)
     false_negatives = matches.num_objects - true_positives
     return 5 * true_positives / (5 * true_positives + 4 * false_negatives + false_positives)

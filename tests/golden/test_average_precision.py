@@ -55,7 +55,7 @@ def test_the_paper_toolkits_mean_of_per_patient_average_precision_is_reproduced(
     for case in range(len(table.cases)):
         rows, num_objects = table.detection_cases == case, (table.object_cases == case).sum()
         if rows.any() or num_objects:
-            values.append(average_precision(table.scores[rows], table.hits[rows], num_objects) or 0.0)
+            values.append(average_precision(table.scores[rows], table.true_positives[rows], num_objects) or 0.0)
     assert np.mean(values) == pytest.approx(0.25083, abs=5e-6)
 
 
@@ -67,7 +67,7 @@ def test_a_second_detection_of_two_overlapping_objects_is_lost_by_the_old_rule_o
     truths = {"a": instances(rows(0, 10), rows(6, 16))}
     predictions = {"a": detections((0.9, rows(1, 11)), (0.8, rows(2, 12)))}
     table = match_cases(predictions, truths, classes=["x"], iou_threshold=0.1, rule=rule)
-    assert average_precision(table.scores, table.hits, 2) == pytest.approx(expected)
+    assert average_precision(table.scores, table.true_positives, 2) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

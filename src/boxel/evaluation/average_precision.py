@@ -17,43 +17,45 @@ class Ranking:
     their order.
 
     Attributes:
-        hits: `(n,)` bool.
+        true positives: `(n,)` bool.
         groups: `(n,)` group (patient) `0..g-1` of each.
         ends: `(t,)` index of the last of each distinct score.
         thresholds: `(t,)` the distinct scores, descending.
         objects: `(g,)` objects to be found in each group.
     """
 
-    hits: np.ndarray
+    true_positives: np.ndarray
     groups: np.ndarray
     ends: np.ndarray
     thresholds: np.ndarray
     objects: np.ndarray
 
     @classmethod
-    def sort(cls, scores: np.ndarray, hits: np.ndarray, groups: np.ndarray, objects: np.ndarray) -> "Ranking":
+    def sort(cls, scores: np.ndarray, true_positives: np.ndarray, groups: np.ndarray, objects: np.ndarray) -> "Ranking":
         scores = np.asarray(scores, dtype=np.float64)
         sorted_already = (scores[1:] <= scores[:-1]).all()
         order = slice(None) if sorted_already else np.argsort(-scores, kind="stable")
         ranked = scores[order]
         ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)) if len(ranked) else np.zeros(0, int)
-        return cls(np.asarray(hits, dtype=bool)[order], np.asarray(groups)[order], ends, ranked[ends], objects)
+        return cls(
+            np.asarray(true_positives, dtype=bool)[order], np.asarray(groups)[order], ends, ranked[ends], objects
+        )
 
     def counts(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`(r, t)` true and false positives at each threshold, each times the `weights (r, g)` of its group."""
         rows = weights[:, self.groups]
-        hits = np.cumsum(rows * self.hits, axis=1)[:, self.ends]
-        return hits, np.cumsum(rows, axis=1)[:, self.ends] - hits
+        true_positives = np.cumsum(rows * self.true_positives, axis=1)[:, self.ends]
+        return true_positives, np.cumsum(rows, axis=1)[:, self.ends] - true_positives
 
 
 def average_precision(
-    scores: np.ndarray, hits: np.ndarray, num_instances: float, interpolation: Interpolation = "101"
+    scores: np.ndarray, true_positives: np.ndarray, num_instances: float, interpolation: Interpolation = "101"
 ) -> float | None:
     """Average precision of one class.
 
     Args:
         scores: `(n,)` of the detections; any order.
-        hits: `(n,)` bool, whether each found an object.
+        true positives: `(n,)` bool, whether each found an object.
         num_instances: annotated objects.
         interpolation: "101" and "11": mean of the precision envelope at recalls 0, 0.01, ..., 1 (COCO) or 0,
             0.1, ..., 1 (VOC 2007); "area": the area under the envelope (VOC 2010); "step": the area under the
@@ -65,7 +67,7 @@ def average_precision(
     if num_instances <= 0:
         return None
     objects = np.array([float(num_instances)])
-    ranking = Ranking.sort(scores, hits, np.zeros(len(scores), int), objects)
+    ranking = Ranking.sort(scores, true_positives, np.zeros(len(scores), int), objects)
     return float(curve_average(*ranking.counts(np.ones((1, 1))), objects, interpolation)[0])
 
 
@@ -98,6 +100,6 @@ def precision_recall(
     true_positives: np.ndarray, false_positives: np.ndarray, num_instances: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """`(r, t)` precision (0 where nothing was detected) and recall from the counts at each threshold."""
-    found = true_positives + false_positives
-    precision = np.divide(true_positives, found, out=np.zeros(found.shape), where=found > 0)
+    detected = true_positives + false_positives
+    precision = np.divide(true_positives, detected, out=np.zeros(detected.shape), where=detected > 0)
     return precision, true_positives / np.where(num_instances > 0, num_instances, 1)[:, None]

@@ -61,8 +61,8 @@ def interval(
         values: `(r,)` of the resamples; nan are left out.
         estimate: of the data.
         num_groups: how many groups there are; one says nothing about others.
-        left_out: `(b,)` the figure with the weights of `leave_out`, for the skewness; None: as if there were none.
-        corrected: whether the quantiles are moved. How many values are below the estimate is no bias where the figure
+        left_out: `(b,)` the metric with the weights of `leave_out`, for the skewness; None: as if there were none.
+        corrected: whether the quantiles are moved. How many values are below the estimate is no bias where the metric
             belongs to a point that is chosen (the precision where F1 is highest: it jumps) or is a sum of absolute
             errors (which more often grow in a resample than shrink).
         level: of confidence.

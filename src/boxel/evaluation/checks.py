@@ -8,31 +8,31 @@ from boxel.evaluation.box_table import BoxTable
 from boxel.types import Detections, Instances
 
 
-def check_cases(predictions: Mapping[str, Detections], truths: Mapping[str, Instances]) -> int:
+def check_cases(predictions: Mapping[str, Detections], ground_truth: Mapping[str, Instances]) -> int:
     """Every case needs predictions of the rank of its objects, and none may be foreign; returns the rank."""
-    if not truths:
+    if not ground_truth:
         raise ValueError("there are no cases to evaluate on; the data set (or the chosen split) is empty")
-    missing = [case for case in truths if case not in predictions]
+    missing = [case for case in ground_truth if case not in predictions]
     if missing:
         raise ValueError(
-            f"no predictions for case {missing[0]!r} ({len(missing)} of {len(truths)} cases lack them); "
-            "predict it, or write a file with an empty list of detections if nothing was found"
+            f"no predictions for case {missing[0]!r} ({len(missing)} of {len(ground_truth)} cases lack them); "
+            "predict it, or write a file with an empty list of detections if nothing was detected"
         )
-    unknown = [case for case in predictions if case not in truths]
+    unknown = [case for case in predictions if case not in ground_truth]
     if unknown:
         raise ValueError(
             f"predictions for case {unknown[0]!r}, which the data set does not contain "
             f"({len(unknown)} such cases); remove them or evaluate on the data set (or split) they belong to"
         )
-    first = next(iter(truths.values())).boxes.shape[-1]
-    for case, truth in truths.items():
-        found, rank = predictions[case].boxes.shape[-1], truth.boxes.shape[-1]
-        if found != rank:
+    first = next(iter(ground_truth.values())).boxes.shape[-1]
+    for case, truth in ground_truth.items():
+        detected, rank = predictions[case].boxes.shape[-1], truth.boxes.shape[-1]
+        if detected != rank:
             raise ValueError(
-                f"case {case!r}: detections have {found} axes, its objects {rank}; merge slices into volumes first"
+                f"case {case!r}: detections have {detected} axes, its objects {rank}; merge slices into volumes first"
             )
         if rank != first:
-            raise ValueError(f"case {case!r}: objects have {rank} axes, those before {first}; judge them apart")
+            raise ValueError(f"case {case!r}: objects have {rank} axes, those before {first}; evaluate them separately")
     return first
 
 
@@ -69,19 +69,19 @@ def check_truths(cases: Sequence[str], objects: BoxTable, num_classes: int) -> N
     refuse(~np.isfinite(objects.boxes).all(axis=(1, 2)), "an object's box is not finite; check its annotation")
 
 
-def check_detections(cases: Sequence[str], found: BoxTable, num_classes: int) -> None:
+def check_detections(cases: Sequence[str], detected: BoxTable, num_classes: int) -> None:
     """Labels among the classes, scores in 0..1, finite boxes."""
 
     def refuse(wrong: np.ndarray, problem: str) -> None:
         if wrong.any():
-            raise ValueError(f"case {cases[found.cases[wrong.argmax()]]!r}: {problem}")
+            raise ValueError(f"case {cases[detected.cases[wrong.argmax()]]!r}: {problem}")
 
     refuse(
-        (found.labels < 0) | (found.labels >= num_classes),
+        (detected.labels < 0) | (detected.labels >= num_classes),
         f"a detection has class index outside 0..{num_classes - 1}; check the class list",
     )
     refuse(
-        ~((found.values >= 0) & (found.values <= 1)),
+        ~((detected.values >= 0) & (detected.values <= 1)),
         "scores must lie in 0..1; apply a sigmoid or softmax to raw outputs first",
     )
-    refuse(~np.isfinite(found.boxes).all(axis=(1, 2)), "a detection's box is not finite")
+    refuse(~np.isfinite(detected.boxes).all(axis=(1, 2)), "a detection's box is not finite")

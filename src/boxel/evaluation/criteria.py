@@ -35,7 +35,7 @@ class Criterion:
         if self.kind not in KINDS:
             raise ValueError(f"criterion must be one of {', '.join(KINDS)}, got {self.kind!r}")
         if self.kind.startswith("mask") and self.masks is None:
-            raise ValueError(f"criterion {self.kind!r} needs masks; pass them, or judge the boxes with 'box_iou'")
+            raise ValueError(f"criterion {self.kind!r} needs masks; pass them, or use 'box_iou'")
 
     @property
     def is_distance(self) -> bool:
@@ -45,7 +45,7 @@ class Criterion:
 
 def measure(
     criterion: Criterion,
-    found: BoxTable,
+    detected: BoxTable,
     targets: BoxTable,
     rows: np.ndarray,
     columns: np.ndarray,
@@ -53,16 +53,16 @@ def measure(
     cases: Sequence[str],
 ) -> tuple[np.ndarray, np.ndarray]:
     """The overlap of each pair, and the value that a threshold is compared with (higher is better)."""
-    boxes, others = found.boxes[rows], targets.boxes[columns]
+    boxes, others = detected.boxes[rows], targets.boxes[columns]
     ious = box_overlap(boxes, others, is_region)
     if criterion.is_distance:
         spacings: np.ndarray | float = 1.0
         if criterion.spacings is not None:
-            spacings = np.array([criterion.spacings[case] for case in cases])[found.cases[rows]]
+            spacings = np.array([criterion.spacings[case] for case in cases])[detected.cases[rows]]
         return ious, -centre_distance(boxes, others, spacings, relative=criterion.kind == "relative_distance")
     if criterion.masks is not None and criterion.kind.startswith("mask"):
         ids = targets.values[columns].astype(np.int64)
-        masked = _look_up(criterion, cases, found.cases[rows], found.indices[rows], ids)
+        masked = _look_up(criterion, cases, detected.cases[rows], detected.indices[rows], ids)
         ious = np.where(is_region, ious, masked)
     return ious, ious
 
@@ -76,7 +76,7 @@ def _look_up(
         if len(block):
             case = cases[of_case[block[0]]]
             if case not in (criterion.masks or {}):
-                raise ValueError(f"case {case!r} has no masks; add them, or judge the boxes with 'box_iou'")
+                raise ValueError(f"case {case!r} has no masks; add them, or use 'box_iou'")
             overlap = (criterion.masks or {})[case]
             values[block] = overlap.of(indices[block], ids[block], dice=criterion.kind == "mask_dice")
     return values

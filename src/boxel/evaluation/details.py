@@ -1,4 +1,4 @@
-"""Tables behind single figures: confusion of classes, size of the boxes, reliability of the scores."""
+"""Tables behind single metrics: confusion of classes, size of the boxes, reliability of the scores."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -55,10 +55,13 @@ def confusion_matrix(
     table = overlaps.table
     least = np.array([0.0 if score is None else score for score in score_thresholds])
     matched = overlaps.above(least[table.labels]).match(iou_threshold)
-    size, hits = len(table.classes) + 1, matched.hits
-    missed = ~matched.found & ~matched.object_ignored
+    size, correct = len(table.classes) + 1, matched.true_positives
+    missed = ~matched.detected & ~matched.object_ignored
     parts = [
-        (matched.detection_cases[hits], matched.object_labels[matched.matches[hits]] * size + matched.labels[hits]),
+        (
+            matched.detection_cases[correct],
+            matched.object_labels[matched.matches[correct]] * size + matched.labels[correct],
+        ),
         (matched.detection_cases[matched.false_positives], (size - 1) * size + matched.labels[matched.false_positives]),
         (matched.object_cases[missed], matched.object_labels[missed] * size + size - 1),
     ]
@@ -96,7 +99,7 @@ def _describe(values: np.ndarray, total: int) -> dict[str, Any] | None:
 
 
 def calibration_curves(table: MatchTable, groups: np.ndarray, drawn: np.ndarray) -> dict[str, Any]:
-    """For each class and each of ten equal ranges of the score: detections, their mean score, the share of hits.
+    """For each class and each of ten equal ranges of the score: number, mean score and precision.
 
     Args:
         table: matched cases.
@@ -107,10 +110,10 @@ def calibration_curves(table: MatchTable, groups: np.ndarray, drawn: np.ndarray)
 
     def share(rows: np.ndarray) -> list[float] | None:
         where = groups[table.detection_cases[rows]]
-        hits, all_ = (drawn @ np.bincount(where, values, minlength=num_groups)
-                      for values in (table.hits[rows], np.ones(len(rows))))  # fmt: skip
-        values = np.divide(hits, all_, out=np.full(len(drawn), np.nan), where=all_ > 0)
-        return interval(values, float(table.hits[rows].mean()), num_groups)
+        true_positives, all_ = (drawn @ np.bincount(where, values, minlength=num_groups)
+                      for values in (table.true_positives[rows], np.ones(len(rows))))  # fmt: skip
+        values = np.divide(true_positives, all_, out=np.full(len(drawn), np.nan), where=all_ > 0)
+        return interval(values, float(table.true_positives[rows].mean()), num_groups)
 
     for label, name in enumerate(table.classes):
         rows = [of_bin[table.labels[of_bin] == label] for of_bin in bins]
@@ -118,7 +121,7 @@ def calibration_curves(table: MatchTable, groups: np.ndarray, drawn: np.ndarray)
             "edges": [k / CALIBRATION_BINS for k in range(CALIBRATION_BINS + 1)],
             "num": [len(of_bin) for of_bin in rows],
             "mean_score": [float(table.scores[r].mean()) if len(r) else None for r in rows],
-            "precision": [float(table.hits[r].mean()) if len(r) else None for r in rows],
+            "precision": [float(table.true_positives[r].mean()) if len(r) else None for r in rows],
         }
         if len(drawn):
             out[name]["precision/ci95"] = [share(r) if len(r) else None for r in rows]

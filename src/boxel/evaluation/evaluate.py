@@ -45,10 +45,10 @@ class Curve:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The figures of a set of predictions.
+    """The metrics of a set of predictions.
 
     Attributes:
-        metrics: by name, ready for JSON; None where a figure is not defined. `AP@0.10` is the mean over the
+        metrics: by name, ready for JSON; None where a metric is not defined. `AP@0.10` is the mean over the
             classes that occur, `AP@0.10/nodule` that of a class, `.../ci95` its 95 % interval. "settings"
             says how they were made.
         curves: precision-recall and FROC of each class that occurs, at the lowest and the highest
@@ -56,8 +56,8 @@ class Evaluation:
         table: the matches at the lowest threshold.
         groups: name of the group (patient) of each case of the table.
         score_thresholds: for each class the score with the highest F1 at the lowest threshold; None
-            without hits.
-        compute: the figures `(r, k)` by name, for weights `(r, g)` of the groups in alphabetical order.
+            without true positives.
+        compute: the metrics `(r, k)` by name, for weights `(r, g)` of the groups in alphabetical order.
     """
 
     metrics: dict[str, Any]
@@ -71,25 +71,27 @@ class Evaluation:
         return summary(self.metrics)
 
     def scores(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """For each class the scores of its hits and of its false positives."""
+        """For each class the scores of its true positives and of its false positives."""
         table = self.table
 
         def of(label: int, rows: np.ndarray) -> np.ndarray:
             return table.scores[rows & (table.labels == label)]
 
-        return {name: (of(k, table.hits), of(k, table.false_positives)) for k, name in enumerate(table.classes)}
+        return {
+            name: (of(k, table.true_positives), of(k, table.false_positives)) for k, name in enumerate(table.classes)
+        }
 
     def outcome(self, case: str) -> tuple[np.ndarray, np.ndarray]:
-        """Of one case: which detections `(n,)` are hits, which objects `(m,)` were found, in their own order.
+        """Of one case: which detections `(n,)` are true positives, which objects `(m,)` were found, in their own order.
 
         An object counts as found if its detection reaches the score threshold of the class.
         """
         table, position = self.table, self.table.cases.index(case)
         rows = np.flatnonzero(table.detection_cases == position)
-        hits = table.hits[rows[np.argsort(table.indices[rows])]]
+        true_positives = table.true_positives[rows[np.argsort(table.indices[rows])]]
         thresholds = np.array([0.0 if t is None else t for t in self.score_thresholds])
         objects = (table.object_cases == position) & ~table.object_ignored
-        return hits, table.object_scores[objects] >= thresholds[table.object_labels[objects]]
+        return true_positives, table.object_scores[objects] >= thresholds[table.object_labels[objects]]
 
 
 def evaluate(
@@ -189,7 +191,7 @@ def settings(config: EvaluateConfig) -> dict[str, Any]:
 
 
 def summarise(compute: Compute, classes: Sequence[str], drawn: np.ndarray) -> dict[str, Any]:
-    """Each figure of the data set itself with its intervals from the resamples `drawn (r, g)`, by name."""
+    """Each metric of the data set itself with its intervals from the resamples `drawn (r, g)`, by name."""
     metrics: dict[str, Any] = {}
     resampled, num_groups = in_blocks(compute, drawn), drawn.shape[1]
     left_out = in_blocks(compute, leave_out(num_groups)) if resampled else {}
@@ -206,7 +208,7 @@ def summarise(compute: Compute, classes: Sequence[str], drawn: np.ndarray) -> di
 
 
 def is_smooth(key: str) -> bool:
-    """Whether the bias of the resamples tells that of a figure.
+    """Whether the bias of the resamples tells that of a metric.
 
     Not at the point that is chosen for its F1, which jumps, and not of a sum of absolute errors.
     """
@@ -215,7 +217,7 @@ def is_smooth(key: str) -> bool:
 
 
 def put(metrics: dict[str, Any], key: str, values: np.ndarray, classes: Sequence[str]) -> None:
-    """Add the figure `values (1, k)`: the mean over the classes that have one, and the value of each class."""
+    """Add the metric `values (1, k)`: the mean over the classes that have one, and the value of each class."""
     mean, *each = (None if np.isnan(value) else float(value) for value in (*mean_of_present(values), *values[0]))
     metrics[key] = mean
     metrics |= {f"{key}/{name}": value for name, value in zip(classes, each, strict=True)}
@@ -227,8 +229,8 @@ def make_curves(matches: GroupedMatches) -> list[Curve]:
     ones = np.ones((1, matches.num_groups))
     for name, ranking in zip(matches.table.classes, matches.rankings, strict=True):
         if ranking.objects.sum():
-            hits, errors = ranking.counts(ones)
-            precision, recall = precision_recall(hits, errors, ranking.objects.sum()[None])
+            true_positives, errors = ranking.counts(ones)
+            precision, recall = precision_recall(true_positives, errors, ranking.objects.sum()[None])
             scores, rate = ranking.thresholds, errors[0] / len(matches.table.cases)
             curves.append(Curve("precision_recall", threshold, name, recall[0], precision[0], scores))
             curves.append(Curve("froc", threshold, name, rate, recall[0], scores))
@@ -254,6 +256,6 @@ def count(table: MatchTable, num_groups: int) -> dict[str, Any]:
 
 
 def best_scores(matches: GroupedMatches) -> tuple[float | None, ...]:
-    """The score with the highest F1 of each class, None without any hit."""
+    """The score with the highest F1 of each class, None without any true positive."""
     scores = matches.curves(np.ones((1, matches.num_groups)), "101", froc=True)["score_threshold"][0]
     return tuple(None if np.isnan(score) else float(score) for score in scores)

@@ -1,6 +1,6 @@
-"""Every figure as a function of how much each patient weighs.
+"""Every metric as a function of how much each patient weighs.
 
-With all weights 1 it is the figure of the data set; with the counts of a bootstrap draw that of a resampled one; with
+With all weights 1 it is the metric of the data set; with the counts of a bootstrap draw that of a resampled one; with
 0 and 1 per patient and prediction set that of a permutation. So estimate, interval and test are one computation.
 """
 
@@ -18,7 +18,7 @@ FALSE_POSITIVE_RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # per image, of t
 
 
 class GroupedMatches:
-    """The figures of one match table. Each method takes `weights (r, g)` and returns `(r, k)`, nan if not defined.
+    """The metrics of one match table. Each method takes `weights (r, g)` and returns `(r, k)`, nan if not defined.
 
     Args:
         table: matched cases.
@@ -34,7 +34,7 @@ class GroupedMatches:
 
     @cached_property
     def rankings(self) -> list[Ranking]:
-        """The hits and false positives of each class."""
+        """The true positives and false positives of each class."""
         return [self._rank(label) for label in range(self.num_classes)]
 
     def sums(
@@ -55,14 +55,14 @@ class GroupedMatches:
         if table.rule != "luna16":
             rows = np.flatnonzero(counted)
             groups = self.groups[table.detection_cases[rows]]
-            return Ranking.sort(table.scores[rows], table.hits[rows], groups, self.objects[:, label])
+            return Ranking.sort(table.scores[rows], table.true_positives[rows], groups, self.objects[:, label])
         # A detection may have found several objects.
-        objects = np.flatnonzero(table.found & (table.object_labels == label))
-        rows = np.flatnonzero(counted & ~table.hits)
+        objects = np.flatnonzero(table.detected & (table.object_labels == label))
+        rows = np.flatnonzero(counted & ~table.true_positives)
         cases = np.concatenate([table.object_cases[objects], table.detection_cases[rows]])
         scores = np.concatenate([table.object_scores[objects], table.scores[rows]])
-        hits = np.arange(len(scores)) < len(objects)
-        return Ranking.sort(scores, hits, self.groups[cases], self.objects[:, label])
+        true_positives = np.arange(len(scores)) < len(objects)
+        return Ranking.sort(scores, true_positives, self.groups[cases], self.objects[:, label])
 
     def curves(
         self, weights: np.ndarray, interpolation: Interpolation, froc: bool, between: bool = False
@@ -78,7 +78,7 @@ class GroupedMatches:
             between: the sensitivity at a rate lies on the line to the next operating point, as in the script of LUNA16;
                 otherwise it is the best of the points that exist with at most this rate.
         """  # noqa: D205
-        from boxel.evaluation.kernels import curve_figures
+        from boxel.evaluation.kernels import curve_metrics
 
         if interpolation not in INTERPOLATIONS:
             raise ValueError(f"interpolation must be one of {', '.join(INTERPOLATIONS)}, got {interpolation!r}")
@@ -88,15 +88,15 @@ class GroupedMatches:
         per_class = []
         for label, ranking in enumerate(self.rankings):
             settings = (weights @ self.objects[:, label], images, steps, interpolation != "step", rates, between)
-            per_class.append(curve_figures(weights, ranking.hits, ranking.groups, ranking.ends, *settings))
+            per_class.append(curve_metrics(weights, ranking.true_positives, ranking.groups, ranking.ends, *settings))
         values = np.stack(per_class, axis=1)
-        found = {"AP": values[..., 0], "AR": values[..., 1]}
+        curves = {"AP": values[..., 0], "AR": values[..., 1]}
         if froc:
-            found["FROC"] = values[..., 6:].mean(axis=-1)
-            found |= {f"sensitivity/fp={rate:g}": values[..., 6 + k] for k, rate in enumerate(rates)}
-            found |= {"precision": values[..., 2], "recall": values[..., 3], "F1": values[..., 4]}
-            found["score_threshold"] = self._scores_at(values[..., 5])
-        return found
+            curves["FROC"] = values[..., 6:].mean(axis=-1)
+            curves |= {f"sensitivity/fp={rate:g}": values[..., 6 + k] for k, rate in enumerate(rates)}
+            curves |= {"precision": values[..., 2], "recall": values[..., 3], "F1": values[..., 4]}
+            curves["score_threshold"] = self._scores_at(values[..., 5])
+        return curves
 
     def _scores_at(self, points: np.ndarray) -> np.ndarray:
         """The score at each position `(r, k)` of the rankings; nan stays."""
@@ -108,29 +108,29 @@ class GroupedMatches:
 
     def recall(self, weights: np.ndarray, chosen: np.ndarray) -> np.ndarray:
         """The share of the objects that the `chosen (n,)` detections find."""
-        return _ratio(weights @ self.sum_detections(self.table.hits & chosen), weights @ self.objects)
+        return _ratio(weights @ self.sum_detections(self.table.true_positives & chosen), weights @ self.objects)
 
     def operating_point(self, weights: np.ndarray, thresholds: np.ndarray) -> dict[str, np.ndarray]:
         """Under "precision", "recall" and "F1" those from the scores `thresholds (k,)` upwards; nan where nan."""
         table = self.table
-        reached = table.found & (table.object_scores >= thresholds[table.object_labels])
-        found = weights @ self.sums(reached, table.object_cases, table.object_labels)
+        reached = table.detected & (table.object_scores >= thresholds[table.object_labels])
+        true = weights @ self.sums(reached, table.object_cases, table.object_labels)
         false = weights @ self.sum_detections(table.false_positives & (table.scores >= thresholds[table.labels]))
         objects = weights @ self.objects
         undefined = np.isnan(thresholds) | ~(objects > 0)
-        precision = np.where(found + false > 0, _ratio(found, found + false), 0.0)
-        f1 = _ratio(2 * found, found + false + objects)
-        values = {"precision": precision, "recall": _ratio(found, objects), "F1": f1}
+        precision = np.where(true + false > 0, _ratio(true, true + false), 0.0)
+        f1 = _ratio(2 * true, true + false + objects)
+        values = {"precision": precision, "recall": _ratio(true, objects), "F1": f1}
         return {key: np.where(undefined, np.nan, value) for key, value in values.items()}
 
     def localisation(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Of matched pairs: "mean_iou", and the median "size_ratio" and "size_ratio_mean", predicted to true volume."""
-        hits = weights @ self.sum_detections(self.table.hits)
-        overlap = weights @ self.sum_detections(self.table.hits, self.table.ious)
+        true_positives = weights @ self.sum_detections(self.table.true_positives)
+        overlap = weights @ self.sum_detections(self.table.true_positives, self.table.ious)
         ratios = size_ratios(self.table)
         known = np.isfinite(ratios)
         mean = _ratio(weights @ self.sum_detections(known, ratios), weights @ self.sum_detections(known))
-        return {"mean_iou": _ratio(overlap, hits), "size_ratio": self._median_ratio(weights, ratios),
+        return {"mean_iou": _ratio(overlap, true_positives), "size_ratio": self._median_ratio(weights, ratios),
                 "size_ratio_mean": mean}  # fmt: skip
 
     def _median_ratio(self, weights: np.ndarray, ratios: np.ndarray) -> np.ndarray:
@@ -151,7 +151,7 @@ class GroupedMatches:
 
     def calibration_error(self, weights: np.ndarray) -> np.ndarray:
         """Expected calibration error: mean difference of score and precision over ten equal ranges of the score."""
-        gap = self.table.scores - self.table.hits
+        gap = self.table.scores - self.table.true_positives
         bins = calibration_bins(self.table)
         sums = np.concatenate([self.sum_detections(of_bin, gap) for of_bin in bins], axis=1)
         error = np.abs(weights @ sums).reshape(len(weights), len(bins), -1).sum(axis=1)
@@ -166,17 +166,17 @@ class GroupedMatches:
         average, area = [], []
         for label in range(self.num_classes):
             ranking = patient_ranking(self.table, self.groups, label)
-            hits, errors = ranking.counts(weights)
-            found = curve_average(hits, errors, weights @ ranking.objects, "step")
-            average.append(np.where(errors[:, -1] > 0, found, np.nan))  # without negatives it is 1 whatever was found
-            area.append(auroc(hits, errors))
+            true_positives, errors = ranking.counts(weights)
+            precision = curve_average(true_positives, errors, weights @ ranking.objects, "step")
+            average.append(np.where(errors[:, -1] > 0, precision, np.nan))  # without negatives it is always 1
+            area.append(auroc(true_positives, errors))
         return {"patient_AP": np.stack(average, axis=1), "patient_AUROC": np.stack(area, axis=1)}
 
 
 def size_ratios(table: MatchTable) -> np.ndarray:
-    """`(n,)` predicted to true box volume of the hits, nan for the other detections and for objects without volume."""
+    """`(n,)` predicted to true box volume of the true positives; nan for others, and for objects without volume."""
     ratios = np.full(len(table.scores), np.nan)
-    rows = np.flatnonzero(table.hits)
+    rows = np.flatnonzero(table.true_positives)
     true = table.object_sizes[table.matches[rows]]
     ratios[rows[true > 0]] = table.detection_sizes[rows[true > 0]] / true[true > 0]
     return ratios

@@ -1,4 +1,4 @@
-"""The figures of one ranking under many weights, compiled: what a bootstrap spends its time on."""
+"""The metrics of one ranking under many weights, compiled: what a bootstrap spends its time on."""
 
 # mypy: disable-error-code="no-untyped-def"
 
@@ -8,9 +8,9 @@ from boxel.ops.kernels.jit import jit
 
 
 @jit
-def curve_figures(weights, hits, groups, ends, objects, images, steps, enveloped, rates, between):
+def curve_metrics(weights, true_positives, groups, ends, objects, images, steps, enveloped, rates, between):
     """`(r, 6 + rates)` average precision, highest recall, precision, recall and F1 at the point of the highest F1, the
-    position of that point (nan without a hit), and sensitivities; all nan without objects.
+    position of that point (nan without a true positive), and sensitivities; all nan without objects.
 
     The same as `curve_average` of `Ranking.counts(weights)`; `steps` is 0 for an area.
     """  # noqa: D205
@@ -23,7 +23,7 @@ def curve_figures(weights, hits, groups, ends, objects, images, steps, enveloped
         true, false, row = 0.0, 0.0, 0
         for point in range(num_points):
             while row <= ends[point]:
-                if hits[row]:
+                if true_positives[row]:
                     true += weights[r, groups[row]]
                 else:
                     false += weights[r, groups[row]]
@@ -40,8 +40,8 @@ def curve_figures(weights, hits, groups, ends, objects, images, steps, enveloped
 
         best, average = 0.0, 0.0
         for point in range(num_points - 1, -1, -1):
-            found = positives[point] + negatives[point]
-            precision = positives[point] / found if found > 0 else 0.0
+            detected = positives[point] + negatives[point]
+            precision = positives[point] / detected if detected > 0 else 0.0
             best = max(best, precision) if enveloped else precision
             reached, before = positives[point], positives[point - 1] if point else 0.0
             if steps:  # recalls on the grid that this threshold is the first to reach

@@ -1,6 +1,6 @@
 """The LUNA16 challenge: its tables, its rule, its score.
 
-A mark hits a nodule if it lies closer to the centre than the nodule's radius; of several marks the highest counts.
+A mark detects a nodule if it lies closer to the centre than the nodule's radius; of several the highest counts.
 Marks on irrelevant findings are neither right nor wrong. Only the 100 highest marks of a scan count. The score (CPM) is
 the mean sensitivity at 1/8, 1/4, ..., 8 false positives per listed scan. (Setio et al. 2017; the challenge's script
 noduleCADEvaluationLUNA16.py.)
@@ -40,7 +40,7 @@ class Luna16Tables:
     Attributes:
         scans: every listed scan.
         nodules: of each scan, with the line of the table as id.
-        irrelevant: findings that are neither hit nor miss, of the scans that have some.
+        irrelevant: findings that are ignored, of the scans that have some.
     """
 
     scans: tuple[str, ...]
@@ -89,10 +89,10 @@ def read_marks(path: Path) -> dict[str, Detections]:
     Returns:
         Boxes without extent, in mm, axes z, y, x.
     """
-    found: dict[str, list[tuple[float, ...]]] = {}
+    detected: dict[str, list[tuple[float, ...]]] = {}
     for _, name, values in _read_rows(path, (*COORDINATES, "probability")):
-        found.setdefault(name, []).append(values)
-    return {name: _marks(np.array(rows)) for name, rows in found.items()}
+        detected.setdefault(name, []).append(values)
+    return {name: _marks(np.array(rows)) for name, rows in detected.items()}
 
 
 def _marks(rows: np.ndarray) -> Detections:
@@ -134,7 +134,7 @@ def evaluate_luna16(
 
     metrics: dict[str, Any] = {
         "num_images": len(table.cases), "num_images_with_objects": int(with_nodules.sum()),
-        "num_objects": int(matches.objects.sum()), "num_missed": int((~table.found & ~table.object_ignored).sum()),
+        "num_objects": int(matches.objects.sum()), "num_missed": int((~table.detected & ~table.object_ignored).sum()),
         "num_detections": len(table.scores), "num_ignored_detections": int(table.ignored.sum()),
         "num_detections_beyond_limit": int((table.scores < least).sum()), "absent_classes": [],
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Which detection found which object: computed once, read by every figure."""
+"""Which detection found which object: computed once, read by every metric."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -30,7 +30,7 @@ class MatchTable:
         ious: `(n,)` IoU (or the criterion's overlap) with the matched object; without a match the highest with
             any object of the class, 0 if none.
         matches: `(n,)` row of the matched object, -1 without one.
-        ignored: `(n,)` bool, neither a hit nor a false positive.
+        ignored: `(n,)` bool, neither a true positive nor a false positive.
         detection_sizes: `(n,)` volume of the box in voxels.
         object_cases: `(m,)` case of each object.
         object_labels: `(m,)` class index.
@@ -62,7 +62,7 @@ class MatchTable:
     object_ignored: np.ndarray
 
     @property
-    def hits(self) -> np.ndarray:
+    def true_positives(self) -> np.ndarray:
         """`(n,)` bool: the detection found an object."""
         return (self.matches >= 0) & ~self.ignored
 
@@ -72,16 +72,16 @@ class MatchTable:
         return (self.matches < 0) & ~self.ignored
 
     @property
-    def found(self) -> np.ndarray:
+    def detected(self) -> np.ndarray:
         """`(m,)` bool: an object that counts, and was found."""
         return ~np.isnan(self.object_scores) & ~self.object_ignored
 
     def found_by(self, rows: np.ndarray) -> "MatchTable":
         """The same where the objects were found by the detections `rows (m,)`; beyond the last: none did."""
-        found = rows < len(self.scores)
+        detected = rows < len(self.scores)
         scores = np.full(len(rows), np.nan)
-        scores[found] = self.scores[rows[found]]
-        return replace(self, object_scores=scores, object_matches=np.where(found, rows, -1))
+        scores[detected] = self.scores[rows[detected]]
+        return replace(self, object_scores=scores, object_matches=np.where(detected, rows, -1))
 
 
 @dataclass(frozen=True)
@@ -114,10 +114,10 @@ class Overlaps:
         "greedy" (COCO): in descending score, each detection takes the best free object that reaches the threshold.
         "optimal": as many pairs as possible, among these the highest total overlap; blind to the scores.
         "mdt" (the Retina U-Net paper's toolkit): each detection looks only at its best object and must exceed the
-        threshold; the highest score of an object is its hit, the others are false positives. "luna16": an object
-        is found by every detection that reaches the threshold; the highest score counts, the others are ignored.
+        threshold; the highest score of an object is its true positive, the others are false positives. "luna16": every
+        detection that reaches the threshold detects an object; the highest score counts, the others are ignored.
 
-        Ignored objects are matched after the others, and their detections are neither hits nor false positives.
+        Ignored objects are matched after the others, and their detections do not count.
 
         Raises:
             ValueError: threshold outside (0, 1], or not above 0 for a distance; unknown rule.

@@ -16,19 +16,19 @@ _BOX_IOU = Criterion()
 
 def match_cases(
     predictions: Mapping[str, Detections],
-    truths: Mapping[str, Instances],
+    ground_truth: Mapping[str, Instances],
     *,
     classes: Sequence[str],
     iou_threshold: float,
     rule: Rule = "greedy",
 ) -> MatchTable:
     """The detections of every case matched with its objects; see `find_overlaps` and `Overlaps.match`."""
-    return find_overlaps(predictions, truths, classes=classes).match(iou_threshold, rule)
+    return find_overlaps(predictions, ground_truth, classes=classes).match(iou_threshold, rule)
 
 
 def find_overlaps(
     predictions: Mapping[str, Detections],
-    truths: Mapping[str, Instances],
+    ground_truth: Mapping[str, Instances],
     *,
     classes: Sequence[str],
     criterion: Criterion = _BOX_IOU,
@@ -43,13 +43,13 @@ def find_overlaps(
     Args:
         predictions: the detections of each case, in the voxels of its original image; an empty set where
             nothing was found.
-        truths: the objects of each case; an empty set for a negative case. Their order is the order of the
+        ground truth: the objects of each case; an empty set for a negative case. Their order is the order of the
             cases.
         classes: class names.
         criterion: of a match.
-        ignored: objects that are neither hit nor miss, for cases that have some (VOC's difficult objects). A
-            detection that finds one and no other object is neither a hit nor a false positive. Label -1 is any class.
-        regions: likewise, but the overlap is the share of the detection inside the box (COCO's crowds).
+        ignored: ignored objects, for cases that have some (VOC's difficult objects). A detection that matches one and
+            no other object does not count. Label -1 is any class.
+        regions: ignored regions, of which the overlap is the share of the detection inside (COCO's crowds).
         max_detections: only so many of a class per case, the highest scores.
         farthest: pairs at this distance and beyond are not kept.
         across_classes: pairs of different classes too, for a confusion matrix.
@@ -59,14 +59,14 @@ def find_overlaps(
             repeated ids, boxes that are not finite or of another rank, scores outside 0..1; the message names
             the case.
     """
-    cases, ndim = tuple(truths), check_cases(predictions, truths)
-    found = BoxTable.collect([predictions[case] for case in cases], ndim)
-    objects = BoxTable.collect(list(truths.values()), ndim)
+    cases, ndim = tuple(ground_truth), check_cases(predictions, ground_truth)
+    detected = BoxTable.collect([predictions[case] for case in cases], ndim)
+    objects = BoxTable.collect(list(ground_truth.values()), ndim)
     check_truths(cases, objects, len(classes))
-    check_detections(cases, found, len(classes))
-    found = found.take(np.argsort(-found.values, kind="stable"))
+    check_detections(cases, detected, len(classes))
+    detected = detected.take(np.argsort(-detected.values, kind="stable"))
     if max_detections is not None:
-        found = found.take(rank_in_group(found.cases * len(classes) + found.labels) < max_detections)
+        detected = detected.take(rank_in_group(detected.cases * len(classes) + detected.labels) < max_detections)
     extras = []
     for name, extra in (("ignored", ignored or {}), ("regions", regions or {})):
         check_extra(name, extra, cases, ndim, len(classes))
@@ -76,13 +76,13 @@ def find_overlaps(
     is_region = np.arange(len(targets.cases)) >= len(objects.cases) + len(extras[0].cases)
 
     least, parts = -farthest if criterion.is_distance else 0.0, []
-    for pair in _candidates(found, targets, 0 if across_classes else len(classes)):
-        measured = measure(criterion, found, targets, *pair, is_region[pair[1]], cases)
+    for pair in _candidates(detected, targets, 0 if across_classes else len(classes)):
+        measured = measure(criterion, detected, targets, *pair, is_region[pair[1]], cases)
         parts.append([array[measured[1] > least] for array in (*pair, *measured)])
     rows, columns, ious, values = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     order = np.lexsort((columns, -values, uncounted[columns], rows))
     rows, columns, ious, values = rows[order], columns[order], ious[order], values[order]
-    best = np.zeros(len(found.cases))
+    best = np.zeros(len(detected.cases))
     counted = ~uncounted[columns]
     np.maximum.at(best, rows[counted], ious[counted])
     table = MatchTable(
@@ -90,14 +90,14 @@ def find_overlaps(
         classes=tuple(classes),
         iou_threshold=float("nan"),
         rule="greedy",
-        detection_cases=found.cases,
-        indices=found.indices,
-        labels=found.labels,
-        scores=found.values,
+        detection_cases=detected.cases,
+        indices=detected.indices,
+        labels=detected.labels,
+        scores=detected.values,
         ious=best,
         matches=np.full(len(best), -1),
         ignored=np.zeros(len(best), bool),
-        detection_sizes=box_sizes(found.boxes),
+        detection_sizes=box_sizes(detected.boxes),
         object_cases=targets.cases,
         object_labels=targets.labels,
         object_ids=targets.values.astype(np.int64),
@@ -109,10 +109,10 @@ def find_overlaps(
     return Overlaps(table, rows, columns, ious, values, absorbs=uncounted, is_distance=criterion.is_distance)
 
 
-def _candidates(found: BoxTable, targets: BoxTable, num_classes: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _candidates(detected: BoxTable, targets: BoxTable, num_classes: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Rows of `found` and of `targets` in the same case and class (with 0 classes: of any), some pairs at a time."""
     keys, target_keys = (
-        rows.cases * max(num_classes, 1) + (rows.labels if num_classes else 0) for rows in (found, targets)
+        rows.cases * max(num_classes, 1) + (rows.labels if num_classes else 0) for rows in (detected, targets)
     )
     order = np.argsort(target_keys, kind="stable")
     first = np.searchsorted(target_keys[order], keys, "left")

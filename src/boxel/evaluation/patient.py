@@ -7,7 +7,7 @@ from boxel.evaluation.matching import MatchTable
 
 
 def patient_ranking(table: MatchTable, groups: np.ndarray, label: int) -> Ranking:
-    """The groups by their highest detection (0 without one); a hit is a group with an object of the class.
+    """The groups by their highest detection (0 without one); a true positive is a group with an object of the class.
 
     Args:
         table: matched cases; the matching itself plays no role, only ignored detections and objects are left out.
@@ -16,11 +16,11 @@ def patient_ranking(table: MatchTable, groups: np.ndarray, label: int) -> Rankin
     """
     num_groups = int(groups.max()) + 1
     scores = np.zeros(num_groups)
-    truths = np.zeros(num_groups, dtype=bool)
+    ground_truth = np.zeros(num_groups, dtype=bool)
     rows = (table.labels == label) & ~table.ignored
     np.maximum.at(scores, groups[table.detection_cases[rows]], table.scores[rows])
-    truths[groups[table.object_cases[(table.object_labels == label) & ~table.object_ignored]]] = True
-    return Ranking.sort(scores, truths, np.arange(num_groups), truths.astype(np.float64))
+    ground_truth[groups[table.object_cases[(table.object_labels == label) & ~table.object_ignored]]] = True
+    return Ranking.sort(scores, ground_truth, np.arange(num_groups), ground_truth.astype(np.float64))
 
 
 def auroc(true_positives: np.ndarray, false_positives: np.ndarray) -> np.ndarray:

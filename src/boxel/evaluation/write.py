@@ -38,10 +38,10 @@ def write_evaluation(out: Path, evaluation: Evaluation) -> None:
 
 
 def case_rows(evaluation: Evaluation) -> list[dict[str, object]]:
-    """One row per case and class: hits and errors of the detections from the `score_threshold` upwards.
+    """One row per case and class: true positives and errors of the detections from the `score_threshold` upwards.
 
     `max_score` is that of the detections that are not ignored; of a patient it makes the patient's score. The
-    threshold is the one with the highest F1 at the lowest IoU threshold; without any hit every detection
+    threshold is the one with the highest F1 at the lowest IoU threshold; without any true positive every detection
     counts.
     """
     table, shape = evaluation.table, (len(evaluation.table.cases), len(evaluation.table.classes))
@@ -53,8 +53,8 @@ def case_rows(evaluation: Evaluation) -> list[dict[str, object]]:
 
     objects = count(*(values[~table.object_ignored] for values in (table.object_cases, table.object_labels)))
     detections = count(table.detection_cases, table.labels)
-    reached = table.found & (table.object_scores >= thresholds[table.object_labels])
-    hits = count(*(values[reached] for values in (table.object_cases, table.object_labels)))
+    reached = table.detected & (table.object_scores >= thresholds[table.object_labels])
+    true_positives = count(*(values[reached] for values in (table.object_cases, table.object_labels)))
     false = count(*(values[kept & table.false_positives] for values in (table.detection_cases, table.labels)))
     highest = np.zeros(shape)
     counted = ~table.ignored
@@ -63,8 +63,8 @@ def case_rows(evaluation: Evaluation) -> list[dict[str, object]]:
     for i, case in enumerate(table.cases):
         for k, name in enumerate(table.classes):
             score = _round(highest[i, k]) if detections[i, k] else ""
-            numbers = (objects[i, k], detections[i, k], score, _round(thresholds[k]), hits[i, k], false[i, k])
-            values = (case, evaluation.groups[i], name, *numbers, objects[i, k] - hits[i, k])
+            numbers = (objects[i, k], detections[i, k], score, _round(thresholds[k]), true_positives[i, k], false[i, k])
+            values = (case, evaluation.groups[i], name, *numbers, objects[i, k] - true_positives[i, k])
             rows.append(dict(zip(CASE_COLUMNS, values, strict=True)))
     return rows
 
@@ -82,17 +82,17 @@ def object_rows(evaluation: Evaluation) -> list[dict[str, object]]:
     case_of = table.detection_cases
     for row in np.argsort(case_of, kind="stable"):
         match = table.matches[row]
-        found = (table.object_ids[match], _round(table.object_sizes[match])) if match >= 0 else ("", "")
+        detected = (table.object_ids[match], _round(table.object_sizes[match])) if match >= 0 else ("", "")
         outcome = "ignored" if table.ignored[row] else "tp" if match >= 0 else "fp"
-        numbers = (_round(table.scores[row]), _round(table.ious[row]), table.indices[row], *found)
+        numbers = (_round(table.scores[row]), _round(table.ious[row]), table.indices[row], *detected)
         rows.append((case_of[row], table.labels[row], outcome, *numbers, _round(table.detection_sizes[row])))
     # By LUNA16's rule a detection may find several objects; `matches` names one of them.
-    for match in np.setdiff1d(np.flatnonzero(table.found), table.matches):
+    for match in np.setdiff1d(np.flatnonzero(table.detected), table.matches):
         row = table.object_matches[match]
         numbers = (_round(table.scores[row]), _round(table.ious[row]), table.indices[row], table.object_ids[match])
         sizes = (_round(table.object_sizes[match]), _round(table.detection_sizes[row]))
         rows.append((case_of[row], table.labels[row], "tp", *numbers, *sizes))
-    missed = ~table.found & ~table.object_ignored
+    missed = ~table.detected & ~table.object_ignored
     columns = (table.object_cases, table.object_labels, table.object_ids, table.object_sizes)
     for case, label, identity, size in zip(*(column[missed] for column in columns), strict=True):
         rows.append((case, label, "fn", "", "", "", identity, _round(size), ""))

@@ -36,9 +36,9 @@ def test_centre_distance_is_below_the_radius_in_mm(ndim):
     truth, found = instances([line(0, 10, ndim)], ndim), detections([line(3, 13, ndim)], [0.5], ndim)
     criterion = Criterion("centre_distance", spacings={"a": (2.0,) + (1.0,) * (ndim - 1)})
     pairs = overlaps(found, truth, criterion=criterion)
-    assert [pairs.match(radius).hits.tolist() for radius in (5.9, 6.0, 6.1)] == [[False], [False], [True]]
+    assert [pairs.match(radius).true_positives.tolist() for radius in (5.9, 6.0, 6.1)] == [[False], [False], [True]]
     in_voxels = overlaps(found, truth, criterion=Criterion("centre_distance"))
-    assert in_voxels.match(3.1).hits.all()
+    assert in_voxels.match(3.1).true_positives.all()
 
 
 def test_the_nearest_object_is_preferred(ndim):
@@ -51,7 +51,7 @@ def test_relative_distance_is_in_radii_of_the_object(ndim):
     truth = instances([line(0, 10, ndim)], ndim)
     found = detections([line(4.9, 14.9, ndim), line(5, 15, ndim)], [0.5, 0.4], ndim)
     table = overlaps(found, truth, criterion=Criterion("relative_distance")).match(1.0)
-    assert table.hits.tolist() == [True, False]
+    assert table.true_positives.tolist() == [True, False]
 
 
 def test_optimal_assignment_finds_more_than_greedy(ndim):
@@ -96,7 +96,7 @@ def test_an_ignored_object_is_neither_hit_nor_miss(ndim):
     found = detections([line(0, 10, ndim), line(40, 50, ndim), line(41, 51, ndim), line(80, 90, ndim)],
                        [0.9, 0.8, 0.7, 0.6], ndim)  # fmt: skip
     table = overlaps(found, truth, ignored=difficult).match(0.5)
-    assert table.hits.tolist() == [True, False, False, False]
+    assert table.true_positives.tolist() == [True, False, False, False]
     assert table.ignored.tolist() == [False, True, True, False]
     assert table.false_positives.tolist() == [False, False, False, True]
     metrics = evaluate({"a": found}, {"a": truth}, classes=["x"], ignored=difficult, num_resamples=0).metrics
@@ -107,7 +107,9 @@ def test_an_ignored_object_is_neither_hit_nor_miss(ndim):
 def test_an_object_that_counts_is_preferred_to_an_ignored_one(ndim):
     truth = instances([line(0, 10, ndim)], ndim)
     difficult = {"a": instances([line(2, 12, ndim)], ndim, first=7)}
-    assert overlaps(detections([line(2, 12, ndim)], [0.9], ndim), truth, ignored=difficult).match(0.3).hits.all()
+    assert (
+        overlaps(detections([line(2, 12, ndim)], [0.9], ndim), truth, ignored=difficult).match(0.3).true_positives.all()
+    )
 
 
 def test_inside_an_ignored_region_of_any_class_nothing_is_false(ndim):
@@ -120,7 +122,7 @@ def test_inside_an_ignored_region_of_any_class_nothing_is_false(ndim):
 @pytest.mark.parametrize("rule", ["greedy", "optimal", "mdt", "luna16"])
 def test_every_rule_works_on_nothing(rule, ndim):
     table = overlaps(detections([], [], ndim), instances([], ndim)).match(0.5, rule)
-    assert len(table.hits) == 0
+    assert len(table.true_positives) == 0
 
 
 def masks(ndim):
@@ -157,7 +159,7 @@ def test_masks_decide_where_boxes_would_not(ndim):
     overlap = overlap_masks(LabelMap(found, np.array([1, 2])), LabelMap(truth, np.array([5, 9])))
     for kind, hits in (("mask_iou", [False, True]), ("mask_dice", [True, True])):
         pairs = overlaps(detections(box * 2, [0.9, 0.8], ndim), case, criterion=Criterion(kind, masks={"a": overlap}))
-        assert pairs.match(0.4).hits.tolist() == hits
+        assert pairs.match(0.4).true_positives.tolist() == hits
 
 
 def test_masks_of_another_grid_and_missing_masks_are_refused(ndim):

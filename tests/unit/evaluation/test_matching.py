@@ -47,9 +47,9 @@ def test_a_weaker_detection_gives_way_and_takes_its_next_object(ndim):
 def test_the_threshold_itself_matches_except_with_the_old_rule(ndim):
     truth, found = instances([line(0, 10, ndim)], ndim), detections([line(0, 5, ndim)], [1.0], ndim)
     overlaps = find_overlaps({"a": found}, {"a": truth}, classes=["x"])
-    assert overlaps.match(0.5).hits.tolist() == [True]
-    assert overlaps.match(0.5, "mdt").hits.tolist() == [False]
-    assert overlaps.match(0.51).hits.tolist() == [False]
+    assert overlaps.match(0.5).true_positives.tolist() == [True]
+    assert overlaps.match(0.5, "mdt").true_positives.tolist() == [False]
+    assert overlaps.match(0.51).true_positives.tolist() == [False]
 
 
 def test_classes_and_cases_do_not_mix(ndim):
@@ -57,7 +57,7 @@ def test_classes_and_cases_do_not_mix(ndim):
     truths = {"a": instances([box], ndim, labels=[1]), "b": instances([box], ndim, labels=[0])}
     predictions = {"a": detections([box], [0.9], ndim, labels=[0]), "b": detections([], [], ndim)}
     table = match_cases(predictions, truths, classes=["x", "y"], iou_threshold=0.1)
-    assert table.hits.tolist() == [False]
+    assert table.true_positives.tolist() == [False]
     assert np.isnan(table.object_scores).all()
 
 
@@ -66,7 +66,7 @@ def test_equal_scores_are_served_in_their_order(ndim):
     found = detections([line(1, 11, ndim), line(0, 10, ndim)], [0.5, 0.5], ndim)
     table = match_cases({"a": found}, {"a": truth}, classes=["x"], iou_threshold=0.1)
     assert table.indices.tolist() == [0, 1]
-    assert table.hits.tolist() == [True, False]
+    assert table.true_positives.tolist() == [True, False]
 
 
 def test_cases_without_objects_and_without_detections_stay_in_the_table(ndim):
@@ -86,7 +86,7 @@ def test_boxes_without_volume_match_nothing(ndim):
     point = np.zeros((1, 2, ndim), np.float32)
     truth = Instances(point, np.zeros(1, np.int64), np.ones(1, np.int64), np.zeros(1, bool))
     found = Detections(point, np.ones(1, np.float32), np.zeros(1, np.int64))
-    assert not match_cases({"a": found}, {"a": truth}, classes=["x"], iou_threshold=0.1).hits.any()
+    assert not match_cases({"a": found}, {"a": truth}, classes=["x"], iou_threshold=0.1).true_positives.any()
 
 
 BOX = [[0, 0], [4, 4]]
