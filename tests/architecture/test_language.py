@@ -23,7 +23,10 @@ BETTER = {
     r"of the folds": "for the fold split",
     r"figures?": "metric (a figure is a picture)",
 }
-ALLOWED = re.compile(r"</?figure|"?Figure"?, "?Axes|one figure|figures?/|figures?`|[Ff]igures? (\d|\(|of|shows?)|[Ff]igures? as (PNG|SVG)")
+ALLOWED = re.compile(
+    r"</?figure|Figure\W+Axes|one figure|a figure is a picture|\bfigure\b(?= {)|figures?/|figures?`"
+    r"|[Ff]igures? (\d|\(|of|shows?)|[Ff]igures? as (PNG|SVG)"
+)
 # Calls whose texts users see.
 MESSAGES = {"warn", "warning", "info", "print", "report", "InputError", "Option", "Argument", "add_column"}
 # Everything that these say is shown.
