@@ -32,7 +32,7 @@ def check_cases(predictions: Mapping[str, Detections], truths: Mapping[str, Inst
                 f"case {case!r}: detections have {found} axes, its objects {rank}; merge slices into volumes first"
             )
         if rank != first:
-            raise ValueError(f"case {case!r}: objects have {rank} axes, those before {first}; judge them apart")
+            raise ValueError(f"case {case!r}: objects have {rank} axes, those before {first}; evaluate them separately")
     return first
 
 

@@ -45,10 +45,10 @@ class Curve:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The figures of a set of predictions.
+    """The metrics of a set of predictions.
 
     Attributes:
-        metrics: by name, ready for JSON; None where a figure is not defined. `AP@0.10` is the mean over the
+        metrics: by name, ready for JSON; None where a metric is not defined. `AP@0.10` is the mean over the
             classes that occur, `AP@0.10/nodule` that of a class, `.../ci95` its 95 % interval. "settings"
             says how they were made.
         curves: precision-recall and FROC of each class that occurs, at the lowest and the highest
@@ -57,7 +57,7 @@ class Evaluation:
         groups: name of the group (patient) of each case of the table.
         score_thresholds: for each class the score with the highest F1 at the lowest threshold; None
             without hits.
-        compute: the figures `(r, k)` by name, for weights `(r, g)` of the groups in alphabetical order.
+        compute: the metrics `(r, k)` by name, for weights `(r, g)` of the groups in alphabetical order.
     """
 
     metrics: dict[str, Any]

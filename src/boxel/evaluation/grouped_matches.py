@@ -18,7 +18,7 @@ FALSE_POSITIVE_RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # per image, of t
 
 
 class GroupedMatches:
-    """The figures of one match table. Each method takes `weights (r, g)` and returns `(r, k)`, nan if not defined.
+    """The metrics of one match table. Each method takes `weights (r, g)` and returns `(r, k)`, nan if not defined.
 
     Args:
         table: matched cases.
@@ -168,7 +168,7 @@ class GroupedMatches:
             ranking = patient_ranking(self.table, self.groups, label)
             hits, errors = ranking.counts(weights)
             found = curve_average(hits, errors, weights @ ranking.objects, "step")
-            average.append(np.where(errors[:, -1] > 0, found, np.nan))  # without negatives it is 1 whatever was found
+            average.append(np.where(errors[:, -1] > 0, found, np.nan))  # without negatives it is always 1
             area.append(auroc(hits, errors))
         return {"patient_AP": np.stack(average, axis=1), "patient_AUROC": np.stack(area, axis=1)}
 
