@@ -35,7 +35,7 @@ def write_patients(root, rng, annotated=3, bare=1):
             write_segmentation(folder / "seg.dcm", sorted(files), {"lesion": mask[order]})
 
 
-def test_a_folder_of_dicom_series_is_predicted_and_judged_where_it_is_annotated(tmp_path, rng):
+def test_a_folder_of_dicom_series_is_predicted_and_evaluated_where_it_is_annotated(tmp_path, rng):
     write_patients(tmp_path / "scans", rng)
     boxel.prepare(tmp_path / "scans", tmp_path / "work", recipe="retina_unet_small", overrides=QUICK)
     run = boxel.train(tmp_path / "work", tmp_path / "run", recipe="retina_unet_small", overrides=QUICK)
@@ -43,9 +43,11 @@ def test_a_folder_of_dicom_series_is_predicted_and_judged_where_it_is_annotated(
     found = {path.stem for path in (tmp_path / "all").glob("*.json")}
     assert found == {f"patient_{number}_ct" for number in range(4)}  # the one without annotation too
     assert "--part test" in out.stderr  # some were trained on
-    judged = command("evaluate", tmp_path / "all", tmp_path / "scans", "--out", tmp_path / "figures", "--resamples", 0)
-    assert json.loads((tmp_path / "figures" / "metrics.json").read_text())["num_images"] == 3
-    assert "patient_3_ct" in judged.stderr  # said, not dropped in silence
+    evaluated = command(
+        "evaluate", tmp_path / "all", tmp_path / "scans", "--out", tmp_path / "evaluation", "--resamples", 0
+    )
+    assert json.loads((tmp_path / "evaluation" / "metrics.json").read_text())["num_images"] == 3
+    assert "patient_3_ct" in evaluated.stderr  # said, not dropped in silence
     options = ("--format", "dicom", "--option", "negatives=false")
     command("predict", run, tmp_path / "scans", "--out", tmp_path / "test", "--part", "test", *options)
     split = json.loads((run / "split.json").read_text())

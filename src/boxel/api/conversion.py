@@ -8,6 +8,7 @@ import numpy as np
 
 from boxel.export import DatasetInfo, ImageGeometries, Prediction, get_format, recognise
 from boxel.io import SUFFIXES, read_geometry, split_suffix
+from boxel.io.channels import group_channels, in_order
 
 
 def convert(
@@ -60,19 +61,14 @@ def find_cases(folder: Path) -> dict[str, tuple[Path, ...]]:
     """The image files of each case in a folder: its channels, or its folder with a DICOM series.
 
     Raises:
-        ValueError: no such folder, or nothing in it.
+        ValueError: no such folder, nothing in it, or two files of one case and channel.
     """
     if not folder.exists():
         raise ValueError(f"{folder}: no such file or folder; name the folder of the images with --images")
-    cases: dict[str, tuple[Path, ...]] = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else [folder]:
-        stem, suffix = split_suffix(path)
-        if path.is_dir() and any(path.iterdir()):
-            cases[path.name] = (path,)
-        elif suffix:
-            head, _, number = stem.rpartition("_")
-            case = head if head and len(number) == 4 and number.isdigit() else stem
-            cases[case] = (*cases.get(case, ()), path)
+    paths = sorted(folder.iterdir()) if folder.is_dir() else [folder]
+    channels = group_channels(path for path in paths if not path.is_dir() and split_suffix(path)[1])
+    cases = {case: in_order(files) for case, files in channels.items()}
+    cases |= {path.name: (path,) for path in paths if path.is_dir() and any(path.iterdir())}
     if not cases and folder.is_dir() and any(folder.iterdir()):
         cases[folder.resolve().name] = (folder,)  # itself a DICOM series
     if not cases:

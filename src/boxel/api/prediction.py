@@ -95,8 +95,15 @@ def stamp_of(detector: Detector, case: str, files: Sequence[Path]) -> dict[str, 
 
 
 def is_done(path: Path, stamp: Mapping[str, Any]) -> bool:
-    """Whether a prediction with this stamp is complete; the segmentation of one with another stamp is removed."""
-    before = (read_json(path).get("extra") or {}) if path.exists() else {}
+    """Whether a prediction with this stamp is complete; the segmentation of one with another stamp is removed.
+
+    Raises:
+        ValueError: the file exists but is not a prediction, and must not be overwritten.
+    """
+    content = read_json(path) if path.exists() else {}
+    before = (content.get("extra") or {}) if isinstance(content, dict) else None
+    if not isinstance(before, dict):
+        raise ValueError(f"{path}: exists but is not a prediction of Boxel; move it, or choose another folder")
     label_map = segmentation_file(path.parent, path.name.removesuffix(".json"))
     if before == stamp:
         return "segmentation" not in stamp or label_map.exists()

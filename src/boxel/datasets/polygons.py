@@ -1,4 +1,7 @@
-"""Masks from outlines and from run lengths."""
+"""Masks from outlines and from run lengths.
+
+We decode run lengths ourselves, since pycocotools silently fills a mask whose runs end too early with arbitrary values.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace

@@ -35,7 +35,7 @@ class Criterion:
         if self.kind not in KINDS:
             raise ValueError(f"criterion must be one of {', '.join(KINDS)}, got {self.kind!r}")
         if self.kind.startswith("mask") and self.masks is None:
-            raise ValueError(f"criterion {self.kind!r} needs masks; pass them, or use 'box_iou'")
+            raise ValueError(f"criterion {self.kind!r} needs masks; pass them, or evaluate the boxes with 'box_iou'")
 
     @property
     def is_distance(self) -> bool:
@@ -76,7 +76,7 @@ def _look_up(
         if len(block):
             case = cases[of_case[block[0]]]
             if case not in (criterion.masks or {}):
-                raise ValueError(f"case {case!r} has no masks; add them, or use 'box_iou'")
+                raise ValueError(f"case {case!r} has no masks; add them, or evaluate the boxes with 'box_iou'")
             overlap = (criterion.masks or {})[case]
             values[block] = overlap.of(indices[block], ids[block], dice=criterion.kind == "mask_dice")
     return values

@@ -1,4 +1,4 @@
-"""Tables behind single metrics: confusion of classes, size of the boxes, reliability of the scores."""
+"""Tables behind single metrics: class confusion, box sizes, calibration of the scores."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -94,8 +94,8 @@ def size_ratio_table(table: MatchTable) -> dict[str, Any]:
 def _describe(values: np.ndarray, total: int) -> dict[str, Any] | None:
     if not len(values):
         return None
-    figures = {"mean": values.mean(), "median": np.median(values), "min": values.min(), "max": values.max()}
-    return {"num": len(values), "share": len(values) / total} | {key: float(v) for key, v in figures.items()}
+    summary = {"mean": values.mean(), "median": np.median(values), "min": values.min(), "max": values.max()}
+    return {"num": len(values), "share": len(values) / total} | {key: float(v) for key, v in summary.items()}
 
 
 def calibration_curves(table: MatchTable, groups: np.ndarray, drawn: np.ndarray) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The metrics of one ranking under many weights, compiled: what a bootstrap spends its time on."""
+"""Metrics of one ranking under many weights, compiled because a bootstrap spends its time here."""
 
 # mypy: disable-error-code="no-untyped-def"
 

@@ -47,8 +47,8 @@ def experiment(
 ) -> list[Result]:
     """Run a grid into `out`, row by row, and write `table.md` and `table.json` there.
 
-    Every row is prepared, trained, and judged on the same test images. A stopped experiment continues with the same
-    call.
+    Every row is prepared, trained and evaluated on the same test images. Repeat the call to resume an interrupted
+    experiment.
 
     Args:
         data: a data set of your own instead of the grid's toy images.

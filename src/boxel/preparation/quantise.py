@@ -27,14 +27,18 @@ class Levels(NamedTuple):
 
 
 def to_levels(channel: Float[np.ndarray, "*s"]) -> Levels | None:
-    """Quantise a channel: whole numbers exactly, others to half a 65,535th of their range; None if too coarse."""
+    """Quantise a channel: whole numbers exactly, others to half a 65,535th of their range.
+
+    None if these steps would be too coarse, or too small for a float32.
+    """
     low, high = float(channel.min()), float(channel.max())
     if high == low or (high - low <= MOST and _whole(channel)):
         scale = 1.0
     else:
         scale = (high - low) / MOST
         some = channel.ravel()[:: max(1, channel.size // _SAMPLE)].astype(np.float64)
-        if scale * STEPS > some.clip(*np.percentile(some, (0.5, 99.5))).std():
+        coarse = scale * STEPS > some.clip(*np.percentile(some, (0.5, 99.5))).std()
+        if coarse or scale < np.finfo(np.float32).tiny:
             return None
     array = np.empty(channel.shape, np.min_scalar_type(min(round((high - low) / scale), MOST)))
     for levels, part in zip(array, channel, strict=True):  # slice by slice, to save memory

@@ -110,6 +110,14 @@ def test_coco_run_lengths_are_masks_in_column_order(tmp_path, rng):
     np.testing.assert_array_equal(read_case(dataset["a"], dataset).label_map > 0, mask)
 
 
+@pytest.mark.parametrize("counts", [[], [21, 3], [21, 3, 5760], [21, -3, 582], "", "e03", "e03P", "~~~~", "é03Pb0"])
+def test_coco_run_lengths_that_do_not_fill_the_image_are_an_error(tmp_path, rng, counts):
+    drawn = {"id": 1, "image_id": 7, "category_id": 3, "segmentation": {"counts": counts, "size": [20, 30]}}
+    dataset = open_dataset(write_coco(tmp_path, rng, annotations=[drawn]))
+    with pytest.raises(ValueError, match="run lengths"):
+        read_case(dataset["a"], dataset)
+
+
 def test_a_crowd_is_ignored(tmp_path, rng):
     crowd = {"id": 1, "image_id": 7, "category_id": 3, "bbox": [2, 1, 6, 4], "iscrowd": 1}
     dataset = open_dataset(write_coco(tmp_path, rng, annotations=[crowd, {**crowd, "id": 2, "iscrowd": 0}]))

@@ -1,18 +1,22 @@
 """Intervals of single figures; how often they cover the truth is measured in test_evaluation_coverage.py."""
 
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 
-from boxel.evaluation.bootstrap import interval, student
+from boxel.evaluation.bootstrap import interval
 from boxel.types import Detections, Instances
 from tests.settings import evaluate
 
 
 @pytest.mark.parametrize(
-    ("degrees", "quantile"), [(1, 12.7062), (4, 2.7764), (9, 2.2622), (29, 2.0452), (99, 1.9842), (100_000, 1.9600)]
+    ("num_groups", "quantile"), [(5, 2.7764), (10, 2.2622), (30, 2.0452), (100, 1.9842), (100_001, 1.9600)]
 )
-def test_students_quantiles_are_those_of_the_tables(degrees, quantile):
-    assert student(0.975, degrees) == pytest.approx(quantile, abs=1e-4)
+def test_the_reach_is_students_quantile_of_the_tables(num_groups, quantile):
+    _, upper = interval(np.linspace(0, 1, 1001), 0.5, num_groups, corrected=False)
+    expanded = NormalDist().inv_cdf(upper)  # the values are uniform: a quantile is its own probability
+    assert expanded == pytest.approx(quantile * (num_groups / (num_groups - 1)) ** 0.5, abs=1e-4)
 
 
 def test_few_patients_get_wider_intervals():
