@@ -69,7 +69,7 @@ def _columns(case: str, given: Any, names: tuple[str, ...]) -> list[np.ndarray]:
         raise ValueError(f"case {case!r}: must be a mapping with {', '.join(names)}, got {what}")
     boxes = np.asarray(given["boxes"], np.float32)
     if not boxes.size:
-        boxes = boxes.reshape(0, 2, boxes.shape[-1] if boxes.ndim > 2 else 0)
+        boxes = np.zeros((0, 2, boxes.shape[-1]), np.float32)
     if tuple(boxes.shape[1:-1]) != (2,):
         raise ValueError(
             f"case {case!r}: boxes must have shape (n, 2, ndim), lower and upper corner in array order, "
