@@ -17,7 +17,7 @@ class Ranking:
     their order.
 
     Attributes:
-        true positives: `(n,)` bool.
+        true_positives: `(n,)` bool.
         groups: `(n,)` group (patient) `0..g-1` of each.
         ends: `(t,)` index of the last of each distinct score.
         thresholds: `(t,)` the distinct scores, descending.
@@ -55,7 +55,7 @@ def average_precision(
 
     Args:
         scores: `(n,)` of the detections; any order.
-        true positives: `(n,)` bool, whether each found an object.
+        true_positives: `(n,)` bool, whether each detected an object.
         num_instances: annotated objects.
         interpolation: "101" and "11": mean of the precision envelope at recalls 0, 0.01, ..., 1 (COCO) or 0,
             0.1, ..., 1 (VOC 2007); "area": the area under the envelope (VOC 2010); "step": the area under the

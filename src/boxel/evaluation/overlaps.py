@@ -43,7 +43,7 @@ def find_overlaps(
     Args:
         predictions: the detections of each case, in the voxels of its original image; an empty set where
             nothing was found.
-        ground truth: the objects of each case; an empty set for a negative case. Their order is the order of the
+        ground_truth: the objects of each case; an empty set for a negative case. Their order is the order of the
             cases.
         classes: class names.
         criterion: of a match.

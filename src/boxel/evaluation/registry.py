@@ -112,7 +112,7 @@ def register_metric(name: str, function: Function, *, when: When = "all") -> Non
         >>> import boxel, numpy as np
         >>> def f2(matches):
         ...     confident = matches.table.scores >= 0.5
-        ...     true = matches.sum_detections(matches.table.true positives & confident)
+        ...     true = matches.sum_detections(matches.table.true_positives & confident)
         ...     false = matches.sum_detections(matches.table.false_positives & confident)
         ...     return 5 * true / (true + 4 * matches.num_objects + false)
         >>> boxel.register_metric("F2_doctest", f2)
