@@ -39,7 +39,7 @@ def settings(
     ] = None,
     rule: Annotated[
         str | None,
-        typer.Option(help="Matching: `greedy` as COCO, `optimal`, `mdt` as the papers' toolkit, `luna16` [greedy]."),
+        typer.Option(help="Matching: `greedy` as in COCO, `optimal`, `mdt` as the papers' toolkit, `luna16` [greedy]."),
     ] = None,
     interpolation: Annotated[
         str | None, typer.Option(help="AP from `101` or `11` recall points, exact `area`, or `step` [101].")

@@ -112,7 +112,7 @@ def _ndim(fingerprint: Fingerprint, config: PlanConfig, why: dict[str, str]) -> 
     why["ndim"] = f"Images have {fingerprint.ndim} axes; " + (
         f"the model sees slices of {ndim}, with {config.context} neighbours on either side."
         if slice_wise
-        else "and so has the model."
+        else "and so does the model."
     )
     return ndim
 
@@ -231,7 +231,7 @@ def _max_detections(fingerprint: Fingerprint, config: PlanConfig, why: dict[str,
     most = int(fingerprint.objects_per_image["most"])
     number = config.max_detections or max(100, -(-2 * most // 50) * 50)
     rule = "Set to" if config.max_detections else "Twice that number, at least 100:"
-    why["max_detections"] = f"No image has more than {most} objects. {rule} {number}."
+    why["max_detections"] = f"No image has more than {most} object{'s' * (most != 1)}. {rule} {number}."
     return number
 
 
