@@ -3,7 +3,8 @@
     boxel evaluate predictions data --plugin examples/my_metric.py --out evaluation
 
 Like the metrics of Boxel it has values at every IoU threshold and of every class, 95 % intervals, and a test in
-`boxel compare`.
+`boxel compare`. Training can select checkpoints by it: `boxel train ... --plugin examples/my_metric.py --set
+train.select_by=F2@0.50`.
 """
 
 import numpy as np
@@ -23,4 +24,4 @@ def f2(matches: WeightedMatches) -> np.ndarray:
     return 5 * true_positives / (5 * true_positives + 4 * false_negatives + false_positives)
 
 
-boxel.register_metric("F2", f2)
+boxel.register_metric("F2", f2, higher_is_better=True)

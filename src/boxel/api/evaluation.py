@@ -41,7 +41,7 @@ def evaluate(
         ground_truth: per case `{"boxes", "labels"}` or `Instances`, every case; or a data set (with protocol "luna16"
             the folder of the challenge's tables).
         out: folder for `metrics.json`, two CSV tables and `figures/*.png`; None writes nothing.
-        config: the settings.
+        config: the settings. Distances between arrays are in voxels, those between folders in mm.
         classes: class names of arrays; "0", "1", ... by default. A data set has its own.
         groups: of arrays, the group (patient) of each case. A data set has its own.
         ignore: JSON `{"CASE": [object id or [lower corner, upper corner], ...]}`: ignored objects, and ignored regions
@@ -65,6 +65,8 @@ def evaluate(
     if isinstance(predictions, Mapping) or isinstance(ground_truth, Mapping):
         if not (isinstance(predictions, Mapping) and isinstance(ground_truth, Mapping)):
             raise ValueError("give arrays for both predictions and ground truth, or folders for both")
+        if ignore is not None or source != "auto":
+            raise ValueError("ignore and source describe folders; leave them out with arrays")
         evaluation = _evaluate_arrays(predictions, ground_truth, config, classes, groups)
     else:
         if classes is not None or groups is not None:
@@ -89,6 +91,10 @@ def _evaluate_arrays(
         what = f"protocol {config.protocol}" if config.protocol == "luna16" else f"criterion {config.criterion}"
         raise ValueError(f"{what} needs files; give folders instead of arrays")
     detections, objects = read_arrays(predictions, ground_truth)
+    if isinstance(classes, str):
+        raise ValueError(f"classes must be a list of names, got {classes!r}; write [{classes!r}]")
+    if unknown := sorted((groups or {}).keys() - objects.keys()):
+        raise ValueError(f"groups: case {unknown[0]!r} is not in the ground truth; remove it or correct its name")
     names = tuple(classes) if classes is not None else name_classes(detections.values(), objects.values())
     function = evaluate_coco if config.protocol == "coco" else evaluate_cases
     return function(detections, objects, classes=names, groups=groups, config=config)

@@ -10,15 +10,13 @@ import numpy as np
 from boxel.api.detector import Detector
 from boxel.config import did_you_mean
 from boxel.evaluation import IOU_THRESHOLDS, EvaluateConfig, evaluate
+from boxel.evaluation.registry import is_higher_better
 from boxel.models.base import Model
 from boxel.preparation.store import Store
 from boxel.recipes import Experiment
 from boxel.types import Detections, Instances, Task
 
 REPORTED = ("AP@0.10", "AP@0.50", "mAP@0.10:0.50")
-# The metrics of which more is better, without threshold, class or size.
-RANKING = ("AP", "mAP", "AR", "mAR", "FROC", "sensitivity", "precision", "recall", "F1", "mean_iou", "patient_AP",
-           "patient_AUROC")  # fmt: skip
 
 
 def make_validation(
@@ -86,7 +84,7 @@ def check_metric(name: str, ground_truth: Mapping[str, Instances], classes: Sequ
 def is_ranking(name: str, metrics: Mapping[str, Any]) -> bool:
     """Whether a metric is a number of which more is better."""
     number = name in metrics and (metrics[name] is None or isinstance(metrics[name], float))
-    return number and re.split("[@/]", name)[0] in RANKING
+    return number and is_higher_better(name)
 
 
 def compute(

@@ -50,14 +50,14 @@ def name_classes(detections: Iterable[Detections], objects: Iterable[Instances])
 
 def _detections(case: str, given: Any) -> Detections:
     if isinstance(given, Detections):
-        return given.map(np.asarray)
+        return given.map(_array)
     boxes, scores, labels = _columns(case, given, ("boxes", "scores", "labels"))
     return Detections(boxes, scores.astype(np.float32), labels.astype(np.int64))
 
 
 def _objects(case: str, given: Any) -> Instances:
     if isinstance(given, Instances):
-        return given.map(np.asarray)
+        return given.map(_array)
     boxes, labels = _columns(case, given, ("boxes", "labels"))
     count = len(boxes)
     return Instances(boxes, labels.astype(np.int64), np.arange(1, count + 1), np.zeros(count, bool))
@@ -67,7 +67,8 @@ def _columns(case: str, given: Any, names: tuple[str, ...]) -> list[np.ndarray]:
     if not isinstance(given, Mapping) or set(given) != set(names):
         what = sorted(given) if isinstance(given, Mapping) else type(given).__name__
         raise ValueError(f"case {case!r}: must be a mapping with {', '.join(names)}, got {what}")
-    boxes = np.asarray(given["boxes"], np.float32)
+    columns = [_numbers(f"case {case!r}: {name}", given[name]) for name in names]
+    boxes = columns[0].astype(np.float32)
     if not boxes.size:
         boxes = np.zeros((0, 2, boxes.shape[-1]), np.float32)
     if tuple(boxes.shape[1:-1]) != (2,):
@@ -75,17 +76,34 @@ def _columns(case: str, given: Any, names: tuple[str, ...]) -> list[np.ndarray]:
             f"case {case!r}: boxes must have shape (n, 2, ndim), lower and upper corner in array order, "
             f"got {boxes.shape}"
         )
-    columns = [boxes, *(np.asarray(given[name]) for name in names[1:])]
+    if (boxes[:, 0] > boxes[:, 1]).any():
+        raise ValueError(f"case {case!r}: boxes must have the lower corner first, got an upper corner below it")
     for name, column in zip(names[1:], columns[1:], strict=True):
         if column.shape != (len(boxes),):
             raise ValueError(f"case {case!r}: {name} must have shape ({len(boxes)},), one per box, got {column.shape}")
-    return columns
+        if name == "labels" and column.size and column.dtype.kind not in "iu":
+            raise ValueError(f"case {case!r}: labels must be class indices (integers), got {column.dtype}")
+    return [boxes, *columns[1:]]
+
+
+def _numbers(what: str, values: Any) -> np.ndarray:
+    try:
+        array = _array(values)
+    except ValueError as error:  # lists of different lengths
+        raise ValueError(f"{what} must be an array: {error}") from None
+    if array.dtype.kind not in "iuf":
+        raise ValueError(f"{what} must be numbers, got {array.dtype}")
+    return array
+
+
+def _array(values: Any) -> np.ndarray:
+    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
 
 
 def _ndim(cases: list[Any]) -> int:
     """The number of axes of the first boxes that have some."""
     for given in cases:
-        boxes = given.boxes if isinstance(given, Detections | Instances) else np.asarray(given["boxes"])
+        boxes = given.boxes if isinstance(given, Detections | Instances) else _array(given["boxes"])
         if len(boxes):
             return int(boxes.shape[-1])
     return 1

@@ -100,7 +100,7 @@ def compare_evaluations(
             difference, chance = (
                 pick(of_b) - pick(of_a) for of_a, of_b in ((drawn_a[key], drawn_b[key]), permuted[key])
             )
-            of_errors = key.startswith("ECE")
+            of_errors = key.partition("@")[0] == "ECE"
             ends = interval(difference, value_b - value_a, num_groups, corrected=of_errors) if known else None
             metrics[name] = {
                 "a": None if np.isnan(value_a) else value_a,

@@ -35,8 +35,12 @@ def patient_level(matches: WeightedMatches) -> dict[str, np.ndarray]:
     return matches.grouped.patient_level(matches.weights)
 
 
-register_metric("ranking", ranking)
-register_metric("localisation", localisation, when="ends")
+register_metric(
+    "ranking",
+    ranking,
+    higher_is_better=("AP", "mAP", "AR", "mAR", "FROC", "sensitivity", "precision", "recall", "F1"),
+)
+register_metric("localisation", localisation, when="ends", higher_is_better=("mean_iou",))
 register_metric("ECE", calibration_error, when="ends")
 register_metric("operating_points", operating_points, when="ends")
-register_metric("patient_level", patient_level, when="once")
+register_metric("patient_level", patient_level, when="once", higher_is_better=("patient_AP", "patient_AUROC"))

@@ -1,7 +1,7 @@
 """The metrics that an evaluation computes: Boxel's own and those of users, registered alike."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -14,6 +14,8 @@ from boxel.evaluation.matching import MatchTable
 from boxel.plugins import Registry
 
 When = Literal["all", "ends", "once"]
+# Names in `metrics.json` that are not of metrics.
+OTHER_NAMES = ("settings", "absent_classes", "confusion", "calibration", "size_ratios")
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Metric:
     name: str
     function: Function
     when: When
+    higher_is_better: frozenset[str] = frozenset()
 
     def compute(self, matches: WeightedMatches) -> dict[str, np.ndarray]:
         """`(r, k)` by name; nan where the metric is not defined.
@@ -90,8 +93,12 @@ class Metric:
 _metrics: Registry[Metric] = Registry("metric")
 
 
-def register_metric(name: str, function: Function, *, when: When = "all") -> None:
+def register_metric(
+    name: str, function: Function, *, when: When = "all", higher_is_better: bool | Collection[str] = False
+) -> None:
     """Add a metric to every evaluation and comparison, with values per class, intervals and tests.
+
+    The protocols "coco" and "luna16" compute the metrics of their challenges only.
 
     The function receives the matches of the whole data set (`WeightedMatches`) and returns an array of shape `(r, k)`:
     a row for each of `r` resamples of the patients, a column for each of `k` classes. Usually that is a formula of sums
@@ -102,9 +109,10 @@ def register_metric(name: str, function: Function, *, when: When = "all") -> Non
         function: see above; it may also return several arrays by name.
         when: at "all" IoU thresholds, at the lowest and the highest ("ends"), or "once", if the matching does not
             matter; the key is then the name alone.
+        higher_is_better: whether `train.select_by` may name it; of several arrays, the names of those it may.
 
     Raises:
-        ValueError: the name is taken, or cannot be part of a key.
+        ValueError: the name is taken (the evaluation says so if a function returns it), or cannot be part of a key.
 
     Example:
         F2 counts recall more than precision; here of the detections that score at least 0.5.
@@ -125,24 +133,33 @@ def register_metric(name: str, function: Function, *, when: When = "all") -> Non
     """
     if not re.fullmatch(r"[A-Za-z]\w*", name) or name.startswith("num_"):
         raise ValueError(f"metric name {name!r}: use letters, digits and underscores, and do not begin with num_")
-    _metrics[name] = Metric(name, function, when)
+    names = frozenset([name] if higher_is_better is True else higher_is_better or ())
+    _metrics[name] = Metric(name, function, when, names)
 
 
 def compute_metrics(
     matches: Mapping[float, GroupedMatches], weights: np.ndarray, config: EvaluateConfig
 ) -> Iterator[tuple[str, float | None, np.ndarray]]:
     """Name, threshold (None where it does not matter) and values `(r, k)` of every registered metric."""
-    for threshold, grouped in matches.items():
-        weighted = WeightedMatches(grouped, weights, config, is_end=threshold in config.ends)
+    owners = dict.fromkeys(OTHER_NAMES, "the evaluation")
+    for threshold in (*matches, None):
+        is_end = threshold is None or threshold in config.ends
+        grouped = matches[config.iou_thresholds[0] if threshold is None else threshold]
+        weighted = WeightedMatches(grouped, weights, config, is_end)
+        due = ("once",) if threshold is None else ("all", "ends") if is_end else ("all",)
         for metric in _metrics.values():
-            if metric.when == "all" or (metric.when == "ends" and weighted.is_end):
-                for name, values in metric.compute(weighted).items():
-                    yield name, threshold, values
-    lowest = WeightedMatches(matches[config.iou_thresholds[0]], weights, config)
-    for metric in _metrics.values():
-        if metric.when == "once":
-            for name, values in metric.compute(lowest).items():
-                yield name, None, values
+            for name, values in metric.compute(weighted).items() if metric.when in due else ():
+                if owners.setdefault(name, metric.name) != metric.name:
+                    raise ValueError(
+                        f"metric {metric.name!r}: the name {name!r} is taken by {owners[name]!r}; choose another name"
+                    )
+                yield name, threshold, values
+
+
+def is_higher_better(key: str) -> bool:
+    """Whether more is better of a metric, such as "AP@0.10/nodule"."""
+    name = re.split("[@/]", key)[0]
+    return any(name in metric.higher_is_better for metric in _metrics.values())
 
 
 def added_metrics() -> list[str]:

@@ -7,6 +7,7 @@ import pytest
 
 import boxel
 from boxel.api.validation import check_metric, compute
+from boxel.evaluation import registry
 from boxel.types import Detections, Instances
 from tests.settings import evaluate
 
@@ -84,6 +85,16 @@ def test_a_metric_that_is_computed_again_is_that_of_the_evaluation(ground_truth,
 def test_a_metric_that_cannot_rank_is_refused_with_the_known_ones(ground_truth, name, message):
     with pytest.raises(ValueError, match=rf"train.select_by='{name}' .*{message}.*Known: AP@0.*patient_AP"):
         check_metric(name, ground_truth, CLASSES)
+
+
+def test_a_metric_of_users_ranks_if_it_says_that_higher_is_better(ground_truth, detections, monkeypatch):
+    monkeypatch.setattr(registry._metrics, "_entries", dict(registry._metrics._entries))
+    boxel.register_metric("share", lambda m: m.sum_objects(m.table.detected) / m.num_objects, higher_is_better=True)
+    boxel.register_metric("errors", lambda m: m.sum_detections(m.table.false_positives))
+    check_metric("share@0.35", ground_truth, CLASSES)
+    assert compute(detections, ground_truth, CLASSES, "share@0.35")["share@0.35"] == 0.5
+    with pytest.raises(ValueError, match="does not grow"):
+        check_metric("errors@0.35", ground_truth, CLASSES)
 
 
 def test_a_metric_that_the_cases_do_not_define_is_reported(ndim, caplog):

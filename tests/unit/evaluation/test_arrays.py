@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import boxel
-from boxel.evaluation import EvaluateConfig
+from boxel.evaluation import EvaluateConfig, registry
 from boxel.types import Detections, Instances
 
 QUICK = EvaluateConfig(num_resamples=0)
@@ -61,6 +61,10 @@ TRUTH = {"a": {"boxes": [box(2)], "labels": [0]}}
         ({"a": {**GOOD, "score": [1]}}, "case 'a': must be a mapping with boxes, scores, labels"),
         ({"a": [1, 2]}, "case 'a': must be a mapping"),
         ({"a": {**GOOD, "scores": [1.5]}}, "'a'.*score"),
+        ({"a": {**GOOD, "scores": ["high"]}}, "case 'a': scores must be numbers"),
+        ({"a": {**GOOD, "boxes": [[[0, 0], [9]]]}}, "case 'a': boxes must be an array"),
+        ({"a": {**GOOD, "boxes": [[[9, 9], [0, 0]]]}}, "case 'a': boxes must have the lower corner first"),
+        ({"a": {**GOOD, "labels": [0.7]}}, "case 'a': labels must be class indices"),
         ({"a": {**GOOD, "labels": [3]}}, "'a'.*class index"),
         ({"a": {**GOOD, "boxes": [[[0, 0], [np.nan, 9]]]}}, "'a'.*finite"),
         ({"a": {**GOOD, "boxes": [[[0, 0, 0], [9, 9, 9]]]}}, "'a'.*axes"),
@@ -69,6 +73,26 @@ TRUTH = {"a": {"boxes": [box(2)], "labels": [0]}}
 def test_what_is_wrong_names_the_case(predictions, says):
     with pytest.raises(ValueError, match=says):
         boxel.evaluate(predictions, TRUTH, classes=["x"], config=QUICK)
+
+
+def test_tensors_of_a_network_need_no_detach():
+    network = {"boxes": torch.tensor([box(2)], dtype=torch.float32), "scores": torch.tensor([0.9])}
+    detections = {name: tensor.requires_grad_() for name, tensor in network.items()} | {"labels": torch.tensor([0])}
+    assert boxel.evaluate({"a": detections}, TRUTH, config=QUICK).metrics["AP@0.50"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"ignore": "ignored.json"}, "ignore and source describe folders"),
+        ({"source": "coco"}, "ignore and source describe folders"),
+        ({"groups": {"z": "p"}}, "groups: case 'z' is not in the ground truth"),
+        ({"classes": "cyst"}, r"write \['cyst'\]"),
+    ],
+)
+def test_arguments_that_arrays_would_not_use_are_refused(arguments, says):
+    with pytest.raises(ValueError, match=says):
+        boxel.evaluate({"a": GOOD}, TRUTH, config=QUICK, **arguments)
 
 
 def test_arrays_and_folders_do_not_mix(tmp_path):
@@ -94,10 +118,22 @@ def test_settings_that_make_no_sense_are_refused(settings, says):
         EvaluateConfig.from_dict(settings)
 
 
-def test_a_metric_of_the_wrong_shape_is_named(monkeypatch):
-    from boxel.evaluation import registry
-
+@pytest.fixture
+def own_metrics(monkeypatch):
+    """What the test registers is gone after it."""
     monkeypatch.setattr(registry._metrics, "_entries", dict(registry._metrics._entries))
+
+
+@pytest.mark.parametrize("name", ["AP", "mean_iou", "patient_AP", "confusion", "settings"])
+@pytest.mark.usefixtures("own_metrics")
+def test_a_metric_cannot_replace_what_the_evaluation_has(name):
+    boxel.register_metric(name, lambda matches: matches.num_objects)
+    with pytest.raises(ValueError, match=f"the name '{name}' is taken"):
+        boxel.evaluate({"a": GOOD}, TRUTH, config=QUICK)
+
+
+@pytest.mark.usefixtures("own_metrics")
+def test_a_metric_of_the_wrong_shape_is_named():
     boxel.register_metric("flat", lambda matches: np.zeros(3))
     with pytest.raises(ValueError, match=r"metric 'flat': its function returned an array of shape \(3,\)"):
         boxel.evaluate({"a": GOOD}, TRUTH, config=QUICK)
