@@ -1,7 +1,7 @@
-"""How long figures take: COCO's twelve next to pycocotools, intervals, and the memory of a large data set.
+"""How long metrics take: COCO's twelve next to pycocotools, intervals, and the memory of a large data set.
 
 python benchmarks/evaluation.py            seconds, median of five, of 1,000 images with 10 detections each
-python benchmarks/evaluation.py --memory   peak memory of the COCO figures of 100,000 images
+python benchmarks/evaluation.py --memory   peak memory of the COCO metrics of 100,000 images
 """
 
 import contextlib
@@ -24,41 +24,41 @@ NO_INTERVALS = EvaluateConfig(protocol="coco", num_resamples=0)
 def random_images(count: int, detections: int = 10, objects: int = 5, seed: int = 0) -> tuple[dict, dict]:
     """Half of the detections near an object; sizes in all of COCO's ranges."""
     rng = np.random.default_rng(seed)
-    truths, predictions = {}, {}
+    ground_truth, predictions = {}, {}
     for image in range(count):
         size = rng.choice([16.0, 50.0, 120.0], (objects, 1)) * rng.uniform(0.8, 1.2, (objects, 2))
         lower = rng.uniform(0, 300, (objects, 2))
         boxes = np.stack([lower, lower + size], 1).astype(np.float32)
         labels = rng.integers(0, len(CLASSES), objects)
-        truths[str(image)] = Instances(boxes, labels, np.arange(objects), np.zeros(objects, bool))
+        ground_truth[str(image)] = Instances(boxes, labels, np.arange(objects), np.zeros(objects, bool))
         near = rng.integers(0, objects, detections)
         moved = boxes[near] + rng.normal(0, 4, (detections, 2, 2)) + (np.arange(detections) % 2 * 200)[:, None, None]
         scores = rng.random(detections)
         predictions[str(image)] = Detections(np.sort(moved, axis=1).astype(np.float32), scores, labels[near])
-    return predictions, truths
+    return predictions, ground_truth
 
 
-def as_coco(predictions: dict, truths: dict) -> tuple[dict, list]:
+def as_coco(predictions: dict, ground_truth: dict) -> tuple[dict, list]:
     def xywh(box: np.ndarray) -> list[float]:
         return [*map(float, box[0][::-1]), *map(float, (box[1] - box[0])[::-1])]
 
     annotations = [
         {"id": 1 + 1000 * int(image) + k, "image_id": int(image), "category_id": int(label), "bbox": xywh(box),
          "area": xywh(box)[2] * xywh(box)[3], "iscrowd": 0}
-        for image, of in truths.items() for k, (box, label) in enumerate(zip(of.boxes, of.labels, strict=True))
+        for image, of in ground_truth.items() for k, (box, label) in enumerate(zip(of.boxes, of.labels, strict=True))
     ]  # fmt: skip
     results = [
         {"image_id": int(image), "category_id": int(label), "bbox": xywh(box), "score": float(score)}
         for image, of in predictions.items() for box, label, score in zip(of.boxes, of.labels, of.scores, strict=True)
     ]  # fmt: skip
-    images, categories = [{"id": int(image)} for image in truths], [{"id": k} for k in range(len(CLASSES))]
+    images, categories = [{"id": int(image)} for image in ground_truth], [{"id": k} for k in range(len(CLASSES))]
     return {"images": images, "annotations": annotations, "categories": categories}, results
 
 
-def pycocotools_figures(truth: object, results: object) -> None:
+def pycocotools_metrics(ground_truth: object, results: object) -> None:
     from pycocotools.cocoeval import COCOeval
 
-    evaluation = COCOeval(truth, results, "bbox")
+    evaluation = COCOeval(ground_truth, results, "bbox")
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summarize()
@@ -80,31 +80,31 @@ def seconds(*functions) -> list[float]:
 def compare() -> None:
     from pycocotools.coco import COCO
 
-    predictions, truths = random_images(1000)
-    dataset, results = as_coco(predictions, truths)
+    predictions, ground_truth = random_images(1000)
+    dataset, results = as_coco(predictions, ground_truth)
     silence = contextlib.redirect_stdout(io.StringIO())
     with silence:
-        truth = COCO()
-        truth.dataset = dataset
-        truth.createIndex()
-        found = truth.loadRes(results)  # reading is not timed, on either side
+        coco = COCO()
+        coco.dataset = dataset
+        coco.createIndex()
+        detections = coco.loadRes(results)  # reading is not timed, on either side
         ours, theirs = seconds(
-            lambda: evaluate_coco(predictions, truths, classes=CLASSES, config=NO_INTERVALS),
-            lambda: pycocotools_figures(truth, found),
+            lambda: evaluate_coco(predictions, ground_truth, classes=CLASSES, config=NO_INTERVALS),
+            lambda: pycocotools_metrics(coco, detections),
         )
-    print(f"12 COCO figures, 1,000 images x 10 detections: boxel {ours:.3f} s, pycocotools {theirs:.3f} s, "
+    print(f"12 COCO metrics, 1,000 images x 10 detections: boxel {ours:.3f} s, pycocotools {theirs:.3f} s, "
           f"{theirs / ours:.1f} times")  # fmt: skip
     for resamples in (0, 1000):
         config = EvaluateConfig(num_resamples=resamples)
-        (each,) = seconds(lambda config=config: evaluate(predictions, truths, classes=CLASSES, config=config))
+        (each,) = seconds(lambda config=config: evaluate(predictions, ground_truth, classes=CLASSES, config=config))
         print(f"every metric of boxel evaluate, {resamples} resamples: {each:.2f} s")
 
 
 def measure_memory() -> None:
-    predictions, truths = random_images(100_000)
+    predictions, ground_truth = random_images(100_000)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     start = time.perf_counter()
-    evaluate_coco(predictions, truths, classes=CLASSES, config=NO_INTERVALS)
+    evaluate_coco(predictions, ground_truth, classes=CLASSES, config=NO_INTERVALS)
     took = time.perf_counter() - start
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"100,000 images: {took:.1f} s, peak memory {after:.2f} GB, of it the data {before:.2f} GB")

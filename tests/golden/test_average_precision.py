@@ -42,7 +42,7 @@ PREDICTIONS = {
 }
 
 
-def test_the_paper_toolkits_object_and_patient_figures_are_reproduced():
+def test_the_paper_toolkits_object_and_patient_metrics_are_reproduced():
     metrics = evaluate(PREDICTIONS, TRUTHS, classes=["tumour"], iou_thresholds=[0.1], rule="mdt").metrics
     assert metrics["AP@0.10"] == pytest.approx((34 * 0.5 + 33 * 0.4) / 101)
     assert metrics["AP@0.10"] == pytest.approx(0.29901, abs=5e-6)
@@ -64,9 +64,9 @@ def test_a_second_detection_of_two_overlapping_objects_is_lost_by_the_old_rule_o
     def rows(lower, upper):
         return [[lower, 0], [upper, 10]]
 
-    truths = {"a": instances(rows(0, 10), rows(6, 16))}
+    ground_truth = {"a": instances(rows(0, 10), rows(6, 16))}
     predictions = {"a": detections((0.9, rows(1, 11)), (0.8, rows(2, 12)))}
-    table = match_cases(predictions, truths, classes=["x"], iou_threshold=0.1, rule=rule)
+    table = match_cases(predictions, ground_truth, classes=["x"], iou_threshold=0.1, rule=rule)
     assert average_precision(table.scores, table.true_positives, 2) == pytest.approx(expected)
 
 
@@ -94,9 +94,9 @@ def test_the_envelope_lifts_precision_to_what_a_higher_recall_reaches(interpolat
 @pytest.mark.parametrize("interpolation", ["101", "11", "area", "step"])
 @pytest.mark.parametrize("count", [3, 7, 20, 49])
 def test_where_everything_is_found_first_the_average_is_one_to_the_last_bit(interpolation, count):
-    truths = {"P": instances(*(square(20 * k, 20 * k + 10) for k in range(count)))}
+    ground_truth = {"P": instances(*(square(20 * k, 20 * k + 10) for k in range(count)))}
     found = {"P": detections(*(((count - k) / (count + 1), square(20 * k, 20 * k + 10)) for k in range(count)))}
-    metrics = evaluate(found, truths, classes=["x"], interpolation=interpolation, num_resamples=20).metrics
+    metrics = evaluate(found, ground_truth, classes=["x"], interpolation=interpolation, num_resamples=20).metrics
     assert metrics["AP@0.10"] == metrics["mAP@0.10:0.50"] == 1.0
     assert metrics["AP@0.10/ci95"] is None  # one patient
 
@@ -107,14 +107,14 @@ def test_a_recall_on_a_sampling_point_reaches_it():
     assert average_precision(np.arange(7), np.ones(7, bool), 10, "11") == pytest.approx(8 / 11)
 
 
-def test_scikit_learns_documented_examples_of_patient_figures():
-    truths, scores = np.array([False, False, True, True]), np.array([0.1, 0.4, 0.35, 0.8])
-    assert average_precision(scores, truths, 2, "step") == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
-    ranking = Ranking.sort(scores, truths, np.zeros(4, int), np.array([2.0]))
+def test_scikit_learns_documented_examples_of_patient_metrics():
+    ground_truth, scores = np.array([False, False, True, True]), np.array([0.1, 0.4, 0.35, 0.8])
+    assert average_precision(scores, ground_truth, 2, "step") == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
+    ranking = Ranking.sort(scores, ground_truth, np.zeros(4, int), np.array([2.0]))
     assert auroc(*ranking.counts(np.ones((1, 1)))) == pytest.approx([0.75])
 
 
-def slow_average_precision(truths, predictions, label, iou_threshold):
+def slow_average_precision(ground_truth, predictions, label, iou_threshold):
     """COCO's greedy matching and 101 recalls, one Python loop per definition."""
     ranked = sorted(
         ((float(p.scores[k]), case, k) for case, p in predictions.items() for k in range(len(p))
@@ -123,11 +123,11 @@ def slow_average_precision(truths, predictions, label, iou_threshold):
     taken, hits = set(), []
     for _, case, k in ranked:
         best, best_iou = None, 0.0
-        for j in range(len(truths[case])):
-            if truths[case].labels[j] != label or (case, j) in taken:
+        for j in range(len(ground_truth[case])):
+            if ground_truth[case].labels[j] != label or (case, j) in taken:
                 continue
             inter = volume = other = 1.0
-            for low, up, l2, u2 in zip(*predictions[case].boxes[k], *truths[case].boxes[j], strict=True):
+            for low, up, l2, u2 in zip(*predictions[case].boxes[k], *ground_truth[case].boxes[j], strict=True):
                 inter *= max(0.0, min(float(up), float(u2)) - max(float(low), float(l2)))
                 volume *= float(up) - float(low)
                 other *= float(u2) - float(l2)
@@ -137,7 +137,7 @@ def slow_average_precision(truths, predictions, label, iou_threshold):
         hits.append(best is not None)
         if best is not None:
             taken.add((case, best))
-    total = sum(int((t.labels == label).sum()) for t in truths.values())
+    total = sum(int((t.labels == label).sum()) for t in ground_truth.values())
     if not total:
         return None
     points = [(sum(hits[: k + 1]) / total, sum(hits[: k + 1]) / (k + 1)) for k in range(len(hits))]
@@ -160,14 +160,16 @@ def test_agrees_with_a_slow_independent_implementation(ndim, seed, iou_threshold
 
     # No equal scores: their order would matter to the slow one.
     distinct = iter(generator.permutation(1000).astype(np.float32) / 1000)
-    truths, predictions = {}, {}
+    ground_truth, predictions = {}, {}
     for case in "abcd":
         n, m = generator.integers(0, 15, 2)
         labels = generator.integers(0, 2, m)
-        truths[case] = Instances(boxes(m), labels, np.arange(m), np.zeros(m, bool))
+        ground_truth[case] = Instances(boxes(m), labels, np.arange(m), np.zeros(m, bool))
         scores = np.array([next(distinct) for _ in range(n)], np.float32)
         predictions[case] = Detections(boxes(n), scores, generator.integers(0, 2, n))
-    metrics = evaluate(predictions, truths, classes=["a", "b"], iou_thresholds=[iou_threshold], num_resamples=0).metrics
+    metrics = evaluate(
+        predictions, ground_truth, classes=["a", "b"], iou_thresholds=[iou_threshold], num_resamples=0
+    ).metrics
     for label, name in enumerate("ab"):
-        expected = slow_average_precision(truths, predictions, label, iou_threshold)
+        expected = slow_average_precision(ground_truth, predictions, label, iou_threshold)
         assert metrics[f"AP@{iou_threshold:.2f}/{name}"] == (None if expected is None else pytest.approx(expected))

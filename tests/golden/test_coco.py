@@ -1,4 +1,4 @@
-"""COCO's figures against pycocotools on random images."""
+"""COCO's metrics against pycocotools on random images."""
 
 import contextlib
 import io
@@ -30,22 +30,22 @@ def random_boxes(rng, count):
 
 
 def random_images(rng, num_images, crowds):
-    truths, predictions, regions = {}, {}, {}
+    ground_truth, predictions, regions = {}, {}, {}
     for image in range(num_images):
         n = int(rng.integers(0, 8))
         boxes, labels = random_boxes(rng, n), rng.integers(0, 3, n)
-        truths[f"{image}"] = Instances(boxes, labels, np.arange(1, n + 1), np.zeros(n, bool))
-        found = rng.random(n) < 0.8
-        moved = boxes[found] + rng.normal(0, 3, (int(found.sum()), 2, 2))
+        ground_truth[f"{image}"] = Instances(boxes, labels, np.arange(1, n + 1), np.zeros(n, bool))
+        detected = rng.random(n) < 0.8
+        moved = boxes[detected] + rng.normal(0, 3, (int(detected.sum()), 2, 2))
         moved.sort(axis=1)
         other = random_boxes(rng, int(rng.integers(0, 15)))
         rows = np.concatenate([moved, other])
-        names = np.concatenate([labels[found], rng.integers(0, 3, len(other))])
+        names = np.concatenate([labels[detected], rng.integers(0, 3, len(other))])
         predictions[f"{image}"] = Detections(rows, rng.random(len(rows)), names)
         if crowds and image % 3 == 0:
             box = random_boxes(rng, 1)
             regions[f"{image}"] = Instances(box, rng.integers(0, 3, 1), np.array([99]), np.zeros(1, bool))
-    return predictions, truths, regions
+    return predictions, ground_truth, regions
 
 
 def xywh(box):
@@ -53,14 +53,14 @@ def xywh(box):
     return [x, y, x2 - x, y2 - y]
 
 
-def pycocotools_figures(predictions, truths, regions):
-    return figures_of(*as_coco(predictions, truths, regions))
+def pycocotools_metrics(predictions, ground_truth, regions):
+    return metrics_of(*as_coco(predictions, ground_truth, regions))
 
 
-def as_coco(predictions, truths, regions, outlined=False):
+def as_coco(predictions, ground_truth, regions, outlined=False):
     """A COCO data set and its results. Outlines fill less than the boxes, as those of COCO may."""
     annotations = []
-    for crowd, sets in ((0, truths), (1, regions)):
+    for crowd, sets in ((0, ground_truth), (1, regions)):
         for image, objects in sets.items():
             for box, label in zip(objects.boxes, objects.labels, strict=True):
                 x, y, width, height = xywh(box)
@@ -70,14 +70,14 @@ def as_coco(predictions, truths, regions, outlined=False):
                     corners = [x + 2, y, x + width, y + height / 2, x + width / 3, y + height - 3]
                     annotations[-1] |= {"segmentation": [corners], "area": width * height / 3}
     results = [{"image_id": int(image), "category_id": int(label) + 1, "bbox": xywh(box), "score": float(score)}
-               for image, found in predictions.items()
-               for box, label, score in zip(found.boxes, found.labels, found.scores, strict=True)]  # fmt: skip
-    images = [{"id": int(image), "file_name": f"{image}.png"} for image in truths]
+               for image, each in predictions.items()
+               for box, label, score in zip(each.boxes, each.labels, each.scores, strict=True)]  # fmt: skip
+    images = [{"id": int(image), "file_name": f"{image}.png"} for image in ground_truth]
     categories = [{"id": k + 1, "name": name} for k, name in enumerate(CLASSES)]
     return {"images": images, "annotations": annotations, "categories": categories}, results
 
 
-def figures_of(dataset, results):
+def metrics_of(dataset, results):
     truth = COCO()
     truth.dataset = dataset
     with contextlib.redirect_stdout(io.StringIO()):
@@ -92,28 +92,28 @@ def figures_of(dataset, results):
 
 
 @pytest.mark.parametrize("crowds", [False, True], ids=["objects", "crowds"])
-def test_a_thousand_random_images_get_the_figures_of_pycocotools(rng, crowds):
-    predictions, truths, regions = random_images(rng, 1000, crowds)
-    metrics = evaluate_coco(predictions, truths, classes=CLASSES, regions=regions, num_resamples=0).metrics
-    expected = pycocotools_figures(predictions, truths, regions)
+def test_a_thousand_random_images_get_the_metrics_of_pycocotools(rng, crowds):
+    predictions, ground_truth, regions = random_images(rng, 1000, crowds)
+    metrics = evaluate_coco(predictions, ground_truth, classes=CLASSES, regions=regions, num_resamples=0).metrics
+    expected = pycocotools_metrics(predictions, ground_truth, regions)
     assert min(expected) > 0
     assert [metrics[name] for name in NAMES] == pytest.approx(expected.tolist(), abs=1e-9)
 
 
 @pytest.mark.parametrize("outlined", [False, True], ids=["boxes", "outlines"])
-def test_coco_files_on_the_disk_get_the_figures_of_pycocotools(rng, tmp_path, outlined):
+def test_coco_files_on_the_disk_get_the_metrics_of_pycocotools(rng, tmp_path, outlined):
     """A data set with crowds, and results that use its numbers, as a detector of that world writes them."""
-    truths, predictions, regions = {}, {}, {}
+    ground_truth, predictions, regions = {}, {}, {}
     for image, whole in zip(map(str, range(1, 31)), iter(lambda: random_images(rng, 1, True), None), strict=False):
-        predictions[image], truths[image], regions[image] = (part["0"] for part in whole)
-    dataset, results = as_coco(predictions, truths, regions, outlined)
+        predictions[image], ground_truth[image], regions[image] = (part["0"] for part in whole)
+    dataset, results = as_coco(predictions, ground_truth, regions, outlined)
     picture = Image(np.zeros((1, 430, 430), np.uint8), Geometry.plain((430, 430)))
-    for image in truths:
+    for image in ground_truth:
         write_image(tmp_path / "data" / "images" / f"{image}.png", picture)
     (tmp_path / "data" / "instances_val.json").write_text(json.dumps(dataset))
     (tmp_path / "results.json").write_text(json.dumps(results))
     arguments = ["evaluate", tmp_path / "results.json", tmp_path / "data", "--protocol", "coco", "--resamples", "0"]
     run_verb(*arguments, "--out", tmp_path / "out")
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    assert [metrics[name] for name in NAMES] == pytest.approx(figures_of(dataset, results).tolist(), abs=1e-6)
+    assert [metrics[name] for name in NAMES] == pytest.approx(metrics_of(dataset, results).tolist(), abs=1e-6)
     assert metrics["num_ignored_detections"] > 0

@@ -53,7 +53,7 @@ def score(tables, *marks, **options):
 def test_the_rule(tables):
     metrics = score(
         tables, "7,0,0,4.9,0.5", "7,0,0,0,0.9", "7,54.9,0,0,0.8", "7,0,5,0,0.7", "8,0,0,0,0.6"
-    ).metrics  # a hit, a better one, an irrelevant finding, on the border (outside), a negative scan
+    ).metrics  # a true positive, a better one, an irrelevant finding, on the border (outside), a negative scan
     assert (metrics["num_detections"], metrics["num_ignored_detections"], metrics["num_missed"]) == (5, 2, 1)
     assert metrics["CPM"] == 0.5
     assert metrics["sensitivity/fp=0.125/scans_with_nodules"] == 0.5
@@ -62,9 +62,9 @@ def test_the_rule(tables):
 def test_one_mark_may_find_two_nodules(tables):
     text = (tables / "annotations.csv").read_text()
     (tables / "annotations.csv").write_text(f"{text}007,4,0,0,10\n")
-    found = score(tables, "7,2,0,0,0.9")
-    assert found.metrics["num_missed"] == 1
-    rows = [(row["outcome"], row["object_id"]) for row in object_rows(found)]
+    detections = score(tables, "7,2,0,0,0.9")
+    assert detections.metrics["num_missed"] == 1
+    rows = [(row["outcome"], row["object_id"]) for row in object_rows(detections)]
     assert sorted(rows) == [("fn", 3), ("tp", 2), ("tp", 4)]  # every nodule has its line
 
 
@@ -131,6 +131,6 @@ def test_missing_columns_and_contradicting_settings_are_named(tables, tmp_path):
 
 def test_tabs_and_other_columns_are_read(tables):
     (tables / "marks.csv").write_text("probability\tcoordZ\tcoordY\tcoordX\tseriesuid\tnote\n0.5\t1\t2\t3\t007\tx\n")
-    (found,) = read_marks(tables / "marks.csv").values()
-    assert found.boxes.tolist() == [[[1, 2, 3], [1, 2, 3]]]
-    assert np.asarray(found.scores).tolist() == [0.5]
+    (detections,) = read_marks(tables / "marks.csv").values()
+    assert detections.boxes.tolist() == [[[1, 2, 3], [1, 2, 3]]]
+    assert np.asarray(detections.scores).tolist() == [0.5]

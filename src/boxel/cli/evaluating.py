@@ -18,7 +18,9 @@ Predictions = Annotated[
 ]
 Ignore = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help='JSON {"CASE": [id or [lower, upper], ...]}: ignored objects and regions.'),
+    typer.Option(
+        metavar="FILE", help='Ignored objects and ignored regions: JSON {"CASE": [id or [lower, upper], ...]}.'
+    ),
 ]
 Source = Annotated[
     str, typer.Option("--from", metavar="NAME", help="Format of PREDICTIONS, see docs/how_to/export.md.")
@@ -98,7 +100,7 @@ def evaluate(
     plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
-    """Compare predictions with the ground truth."""
+    """Evaluate predictions against the ground truth: metrics with 95 % intervals."""
     from boxel.api.evaluation import evaluate as run_evaluate
 
     data = _open(dataset, config, format, option)

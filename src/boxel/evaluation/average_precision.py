@@ -21,7 +21,7 @@ class Ranking:
         groups: `(n,)` group (patient) `0..g-1` of each.
         ends: `(t,)` index of the last of each distinct score.
         thresholds: `(t,)` the distinct scores, descending.
-        objects: `(g,)` objects to be found in each group.
+        objects: `(g,)` objects in each group.
     """
 
     true_positives: np.ndarray
@@ -62,7 +62,7 @@ def average_precision(
             raw steps, without envelope (as in scikit-learn).
 
     Returns:
-        0..1, or None where there is no object to be found.
+        0..1, or None without objects.
     """
     if num_instances <= 0:
         return None

@@ -25,8 +25,8 @@ def check_cases(predictions: Mapping[str, Detections], ground_truth: Mapping[str
             f"({len(unknown)} such cases); remove them or evaluate on the data set (or split) they belong to"
         )
     first = next(iter(ground_truth.values())).boxes.shape[-1]
-    for case, truth in ground_truth.items():
-        detected, rank = predictions[case].boxes.shape[-1], truth.boxes.shape[-1]
+    for case, objects in ground_truth.items():
+        detected, rank = predictions[case].boxes.shape[-1], objects.boxes.shape[-1]
         if detected != rank:
             raise ValueError(
                 f"case {case!r}: detections have {detected} axes, its objects {rank}; merge slices into volumes first"
@@ -49,7 +49,7 @@ def check_extra(name: str, extra: Mapping[str, Instances], cases: Sequence[str],
             raise ValueError(f"{name}: case {case!r}: labels must be -1 (any class) or 0..{num_classes - 1}")
 
 
-def check_truths(cases: Sequence[str], objects: BoxTable, num_classes: int) -> None:
+def check_objects(cases: Sequence[str], objects: BoxTable, num_classes: int) -> None:
     """Labels among the classes, unique ids, finite boxes."""
 
     def refuse(wrong: np.ndarray, problem: str) -> None:

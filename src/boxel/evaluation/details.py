@@ -16,7 +16,7 @@ def size_strata(
 ) -> tuple[list[float], dict[str, MatchTable]]:
     """The limits used, and the matches among objects of each range of sizes, by a name such as "27..125".
 
-    Objects of other sizes are ignored, and so are detections of other sizes that find nothing (as in COCO).
+    Objects of other sizes are ignored, and so are detections of other sizes that match no object (as in COCO).
 
     Args:
         overlaps: to be matched.
@@ -40,10 +40,10 @@ def confusion_matrix(
     groups: np.ndarray,
     drawn: np.ndarray,
 ) -> dict[str, Any]:
-    """Objects (rows) against the class of the detection that found them (columns), regardless of class.
+    """Classes of objects (rows) and of the detections that matched them (columns); the matching disregards classes.
 
-    The last row, "background", counts detections that found nothing, the last column, "missed", objects that
-    none found. Only detections from the score threshold of their class upwards take part, all where it is None.
+    The last row, "background", counts unmatched detections, the last column, "missed", unmatched objects.
+    Only detections from the score threshold of their class upwards take part, all where it is None.
 
     Args:
         overlaps: of `find_overlaps(..., across_classes=True)`.

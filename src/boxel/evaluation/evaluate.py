@@ -82,9 +82,9 @@ class Evaluation:
         }
 
     def outcome(self, case: str) -> tuple[np.ndarray, np.ndarray]:
-        """Of one case: which detections `(n,)` are true positives, which objects `(m,)` were found, in their own order.
+        """Of one case, in their own order: which detections `(n,)` are true positives, which objects `(m,)` detected.
 
-        An object counts as found if its detection reaches the score threshold of the class.
+        An object counts as detected if its detection reaches the score threshold of the class.
         """
         table, position = self.table, self.table.cases.index(case)
         rows = np.flatnonzero(table.detection_cases == position)

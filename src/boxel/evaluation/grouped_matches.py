@@ -56,7 +56,7 @@ class GroupedMatches:
             rows = np.flatnonzero(counted)
             groups = self.groups[table.detection_cases[rows]]
             return Ranking.sort(table.scores[rows], table.true_positives[rows], groups, self.objects[:, label])
-        # A detection may have found several objects.
+        # A detection may match several objects.
         objects = np.flatnonzero(table.detected & (table.object_labels == label))
         rows = np.flatnonzero(counted & ~table.true_positives)
         cases = np.concatenate([table.object_cases[objects], table.detection_cases[rows]])
@@ -107,7 +107,7 @@ class GroupedMatches:
         return scores
 
     def recall(self, weights: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-        """The share of the objects that the `chosen (n,)` detections find."""
+        """The share of the objects that the `chosen (n,)` detections match."""
         return _ratio(weights @ self.sum_detections(self.table.true_positives & chosen), weights @ self.objects)
 
     def operating_point(self, weights: np.ndarray, thresholds: np.ndarray) -> dict[str, np.ndarray]:

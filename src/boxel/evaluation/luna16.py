@@ -221,7 +221,7 @@ def _read_rows(path: Path, columns: Sequence[str]) -> list[tuple[int, str, tuple
     reader = csv.DictReader(lines, delimiter=max(",\t;", key=head.count))
     names = reader.fieldnames or []
     if missing := [name for name in ("seriesuid", *columns) if name not in names]:
-        raise ValueError(f"{path}: no column {missing[0]!r}, found {', '.join(names)}; the first line names them")
+        raise ValueError(f"{path}: no column {missing[0]!r}, only {', '.join(names)}; the first line names them")
     rows = []
     for row in reader:
         try:

@@ -1,4 +1,4 @@
-"""Which detection found which object: computed once, read by every metric."""
+"""Which detection matches which object: computed once, read by every metric."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -36,9 +36,9 @@ class MatchTable:
         object_labels: `(m,)` class index.
         object_ids: `(m,)` id within the case.
         object_sizes: `(m,)` volume of the box in voxels.
-        object_scores: `(m,)` score of the detection that found it, nan when missed.
-        object_matches: `(m,)` row of that detection, -1 when missed.
-        object_ignored: `(m,)` bool, need not be found.
+        object_scores: `(m,)` score of the detection that matched it, nan without one.
+        object_matches: `(m,)` row of that detection, -1 without one.
+        object_ignored: `(m,)` bool, excluded from the metrics.
     """
 
     cases: tuple[str, ...]
@@ -63,21 +63,21 @@ class MatchTable:
 
     @property
     def true_positives(self) -> np.ndarray:
-        """`(n,)` bool: the detection found an object."""
+        """`(n,)` bool: the detection matched an object that counts."""
         return (self.matches >= 0) & ~self.ignored
 
     @property
     def false_positives(self) -> np.ndarray:
-        """`(n,)` bool: the detection found nothing and is not ignored."""
+        """`(n,)` bool: the detection matched no object and is not ignored."""
         return (self.matches < 0) & ~self.ignored
 
     @property
     def detected(self) -> np.ndarray:
-        """`(m,)` bool: an object that counts, and was found."""
+        """`(m,)` bool: the object counts, and a detection matched it."""
         return ~np.isnan(self.object_scores) & ~self.object_ignored
 
     def found_by(self, rows: np.ndarray) -> "MatchTable":
-        """The same where the objects were found by the detections `rows (m,)`; beyond the last: none did."""
+        """The same, with the objects matched by the detections `rows (m,)`; a row beyond the last means by none."""
         detected = rows < len(self.scores)
         scores = np.full(len(rows), np.nan)
         scores[detected] = self.scores[rows[detected]]
@@ -90,7 +90,7 @@ class Overlaps:
 
     Attributes:
         table: the detections and objects, unmatched; its `ignored` marks detections that are ignored unless they
-            find an object.
+            match an object.
         pair_rows: `(p,)` detection of each pair, ascending; within a detection objects that count come before
             ignored ones, then the best first.
         pair_objects: `(p,)` object of each pair.
@@ -152,7 +152,7 @@ class Overlaps:
         ).found_by(first)
 
     def within(self, lower: float, upper: float) -> "Overlaps":
-        """The same with objects outside `lower <= size < upper` ignored, and detections that find nothing likewise."""
+        """The same with objects outside `lower <= size < upper` ignored, and unmatched detections of those sizes."""
         table = self.table
         outside = (table.object_sizes < lower) | (table.object_sizes >= upper)
         neutral = (table.detection_sizes < lower) | (table.detection_sizes >= upper)

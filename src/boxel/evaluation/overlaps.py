@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from boxel.evaluation.box_table import BoxTable, rank_in_group
-from boxel.evaluation.checks import check_cases, check_detections, check_extra, check_truths
+from boxel.evaluation.checks import check_cases, check_detections, check_extra, check_objects
 from boxel.evaluation.criteria import Criterion, box_sizes, measure
 from boxel.evaluation.matching import MatchTable, Overlaps, Rule
 from boxel.types import Detections, Instances
@@ -42,7 +42,7 @@ def find_overlaps(
 
     Args:
         predictions: the detections of each case, in the voxels of its original image; an empty set where
-            nothing was found.
+            nothing was detected.
         ground_truth: the objects of each case; an empty set for a negative case. Their order is the order of the
             cases.
         classes: class names.
@@ -62,7 +62,7 @@ def find_overlaps(
     cases, ndim = tuple(ground_truth), check_cases(predictions, ground_truth)
     detected = BoxTable.collect([predictions[case] for case in cases], ndim)
     objects = BoxTable.collect(list(ground_truth.values()), ndim)
-    check_truths(cases, objects, len(classes))
+    check_objects(cases, objects, len(classes))
     check_detections(cases, detected, len(classes))
     detected = detected.take(np.argsort(-detected.values, kind="stable"))
     if max_detections is not None:
@@ -110,7 +110,7 @@ def find_overlaps(
 
 
 def _candidates(detected: BoxTable, targets: BoxTable, num_classes: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rows of `found` and of `targets` in the same case and class (with 0 classes: of any), some pairs at a time."""
+    """Rows of `detected` and of `targets` in the same case and class (with 0 classes: of any), some pairs at a time."""
     keys, target_keys = (
         rows.cases * max(num_classes, 1) + (rows.labels if num_classes else 0) for rows in (detected, targets)
     )

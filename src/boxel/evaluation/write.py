@@ -70,9 +70,9 @@ def case_rows(evaluation: Evaluation) -> list[dict[str, object]]:
 
 
 def object_rows(evaluation: Evaluation) -> list[dict[str, object]]:
-    """One row per detection ("tp", "fp" or "ignored", at any score) and per object that none found ("fn"), by case.
+    """One row per detection ("tp", "fp" or "ignored", at any score) and per object without one ("fn"), by case.
 
-    A detection that found several objects (by LUNA16's rule) has a row for each.
+    A detection that matched several objects (by LUNA16's rule) has a row for each.
 
     `iou` of a false positive is its highest with any object of its class; `detection` counts the case's
     detections from 0 in the order of the prediction file.
@@ -86,7 +86,7 @@ def object_rows(evaluation: Evaluation) -> list[dict[str, object]]:
         outcome = "ignored" if table.ignored[row] else "tp" if match >= 0 else "fp"
         numbers = (_round(table.scores[row]), _round(table.ious[row]), table.indices[row], *detected)
         rows.append((case_of[row], table.labels[row], outcome, *numbers, _round(table.detection_sizes[row])))
-    # By LUNA16's rule a detection may find several objects; `matches` names one of them.
+    # By LUNA16's rule a detection may match several objects; `matches` names one of them.
     for match in np.setdiff1d(np.flatnonzero(table.detected), table.matches):
         row = table.object_matches[match]
         numbers = (_round(table.scores[row]), _round(table.ious[row]), table.indices[row], table.object_ids[match])

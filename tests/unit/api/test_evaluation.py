@@ -23,9 +23,9 @@ def test_sets_are_compared_by_their_masks(criterion, truth, native, tmp_path):
         array = image.array.copy()
         array[(slice(4), *[slice(3)] * (array.ndim - 1))] = 0
         write_label_map(path, array, image.geometry)
-    figures = compare(whole, tmp_path / "parts", native, criterion=criterion, num_resamples=10)["metrics"]
-    assert figures["mean_iou@0.50"]["a"] == pytest.approx(1)
-    assert 0.5 < figures["mean_iou@0.50"]["b"] < 1
+    compared = compare(whole, tmp_path / "parts", native, criterion=criterion, num_resamples=10)["metrics"]
+    assert compared["mean_iou@0.50"]["a"] == pytest.approx(1)
+    assert 0.5 < compared["mean_iou@0.50"]["b"] < 1
 
 
 def test_masks_are_asked_for_where_there_are_none(truth, native, tmp_path):
@@ -87,15 +87,15 @@ def test_ignored_regions_are_named_in_the_same_file(truth, native, tmp_path, ndi
     assert metrics["num_objects"] == whole["num_objects"]
     assert metrics["num_ignored_detections"] == 1
     assert whole["AP@0.50"] < metrics["AP@0.50"] == pytest.approx(1)
-    figures = compare(folder, folder, native, ignore=ignore, num_resamples=5)["metrics"]
-    assert figures["AP@0.50"]["a"] == metrics["AP@0.50"]
+    compared = compare(folder, folder, native, ignore=ignore, num_resamples=5)["metrics"]
+    assert compared["AP@0.50"]["a"] == metrics["AP@0.50"]
     for wrong in ([[0] * ndim], [[0] * ndim, [0] * ndim], [[0] * ndim, ["x"] * ndim]):
         ignore.write_text(json.dumps({name: [wrong]}))
         with pytest.raises(ValueError, match=r"ignore\.json.*an ignored region is"):
             evaluate(folder, native, ignore=ignore)
 
 
-def test_cocos_figures_are_a_protocol(truth, native, tmp_path):
+def test_cocos_metrics_are_a_protocol(truth, native, tmp_path):
     folder = write_boxel(tmp_path / "p", *truth)
     metrics = evaluate(folder, native, protocol="coco", num_resamples=5).metrics
     assert metrics["AP"] == metrics["AP75"] == metrics["AR100"] == 1

@@ -1,4 +1,4 @@
-"""Do 95 % intervals hold what they promise? Simulated patients, whose true figures are known from a very large sample.
+"""Do 95 % intervals hold what they promise? Simulated patients, whose true metrics are known from a very large sample.
 
 Patients differ in how many lesions they have and how easy these are, as real ones do, so that images of one patient are
 not independent. 1,000 studies of 100 patients each; the interval should contain the truth in 93-97 % of them. (The
@@ -27,23 +27,27 @@ FIGURES = (
 
 def draw(rng, num_patients):
     """Detections and objects of patients with two images each, and the patient of each image."""
-    truths, predictions, groups = {}, {}, {}
+    ground_truth, predictions, groups = {}, {}, {}
     for patient in range(num_patients):
         ill, ease = rng.random() < 0.6, rng.normal()
         for image in range(2):
             name = f"{patient:05}_{image}"
             objects = int(rng.integers(1, 4)) if ill else 0
             places = np.arange(objects)[:, None, None] * 100.0
-            found = rng.random(objects) < 1 / (1 + np.exp(-ease - 0.8))
-            hits = BOX + places[found] + rng.integers(0, 3, (int(found.sum()), 1, 1))
+            detections = rng.random(objects) < 1 / (1 + np.exp(-ease - 0.8))
+            hits = BOX + places[detections] + rng.integers(0, 3, (int(detections.sum()), 1, 1))
             hits[:, 1] += rng.normal(0, 0.7, (len(hits), 2))  # larger or smaller than the object
             false = int(rng.poisson(1.2))
             boxes = np.concatenate([hits, BOX + 1000 + np.arange(false)[:, None, None] * 100.0])
-            logits = np.concatenate([rng.normal(0.8 + 0.5 * ease, 1, int(found.sum())), rng.normal(-0.6, 1, false)])
-            truths[name] = Instances(BOX + places, np.zeros(objects, int), np.arange(objects), np.zeros(objects, bool))
+            logits = np.concatenate(
+                [rng.normal(0.8 + 0.5 * ease, 1, int(detections.sum())), rng.normal(-0.6, 1, false)]
+            )
+            ground_truth[name] = Instances(
+                BOX + places, np.zeros(objects, int), np.arange(objects), np.zeros(objects, bool)
+            )
             predictions[name] = Detections(boxes, 1 / (1 + np.exp(-logits)), np.zeros(len(boxes), int))
             groups[name] = f"{patient:05}"
-    return predictions, truths, groups
+    return predictions, ground_truth, groups
 
 
 def coverage(patients, studies, seed):
@@ -51,14 +55,16 @@ def coverage(patients, studies, seed):
     rng = np.random.default_rng(seed)
     options = {"classes": ["lesion"], "iou_thresholds": [0.5], "interpolation": "area", "operating_points": [0.5],
                "size_limits": []}  # fmt: skip
-    predictions, truths, groups = draw(rng, 20_000)
-    truth = evaluate(predictions, truths, groups=groups, num_resamples=0, **options).metrics
+    predictions, ground_truth, groups = draw(rng, 20_000)
+    truth = evaluate(predictions, ground_truth, groups=groups, num_resamples=0, **options).metrics
     covered = dict.fromkeys(FIGURES, 0)
     for study in range(studies):
-        predictions, truths, groups = draw(rng, patients)
-        found = evaluate(predictions, truths, groups=groups, num_resamples=RESAMPLES, seed=study, **options).metrics
+        predictions, ground_truth, groups = draw(rng, patients)
+        detections = evaluate(
+            predictions, ground_truth, groups=groups, num_resamples=RESAMPLES, seed=study, **options
+        ).metrics
         for name in FIGURES:
-            low, high = found[f"{name}/ci95"]
+            low, high = detections[f"{name}/ci95"]
             covered[name] += low <= truth[name] <= high
     return {name: count / studies for name, count in covered.items()}
 
@@ -73,15 +79,15 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
     assert all(0.93 <= share <= 0.97 for share in shares.values()), shares
 
 
-def redraw(rng, truths, groups):
+def redraw(rng, ground_truth, groups):
     """Another detector of the same ability on the same images."""
     ease = {patient: rng.normal() for patient in set(groups.values())}
     predictions = {}
-    for name, objects in truths.items():
-        found = rng.random(len(objects)) < 1 / (1 + np.exp(-ease[groups[name]] - 0.8))
+    for name, objects in ground_truth.items():
+        detections = rng.random(len(objects)) < 1 / (1 + np.exp(-ease[groups[name]] - 0.8))
         false = int(rng.poisson(1.2))
-        boxes = np.concatenate([objects.boxes[found], BOX + 1000 + np.arange(false)[:, None, None] * 100.0])
-        hits = rng.normal(0.8 + 0.5 * ease[groups[name]], 1, int(found.sum()))
+        boxes = np.concatenate([objects.boxes[detections], BOX + 1000 + np.arange(false)[:, None, None] * 100.0])
+        hits = rng.normal(0.8 + 0.5 * ease[groups[name]], 1, int(detections.sum()))
         logits = np.concatenate([hits, rng.normal(-0.6, 1, false)])
         predictions[name] = Detections(boxes, 1 / (1 + np.exp(-logits)), np.zeros(len(boxes), int))
     return predictions
@@ -92,10 +98,10 @@ def test_two_detectors_of_the_same_ability_are_called_different_in_one_case_of_t
     rng, studies, names = np.random.default_rng(5), 800, ("AP@0.50", "FROC@0.50", "F1@0.50", "patient_AUROC")
     called, covered = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
     for study in range(studies):
-        _, truths, groups = draw(rng, 60)
-        pair = [redraw(rng, truths, groups) for _ in range(2)]
+        _, ground_truth, groups = draw(rng, 60)
+        pair = [redraw(rng, ground_truth, groups) for _ in range(2)]
         result = compare(
-            *pair, truths, classes=["x"], iou_thresholds=[0.5], groups=groups, num_resamples=199, seed=study
+            *pair, ground_truth, classes=["x"], iou_thresholds=[0.5], groups=groups, num_resamples=199, seed=study
         )
         for name in names:
             low, high = result["metrics"][name]["ci95"]

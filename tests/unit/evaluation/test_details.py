@@ -1,4 +1,4 @@
-"""Sizes, confusion, calibration, and that the compiled figures equal the plain ones."""
+"""Sizes, confusion, calibration, and that the compiled metrics equal the plain ones."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def judge(found, truth, **options):
     return evaluate(predictions, {"a": objects}, classes=("x", "y"), num_resamples=0, **options).metrics
 
 
-def test_figures_by_size_leave_other_sizes_out(ndim):
+def test_metrics_by_size_leave_other_sizes_out(ndim):
     truth = cubes([4, 4, 10, 10], ndim)
     found = truth[[0, 2, 3]], [0.9, 0.8, 0.7], [0, 0, 0]
     metrics = judge(found, (truth, [0] * 4), size_limits=[5.0**ndim], interpolation="area")
@@ -61,7 +61,7 @@ def test_size_ratios_are_described_as_in_the_benchmarking_report(ndim):
 def test_the_confusion_matrix_has_missed_objects_and_background(ndim):
     truth = cubes([10, 10, 10], ndim)
     elsewhere = cubes([10], ndim) + 1000
-    # An x found as x, an x found as y, a y missed; a y on the background; a weak x that does not take part.
+    # An x detected as x, an x detected as y, an undetected y; a y on the background; a weak x that does not take part.
     boxes = np.concatenate([truth[:2], elsewhere, elsewhere])
     metrics = judge((boxes, [0.9, 0.8, 0.8, 0.1], [0, 1, 1, 0]), (truth, [0, 0, 1]))
     assert metrics["confusion@0.10"] == {
@@ -96,21 +96,21 @@ def test_recall_averages_over_thresholds_like_precision(ndim):
 
 
 @given(seed=st.integers(0, 2**32 - 1), interpolation=st.sampled_from(INTERPOLATIONS), between=st.booleans())
-def test_compiled_figures_equal_the_plain_ones(seed, interpolation, between):
+def test_compiled_metrics_equal_the_plain_ones(seed, interpolation, between):
     rng = np.random.default_rng(seed)
-    truths, predictions = {}, {}
+    ground_truth, predictions = {}, {}
     for case in "abcde":
         n, m = rng.integers(0, 5, 2)
         truth = cubes(rng.integers(5, 9, n), 2, gap=6.0)
-        truths[case] = Instances(truth, np.zeros(n, int), np.arange(n), np.zeros(n, bool))
+        ground_truth[case] = Instances(truth, np.zeros(n, int), np.arange(n), np.zeros(n, bool))
         found = cubes(rng.integers(5, 9, m), 2, gap=6.0) + rng.integers(0, 4)
         predictions[case] = Detections(found, rng.integers(0, 5, m) / 5, np.zeros(m, int))
-    table = find_overlaps(predictions, truths, classes=["x"]).match(0.3)
-    figures = GroupedMatches(table, np.arange(5))
+    table = find_overlaps(predictions, ground_truth, classes=["x"]).match(0.3)
+    grouped = GroupedMatches(table, np.arange(5))
     weights = rng.integers(0, 4, (6, 5)).astype(float)
     weights[0] = 0
-    found = figures.curves(weights, interpolation, froc=True, between=between)
-    (ranking,) = figures.rankings
+    found = grouped.curves(weights, interpolation, froc=True, between=between)
+    (ranking,) = grouped.rankings
     counts, objects = ranking.counts(weights), weights @ ranking.objects
     np.testing.assert_allclose(found["AP"][:, 0], curve_average(*counts, objects, interpolation))
     rates = sensitivity_at(*counts, objects, weights.sum(axis=1), interpolate=between)

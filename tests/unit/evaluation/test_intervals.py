@@ -1,4 +1,4 @@
-"""Intervals of single figures; how often they cover the truth is measured in test_evaluation_coverage.py."""
+"""Intervals of single metrics; how often they cover the true value is measured in test_coverage.py."""
 
 from statistics import NormalDist
 
@@ -31,16 +31,16 @@ def test_one_patient_says_nothing_about_others():
 
 
 def cohort(ndim, num_cases=40):
-    """An object each, found with falling scores; every third case has a false positive of a score in between."""
+    """An object each, detected with falling scores; every third case has a false positive of a score in between."""
     box = np.array([[[0.0] * ndim, [10.0] * ndim]])
-    truths, predictions = {}, {}
+    ground_truth, predictions = {}, {}
     for case in range(num_cases):
-        truths[f"c{case:02}"] = Instances(box, np.zeros(1, int), np.ones(1, int), np.zeros(1, bool))
+        ground_truth[f"c{case:02}"] = Instances(box, np.zeros(1, int), np.ones(1, int), np.zeros(1, bool))
         boxes, scores = [box], [0.9 - case / 100]
         if case % 3 == 0:
             boxes, scores = [*boxes, box + 50], [*scores, 0.505 + case / 200]
         predictions[f"c{case:02}"] = Detections(np.concatenate(boxes), np.array(scores), np.zeros(len(scores), int))
-    return predictions, truths
+    return predictions, ground_truth
 
 
 def test_the_point_of_the_highest_f1_is_chosen_in_every_resample(ndim):
@@ -67,9 +67,9 @@ def test_settings_that_make_no_sense_are_refused(settings, words):
 
 def test_every_figure_that_is_defined_has_an_interval(ndim):
     metrics = evaluate(*cohort(ndim), classes=["x", "absent"], num_resamples=20).metrics
-    figures = [key for key, value in metrics.items() if isinstance(value, float) and "/absent" not in key]
-    assert len(figures) > 60
-    assert not [key for key in figures if not metrics.get(f"{key}/ci95")]
+    names = [key for key, value in metrics.items() if isinstance(value, float) and "/absent" not in key]
+    assert len(names) > 60
+    assert not [key for key in names if not metrics.get(f"{key}/ci95")]
     bins = metrics["calibration@0.50"]["x"]
     assert [interval is None for interval in bins["precision/ci95"]] == [number == 0 for number in bins["num"]]
     confusion = metrics["confusion@0.10"]

@@ -54,9 +54,9 @@ def test_the_threshold_itself_matches_except_with_the_old_rule(ndim):
 
 def test_classes_and_cases_do_not_mix(ndim):
     box = line(0, 10, ndim)
-    truths = {"a": instances([box], ndim, labels=[1]), "b": instances([box], ndim, labels=[0])}
+    ground_truth = {"a": instances([box], ndim, labels=[1]), "b": instances([box], ndim, labels=[0])}
     predictions = {"a": detections([box], [0.9], ndim, labels=[0]), "b": detections([], [], ndim)}
-    table = match_cases(predictions, truths, classes=["x", "y"], iou_threshold=0.1)
+    table = match_cases(predictions, ground_truth, classes=["x", "y"], iou_threshold=0.1)
     assert table.true_positives.tolist() == [False]
     assert np.isnan(table.object_scores).all()
 
@@ -93,7 +93,7 @@ BOX = [[0, 0], [4, 4]]
 
 
 @pytest.mark.parametrize(
-    ("predictions", "truths", "words"),
+    ("predictions", "ground_truth", "words"),
     [
         ({}, {}, "no cases"),
         ({}, {"c1": instances([], 2)}, "no predictions for case 'c1'.*empty list"),
@@ -112,9 +112,9 @@ BOX = [[0, 0], [4, 4]]
         ({"c1": Detections.empty(2)}, {"c1": instances([[[0, 0], [np.nan, 1]]], 2)}, "'c1'.*finite"),
     ],
 )
-def test_what_cannot_be_judged_is_refused_by_name(predictions, truths, words):
+def test_what_cannot_be_judged_is_refused_by_name(predictions, ground_truth, words):
     with pytest.raises(ValueError, match=words):
-        match_cases(predictions, truths, classes=["x"], iou_threshold=0.1)
+        match_cases(predictions, ground_truth, classes=["x"], iou_threshold=0.1)
 
 
 @pytest.mark.parametrize(("threshold", "rule"), [(0.0, "greedy"), (1.5, "greedy"), (0.5, "best")])

@@ -24,7 +24,7 @@ def truth(ndim, *objects):
     return Instances(boxes, labels, np.arange(1, len(objects) + 1), np.zeros(len(objects), bool))
 
 
-def found(ndim, *objects):
+def detections(ndim, *objects):
     """Detections given as (class, corner, score)."""
     boxes = np.array([cube(corner, ndim) for _, corner, _ in objects], np.float32).reshape(-1, 2, ndim)
     labels = np.array([CLASSES.index(name) for name, *_ in objects], np.int64)
@@ -33,19 +33,19 @@ def found(ndim, *objects):
 
 @pytest.fixture
 def example(ndim):
-    truths = {
+    ground_truth = {
         "a": truth(ndim, ("nodule", 0), ("nodule", 40)),
         "b": truth(ndim, ("cyst", 0)),
         "c": truth(ndim),
         "d": truth(ndim, ("nodule", 80)),
     }
     predictions = {
-        "a": found(ndim, ("nodule", 0, 0.9), ("nodule", 70, 0.6)),
-        "b": found(ndim, ("cyst", 1, 0.8), ("nodule", 0, 0.3)),
-        "c": found(ndim),
-        "d": found(ndim, ("nodule", 80, 0.7)),
+        "a": detections(ndim, ("nodule", 0, 0.9), ("nodule", 70, 0.6)),
+        "b": detections(ndim, ("cyst", 1, 0.8), ("nodule", 0, 0.3)),
+        "c": detections(ndim),
+        "d": detections(ndim, ("nodule", 80, 0.7)),
     }
-    return predictions, truths
+    return predictions, ground_truth
 
 
 def test_every_figure_of_a_small_example(example):
@@ -54,7 +54,7 @@ def test_every_figure_of_a_small_example(example):
     assert metrics["num_objects"] == 4
     assert metrics["num_objects/nodule"] == 3
     assert metrics["num_detections"] == 5
-    # Nodules: hits 0.9 and 0.7, false 0.6 and 0.3, one of three missed: 67 of 101 recalls reach precision 1.
+    # Nodules: true positives 0.9 and 0.7, false 0.6 and 0.3, one false negative: 67 of 101 recalls reach precision 1.
     assert metrics["AP@0.10/nodule"] == pytest.approx(67 / 101)
     assert metrics["AP@0.10/cyst"] == pytest.approx(1)
     assert metrics["AP@0.10"] == pytest.approx((67 / 101 + 1) / 2)
@@ -71,27 +71,27 @@ def test_every_figure_of_a_small_example(example):
 
 
 def test_a_class_without_objects_is_said_to_be_absent_and_does_not_count(example):
-    predictions, truths = example
-    metrics = evaluate(predictions, truths, classes=CLASSES, num_resamples=50).metrics
+    predictions, ground_truth = example
+    metrics = evaluate(predictions, ground_truth, classes=CLASSES, num_resamples=50).metrics
     assert metrics["absent_classes"] == ["unicorn"]
     for key in ("AP@0.10", "mAP@0.10:0.50", "FROC@0.10", "sensitivity@0.50/fp=1", "F1@0.10", "patient_AP"):
         assert metrics[f"{key}/unicorn"] is None
-    without = evaluate(predictions, truths, classes=CLASSES[:2], num_resamples=50).metrics
+    without = evaluate(predictions, ground_truth, classes=CLASSES[:2], num_resamples=50).metrics
     assert metrics["AP@0.10"] == without["AP@0.10"]
     assert metrics["AP@0.10/ci95"] == without["AP@0.10/ci95"]
 
 
 def test_false_detections_of_an_absent_class_are_listed_but_have_no_average_precision(example):
-    predictions, truths = example
+    predictions, ground_truth = example
     ndim = predictions["c"].boxes.shape[-1]
-    predictions["c"] = found(ndim, ("unicorn", 0, 0.99))
-    metrics = evaluate(predictions, truths, classes=CLASSES, num_resamples=0).metrics
+    predictions["c"] = detections(ndim, ("unicorn", 0, 0.99))
+    metrics = evaluate(predictions, ground_truth, classes=CLASSES, num_resamples=0).metrics
     assert metrics["num_detections/unicorn"] == 1
     assert metrics["AP@0.10/unicorn"] is None
 
 
-def test_a_data_set_without_any_object_has_no_figures_and_no_errors(ndim):
-    metrics = evaluate({"a": found(ndim)}, {"a": truth(ndim)}, classes=CLASSES).metrics
+def test_a_data_set_without_any_object_has_no_metrics_and_no_errors(ndim):
+    metrics = evaluate({"a": detections(ndim)}, {"a": truth(ndim)}, classes=CLASSES).metrics
     assert metrics["AP@0.10"] is None
     assert metrics["AP@0.10/ci95"] is None
     assert metrics["absent_classes"] == list(CLASSES)
@@ -126,16 +126,16 @@ def test_sensitivity_may_be_read_between_the_operating_points():
 
 
 def test_patients_with_several_images_are_judged_by_their_highest_score(ndim):
-    truths = {"a1": truth(ndim, ("nodule", 0)), "a2": truth(ndim), "b1": truth(ndim), "b2": truth(ndim)}
+    ground_truth = {"a1": truth(ndim, ("nodule", 0)), "a2": truth(ndim), "b1": truth(ndim), "b2": truth(ndim)}
     predictions = {
-        "a1": found(ndim), "a2": found(ndim, ("nodule", 50, 0.9)),
-        "b1": found(ndim, ("nodule", 50, 0.6)), "b2": found(ndim, ("nodule", 50, 0.1)),
+        "a1": detections(ndim), "a2": detections(ndim, ("nodule", 50, 0.9)),
+        "b1": detections(ndim, ("nodule", 50, 0.6)), "b2": detections(ndim, ("nodule", 50, 0.1)),
     }  # fmt: skip
-    groups = {case: case[0] for case in truths}
-    metrics = evaluate(predictions, truths, classes=["nodule"], groups=groups, num_resamples=0).metrics
+    groups = {case: case[0] for case in ground_truth}
+    metrics = evaluate(predictions, ground_truth, classes=["nodule"], groups=groups, num_resamples=0).metrics
     assert metrics["num_groups"] == 2
     assert metrics["patient_AUROC"] == 1
-    single = evaluate(predictions, truths, classes=["nodule"], num_resamples=0).metrics
+    single = evaluate(predictions, ground_truth, classes=["nodule"], num_resamples=0).metrics
     assert single["patient_AUROC"] == 0  # image by image, the only positive one has no detection
 
 
@@ -154,13 +154,13 @@ def test_the_interval_is_reproducible_and_narrows_with_more_patients():
     generator = np.random.default_rng(0)
 
     def width(count, seed):
-        truths = {f"{i}": truth(2, ("nodule", 0)) for i in range(count)}
+        ground_truth = {f"{i}": truth(2, ("nodule", 0)) for i in range(count)}
         predictions = {
-            case: found(2, ("nodule", 0 if generator.random() < 0.6 else 50, float(generator.random())))
-            for case in truths
+            case: detections(2, ("nodule", 0 if generator.random() < 0.6 else 50, float(generator.random())))
+            for case in ground_truth
         }
-        low, high = evaluate(predictions, truths, classes=["nodule"], seed=seed).metrics["AP@0.10/ci95"]
-        again = evaluate(predictions, truths, classes=["nodule"], seed=seed).metrics["AP@0.10/ci95"]
+        low, high = evaluate(predictions, ground_truth, classes=["nodule"], seed=seed).metrics["AP@0.10/ci95"]
+        again = evaluate(predictions, ground_truth, classes=["nodule"], seed=seed).metrics["AP@0.10/ci95"]
         assert again == [low, high]
         return high - low
 
@@ -168,16 +168,16 @@ def test_the_interval_is_reproducible_and_narrows_with_more_patients():
 
 
 def test_images_of_one_patient_are_drawn_together():
-    truths = {f"{p}{i}": truth(2, ("nodule", 0)) for p in "ab" for i in range(20)}
-    predictions = {case: found(2, ("nodule", 0 if case[0] == "a" else 50, 0.5)) for case in truths}
-    groups = {case: case[0] for case in truths}
-    grouped = evaluate(predictions, truths, classes=["nodule"], groups=groups).metrics["AP@0.10/ci95"]
-    alone = evaluate(predictions, truths, classes=["nodule"]).metrics["AP@0.10/ci95"]
+    ground_truth = {f"{p}{i}": truth(2, ("nodule", 0)) for p in "ab" for i in range(20)}
+    predictions = {case: detections(2, ("nodule", 0 if case[0] == "a" else 50, 0.5)) for case in ground_truth}
+    groups = {case: case[0] for case in ground_truth}
+    grouped = evaluate(predictions, ground_truth, classes=["nodule"], groups=groups).metrics["AP@0.10/ci95"]
+    alone = evaluate(predictions, ground_truth, classes=["nodule"]).metrics["AP@0.10/ci95"]
     assert grouped == [0, 1]  # both patients twice the good or twice the bad one happen
     assert alone[1] - alone[0] < 0.6
 
 
-def test_the_files_hold_the_figures_every_case_and_every_object(example, tmp_path):
+def test_the_files_hold_the_metrics_every_case_and_every_object(example, tmp_path):
     evaluation = evaluate(*example, classes=CLASSES, num_resamples=10)
     write_evaluation(tmp_path / "out", evaluation)
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
@@ -219,15 +219,15 @@ def test_curves_end_at_the_full_recall_and_name_their_scores(example):
 def test_contradictory_settings_are_refused(arguments):
     settings = {"classes": ["x", "y"]} | arguments
     with pytest.raises(ValueError, match=r"iou_thresholds|unique|interpolation"):
-        evaluate({"a": found(2)}, {"a": truth(2, ("nodule", 0))}, **settings)
+        evaluate({"a": detections(2)}, {"a": truth(2, ("nodule", 0))}, **settings)
 
 
-def test_patient_figures_need_patients_with_and_without_objects(ndim):
-    """Without the latter the average precision would be 1 whatever was found."""
-    truths = {"a": truth(ndim, ("nodule", 0)), "b": truth(ndim, ("nodule", 40))}
-    nothing = {"a": found(ndim), "b": found(ndim)}
-    metrics = evaluate(nothing, truths, classes=CLASSES, num_resamples=20).metrics
+def test_patient_metrics_need_patients_with_and_without_objects(ndim):
+    """Without the latter the average precision would always be 1."""
+    ground_truth = {"a": truth(ndim, ("nodule", 0)), "b": truth(ndim, ("nodule", 40))}
+    nothing = {"a": detections(ndim), "b": detections(ndim)}
+    metrics = evaluate(nothing, ground_truth, classes=CLASSES, num_resamples=20).metrics
     assert metrics["patient_AP"] is metrics["patient_AUROC"] is None
-    truths["c"], nothing["c"] = truth(ndim), found(ndim)
-    metrics = evaluate(nothing, truths, classes=CLASSES, num_resamples=20).metrics
+    ground_truth["c"], nothing["c"] = truth(ndim), detections(ndim)
+    metrics = evaluate(nothing, ground_truth, classes=CLASSES, num_resamples=20).metrics
     assert (metrics["patient_AP"], metrics["patient_AUROC"]) == pytest.approx((2 / 3, 0.5))
