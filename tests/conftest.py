@@ -5,11 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, settings
 
+from boxel import plugins
 from boxel.datasets.cases import read_case
 from boxel.datasets.formats import open_dataset
 from boxel.datasets.formats.native_writer import write_case, write_dataset
+from boxel.plugins import Registry
 from boxel.types import Geometry, Image
 
 # `ndim` is the same for all examples of a test, so that sharing function-scoped fixtures is harmless.
@@ -23,6 +26,18 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 def ndim(request) -> int:
     """Everything works in both ranks; a test that takes this runs in both."""
     return request.param
+
+
+@pytest.fixture(autouse=True)
+def independent():
+    """Every test starts from the same seed, and what it registers ends with it: the order of tests has no effect."""
+    torch.manual_seed(0)
+    entries = [(registry, dict(registry._entries)) for registry in Registry.known]
+    imported = dict(plugins._plugins)
+    yield
+    for registry, before in entries:
+        registry._entries = before
+    plugins._plugins = imported
 
 
 @pytest.fixture

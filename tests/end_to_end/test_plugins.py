@@ -22,17 +22,6 @@ MODEL, READER, FORMAT, METRIC = (EXAMPLES / f"my_{what}.py" for what in ("model"
 RECIPE = ("--recipe", "retina_unet_small", "--model", "my_model", *SET)
 
 
-@pytest.fixture(autouse=True)
-def restored():
-    """The registries and the imported plug-ins as they were before the test."""
-    before = [(registry, dict(registry._entries)) for registry in Registry.known]
-    known = dict(plugins._plugins)
-    yield
-    for registry, entries in before:
-        registry._entries = entries
-    plugins._plugins = known
-
-
 @pytest.fixture(scope="module", params=[2, 3], ids=["2d", "3d"])
 def trained(request, tmp_path_factory):
     """A run of the example model, trained on the command line."""

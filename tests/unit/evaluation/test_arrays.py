@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import boxel
-from boxel.evaluation import EvaluateConfig, registry
+from boxel.evaluation import EvaluateConfig
 from boxel.types import Detections, Instances
 
 QUICK = EvaluateConfig(num_resamples=0)
@@ -118,21 +118,13 @@ def test_settings_that_make_no_sense_are_refused(settings, says):
         EvaluateConfig.from_dict(settings)
 
 
-@pytest.fixture
-def own_metrics(monkeypatch):
-    """What the test registers is gone after it."""
-    monkeypatch.setattr(registry._metrics, "_entries", dict(registry._metrics._entries))
-
-
 @pytest.mark.parametrize("name", ["AP", "mean_iou", "patient_AP", "confusion", "settings"])
-@pytest.mark.usefixtures("own_metrics")
 def test_a_metric_cannot_replace_what_the_evaluation_has(name):
     boxel.register_metric(name, lambda matches: matches.num_objects)
     with pytest.raises(ValueError, match=f"the name '{name}' is taken"):
         boxel.evaluate({"a": GOOD}, TRUTH, config=QUICK)
 
 
-@pytest.mark.usefixtures("own_metrics")
 def test_a_metric_of_the_wrong_shape_is_named():
     boxel.register_metric("flat", lambda matches: np.zeros(3))
     with pytest.raises(ValueError, match=r"metric 'flat': its function returned an array of shape \(3,\)"):

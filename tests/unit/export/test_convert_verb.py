@@ -93,8 +93,7 @@ def test_a_warning_is_a_line_without_the_place_in_the_code(tmp_path):
     assert result.stderr.count("\n") == 1
 
 
-def test_the_help_names_every_format(monkeypatch):
-    monkeypatch.setattr("boxel.export.registry._formats._entries", dict(list_formats()))
+def test_the_help_names_every_format():
     boxel.register_export("my-own", lambda out, predictions: [], lambda path, info: [])
     text = CliRunner().invoke(app, ["convert", "--help"], env={"COLUMNS": "300"}).stdout
     to, source = (next(line for line in text.splitlines() if option in line) for option in ("--to", "--from"))
@@ -142,9 +141,7 @@ def test_the_predictions_are_not_overwritten(predictions):
         boxel.convert(predictions / "gone", predictions / "out", "mitk")
 
 
-def test_a_format_of_ones_own_is_registered_under_a_name(predictions, tmp_path, monkeypatch):
-    monkeypatch.setattr("boxel.export.registry._formats._entries", dict(list_formats()))
-
+def test_a_format_of_ones_own_is_registered_under_a_name(predictions, tmp_path):
     def write(out, predictions):
         out.mkdir(parents=True, exist_ok=True)
         for p in predictions:
