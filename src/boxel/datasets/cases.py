@@ -47,6 +47,7 @@ class Case:
         split: "train" cases are divided into folds, "test" cases are held out.
         annotation: the file to name if the annotation is wrong.
         weak: the label map shows boxes, not the shapes of the objects.
+        declared: the shape `(*s)` of the image that the annotation was made on; None if it does not say.
     """
 
     id: str
@@ -61,6 +62,7 @@ class Case:
     opener: Opener | None = None
     attributes: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     weak: bool = False
+    declared: tuple[int, ...] | None = None
 
     @property
     def file(self) -> Path:
@@ -256,6 +258,9 @@ def read_case_image(case: Case, dataset: Dataset) -> Image:
         raise InputError(case.file, "this case has an annotation but no image", "add the image", case.id)
     image = read_channels(case.channels, case.opener.read if case.opener else read_image)
     first, shape = case.channels[0], image.geometry.shape
+    if case.declared not in (None, shape):
+        problem = f"the annotation is made for an image of shape {case.declared}, but {first.name} has {shape}"
+        raise InputError(case.file, problem, "annotate this image, or use the one that was annotated", case.id)
     if len(shape) != dataset.ndim:
         problem = f"has {len(shape)} axes {shape} but the data set declares {dataset.ndim}"
         raise InputError(first, problem, "correct the declaration (dim) or the file", case.id)

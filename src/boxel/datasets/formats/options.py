@@ -12,7 +12,7 @@ from boxel.datasets.cases import Dataset
 from boxel.datasets.problems import InputError, as_input_error
 from boxel.io.pickles import read_pickle
 
-__all__ = ["Names", "ReaderOptions", "read_splits"]
+__all__ = ["ImageOptions", "Names", "ReaderOptions", "read_splits"]
 
 PARTS = ("train", "val", "test")
 NAMES = ("splits.json", "splits_final.json", "splits_final.pkl", "preprocessed/splits_final.pkl")
@@ -54,6 +54,16 @@ class ReaderOptions(Config):
             except ValueError:
                 values[key.strip()] = text
         return cls.from_dict(values, "options of this data set format")
+
+
+class ImageOptions(ReaderOptions):
+    """Settings of layouts whose annotations name their images.
+
+    Attributes:
+        images: folder of the images, absolute or below the data set; if empty, they are looked for.
+    """
+
+    images: str = ""
 
 
 def read_splits(dataset: Dataset, file: str) -> tuple[Mapping[str, tuple[str, ...]], ...] | None:

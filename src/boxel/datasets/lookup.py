@@ -1,0 +1,240 @@
+"""Which file an annotation means, and what its case is called."""
+
+import os
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from boxel.datasets.problems import InputError, Report, some
+from boxel.io import split_suffix
+
+__all__ = ["IMAGE_FOLDERS", "Lookup", "as_id", "case_ids", "is_clutter", "split_word"]
+
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "JPEGImages", "pictures", "data")
+CLUTTER = {"thumbs.db", "desktop.ini", "__macosx", "@eadir"}
+WORDS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+
+
+def is_clutter(path: Path) -> bool:
+    """Whether an operating system wrote a file or folder: hidden ones, macOS's `._a.png`, `Thumbs.db` ..."""
+    return path.name.startswith(".") or path.name.lower() in CLUTTER
+
+
+def as_id(value: object) -> int | str | None:
+    """The identity of a number that may have been written as a text or a float: `1`, `1.0`, `"1"` and `"1.0"` are 1.
+
+    Other texts are themselves, without surrounding blanks; anything else is None.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    if isinstance(value, str):
+        value = value.strip()
+        if not re.fullmatch(r"[+-]?(0|[1-9]\d*)(\.0*)?", value):  # "007" is a name
+            return value or None
+        value = float(value) if "." in value else int(value)
+    return int(value) if value == value and abs(value) != float("inf") and value == int(value) else None
+
+
+def split_word(name: str) -> str:
+    """The part of a split that a file or folder name says in a whole word: train, val, test, or `""`.
+
+    Example:
+        >>> [split_word(name) for name in ("instances_val2017", "TestSet", "latest_export", "train_test")]
+        ['val', 'test', '', '']
+    """
+    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
+    parts = {WORDS[word.lower()] for word in words if word.lower() in WORDS}
+    return parts.pop() if len(parts) == 1 else ""
+
+
+def case_ids(files: Sequence[Path], root: Path) -> list[str]:
+    """Names for images that are unique and can name files.
+
+    The name of a case is that of its file without suffix. Where names repeat, the folders below `root` that tell the
+    files apart are put before it (`p1_001`); files that differ in nothing but their suffix get that too (`a_png`).
+
+    Raises:
+        InputError: two files get one name all the same.
+    """
+    same: dict[str, list[int]] = defaultdict(list)
+    for number, file in enumerate(files):
+        same[_stem(file)].append(number)
+    names = [""] * len(files)
+    for stem, numbers in same.items():
+        folders = {n: _below(files[n], root).parts[:-1] for n in numbers}
+        depth = _distinct_depth(list(folders.values()))
+        chosen = {n: "_".join((*folders[n][len(folders[n]) - depth :], stem)) for n in numbers}
+        for n in numbers:
+            alike = [m for m in numbers if chosen[m] == chosen[n]]
+            suffix = files[n].name[len(stem) :].replace(".", "_") if len(alike) > 1 else ""
+            names[n] = chosen[n] + suffix
+    owners: dict[str, Path] = {}
+    for name, file in zip(names, files, strict=True):
+        if owners.setdefault(name, file) != file:
+            raise InputError(file, f"{owners[name]} has the same name {name!r}", "rename one of them", name)
+    return names
+
+
+def _distinct_depth(folders: Sequence[tuple[str, ...]]) -> int:
+    """How many of the innermost folders tell most of the files apart."""
+    deepest = max(map(len, folders))
+    counts = [len({parts[max(len(parts) - depth, 0) :] for parts in folders}) for depth in range(deepest + 1)]
+    return counts.index(max(counts))
+
+
+def _stem(path: Path) -> str:
+    return path.name if path.is_dir() else split_suffix(path)[0] or path.name
+
+
+def _below(path: Path, root: Path) -> Path:
+    return path.relative_to(root) if path.is_relative_to(root) else path
+
+
+def _key(name: str) -> str:
+    """Equal for names that differ only in case, or in how accents are encoded."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+class Lookup:
+    r"""The image files below a folder, found by the names that annotations give them.
+
+    A name is a path relative to the annotation's file or to a folder of the layout, or just the name of a file; it may
+    come from another machine (`D:\data\a.png`) or lack its suffix. An exact path comes before an approximate one, and
+    a name that fits several files equally well fits none.
+
+    Args:
+        root: folder of the data set. Links are followed; hidden files and those of operating systems are not seen.
+        report: called with names that are not those of the files, and with images that no annotation names.
+        images: folder of the images, absolute or below `root`; if empty, all folders are searched.
+        folders: where the layout keeps its images, below `root`; a path may be relative to them.
+    """
+
+    def __init__(self, root: Path, report: Report, images: str = "", folders: Sequence[str] = IMAGE_FOLDERS) -> None:
+        self.root = root / images
+        if images and not self.root.is_dir():
+            raise InputError(self.root, "no such folder", "give the folder of the images with --option images=FOLDER")
+        self.report = report
+        self.folders = [self.root, *(self.root / folder for folder in folders if (self.root / folder).is_dir())]
+        self.chosen = bool(images)
+        self.names: dict[Path, str] = {}  # of the images that were found
+        self._index: dict[str, list[Path]] | None = None
+
+    def find(self, name: str, annotation: Path) -> Path:
+        """The image that the file `annotation` calls `name`.
+
+        Raises:
+            InputError: there is none, there are several, or another name has got this image.
+        """
+        plain = re.sub(r"^(file://|[A-Za-z]:(?=[\\/]))", "", name.strip()).replace("\\", "/")
+        parts = PurePosixPath(plain.lstrip("/")).parts
+        if not parts:
+            raise InputError(annotation, f"image {name!r} is not a file name", "write a path below the data set")
+        exact = self._exact(name.strip(), annotation) or self._exact(plain, annotation)
+        file = exact or self._approximate(parts, plain.startswith("/"), annotation)
+        if file is None:
+            raise InputError(annotation, f"image {name!r} does not exist", f"add it to {self.root}")
+        other = self.names.setdefault(file, "/".join(parts))
+        if other != "/".join(parts) and not exact:
+            problem = f"image {name!r} does not exist; the nearest, {file}, belongs to {other!r}"
+            raise InputError(annotation, problem, "add the image, or correct the names")
+        if not exact and split_suffix(Path(parts[-1]))[1] not in ("", split_suffix(file)[1]):
+            problem = f"image {name!r} does not exist; {file.name} is used instead"
+            self.report(InputError(annotation, problem, "correct the name if it is another image", severity="warning"))
+        return file
+
+    def report_unused(self) -> None:
+        """Say which images lie beside those that were found, without an annotation that names them."""
+        folders = {file.parent for file in self.names}
+        unused = [
+            file
+            for files in self._files().values()
+            for file in files
+            if file.is_file() and file.parent in folders and file not in self.names
+        ]
+        if unused:
+            listed = some(str(_below(file, self.root)) for file in unused)
+            problem = f"{len(unused)} images have no annotation and are not used: {listed}"
+            fix = "annotate them, also those without objects, if they should be used"
+            self.report(InputError(self.root, problem, fix, severity="warning"))
+
+    def _bases(self, annotation: Path) -> list[Path]:
+        return list(dict.fromkeys(self.folders if self.chosen else [annotation.parent, *self.folders]))
+
+    def _exact(self, name: str, annotation: Path) -> Path | None:
+        path = Path(name)
+        places = [path] if path.is_absolute() else [base / path for base in self._bases(annotation)]
+        return next((place for place in places if place.is_dir() or (place.is_file() and split_suffix(place)[1])), None)
+
+    def _approximate(self, parts: tuple[str, ...], absolute: bool, annotation: Path) -> Path | None:
+        """The one file whose path ends like the name; folders of other machines may be missing here."""
+        bases = self._bases(annotation)
+        for start in range(len(parts)):  # the longest end first
+            fits = [
+                file
+                for file in self._files().get(_key(_without_suffix(parts[-1])), [])
+                if _ends_with(file, parts[start:])
+            ]
+            if start and not absolute:  # a folder of the name is dropped: only where the layout keeps its images
+                fits = [file for file in fits if any(len(_below(file, b).parts) == len(parts) - start for b in bases)]
+            for same in (_same_name, _same_but_for_case, _same_stem):
+                best = [file for file in fits if same(file, parts[-1])]
+                if len(best) > 1:
+                    listed = some(str(_below(file, self.root)) for file in best)
+                    fix = "write the path with its folder, or choose the folder with --option images=FOLDER"
+                    raise InputError(annotation, f"image {'/'.join(parts)!r} may be any of {listed}", fix)
+                if best:
+                    return best[0]
+        return None
+
+    def _files(self) -> dict[str, list[Path]]:
+        if self._index is None:
+            self._index = defaultdict(list)
+            for path in _walk(self.root):
+                self._index[_key(_stem(path))].append(path)
+        return self._index
+
+
+def _without_suffix(name: str) -> str:
+    return split_suffix(Path(name))[0] or name
+
+
+def _ends_with(file: Path, parts: tuple[str, ...]) -> bool:
+    folders = file.parts[:-1]
+    wanted = parts[:-1]
+    return not wanted or [*map(_key, folders[-len(wanted) :])] == [*map(_key, wanted)]
+
+
+def _same_name(file: Path, name: str) -> bool:
+    return file.name == name
+
+
+def _same_but_for_case(file: Path, name: str) -> bool:
+    return _key(file.name) == _key(name)
+
+
+def _same_stem(file: Path, name: str) -> bool:
+    return _key(_stem(file)) == _key(_without_suffix(name))
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """Images and folders below `root`, in order; links are followed once."""
+    seen = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        if os.path.realpath(folder) in seen:
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(folder))
+        here = Path(folder)
+        folders[:] = sorted(name for name in folders if not is_clutter(here / name))
+        yield from (here / name for name in folders)
+        yield from _images(here / name for name in sorted(files))
+
+
+def _images(paths: Iterable[Path]) -> Iterator[Path]:
+    return (path for path in paths if split_suffix(path)[1] and not is_clutter(path))
