@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -257,6 +258,8 @@ def read_case_image(case: Case, dataset: Dataset) -> Image:
     if not case.channels:
         raise InputError(case.file, "this case has an annotation but no image", "add the image", case.id)
     image = read_channels(case.channels, case.opener.read if case.opener else read_image)
+    if case.declared not in (None, image.geometry.shape) and not case.opener:  # annotated as stored, not as shown
+        image = read_channels(case.channels, partial(read_image, upright=False))
     first, shape = case.channels[0], image.geometry.shape
     if case.declared not in (None, shape):
         problem = f"the annotation is made for an image of shape {case.declared}, but {first.name} has {shape}"

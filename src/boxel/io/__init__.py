@@ -51,15 +51,19 @@ def has_geometry(path: Path) -> bool:
     return Path(path).is_dir() or split_suffix(path)[1] in itk.SUFFIXES
 
 
-def read_image(path: Path) -> Image:
+def read_image(path: Path, *, upright: bool = True) -> Image:
     """Read an image file or a DICOM folder: `array (c, *s)` in the number type of the file.
 
     Colour becomes three channels, transparency is dropped, and the pages of a TIFF become planes.
 
+    Args:
+        path: the file or folder.
+        upright: turn a picture as its header (EXIF) says, as viewers and most annotation tools do.
+
     Raises:
         ValueError: the file is missing, empty, unreadable, damaged or of an unknown kind.
     """
-    return _read(Path(path), colours=True)
+    return _read(Path(path), colours=True, upright=upright)
 
 
 def read_geometry(path: Path) -> Geometry:
@@ -79,7 +83,7 @@ def read_geometry(path: Path) -> Geometry:
 
 
 def read_layout(path: Path) -> tuple[int, tuple[int, ...]]:
-    """Number of channels and shape `(*s)` of an image file; reads only the header if the format allows.
+    """Number of channels and shape `(*s)` of an image as `read_image` returns it; only from its header if possible.
 
     Raises:
         ValueError: as `read_image`.
@@ -90,7 +94,10 @@ def read_layout(path: Path) -> tuple[int, tuple[int, ...]]:
         return len(array), array.shape[1:]
     try:
         _check_readable(path)
-        return itk.read_layout(path) if has_geometry(path) else pictures.read_layout(path)
+        if has_geometry(path):
+            return itk.read_layout(path)
+        count, shape = pictures.read_layout(path)
+        return count, shape[::-1] if pictures.orientation(path) in pictures.SIDEWAYS else shape
     except Exception as error:
         if isinstance(error, ValueError) and str(path) in str(error):
             raise
@@ -107,7 +114,7 @@ def read_label_map(path: Path) -> Image:
     path = Path(path)
     if split_suffix(path)[1] in LOSSY_SUFFIXES:
         raise ValueError(f"{path}: JPEG changes label values; save label maps as .png, .tif or .nii.gz")
-    image = _read(path, colours=False)
+    image = _read(path, colours=False, upright=True)
     array = image.array
     if len(array) != 1:
         raise ValueError(f"{path}: a label map with {len(array)} channels; save integers, not colours")
@@ -144,7 +151,7 @@ def write_label_map(path: Path, array: np.ndarray, geometry: Geometry) -> None:
     write_image(path, Image(array.astype(dtype)[None], geometry))
 
 
-def _read(path: Path, colours: bool) -> Image:
+def _read(path: Path, colours: bool, upright: bool) -> Image:
     """`colours`: look up palette entries; in a label map saved with a palette the values are the entries' numbers."""
     try:
         if path.is_dir():
@@ -159,7 +166,11 @@ def _read(path: Path, colours: bool) -> Image:
         raise _damaged(path, error) from None
     except Exception as error:  # decoders raise almost anything on damaged files
         raise _damaged(path, error) from None
-    return Image(array, Geometry.plain(array.shape[1:]))
+    turn = pictures.orientation(path) if upright else pictures.AS_STORED
+    if turn == pictures.AS_STORED:
+        return Image(array, Geometry.plain(array.shape[1:]))
+    array = np.ascontiguousarray(pictures.turn_upright(array, turn))
+    return Image(array, Geometry.plain(array.shape[1:]), (f"turned upright, as its orientation {turn} (EXIF) says",))
 
 
 def _check_readable(path: Path) -> None:

@@ -6,10 +6,13 @@ import numpy as np
 
 from boxel.io.claims import LOSSLESS, check_claim
 
-__all__ = ["SUFFIXES", "TIFF_SUFFIXES", "read", "read_layout", "write"]
+__all__ = ["SUFFIXES", "TIFF_SUFFIXES", "orientation", "read", "read_layout", "turn_upright", "write"]
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", *TIFF_SUFFIXES)
+ORIENTATION = 0x0112  # the tag of TIFF and EXIF
+AS_STORED = 1
+SIDEWAYS = (5, 6, 7, 8)  # orientations that swap rows and columns
 
 
 def read(path: Path, colours: bool) -> np.ndarray:
@@ -20,6 +23,26 @@ def read(path: Path, colours: bool) -> np.ndarray:
         colours: look up the entries of a palette; otherwise their numbers are returned.
     """
     return _read_tiff(path) if path.suffix.lower() in TIFF_SUFFIXES else _read_pillow(path, colours)
+
+
+def orientation(path: Path) -> int:
+    """How a picture is shown, according to its header (EXIF): 1 as it is stored, otherwise turned or mirrored."""
+    from PIL import Image as Picture
+
+    try:
+        with Picture.open(path) as picture:
+            value = picture.getexif().get(ORIENTATION, AS_STORED)
+    except Exception:  # pillow does not open all that tifffile opens; damaged metadata do not matter here
+        return AS_STORED
+    return value if value in range(1, 9) else AS_STORED
+
+
+def turn_upright(array: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn the last two axes of the stored pixels as viewers do."""
+    array = array.swapaxes(-2, -1) if orientation in SIDEWAYS else array
+    rows = -1 if orientation in (3, 4, 7, 8) else 1
+    columns = -1 if orientation in (2, 3, 6, 7) else 1
+    return array[..., ::rows, ::columns]
 
 
 def read_layout(path: Path) -> tuple[int, tuple[int, ...]]:

@@ -9,8 +9,17 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image as Picture
+from PIL import ImageOps
 
-from boxel.io import read_image, read_label_map, split_suffix, write_image, write_label_map
+from boxel.io import (
+    read_geometry,
+    read_image,
+    read_label_map,
+    read_layout,
+    split_suffix,
+    write_image,
+    write_label_map,
+)
 from boxel.types import Geometry, Image
 
 WORLD = [".nii.gz", ".nii", ".mha", ".nrrd"]
@@ -268,3 +277,21 @@ def test_a_damaged_byte_in_a_compressed_nifti_is_noticed(rng, tmp_path):
     (tmp_path / "x.nii.gz").write_bytes(content)
     with pytest.raises(ValueError, match=r"x\.nii\.gz: .*copy or export it again"):
         read_image(tmp_path / "x.nii.gz")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_are_read_as_pillow_shows_them(tmp_path, suffix, orientation):
+    array = np.random.default_rng(0).integers(0, 255, (8, 16, 3)).astype(np.uint8)
+    exif = Picture.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"a{suffix}"
+    Picture.fromarray(array).save(path, exif=exif)
+    with Picture.open(path) as picture:
+        shown = np.array(ImageOps.exif_transpose(picture))
+    image = read_image(path)
+    np.testing.assert_array_equal(np.moveaxis(image.array, 0, -1), shown)
+    assert read_layout(path) == (3, shown.shape[:2])
+    assert image.geometry == read_geometry(path)
+    assert bool(image.remarks) == (orientation != 1)
+    assert read_image(path, upright=False).array.shape == (3, 8, 16)
