@@ -71,6 +71,16 @@ def print_findings(findings: list[Any]) -> None:
     print(", ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in counts.items()))
 
 
+def print_cases(rows: list[dict[str, str]]) -> None:
+    """What was taken for what, a line per case; names are never cut, since they are what the list is for."""
+    if not rows:
+        return
+    lines = [list(rows[0]), *(list(row.values()) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
 def print_table(title: str, rows: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from boxel.cli.console import plain, print_findings, progress_bars
+from boxel.cli.console import plain, print_cases, print_findings, progress_bars
 from boxel.cli.options import AsJson, DatasetPath, Format, Options, Plugins
 
 
@@ -18,6 +18,18 @@ def check(
     fix: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write a repaired copy; the input is not changed.")
     ] = None,
+    list_: Annotated[
+        bool, typer.Option("--list", help="List every case: its files, size, spacing and objects.")
+    ] = False,
+    preview: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Write pictures of N cases with their boxes to the folder --out.")
+    ] = 0,
+    html: Annotated[
+        bool, typer.Option("--html", help="Write an overview, index.html, with pictures and distributions to --out.")
+    ] = False,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder for --preview and --html.", show_default=True)
+    ] = Path("check_out"),
     as_json: AsJson = False,
     plugin: Plugins = None,
 ) -> None:
@@ -31,11 +43,16 @@ def check(
             options=option or (),
             progress=progress,
         )
+    findings = [plain(finding) for finding in examination.findings]
     if as_json:
-        print(json.dumps([plain(finding) for finding in examination.findings], indent=2))
+        print(json.dumps({"findings": findings, "cases": examination.rows()} if list_ else findings, indent=2))
     else:
+        if list_:
+            print_cases(examination.rows())
         print_findings(examination.findings)
         print(examination.summary)
+    if preview or html:
+        write_pictures(examination, out, preview, html)
     if fix and examination.dataset:
         from boxel.datasets.quality.repair import repair
 
@@ -47,6 +64,19 @@ def check(
         print(f"wrote {len(copy.cases)} of {len(examination.dataset.cases)} cases to {fix}", file=sys.stderr)
     if any(finding.severity == "error" for finding in examination.findings):
         raise typer.Exit(2)
+
+
+def write_pictures(examination: Any, out: Path, count: int, html: bool) -> None:
+    from boxel.api.overview import PAGE_PICTURES, overview, preview
+
+    if examination.dataset is None:
+        return
+    if count:
+        paths = preview(examination, out, count)
+        print(f"wrote {len(paths)} pictures to {out}", file=sys.stderr)
+    if html:
+        overview(examination, out / "index.html", count or PAGE_PICTURES)
+        print(f"wrote {out / 'index.html'}", file=sys.stderr)
 
 
 def toy(

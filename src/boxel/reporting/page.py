@@ -61,8 +61,8 @@ class ReportContent:
     pictures: Sequence[Picture] = ()
 
 
-def write_report(out: Path, content: ReportContent) -> None:
-    """Write the report to the file `out`, which appears complete or not at all."""
+def get_template(name: str) -> Any:
+    """A page's template, which has no undefined values and escapes all text."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -72,12 +72,17 @@ def write_report(out: Path, content: ReportContent) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    return environment.get_template(name)
+
+
+def write_report(out: Path, content: ReportContent) -> None:
+    """Write the report to the file `out`, which appears complete or not at all."""
     thresholds = content.metrics.get("settings", {}).get("iou_thresholds", [])
     ends = sorted({min(thresholds), max(thresholds)}) if thresholds else []
     curves = [precision_recall_chart(content.curves, iou, content.metrics) for iou in ends]
     curves += [froc_chart(content.curves, iou, content.metrics) for iou in ends]
     calibration = [calibration_chart(content.metrics, iou) for iou in ends[:1]]
-    text = environment.get_template("page.html.j2").render(
+    text = get_template("page.html.j2").render(
         title=content.title,
         cards=cards(content.metrics, ends),
         table=class_table(content.metrics, ends),

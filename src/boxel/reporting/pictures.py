@@ -107,6 +107,23 @@ def draw(picture: Picture) -> dict[str, Any]:
             "hidden": hidden, "left_out": left_out}  # fmt: skip
 
 
+def draw_best_plane(picture: Picture) -> dict[str, Any]:
+    """The plane that the most boxes cross."""
+    image, window = _load(picture)
+    boxes = _boxes(picture)
+    places = [_plane_through(box["corners"], image.shape[:-2]) for box in boxes] or _choose_planes(image.shape, boxes)
+
+    def crossing(place: tuple[int, ...]) -> int:
+        middle = np.array(place) + 0.5
+        ends = [box["corners"][:, : len(place)] for box in boxes]
+        return sum(bool(((lower < middle) & (middle < upper)).all()) for lower, upper in ends)
+
+    best = max(places, key=crossing)
+    whole = (np.zeros(2, int), np.array(image.shape[-2:]))
+    plane = draw_plane(image, best, boxes, window, picture.spacing, whole, MAX_SIDE)
+    return {"case": picture.case, "caption": picture.caption, "plane": plane}
+
+
 def draw_detail(picture: Picture, focus: np.ndarray) -> dict[str, Any]:
     """The neighbourhood of the box `focus (2, d)` in the plane through its middle."""
     image, window = _load(picture)

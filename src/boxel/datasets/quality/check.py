@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from boxel.datasets.cases import Dataset
+from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats import open_dataset
 from boxel.datasets.parallel import parallel
 from boxel.datasets.problems import Finding, InputError
-from boxel.datasets.quality.rules import ACROSS, look
+from boxel.datasets.quality.rules import ACROSS, Look, look
 from boxel.types import Progress, silent
 
 __all__ = ["Examination", "Finding", "check", "examine"]
@@ -25,11 +25,13 @@ class Examination:
         findings: the problems, errors first.
         dataset: None if it could not be opened.
         objects: number of objects per class, in the cases that can be used.
+        looks: what was seen of each case that can be read, in the order of the data set.
     """
 
     findings: list[Finding]
     dataset: Dataset | None = None
     objects: Mapping[str, int] = field(default_factory=dict)
+    looks: Sequence[Look] = ()
 
     @property
     def summary(self) -> str:
@@ -45,6 +47,38 @@ class Examination:
         objects = _count(sum(self.objects.values()), "object")
         layout = f"{data.format} layout, {data.ndim} axes, {channels}"
         return f"{data.name} ({layout}): {cases} ({split}), {objects} ({classes})"
+
+    def rows(self) -> list[dict[str, str]]:
+        """What was taken for what: for each case its files, split, size, spacing and objects.
+
+        Files are relative to the folder of the data set. What is known only from an image is empty if that cannot be
+        read.
+        """
+        if self.dataset is None:
+            return []
+        seen = {look.case.id: look for look in self.looks}
+        return [_row(case, seen.get(case.id), self.dataset) for case in self.dataset.cases]
+
+
+def _row(case: Case, seen: Look | None, dataset: Dataset) -> dict[str, str]:
+    annotations = dict.fromkeys([case.file, *(case.annotate.files if case.annotate else ())])
+    counts = Counter(dataset.classes[label] for label in (seen or case).labels if label < len(dataset.classes))
+    objects = ", ".join(f"{counts[name]} {name}" for name in dataset.classes if counts[name])
+    return {
+        "case": case.id,
+        "image": _relative(case.channels, dataset.root),
+        "annotation": _relative([file for file in annotations if file not in case.channels], dataset.root),
+        "split": case.split,
+        "size": " x ".join(map(str, seen.shape)) if seen else "",
+        "spacing": " x ".join(f"{value:.3g}" for value in seen.spacing) if seen else "",
+        "objects": objects or ("none" if seen else ""),
+    }
+
+
+def _relative(files: Sequence[Path], root: Path) -> str:
+    """The files, relative to `root`; of many the first two."""
+    names = [str(file.relative_to(root) if file.is_relative_to(root) else file) for file in files]
+    return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
 
 
 def _count(number: int, what: str) -> str:
@@ -102,4 +136,4 @@ def examine(
     labels += [label for case in cases if not case.channels for label in case.labels]
     counts = Counter(dataset.classes[label] for label in labels)
     findings.sort(key=lambda f: (SEVERITIES.index(f.severity), f.case, str(f.file), f.problem))
-    return Examination(findings, dataset, {name: counts[name] for name in dataset.classes})
+    return Examination(findings, dataset, {name: counts[name] for name in dataset.classes}, readable)

@@ -20,20 +20,35 @@ IMBALANCE = 10  # objects of the most frequent class per object of another
 PLAUSIBLE_MEDIAN = 500  # HU
 PLAUSIBLE = (-5000, 50_000)  # HU; padding is often -2000 or -3024, metal up to 30,000
 NARROW = 50  # HU; even a window of the brain is 80 wide
+SAMPLE = 100_000  # voxels from which percentiles are taken
 MANY = 3  # findings of one kind; more are summarised in one
 ANISOTROPY = 3  # largest over smallest spacing; from here on networks use anisotropic strides
 
 
 @dataclass(frozen=True)
 class Look:
-    """What the rules across cases need to know of a case, and its own findings."""
+    """What the rules across cases and the overview need to know of a case, and its own findings.
+
+    Attributes:
+        digest: hash of the voxels; empty if the case cannot be read.
+        bits: a hash that is alike for images that look alike.
+        labels: class of each object.
+        boxes: `(n, 2, d)` in voxels, of each object.
+        shape: `(*s)`.
+        spacing: mm per voxel and axis.
+        intensities: 1st, 50th and 99th percentile of the first channel.
+        edges: how well the objects lie on edges of the image, for each turn of the label map.
+    """
 
     case: Case
     findings: Sequence[Finding] = ()
     digest: bytes = b""
     bits: np.ndarray | None = None
     labels: Sequence[int] = field(default_factory=list)
+    boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 2, 0)))
+    shape: tuple[int, ...] = ()
     spacing: tuple[float, ...] = ()
+    intensities: tuple[float, ...] = ()
     edges: Mapping[Turn, float] = field(default_factory=dict)
 
 
@@ -47,8 +62,20 @@ def look(case: Case, dataset: Dataset) -> Look:
     digest = hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).digest()
     findings = [*_remarks(case, loaded), *_hounsfield(case, array, dataset.channels)]
     edges = {} if loaded.label_map is None else edge_strengths(array, loaded.label_map)
-    labels, spacing = loaded.instances.labels.tolist(), loaded.image.geometry.spacing
-    return Look(case, findings, digest, hash_image(array), labels, spacing, edges)
+    geometry, instances = loaded.image.geometry, loaded.instances
+    sample = array[0].ravel()[:: max(array[0].size // SAMPLE, 1)]
+    return Look(
+        case,
+        findings,
+        digest,
+        hash_image(array),
+        instances.labels.tolist(),
+        instances.boxes,
+        geometry.shape,
+        geometry.spacing,
+        tuple(np.percentile(sample, (1, 50, 99)).tolist()),
+        edges,
+    )
 
 
 def _remarks(case: Case, loaded: LoadedCase) -> Iterator[Finding]:

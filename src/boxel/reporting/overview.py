@@ -1,0 +1,106 @@
+"""The page about a data set: findings, a contact sheet, distributions, and a table of the cases."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from boxel.config import write_bytes, write_text
+from boxel.reporting.charts import Axis, Chart, Line
+from boxel.reporting.drawing import chart_svg
+from boxel.reporting.page import get_template
+from boxel.reporting.pictures import Picture, draw_best_plane
+
+__all__ = ["OverviewContent", "histogram_chart", "ranked_chart", "write_overview", "write_picture"]
+
+NUM_BINS = 30
+
+
+@dataclass(frozen=True)
+class OverviewContent:
+    """What the page shows.
+
+    Attributes:
+        title: the heading.
+        numbers: headline values by their names.
+        findings: each with severity, case, problem and suggested_fix.
+        pictures: the contact sheet.
+        charts: the distributions.
+        rows: the cases, each a value per column.
+    """
+
+    title: str
+    numbers: Mapping[str, str] = field(default_factory=dict)
+    findings: Sequence[Any] = ()
+    pictures: Sequence[Picture] = ()
+    charts: Sequence[Chart | None] = ()
+    rows: Sequence[Mapping[str, str]] = ()
+
+
+def write_overview(out: Path, content: OverviewContent) -> None:
+    """Write the page to the file `out`, which appears complete or not at all."""
+    text = get_template("overview.html.j2").render(
+        title=content.title,
+        cards=[{"name": k, "value": v, "interval": "", "meaning": ""} for k, v in content.numbers.items()],
+        findings=content.findings,
+        tiles=[draw_best_plane(picture) for picture in content.pictures],
+        charts=[chart_svg(chart) for chart in content.charts if chart],
+        columns=list(content.rows[0]) if content.rows else [],
+        rows=content.rows,
+    )
+    write_text(out, text)
+
+
+def write_picture(out: Path, picture: Picture) -> None:
+    """Write the plane that shows most of the boxes as the PNG file `out`."""
+    from PIL import Image, ImageDraw
+
+    plane = draw_best_plane(picture)["plane"]
+    content = base64.b64decode(plane["uri"].partition(",")[2])
+    drawn = Image.open(io.BytesIO(content)).convert("RGB")
+    scale = max(512 / max(plane["width"], plane["height"]), 1.0)
+    drawn = drawn.resize((round(plane["width"] * scale), round(plane["height"] * scale)), Image.Resampling.NEAREST)
+    canvas = ImageDraw.Draw(drawn)
+    for box in plane["boxes"]:
+        x0, y0 = box["x"] * scale, box["y"] * scale
+        x1, y1 = x0 + box["width"] * scale, y0 + box["height"] * scale
+        canvas.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline="black", width=4)
+        canvas.rectangle((x0, y0, x1, y1), outline="#56b4e9", width=2)
+        if box["text"]:
+            canvas.text((x0 + 2, min(y1 + 2, drawn.height - 12)), box["text"], fill="#8fd0f7", stroke_width=1,
+                        stroke_fill="black")  # fmt: skip
+    buffer = io.BytesIO()
+    drawn.save(buffer, format="PNG", optimize=True)
+    write_bytes(out, buffer.getvalue())
+
+
+def histogram_chart(title: str, label: str, groups: Mapping[str, np.ndarray], *, log: bool = False) -> Chart | None:
+    """Counts of values in equal (on a logarithmic axis: equal in ratio) bins, a line per group; None without values."""
+    groups = {name: np.asarray(values, float) for name, values in groups.items() if len(values)}
+    if not groups:
+        return None
+    every = np.concatenate(list(groups.values()))
+    low, high = float(every.min()), float(every.max())
+    low, high = (low / 1.1, high * 1.1) if log else (low - 0.5, high + 0.5) if low == high else (low, high)
+    edges = np.geomspace(low, high, NUM_BINS + 1) if log else np.linspace(low, high, NUM_BINS + 1)
+    lines = []
+    for name, values in groups.items():
+        counts = np.histogram(values, edges)[0]
+        lines.append(Line(f"{name} ({len(values):,})", np.repeat(edges, 2)[1:-1], np.repeat(counts, 2).astype(float)))
+    ticks = tuple(t for k in range(-3, 6) for t in (10.0**k, 3 * 10.0**k) if low <= t <= high) if log else ()
+    return Chart(title, Axis(label, low, high, ticks, "log" if log else "linear"), Axis("Count", 0), lines)
+
+
+def ranked_chart(title: str, label: str, groups: Mapping[str, np.ndarray]) -> Chart | None:
+    """The values of all cases in ascending order, a line per group; None where no value differs from another."""
+    if not any(len(np.unique(values)) > 1 for values in groups.values()):
+        return None
+    lines = [
+        Line(name, np.arange(1, len(values) + 1, dtype=float), np.sort(np.asarray(values, float)))
+        for name, values in groups.items()
+    ]
+    return Chart(title, Axis("Cases, in ascending order", 1), Axis(label), lines)

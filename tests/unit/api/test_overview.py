@@ -1,0 +1,97 @@
+"""`boxel check --list --preview --html`: a user sees what was taken for what."""
+
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image as Picture
+from typer.testing import CliRunner
+
+from boxel.api.overview import overview, preview
+from boxel.cli import app
+from boxel.datasets.quality.check import examine
+from tests.unit.reporting.test_report import EVIL, Page, charts
+
+
+@pytest.fixture
+def examination(native):
+    return examine(native, workers=0)
+
+
+def run(*words):
+    return CliRunner().invoke(app, [*map(str, words)], env={"COLUMNS": "60"})
+
+
+def test_the_list_names_the_files_of_every_case(native, ndim):
+    """Names are never cut, however narrow the terminal."""
+    lines = run("check", native, "--list").stdout.splitlines()
+    assert lines[0].split() == ["case", "image", "annotation", "split", "size", "spacing", "objects"]
+    size, spacing = ("14 x 16", "1 x 0.5") if ndim == 2 else ("12 x 14 x 16", "1.5 x 1 x 0.5")
+    for line, case, part, objects in (
+        (lines[1], "a", "Tr", "1 benign, 1 malignant"),
+        (lines[3], "c", "Tr", "none"),
+        (lines[4], "d", "Ts", "1 benign"),
+    ):
+        cells = [cell for cell in line.split("  ") if cell]
+        image, annotation, split, *rest = (cell.strip() for cell in cells[1:])
+        assert cells[0] == case
+        assert image == f"images{part}/{case}_0000.nii.gz"
+        assert annotation.startswith(f"labels{part}/{case}.")
+        assert split == {"Tr": "train", "Ts": "test"}[part]
+        assert rest == [size, spacing, objects]
+
+
+def test_the_list_is_in_the_json_too(native, examination):
+    assert json.loads(run("check", native, "--list", "--json").stdout)["cases"] == examination.rows()
+
+
+def test_a_case_that_cannot_be_read_is_in_the_list(native):
+    (native / "imagesTr" / "a_0000.nii.gz").write_bytes(b"")
+    result = run("check", native, "--list")
+    assert result.exit_code == 2
+    assert any(line.split()[:2] == ["a", "imagesTr/a_0000.nii.gz"] for line in result.stdout.splitlines())
+
+
+def test_the_preview_draws_the_boxes_on_the_plane_that_shows_most(native, examination, tmp_path, ndim):
+    paths = preview(examination, tmp_path / "out", 4)
+    assert sorted(path.name for path in paths) == ["a.png", "b.png", "c.png", "d.png"]
+    drawn = np.array(Picture.open(tmp_path / "out" / "a.png").convert("RGB")).astype(int)
+    blue = np.argwhere(np.abs(drawn - (0x56, 0xB4, 0xE9)).sum(axis=2) < 40)
+    scale = np.array(drawn.shape[:2]) / np.array([14.0, 16 * 0.5])
+    # The native data set has the objects [2, 6) and [7, 11) along every axis; in 3D a plane crosses one of them.
+    corners = np.array([[2, 2 * 0.5], [6, 6 * 0.5], [7, 7 * 0.5], [11, 11 * 0.5]]) * scale
+    lower, upper = (corners[0], corners[3]) if ndim == 2 else (corners[0], corners[1])
+    assert np.abs(blue.min(axis=0) - lower).max() <= 2
+    assert np.abs(blue.max(axis=0) - upper).max() <= 2
+
+
+def test_the_overview_shows_pictures_distributions_and_all_cases(native, examination, tmp_path):
+    overview(examination, tmp_path / "index.html", 2)
+    page = Page((tmp_path / "index.html").read_text())
+    assert len(page.of("figure", **{"class": "box planes"})) == 2
+    for image in page.of("image"):
+        assert image["href"].startswith("data:image/")
+    titles = [svg["aria-label"] for svg in page.of("svg", role="img")]
+    assert {"Object size", "Objects per case", "Intensity"} <= set(titles)
+    assert "Spacing" not in titles  # the same for all cases
+    counts = dict(line for chart in charts(page) for line in chart)
+    assert max(float(text.partition(", ")[2]) for *_, text in counts["benign (3)"]) == 3
+    for case in "abcd":
+        assert f"labelsT{'s' if case == 'd' else 'r'}/{case}" in page.text
+
+
+def test_text_of_the_data_set_is_escaped(native, tmp_path):
+    head = json.loads((native / "dataset.json").read_text())
+    head["labels"]["0"] = EVIL
+    (native / "dataset.json").write_text(json.dumps(head))
+    overview(examine(native, workers=0), tmp_path / "index.html", 4)
+    assert EVIL not in (tmp_path / "index.html").read_text()
+
+
+def test_pictures_and_page_are_written_to_one_folder(native, tmp_path):
+    result = run("check", native, "--preview", 2, "--html", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert sorted(file.suffix for file in (tmp_path / "out").iterdir()) == [".html", ".png", ".png"]
+    assert Picture.open(io.BytesIO(next((tmp_path / "out").glob("*.png")).read_bytes())).size[0] > 256
+    assert not (native / "check_out").exists()
