@@ -9,7 +9,7 @@ from boxel.preparation.preprocess import preprocess, stored_shape
 from boxel.types import Geometry, Image, Normalisation, Task, rescale_boxes
 
 ranks = st.integers(2, 3)
-seeds = st.integers(0, 2**32 - 1)
+generators = st.builds(np.random.default_rng, st.integers(0, 2**32 - 1))
 
 
 def grid(rng, ndim, low=4, high=24):
@@ -26,9 +26,8 @@ def boxes_in(rng, shape, count=5):
     return np.sort(corners, axis=1).astype(np.float32)
 
 
-@given(ranks, seeds)
-def test_boxes_survive_the_way_to_stored_voxels_and_back(ndim, seed):
-    rng = np.random.default_rng(seed)
+@given(ranks, generators)
+def test_boxes_survive_the_way_to_stored_voxels_and_back(ndim, rng):
     original = grid(rng, ndim, high=600)
     stored = stored_shape(original.shape, original.spacing, rng.uniform(0.4, 4, ndim))
     boxes = boxes_in(rng, original.shape)
@@ -37,9 +36,8 @@ def test_boxes_survive_the_way_to_stored_voxels_and_back(ndim, seed):
     assert rescale_boxes(boxes[:0], original.shape, stored).shape == (0, 2, ndim)
 
 
-@given(ranks, seeds)
-def test_a_stored_box_lies_where_the_original_lies_in_the_world(ndim, seed):
-    rng = np.random.default_rng(seed)
+@given(ranks, generators)
+def test_a_stored_box_lies_where_the_original_lies_in_the_world(ndim, rng):
     original = grid(rng, ndim)
     target = tuple(rng.integers(3, 30, ndim).tolist())
     stored = resample(Image(np.zeros((1, *original.shape), np.float32), original), target).geometry
@@ -50,9 +48,8 @@ def test_a_stored_box_lies_where_the_original_lies_in_the_world(ndim, seed):
 
 
 @settings(deadline=None)
-@given(ranks, seeds)
-def test_a_bright_spot_stays_at_its_millimetres(ndim, seed):
-    rng = np.random.default_rng(seed)
+@given(ranks, generators)
+def test_a_bright_spot_stays_at_its_millimetres(ndim, rng):
     original = grid(rng, ndim, low=12)
     spot = np.array([rng.integers(4, n - 4) for n in original.shape])
     array = np.zeros((1, *original.shape), np.float32)
@@ -72,9 +69,8 @@ def test_a_bright_spot_stays_at_its_millimetres(ndim, seed):
 
 
 @settings(deadline=None)
-@given(ranks, seeds)
-def test_the_box_of_a_resampled_mask_is_the_scaled_box_within_a_voxel(ndim, seed):
-    rng = np.random.default_rng(seed)
+@given(ranks, generators)
+def test_the_box_of_a_resampled_mask_is_the_scaled_box_within_a_voxel(ndim, rng):
     original = grid(rng, ndim, low=8)
     lower = np.array([rng.integers(0, n - 4) for n in original.shape])
     upper = np.minimum(lower + rng.integers(3, 12, ndim), original.shape)

@@ -14,6 +14,7 @@ from boxel.datasets.formats import as_dataset
 from boxel.datasets.polygons import CocoMasks
 from boxel.evaluation import Criterion
 from boxel.evaluation.criteria import Kind
+from boxel.evaluation.evaluate import Context
 from boxel.evaluation.masks import LabelMap, MaskOverlap, ProbabilityGrids, join_overlaps, overlap_masks
 from boxel.export import DatasetInfo, Format, ImageGeometries, get_format, recognise
 from boxel.io import read_geometry
@@ -34,7 +35,7 @@ class EvaluationInputs:
 
     detections: dict[str, Detections]
     ground_truth: dict[str, Instances]
-    context: dict[str, Any]
+    context: Context
     areas: dict[str, np.ndarray]
     criterion: Criterion
 
@@ -95,7 +96,7 @@ def read_evaluation_inputs(
         )
     ground_truth, more_ignored, more_regions = _set_aside(dict(everything), ignore)
     areas = {case: own[np.isin(everything[case].ids, ground_truth[case].ids)] for case, own in areas.items()}
-    context = {
+    context: Context = {
         "classes": data.classes,
         "ignored": _merge(ignored, more_ignored),
         "regions": _merge(ignored_regions, more_regions),

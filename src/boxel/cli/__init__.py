@@ -16,7 +16,7 @@ import typer
 from boxel.cli import consolidating, converting, evaluating
 from boxel.cli.console import print_table, progress_bars, short, show_warning
 from boxel.cli.data_sets import check, named_images, open_named, toy
-from boxel.cli.options import AsJson, DatasetPath, Format, Options, Plugins, Trust
+from boxel.cli.options import AsJson, DatasetPath, Format, Options, Plugins, Trust, with_options
 
 app = typer.Typer(
     name="boxel",
@@ -42,9 +42,7 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one setting of the recipe; may be repeated."),
 ]
-OwnData = Annotated[Path | None, typer.Option(metavar="DATASET", help="Data set to use instead of generated images.")]
 Fold = Annotated[int, typer.Option(help="Fold to leave out of training.")]
-Seed = Annotated[int, typer.Option(help="Random seed of data and training.")]
 
 
 app.command(epilog="Example: **boxel check my_dataset**")(check)
@@ -186,49 +184,53 @@ def report(
     print(f"wrote {page}")
 
 
-@app.command(epilog="Example: **boxel demo --out demo_out**, or on your own data: **boxel demo --data my_dataset**")
-def demo(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Output folder; work in it is resumed.")] = Path("demo_out"),
-    data: OwnData = None,
+def training_options(
+    data: Annotated[
+        Path | None, typer.Option(metavar="DATASET", help="Data set to use instead of generated images.")
+    ] = None,
     fold: Fold = 0,
-    recipe: Recipe = "retina_unet_small",
     set_: Settings = None,
-    seed: Seed = 0,
+    seed: Annotated[int, typer.Option(help="Random seed of data and training.")] = 0,
     format: Format = "",  # noqa: A002
     option: Options = None,
     plugin: Plugins = None,
+) -> dict[str, Any]:
+    """The data and the settings of one training or several, as arguments of `boxel.demo`."""
+    given = open_named(data, format, option) if data else None
+    return {"data": given, "fold": fold, "overrides": set_ or (), "seed": seed}
+
+
+@app.command(epilog="Example: **boxel demo --out demo_out**, or on your own data: **boxel demo --data my_dataset**")
+@with_options(training_options, "training")
+def demo(
+    training: Any,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Output folder; work in it is resumed.")] = Path("demo_out"),
+    recipe: Recipe = "retina_unet_small",
 ) -> None:
     """Run everything in one command: data, training, prediction, evaluation, report."""
     from boxel.api.demo import demo as run_demo
     from boxel.evaluation import summary
 
-    given = open_named(data, format, option) if data else None
     with progress_bars() as progress:
-        result = run_demo(out, data=given, fold=fold, recipe=recipe, overrides=set_ or (), seed=seed, progress=progress)
+        result = run_demo(out, recipe=recipe, **training, progress=progress)
     print(summary(result.metrics))
     print(f"open {result.report}")
 
 
 @app.command(name="experiment", epilog="Example: **boxel experiment six_models --out six_models**")
+@with_options(training_options, "training")
 def run_experiment(
     name: Annotated[
         str, typer.Argument(metavar="NAME", help="`six_models`: the papers' detectors, each trained for the same time.")
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Output folder; work in it is resumed.")],
-    data: OwnData = None,
-    fold: Fold = 0,
-    set_: Settings = None,
-    seed: Seed = 0,
-    format: Format = "",  # noqa: A002
-    option: Options = None,
-    plugin: Plugins = None,
+    training: Any,
 ) -> None:
     """Train and evaluate several detectors on the same data; writes table.md and table.json."""
     from boxel.experiments import experiment
 
-    given = open_named(data, format, option) if data else None
     with progress_bars() as progress:
-        experiment(name, out, data=given, fold=fold, overrides=set_ or (), seed=seed, progress=progress)
+        experiment(name, out, **training, progress=progress)
     print((out / "table.md").read_text(), end="")
 
 

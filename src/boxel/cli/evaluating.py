@@ -1,9 +1,6 @@
 """The verbs about predictions and ground truth: `boxel evaluate` and `boxel compare`."""
 
-import inspect
 import json
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,23 +8,27 @@ import typer
 
 from boxel.cli.console import print_comparison, progress_bars
 from boxel.cli.data_sets import open_named
-from boxel.cli.options import AsJson, DatasetPath, Format, Options, Plugins
+from boxel.cli.options import AsJson, DatasetPath, Format, Options, Plugins, with_options
 
 Predictions = Annotated[
     Path, typer.Argument(metavar="PREDICTIONS", help="Folder that `boxel predict` wrote, or another tool's results.")
 ]
-Ignore = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE", help='Ignored objects and ignored regions: JSON {"CASE": [id or [lower, upper], ...]}.'
-    ),
-]
-Source = Annotated[
-    str, typer.Option("--from", metavar="NAME", help="Format of PREDICTIONS, see docs/how_to/export.md.")
-]
 
 
-def settings(
+def evaluation_inputs(
+    dataset: DatasetPath,
+    ignore: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help='Ignored objects and ignored regions: JSON {"CASE": [id or [lower, upper], ...]}.'
+        ),
+    ] = None,
+    source: Annotated[
+        str, typer.Option("--from", metavar="NAME", help="Format of PREDICTIONS, see docs/how_to/export.md.")
+    ] = "auto",
+    format: Format = "",  # noqa: A002
+    option: Options = None,
+    plugin: Plugins = None,
     protocol: Annotated[
         str, typer.Option(help="`boxel`; `coco` or `luna16` for the matching and the metrics of those challenges.")
     ] = "boxel",
@@ -57,8 +58,8 @@ def settings(
         int, typer.Option(help="Bootstrap resamples for the intervals (0: none), and permutations in a comparison.")
     ] = 1000,
     seed: Annotated[int, typer.Option(help="Random seed of the resamples and permutations.")] = 0,
-) -> Any:
-    """The settings of an evaluation from the options of the command line."""
+) -> tuple[Any, dict[str, Any]]:
+    """The data set of an evaluation, and the other arguments that `boxel.evaluate` and `boxel.compare` take."""
     from boxel.evaluation import EvaluateConfig
 
     chosen: dict[str, Any] = {
@@ -66,73 +67,41 @@ def settings(
         "interpolation": interpolation, "size_limits": size, "operating_points": score,
         "num_resamples": resamples, "seed": seed,
     }  # fmt: skip
-    return EvaluateConfig.from_dict({key: value for key, value in chosen.items() if value is not None}, "options")
+    config = EvaluateConfig.from_dict({key: value for key, value in chosen.items() if value is not None}, "options")
+    data = dataset if protocol == "luna16" else open_named(dataset, format, option)
+    return data, {"config": config, "ignore": ignore, "source": source}
 
 
-def with_settings(verb: Callable[..., None]) -> Callable[..., None]:
-    """The verb with the options of `settings` in place of its parameter `config`."""
-    own, options = (inspect.signature(function).parameters for function in (verb, settings))
-
-    @wraps(verb)
-    def run(**values: Any) -> None:
-        config = settings(**{name: values.pop(name) for name in options})
-        verb(**values, config=config)
-
-    parameters = [parameter for name, parameter in own.items() if name != "config"]
-    ordered = sorted([*parameters, *options.values()], key=lambda p: p.default is not inspect.Parameter.empty)
-    run.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in ordered}
-    return run
-
-
-@with_settings
+@with_options(evaluation_inputs, "inputs")
 def evaluate(
     predictions: Predictions,
-    dataset: DatasetPath,
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder for metrics.json, per_case.csv, per_object.csv, figures/.")
     ],
-    config: Any,
-    ignore: Ignore = None,
-    source: Source = "auto",
-    format: Format = "",  # noqa: A002
-    option: Options = None,
-    plugin: Plugins = None,
+    inputs: tuple[Any, dict[str, Any]],
     as_json: AsJson = False,
 ) -> None:
     """Evaluate predictions against the ground truth: metrics with 95 % intervals."""
     from boxel.api.evaluation import evaluate as run_evaluate
 
-    data = _open(dataset, config, format, option)
+    data, settings = inputs
     with progress_bars() as progress:
-        result = run_evaluate(
-            predictions, data, out, config=config, ignore=ignore, source=source, progress=progress
-        )  # fmt: skip
+        result = run_evaluate(predictions, data, out, **settings, progress=progress)
     print(json.dumps(result.metrics, indent=2) if as_json else result)
 
 
-@with_settings
+@with_options(evaluation_inputs, "inputs")
 def compare(
     a: Predictions,
     b: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="Other predictions of the same cases.")],
-    dataset: DatasetPath,
-    config: Any,
+    inputs: tuple[Any, dict[str, Any]],
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="JSON file to write.")] = None,
-    ignore: Ignore = None,
-    source: Source = "auto",
-    format: Format = "",  # noqa: A002
-    option: Options = None,
-    plugin: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
     """Test whether the second predictions are better than the first, patient by patient."""
     from boxel.api.evaluation import compare as run_compare
 
-    data = _open(dataset, config, format, option)
+    data, settings = inputs
     with progress_bars() as progress:
-        result = run_compare(a, b, data, out, config=config, ignore=ignore, source=source, progress=progress)
+        result = run_compare(a, b, data, out, **settings, progress=progress)
     print(json.dumps(result, indent=2)) if as_json else print_comparison(result)
-
-
-def _open(dataset: Path, config: Any, layout: str, options: list[str] | None) -> Any:
-    return dataset if config.protocol == "luna16" else open_named(dataset, layout, options)

@@ -1,7 +1,10 @@
 """Arguments and options that several verbs share."""
 
+import inspect
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -37,3 +40,23 @@ Plugins = Annotated[
 Trust = Annotated[
     bool, typer.Option("--trust", help="Run the plug-in files in the run folder. They are code: trust who wrote them.")
 ]
+
+
+def with_options(gather: Callable[..., Any], name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a verb the parameters of `gather` in place of its parameter `name`, which receives what `gather` returns."""
+
+    def decorate(verb: Callable[..., None]) -> Callable[..., None]:
+        own, shared = (inspect.signature(function).parameters for function in (verb, gather))
+
+        @wraps(verb)
+        def run(**values: Any) -> None:
+            gathered = gather(**{option: values.pop(option) for option in shared})
+            verb(**values, **{name: gathered})
+
+        parameters = [*(parameter for key, parameter in own.items() if key != name), *shared.values()]
+        ordered = sorted(parameters, key=lambda parameter: parameter.default is not inspect.Parameter.empty)
+        run.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in ordered}
+        return run
+
+    return decorate

@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from boxel.evaluation.bootstrap import draw_groups
 from boxel.evaluation.box_table import rank_in_group
-from boxel.evaluation.compare import compare_evaluations, twice, twice_named
+from boxel.evaluation.compare import compare_evaluations, twice, twice_context
 from boxel.evaluation.config import EvaluateConfig
 from boxel.evaluation.criteria import box_sizes
-from boxel.evaluation.evaluate import Evaluation, best_scores, count, make_curves, settings, summarise
+from boxel.evaluation.evaluate import Context, Evaluation, best_scores, count, make_curves, settings, summarise
 from boxel.evaluation.grouped_matches import GroupedMatches
 from boxel.evaluation.matching import Overlaps
 from boxel.evaluation.overlaps import find_overlaps
@@ -83,26 +83,18 @@ def compare_coco(
     b: Mapping[str, Detections],
     ground_truth: Mapping[str, Instances],
     *,
-    classes: Sequence[str],
-    groups: Mapping[str, str] | None = None,
-    ignored: Mapping[str, Instances] | None = None,
-    regions: Mapping[str, Instances] | None = None,
     areas: Mapping[str, np.ndarray] | None = None,
     config: EvaluateConfig = COCO,
+    **context: Unpack[Context],
 ) -> dict[str, Any]:
     """The twelve metrics of two prediction sets, and their differences; see `boxel.evaluation.compare`."""
     alone = config.model_copy(update={"num_resamples": 0})
     first, second = (
-        evaluate_coco(detections, ground_truth, classes=classes, groups=groups, ignored=ignored, regions=regions,
-                      areas=areas, config=alone)
-        for detections in (a, b)
-    )  # fmt: skip
-    both = evaluate_coco(
-        twice(a, b), twice(ground_truth), classes=classes, ignored=twice(ignored or {}), regions=twice(regions or {}),
-        areas=twice(areas or {}), config=alone,
-        groups=twice_named({case: (groups or {}).get(case, case) for case in ground_truth}),
-    )  # fmt: skip
-    metrics = compare_evaluations(first, second, both, classes=classes, config=config)
+        evaluate_coco(detections, ground_truth, areas=areas, config=alone, **context) for detections in (a, b)
+    )
+    doubled = twice_context(context, ground_truth)
+    both = evaluate_coco(twice(a, b), twice(ground_truth), areas=twice(areas or {}), config=alone, **doubled)
+    metrics = compare_evaluations(first, second, both, classes=context["classes"], config=config)
     return {"metrics": metrics, "settings": first.metrics["settings"] | settings(config)}
 
 

@@ -1,14 +1,14 @@
 """Is one set of predictions better than another on the same cases? Patient by patient, since both saw the same ones."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar, Unpack
 
 import numpy as np
 
 from boxel.evaluation.bootstrap import draw_groups, in_blocks, interval, mean_of_present
 from boxel.evaluation.config import EvaluateConfig
 from boxel.evaluation.criteria import Criterion
-from boxel.evaluation.evaluate import Compute, Evaluation, evaluate, settings
+from boxel.evaluation.evaluate import Compute, Context, Evaluation, evaluate, settings
 from boxel.evaluation.masks import MaskOverlap
 from boxel.types import Detections, Instances
 
@@ -20,13 +20,10 @@ def compare(
     b: Mapping[str, Detections],
     ground_truth: Mapping[str, Instances],
     *,
-    classes: Sequence[str],
     config: EvaluateConfig = EvaluateConfig(),  # noqa: B008 (frozen)
     criterion: Criterion | None = None,
     masks_of_b: Mapping[str, MaskOverlap] | None = None,
-    groups: Mapping[str, str] | None = None,
-    ignored: Mapping[str, Instances] | None = None,
-    regions: Mapping[str, Instances] | None = None,
+    **context: Unpack[Context],
 ) -> dict[str, Any]:
     """Compare every metric of two sets of predictions: the difference, its interval, and its p value.
 
@@ -41,13 +38,10 @@ def compare(
         a: detections of each case of the first set.
         b: detections of the second set.
         ground_truth: the objects of each case.
-        classes: class names.
         config: the settings.
         criterion: the spacings, and the masks of the first set, see `boxel.evaluation.evaluate`.
         masks_of_b: the mask overlaps of the second set.
-        groups: group (patient) of each case.
-        ignored: ignored objects.
-        regions: ignored regions.
+        context: `classes`, `groups`, `ignored` and `regions` as in `boxel.evaluation.evaluate`.
 
     Returns:
         "metrics": `{name: {"a", "b", "difference", "ci95", "p"}}` with difference b - a; "settings".
@@ -58,25 +52,22 @@ def compare(
     criterion = criterion or Criterion(config.criterion)
     if (criterion.masks is None) != (masks_of_b is None):
         raise ValueError("masks are given for one set of predictions only; give those of both, or compare the boxes")
-    names = {case: (groups or {}).get(case, case) for case in ground_truth}
     alone = config.model_copy(update={"num_resamples": 0})
     other = Criterion(criterion.kind, criterion.spacings, masks_of_b)
     first, second = (
-        evaluate(detections, ground_truth, classes=classes, config=alone, criterion=of, groups=names, ignored=ignored,
-                 regions=regions)
+        evaluate(detections, ground_truth, config=alone, criterion=of, **context)
         for detections, of in ((a, criterion), (b, other))
-    )  # fmt: skip
+    )
     limits = first.metrics["settings"]["size_limits"]
     pooled = Criterion(
         criterion.kind, None if criterion.spacings is None else twice(criterion.spacings),
         None if criterion.masks is None or masks_of_b is None else twice(criterion.masks, masks_of_b),
     )  # fmt: skip
     both = evaluate(
-        twice(a, b), twice(ground_truth), classes=classes, criterion=pooled, groups=twice_named(names),
+        twice(a, b), twice(ground_truth), criterion=pooled, **twice_context(context, ground_truth),
         config=alone.model_copy(update={"size_limits": tuple(limits) if limits else None}),
-        ignored=twice(ignored or {}), regions=twice(regions or {}),
     )  # fmt: skip
-    metrics = compare_evaluations(first, second, both, classes=classes, config=config)
+    metrics = compare_evaluations(first, second, both, classes=context["classes"], config=config)
     return {"metrics": metrics, "settings": settings(config) | {"size_limits": limits}}
 
 
@@ -118,9 +109,15 @@ def twice(a: Mapping[str, Value], b: Mapping[str, Value] | None = None) -> dict[
             for case, value in part.items()}  # fmt: skip
 
 
-def twice_named(groups: Mapping[str, str]) -> dict[str, str]:
-    """The groups of the cases that `twice` names: those of either set are other ones."""
-    return {f"{side}/{case}": f"{side}/{group}" for side in "ab" for case, group in groups.items()}
+def twice_context(context: Context, cases: Iterable[str]) -> Context:
+    """The context of `cases` as `twice` names them; the groups of either side are other ones."""
+    groups = context.get("groups") or {}
+    return {
+        "classes": context["classes"],
+        "groups": {f"{side}/{case}": f"{side}/{groups.get(case, case)}" for side in "ab" for case in cases},
+        "ignored": twice(context.get("ignored") or {}),
+        "regions": twice(context.get("regions") or {}),
+    }
 
 
 def _columns(key: str, classes: Sequence[str]) -> list[tuple[str, Any]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Required, TypedDict
 
 import numpy as np
 
@@ -19,6 +19,15 @@ from boxel.evaluation.summary import summary
 from boxel.types import Detections, Instances
 
 Compute = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+
+
+class Context(TypedDict, total=False):
+    """What there is to know about the cases besides their objects: arguments of `evaluate`."""
+
+    classes: Required[Sequence[str]]
+    groups: Mapping[str, str] | None
+    ignored: Mapping[str, Instances] | None
+    regions: Mapping[str, Instances] | None
 
 
 @dataclass(frozen=True)

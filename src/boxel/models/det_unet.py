@@ -82,7 +82,7 @@ class DetUNet(PyramidModel):
         return DetUNetOutputs(self.segmenter(pyramid.finest))
 
     def loss(self, outputs: DetUNetOutputs, batch: Batch) -> dict[str, Tensor]:
-        return {"segmentation": self.segmenter.loss(outputs.segmentation, batch)}
+        return self.segmenter.loss(outputs.segmentation, batch)
 
     def segment(self, outputs: DetUNetOutputs) -> Tensor:
         return self.segmenter.probabilities(outputs.segmentation)

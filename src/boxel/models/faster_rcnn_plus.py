@@ -10,16 +10,14 @@ from torch import Tensor
 from boxel.models.base import refuse_masks
 from boxel.models.grid import Numbers, numbers_of
 from boxel.models.pyramid import PyramidConfig, PyramidModel
-from boxel.models.roi import RoIConfig, RoIDetection
-from boxel.models.rpn import RPN, RPNConfig, TwoStageOutputs
+from boxel.models.roi import RoIDetection
+from boxel.models.rpn import RPN
+from boxel.models.two_stage import TwoStageConfig, TwoStageOutputs
 from boxel.types import Batch, Detections, Task
 
 
-class FasterRCNNPlusConfig(PyramidConfig, name="faster_rcnn_plus"):
+class FasterRCNNPlusConfig(TwoStageConfig, name="faster_rcnn_plus"):
     """Faster R-CNN+: region proposals, RoIAlign, class and box head; Mask R-CNN without its mask head."""
-
-    rpn: RPNConfig = RPNConfig()
-    roi: RoIConfig = RoIConfig()
 
     def build(self, task: Task) -> "FasterRCNNPlus":
         return FasterRCNNPlus(**numbers_of(task), config=self)

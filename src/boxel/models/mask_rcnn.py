@@ -9,19 +9,18 @@ from torch import Tensor
 
 from boxel.models.grid import Numbers, numbers_of
 from boxel.models.pyramid import PyramidConfig, PyramidModel
-from boxel.models.roi import RoIConfig, RoIDetection
+from boxel.models.roi import RoIDetection
 from boxel.models.roi_masks import MaskConfig, RoIMasks
-from boxel.models.rpn import RPN, RPNConfig, TwoStageOutputs
+from boxel.models.rpn import RPN
+from boxel.models.two_stage import TwoStageConfig, TwoStageOutputs
 from boxel.types import Batch, Detections, Task
 
 
-class MaskRCNNConfig(PyramidConfig, name="mask_rcnn"):
+class MaskRCNNConfig(TwoStageConfig, name="mask_rcnn"):
     """Mask R-CNN: region proposals, RoIAlign, class and box head, mask head."""
 
     gives_masks: ClassVar[bool] = True
 
-    rpn: RPNConfig = RPNConfig()
-    roi: RoIConfig = RoIConfig()
     mask: MaskConfig = MaskConfig()
 
     def build(self, task: Task) -> "MaskRCNN":

@@ -58,10 +58,7 @@ class RetinaUNet(PyramidModel):
         return RetinaUNetOutputs(dense, self.segmenter(pyramid.finest) if segmentation else None)
 
     def loss(self, outputs: RetinaUNetOutputs, batch: Batch) -> dict[str, Tensor]:
-        terms = self.dense.loss(outputs.dense, batch)
-        if outputs.segmentation is not None:
-            terms["segmentation"] = self.segmenter.loss(outputs.segmentation, batch)
-        return terms
+        return self.dense.loss(outputs.dense, batch) | self.segmenter.loss(outputs.segmentation, batch)
 
     def detect(self, outputs: RetinaUNetOutputs, *, masks: bool = False) -> list[Detections[Tensor]]:
         detections = self.dense.detect(outputs.dense)

@@ -5,7 +5,6 @@ Reference: Ren et al., Faster R-CNN, 2015, section 3.1.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -31,13 +30,6 @@ class RPNConfig(DenseConfig):
     nms_threshold: float = 0.7
     anchor_step: int = 1
     proposals: int = 200
-
-
-class TwoStageOutputs(NamedTuple):
-    """The detecting levels of the pyramid, and what the RPN predicts on them."""
-
-    levels: list[Tensor]
-    rpn: DenseOutputs
 
 
 class RPN(nn.Module):

@@ -62,13 +62,16 @@ class Segmenter(nn.Module):
         """Logits from P0, which the neck need not compute in its full width."""
         return finest.convolve(self.conv)
 
-    def loss(self, logits: Float[Tensor, "b k *s"], batch: Batch) -> Float[Tensor, ""]:
-        """The weighted segmentation term; 0 where there is nothing to learn it from."""
+    def loss(self, logits: Float[Tensor, "b k *s"] | None, batch: Batch) -> dict[str, Tensor]:
+        """The weighted term `segmentation`: 0 where there is nothing to learn it from, left out without logits."""
+        if logits is None:
+            return {}
         fill = self.config.boxes_without_mask == "fill"
         if not fill and (batch.label_maps is None or not self.masks):
-            return logits.sum() * 0.0  # still a part of every step, which distributed training relies on
+            return {"segmentation": logits.sum() * 0.0}  # a part of every step, which distributed training relies on
         target = segmentation_target(batch, by_class=self.by_class, fill=fill)
-        return self.config.segmentation_weight * segmentation_loss(logits, target, self.config.segmentation_loss)
+        term = segmentation_loss(logits, target, self.config.segmentation_loss)
+        return {"segmentation": self.config.segmentation_weight * term}
 
     @torch.no_grad()
     def probabilities(self, logits: Tensor | None) -> Float[Tensor, "b k *s"]:

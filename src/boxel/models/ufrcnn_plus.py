@@ -10,17 +10,15 @@ from torch import Tensor
 from boxel.models.dense import DenseOutputs
 from boxel.models.grid import Numbers, numbers_of
 from boxel.models.pyramid import PyramidConfig, PyramidModel
-from boxel.models.roi import RoIConfig, RoIDetection
-from boxel.models.rpn import RPN, RPNConfig
+from boxel.models.roi import RoIDetection
+from boxel.models.rpn import RPN
 from boxel.models.segmentation import Segmenter, SegmentingConfig
+from boxel.models.two_stage import TwoStageConfig
 from boxel.types import Batch, Detections, Task
 
 
-class UFRCNNPlusConfig(SegmentingConfig, name="ufrcnn_plus"):
+class UFRCNNPlusConfig(TwoStageConfig, SegmentingConfig, name="ufrcnn_plus"):
     """U-FRCNN+ (Retina U-Net 2-stage): Faster R-CNN+ on a U-FPN that learns to segment."""
-
-    rpn: RPNConfig = RPNConfig()
-    roi: RoIConfig = RoIConfig()
 
     def build(self, task: Task) -> "UFRCNNPlus":
         return UFRCNNPlus(**numbers_of(task), config=self)
@@ -65,10 +63,8 @@ class UFRCNNPlus(PyramidModel):
         first = self.rpn.loss(outputs.rpn, batch)
         proposals = self.rpn.propose(outputs.rpn)
         rois = self.roi.sample(outputs.levels, proposals, batch.instances, batch.ignored)
-        terms = first | self.roi.loss(outputs.levels, rois, batch.instances)
-        if outputs.segmentation is not None:
-            terms["segmentation"] = self.segmenter.loss(outputs.segmentation, batch)
-        return terms
+        second = self.roi.loss(outputs.levels, rois, batch.instances)
+        return first | second | self.segmenter.loss(outputs.segmentation, batch)
 
     def detect(self, outputs: UFRCNNPlusOutputs, *, masks: bool = False) -> list[Detections[Tensor]]:
         proposals = self.rpn.propose(outputs.rpn)

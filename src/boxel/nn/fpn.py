@@ -68,7 +68,7 @@ class FPN(Neck):
         first_level: int,
         filters: int,
         outputs: Sequence[int],
-        linear_below: int = 2,
+        linear_below: int,
         narrow: int | None = None,
     ) -> None:
         super().__init__()

@@ -35,6 +35,8 @@ def weighted_box_fusion(
     IoU > threshold; otherwise it opens a new cluster. IoUs that differ by rounding errors are equal, and the first of
     equals wins. Corners are means weighted by score. The score is the members' mean x min(members, views) / views.
 
+    Result and errors are those of `weighted_box_clustering`.
+
     Args:
         boxes: `(n, 2, d)` voxels.
         scores: `(n,)`, not negative; of equal scores the first row comes first.
@@ -42,12 +44,6 @@ def weighted_box_fusion(
         iou_threshold: 0.55 as published.
         expected_views: number of models and views.
         min_score: clusters with a lower score are dropped.
-
-    Returns:
-        Clusters by descending score, as from `weighted_box_clustering`.
-
-    Raises:
-        ValueError: NaN, inverted boxes, negative scores or mismatched lengths; names the row.
 
     Example:
         >>> import numpy as np

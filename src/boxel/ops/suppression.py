@@ -1,7 +1,7 @@
 """Non-maximum suppression: the best of the boxes that overlap."""
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -99,53 +99,48 @@ def soft_nms(
     check_choice("decay", decay, ["gaussian", "linear"])
     lower = _lower_compiled if kernels(boxes) and len(boxes) else _lower_plain
     rows, lowered = lower(
-        as_float(boxes), as_float(scores), labels, decay == "gaussian", sigma, iou_threshold, min_score
+        as_float(boxes), as_float(scores), labels, _Rule(decay == "gaussian", sigma, iou_threshold, min_score)
     )
     lowered = take(lowered, rows).to(scores.dtype)
     order = best_first(lowered).long()
     return take(rows, order), take(lowered, order)
 
 
-def _lower_plain(
-    boxes: Tensor,
-    scores: Tensor,
-    labels: Tensor | None,
-    gaussian: bool,
-    sigma: float,
-    iou_threshold: float,
-    least: float,
-) -> tuple[Tensor, Tensor]:
+class _Rule(NamedTuple):
+    """How scores are lowered, and which are too low to keep."""
+
+    gaussian: bool
+    sigma: float
+    iou_threshold: float
+    min_score: float
+
+
+def _lower_plain(boxes: Tensor, scores: Tensor, labels: Tensor | None, rule: _Rule) -> tuple[Tensor, Tensor]:
     """The rows that are kept, in their order, and all scores in double precision."""
     current = lowered = scores.double()
     kept = torch.zeros_like(scores, dtype=torch.bool)
     for _ in range(len(scores)):
         best = int(current.argmax())
-        if not current[best] >= least:
+        if not current[best] >= rule.min_score:
             break
         kept[best] = True
         overlap = iou(boxes[best : best + 1], boxes)[0].double()
         if labels is not None:
             overlap = overlap * (labels[best] == labels)
-        factor = (-overlap.square() / sigma).exp() if gaussian else 1 - overlap * (overlap > iou_threshold)
+        factor = (
+            (-overlap.square() / rule.sigma).exp() if rule.gaussian else 1 - overlap * (overlap > rule.iou_threshold)
+        )
         lowered = torch.where(kept, lowered, lowered * factor)
         current = lowered.masked_fill(kept, -math.inf)
     return kept.nonzero()[:, 0], lowered
 
 
-def _lower_compiled(
-    boxes: Tensor,
-    scores: Tensor,
-    labels: Tensor | None,
-    gaussian: bool,
-    sigma: float,
-    iou_threshold: float,
-    least: float,
-) -> tuple[Tensor, Tensor]:
+def _lower_compiled(boxes: Tensor, scores: Tensor, labels: Tensor | None, rule: _Rule) -> tuple[Tensor, Tensor]:
     compiled: Any = kernels(boxes)
     numbers = np.zeros(0, np.int64) if labels is None else from_zero(labels).numpy()
     array, lowered = boxes.detach().contiguous().numpy(), scores.detach().numpy().astype(np.float64)
     kept = np.zeros(len(array), np.bool_)
     runs = plant(compiled, array, numbers, best_first(scores).numpy())
-    given = (*runs, lowered, kept, gaussian, sigma, iou_threshold, least)
+    given = (*runs, lowered, kept, *rule)
     share(lambda *part: compiled.soften(*given, *part), runs.begins, LEAST)
     return torch.from_numpy(np.flatnonzero(kept)), torch.from_numpy(lowered)

@@ -90,18 +90,12 @@ class CaseMeta:
                 np.array(has_mask, bool),
             )
 
+        plain = ("id", "group", "split", "shape", "scales", "fill", "original", "files")
         return cls(
-            id=file.id,
-            group=file.group,
-            split=file.split,
-            shape=file.shape,
-            scales=file.scales,
-            fill=file.fill,
-            original=file.original,
+            **{name: getattr(file, name) for name in plain},
             instances=instances(file.boxes, file.has_mask),
             original_instances=instances(file.original_boxes, file.original_has_mask),
             ignored=corners(file.ignored),
-            files=file.files,
         )
 
 

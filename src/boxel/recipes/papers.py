@@ -7,6 +7,8 @@ and every image of a toy set is distinct. What differs by design is named in `re
 models whose result the paper does not report.
 """
 
+from typing import Any
+
 from boxel.consolidation import ConsolidateConfig
 from boxel.inference.config import PredictConfig
 from boxel.loading.augment import NO_AUGMENTATION, AugmentConfig
@@ -26,6 +28,7 @@ _OF_TABLE = ("retina_unet", "retina_net", "det_unet", "ufrcnn_plus", "mask_rcnn"
 _OF_FIGURE = (*_OF_TABLE, "faster_rcnn_plus")
 _PLANE = ((2, 2),) * 5
 _VOLUME = ((1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2))
+_LIDC_SPACING = (1.25, 0.7, 0.7)
 
 
 def mdt_toy(model: str) -> Experiment:
@@ -35,15 +38,7 @@ def mdt_toy(model: str) -> Experiment:
         reproduces="toy data, arXiv 1811.08661 figure 5; one fixed split, 24 epochs of 100 batches of 20"
         if model in _OF_FIGURE
         else "",
-        plan=PlanConfig(
-            normalisation=("none",),
-            patch_size=(320, 320),
-            batch_size=20,
-            strides=_PLANE,
-            levels=(2, 3, 4, 5),
-            anchors="mdt",
-            max_detections=10,
-        ),
+        plan=_plan(strides=_PLANE, patch_size=(320, 320), batch_size=20, max_detections=10, normalisation=("none",)),
         model=paper_model(model, Sizes.PLANE, positives=1, components=3),
         train=_train(epochs=24, batches=100, augment=NO_AUGMENTATION, foreground=0.0),
         predict=PredictConfig(views="plane", overlap=0.1, coverage="mean"),
@@ -66,22 +61,9 @@ def mdt_lidc_3d(model: str) -> Experiment:
     return Experiment(
         recipe=_name("mdt_lidc_3d", model),
         reproduces=_published("mdt_lidc_3d", model, " (the toolkit's z axis is our first)"),
-        plan=PlanConfig(
-            spacing=(1.25, 0.7, 0.7),
-            patch_size=(64, 128, 128),
-            batch_size=8,
-            strides=_VOLUME,
-            levels=(2, 3, 4, 5),
-            anchors="mdt",
-            max_detections=30,
-        ),
+        plan=_plan(spacing=_LIDC_SPACING, strides=_VOLUME, patch_size=(64, 128, 128), batch_size=8, max_detections=30),
         model=paper_model(model, Sizes.VOLUME, positives=3, components=30),
-        train=_train(
-            epochs=100,
-            batches=200,
-            augment=_augmentation(elastic=0.0),
-            foreground=0.5,
-        ),
+        train=_train(epochs=100, batches=200, augment=_augmentation(elastic=0.0), foreground=0.5),
         predict=PredictConfig(views="plane", overlap=0.25, coverage="mean"),
         consolidate=_consolidate(30),
     )
@@ -103,15 +85,13 @@ def _lidc_slices(name: str, model: str, context: int) -> Experiment:
     return Experiment(
         recipe=_name(name, model),
         reproduces=_published(name, model),
-        plan=PlanConfig(
+        plan=_plan(
             ndim=2,
             context=context,
-            spacing=(1.25, 0.7, 0.7),
+            spacing=_LIDC_SPACING,
+            strides=_PLANE,
             patch_size=(288, 288),
             batch_size=20,
-            strides=_PLANE,
-            levels=(2, 3, 4, 5),
-            anchors="mdt",
             max_detections=10,
         ),
         model=paper_model(model, Sizes.PLANE, positives=3, components=10),
@@ -119,6 +99,11 @@ def _lidc_slices(name: str, model: str, context: int) -> Experiment:
         predict=PredictConfig(views="plane", overlap=0.1, coverage="mean"),
         consolidate=_consolidate(100),
     )
+
+
+def _plan(**chosen: Any) -> PlanConfig:
+    """Detection on P2 to P5 with the anchors of the toolkit."""
+    return PlanConfig(levels=(2, 3, 4, 5), anchors="mdt", **chosen)
 
 
 def _train(*, epochs: int, batches: int, augment: AugmentConfig, foreground: float) -> TrainConfig:

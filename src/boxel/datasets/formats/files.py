@@ -15,10 +15,10 @@ from boxel.io import read_layout, split_suffix
 
 __all__ = [
     "channel_names",
+    "class_names",
     "images_in",
     "listing",
     "named_numbers",
-    "numbered_classes",
     "numbers",
     "pictures_layout",
     "read_mapping",
@@ -131,8 +131,10 @@ def pictures_layout(paths: Iterable[Path]) -> tuple[int, tuple[str, ...]]:
     return 2, channel_names(1)
 
 
-def numbered_classes(labels: Iterable[int], path: Path) -> tuple[str, ...]:
-    """Names for classes that have only numbers, from 0 to the largest of `labels`; at least one."""
+def class_names(chosen: tuple[str, ...], entries: Any, labels: Iterable[int], path: Path) -> tuple[str, ...]:
+    """Names of the classes: those `chosen`, else those in `entries` (see `named_numbers`), else "class 0" and so on."""
+    if names := chosen or tuple(name for _, name in sorted(named_numbers(entries))):
+        return names
     largest = max(labels, default=0)
     if largest > MOST_CLASSES:
         raise InputError(path, f"a class has the number {largest:.5g}", "number the classes from 0, or name them")

@@ -13,15 +13,7 @@ import numpy as np
 
 from boxel.datasets.annotations import Shape, Shapes
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.formats.files import (
-    listing,
-    named_numbers,
-    numbered_classes,
-    numbers,
-    pictures_layout,
-    read_mapping,
-    read_text,
-)
+from boxel.datasets.formats.files import class_names, listing, numbers, pictures_layout, read_mapping, read_text
 from boxel.datasets.formats.options import Names, ReaderOptions
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.problems import InputError, Report
@@ -100,8 +92,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             cases.append(Case(case, (image,), split=split, annotation=file, annotate=Shapes(tuple(shapes))))
             parts[part].append(case)
     labels = {label for case in cases for label in case.labels}
-    named = tuple(name for _, name in sorted(named_numbers(values.get("labels"))))
-    classes = options.classes or named or numbered_classes(labels, file)
+    classes = class_names(options.classes, values.get("labels"), labels, file)
     ndim, _ = pictures_layout(case.channels[0] for case in cases)
     folds = ({part: tuple(ids) for part, ids in parts.items()},) if parts["train"] and parts["val"] else None
     return Dataset(path, file.stem, ndim, classes, (options.modality,), tuple(cases), folds)

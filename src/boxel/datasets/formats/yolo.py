@@ -18,10 +18,9 @@ import numpy as np
 from boxel.datasets.annotations import Shape, Shapes
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import (
+    class_names,
     images_in,
     listing,
-    named_numbers,
-    numbered_classes,
     numbers,
     pictures_layout,
     read_mapping,
@@ -79,7 +78,8 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         )
         parts[part].append(stem)
     used = {label for case in cases for label in case.labels}
-    classes = options.classes or _names(path) or numbered_classes(used, path)
+    names = next((values["names"] for values in _heads(path) if values.get("names")), None)
+    classes = class_names(options.classes, names, used, path)
     folds = None
     if parts["train"] and parts["val"]:
         folds = ({part: tuple(parts[part]) for part in PARTS[1:]},)
@@ -122,11 +122,6 @@ def _named_folders(path: Path, part: str) -> list[Path]:
 def _heads(path: Path) -> list[dict[str, Any]]:
     files = [file for file in listing(path) if file.suffix in (".yaml", ".yml")]
     return [values for file in files if isinstance(values := read_mapping(file), dict)]
-
-
-def _names(path: Path) -> tuple[str, ...]:
-    named = [values["names"] for values in _heads(path) if values.get("names")]
-    return tuple(name for _, name in sorted(named_numbers(named[0]))) if named else ()
 
 
 def _shapes(file: Path, ndim: int) -> list[Shape]:
