@@ -15,7 +15,7 @@ DATA = Path(sys.argv[1] if len(sys.argv) > 1 else os.environ.get("BOXEL_DATA", "
 OPTIONS = {
     "ct": ["modality=CT"],
     "hippocampus": ["classes=anterior,posterior"],
-    "lidc_nodules": ["class_column=Diagnosis_value", "classes=benign,malignant", "modality=CT"],
+    "lidc_nodules": ["class_column=Diagnosis_value", "classes=benign,malignant", "modality=CT", "values=instances"],
     "nuclei": ["classes=nucleus"],
     "nuclei3d": ["classes=nucleus"],
 }

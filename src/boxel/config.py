@@ -161,7 +161,7 @@ def read_json(path: Path) -> Any:
         ValueError: names the file when it is missing, unreadable or not JSON, or names a key twice.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_unique)
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=_unique)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
     except OSError as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from boxel.datasets.annotations import Annotator, Opener
+from boxel.datasets.instances import clipped, repeated
 from boxel.datasets.label_maps import tight_boxes
 from boxel.datasets.problems import InputError, Report, Severity, raise_it, some
 from boxel.io import read_image, read_label_map
@@ -191,7 +192,7 @@ def read_case(case: Case, dataset: Dataset, *, repair: bool = False) -> LoadedCa
     """Load and validate the image and the objects of a case; boxes of masks are tight (half-open voxels).
 
     Args:
-        repair: leave out objects without voxels or extent, and clip boxes at the border of the image.
+        repair: leave out objects without voxels or extent and repeated ones, and clip boxes at the border of the image.
 
     Raises:
         ValueError: names the file, the problem and a suggested fix.
@@ -222,17 +223,12 @@ def read_case(case: Case, dataset: Dataset, *, repair: bool = False) -> LoadedCa
         label_map = drawn if label_map is None else label_map
         instances.append(others)
     every = Instances.concatenate(instances)
-    inside = _inside(_clipped(every, image) if repair else every, image, case)
+    if repair:
+        every = clipped(every, image.geometry.shape)
+        every = every[~repeated(every)]
+    inside = _inside(every, image, case)
     regions = case.annotate is not None and case.annotate.ignores_regions
     return LoadedCase(image, inside, label_map, ignored, regions)
-
-
-def _clipped(instances: Instances, image: Image) -> Instances:
-    """Drop boxes without extent, and clip those that reach into the image at its border."""
-    boxes, shape = instances.boxes, np.array(image.geometry.shape)
-    clipped = np.clip(boxes, 0, shape).astype(np.float32)
-    touches = (clipped[:, 0] < clipped[:, 1]).all(axis=1, keepdims=True)[..., None]
-    return replace(instances, boxes=np.where(touches, clipped, boxes))[(boxes[:, 0] < boxes[:, 1]).all(axis=1)]
 
 
 def _inside(instances: Instances, image: Image, case: Case) -> Instances:

@@ -1,5 +1,6 @@
 """Which file an annotation means, and what its case is called."""
 
+import contextlib
 import os
 import re
 import unicodedata
@@ -10,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from boxel.datasets.problems import InputError, Report, some
 from boxel.io import split_suffix
 
-__all__ = ["IMAGE_FOLDERS", "Lookup", "as_id", "case_ids", "is_clutter", "split_word"]
+__all__ = ["IMAGE_FOLDERS", "Lookup", "MissingError", "as_id", "case_ids", "images_below", "is_clutter", "split_word"]
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "JPEGImages", "pictures", "data")
 CLUTTER = {"thumbs.db", "desktop.ini", "__macosx", "@eadir"}
@@ -101,6 +102,10 @@ def _key(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
+class MissingError(InputError):
+    """There is no image of a name."""
+
+
 class Lookup:
     r"""The image files below a folder, found by the names that annotations give them.
 
@@ -122,15 +127,23 @@ class Lookup:
         self.report = report
         self.folders = [self.root, *(self.root / folder for folder in folders if (self.root / folder).is_dir())]
         self.chosen = bool(images)
-        self.names: dict[Path, str] = {}  # of the images that were found
+        self.names: dict[Path, tuple[str, bool]] = {}  # of the images that were found, and whether they are exact
         self._index: dict[str, list[Path]] | None = None
+        self._inner: dict[Path, list[Path]] = {}
 
-    def find(self, name: str, annotation: Path) -> Path:
-        """The image that the file `annotation` calls `name`.
+    def find(self, name: str, annotation: Path, *others: str) -> Path:
+        """The image that the file `annotation` calls `name`, or if there is none the first of `others`.
 
         Raises:
             InputError: there is none, there are several, or another name has got this image.
         """
+        *first, last = name, *others
+        for other in first:
+            with contextlib.suppress(MissingError):
+                return self._find(other, annotation)
+        return self._find(last, annotation)
+
+    def _find(self, name: str, annotation: Path) -> Path:
         plain = re.sub(r"^(file://|[A-Za-z]:(?=[\\/]))", "", name.strip()).replace("\\", "/")
         parts = PurePosixPath(plain.lstrip("/")).parts
         if not parts:
@@ -138,10 +151,12 @@ class Lookup:
         exact = self._exact(name.strip(), annotation) or self._exact(plain, annotation)
         file = exact or self._approximate(parts, plain.startswith("/"), annotation)
         if file is None:
-            raise InputError(annotation, f"image {name!r} does not exist", f"add it to {self.root}")
-        other = self.names.setdefault(file, "/".join(parts))
-        if other != "/".join(parts) and not exact:
-            problem = f"image {name!r} does not exist; the nearest, {file}, belongs to {other!r}"
+            raise MissingError(annotation, f"image {name!r} does not exist", f"add it to {self.root}")
+        mine = "/".join(parts)
+        other, was_exact = self.names.setdefault(file, (mine, bool(exact)))
+        if other != mine and not (exact and was_exact):
+            absent, owner = (other, mine) if exact else (mine, other)
+            problem = f"image {absent!r} does not exist; the nearest, {file}, belongs to {owner!r}"
             raise InputError(annotation, problem, "add the image, or correct the names")
         if not exact and split_suffix(Path(parts[-1]))[1] not in ("", split_suffix(file)[1]):
             problem = f"image {name!r} does not exist; {file.name} is used instead"
@@ -164,33 +179,60 @@ class Lookup:
             self.report(InputError(self.root, problem, fix, severity="warning"))
 
     def _bases(self, annotation: Path) -> list[Path]:
-        return list(dict.fromkeys(self.folders if self.chosen else [annotation.parent, *self.folders]))
+        """The folders that a path may be relative to: that of the annotation, those of its part of a split, others."""
+        part = split_word(annotation.stem)
+        inner = [folder for base in self.folders for folder in self._folders_in(base)] if part else []
+        mine = [folder for folder in inner if split_word(folder.name) == part]
+        return list(dict.fromkeys([*([] if self.chosen else [annotation.parent]), *mine, *self.folders]))
+
+    def _folders_in(self, base: Path) -> list[Path]:
+        if base not in self._inner:
+            self._inner[base] = sorted(path for path in base.iterdir() if path.is_dir() and not is_clutter(path))
+        return self._inner[base]
 
     def _exact(self, name: str, annotation: Path) -> Path | None:
         path = Path(name)
         places = [path] if path.is_absolute() else [base / path for base in self._bases(annotation)]
-        return next((place for place in places if place.is_dir() or (place.is_file() and split_suffix(place)[1])), None)
+        try:
+            return next((at for at in places if at.is_dir() or (at.is_file() and split_suffix(at)[1])), None)
+        except (OSError, ValueError):  # longer than a name may be, or with a zero in it
+            return None
 
     def _approximate(self, parts: tuple[str, ...], absolute: bool, annotation: Path) -> Path | None:
         """The one file whose path ends like the name; folders of other machines may be missing here."""
         bases = self._bases(annotation)
+        alike = self._files().get(_key(_without_suffix(parts[-1])), [])
+        alike = [file for file in alike if not self._contradicts(file, annotation)]
+        known = [base.joinpath(*parts[:-1]) for base in bases]
+        for folder in known:  # a name without suffix, or of another case, where the layout keeps its images
+            beside = [file for file in alike if file.parent == folder and _same_but_for_suffix(file, parts[-1])]
+            if beside:
+                return self._only(beside, parts, annotation)
         for start in range(len(parts)):  # the longest end first
-            fits = [
-                file
-                for file in self._files().get(_key(_without_suffix(parts[-1])), [])
-                if _ends_with(file, parts[start:])
-            ]
+            if start and any((base / parts[start - 1]).is_dir() for base in bases):
+                break  # the folder of the name is here, without the image
+            fits = [file for file in alike if _ends_with(file, parts[start:])]
             if start and not absolute:  # a folder of the name is dropped: only where the layout keeps its images
                 fits = [file for file in fits if any(len(_below(file, b).parts) == len(parts) - start for b in bases)]
             for same in (_same_name, _same_but_for_case, _same_stem):
                 best = [file for file in fits if same(file, parts[-1])]
-                if len(best) > 1:
-                    listed = some(str(_below(file, self.root)) for file in best)
-                    fix = "write the path with its folder, or choose the folder with --option images=FOLDER"
-                    raise InputError(annotation, f"image {'/'.join(parts)!r} may be any of {listed}", fix)
                 if best:
-                    return best[0]
+                    return self._only(best, parts, annotation)
         return None
+
+    def _only(self, files: Sequence[Path], parts: tuple[str, ...], annotation: Path) -> Path:
+        files = [file for file in files if not file.is_dir()] or files  # not the folder of a file of the same name
+        if len(files) > 1:
+            listed = some(str(_below(file, self.root)) for file in files)
+            fix = "write the path with its folder, or choose the folder with --option images=FOLDER"
+            raise InputError(annotation, f"image {'/'.join(parts)!r} may be any of {listed}", fix)
+        return files[0]
+
+    def _contradicts(self, file: Path, annotation: Path) -> bool:
+        """Whether an image lies in the folder of another part of a split than the annotation is made for."""
+        wanted = split_word(annotation.stem)
+        parts = {split_word(folder) for folder in _below(file, self.root).parts[:-1]} - {""}
+        return bool(wanted and parts) and wanted not in parts
 
     def _files(self) -> dict[str, list[Path]]:
         if self._index is None:
@@ -218,8 +260,18 @@ def _same_but_for_case(file: Path, name: str) -> bool:
     return _key(file.name) == _key(name)
 
 
+def _same_but_for_suffix(file: Path, name: str) -> bool:
+    """Whether a name without suffix is that of the file; one with a suffix must be the same but for case."""
+    return _same_but_for_case(file, name) if split_suffix(Path(name))[1] else _same_stem(file, name)
+
+
 def _same_stem(file: Path, name: str) -> bool:
     return _key(_stem(file)) == _key(_without_suffix(name))
+
+
+def images_below(folder: Path) -> list[Path]:
+    """The image files in a folder and in those below, in order; links are followed, hidden files are not seen."""
+    return [path for path in _walk(folder) if split_suffix(path)[1] and not path.is_dir()]
 
 
 def _walk(root: Path) -> Iterator[Path]:

@@ -62,12 +62,32 @@ def test_a_name_that_fits_no_file_or_several_is_an_error(make, files, name, says
         make(*files)(name)
 
 
+def test_the_part_of_the_annotation_says_in_which_folder_its_images_lie(tmp_path):
+    for name in ("train/0.png", "val2017/0.png", "images/val/1.png", "train/2.png", "3.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    lookup = Lookup(tmp_path, [].append)
+    annotation = tmp_path / "annotations" / "instances_val.json"
+    for name, right in (("0.png", "val2017/0.png"), ("1.png", "images/val/1.png"), ("3.png", "3.png")):
+        assert lookup.find(name, annotation) == tmp_path / right
+    with pytest.raises(InputError, match=r"'2.png' does not exist"):
+        lookup.find("2.png", annotation)
+    assert lookup.find("2.png", tmp_path / "annotations.json") == tmp_path / "train" / "2.png"
+
+
 def test_two_names_do_not_share_an_approximate_file(make):
     find = make("images/0.png")
     find("train/0.png")
     with pytest.raises(InputError, match=r"'val/0.png' does not exist; the nearest, .*0.png, belongs to 'train/0.png'"):
         find("val/0.png")
     assert find("train/0.png") == "images/0.png"  # one row per object
+
+
+def test_an_image_that_was_taken_for_another_is_noticed_when_its_own_name_comes(make):
+    find = make("x/a.tif")
+    find("x/a.bmp")
+    with pytest.raises(InputError, match=r"'x/a.bmp' does not exist; the nearest, .*a.tif, belongs to 'x/a.tif'"):
+        find("x/a.tif")
 
 
 def test_the_folder_of_the_images_can_be_chosen(make):

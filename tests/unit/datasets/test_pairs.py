@@ -95,7 +95,7 @@ def test_names_in_one_folder_and_folders_per_case(tmp_path):
 
 @pytest.mark.data
 def test_lidc_nodules_open_as_they_are(data):
-    found = examine(data / "lidc_nodules", options=["class_column=Diagnosis_value", "modality=CT"])
+    found = examine(data / "lidc_nodules", options=["class_column=Diagnosis_value", "modality=CT", "values=instances"])
     assert list(found.objects.values()) == [522, 274]  # benign and malignant, as the README says
     assert len({case.group for case in found.dataset.cases}) == 441
     assert not [finding for finding in found.findings if finding.severity == "error"]
@@ -118,3 +118,55 @@ def test_ct_opens_from_nifti_and_dicom(data, tmp_path):
     loaded = read_case(case, found.dataset)
     assert loaded.image.array[0][loaded.label_map > 0].mean() > loaded.image.array[0][loaded.label_map == 0].mean()
     assert image.geometry.spacing[0] == pytest.approx(2.0)  # SliceThickness says 3
+
+
+def brain(root, case, names, lesions=2, value=1):
+    """Files of one case: images of noise, and a label map with separate lesions."""
+    rng = np.random.default_rng(len(case))
+    label_map = np.zeros((8, 12, 14), np.uint8)
+    for number in range(lesions):
+        label_map[2:4, 2 + 5 * number : 5 + 5 * number, 3:6] = value
+    for name in names:
+        array = (
+            label_map if any(word in name for word in ("lesion", "mask", "seg")) else rng.normal(size=label_map.shape)
+        )
+        write_image(root / case / name, Image(array[None].astype(np.float32), Geometry.plain(label_map.shape)))
+
+
+@pytest.mark.parametrize("value", [1, 255])
+def test_label_maps_of_one_value_show_a_lesion_per_component(tmp_path, value):
+    for case in ("p1", "p2"):
+        brain(tmp_path, case, ("FLAIR.nii.gz", "lesions.nii.gz"), value=value)
+    reports = []
+    dataset = open_dataset(tmp_path, reports.append)
+    assert [len(read_case(case, dataset).instances) for case in dataset.cases] == [2, 2]
+    assert ["each connected component is an object" in report.problem for report in reports] == [True]
+    dataset = open_dataset(tmp_path, options=["values=instances"])
+    assert [len(read_case(case, dataset).instances) for case in dataset.cases] == [1, 1]
+
+
+def test_maps_of_instances_stay_so_even_where_one_has_a_single_object(tmp_path):
+    brain(tmp_path, "p1", ("ct.nii.gz", "seg.nii.gz"))
+    brain(tmp_path, "p2", ("ct.nii.gz", "seg.nii.gz"), value=2)
+    dataset = open_dataset(tmp_path)
+    assert [len(read_case(case, dataset).instances) for case in dataset.cases] == [1, 1]
+
+
+def test_one_of_several_images_of_a_case_is_chosen(tmp_path):
+    brain(tmp_path, "p1", ("FLAIR.nii.gz", "T1.nii.gz", "lesions.nii.gz"))
+    with pytest.raises(ValueError, match=r"several images: T1.nii.gz, FLAIR.nii.gz; .*--option image=NAME"):
+        open_dataset(tmp_path)
+    dataset = open_dataset(tmp_path, options=["image=T1"])
+    assert dataset["p1"].channels == (tmp_path / "p1" / "T1.nii.gz",)
+
+
+def test_images_and_label_maps_lie_in_the_same_folders(tmp_path, rng):
+    for place in ("p1/001", "p2/001", "p2/002"):
+        picture = Image(rng.integers(2, 9, (1, 12, 12)).astype(np.uint8), Geometry.plain((12, 12)))
+        write_image(tmp_path / "images" / f"{place}.png", picture)
+        write_image(tmp_path / "masks" / f"{place}.png", picture)
+    dataset = open_dataset(tmp_path)
+    assert {case.id: case.file.parent.name for case in dataset.cases} == {"p1_001": "p1", "p2_001": "p2", "002": "p2"}
+    (tmp_path / "images" / "p2" / "002.png").unlink()
+    with pytest.raises(ValueError, match=r"002.png: label map without image"):
+        open_dataset(tmp_path)

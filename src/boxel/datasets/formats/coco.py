@@ -1,22 +1,25 @@
 """COCO: one JSON with `images`, `annotations` (box `[x, y, width, height]`, polygons or RLE) and `categories`.
 
     annotations.json, instances_train2017.json, annotations/*.json ... or the file itself
-    pictures           in the JSON's folder or in any folder below it, under their `file_name`
+    train/_annotations.coco.json, valid/..., test/...    as Roboflow exports it
+    pictures           under their `file_name`, which is relative to the JSON, the data set or its folder of images
 
-Crowds (`iscrowd`) are ignored regions. A file whose name contains "test" holds the test cases, one whose name contains
-"val" the validation cases.
+Crowds (`iscrowd`) are ignored regions. A file or folder with the word "test" in its name holds the test cases, one with
+"val" or "valid" the validation cases. Categories of several files are the same if their names are.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import listing, numbers, pictures_layout, read_mapping, read_text
+from boxel.datasets.formats.options import ImageOptions
 from boxel.datasets.formats.registry import register_format
+from boxel.datasets.lookup import Lookup, as_id, case_ids, split_word
 from boxel.datasets.polygons import CocoMasks, CocoObject
-from boxel.datasets.problems import InputError, Report
+from boxel.datasets.problems import InputError, Report, some
 
 __all__ = ["detect", "read"]
 
@@ -29,11 +32,16 @@ def detect(path: Path) -> bool:
 
 
 def _files(path: Path) -> list[Path]:
+    """The COCO files of a folder: in it, in `annotations`, or in the folder of each part, as Roboflow exports them."""
     places = [path] if path.is_file() else [*listing(path), *listing(path / "annotations")]
-    return [file for file in places if file.suffix == ".json" and file.is_file() and _is_coco(file)]
+    files = [file for file in places if _is_coco(file)]
+    parts = [] if files else [folder for folder in listing(path) if folder.is_dir() and split_word(folder.name)]
+    return files or [file for folder in parts for file in listing(folder) if _is_coco(file)]
 
 
 def _is_coco(file: Path) -> bool:
+    if file.suffix.lower() != ".json" or not file.is_file():
+        return False
     try:
         text = read_text(file)
     except ValueError:
@@ -41,31 +49,59 @@ def _is_coco(file: Path) -> bool:
     return text.lstrip()[:1] == "{" and all(f'"{key}"' in text for key in KEYS)
 
 
-def read(path: Path, report: Report) -> Dataset:
+def read(path: Path, report: Report, options: ImageOptions) -> Dataset:
     """Open the data set in folder (or file) `path`; problems of single cases go to `report`."""
     files = _files(path) or [path]
     if files == [path] and path.is_dir():
         raise InputError(path, "no COCO file", f"add one: {DESCRIPTION.partition(': ')[2]}")
-    folder = path if path.is_dir() else path.parent
+    root = path if path.is_dir() else path.parent
     contents = {file: _content(file) for file in files}
-    names: dict[int, str] = {}
+    names = {file: _categories(file, values) for file, values in contents.items()}
+    classes = _classes(names.values())
+    lookup = Lookup(root, report, options.images)
+    entries: list[_Entry] = []
     for file, values in contents.items():
-        for entry in values["categories"]:
-            if not isinstance(entry, dict) or not isinstance(entry.get("id"), int) or "name" not in entry:
-                raise InputError(file, f"category {str(entry)[:80]}", 'write {"id": 1, "name": "cell"}')
-            names[entry["id"]] = str(entry["name"])
-    numbers_of = {number: label for label, number in enumerate(sorted(names))}
-    where = {file.name: file for file in folder.rglob("*") if file.is_file() and file.suffix != ".json"}
+        part = split_word(file.stem) or split_word(file.parent.name if file.parent != root else "") or "train"
+        labels = {number: classes.index(name) for number, name in names[file].items()}
+        entries += _entries(file, values, labels, part, lookup, report)
+    lookup.report_unused()
+    repeated = {image for image, count in Counter(entry.image for entry in entries).items() if count > 1}
     cases, parts = [], defaultdict(list)
-    for file, values in contents.items():
-        part = next((part for part in ("test", "val") if part in file.stem), "train")
-        for case in _cases(file, values, folder, where, numbers_of, part, report):
-            cases.append(case)
-            parts[part].append(case.id)
+    ids = dict(
+        zip(images := list(dict.fromkeys(entry.image for entry in entries)), case_ids(images, root), strict=True)
+    )
+    for entry in entries:
+        case = ids[entry.image]
+        if entry.image in repeated:
+            others = some(str(other.file) for other in entries if other.image == entry.image)
+            twice = f"image {entry.image.name} is listed more than once, in {others}"
+            report(InputError(entry.file, twice, "list it once, with all its annotations", case))
+            continue
+        try:
+            objects = [made for one in entry.objects if (made := _object(entry, case, one, report))]
+        except InputError as problem:
+            report(problem.of(case))
+            continue
+        split = "test" if entry.part == "test" else "train"
+        annotate = CocoMasks(tuple(objects))
+        cases.append(
+            Case(case, (entry.image,), split=split, annotation=entry.file, annotate=annotate, declared=entry.declared)
+        )
+        parts[entry.part].append(case)
     folds = ({part: tuple(ids) for part, ids in parts.items()},) if parts["train"] and parts["val"] else None
     ndim, channels = pictures_layout(case.channels[0] for case in cases)
-    classes = tuple(names[number] for number in sorted(names))
-    return Dataset(path, folder.resolve().name, ndim, classes, channels, tuple(cases), folds)
+    return Dataset(path, root.resolve().name, ndim, classes, channels, tuple(cases), folds)
+
+
+class _Entry(NamedTuple):
+    """One image of a file, with its annotations."""
+
+    file: Path
+    image: Path
+    objects: Sequence[Mapping[str, Any]]
+    labels: Mapping[int | str, int]
+    part: str
+    declared: tuple[int, int] | None
 
 
 def _content(file: Path) -> Mapping[str, Any]:
@@ -76,55 +112,70 @@ def _content(file: Path) -> Mapping[str, Any]:
     return values
 
 
-def _cases(
-    file: Path,
-    values: Mapping[str, Any],
-    folder: Path,
-    where: Mapping[str, Path],
-    labels: Mapping[int, int],
-    part: str,
-    report: Report,
-) -> Iterable[Case]:
-    objects_of = defaultdict(list)
+def _categories(file: Path, values: Mapping[str, Any]) -> dict[int | str, str]:
+    """The names of a file's categories by their ids; every file numbers them as it likes."""
+    names: dict[int | str, str] = {}
+    for entry in values["categories"]:
+        number = as_id(entry.get("id")) if isinstance(entry, dict) else None
+        if number is None or "name" not in entry:
+            raise InputError(file, f"category {str(entry)[:80]}", 'write {"id": 1, "name": "cell"}')
+        if names.setdefault(number, str(entry["name"])) != str(entry["name"]):
+            problem = f"two categories have the id {number}: {names[number]} and {entry['name']}"
+            raise InputError(file, problem, "give each its own id")
+    return names
+
+
+def _classes(named: Iterable[Mapping[int | str, str]]) -> tuple[str, ...]:
+    """The names of all files in the order of their ids, which the first file decides."""
+    known: dict[str, None] = {}
+    for names in named:
+        known |= dict.fromkeys(
+            name for _, name in sorted(names.items(), key=lambda item: (str(type(item[0])), item[0]))
+        )
+    return tuple(known)
+
+
+def _entries(
+    file: Path, values: Mapping[str, Any], labels: Mapping[int | str, int], part: str, lookup: Lookup, report: Report
+) -> Iterator[_Entry]:
+    """The images of a file with their annotations."""
+    objects_of: dict[int | str | None, list[Any]] = defaultdict(list)
     for entry in values["annotations"]:
-        image_id = entry.get("image_id") if isinstance(entry, dict) else None
-        objects_of[image_id if isinstance(image_id, int | str) else None].append(entry)
+        objects_of[as_id(entry.get("image_id")) if isinstance(entry, dict) else None].append(entry)
+    listed: dict[int | str, str] = {}
     for entry in values["images"]:
-        name = str(entry.get("file_name", "")) if isinstance(entry, dict) else ""
-        case = Path(name).stem
-        image = folder / name if name and (folder / name).is_file() else where.get(Path(name).name)
+        name = str(entry.get("file_name") or "") if isinstance(entry, dict) else ""
         try:
-            if image is None:
-                raise InputError(file, f"image {name!r} does not exist", f"add it to {folder}")
-            if not isinstance(entry.get("id"), int | str):
-                raise InputError(file, f"image {name!r} has the id {str(entry.get('id'))[:80]}", "write a whole number")
-            objects = [
-                made for e in objects_of.pop(entry["id"], []) if (made := _object(file, case, e, labels, report))
-            ]
-            split = "test" if part == "test" else "train"
-            yield Case(case, (image,), split=split, annotation=file, annotate=CocoMasks(tuple(objects)))
+            number = as_id(entry.get("id")) if name else None
+            if number is None:
+                problem = f"image {name!r} has the id {str(entry.get('id') if name else entry)[:80]}"
+                raise InputError(file, problem, "give every image a name and a number")
+            if listed.setdefault(number, name) != name:
+                problem = f"images {listed[number]!r} and {name!r} have the same id {number}"
+                raise InputError(file, problem, "give each its own id")
+            objects = objects_of.pop(number, [])
+            image = lookup.find(name, file)
+            size = as_id(entry.get("height")), as_id(entry.get("width"))
+            declared = (
+                (size[0], size[1]) if isinstance(size[0], int) and isinstance(size[1], int) and all(size) else None
+            )
+            yield _Entry(file, image, objects, labels, part, declared)
         except InputError as problem:
-            report(problem.of(case))
+            report(problem.of(Path(name).stem))
     if objects_of:
         count = sum(map(len, objects_of.values()))
-        report(
-            InputError(
-                file,
-                f"{count} annotations refer to images that are not listed",
-                "list the images or remove them",
-                "",
-                "warning",
-            )
-        )
+        unknown = some(str(number) for number in objects_of)
+        text = f"{count} annotations refer to the images {unknown}, which are not listed"
+        none = count == len(values["annotations"])
+        fix = f"list these images, or correct image_id; listed are {some(map(str, listed))}"
+        report(InputError(file, text, fix, "", "error" if none else "warning"))
 
 
-def _object(
-    file: Path, case: str, entry: Mapping[str, Any], labels: Mapping[int, int], report: Report
-) -> CocoObject | None:
-    number = entry.get("id")
-    category = entry.get("category_id")
-    if not isinstance(category, int) or category not in labels:
-        raise InputError(file, f"object {number}: unknown category {str(category)[:80]}", "add it to categories")
+def _object(image: _Entry, case: str, entry: Mapping[str, Any], report: Report) -> CocoObject | None:
+    file, number, category = image.file, entry.get("id"), as_id(entry.get("category_id"))
+    if category is None or category not in image.labels:
+        problem = f"object {number}: unknown category {str(entry.get('category_id'))[:80]}"
+        raise InputError(file, problem, f"use one of {some(map(str, image.labels))}, or add it to categories")
     drawn = entry.get("segmentation") or ()
     if not isinstance(drawn, dict | list | tuple):
         raise InputError(file, f"object {number}: segmentation {str(drawn)[:80]}", "write polygons or run lengths")
@@ -135,11 +186,14 @@ def _object(
         rle = (counts if isinstance(counts, str) else numbers(counts, file, f"counts of object {number}"),)
         rle += (tuple(map(int, numbers(drawn.get("size"), file, f"size of object {number}", 2))),)
     else:
-        polygons = tuple(numbers(polygon, file, f"polygon of object {number}") for polygon in drawn)
-        if any(len(polygon) % 2 or len(polygon) < 6 for polygon in polygons):
-            raise InputError(
-                file, f"object {number}: a polygon has an odd number of coordinates, or fewer than 6", "draw it again"
-            )
+        drawn = [numbers(polygon, file, f"polygon of object {number}") for polygon in drawn]
+        polygons = tuple(polygon for polygon in drawn if len(polygon) % 2 == 0 and len(polygon) >= 6)
+        if len(polygons) < len(drawn):
+            problem = f"object {number}: a polygon has an odd number of coordinates, or fewer than 6"
+            if entry.get("bbox") is None:
+                raise InputError(file, problem, "draw it again")
+            report(InputError(file, f"{problem}; it is left out", "draw it again", case, "warning"))
+            drawn = polygons
     if entry.get("bbox") is None and not drawn:
         raise InputError(
             file, f"object {number} has neither bbox nor segmentation", 'write "bbox": [x, y, width, height]'
@@ -150,7 +204,7 @@ def _object(
         report(InputError(file, problem, "draw the box again, or remove the object", case, "warning"))
         return None
     area = None if entry.get("area") is None else numbers([entry["area"]], file, f"area of object {number}")[0]
-    return CocoObject(labels[category], box, polygons, rle, bool(entry.get("iscrowd")), area)
+    return CocoObject(image.labels[category], box, polygons, rle, bool(entry.get("iscrowd")), area)
 
 
-register_format("coco", detect, read, DESCRIPTION, order=60)
+register_format("coco", detect, read, DESCRIPTION, ImageOptions, order=60)

@@ -1,8 +1,9 @@
 """Read the files in which annotations come (tables, JSON, YAML, XML); errors name the file."""
 
+import codecs
 import csv
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -10,13 +11,15 @@ from xml.etree import ElementTree
 import numpy as np
 
 from boxel.config import read_json
-from boxel.datasets.problems import InputError
+from boxel.datasets.lookup import is_clutter
+from boxel.datasets.problems import InputError, Report
 from boxel.io import read_layout, split_suffix
 
 __all__ = [
     "channel_names",
     "class_names",
     "images_in",
+    "is_empty",
     "listing",
     "named_numbers",
     "numbers",
@@ -25,6 +28,7 @@ __all__ = [
     "read_table",
     "read_text",
     "read_xml",
+    "separator",
 ]
 
 AGAIN = "copy or export it again"
@@ -32,9 +36,9 @@ MOST_CLASSES = 10_000  # without names; a larger number is a mistake
 
 
 def listing(folder: Path) -> list[Path]:
-    """The visible entries of a folder, sorted; empty if there is no such folder."""
+    """The entries of a folder that are not clutter, sorted; empty if there is no such folder."""
     try:
-        return sorted(p for p in folder.iterdir() if not p.name.startswith(".")) if folder.is_dir() else []
+        return sorted(p for p in folder.iterdir() if not is_clutter(p)) if folder.is_dir() else []
     except PermissionError:
         raise ValueError(f"{folder}: no permission to list it; change its mode (chmod) or owner") from None
 
@@ -44,26 +48,60 @@ def images_in(folder: Path) -> dict[str, Path]:
     return {split_suffix(path)[0]: path for path in listing(folder) if split_suffix(path)[1] and path.is_file()}
 
 
-def read_text(path: Path) -> str:
-    """The text of a file, UTF-8 with or without byte order mark."""
+def read_text(path: Path, report: Report | None = None) -> str:
+    """The text of a file: UTF-8, UTF-16 with its byte order mark, or else Windows-1252, which is reported."""
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise InputError(path, "not a text file", AGAIN) from None
+        content = path.read_bytes()
     except OSError as error:
         raise InputError(
             path, f"cannot be read ({error.strerror})", "check that it exists, and its permissions"
         ) from None
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    for encoding in ("utf-16",) if wide else ("utf-8-sig", "cp1252"):
+        try:
+            text = content.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if re.search(r"[\0-\x08\x0e-\x1f]", text):
+            break
+        if encoding == "cp1252" and report:
+            problem = "not UTF-8; read as Windows-1252"
+            report(InputError(path, problem, "save it as UTF-8 if names are wrong", severity="note"))
+        return text.replace("\r\n", "\n").replace("\r", "\n")
+    raise InputError(path, "not a text file", AGAIN)
 
 
-def read_table(path: Path, columns: Iterable[str] = ()) -> list[dict[str, str]]:
-    """The rows of a comma- or tab-separated table with a header that has `columns`."""
-    text = read_text(path)
+def separator(line: str) -> str:
+    """The character between the cells of a table: the most frequent one of the usual ones in its first line."""
+    unquoted = re.sub(r'"[^"]*"', "", line)
+    best = max(",;\t|", key=unquoted.count)
+    return best if best in unquoted else " " if " " in unquoted.strip() else ","
+
+
+def read_table(
+    path: Path, columns: Iterable[str] = (), report: Report | None = None, header: Sequence[str] = ()
+) -> list[dict[str, str]]:
+    """The rows of a table whose cells are separated by commas, semicolons, tabs, bars or blanks.
+
+    Cells lose the blanks around them. Where commas do not separate cells, decimal commas become points.
+
+    Args:
+        path: the file.
+        columns: names that its header must have.
+        report: called with notes on how the file was read.
+        header: names of the columns of a table without header.
+    """
+    text = read_text(path, report)
+    between = separator(text.partition("\n")[0])
     try:
-        head = text.partition("\n")[0]
-        reader = csv.DictReader(text.splitlines(), delimiter="\t" if "\t" in head else ",", strict=True)
-        rows = [{(key or "").strip(): value or "" for key, value in row.items() if key is not None} for row in reader]
+        reader = csv.DictReader(
+            text.splitlines(), header or None, delimiter=between, strict=True, skipinitialspace=between == " "
+        )
         present = [name.strip() for name in reader.fieldnames or ()]
+        rows = [
+            {(key or "").strip(): _cell(value or "", between) for key, value in row.items() if key is not None}
+            for row in reader
+        ]
     except csv.Error as error:
         raise InputError(path, f"not a table ({error})", AGAIN) from None
     missing = [name for name in columns if name not in present]
@@ -72,6 +110,16 @@ def read_table(path: Path, columns: Iterable[str] = ()) -> list[dict[str, str]]:
             path, f"no column {', '.join(missing)} among {', '.join(present)}"[:400], "add it to the header"
         )
     return rows
+
+
+def _cell(text: str, between: str) -> str:
+    text = text.strip()
+    return text.replace(",", ".") if between != "," and re.fullmatch(r"[+-]?\d*,\d+", text) else text
+
+
+def is_empty(cell: str) -> bool:
+    """Whether a cell of a table has no value, in the words of pandas, R and spreadsheets."""
+    return cell.strip().lower() in ("", "nan", "na", "n/a", "none", "null")
 
 
 def read_mapping(path: Path) -> Any:
@@ -132,13 +180,17 @@ def pictures_layout(paths: Iterable[Path]) -> tuple[int, tuple[str, ...]]:
 
 
 def class_names(chosen: tuple[str, ...], entries: Any, labels: Iterable[int], path: Path) -> tuple[str, ...]:
-    """Names of the classes: those `chosen`, else those in `entries` (see `named_numbers`), else "class 0" and so on."""
-    if names := chosen or tuple(name for _, name in sorted(named_numbers(entries))):
-        return names
-    largest = max(labels, default=0)
+    """Names of the classes: those `chosen`, else those in `entries` (see `named_numbers`), else "class 0" and so on.
+
+    A number without a name, such as 0 where names begin at 1, is named after itself.
+    """
+    if chosen:
+        return chosen
+    names = dict(named_numbers(entries))
+    largest = max(names or labels, default=0)
     if largest > MOST_CLASSES:
         raise InputError(path, f"a class has the number {largest:.5g}", "number the classes from 0, or name them")
-    return tuple(f"class {label}" for label in range(largest + 1))
+    return tuple(names.get(label, f"class {label}") for label in range(largest + 1))
 
 
 def named_numbers(entries: Any) -> Iterator[tuple[int, str]]:

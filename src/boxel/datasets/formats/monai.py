@@ -14,8 +14,9 @@ import numpy as np
 from boxel.datasets.annotations import Shape, Shapes
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import class_names, listing, numbers, pictures_layout, read_mapping, read_text
-from boxel.datasets.formats.options import Names, ReaderOptions
+from boxel.datasets.formats.options import ImageOptions, Names
 from boxel.datasets.formats.registry import register_format
+from boxel.datasets.lookup import Lookup, as_id, case_ids
 from boxel.datasets.problems import InputError, Report
 from boxel.io import split_suffix
 
@@ -25,20 +26,18 @@ DESCRIPTION = 'MONAI datalist: a JSON with "training": [{"image": ..., "box": ..
 PARTS = {"training": "train", "validation": "val", "testing": "test", "test": "test"}
 
 
-class Options(ReaderOptions):
+class Options(ImageOptions):
     """Settings of the reader.
 
     Attributes:
         mode: order of the numbers of a box; x is the first axis of the NIfTI file (or of the world).
         frame: whether boxes are in world mm (LPS or RAS) or in voxels.
-        images: folder of the images; that of the JSON if empty.
         classes: names of the labels 0, 1, ...
         modality: name of the image channel.
     """
 
     mode: Literal["cccwhd", "xyzwhd", "xyzxyz", "xxyyzz", "xyxyzz"] = "cccwhd"
     frame: Literal["lps", "ras", "voxel"] = "lps"
-    images: str = ""
     classes: Names = ()
     modality: str = "CT"
 
@@ -68,29 +67,30 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     values = read_mapping(file)
     if not isinstance(values, dict):
         raise InputError(file, "not a JSON object", f"a {DESCRIPTION}")
-    folder = Path(options.images) if options.images else file.parent
-    cases: list[Case] = []
-    parts: dict[str, list[str]] = {part: [] for part in PARTS.values()}
+    root = path if path.is_dir() else path.parent
+    lookup = Lookup(root, report, options.images)
+    found: list[tuple[str, Path, tuple[Shape, ...]]] = []
     for key, part in PARTS.items():
         entries = values.get(key) or []
         if not isinstance(entries, list):
             raise InputError(file, f'"{key}" is not a list', f"a {DESCRIPTION}")
         for number, entry in enumerate(entries):
-            name = str(entry.get("image", "")) if isinstance(entry, dict) else ""
-            case = split_suffix(Path(name))[0] or f"{key} {number}"
-            image = next(
-                (place for place in (folder / name, folder / Path(name).name) if name and place.exists()), None
-            )
+            name = entry.get("image", "") if isinstance(entry, dict) else ""
+            case = split_suffix(Path(str(name)))[0] or f"{key} {number}"
             try:
-                if image is None:
-                    raise InputError(file, f"image {name!r} does not exist", f"add it to {folder}")
-                shapes = _shapes(file, case, entry, options, report)
+                if not isinstance(name, str):
+                    fix = "write one file; data sets with several channels can be opened as nnunet or native"
+                    raise InputError(file, f"image {str(name)[:80]} is not a file name", fix)
+                found.append((part, lookup.find(name, file), tuple(_shapes(file, case, entry, options, report))))
             except InputError as problem:
                 report(problem.of(case))
-                continue
-            split = "test" if part == "test" else "train"
-            cases.append(Case(case, (image,), split=split, annotation=file, annotate=Shapes(tuple(shapes))))
-            parts[part].append(case)
+    lookup.report_unused()
+    cases: list[Case] = []
+    parts: dict[str, list[str]] = {part: [] for part in PARTS.values()}
+    for (part, image, shapes), case in zip(found, case_ids([image for _, image, _ in found], root), strict=True):
+        split = "test" if part == "test" else "train"
+        cases.append(Case(case, (image,), split=split, annotation=file, annotate=Shapes(shapes)))
+        parts[part].append(case)
     labels = {label for case in cases for label in case.labels}
     classes = class_names(options.classes, values.get("labels"), labels, file)
     ndim, _ = pictures_layout(case.channels[0] for case in cases)
@@ -111,7 +111,8 @@ def _shapes(file: Path, case: str, entry: Mapping[str, Any], options: Options, r
     shapes = []
     for box, label in zip(boxes, labels, strict=True):
         values = np.array(numbers(box, file, f"box of {case}"))
-        if len(values) not in (4, 6) or not isinstance(label, int) or label < 0:
+        number = as_id(label)
+        if len(values) not in (4, 6) or not isinstance(number, int) or number < 0:
             raise InputError(file, f"box {box} with label {label!r} of {case}", "write 4 or 6 numbers, labels from 0")
         if options.mode in ("cccwhd", "xyzwhd"):
             first, extent = values.reshape(2, -1)
@@ -124,12 +125,12 @@ def _shapes(file: Path, case: str, entry: Mapping[str, Any], options: Options, r
             report(InputError(file, problem, "correct it, or check the mode", case, "warning"))
             continue
         if options.frame == "voxel":
-            shapes.append(Shape(label, (tuple(lower[::-1].tolist()), tuple(upper[::-1].tolist()))))
+            shapes.append(Shape(number, (tuple(lower[::-1].tolist()), tuple(upper[::-1].tolist()))))
             continue
         if options.frame == "ras":
             lower[:2], upper[:2] = -upper[:2], -lower[:2].copy()
         points = tuple(itertools.product(*np.stack([lower, upper], axis=1).tolist()))
-        shapes.append(Shape(label, points, frame="world"))
+        shapes.append(Shape(number, points, frame="world"))
     return shapes
 
 

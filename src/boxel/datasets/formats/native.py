@@ -26,10 +26,10 @@ import numpy as np
 from boxel.config import read_json
 from boxel.datasets.annotations import Shapes
 from boxel.datasets.cases import Case, Dataset, InputError, Report
-from boxel.datasets.formats.files import read_mapping
+from boxel.datasets.formats.files import listing, read_mapping
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.shapes_json import MOST, read_shapes
-from boxel.datasets.problems import as_input_error
+from boxel.datasets.problems import as_input_error, some
 from boxel.io import SUFFIXES, has_geometry, split_suffix
 from boxel.io.channels import group_channels, in_order, split_channel
 from boxel.types import Instances
@@ -92,12 +92,17 @@ def _names(head: Path, values: Mapping[str, Any], key: str) -> tuple[str, ...]:
 def _read_part(root: Path, part: str, common: "_Common", report: Report) -> list[Case]:
     """The cases of `imagesTr` and `labelsTr`, or of `imagesTs` and `labelsTs`."""
     images, labels = root / f"images{part}", root / f"labels{part}"
-    named = []
+    named, others = [], []
     for path in _files(images):
-        if split_channel(path)[1] is not None and (split_suffix(path)[1] or path.is_dir()):
+        if not (split_suffix(path)[1] or path.is_dir()):
+            others.append(path.name)
+        elif split_channel(path)[1] is not None:
             named.append(path)
         else:
             report(InputError(path, "not an image name", f"name it CASE_0000 followed by one of {' '.join(SUFFIXES)}"))
+    if others:
+        problem = f"{len(others)} files are not images and are left out: {some(others)}"
+        report(InputError(images, problem, "nothing to do if this is correct", severity="note"))
     images_of = group_channels(named)
     label_maps: dict[str, list[Path]] = {}
     annotations: dict[str, Path] = {}
@@ -173,11 +178,7 @@ def _read_case(
 
 
 def _files(folder: Path) -> list[Path]:
-    try:
-        paths = sorted(folder.iterdir()) if folder.is_dir() else []
-    except PermissionError:
-        raise ValueError(f"{folder}: no permission to list it; change its mode (chmod) or owner") from None
-    return [path for path in paths if not path.name.startswith(".") and path.suffix not in COMPANIONS]
+    return [path for path in listing(folder) if path.suffix not in COMPANIONS]
 
 
 def _read_annotation(

@@ -2,31 +2,40 @@
 
     images/NAME.png  labels/NAME.png      also image, img and mask, masks, label, segmentations, nodule_mask ...
     a_raw.tif  a_instances.tif            or img3d.tif mask3d.tif, in one folder
-    CASE/ct.nii.gz  CASE/seg.nii.gz       a folder per case; the image may be a DICOM folder, such as CASE/dicom/
+    CASE/ct.nii.gz  CASE/seg.nii.gz       a folder per case; the image may be a DICOM folder, such as CASE/dicom/;
+                                          also FLAIR.nii.gz and lesions.nii.gz
     meta.csv                              optional: columns file (or id), patient_id, split, and any column of classes
     class_names.json                      optional: {"1": "liver"}; the label maps then show classes, not instances
 
-A label map may be stored with its axes permuted or flipped, if its header says so.
+A label map may be stored with its axes permuted or flipped, if its header says so. If no label map has another value
+than 1 (or 255), each connected component is an object.
 """
 
 import re
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
 from boxel.datasets.annotations import LabelMapFile
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.formats.files import images_in, listing, named_numbers, pictures_layout, read_mapping, read_table
+from boxel.datasets.formats.files import listing, named_numbers, pictures_layout, read_mapping, read_table
 from boxel.datasets.formats.options import Names, ReaderOptions
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.label_maps import Connectivity
+from boxel.datasets.lookup import case_ids, images_below
 from boxel.datasets.problems import InputError, Report, some
-from boxel.io import read_layout, split_suffix
+from boxel.io import read_label_map, read_layout, split_suffix
 
 __all__ = ["Options", "detect", "read"]
 
-IMAGE, LABELS = "images?|imgs?|raw|ct|mri?|dicom", "instances|labels?|masks?|segs?|segmentations?"
+IMAGE = "images?|imgs?|raw|ct|mri?|dicom|flair|t[12](w|ce|c)?|dwi|adc|pet|us|scan|volume"
+LABELS = (
+    "instances|labels?|labelmaps?|masks?|segs?|segmentations?|lesions?|annotations?|ground_?truth|gt|roi|nodule_mask"
+)
+BINARY = (1, 255)
 
 
 class Options(ReaderOptions):
@@ -34,7 +43,8 @@ class Options(ReaderOptions):
 
     Attributes:
         values: whether the values of a label map are instances, or classes whose components are instances; "auto" means
-            classes if there is a class_names.json.
+            classes if there is a class_names.json, or if no label map has another value than 1 (or 255).
+        image: the name of the image in folders that hold several, such as FLAIR beside T1.
         classes: name of the class of instances, or names of the classes 1, 2, ...
         class_column: column of meta.csv with the class of all objects of a case.
         group_column: column of meta.csv with the patient.
@@ -45,6 +55,7 @@ class Options(ReaderOptions):
     """
 
     values: Literal["auto", "instances", "classes"] = "auto"
+    image: str = ""
     classes: Names = ()
     class_column: str = ""
     group_column: str = ""
@@ -60,56 +71,110 @@ class _Pair(NamedTuple):
 
 
 def detect(path: Path) -> bool:
-    return path.is_dir() and bool(_pairs(path))
+    return path.is_dir() and any(pair.labels.exists() for pair in _pairs(path, lambda problem: None).values())
 
 
-def _pairs(path: Path) -> dict[str, _Pair]:
+def _pairs(path: Path, report: Report, image: str = "") -> dict[str, _Pair]:
     """The pairs by case name, in `path` and in its folders."""
-    pairs = _sibling_folders(path)
+    pairs = _sibling_folders(path, report)
     for folder in () if pairs else (path, *filter(Path.is_dir, listing(path))):
         prefix = f"{folder.name}_" if folder != path else ""
-        inner = _same_folder(folder)
+        inner = _same_folder(folder, report, image)
         lone = len(inner) == 1 and "" in inner
         pairs.update({folder.name if lone else prefix + name: pair for name, pair in inner.items()})
     return pairs
 
 
-def _sibling_folders(path: Path) -> dict[str, _Pair]:
+def _sibling_folders(path: Path, report: Report) -> dict[str, _Pair]:
+    """Pairs from a folder of images and one of label maps, whose files and folders have the same names."""
     folders = [folder for folder in listing(path) if folder.is_dir()]
     images = next((f for f in folders if re.fullmatch(f"(.*_)?({IMAGE})", f.name.lower())), None)
     labels = next((f for f in folders if re.fullmatch(f"(.*_)?({LABELS})", f.name.lower())), None)
     if images is None or labels is None:
         return {}
-    maps = images_in(labels)
-    return {name: _Pair(image, maps.get(name, labels / image.name)) for name, image in images_in(images).items()}
+    maps: dict[Path, Path] = {}
+    for file in images_below(labels):
+        place = file.relative_to(labels).with_name(split_suffix(file)[0].removesuffix(".seg"))
+        if place in maps:
+            problem = f"{maps[place].name} has the same name"
+            report(InputError(file, problem, "keep one label map per image", place.name))
+        maps[place] = file
+    files = images_below(images)
+    pairs, used = {}, set()
+    for name, image in zip(case_ids(files, images), files, strict=True):
+        place = image.relative_to(images).with_name(split_suffix(image)[0])
+        plain = re.sub(rf"[_-](?:{IMAGE})$", "", place.name, flags=re.IGNORECASE)
+        names = [
+            place,
+            *(place.with_name(f"{plain}{sign}{word}") for sign in "_-" for word in ("mask", "seg", "label")),
+        ]
+        mine = next((maps[other] for other in names if other in maps), labels / image.relative_to(images))
+        if mine in used:
+            report(InputError(mine, f"{image.name} and another image have this label map", "rename one image", name))
+        used.add(mine)
+        pairs[name] = _Pair(image, mine)
+    for file in sorted(set(maps.values()) - used):
+        report(InputError(file, "label map without image", f"add its image to {images}, or remove it", file.stem))
+    return pairs
 
 
-def _same_folder(folder: Path) -> dict[str, _Pair]:
-    images: dict[str, Path] = {}
-    maps: dict[str, Path] = {}
+def _same_folder(folder: Path, report: Report, image: str) -> dict[str, _Pair]:
+    """Pairs of files of one folder, by the part of their names besides words for images and label maps."""
+    found: dict[str, tuple[list[Path], list[Path]]] = defaultdict(lambda: ([], []))
     for path in listing(folder):
-        stem = split_suffix(path)[0].lower() if split_suffix(path)[1] else path.name.lower() if path.is_dir() else ""
-        for words, into in ((IMAGE, images), (LABELS, maps)):
-            match = re.fullmatch(rf"(?:{words})[_-]?(?P<a>.*)|(?P<b>.+)[_-](?:{words})", stem)
+        stem = split_suffix(path)[0].removesuffix(".seg") if split_suffix(path)[1] else path.name * path.is_dir()
+        for kind, words in enumerate((re.escape(image.lower()) if image else IMAGE, LABELS)):
+            match = re.fullmatch(rf"(?:{words})(?:[_-]?(?P<a>.*))|(?P<b>.+)[_-](?:{words})", stem.lower())
             if match:
-                into[match["a"] or match["b"] or ""] = path
-    return {
-        name: _Pair(images[name], maps[name]) for name in sorted(images.keys() & maps.keys()) if maps[name].is_file()
-    }
+                found[match["a"] or match["b"] or ""][kind].append(path)
+    pairs = {}
+    for name, (images, maps) in sorted(found.items()):
+        maps = [file for file in maps if file.is_file()]
+        if not images or not maps:
+            continue
+        for files, what, fix in (
+            (images, "images", "choose one with --option image=NAME, such as image=flair"),
+            (maps, "label maps", "keep one of them"),
+        ):
+            if len(files) > 1:
+                listed = some(file.name for file in files)
+                report(InputError(folder, f"several {what}: {listed}", fix, name or folder.name))
+        pairs[name] = _Pair(images[0], maps[0])
+    return pairs
+
+
+def _is_binary(paths: Sequence[Path]) -> bool:
+    """Whether no label map has another value than background and one that marks all objects; stops at the first."""
+    seen: set[int] = set()
+    for path in paths:
+        try:
+            seen |= set(np.unique(read_label_map(path).array).tolist()) - {0}
+        except ValueError:
+            continue  # reported when the case is read
+        if len(seen) > 1 or not seen <= set(BINARY):
+            return False
+    return bool(seen)
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
     """Open the data set in folder `path`; problems of single cases go to `report`."""
-    pairs = _of_one_rank(path, _pairs(path), options.ndim, report)
+    pairs = _of_one_rank(path, _pairs(path, report, options.image), options.ndim, report)
     rows = _rows(path, tuple(filter(None, (options.class_column, options.group_column))))
     names = _class_names(path)
     components = options.values == "classes" or (options.values == "auto" and bool(names))
-    if components:
+    binary = options.values == "auto" and not names and _is_binary([pair.labels for pair in pairs.values()])
+    if binary:
+        components = True
+        problem = "the label maps have one value: each connected component is an object"
+        report(InputError(path, problem, "with --option values=instances each map is one object", severity="note"))
+        classes = options.classes[:1] or ("object",)
+        lookup: dict[int, int] | None = dict.fromkeys(BINARY, 0)
+    elif components:
         if not (names or options.classes):
             raise InputError(path, "the classes have no names", "add --option classes=FIRST,SECOND")
         names = names or dict(enumerate(options.classes, start=1))
         classes = tuple(names[value] for value in sorted(names))
-        lookup: dict[int, int] | None = {value: index for index, value in enumerate(sorted(names))}
+        lookup = {value: index for index, value in enumerate(sorted(names))}
     else:
         classes, lookup = options.classes or ("object",), None
     by_column = sorted({row[options.class_column] for row in rows.values()}) if options.class_column else []
@@ -127,7 +192,8 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             )
             continue
         index = by_column.index(row[options.class_column]) if by_column else 0
-        annotate = LabelMapFile(labels, lookup, components, options.connectivity, options.min_size, index)
+        mine = dict.fromkeys(BINARY, index) if binary else lookup
+        annotate = LabelMapFile(labels, mine, components, options.connectivity, options.min_size, index)
         group = row.get(options.group_column or "patient_id", "")
         split = "test" if row.get("split") == "test" else "train"
         cases.append(Case(name, (image,), group=group, split=split, annotate=annotate))

@@ -1,18 +1,22 @@
 """Tables of boxes or of points with a diameter, one row per object, such as LUNA16's.
 
     annotations.csv            seriesuid,coordX,coordY,coordZ,diameter_mm (LPS mm, LUNA16)
-                               file,x1,y1,x2,y2[,z1,z2][,label] (half-open voxels, `--option unit=mm` for LPS mm)
+                               file,x1,y1,x2,y2[,z1,z2][,label] (half-open voxels, `--option unit=mm` for LPS mm),
+                               or file,x,y,width,height; without header file,x1,y1,x2,y2,label
     annotations_excluded.csv   LUNA16's irrelevant findings, which are ignored objects
     seriesuids.csv             all series, including those without objects (LUNA16), no header
     SERIES.mhd, SERIES/ ...    the images, in any folder below
 
-Column names may differ in case and underscores. Without images only the table is checked.
+Column names may differ in case and underscores; semicolons, tabs and decimal commas are understood. A row without
+numbers is an image without objects. Without images only the table is checked.
 """
 
+import csv
 import itertools
 import re
 from collections import defaultdict
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,35 +24,53 @@ import numpy as np
 
 from boxel.datasets.annotations import Shape, Shapes, ball
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.formats.files import listing, numbers, pictures_layout, read_table, read_text
-from boxel.datasets.formats.options import Names, ReaderOptions
+from boxel.datasets.formats.files import (
+    is_empty,
+    listing,
+    numbers,
+    pictures_layout,
+    read_table,
+    read_text,
+    separator,
+)
+from boxel.datasets.formats.options import ImageOptions, Names
 from boxel.datasets.formats.registry import register_format
-from boxel.datasets.problems import InputError, Report
+from boxel.datasets.lookup import Lookup, MissingError, case_ids, split_word
+from boxel.datasets.problems import InputError, Report, some
 from boxel.io import split_suffix
 
 __all__ = ["Options", "detect", "read"]
 
 DESCRIPTION = "CSV of boxes (file,x1,y1,x2,y2) or balls in mm (seriesuid,coordX,coordY,coordZ,diameter_mm)"
-CASE = ("seriesuid", "filename", "file", "image", "imageid", "case", "caseid", "id", "path", "name")
+CASE = (
+    "seriesuid", "filename", "file", "filepath", "imagename", "imagefile", "imagepath", "image", "imageid", "imgname",
+    "img", "path", "caseid", "case", "name", "id",
+)  # fmt: skip
 LABEL = ("label", "class", "classname", "category", "coarselesiontype")
 GROUP = ("patient", "patientid", "group", "subject")
 SPLIT = ("split", "subset")
 BOX = (("x1", "y1", "z1", "x2", "y2", "z2"), ("xmin", "ymin", "zmin", "xmax", "ymax", "zmax"))
+SIDES = (("x", "y", "w", "h"), ("x", "y", "width", "height"), ("xmin", "ymin", "width", "height"))
 LUNA = ("seriesuid", "coordX", "coordY", "coordZ", "diameter_mm")
 BALL = (("coordx", "coordy", "coordz", "diametermm"), ("x", "y", "z", "diameter"), ("x", "y", "z", "diametermm"))
+SIZE = (("height", "width"), ("imageheight", "imagewidth"), ("rows", "columns"))
+META = "meta.csv"  # belongs to label maps, see `pairs`
+PLAIN = ("file", "x1", "y1", "x2", "y2", "label")  # of tables without header
 
 
-class Options(ReaderOptions):
+class Options(ImageOptions):
     """Settings of the reader.
 
     Attributes:
         table: file name, if there are several tables; `annotations.csv` if empty.
+        columns: names of the columns of a table without header.
         unit: unit of boxes: voxels (half-open) or LPS mm. Points with a diameter are in LPS mm.
         classes: names of the classes in order; if empty, the values in the label column, or one class `object`.
         modality: name of the image channel, such as CT.
     """
 
     table: str = ""
+    columns: Names = ()
     unit: Literal["voxel", "mm"] = "voxel"
     classes: Names = ()
     modality: str = ""
@@ -59,16 +81,24 @@ def detect(path: Path) -> bool:
 
 
 def _tables(path: Path) -> list[Path]:
-    files = [path] if path.is_file() else listing(path)
-    return [file for file in files if file.suffix in (".csv", ".tsv") and _columns(_head(file)) is not None]
+    files = [path] if path.is_file() else [file for file in listing(path) if file.name != META]
+    return [file for file in files if file.suffix.lower() in (".csv", ".tsv") and _columns(_head(file)) is not None]
 
 
 def _head(file: Path) -> list[str]:
+    """The names of the columns in plain form, also those of a table without header whose cells leave no doubt."""
     try:
-        with file.open(encoding="utf-8-sig") as lines:
-            return [_plain(name) for name in re.split(r"[,\t]", lines.readline(4000))]
-    except (OSError, ValueError):
+        line = read_text(file).partition("\n")[0]
+    except ValueError:
         return []
+    cells = next(csv.reader([line], delimiter=separator(line)), [])
+    return list(PLAIN) if _has_no_header(cells) else [_plain(name) for name in cells]
+
+
+def _has_no_header(cells: Sequence[str]) -> bool:
+    """Whether a line is an image with its box and class: `a.png,1,2,3,4,cell`, or `a.png,,,,,` without a box."""
+    boxed = len(cells) == len(PLAIN) and bool(split_suffix(Path(cells[0].replace("\\", "/")))[1])
+    return boxed and (not any(cells[1:]) or all(re.fullmatch(r"\s*-?[\d.,]+\s*", cell) for cell in cells[1:5]))
 
 
 def _plain(name: str) -> str:
@@ -80,7 +110,7 @@ def _columns(head: list[str]) -> tuple[str, ...] | None:
     if not set(head) & set(CASE):
         return None
     flat = [tuple(name for name in names if name[0] != "z") for names in BOX]
-    return next((names for names in (*BALL, *BOX, *flat) if set(names) <= set(head)), None)
+    return next((names for names in (*BALL, *BOX, *flat, *SIDES) if set(names) <= set(head)), None)
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
@@ -88,46 +118,86 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     folder = path if path.is_dir() else path.parent
     tables = [folder / options.table] if options.table else _tables(path)
     table = next((file for file in tables if file.stem == "annotations"), tables[0] if tables else path)
-    rows = [{_plain(key): value for key, value in row.items()} for row in read_table(table)]
+    unused = [file.name for file in tables if file.stem not in (table.stem, "annotations_excluded")]
+    if unused:
+        report(
+            InputError(
+                table, f"this table is used, not {some(unused)}", "choose with --option table=NAME", severity="note"
+            )
+        )
+    rows = _read_rows(table, report, options)
     columns = _columns(list(rows[0]) if rows else _head(table))
     if columns is None:
-        names = ", ".join(_head(table))[:200]
-        raise InputError(table, f"no boxes or points in the columns {names}", f"use {DESCRIPTION}")
+        head = ", ".join(_head(table))[:200]
+        raise InputError(table, f"no boxes or points in the columns {head}", f"use {DESCRIPTION}")
     of_case, of_label, of_group, of_split = (_first(rows, names) for names in (CASE, LABEL, GROUP, SPLIT))
-    known = options.classes or tuple(sorted({row[of_label] for row in rows} if of_label else {"object"}))
-    shapes_of: dict[str, list[Shape]] = defaultdict(list)
-    info: dict[str, dict[str, str]] = {}
-    for line, row in enumerate(rows, start=2):
-        case = split_suffix(Path(row[of_case]))[0] or row[of_case]
-        info[case] = row
-        values = numbers([row[name] or "nan" for name in columns], table, f"line {line}") if row[columns[0]] else ()
-        label = _label(row[of_label], known, table, line) if of_label else 0
-        shape = _shape(values, label, "ball" if columns in BALL else options.unit) if values else None
-        if shape is None and values:
-            problem = f"line {line}: the object has no extent and is left out"
-            report(InputError(table, problem, "correct it, or remove the line", case, "warning"))
-        shapes_of[case] += [shape] if shape else []
-    for name in _series(folder) if columns in BALL else ():
-        shapes_of.setdefault(name, [])
-    _ignore_excluded(folder, columns in BALL, shapes_of)
-    images = _images(folder, set(shapes_of))
-    if not images:
-        problem = f"annotations only: none of the {len(shapes_of)} images is below {folder}"
-        report(InputError(table, problem, "add them for training; the table was checked", severity="warning"))
-    cases = []
-    for case, shapes in sorted(shapes_of.items()):
-        row = info.get(case, {})
-        if images and case not in images:
-            report(InputError(table, f"image {case} does not exist", f"add it to {folder}", case, "warning"))
+    size = next((names for names in SIZE if rows and set(names) <= rows[0].keys() - set(columns)), ())
+    labels = {row[of_label] for row in rows if not is_empty(row[columns[0]])} if of_label else {"object"}
+    known = options.classes or tuple(sorted(labels)) or ("object",)
+    objects: dict[str, _Objects] = defaultdict(_Objects)
+    for line, row in enumerate(rows, start=2 - bool(options.columns)):
+        name = row[of_case]
+        entry = objects[name]
+        entry.rows.append(row)
+        if is_empty(row[columns[0]]):
             continue
-        split = "test" if row.get(of_split, "").lower() == "test" else "train"
-        files = (images[case],) if images else ()
-        group = row.get(of_group, "")
-        cases.append(Case(case, files, group=group, split=split, annotation=table, annotate=Shapes(tuple(shapes))))
-    ndim, channels = pictures_layout(case.channels[0] for case in cases if case.channels)
-    ndim = ndim if images else len(columns) // 2 if columns not in BALL else 3
+        values = numbers([row[column] or "nan" for column in columns], table, f"line {line}")
+        label = _label(row[of_label], known, table, line) if of_label else 0
+        shape = _shape(values, label, "ball" if columns in BALL else "sides" if columns in SIDES else options.unit)
+        if shape is None:
+            problem = f"line {line}: the object has no extent and is left out"
+            report(InputError(table, problem, "correct it, or remove the line", name, "warning"))
+            continue
+        entry.shapes.append(shape)
+    for name in _series(folder) if columns in BALL else ():
+        objects[name]
+    _ignore_excluded(folder, columns in BALL, objects)
+    images = _images(folder, table, objects, report, options, subset=columns in BALL)
+    names_of: dict[Path, list[str]] = defaultdict(list)
+    for name in objects:
+        if name in images:
+            names_of[images[name]].append(name)
+    cases = []
+    for (image, names), case in zip(names_of.items(), case_ids(list(names_of), folder), strict=True):
+        lines = [row for name in names for row in objects[name].rows]
+        split = split_word(_value(lines, of_split, table, case))
+        declared = tuple(int(float(lines[0][key])) for key in size if lines and not is_empty(lines[0][key]))
+        shapes = tuple(shape for name in names for shape in objects[name].shapes)
+        cases.append(Case(case, (image,) if image.exists() else (), group=_value(lines, of_group, table, case),
+                          split="test" if split == "test" else "train", annotation=table, annotate=Shapes(shapes),
+                          declared=declared if len(declared) == 2 and all(declared) else None))  # fmt: skip
+    cases.sort(key=lambda case: case.id)
+    pictured = [case.channels[0] for case in cases if case.channels]
+    ndim, channels = pictures_layout(pictured)
+    ndim = ndim if pictured else 3 if columns in BALL else len(columns) // 2
     channels = (options.modality,) if options.modality else channels
     return Dataset(path, folder.resolve().name, ndim, known, channels, tuple(cases))
+
+
+@dataclass
+class _Objects:
+    """The rows of one image, and its objects."""
+
+    rows: list[dict[str, str]] = field(default_factory=list)
+    shapes: list[Shape] = field(default_factory=list)
+
+
+def _read_rows(table: Path, report: Report, options: Options) -> list[dict[str, str]]:
+    line = read_text(table).partition("\n")[0]
+    plain = _has_no_header(next(csv.reader([line], delimiter=separator(line)), []))
+    header = options.columns or (PLAIN if plain else ())
+    if header and not options.columns:
+        problem = f"no header; the columns are taken for {', '.join(PLAIN)}"
+        report(InputError(table, problem, "name others with --option columns=...", severity="note"))
+    return [{_plain(key): value for key, value in row.items()} for row in read_table(table, (), report, header)]
+
+
+def _value(rows: Sequence[Mapping[str, str]], column: str, table: Path, case: str) -> str:
+    """The one value of a column in the rows of a case; empty without the column."""
+    values = sorted({row[column] for row in rows}) if column else []
+    if len(values) > 1:
+        raise InputError(table, f"case {case} has several values of {column}: {some(values)}", "write one", case)
+    return values[0] if values else ""
 
 
 def _first(rows: list[dict[str, str]], names: tuple[str, ...]) -> str:
@@ -145,6 +215,8 @@ def _shape(values: tuple[float, ...], label: int, kind: str) -> Shape | None:
     if kind == "ball":
         return ball(label, values[:3], values[3]) if values[3] > 0 else None
     corners = np.array(values).reshape(2, -1)
+    if kind == "sides":
+        corners[1] += corners[0]
     if not (corners[0] < corners[1]).all():
         return None
     if kind == "mm":
@@ -158,23 +230,44 @@ def _series(folder: Path) -> list[str]:
     return [line.strip() for line in read_text(file).splitlines() if line.strip()] if file.exists() else []
 
 
-def _ignore_excluded(folder: Path, balls: bool, shapes_of: dict[str, list[Shape]]) -> None:
+def _ignore_excluded(folder: Path, balls: bool, objects: dict[str, _Objects]) -> None:
     """Add the irrelevant findings as ignored objects; an unknown diameter is 10 mm, as in LUNA16's evaluation."""
     file = folder / "annotations_excluded.csv"
     for line, row in enumerate(read_table(file, LUNA) if balls and file.exists() else (), start=2):
         x, y, z, diameter = numbers([row[name] for name in LUNA[1:]], file, f"line {line}")
         shape = ball(0, (x, y, z), diameter if diameter > 0 else 10.0)
-        shapes_of[row["seriesuid"]].append(replace(shape, ignore=True))
+        objects[row["seriesuid"]].shapes.append(replace(shape, ignore=True))
 
 
-def _images(folder: Path, names: set[str]) -> dict[str, Path]:
+def _images(
+    folder: Path, table: Path, objects: Mapping[str, _Objects], report: Report, options: Options, *, subset: bool
+) -> dict[str, Path]:
+    """The image of every name; where there is none at all, the path that it would have.
+
+    Args:
+        subset: whether images may be missing, as where a part of a published data set was downloaded.
+    """
+    lookup = Lookup(folder, report, options.images)
     images: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        stem, suffix = split_suffix(path)
-        name = path.name if path.is_dir() else stem
-        if name in names and (suffix or path.is_dir()):
-            images.setdefault(name, path)
-    return images
+    missing: list[str] = []
+    for name in objects:
+        try:
+            images[name] = lookup.find(name, table)
+        except MissingError:
+            missing.append(name)
+        except InputError as problem:
+            report(problem.of(name))
+            images[name] = table  # it is not one of the missing ones
+    if len(missing) == len(objects):
+        text = f"annotations only: none of the {len(objects)} images is below {folder}"
+        report(InputError(table, text, "add them for training; the table was checked", severity="warning"))
+        return {name: folder / name.replace("\\", "/").lstrip("/") for name in objects}
+    if missing:
+        text = f"{len(missing)} of {len(objects)} images do not exist: {some(missing)}"
+        fix = f"add them to {folder}, or remove their lines"
+        report(InputError(table, text, fix, severity="warning" if subset else "error"))
+    lookup.report_unused()
+    return {name: image for name, image in images.items() if image != table}
 
 
-register_format("table", detect, read, DESCRIPTION, Options, order=130)
+register_format("table", detect, read, DESCRIPTION, Options, order=118)

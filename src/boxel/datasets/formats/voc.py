@@ -1,21 +1,25 @@
 """Pascal VOC: one XML per picture.
 
     Annotations/NAME.xml    <object><name>cell</name><bndbox><xmin>...; pixels from 1, both ends included
-    JPEGImages/NAME.jpg     the picture, in any folder beside Annotations
+    JPEGImages/NAME.jpg     the picture; other folders of images are searched too
     ImageSets/Main/         train.txt, val.txt, test.txt: names of the pictures, optional
+    train/NAME.xml          beside train/NAME.jpg, also valid and test, as Roboflow exports it; or all in one folder
 
 Pixels `xmin..xmax` become the half-open interval `[xmin - 1, xmax)`. Boxes without extent are left out and reported.
 """
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 from xml.etree.ElementTree import Element
 
 from boxel.datasets.annotations import Shape, Shapes
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.formats.files import images_in, listing, numbers, pictures_layout, read_text, read_xml
-from boxel.datasets.formats.options import Names, ReaderOptions
+from boxel.datasets.formats.files import listing, numbers, pictures_layout, read_text, read_xml
+from boxel.datasets.formats.options import ImageOptions, Names
 from boxel.datasets.formats.registry import register_format
+from boxel.datasets.lookup import IMAGE_FOLDERS, Lookup, case_ids, split_word
 from boxel.datasets.problems import InputError, Report
 
 __all__ = ["Options", "detect", "read"]
@@ -23,7 +27,7 @@ __all__ = ["Options", "detect", "read"]
 CORNERS = ("ymin", "xmin", "ymax", "xmax")
 
 
-class Options(ReaderOptions):
+class Options(ImageOptions):
     """Settings of the reader.
 
     Attributes:
@@ -37,44 +41,91 @@ class Options(ReaderOptions):
 
 
 def detect(path: Path) -> bool:
-    return any(file.suffix == ".xml" for file in listing(path / "Annotations"))
+    return bool(_files(path))
+
+
+def _files(path: Path) -> list[Path]:
+    """The annotations: in the folder `Annotations`, in the folders of parts, or in `path` itself."""
+    parts = [folder for folder in listing(path) if folder.is_dir() and split_word(folder.name)]
+    for folders in ([path / "Annotations"], parts, [path]):
+        files = [file for folder in folders for file in _below(folder, deep=folder != path) if _is_voc(file)]
+        if files:
+            return files
+    return []
+
+
+def _below(folder: Path, *, deep: bool) -> Iterator[Path]:
+    for file in listing(folder):
+        if file.is_dir() and deep:
+            yield from _below(file, deep=True)
+        elif file.suffix.lower() == ".xml" and file.is_file():
+            yield file
+
+
+def _is_voc(file: Path) -> bool:
+    try:
+        return file.parent.name == "Annotations" or "<annotation" in file.read_bytes()[:4096].decode("latin-1")
+    except OSError:
+        return True  # `read` reports it
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
     """Open the data set in folder `path`; problems of single cases go to `report`."""
-    files = [file for file in listing(path / "Annotations") if file.suffix == ".xml"]
-    images = {}
-    for folder in listing(path):
-        images.update(images_in(folder) if folder.name not in ("Annotations", "ImageSets") else {})
-    trees = {}
-    for file in files:
+    lookup = Lookup(path, report, options.images, ("JPEGImages", *IMAGE_FOLDERS))
+    trees: dict[Path, Element] = {}
+    images: dict[Path, Path] = {}
+    for file in _files(path):
         try:
-            trees[file] = read_xml(file)
+            tree = read_xml(file)
+            images[file] = _image(file, tree, path, lookup)
         except InputError as problem:
             report(problem.of(file.stem))
+            continue
+        trees[file] = tree
+    lookup.report_unused()
     present = {name for tree in trees.values() for name in map(_name, tree.iter("object"))}
     classes = options.classes or tuple(sorted(present))
-    parts = {part: _set(path, part) for part in ("train", "val", "test")}
-    cases = []
-    for file, tree in trees.items():
-        stem = Path(tree.findtext("filename") or file.stem).stem
-        image = images.get(file.stem) or images.get(stem)
+    lists = {part: set(_set(path, part)) for part in ("train", "val", "test")}
+    cases, parts = [], {part: list[str]() for part in lists}
+    for (file, tree), case in zip(trees.items(), case_ids(list(images.values()), path), strict=True):
         try:
-            if image is None:
-                raise InputError(
-                    file, "annotation without image", f"add JPEGImages/{file.stem}.jpg, or remove it", file.stem
-                )
             annotate = Shapes(tuple(_shapes(file, tree, classes, options, report)))
-            split = "test" if file.stem in parts["test"] else "train"
-            cases.append(Case(file.stem, (image,), split=split, annotation=file, annotate=annotate))
+            size = _size(file, tree)
         except InputError as problem:
-            report(problem.of(file.stem))
-    folds = None
-    ids = {case.id for case in cases}
-    if parts["train"] and parts["val"]:
-        folds = ({part: tuple(name for name in names if name in ids) for part, names in parts.items()},)
+            report(problem.of(case))
+            continue
+        listed = next((part for part, names in lists.items() if names & {str(_place(file, path)), case}), "")
+        folder = split_word(file.parent.name if file.parent != path else "")
+        part = listed or ("" if any(lists.values()) else folder)
+        split = "test" if part == "test" else "train"
+        cases.append(Case(case, (images[file],), split=split, annotation=file, annotate=annotate, declared=size))
+        if part:
+            parts[part].append(case)
+    folds = ({part: tuple(ids) for part, ids in parts.items()},) if parts["train"] and parts["val"] else None
     _, channels = pictures_layout([case.channels[0] for case in cases])
     return Dataset(path, path.resolve().name, 2, classes, channels, tuple(cases), folds)
+
+
+def _image(file: Path, tree: Element, path: Path, lookup: Lookup) -> Path:
+    """The picture of an annotation: the one of its name, in the same folders; or the one that it names."""
+    place = _place(file, path)
+    named = (tree.findtext("filename") or "").strip()
+    beside = str(place.with_name(named)) if Path(named).stem == file.stem else str(place)
+    return lookup.find(beside, file, *([str(place)] if beside != str(place) else []), *([named] if named else []))
+
+
+def _place(file: Path, path: Path) -> Path:
+    """An annotation without its suffix, relative to the folder of the annotations."""
+    base = path / "Annotations"
+    return file.relative_to(base if file.is_relative_to(base) else path).with_suffix("")
+
+
+def _size(file: Path, tree: Element) -> tuple[int, int] | None:
+    values = [tree.findtext(f"size/{key}") for key in ("height", "width")]
+    if not all(values):
+        return None
+    height, width = numbers(values, file, "<size>", 2)
+    return (int(height), int(width)) if height and width else None
 
 
 def _name(node: Element) -> str:
@@ -83,7 +134,9 @@ def _name(node: Element) -> str:
 
 def _set(path: Path, part: str) -> list[str]:
     file = path / "ImageSets" / "Main" / f"{part}.txt"
-    return [line.split()[0] for line in read_text(file).splitlines() if line.strip()] if file.exists() else []
+    lines = read_text(file).splitlines() if file.exists() else []
+    # The lists of single classes have -1, 0 or 1 after the name.
+    return [re.sub(r"\s+-?[01]$", "", line.strip()) for line in lines if line.strip()]
 
 
 def _shapes(file: Path, tree: Element, classes: tuple[str, ...], options: Options, report: Report) -> list[Shape]:

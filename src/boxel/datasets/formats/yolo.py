@@ -6,12 +6,15 @@
     train/images, train/labels, valid/images ...    the folders the other way round, as in Roboflow's exports
     data.yaml                                       optional: `names: [cell, ...]`; `train`, `val`, `test`: folders
 
-As in YOLO, an image without text file has no objects. More than four numbers after the class are a polygon.
+The folders may have folders in them, alike for images and labels. As in YOLO, an image without text file has no
+objects, but if no image of a part has one, their folder is missing. More than five numbers after the class are a
+polygon, or with `kpt_shape` in data.yaml a box and key points.
 In MedYOLO x, y and z are the axes of the NIfTI file, so that x runs along the last array axis here.
 """
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,7 +22,6 @@ from boxel.datasets.annotations import Shape, Shapes
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import (
     class_names,
-    images_in,
     listing,
     numbers,
     pictures_layout,
@@ -28,7 +30,9 @@ from boxel.datasets.formats.files import (
 )
 from boxel.datasets.formats.options import Names, ReaderOptions
 from boxel.datasets.formats.registry import register_format
+from boxel.datasets.lookup import case_ids, images_below
 from boxel.datasets.problems import InputError, Report
+from boxel.io import split_suffix
 
 __all__ = ["Options", "detect", "read"]
 
@@ -37,9 +41,17 @@ NAMES = {"valid": "val", "validation": "val"}
 
 
 class Options(ReaderOptions):
-    """`classes`: names of the classes in order, if there is no data.yaml."""
+    """Settings of the reader.
+
+    Attributes:
+        classes: names of the classes in order, if there is no data.yaml.
+        lines: what the numbers after the class are: the centre and size of a box, the corners of a polygon, or a box
+            and key points, which are not used. "auto" takes more than five numbers for key points if data.yaml has
+            `kpt_shape`, and otherwise for a polygon if data.yaml exists or the lines differ in length.
+    """
 
     classes: Names = ()
+    lines: Literal["auto", "boxes", "polygons", "keypoints"] = "auto"
 
 
 def detect(path: Path) -> bool:
@@ -47,36 +59,56 @@ def detect(path: Path) -> bool:
         folders = _folders(path)
     except ValueError:  # a YAML of another kind, or a damaged one, which `read` reports
         folders = _usual(path)
-    return any(file.suffix == ".txt" for _, _, labels in folders for file in listing(labels))
+    return any(True for _, _, labels in folders for _ in _texts(labels))
+
+
+def _texts(folder: Path) -> Iterator[Path]:
+    """The annotations in a folder and in those below."""
+    for path in listing(folder):
+        if path.is_dir():
+            yield from _texts(path)
+        elif path.suffix.lower() == ".txt" and path.stem != "classes":
+            yield path
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
     """Open the data set in folder `path`; problems of single cases go to `report`."""
-    files: dict[str, tuple[str, Path, Path]] = {}
-    for part, images, labels in _folders(path):
-        for stem, image in images_in(images).items():
-            if stem in files:
-                report(
-                    InputError(image, f"duplicate case {stem!r}", f"{files[stem][1]} has this name: rename one", stem)
-                )
-            files[stem] = (part, image, labels / f"{stem}.txt")
-        for file in listing(labels):
-            if file.suffix == ".txt" and file.stem not in files and file.stem != "classes":
-                report(InputError(file, "annotation without image", f"add {images / file.stem}", file.stem))
-    ndim, channels = pictures_layout(image for _, image, _ in files.values())
+    found: list[tuple[str, Path, Path]] = []  # part, image, text
+    texts: set[Path] = set()
+    for part, images, labels in sorted(_folders(path), key=lambda entry: -len(entry[1].parts)):  # parts before `images`
+        known = {image for _, image, _ in found}
+        inside = [image for image in images_below(images) if image not in known]
+        mine = [(part, image, labels / image.relative_to(images).with_name(f"{_stem(image)}.txt")) for image in inside]
+        found += mine
+        texts |= set(_texts(labels))
+        if mine and not any(text.exists() for _, _, text in mine):
+            problem = f"no annotation for any of the {len(mine)} images in {images}"
+            fix = f"add {mine[0][2].name} and the others, or an empty file for an image without objects"
+            report(InputError(labels, problem, fix, severity="warning" if labels.is_dir() else "error"))
+    for file in sorted(texts - {text for _, _, text in found}):
+        if _is_annotation(file):
+            report(InputError(file, "annotation without image", f"add an image named {file.stem}", file.stem))
+    ids = case_ids([image for _, image, _ in found], path)
+    owners: dict[Path, Path] = {}
+    for (_, image, text), case in zip(found, ids, strict=True):
+        if owners.setdefault(text, image) != image:
+            fix = "rename one of the images, and its annotation"
+            report(InputError(text, f"both {owners[text].name} and {image.name} have this annotation", fix, case))
+    ndim, channels = pictures_layout(image for _, image, _ in found)
+    key_points = _key_points(path, [text for _, _, text in found], ndim, options)
     cases: list[Case] = []
     parts: dict[str, list[str]] = {part: [] for part in PARTS}
-    for stem, (part, image, text) in sorted(files.items()):
+    for case, (part, image, text) in sorted(zip(ids, found, strict=True)):
         try:
-            annotate = Shapes(tuple(_shapes(text, ndim)) if text.exists() else ())
+            annotate = Shapes(tuple(_shapes(text, ndim, key_points, options)) if text.exists() else ())
         except InputError as problem:
-            report(problem.of(stem))
+            report(problem.of(case))
             continue
         annotation = text if text.exists() else None
         cases.append(
-            Case(stem, (image,), split="test" if part == "test" else "train", annotation=annotation, annotate=annotate)
+            Case(case, (image,), split="test" if part == "test" else "train", annotation=annotation, annotate=annotate)
         )
-        parts[part].append(stem)
+        parts[part].append(case)
     used = {label for case in cases for label in case.labels}
     names = next((values["names"] for values in _heads(path) if values.get("names")), None)
     classes = class_names(options.classes, names, used, path)
@@ -84,6 +116,40 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     if parts["train"] and parts["val"]:
         folds = ({part: tuple(parts[part]) for part in PARTS[1:]},)
     return Dataset(path, path.resolve().name, ndim, classes, channels, tuple(cases), folds)
+
+
+def _stem(image: Path) -> str:
+    return split_suffix(image)[0]
+
+
+def _is_annotation(file: Path) -> bool:
+    """Whether a text file has numbers only, unlike a note that somebody left."""
+    try:
+        return all(numbers(line.split(), file, "") for line in read_text(file).splitlines() if line.strip())
+    except ValueError:
+        return False
+
+
+def _key_points(path: Path, texts: Sequence[Path], ndim: int, options: Options) -> bool:
+    """Whether long lines are boxes with key points.
+
+    Raises:
+        InputError: they may be that or polygons, and nothing decides.
+    """
+    heads = _heads(path)
+    if options.lines != "auto" or heads or ndim == 3:
+        return options.lines == "keypoints" or (
+            options.lines == "auto" and any("kpt_shape" in values for values in heads)
+        )
+    lines = [(text, line) for text in texts if text.exists() for line in read_text(text).splitlines()]
+    long = [(text, line) for text, line in lines if len(line.split()) > 6]
+    if long and len({len(line.split()) for _, line in long}) == 1 and len(long) > 1:
+        problem = (
+            f"{len(long[0][1].split()) - 1} numbers after the class in every line: polygons, or boxes and key points"
+        )
+        fix = "say which, by --option lines=polygons or lines=keypoints, or by a data.yaml"
+        raise InputError(long[0][0], problem, fix)
+    return False
 
 
 def _folders(path: Path) -> list[tuple[str, Path, Path]]:
@@ -124,7 +190,7 @@ def _heads(path: Path) -> list[dict[str, Any]]:
     return [values for file in files if isinstance(values := read_mapping(file), dict)]
 
 
-def _shapes(file: Path, ndim: int) -> list[Shape]:
+def _shapes(file: Path, ndim: int, key_points: bool, options: Options) -> list[Shape]:
     shapes = []
     for line_number, line in enumerate(read_text(file).splitlines(), start=1):
         if not line.strip():
@@ -134,8 +200,12 @@ def _shapes(file: Path, ndim: int) -> list[Shape]:
         if label < 0 or label != int(label) or len(values) < 2 * ndim:
             rule = "class and 4 fractions (2D), or class and 6 (3D)"
             raise InputError(file, f"{where} is {line[:60]!r}", f"write {rule}")
-        if ndim == 2 and len(values) > 5:
-            points = np.array(values[: len(values) // 2 * 2]).reshape(-1, 2)[:, ::-1]
+        if ndim == 2 and len(values) > 5 and not key_points and options.lines != "boxes":
+            if len(values) % 2:
+                problem = f"{where} has {len(values)} numbers after the class, which is no polygon"
+                fix = "key points need kpt_shape in data.yaml, or --option lines=keypoints"
+                raise InputError(file, problem, fix)
+            points = np.array(values).reshape(-1, 2)[:, ::-1]
         else:
             centre, extent = np.array(values[: 2 * ndim]).reshape(2, ndim)
             order = (1, 0) if ndim == 2 else (0, 2, 1)  # x, y or z, x, y to array order

@@ -1,15 +1,15 @@
 """Check a data set: read every case once and report problems, with suggested fixes."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats import open_dataset
 from boxel.datasets.parallel import parallel
-from boxel.datasets.problems import Finding, InputError
-from boxel.datasets.quality.rules import ACROSS, Look, look
+from boxel.datasets.problems import Finding, InputError, some
+from boxel.datasets.quality.rules import ACROSS, MANY, Look, look
 from boxel.types import Progress, silent
 
 __all__ = ["Examination", "Finding", "check", "examine"]
@@ -58,6 +58,21 @@ class Examination:
             return []
         seen = {look.case.id: look for look in self.looks}
         return [_row(case, seen.get(case.id), self.dataset) for case in self.dataset.cases]
+
+
+def _merged(findings: Sequence[Finding], root: Path) -> list[Finding]:
+    """The findings, where warnings and notes that say the same of more than MANY cases are one."""
+    alike: dict[tuple[str, str, str], list[Finding]] = defaultdict(list)
+    for finding in findings:
+        alike[finding.severity, finding.problem, finding.suggested_fix].append(finding)
+    merged = []
+    for same in alike.values():
+        cases = {finding.case for finding in same}
+        if len(cases) > MANY and same[0].severity != "error":
+            problem = f"{len(cases)} cases: {same[0].problem} ({some(cases)})"
+            same = [replace(same[0], case="", file=root, problem=problem)]
+        merged += same
+    return merged
 
 
 def _row(case: Case, seen: Look | None, dataset: Dataset) -> dict[str, str]:
@@ -135,5 +150,6 @@ def examine(
     labels = [label for seen in readable for label in seen.labels]
     labels += [label for case in cases if not case.channels for label in case.labels]
     counts = Counter(dataset.classes[label] for label in labels)
+    findings = _merged(findings, dataset.root)
     findings.sort(key=lambda f: (SEVERITIES.index(f.severity), f.case, str(f.file), f.problem))
     return Examination(findings, dataset, {name: counts[name] for name in dataset.classes}, readable)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from boxel.datasets.cases import Case, Dataset, LoadedCase, read_case
+from boxel.datasets.instances import repeated
 from boxel.datasets.problems import Finding, as_input_error, some
 from boxel.datasets.quality.near_duplicates import hash_image, near_duplicates
 from boxel.datasets.quality.orientation import Turn, describe, edge_strengths, likely_turn
@@ -83,13 +84,21 @@ def _remarks(case: Case, loaded: LoadedCase) -> Iterator[Finding]:
         problem = f"all voxels are {loaded.image.array.min():g}"
         yield Finding("warning", case.id, case.channels[0], problem, "export the image again, or remove the case")
     for remark in loaded.image.remarks:
-        yield Finding("warning", case.id, case.channels[0], remark, "check that the image is unchanged")
+        fix = "check that boxes lie on their objects (--preview)"
+        yield Finding("warning", case.id, case.channels[0], remark, fix)
     instances = loaded.instances
     extents = instances.boxes[:, 1] - instances.boxes[:, 0]
     small = instances.ids[(extents < MIN_EXTENT).any(axis=1)].tolist()
     if small:
         problem = f"{_objects(small)} smaller than {MIN_EXTENT} voxels along an axis"
         yield Finding("warning", case.id, case.file, problem, "remove specks; tiny objects are hard to detect")
+    copies, overlaid = repeated(instances), repeated(instances, any_class=True)
+    if copies.any():
+        problem = f"{_objects(instances.ids[copies].tolist())} in the annotation twice: same box, same class"
+        yield Finding("warning", case.id, case.file, problem, "remove the copies; --fix does")
+    if (overlaid & ~copies).any():
+        problem = f"{_objects(instances.ids[overlaid & ~copies].tolist())} in the box of an object of another class"
+        yield Finding("warning", case.id, case.file, problem, "decide which class is right, and remove the other")
     for remark in case.annotate.remarks(loaded.image.geometry) if case.annotate else ():
         yield Finding(
             "warning", case.id, case.file, remark, "check axis order, unit and origin if this is more than a margin"

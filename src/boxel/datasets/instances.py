@@ -1,0 +1,36 @@
+"""Objects of a case that a repair changes: repeated ones, and those that reach out of the image."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from boxel.types import Instances
+
+__all__ = ["clipped", "repeated"]
+
+
+def repeated(instances: Instances, *, any_class: bool = False) -> np.ndarray:
+    """`(n,)` bool: the objects that have the box and the class of another one; of such a group one is left.
+
+    Two masks are two objects, even in one box: a label map holds each voxel once. A box is not another object than the
+    mask in it.
+
+    Args:
+        any_class: the class may differ.
+    """
+    seen: set[tuple[Any, ...]] = set()
+    result = np.zeros(len(instances), bool)
+    for row in np.argsort(~instances.has_mask, kind="stable").tolist():  # those with masks first
+        key = (*instances.boxes[row].ravel().tolist(), -1 if any_class else int(instances.labels[row]))
+        result[row] = key in seen and not instances.has_mask[row]
+        seen.add(key)
+    return result
+
+
+def clipped(instances: Instances, shape: tuple[int, ...]) -> Instances:
+    """Drop boxes without extent, and clip those that reach into the image at its border."""
+    boxes = instances.boxes
+    clipped = np.clip(boxes, 0, shape).astype(np.float32)
+    touches = (clipped[:, 0] < clipped[:, 1]).all(axis=1, keepdims=True)[..., None]
+    return replace(instances, boxes=np.where(touches, clipped, boxes))[(boxes[:, 0] < boxes[:, 1]).all(axis=1)]
