@@ -15,6 +15,10 @@ __all__ = ["IMAGE_FOLDERS", "Lookup", "MissingError", "as_id", "case_ids", "imag
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "JPEGImages", "pictures", "data")
 CLUTTER = {"thumbs.db", "desktop.ini", "__macosx", "@eadir"}
+MASKS = {
+    "mask", "masks", "label", "labels", "seg", "segs", "segmentation", "segmentations", "semantic", "instances", "gt",
+    "groundtruth", "truth",
+}  # fmt: skip
 WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation"), "val"),
@@ -49,9 +53,12 @@ def split_word(name: str) -> str:
         >>> [split_word(name) for name in ("instances_val2017", "TestSet", "latest_export", "train_test")]
         ['val', 'test', '', '']
     """
-    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
-    parts = {WORDS[word.lower()] for word in words if word.lower() in WORDS}
+    parts = {WORDS[word] for word in _words(name) if word in WORDS}
     return parts.pop() if len(parts) == 1 else ""
+
+
+def _words(name: str) -> list[str]:
+    return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)]
 
 
 def case_ids(files: Sequence[Path], root: Path) -> list[str]:
@@ -111,7 +118,7 @@ class Lookup:
 
     A name is a path relative to the annotation's file or to a folder of the layout, or just the name of a file; it may
     come from another machine (`D:\data\a.png`) or lack its suffix. An exact path comes before an approximate one, and
-    a name that fits several files equally well fits none.
+    a name that fits several files equally well fits none. Folders for masks are left out unless a name mentions them.
 
     Args:
         root: folder of the data set. Links are followed; hidden files and those of operating systems are not seen.
@@ -202,7 +209,7 @@ class Lookup:
         """The one file whose path ends like the name; folders of other machines may be missing here."""
         bases = self._bases(annotation)
         alike = self._files().get(_key(_without_suffix(parts[-1])), [])
-        alike = [file for file in alike if not self._contradicts(file, annotation)]
+        alike = [file for file in alike if not self._contradicts(file, annotation) and not self._is_mask(file, parts)]
         known = [base.joinpath(*parts[:-1]) for base in bases]
         for folder in known:  # a name without suffix, or of another case, where the layout keeps its images
             beside = [file for file in alike if file.parent == folder and _same_but_for_suffix(file, parts[-1])]
@@ -212,6 +219,8 @@ class Lookup:
             if start and any((base / parts[start - 1]).is_dir() for base in bases):
                 break  # the folder of the name is here, without the image
             fits = [file for file in alike if _ends_with(file, parts[start:])]
+            if any(folder.is_dir() for folder in known) and not start and parts[1:]:
+                fits = [file for file in fits if file.parent in known]
             if start and not absolute:  # a folder of the name is dropped: only where the layout keeps its images
                 fits = [file for file in fits if any(len(_below(file, b).parts) == len(parts) - start for b in bases)]
             for same in (_same_name, _same_but_for_case, _same_stem):
@@ -233,6 +242,11 @@ class Lookup:
         wanted = split_word(annotation.stem)
         parts = {split_word(folder) for folder in _below(file, self.root).parts[:-1]} - {""}
         return bool(wanted and parts) and wanted not in parts
+
+    def _is_mask(self, file: Path, parts: tuple[str, ...]) -> bool:
+        """Whether a file lies in a folder for masks that its name does not mention."""
+        folders = _below(file, self.root).parts[:-1]
+        return any(MASKS & set(_words(folder)) for folder in folders if folder not in parts)
 
     def _files(self) -> dict[str, list[Path]]:
         if self._index is None:

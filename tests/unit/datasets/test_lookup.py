@@ -40,6 +40,9 @@ def make(tmp_path):
         (["images/p1/a.png", "images/p2/a.png"], "p2/a.png", "images/p2/a.png"),
         (["x/" + unicodedata.normalize("NFD", "ä.png")], "ä.png", "x/" + unicodedata.normalize("NFD", "ä.png")),
         (["images/0.png"], "train/0.png", "images/0.png"),
+        (["scans/a.png", "annotation_masks/a.png"], "a.png", "scans/a.png"),
+        (["masks/a.png"], "masks/a.png", "masks/a.png"),
+        (["masks/p/a.png"], r"C:\masks\p\a.png", "masks/p/a.png"),
     ],
 )
 def test_a_name_means_one_file(make, files, name, right):
@@ -49,7 +52,11 @@ def test_a_name_means_one_file(make, files, name, right):
 @pytest.mark.parametrize(
     ("files", "name", "says"),
     [
-        (["scans/a.png", "masks/a.png"], "a.png", r"may be any of masks/a.png, scans/a.png; .*--option images=FOLDER"),
+        (["scans/a.png", "again/a.png"], "a.png", r"may be any of again/a.png, scans/a.png; .*--option images=FOLDER"),
+        (["masks/p/a.png", "images/p/b.png"], "p/a.png", "'p/a.png' does not exist"),
+        (["masks/p/a.png", "images/b.png"], "p/a.png", "'p/a.png' does not exist"),
+        (["SegmentationObject/a.png"], "a.png", "'a.png' does not exist"),
+        (["other/p/a.png", "images/p/b.png"], "p/a.png", "'p/a.png' does not exist"),
         (["x/a.png", "x/a.jpg"], "a", "may be any of x/a.jpg, x/a.png"),
         (["p1/001.png"], "p2/001.png", "'p2/001.png' does not exist"),
         (["train/0.png"], "val/0.png", "'val/0.png' does not exist"),
