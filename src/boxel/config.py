@@ -113,7 +113,8 @@ class Choice(Config):
         if name == cls.type_name:
             return handler(values)
         if name not in cls.registry:
-            raise ValueError(f"unknown {_kind(cls)} {name!r}{did_you_mean(str(name), cls.registry)}")
+            hint = did_you_mean(str(name), cls.registry)
+            raise ValueError(f"unknown {_kind(cls)} {name!r}{hint}; one of a plug-in needs its file, --plugin FILE")
         return cls.registry[name].model_validate(values)
 
     @model_serializer(mode="wrap")
@@ -141,8 +142,9 @@ def _explain(cls: type[BaseModel], error: ValidationError, source: str) -> str:
             lines.append(f"unknown key {key!r}{did_you_mean(str(problem['loc'][-1]), _siblings(cls, problem['loc']))}")
         else:
             message = problem["msg"].removeprefix("Value error, ")
-            given = "" if problem["type"] == "missing" else f" (given: {str(problem['input'])[:80]!r})"
-            lines.append(f"{key or cls.__name__}: {message}{given}")
+            # A rule about several keys names them itself.
+            given = "" if problem["type"] == "missing" or not key else f" (given: {str(problem['input'])[:80]!r})"
+            lines.append(f"{key}: {message}{given}" if key else message)
     return f"{source}: " + "; ".join(lines)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Generic, TypeVar
 
-__all__ = ["Plugin", "Registry", "is_registered", "load_plugin", "loaded_plugins"]
+__all__ = ["Plugin", "Registry", "failed_plugin", "is_registered", "load_plugin", "loaded_plugins"]
 
 T = TypeVar("T")
 GROUP = "boxel.plugins"
@@ -149,6 +149,13 @@ def is_registered(entry: str) -> bool:
 def loaded_plugins() -> tuple[Plugin, ...]:
     """The plug-in files that were imported, in that order."""
     return tuple(_plugins.values())
+
+
+def failed_plugin(error: BaseException) -> str:
+    """`plug-in FILE:LINE: ERROR: TEXT` of an error in a plug-in file that was imported; empty for any other error."""
+    files = {str(plugin.path): plugin.path for plugin in loaded_plugins()}
+    inner = [files[frame.filename] for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
+    return f"plug-in {_place(error, inner[-1])}: {type(error).__name__}: {_text(error)}" if inner else ""
 
 
 @contextmanager

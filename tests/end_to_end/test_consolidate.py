@@ -55,13 +55,33 @@ def test_changed_settings_give_the_files_that_predict_would_have_written(root, t
         assert len(a["detections"]) == 3
 
 
-def test_a_finished_consolidation_is_not_repeated_and_other_settings_are(root, tmp_path):
+def test_a_finished_consolidation_is_not_repeated_and_other_settings_need_another_folder(root, tmp_path):
     first, *_ = boxel.consolidate_folder(root / "predictions", tmp_path / "out")
     written = first.stat().st_mtime_ns
     boxel.consolidate_folder(root / "predictions", tmp_path / "out")
     assert first.stat().st_mtime_ns == written
-    boxel.consolidate_folder(root / "predictions", tmp_path / "out", overrides=["consolidate.max_detections=1"])
-    assert len(json.loads(first.read_text())["detections"]) == 1
+    with pytest.raises(ValueError, match=r"consolidate\.max_detections 7 instead of 1; choose another folder"):
+        boxel.consolidate_folder(root / "predictions", tmp_path / "out", overrides=["consolidate.max_detections=1"])
+    assert first.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize("root", ["2d", "3d"], indirect=True)
+def test_a_missing_or_damaged_file_leaves_no_half_output(root, tmp_path):
+    predictions, out = tmp_path / "p", tmp_path / "out"
+    shutil.copytree(root / "predictions", predictions)
+    last = predictions / "raw" / "test_00001.npz"
+    content = last.read_bytes()
+    last.write_bytes(content[:-100])
+    with pytest.raises(ValueError, match=rf"{last}: .*damaged"):
+        boxel.consolidate_folder(predictions, out)
+    last.unlink()
+    with pytest.raises(ValueError, match=rf"{last}: missing, although test_00001.json was predicted"):
+        boxel.consolidate_folder(predictions, out)
+    last.write_bytes(content)
+    (predictions / "test_00001_seg.nii.gz").unlink()
+    with pytest.raises(ValueError, match="segmentation of this prediction is missing"):
+        boxel.consolidate_folder(predictions, out)
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("root", ["2d"], indirect=True)
@@ -82,8 +102,11 @@ def test_bad_input_is_one_message(root, tmp_path):
     predictions = root / "predictions"
     refused("consolidate", tmp_path / "nowhere", *out, says="nowhere: no such file or folder")
     refused("consolidate", root / "data", *out, says="no raw predictions")
-    refused("consolidate", predictions, "--out", predictions, says="choose another folder with --out")
+    refused("consolidate", predictions, "--out", predictions, says="holds the output of `boxel predict`; choose a new")
     refused("consolidate", predictions, *out, "--set", "consolidate.metod=nms", says="did you mean 'method'")
     refused("consolidate", predictions, *out, "--set", "consolidate.method=mean", says="'wbc', 'nms'")
+    refused("consolidate", predictions, *out, "--set", "consolidate.min_score=5", says="less than or equal to 1")
+    images = root / "data" / "imagesTs"
+    refused("consolidate", predictions, "--out", images, says="test_00000_0000.mha, which `boxel consolidate` did not")
     refused("consolidate", predictions, *out, "--set", "predict.views=all", says="unknown key 'predict'")
     assert not (tmp_path / "out").exists()

@@ -40,7 +40,7 @@ def test_a_model_from_a_file_trains_and_predicts(trained, tmp_path):
     )  # fmt: skip
     assert any(len(prediction.detections) for prediction in read_predictions(tmp_path / "p"))
     command("convert", tmp_path / "p", "--plugin", FORMAT, "--to", "my_format", "--out", tmp_path / "texts")
-    texts = {file.name: file.read_text() for file in (tmp_path / "texts").iterdir()}
+    texts = {file.name: file.read_text() for file in (tmp_path / "texts").glob("*.txt")}
     assert texts == {file.name: file.read_text() for file in (tmp_path / "p" / "my_format").iterdir()}
     same = ("--out", tmp_path / "e", "--resamples", 0, "--json")
     own = json.loads(command("evaluate", tmp_path / "p", trained / "data", *same).stdout)
@@ -121,6 +121,45 @@ def test_a_metric_from_a_file_has_intervals_classes_and_a_test(trained, tmp_path
     assert "F2@0.50" in shown
     compared = json.loads(command("compare", tmp_path / "p", tmp_path / "p", *given, "--json").stdout)
     assert compared["metrics"]["F2@0.10"]["difference"] == 0
+
+
+@pytest.mark.parametrize("trained", [2], indirect=True, ids=["2d"])
+def test_an_error_in_a_plug_in_is_one_line_that_names_its_place(trained, tmp_path):
+    images = trained / "data" / "imagesTs"
+    command("predict", trained / "run", images, "--plugin", MODEL, "--out", tmp_path / "p")
+    p, data, file = tmp_path / "p", trained / "data", tmp_path / "zz.py"
+    file.write_text(
+        "import boxel\ndef fail(*_):\n    raise KeyError('x')\n"
+        "boxel.register_metric('zz', fail)\nboxel.register_export('zz', fail)\n"
+    )
+    given = ("--plugin", file)
+    says = f"metric 'zz': plug-in {file}:3: KeyError: 'x'"
+    refused("evaluate", p, data, "--out", tmp_path / "e", *given, says=says)
+    refused("compare", p, p, data, *given, says=says)
+    refused("convert", p, "--to", "zz", "--out", tmp_path / "c", *given, says=f"boxel: plug-in {file}:3: KeyError: 'x'")
+    assert not (tmp_path / "e").exists()
+    assert not (tmp_path / "c").exists()
+    file.write_text("import boxel\nboxel.register_metric('AP', len)\n")
+    says = f"plug-in {file}:2: ValueError: metric name 'AP': Boxel computes a metric of this name itself; choose"
+    refused("models", *given, says=says)
+
+
+@pytest.mark.parametrize("trained", [2], indirect=True, ids=["2d"])
+def test_the_configuration_of_a_run_as_a_recipe_says_which_plug_in_it_needs(trained):
+    config = trained / "run" / "config.json"
+    copy = trained / "run" / "plugins" / "my_model.py"
+    arguments = ("prepare", trained / "data", "--out", trained / "work", "--recipe", config)
+    refused(*arguments, says=f"this run used plug-ins: add --plugin {copy}, if you trust that code")
+    command(*arguments, "--plugin", copy)
+
+
+@pytest.mark.parametrize("trained", [2], indirect=True, ids=["2d"])
+def test_another_version_of_a_plug_in_is_one_warning(trained, tmp_path):
+    changed = tmp_path / "changed.py"
+    changed.write_text(MODEL.read_text() + "\n# another version\n")
+    images = trained / "data" / "imagesTs"
+    shown = command("predict", trained / "run", images, "--plugin", changed, "--out", tmp_path / "p").stderr
+    assert shown.count("differs from") == 1
 
 
 def test_a_metric_counts_by_hand():

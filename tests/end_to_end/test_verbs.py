@@ -52,7 +52,8 @@ def kill_when(path: Path, pattern: str, *words: object) -> None:
     process.wait()
 
 
-def contents(folder: Path, pattern: str = "**/*", without: tuple[str, ...] = ()) -> dict[str, bytes]:
+def contents(folder: Path, pattern: str = "**/*", without: tuple[str, ...] = (".boxel",)) -> dict[str, bytes]:
+    """The files; the record of which command wrote them is not a result."""
     files = (path for path in sorted(folder.glob(pattern)) if path.is_file() and path.name not in without)
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
@@ -151,16 +152,60 @@ def test_a_segmentation_lies_on_the_grid_of_its_image_and_an_interrupted_one_con
     (out / "plain_seg.nii.gz").unlink()
     boxel(*command)
     assert contents(out) == before
-    boxel("predict", way / "run", scans, "--out", out)
-    assert not list(out.glob("*_seg*"))
+    refused(*command[:-1], says="predict.segmentation true instead of false; choose another folder")
+    assert contents(out) == before
 
 
-def test_a_segmentation_never_replaces_a_file_beside_the_images(way, scans):
-    annotation = scans / "turned_seg.nii.gz"
-    annotation.write_bytes(b"by hand")
-    image = scans / "turned.nii.gz"
-    refused("predict", way / "run", image, "--out", scans, "--segmentation", says="could replace annotations")
-    assert annotation.read_bytes() == b"by hand"
+@pytest.mark.parametrize("way", [2], indirect=True, ids=["2d"])
+def test_a_verb_writes_into_no_folder_that_holds_something_else(way, scans, tmp_path):
+    (scans / "turned_seg.nii.gz").write_bytes(b"by hand")
+    shutil.copytree(way / "run", tmp_path / "run")
+    shutil.copytree(way / "predictions", tmp_path / "p")
+    (tmp_path / "page.html").write_text("<!DOCTYPE html>\n<html>mine</html>")
+    before = contents(tmp_path)
+    p, data, image = tmp_path / "p", way / "data", scans / "turned.nii.gz"
+    verbs = {
+        "predict": ("predict", way / "run", image),
+        "evaluate": ("evaluate", p, data, "--resamples", 0),
+        "convert": ("convert", p, "--to", "csv"),
+        "consolidate": ("consolidate", p),
+        "prepare": ("prepare", data, *RECIPE),
+        "train": ("train", way / "work", *RECIPE),
+        "toy": ("toy", "--train", 1, "--val", 0, "--test", 0),
+        "check --fix": ("check", data),
+        "check": ("check", data, "--preview", 1),
+        "demo": ("demo", "--data", data),
+        "experiment": ("experiment", "six_models", "--data", data),
+    }
+    for verb, words in verbs.items():
+        option = "--fix" if verb == "check --fix" else "--out"
+        refused(*words, option, scans, says=f"plain.tif, which `boxel {verb}` did not write there")
+    refused("predict", way / "run", image, "--out", tmp_path / "run", says="holds checkpoints, which")
+    refused(*verbs["predict"], "--out", p, "--set", "predict.views=plane", says='views "identity" instead of "plane"')
+    refused(*verbs["evaluate"], "--out", p, says="holds the output of `boxel predict`")
+    refused("report", tmp_path / "run", "--out", tmp_path / "page.html", says="`boxel report` did not write it")
+    refused("compare", p, p, data, "--out", p / "test_00000.json", says="`boxel compare` did not write it")
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("way", [2], indirect=True, ids=["2d"])
+def test_predictions_of_another_run_are_not_mixed_in(way, tmp_path):
+    shutil.copytree(way / "predictions", tmp_path / "p")
+    shutil.copytree(way / "run", tmp_path / "other")
+    shutil.rmtree(tmp_path / "other" / "checkpoints")
+    weights = tmp_path / "other" / "weights.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    images = way / "data" / "imagesTs"
+    refused(
+        "predict", tmp_path / "other", images, "--out", tmp_path / "p", says=f"for the run {way / 'run'} with weights"
+    )
+    # A run that was moved is the same run.
+    shutil.copytree(way / "run", tmp_path / "moved")
+    before = contents(tmp_path / "p")
+    boxel("predict", tmp_path / "moved", images, "--out", tmp_path / "p")
+    assert contents(tmp_path / "p") == before
 
 
 def test_repeating_a_finished_verb_changes_nothing(way):
@@ -251,6 +296,16 @@ def test_bad_choices_are_refused_with_the_likely_fix(way, tmp_path):
     refused("predict", tmp_path, way / "data", "--out", tmp_path / "p", says="not a run")
     refused("predict", way / "run", tmp_path / "nothing.png", "--out", tmp_path / "p", says="nothing.png")
     refused("evaluate", tmp_path, way / "data", "--out", tmp_path / "e", says="no prediction")
+    evaluate = ("evaluate", way / "predictions", way / "data", "--out", tmp_path / "e")
+    refused(*evaluate, "--iou", 0.5, "--iou", 0.5, says="boxel: --iou must be different numbers")
+    refused(*evaluate, "--iou", -1, says="boxel: --iou: Input should be greater than 0 (given: '-1.0')")
+    refused(*evaluate, "--score", 2, says="boxel: --score: Input should be less than or equal to 1")
+    refused(*evaluate, "--resamples", -1, says="boxel: --resamples: Input should be greater than or equal to 0")
+    refused(*evaluate, "--protocol", "coco", "--rule", "mdt", "--iou", 0.3, says="leave out --iou, --rule")
+    refused("report", way / "run", "--cases", -1, says="--cases")
+    for setting in ("overlap=1", "overlap=-0.1", "batch_size=0", "tile_voxels=0", "checkpoints=0"):
+        words = ("predict", way / "run", way / "data", "--out", tmp_path / "p", "--set", f"predict.{setting}")
+        refused(*words, says=f"predict.{setting.partition('=')[0]}: Input should be")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -127,6 +127,10 @@ def test_missing_columns_and_contradicting_settings_are_named(tables, tmp_path):
         evaluate(path, tables)
     with pytest.raises(ValueError, match="no seriesuids"):
         read_tables(tmp_path, [])
+    with pytest.raises(ValueError, match="is a folder; give the CSV table with the columns seriesuid, coordZ"):
+        evaluate(tables, tables, protocol="luna16")
+    with pytest.raises(ValueError, match="is a file; give the folder of the challenge's tables"):
+        evaluate(tables / "marks.csv", path, protocol="luna16")
 
 
 def test_tabs_and_other_columns_are_read(tables):

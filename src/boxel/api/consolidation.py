@@ -3,13 +3,15 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from boxel.api.prediction import segmentation_file
+from boxel.api.prediction import segmentation_file, settings_of
 from boxel.config import Config, read_json, write_bytes
-from boxel.consolidation import ConsolidateConfig
+from boxel.consolidation import ConsolidateConfig, RawPrediction
 from boxel.consolidation.raw_file import raw_files, read_raw_file
 from boxel.export.boxel_json import write_detections
 from boxel.export.entries import case_file
+from boxel.output_folder import claimed
 from boxel.types import Progress, silent
 
 
@@ -33,51 +35,75 @@ def consolidate_folder(
 
     Args:
         predictions: the folder that `boxel predict` wrote.
-        out: another folder; it can be evaluated, converted and reported like `predictions`. Segmentations are copied.
+        out: a new or empty folder, or one that these predictions were consolidated into with the same settings. It can
+            be evaluated, converted and reported like `predictions`. Segmentations are copied.
         overrides: settings such as `consolidate.iou_threshold=0.5`; the others are those of the run that predicted.
 
     Returns:
         The files, one per image.
 
     Raises:
-        ValueError: no raw predictions there, a damaged file, an unknown setting, or `out` is `predictions`.
+        ValueError: no raw predictions there, a missing or damaged file, an unknown setting, or `out` holds anything
+            else. Every file is read before the first result is written.
     """
     files, out = raw_files(predictions), Path(out)
-    holder = files[0].parent.resolve()
-    if out.resolve() in (holder, holder.parent if holder.name == "raw" else holder):
-        raise ValueError(f"{out}: holds the predictions; choose another folder with --out")
-    written: list[Path] = []
+    written: dict[Path, Path] = {}
+    settings: dict[str, Any] = {}
+    runs = set()
     for done, file in enumerate(files):
-        progress("consolidate", done, len(files))
+        progress("verify", done, len(files))
         prediction = read_raw_file(file)
-        config = _Settings(consolidate=prediction.config).override(overrides).consolidate
+        config = _override(prediction, overrides)
         path = case_file(out, prediction.case, ".json")
         if path in written:
             raise ValueError(f"{file}: case {prediction.case!r} was already read from another file; remove one of them")
-        written.append(path)
-        extra = dict(prediction.extra)
-        if "segmentation" in extra:  # it does not depend on the settings
-            _copy_segmentation(segmentation_file(holder.parent, prediction.case), out)
-        if config != prediction.config:  # other settings have another stamp, as with `predict`
-            digest = hashlib.sha256((str(extra.get("detector")) + config.to_json()).encode())
-            extra["detector"] = digest.hexdigest()[:16]
-        record = read_json(path) if path.exists() else None
-        if isinstance(record, dict) and record.get("extra") == extra:
-            continue
-        write_detections(
-            path,
-            prediction.consolidate(config),
-            prediction.case,
-            prediction.classes,
-            image_files=prediction.image_files,
-            extra=extra,
-        )
+        if "segmentation" in prediction.extra and not _segmentation_of(file, prediction).exists():
+            raise ValueError(
+                f"{_segmentation_of(file, prediction)}: the segmentation of this prediction is missing; predict again, "
+                "or restore the file"
+            )
+        written[path] = file
+        runs.add(str(prediction.extra.get("detector")))
+        settings |= settings_of(consolidate=config)
+    progress("verify", len(files), len(files))
+    job = settings | {"detectors": sorted(runs)}
+    with claimed(out, "consolidate", job, source=str(Path(predictions).resolve())):
+        for done, (path, file) in enumerate(written.items()):
+            progress("consolidate", done, len(files))
+            _consolidate_file(file, path, overrides)
     progress("consolidate", len(files), len(files))
-    return written
+    return list(written)
+
+
+def _override(prediction: RawPrediction, overrides: Sequence[str]) -> ConsolidateConfig:
+    return _Settings(consolidate=prediction.config).override(overrides).consolidate
+
+
+def _consolidate_file(file: Path, path: Path, overrides: Sequence[str]) -> None:
+    prediction = read_raw_file(file)
+    config, extra = _override(prediction, overrides), dict(prediction.extra)
+    if "segmentation" in extra:  # it does not depend on the settings
+        _copy_segmentation(_segmentation_of(file, prediction), path.parent)
+    if config != prediction.config:  # other settings have another stamp, as with `predict`
+        digest = hashlib.sha256((str(extra.get("detector")) + config.to_json()).encode())
+        extra["detector"] = digest.hexdigest()[:16]
+    record = read_json(path) if path.exists() else None
+    if isinstance(record, dict) and record.get("extra") == extra:
+        return
+    write_detections(
+        path,
+        prediction.consolidate(config),
+        prediction.case,
+        prediction.classes,
+        image_files=prediction.image_files,
+        extra=extra,
+    )
+
+
+def _segmentation_of(file: Path, prediction: RawPrediction) -> Path:
+    return segmentation_file(file.resolve().parent.parent, prediction.case)
 
 
 def _copy_segmentation(file: Path, out: Path) -> None:
-    if not file.exists():
-        raise ValueError(f"{file}: the segmentation of this prediction is missing; predict again, or restore the file")
     if not (out / file.name).exists() or (out / file.name).stat().st_mtime_ns < file.stat().st_mtime_ns:
         write_bytes(out / file.name, file.read_bytes())

@@ -9,6 +9,7 @@ import numpy as np
 from boxel.export import DatasetInfo, ImageGeometries, Prediction, get_format, recognise
 from boxel.io import SUFFIXES, read_geometry, split_suffix
 from boxel.io.channels import group_channels, in_order
+from boxel.output_folder import claimed
 
 
 def convert(
@@ -25,7 +26,7 @@ def convert(
 
     Args:
         predictions: a folder or a file, in the format `source`.
-        out: folder to write into.
+        out: a new or empty folder, or one that holds an earlier conversion of these predictions to this format.
         to: name of the format to write.
         source: name of the format to read; "auto": recognised by the files.
         images: folder of the images, for formats that need them or their geometry: files `CASE.nii.gz`,
@@ -38,15 +39,14 @@ def convert(
         The files written.
 
     Raises:
-        ValueError: an unknown format, files that are not of the format `source`, or what `to` needs is missing.
+        ValueError: an unknown format, files that are not of the format `source`, what `to` needs is missing, or `out`
+            holds anything else.
     """
     predictions, out = Path(predictions), Path(out)
     write = get_format(to).writer
     read = get_format(source).reader if source != "auto" else None
     if not predictions.exists():
         raise ValueError(f"{predictions}: no such file or folder; name the folder that boxel predict wrote to")
-    if out.resolve() == (predictions if predictions.is_dir() else predictions.parent).resolve():
-        raise ValueError(f"{out}: holds the predictions; choose another folder with --out")
     read = read or recognise(predictions).reader
     files = find_cases(Path(images)) if images is not None else {}
     geometries = ImageGeometries({case: paths[0] for case, paths in files.items()})
@@ -54,7 +54,10 @@ def convert(
         replace(prediction, detections=prediction.detections[np.asarray(prediction.detections.scores) >= min_score])
         for prediction in read(predictions, DatasetInfo(tuple(classes), geometries))
     ]
-    return write(out, [_with_image(prediction, files) if files else prediction for prediction in chosen])
+    if files:
+        chosen = [_with_image(prediction, files) for prediction in chosen]
+    with claimed(out, "convert", {"--to": to, "PREDICTIONS": str(predictions.resolve())}):
+        return write(out, chosen)
 
 
 def find_cases(folder: Path) -> dict[str, tuple[Path, ...]]:

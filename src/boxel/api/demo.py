@@ -11,7 +11,8 @@ from boxel.config import read_json
 from boxel.datasets.cases import Dataset
 from boxel.datasets.formats import as_dataset
 from boxel.datasets.toy import make_toy
-from boxel.recipes import get_recipe
+from boxel.output_folder import claimed
+from boxel.recipes import Experiment, get_recipe
 from boxel.types import Progress, silent
 
 NUM_TRAIN, NUM_VAL, NUM_TEST = 400, 40, 200
@@ -44,6 +45,13 @@ def demo(
     """
     out = Path(out)
     experiment = get_recipe(recipe).override([f"seed={seed}", *overrides])
+    with claimed(out, "demo"):
+        return _demo(out, data, experiment, fold, seed, progress)
+
+
+def _demo(
+    out: Path, data: Path | str | Dataset | None, experiment: Experiment, fold: int, seed: int, progress: Progress
+) -> DemoResult:
     if data is None:
         data = make_toy(
             out / "data",

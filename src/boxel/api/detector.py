@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from boxel.api.run import read_run
-from boxel.api.run_plugins import used_plugins
+from boxel.api.run_plugins import is_needed, used_plugins
 from boxel.consolidation import ConsolidateConfig, consolidate
 from boxel.inference.config import PredictConfig
 from boxel.inference.raw import predict_raw
@@ -32,6 +32,7 @@ class Detector:
         segmentation_classes: class names of the segmentation, without background: value 1 + k of a label map is
             `segmentation_classes[k]`. Empty if the models do not segment, or were trained without masks.
         fingerprint: of weights and settings; equal fingerprints give equal detections.
+        weights: fingerprint of the weights, and of the plug-ins that the models need.
     """
 
     def __init__(
@@ -43,12 +44,14 @@ class Detector:
         *,
         device: str | torch.device | None = None,
         fingerprint: str = "",
+        weights: str = "",
         segmentation_classes: Sequence[str] = (),
     ) -> None:
         self.task, self.predict_config, self.consolidate_config = task, predict, consolidate
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.models = [model.to(self.device).eval() for model in models]
-        self.fingerprint, self.segmentation_classes = fingerprint, tuple(segmentation_classes)
+        self.fingerprint, self.weights = fingerprint, weights
+        self.segmentation_classes = tuple(segmentation_classes)
 
     @classmethod
     def load(
@@ -74,15 +77,19 @@ class Detector:
         files = [run / "checkpoints" / entry.file for entry in read_ranking(run)][: experiment.predict.checkpoints]
         files = files if files and all(file.exists() for file in files) else [run / "weights.safetensors"]
         digest = hashlib.sha256((experiment.predict.to_json() + experiment.consolidate.to_json()).encode())
+        of_weights, models = hashlib.sha256(), []
         for plugin in used_plugins(experiment):
-            digest.update(plugin.source)
-        models = []
+            if is_needed(plugin.registered):
+                digest.update(plugin.source)
+                of_weights.update(plugin.source)
         for file in files:
             if not file.exists():
                 raise ValueError(f"{run}: no weights yet; finish the training with `boxel train` first")
             model = channels_last(experiment.model.build(task), task.ndim)
             load_weights(model, file)
-            digest.update(file.read_bytes())
+            content = file.read_bytes()
+            digest.update(content)
+            of_weights.update(content)
             models.append(model)
         return cls(
             task,
@@ -91,6 +98,7 @@ class Detector:
             experiment.consolidate,
             device=device,
             fingerprint=digest.hexdigest()[:16],
+            weights=of_weights.hexdigest()[:16],
             segmentation_classes=_segmentation_classes(experiment.model, task),
         )
 

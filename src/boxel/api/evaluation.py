@@ -14,6 +14,8 @@ from boxel.evaluation import evaluate as evaluate_cases
 from boxel.evaluation.arrays import name_classes, read_arrays
 from boxel.evaluation.coco import compare_coco, evaluate_coco
 from boxel.evaluation.luna16 import compare_luna16, evaluate_luna16, is_luna16, read_marks, read_tables
+from boxel.evaluation.registry import warn_left_out
+from boxel.output_folder import check_file, claimed
 from boxel.reporting import write_figures
 from boxel.types import Progress, silent
 
@@ -40,7 +42,8 @@ def evaluate(
             format of `boxel convert` (with protocol "luna16" the challenge's table of marks).
         ground_truth: per case `{"boxes", "labels"}` or `Instances`, every case; or a data set (with protocol "luna16"
             the folder of the challenge's tables).
-        out: folder for `metrics.json`, two CSV tables and `figures/*.png`; None writes nothing.
+        out: folder for `metrics.json`, two CSV tables and `figures/*.png`, new or empty or that of an earlier
+            evaluation; None writes nothing.
         config: the settings. Distances between arrays are in voxels, those between folders in mm.
         classes: class names of arrays; "0", "1", ... by default. A data set has its own.
         groups: of arrays, the group (patient) of each case. A data set has its own.
@@ -51,7 +54,7 @@ def evaluate(
 
     Raises:
         ValueError: predictions are missing, of other classes, on another voxel grid, or of unknown cases; arrays of
-            the wrong shape; settings that do not fit.
+            the wrong shape; settings that do not fit; `out` holds anything else.
 
     Example:
         >>> import boxel
@@ -62,22 +65,30 @@ def evaluate(
         >>> result.metrics["AP@0.50"]
         1.0
     """
+    if out is not None:
+        with claimed(Path(out), "evaluate"):
+            evaluation = evaluate(
+                predictions, ground_truth, config=config, classes=classes, groups=groups, ignore=ignore,
+                source=source, progress=progress,
+            )  # fmt: skip
+            write_results(Path(out), evaluation)
+        return evaluation
+    warn_left_out(config)
     if isinstance(predictions, Mapping) or isinstance(ground_truth, Mapping):
         if not (isinstance(predictions, Mapping) and isinstance(ground_truth, Mapping)):
             raise ValueError("give arrays for both predictions and ground truth, or folders for both")
         if ignore is not None or source != "auto":
             raise ValueError("ignore and source describe folders; leave them out with arrays")
-        evaluation = _evaluate_arrays(predictions, ground_truth, config, classes, groups)
-    else:
-        if classes is not None or groups is not None:
-            raise ValueError("classes and groups describe arrays; a data set has its own")
-        if out is not None and Path(out).resolve() == Path(predictions).resolve():
-            raise ValueError(f"{out}: holds the predictions; choose another folder with --out")
-        evaluation = _evaluate_files(predictions, ground_truth, config, ignore, source, progress)
-    if out is not None:
-        write_evaluation(Path(out), evaluation)
-        write_figures(Path(out) / "figures", evaluation.metrics, evaluation.curves, evaluation.scores())
-    return evaluation
+        return _evaluate_arrays(predictions, ground_truth, config, classes, groups)
+    if classes is not None or groups is not None:
+        raise ValueError("classes and groups describe arrays; a data set has its own")
+    return _evaluate_files(predictions, ground_truth, config, ignore, source, progress)
+
+
+def write_results(out: Path, evaluation: Evaluation) -> None:
+    """Write `metrics.json`, two CSV tables and `figures/*.png` into the folder `out`."""
+    write_evaluation(out, evaluation)
+    write_figures(out / "figures", evaluation.metrics, evaluation.curves, evaluation.scores())
 
 
 def _evaluate_arrays(
@@ -144,6 +155,9 @@ def compare(
     Raises:
         ValueError: see `evaluate`; the sets are of different cases.
     """
+    if out is not None:
+        check_file(Path(out), '{\n  "a": ', "compare")
+    warn_left_out(config)
     folder = _folder(config, dataset, ignore, source)
     if config.protocol == "luna16":
         marks_a, marks_b = (read_marks(Path(path)) for path in (a, b))

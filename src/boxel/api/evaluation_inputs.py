@@ -62,8 +62,12 @@ def read_evaluation_inputs(
     detections = _only_annotated(read_detections(path, data, form), data)
     cases = choose_cases(data, list(detections))
     with_masks = criterion.startswith("mask")
-    if with_masks and form.read_masks is None and all(len(d) == 0 or d.masks is None for d in detections.values()):
-        raise ValueError(f"{path}: the predictions have no masks, which {criterion} needs; use box_iou")
+    bare = [case for case, own in detections.items() if len(own) and own.masks is None]
+    if with_masks and form.read_masks is None and bare:
+        raise ValueError(
+            f"{path}: the detections of case {bare[0]!r} have no masks, which {criterion} needs; predict with --masks, "
+            "or use box_iou"
+        )
 
     spacings: dict[str, tuple[float, ...]] = {}
     overlaps: dict[str, MaskOverlap] = {}

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from boxel.api.evaluation import evaluate
+from boxel.api.evaluation import evaluate, write_results
 from boxel.api.prediction import predict
 from boxel.api.training import prepare, train
 from boxel.datasets.cases import Dataset
@@ -22,4 +22,6 @@ def run_fold(dataset: Dataset, out: Path, experiment: Experiment, fold: int, pro
     test = set(store.splits[fold].test)
     chosen = replace(dataset, cases=tuple(case for case in dataset.cases if case.id in test), splits=None)
     predict(run, chosen, out / "predictions", progress=progress)
-    return evaluate(out / "predictions", dataset, out, progress=progress)
+    evaluation = evaluate(out / "predictions", dataset, progress=progress)
+    write_results(out, evaluation)
+    return evaluation

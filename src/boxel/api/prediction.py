@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from boxel.api.detector import Detector
-from boxel.api.run import read_run
-from boxel.config import did_you_mean, read_json
+from boxel.api.run import RunSplit
+from boxel.config import Config, did_you_mean, read_json
 from boxel.consolidation import RawPrediction, write_raw
 from boxel.datasets.cases import Dataset, read_case_image
 from boxel.datasets.formats import open_dataset
@@ -16,6 +16,7 @@ from boxel.export.boxel_json import read_prediction, write_detections
 from boxel.inference.segmentation import paint
 from boxel.io import SUFFIXES, list_series, write_label_map
 from boxel.io.channels import group_channels, in_order, read_channels
+from boxel.output_folder import claimed
 from boxel.types import Progress, silent
 
 
@@ -36,14 +37,18 @@ def predict(
     the JSON names its values. Repeat the call to resume an interrupted prediction: images that are done are skipped.
 
     Args:
+        run: the run folder.
         images: image files, DICOM folders, or folders of images (`CASE_0000`, `CASE_0001` are channels of one); or
             one data set in any layout, or one folder of many DICOM series.
+        out: a new or empty folder, or one that this run predicted into with the same settings.
+        overrides: settings such as `predict.views=identity`.
         formats: further formats (see `convert`), each written into `out/NAME` when all images are done.
         part: only the `train`, `val` or `test` cases of the run's fold; `all` for every image.
         trust: import the plug-in files in the run folder, where the run uses some; they are code.
 
     Raises:
-        ValueError: an unknown format; an image that cannot be read or does not fit the detector.
+        ValueError: an unknown format; an image that cannot be read or does not fit the detector; `out` holds anything
+            else.
     """
     writers = {name: get_format(name).writer for name in formats}
     detector = Detector.load(run, overrides=overrides, trust=trust)
@@ -53,8 +58,19 @@ def predict(
     _check_names(cases, len(detector.task.channels))
     cases = _choose(cases, Path(run), part)
     out = Path(out)
-    if detector.predict_config.segmentation:
-        check_folder(out, cases)
+    job = settings_of(predict=detector.predict_config, consolidate=detector.consolidate_config)
+    job["weights"] = detector.weights
+    with claimed(out, "predict", job, source=f"the run {Path(run).resolve()}"):
+        written = _predict_cases(detector, cases, dataset, out, progress)
+        predictions = [read_prediction(path) for path in written] if formats else []
+        for name, write in writers.items():
+            write(out / name, predictions)
+    return written
+
+
+def _predict_cases(
+    detector: Detector, cases: Mapping[str, Sequence[Path]], dataset: Dataset | None, out: Path, progress: Progress
+) -> list[Path]:
     written = []
     for done, (case, files) in enumerate(sorted(cases.items())):
         progress("predict", done, len(cases))
@@ -77,10 +93,12 @@ def predict(
         # Last, as it says that all else is there.
         write_detections(written[-1], detections, case, detector.classes, image_files=files, extra=stamp)
     progress("predict", len(cases), len(cases))
-    predictions = [read_prediction(path) for path in written] if formats else []
-    for name, write in writers.items():
-        write(out / name, predictions)
     return written
+
+
+def settings_of(**configs: Config) -> dict[str, Any]:
+    """Every setting by its dotted key, as after `--set`."""
+    return {f"{name}.{key}": value for name, config in configs.items() for key, value in config.to_dict().items()}
 
 
 def stamp_of(detector: Detector, case: str, files: Sequence[Path]) -> dict[str, Any]:
@@ -95,7 +113,7 @@ def stamp_of(detector: Detector, case: str, files: Sequence[Path]) -> dict[str, 
 
 
 def is_done(path: Path, stamp: Mapping[str, Any]) -> bool:
-    """Whether a prediction with this stamp is complete; the segmentation of one with another stamp is removed.
+    """Whether a prediction with this stamp is complete.
 
     Raises:
         ValueError: the file exists but is not a prediction, and must not be overwritten.
@@ -105,22 +123,11 @@ def is_done(path: Path, stamp: Mapping[str, Any]) -> bool:
     if not isinstance(before, dict):
         raise ValueError(f"{path}: exists but is not a prediction of Boxel; move it, or choose another folder")
     label_map = segmentation_file(path.parent, path.name.removesuffix(".json"))
-    if before == stamp:
-        return "segmentation" not in stamp or label_map.exists()
-    if "segmentation" in before:
-        label_map.unlink(missing_ok=True)
-    return False
+    return before == stamp and ("segmentation" not in stamp or label_map.exists())
 
 
 def segmentation_file(out: Path, case: str) -> Path:
     return out / f"{case}_seg.nii.gz"
-
-
-def check_folder(out: Path, cases: Mapping[str, Sequence[Path]]) -> None:
-    """Raise ValueError if images lie in `out`, where a file CASE_seg.nii.gz may be their annotation."""
-    for files in cases.values():
-        if any(file.parent.resolve() == out.resolve() for file in files):
-            raise ValueError(f"{out}: holds the images; segmentations could replace annotations there: change --out")
 
 
 def find_images(paths: Sequence[Path]) -> dict[str, list[Path]] | Dataset:
@@ -172,7 +179,7 @@ def _check_names(cases: Mapping[str, Sequence[Path]], num_channels: int) -> None
 
 def _choose(cases: dict[str, list[Path]], run: Path, part: str) -> dict[str, list[Path]]:
     """The cases of one part of the run's fold; all of them with a warning where the run was trained on some."""
-    split = read_run(run)[2]
+    split = RunSplit.load(run / "split.json")
     parts = {"train": split.train, "val": split.val, "test": split.test}
     if part == "all":
         seen = sorted(cases.keys() & set(split.train))

@@ -15,7 +15,8 @@ from boxel.datasets.cases import Dataset, read_case
 from boxel.datasets.formats import as_dataset
 from boxel.evaluation import case_rows, evaluate, object_rows
 from boxel.io import read_geometry
-from boxel.reporting import Detail, Picture, ReportContent, choose_pictures, write_report
+from boxel.output_folder import check_file
+from boxel.reporting import PAGE_BEGINS, Detail, Picture, ReportContent, choose_pictures, write_report
 
 NUM_ERRORS = 10
 
@@ -45,12 +46,17 @@ def report(
         The file written, `RUN/report.html` by default.
 
     Raises:
-        ValueError: only one of `predictions` and `dataset` is given.
+        ValueError: only one of `predictions` and `dataset` is given; `num_cases` is negative; `out` is another file.
     """
     run = Path(run)
     experiment, task, split = read_run(run, trust=trust)
     if (predictions is None) != (dataset is None):
         raise ValueError("a report with metrics needs both --predictions and --dataset; give both or neither")
+    if num_cases < 0:
+        raise ValueError(f"--cases is {num_cases}; give 0 or more")
+    path = Path(out) if out else run / "report.html"
+    if out is not None:
+        check_file(path, PAGE_BEGINS, "report")
     content = ReportContent(
         title=f"{task.name}: {experiment.model.type_name}, fold {split.fold}",
         history=read_history(run),
@@ -60,7 +66,6 @@ def report(
     )
     if predictions is not None and dataset is not None:
         content = _with_evaluation(content, Path(predictions), as_dataset(dataset), num_cases)
-    path = Path(out) if out else run / "report.html"
     write_report(path, content)
     return path
 

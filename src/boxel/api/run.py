@@ -18,6 +18,7 @@ from pathlib import Path
 
 from boxel.api.run_plugins import record_plugins, require_plugins
 from boxel.config import read_json, write_text
+from boxel.output_folder import check_empty
 from boxel.recipes import Experiment
 from boxel.types import Split, Task
 
@@ -37,9 +38,9 @@ def start_run(run: Path, experiment: Experiment, task: Task, split: RunSplit) ->
     """
     records = {"config.json": experiment, "task.json": task, "split.json": split}
     started = {"environment.json", "plugins.json", "plugins", *records}
-    if run.exists() and not (run / "config.json").exists() and {path.name for path in run.iterdir()} - started:
-        raise ValueError(f"{run}: not empty and not a run; choose another folder with --out")
-    if (run / "config.json").exists():
+    if not (run / "config.json").exists():
+        check_empty(run, "train", own=started)
+    else:
         for name, record in records.items():
             if (run / name).exists() and read_json(run / name) != json.loads(record.to_json()):
                 raise ValueError(

@@ -6,7 +6,7 @@ RUN/plugins.json    name, hash and registered names of each plug-in that the run
 
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +59,13 @@ def record_plugins(run: Path, experiment: Config) -> None:
         write_text(run / "plugins.json", json.dumps(records, indent=2) + "\n")
 
 
+def is_needed(registered: Iterable[str]) -> bool:
+    """Whether a run's models need a plug-in that registers these; only training needs the metrics of `select_by`."""
+    return any(entry.partition(": ")[0] not in ("metric", "export format", "data set format") for entry in registered)
+
+
 def require_plugins(run: Path, *, trust: bool = False) -> None:
-    """Check that the plug-ins of a run are imported; with `trust`, import the copies in its folder.
+    """Check that the plug-ins that a run's models need are imported; with `trust`, import all copies in its folder.
 
     Warns where the user gave a file of other content than the run was trained with.
 
@@ -68,7 +73,8 @@ def require_plugins(run: Path, *, trust: bool = False) -> None:
         ValueError: A plug-in is missing, or the copy in the folder is missing or changed.
     """
     for name, record in _records(run).items():
-        if any(plugin.sha256 == record.sha256 for plugin in loaded_plugins()):
+        known = any(plugin.sha256 == record.sha256 for plugin in loaded_plugins())
+        if known or not (trust or is_needed(record.registers)):
             continue
         copy = run / "plugins" / name
         if all(is_registered(entry) for entry in record.registers):

@@ -17,6 +17,7 @@ from boxel.cli import consolidating, converting, evaluating
 from boxel.cli.console import print_table, progress_bars, short, show_warning
 from boxel.cli.data_sets import check, named_images, open_named, toy
 from boxel.cli.options import AsJson, DatasetPath, Format, Options, Plugins, Trust, with_options
+from boxel.plugins import failed_plugin
 
 app = typer.Typer(
     name="boxel",
@@ -42,7 +43,7 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one setting of the recipe; may be repeated."),
 ]
-Fold = Annotated[int, typer.Option(help="Fold to leave out of training.")]
+Fold = Annotated[int, typer.Option(min=0, help="Fold to leave out of training.")]
 
 
 app.command(epilog="Example: **boxel check my_dataset**")(check)
@@ -56,10 +57,10 @@ def prepare(
     model: ModelName = None,
     set_: Settings = None,
     folds: Annotated[
-        int, typer.Option(help="Number of cross-validation folds, unless the data set prescribes them.")
+        int, typer.Option(min=1, help="Number of cross-validation folds, unless the data set prescribes them.")
     ] = 5,
-    seed: Annotated[int, typer.Option(help="Random seed for the fold split.")] = 0,
-    workers: Annotated[int | None, typer.Option(help="Parallel workers (0: main process).")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed for the fold split.")] = 0,
+    workers: Annotated[int | None, typer.Option(min=0, help="Parallel workers (0: main process).")] = None,
     format: Format = "",  # noqa: A002
     option: Options = None,
     plugin: Plugins = None,
@@ -170,7 +171,7 @@ def report(
     predictions: Annotated[Path | None, typer.Option(metavar="DIR", help="Predictions to evaluate and show.")] = None,
     dataset: Annotated[Path | None, typer.Option(metavar="DATASET", help="Data set with the ground truth.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Page to write [RUN/report.html].")] = None,
-    cases: Annotated[int, typer.Option(help="Maximum number of cases that can be viewed in the page.")] = 8,
+    cases: Annotated[int, typer.Option(min=0, help="Maximum number of cases that can be viewed in the page.")] = 8,
     format: Format = "",  # noqa: A002
     option: Options = None,
     plugin: Plugins = None,
@@ -190,7 +191,7 @@ def training_options(
     ] = None,
     fold: Fold = 0,
     set_: Settings = None,
-    seed: Annotated[int, typer.Option(help="Random seed of data and training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of data and training.")] = 0,
     format: Format = "",  # noqa: A002
     option: Options = None,
     plugin: Plugins = None,
@@ -279,6 +280,11 @@ def main() -> None:
             f"boxel: {where}{error.strerror or error}; check the disk space and the permissions",
             file=sys.stderr,
         )
+        sys.exit(2)
+    except Exception as error:
+        if not (failed := failed_plugin(error)):
+            raise
+        print(f"boxel: {failed}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("boxel: interrupted; rerun the command to resume it", file=sys.stderr)

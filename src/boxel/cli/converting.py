@@ -43,7 +43,7 @@ def convert(
     classes: Annotated[
         str, typer.Option(metavar="A,B", help="Class names by label, for files that do not contain them in order.")
     ] = "",
-    min_score: Annotated[float, typer.Option(help="Discard detections below this score.")] = 0.0,
+    min_score: Annotated[float, typer.Option(min=0, max=1, help="Discard detections below this score.")] = 0.0,
     plugin: Plugins = None,
 ) -> None:
     """Convert predictions to the format of another program."""

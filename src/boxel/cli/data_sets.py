@@ -68,15 +68,17 @@ def check(
 
 def write_pictures(examination: Any, out: Path, count: int, html: bool) -> None:
     from boxel.api.overview import PAGE_PICTURES, overview, preview
+    from boxel.output_folder import claimed
 
     if examination.dataset is None:
         return
-    if count:
-        paths = preview(examination, out, count)
-        print(f"wrote {len(paths)} pictures to {out}", file=sys.stderr)
-    if html:
-        overview(examination, out / "index.html", count or PAGE_PICTURES)
-        print(f"wrote {out / 'index.html'}", file=sys.stderr)
+    with claimed(out, "check", {"DATASET": str(examination.dataset.root.resolve())}):
+        if count:
+            paths = preview(examination, out, count)
+            print(f"wrote {len(paths)} pictures to {out}", file=sys.stderr)
+        if html:
+            overview(examination, out / "index.html", count or PAGE_PICTURES)
+            print(f"wrote {out / 'index.html'}", file=sys.stderr)
 
 
 def toy(
@@ -92,7 +94,7 @@ def toy(
         int, typer.Option(help="Number of image axes: 2 (discs and donuts) or 3 (balls and hollow balls).")
     ] = 2,
     size: Annotated[int | None, typer.Option(help="Voxels per axis [320 in 2D, 64 in 3D].")] = None,
-    seed: Annotated[int, typer.Option(help="Random seed of the images.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the images.")] = 0,
 ) -> None:
     """Generate the toy data sets of the Retina U-Net papers, in the native layout."""
     from boxel.datasets.toy import make_toy

@@ -1,6 +1,7 @@
 """The verbs about predictions and ground truth: `boxel evaluate` and `boxel compare`."""
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,7 +68,18 @@ def evaluation_inputs(
         "interpolation": interpolation, "size_limits": size, "operating_points": score,
         "num_resamples": resamples, "seed": seed,
     }  # fmt: skip
-    config = EvaluateConfig.from_dict({key: value for key, value in chosen.items() if value is not None}, "options")
+    options = {
+        "iou_thresholds": "iou",
+        "size_limits": "size",
+        "operating_points": "score",
+        "num_resamples": "resamples",
+    }
+    try:
+        config = EvaluateConfig.from_dict({key: value for key, value in chosen.items() if value is not None}, "options")
+    except ValueError as error:
+        fields = rf"\b({'|'.join(chosen)})\b(?=\.\d+:|:|,| must| of|$)(\.\d+)?"
+        text = re.sub(fields, lambda match: f"--{options.get(match[1], match[1])}", str(error))
+        raise ValueError(text.removeprefix("options: ")) from None
     data = dataset if protocol == "luna16" else open_named(dataset, format, option)
     return data, {"config": config, "ignore": ignore, "source": source}
 

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from boxel.config import Config
 
 
@@ -27,8 +29,8 @@ class ConsolidateConfig(Config):
     """
 
     method: Literal["wbc", "nms", "weighted_nms", "soft_nms", "wbf"] = "wbc"
-    iou_threshold: float = 0.4
+    iou_threshold: float = Field(0.4, ge=0, le=1)
     one_vote_per_view: bool = True
-    min_score: float = 0.01
-    max_detections: int = 100
-    merge_slices_iou: float | None = 0.1
+    min_score: float = Field(0.01, ge=0, le=1)
+    max_detections: int = Field(100, ge=1)
+    merge_slices_iou: float | None = Field(0.1, ge=0, le=1)

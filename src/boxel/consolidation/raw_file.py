@@ -108,7 +108,7 @@ def raw_files(path: Path | str) -> list[Path]:
     """The raw files in a folder that `boxel predict` wrote, or in its folder `raw`; or the file itself.
 
     Raises:
-        ValueError: nothing there; names the folder.
+        ValueError: nothing there, or not the raw file of each prediction beside it; names the folder or file.
     """
     path = Path(path)
     if not path.exists():
@@ -119,7 +119,19 @@ def raw_files(path: Path | str) -> list[Path]:
     files = sorted(file for file in folder.glob("*.npz") if not file.name.startswith("."))
     if not files:
         raise ValueError(f"{path}: no raw predictions (raw/*.npz); give the folder that `boxel predict` wrote")
+    cases = {file.stem for file in files}
+    for other in sorted(folder.parent.glob("*.json")) if folder.name == "raw" else ():
+        if other.stem not in cases and _is_prediction(other):
+            raise ValueError(
+                f"{folder / other.stem}.npz: missing, although {other.name} was predicted; predict this case again, or "
+                f"remove {other}"
+            )
     return files
+
+
+def _is_prediction(path: Path) -> bool:
+    with path.open("rb") as file:
+        return b'"boxel-detections"' in file.read(1024)
 
 
 def read_raw_file(path: Path) -> RawPrediction:
@@ -150,6 +162,9 @@ def read_raw_file(path: Path) -> RawPrediction:
         raw = RawDetections(**arrays, num_views=record.num_views, slice_axes=record.slice_axes, masks=masks)
     except ValueError as error:
         raise ValueError(f"{path}: damaged, {error}; predict this case again") from None
+    numbers = (raw.boxes, raw.scores, raw.weights, raw.coverage)
+    if not all(np.isfinite(column).all() for column in numbers) or ((raw.scores < 0) | (raw.scores > 1)).any():
+        raise ValueError(f"{path}: damaged, its boxes must be finite and its scores in 0..1; predict this case again")
     if ((raw.labels < 0) | (raw.labels >= len(record.classes))).any():
         raise ValueError(f"{path}: damaged, a label is not one of {len(record.classes)} classes; predict again")
     files = tuple(map(Path, record.images))

@@ -14,6 +14,7 @@ import numpy as np
 
 from boxel.config import did_you_mean, read_json, write_text
 from boxel.datasets.formats.native_writer import write_case, write_dataset, write_splits
+from boxel.output_folder import check_empty
 from boxel.types import Geometry, Image, Progress, silent
 
 __all__ = ["PRESETS", "TASKS", "make_toy", "toy_image"]
@@ -135,6 +136,6 @@ def _claim(out: Path, settings: dict) -> None:
             raise ValueError(
                 f"{out}: contains toy data with other settings, {known}; choose another folder or remove it"
             )
-    elif out.exists() and (not out.is_dir() or any(not path.name.startswith(".") for path in out.iterdir())):
-        raise ValueError(f"{out}: exists and is not toy data; choose a new folder")
+    else:
+        check_empty(out, "toy")
     write_text(record, json.dumps(settings, indent=2) + "\n")

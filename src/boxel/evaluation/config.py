@@ -1,9 +1,9 @@
 """The settings of an evaluation, in one record for `boxel.evaluate`, `boxel.compare` and the command line."""
 
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from boxel.config import Config
 from boxel.evaluation.average_precision import Interpolation
@@ -41,14 +41,14 @@ class EvaluateConfig(Config):
     """
 
     protocol: Protocol = "boxel"
-    iou_thresholds: tuple[float, ...] = IOU_THRESHOLDS
+    iou_thresholds: tuple[Annotated[float, Field(gt=0)], ...] = Field(IOU_THRESHOLDS, min_length=1)
     criterion: Kind = "box_iou"
     rule: Rule = "greedy"
     interpolation: Interpolation = "101"
-    size_limits: tuple[float, ...] | None = None
-    operating_points: tuple[float, ...] = ()
-    num_resamples: int = 1000
-    seed: int = 0
+    size_limits: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+    operating_points: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
+    num_resamples: int = Field(1000, ge=0)
+    seed: int = Field(0, ge=0)
 
     @property
     def ends(self) -> tuple[float, ...]:
@@ -75,18 +75,10 @@ class EvaluateConfig(Config):
                 f"protocol {self.protocol} fixes the matching and the metrics; leave out {', '.join(sorted(changed))}"
             )
         thresholds, sizes = self.iou_thresholds, self.size_limits or ()
-        if not thresholds or len({f"{t:.2f}" for t in thresholds}) < len(thresholds):
-            raise ValueError(
-                f"iou_thresholds must be different numbers (two decimals count), one or more, got {list(thresholds)}"
-            )
-        if not all(size > 0 for size in sizes) or len({f"{size:g}" for size in sizes}) < len(sizes):
-            raise ValueError(
-                f"size limits must be different volumes above 0 voxels (six digits count), got {list(sizes)}"
-            )
-        if not all(0 <= score <= 1 for score in self.operating_points):
-            raise ValueError(f"operating points must be scores in 0..1, got {list(self.operating_points)}")
-        if self.num_resamples < 0 or self.seed < 0:
-            raise ValueError(
-                f"resamples and seed must be 0 or more, got {self.num_resamples} and {self.seed}; 0 resamples give none"
-            )
+        if len({f"{t:.2f}" for t in thresholds}) < len(thresholds):
+            raise ValueError(f"iou_thresholds must be different numbers (two decimals count), got {list(thresholds)}")
+        if not self.criterion.endswith("distance") and thresholds[-1] > 1:
+            raise ValueError(f"iou_thresholds of {self.criterion} must be at most 1, got {list(thresholds)}")
+        if len({f"{size:g}" for size in sizes}) < len(sizes):
+            raise ValueError(f"size_limits must be different volumes (six digits count), got {list(sizes)}")
         return self

@@ -64,6 +64,8 @@ def read_tables(folder: Path, marked: Sequence[str]) -> Luna16Tables:
         ValueError: names the file, or the scan that no list has.
     """
     folder, problems = Path(folder), []
+    if folder.is_file():
+        raise ValueError(f"{folder}: is a file; give the folder of the challenge's tables (seriesuids.csv ...)")
     for prefix in ("", "new"):
         listed = folder / f"{prefix}seriesuids.csv"
         if not listed.exists():
@@ -214,8 +216,10 @@ def _cubes(rows: np.ndarray) -> Instances:
 
 def _read_rows(path: Path, columns: Sequence[str]) -> list[tuple[int, str, tuple[float, ...]]]:
     """Line number, scan and the numbers in `columns` of each row; commas, semicolons or tabs between."""
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file")
+    if path.is_dir():
+        raise ValueError(f"{path}: is a folder; give the CSV table with the columns seriesuid, {', '.join(columns)}")
+    if not path.exists():
+        raise ValueError(f"{path}: no such file; it is the CSV table with the columns seriesuid, {', '.join(columns)}")
     lines = path.read_text(encoding="utf-8-sig").splitlines()
     head = lines[0] if lines else ""
     reader = csv.DictReader(lines, delimiter=max(",\t;", key=head.count))

@@ -1,6 +1,7 @@
 """The metrics that an evaluation computes: Boxel's own and those of users, registered alike."""
 
 import re
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,11 +12,20 @@ import numpy as np
 from boxel.evaluation.config import EvaluateConfig
 from boxel.evaluation.grouped_matches import GroupedMatches
 from boxel.evaluation.matching import MatchTable
-from boxel.plugins import Registry
+from boxel.plugins import Registry, failed_plugin
 
 When = Literal["all", "ends", "once"]
 # Names in `metrics.json` that are not of metrics.
 OTHER_NAMES = ("settings", "absent_classes", "confusion", "calibration", "size_ratios")
+# What an evaluation computes itself, under any protocol, and what users therefore cannot register.
+OWN_NAMES = frozenset(
+    {
+        *OTHER_NAMES, "AP", "mAP", "AR", "mAR", "FROC", "sensitivity", "precision", "recall", "F1", "score_threshold",
+        "mean_iou", "size_ratio", "size_ratio_mean", "ECE", "patient_AP", "patient_AUROC", "CPM", "AP50", "AP75",
+        "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
+    }
+)  # fmt: skip
+OWN_MODULE = "boxel.evaluation.metrics"
 
 
 @dataclass(frozen=True)
@@ -71,16 +81,28 @@ class Metric:
     when: When
     higher_is_better: frozenset[str] = frozenset()
 
+    @property
+    def is_added(self) -> bool:
+        """Whether a user registered it."""
+        return getattr(self.function, "__module__", "") != OWN_MODULE
+
     def compute(self, matches: WeightedMatches) -> dict[str, np.ndarray]:
         """`(r, k)` by name; nan where the metric is not defined.
 
         Raises:
-            ValueError: the function returns an array of another shape.
+            ValueError: the function fails, or returns an array of another shape.
         """
-        with np.errstate(divide="ignore", invalid="ignore"):
-            result = self.function(matches)
         shape = matches.num_objects.shape
-        values = dict(result) if isinstance(result, Mapping) else {self.name: result}
+        try:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                result = self.function(matches)
+            values = dict(result) if isinstance(result, Mapping) else {self.name: result}
+            values = {name: np.asarray(array, np.float64) for name, array in values.items()}
+        except Exception as error:
+            if not self.is_added:
+                raise
+            where = failed_plugin(error) or f"{type(error).__name__}: {error}"
+            raise ValueError(f"metric {self.name!r}: {where}") from error
         for name, array in values.items():
             if np.shape(array) != shape:
                 raise ValueError(
@@ -98,7 +120,7 @@ def register_metric(
 ) -> None:
     """Add a metric to every evaluation and comparison, with values per class, intervals and tests.
 
-    The protocols "coco" and "luna16" compute the metrics of their challenges only.
+    The protocols "coco" and "luna16" compute the metrics of their challenges only, and warn of that.
 
     The function receives the matches of the whole data set (`WeightedMatches`) and returns an array of shape `(r, k)`:
     a row for each of `r` resamples of the patients, a column for each of `k` classes. Usually that is a formula of sums
@@ -112,7 +134,8 @@ def register_metric(
         higher_is_better: whether `train.select_by` may name it; of several arrays, the names of those it may.
 
     Raises:
-        ValueError: the name is taken (the evaluation says so if a function returns it), or cannot be part of a key.
+        ValueError: the name is taken, also by a metric of Boxel (the evaluation says so if a function returns such a
+            name), or cannot be part of a key.
 
     Example:
         F2 counts recall more than precision; here of the detections that score at least 0.5.
@@ -134,14 +157,17 @@ def register_metric(
     if not re.fullmatch(r"[A-Za-z]\w*", name) or name.startswith("num_"):
         raise ValueError(f"metric name {name!r}: use letters, digits and underscores, and do not begin with num_")
     names = frozenset([name] if higher_is_better is True else higher_is_better or ())
-    _metrics[name] = Metric(name, function, when, names)
+    metric = Metric(name, function, when, names)
+    if metric.is_added and name in OWN_NAMES:
+        raise ValueError(f"metric name {name!r}: Boxel computes a metric of this name itself; choose another name")
+    _metrics[name] = metric
 
 
 def compute_metrics(
     matches: Mapping[float, GroupedMatches], weights: np.ndarray, config: EvaluateConfig
 ) -> Iterator[tuple[str, float | None, np.ndarray]]:
     """Name, threshold (None where it does not matter) and values `(r, k)` of every registered metric."""
-    owners = dict.fromkeys(OTHER_NAMES, "the evaluation")
+    owners: dict[str, str] = {}
     for threshold in (*matches, None):
         is_end = threshold is None or threshold in config.ends
         grouped = matches[config.iou_thresholds[0] if threshold is None else threshold]
@@ -149,9 +175,15 @@ def compute_metrics(
         due = ("once",) if threshold is None else ("all", "ends") if is_end else ("all",)
         for metric in _metrics.values():
             for name, values in metric.compute(weighted).items() if metric.when in due else ():
+                if metric.is_added and name in OWN_NAMES:
+                    raise ValueError(
+                        f"metric {metric.name!r}: its function returned {name!r}, which Boxel computes itself; "
+                        "choose another name"
+                    )
                 if owners.setdefault(name, metric.name) != metric.name:
                     raise ValueError(
-                        f"metric {metric.name!r}: the name {name!r} is taken by {owners[name]!r}; choose another name"
+                        f"metric {metric.name!r}: its function returned {name!r}, which is also a name of the metric "
+                        f"{owners[name]!r}; choose another name"
                     )
                 yield name, threshold, values
 
@@ -164,4 +196,14 @@ def is_higher_better(key: str) -> bool:
 
 def added_metrics() -> list[str]:
     """The names of the metrics that users registered."""
-    return [name for name, metric in _metrics.items() if metric.function.__module__ != "boxel.evaluation.metrics"]
+    return [name for name, metric in _metrics.items() if metric.is_added]
+
+
+def warn_left_out(config: EvaluateConfig) -> None:
+    """Warn if the protocol leaves out metrics that users registered."""
+    if config.protocol != "boxel" and (names := added_metrics()):
+        warnings.warn(
+            f"protocol {config.protocol} computes the metrics of its challenge only, not {', '.join(names)}; "
+            "leave out the protocol to compute those",
+            stacklevel=3,
+        )

@@ -14,8 +14,9 @@ from boxel.config import did_you_mean, write_text
 from boxel.datasets.cases import Dataset
 from boxel.datasets.formats import as_dataset
 from boxel.datasets.toy import make_toy
-from boxel.experiments.grids import GRIDS, Row
+from boxel.experiments.grids import GRIDS, Grid, Row
 from boxel.models import ModelConfig
+from boxel.output_folder import claimed
 from boxel.recipes import get_recipe
 from boxel.types import Progress, silent
 
@@ -60,16 +61,22 @@ def experiment(
     if name not in GRIDS:
         raise ValueError(f"unknown experiment {name!r}{did_you_mean(name, GRIDS)}")
     grid, out = GRIDS[name](), Path(out)
-    if data is None:
-        data = make_toy(out / "data", **grid.toy, seed=seed, progress=progress)
-    dataset = as_dataset(data)
-    results = []
+    with claimed(out, "experiment", {"NAME": name}):
+        if data is None:
+            data = make_toy(out / "data", **grid.toy, seed=seed, progress=progress)
+        return _run_rows(grid, out, as_dataset(data), fold, [f"seed={seed}", *overrides], progress)
+
+
+def _run_rows(
+    grid: Grid, out: Path, dataset: Dataset, fold: int, overrides: Sequence[str], progress: Progress
+) -> list[Result]:
+    results: list[Result] = []
     for row in grid.rows:
 
         def labelled(what: str, done: int, total: int, row: Row = row) -> None:
             progress(f"{row.label}: {what}", done, total)
 
-        settings = [*grid.overrides, *row.overrides, f"seed={seed}", *overrides]
+        settings = [*grid.overrides, *row.overrides, *overrides]
         results.append(_run(row, out / row.model, dataset, fold, settings, labelled))
         write_text(out / "table.json", json.dumps([asdict(result) for result in results], indent=2) + "\n")
     write_text(out / "table.md", markdown(results, grid.about))

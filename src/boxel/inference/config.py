@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from boxel.config import Config
 
 
@@ -22,11 +24,11 @@ class PredictConfig(Config):
     """
 
     views: Literal["identity", "plane", "all"] = "plane"
-    tile_voxels: int | None = None
-    overlap: float = 0.25
+    tile_voxels: int | None = Field(None, ge=1)
+    overlap: float = Field(0.25, ge=0, lt=1)
     coverage: Literal["whole", "mean"] = "whole"
-    checkpoints: int | None = None
+    checkpoints: int | None = Field(None, ge=1)
     masks: bool = False
     segmentation: bool = False
-    batch_size: int | None = None
+    batch_size: int | None = Field(None, ge=1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"

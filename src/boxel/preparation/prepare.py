@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from boxel.config import write_text
+from boxel.config import read_json, write_text
 from boxel.datasets.cases import Case, Dataset, can_name_files
 from boxel.datasets.parallel import parallel
 from boxel.datasets.split import Strata, dataset_splits, make_splits
+from boxel.output_folder import check_empty
 from boxel.preparation.fingerprint import CaseRecord
 from boxel.preparation.measure import MEASURED, measure
 from boxel.preparation.plan import PlanConfig, plan
@@ -113,9 +114,9 @@ def size_strata(measured: Sequence[CaseRecord]) -> Strata:
 
 
 def _check_target(dataset: Dataset, out: Path) -> None:
-    others = [out] if out.is_file() else [path for path in out.glob("*") if not _is_temporary(path)]
-    if others and not (out / "manifest.json").exists():
-        raise ValueError(f"{out}: neither empty nor a prepared folder; choose a new folder for --out")
+    manifest = read_json(out / "manifest.json") if (out / "manifest.json").exists() else {}
+    if not (isinstance(manifest, dict) and manifest.keys() >= {"version", "complete", "ids"}):
+        check_empty(out, "prepare")
     for case in dataset.cases:
         if not can_name_files(case.id) or case.id.endswith((".labels", ".measured")):
             raise ValueError(f"case {case.id!r}: cannot be a file name; rename it without / and leading dot")

@@ -48,7 +48,7 @@ def get_recipe(recipe: str | Path | Experiment, model: str | None = None) -> Exp
     """
     name = str(recipe)
     if isinstance(recipe, Experiment) or name.endswith(".json"):
-        experiment = recipe if isinstance(recipe, Experiment) else Experiment.from_dict(read_json(Path(name)), name)
+        experiment = recipe if isinstance(recipe, Experiment) else _read(Path(name))
         if model not in (None, experiment.model.type_name):
             raise ValueError(
                 f"model {model!r}: the recipe is a complete experiment with the model {experiment.model.type_name!r}; "
@@ -65,6 +65,18 @@ def get_recipe(recipe: str | Path | Experiment, model: str | None = None) -> Exp
     if model is not None and model not in ModelConfig.registry:
         raise ValueError(f"unknown model {model!r}{did_you_mean(model, ModelConfig.registry)}")
     return known[name].build(model or known[name].model)
+
+
+def _read(path: Path) -> Experiment:
+    """The experiment in a JSON file; if that of a run cannot be read, the error names the plug-ins beside it."""
+    try:
+        return Experiment.from_dict(read_json(path), str(path))
+    except ValueError as error:
+        files = sorted(path.parent.glob("plugins/*.py"))
+        if not files or "unknown" not in str(error):
+            raise
+        given = " ".join(f"--plugin {file}" for file in files)
+        raise ValueError(f"{error}; this run used plug-ins: add {given}, if you trust that code") from None
 
 
 __all__ = ["Experiment", "Recipe", "get_recipe", "recipes"]

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
+from pydantic import Field
+
 from boxel.config import Config
 from boxel.consolidation import ConsolidateConfig
 from boxel.inference.config import PredictConfig
@@ -36,7 +38,7 @@ class Experiment(Config):
 
     recipe: str = "retina_unet"
     reproduces: str = ""
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     plan: PlanConfig = PlanConfig()
     model: ModelConfig = RetinaUNetConfig()
     train: TrainConfig = TrainConfig()

@@ -21,6 +21,9 @@ from boxel.reporting.drawing import chart_svg
 from boxel.reporting.pictures import Picture, draw, draw_detail
 from boxel.reporting.tables import cards, class_table, confusion_table, notes, size_table
 
+# By this a later command recognises a page that it may replace.
+PAGE_BEGINS = '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta name="generator" content="Boxel">'
+
 
 @dataclass(frozen=True)
 class Detail:

@@ -30,8 +30,16 @@ def test_sets_are_compared_by_their_masks(criterion, truth, native, tmp_path):
 
 def test_masks_are_asked_for_where_there_are_none(truth, native, tmp_path):
     folder = write_boxel(tmp_path / "p", *truth)
-    with pytest.raises(ValueError, match=r"no masks.*mask_iou needs"):
+    with pytest.raises(ValueError, match=r"case '\w' have no masks, which mask_iou needs; predict with --masks"):
         evaluate(folder, native, criterion="mask_iou")
+
+
+def test_no_detection_at_all_needs_no_masks(truth, native, tmp_path):
+    """A model with masks that detects nothing has an average precision of 0, not an error about masks."""
+    data, cases = truth
+    nothing = {name: as_detections(loaded)[:0] for name, loaded in cases.items()}
+    folder = write_boxel(tmp_path / "p", data, cases, **nothing)
+    assert evaluate(folder, native, criterion="mask_iou", num_resamples=0).metrics["AP@0.50"] == 0
 
 
 def test_predictions_on_another_grid_are_refused(truth, native, tmp_path):

@@ -1,16 +1,21 @@
 """The metric that ranks checkpoints: any that the evaluation computes, and no other."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import boxel
+from boxel import plugins
+from boxel.api.run_plugins import require_plugins
 from boxel.api.validation import check_metric, compute
+from boxel.plugins import Registry
 from boxel.types import Detections, Instances
 from tests.settings import evaluate
 
 CLASSES = ("benign", "malignant")
+METRIC = Path(__file__).parents[3] / "examples" / "my_metric.py"
 QUICK = (
     "train.steps=2", "train.validate_every=1", "train.batch_size=1", "train.num_workers=0", "train.accelerator=cpu",
     "model.backbone.start_filters=4", "model.backbone.depth=10", "model.dense.min_score=0.0",
@@ -111,3 +116,20 @@ def test_training_ranks_by_the_metric_chosen_and_refuses_others_before_it_starts
     log = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     ranking = json.loads((run / "checkpoints" / "ranking.json").read_text())
     assert ranking[0]["score"] == max(step["val/AR@0.03"] for step in log)
+
+
+@pytest.mark.parametrize("ndim", [2], indirect=True, ids=["2d"])
+def test_a_metric_of_ones_own_is_needed_for_training_and_not_for_prediction(native, tmp_path, monkeypatch):
+    boxel.prepare(native, tmp_path / "work", recipe="retina_unet_small", overrides=QUICK, num_folds=3, workers=0)
+    common = {"recipe": "retina_unet_small", "overrides": [*QUICK, "train.select_by=F2@0.50"]}
+    boxel.load_plugin(METRIC)
+    run = boxel.train(tmp_path / "work", tmp_path / "run", **common)
+    fingerprint = boxel.load(run).fingerprint
+    monkeypatch.setattr(plugins, "_plugins", {})
+    registry = next(registry for registry in Registry.known if registry.kind == "metric")
+    del registry["F2"]
+    assert boxel.load(run).fingerprint == fingerprint
+    with pytest.raises(ValueError, match=r"F2@0\.50.*is not a metric of the evaluation"):
+        boxel.train(tmp_path / "work", tmp_path / "run", **common)
+    require_plugins(run, trust=True)  # `boxel train --trust`
+    assert boxel.train(tmp_path / "work", tmp_path / "run", **common) == run

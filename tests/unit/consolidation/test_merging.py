@@ -133,3 +133,36 @@ def test_methods_differ_in_their_treatment_of_overlapping_boxes():
 def test_an_unknown_method_is_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="'wbc', 'nms', 'weighted_nms', 'soft_nms' or 'wbf'"):
         ConsolidateConfig.from_dict({"method": "mean"})
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "min_score=5",
+        "min_score=-0.1",
+        "max_detections=0",
+        "iou_threshold=-1",
+        "iou_threshold=2",
+        "merge_slices_iou=1.5",
+    ],
+)
+def test_senseless_settings_are_refused(setting):
+    with pytest.raises(ValueError, match=rf"{setting.partition('=')[0]}: Input should be"):
+        ConsolidateConfig().override([setting])
+
+
+@pytest.mark.parametrize(("one_vote_per_view", "score"), [(True, 0.6), (False, 0.625)])
+def test_two_boxes_of_one_view_in_a_cluster_count_as_the_setting_says(ndim, one_vote_per_view, score):
+    """By hand from equation (2), with IoU f and area a: view 0 has both boxes, view 1 has one, view 2 has none.
+
+    The boxes with score 0.9 are equal: w = a. The other lies inside and is half as long along the last axis: f = 1/2,
+    w = a/4. One vote: 1.8 / (2 + 1 x 2/2) = 0.6. All boxes: (1.8 + 0.3/4) / (9/4 + 1 x 9/4/3) = 0.625. Corners are
+    means by s w.
+    """
+    inner = cube(0, 8, ndim)
+    inner[1, -1] = 4
+    given = raw([cube(0, 8, ndim), inner, cube(0, 8, ndim)], [0.9, 0.3, 0.9], views=[0, 0, 1], num_views=3)
+    result = consolidate(given, ConsolidateConfig(iou_threshold=0.4, one_vote_per_view=one_vote_per_view))
+    corner = 8.0 if one_vote_per_view else (0.9 * 8 + 0.9 * 8 + 0.3 / 4 * 4) / (0.9 + 0.9 + 0.3 / 4)
+    assert result.scores.tolist() == pytest.approx([score])
+    assert result.boxes[0, 1, -1] == pytest.approx(corner)

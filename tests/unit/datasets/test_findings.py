@@ -86,7 +86,7 @@ def test_a_repaired_copy_is_clean_and_the_input_untouched(native, ndim, tmp_path
     assert instances.labels.tolist() == [0, 1, 1]
     assert instances.boxes[:, 0].tolist() == [[2] * ndim, [7] * ndim, [1] * ndim]
     assert instances.has_mask.tolist() == [True, True, False]
-    with pytest.raises(ValueError, match="is not empty"):
+    with pytest.raises(ValueError, match="`boxel check --fix` did not write there"):
         repair(found.dataset, found.findings, tmp_path / "fixed")
 
 

@@ -129,7 +129,7 @@ def test_other_settings_and_foreign_folders_are_left_alone(tmp_path):
     assert contents(tmp_path / "toy") == before
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "thesis.docx").write_text("years of work")
-    with pytest.raises(ValueError, match="exists and is not toy data; choose a new folder"):
+    with pytest.raises(ValueError, match="`boxel toy` did not write there; choose a new or empty folder"):
         make_toy(tmp_path / "foreign", **SMALL)
     assert contents(tmp_path / "foreign") == {"thesis.docx": b"years of work"}
 

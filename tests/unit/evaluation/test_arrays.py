@@ -1,11 +1,14 @@
 """`boxel.evaluate` takes arrays of any kind, without files, and says what is wrong with them."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
 
 import boxel
 from boxel.evaluation import EvaluateConfig
+from boxel.evaluation.luna16 import Luna16Tables, evaluate_luna16
 from boxel.types import Detections, Instances
 
 QUICK = EvaluateConfig(num_resamples=0)
@@ -108,9 +111,12 @@ def test_arrays_and_folders_do_not_mix(tmp_path):
         ({"protocol": "coco", "rule": "mdt"}, "protocol coco fixes .* leave out rule"),
         ({"iou_thresholds": (0.5, 0.5)}, "different numbers"),
         ({"iou_threshold": (0.5,)}, "did you mean 'iou_thresholds'"),
-        ({"operating_points": (2.0,)}, "scores in 0..1"),
-        ({"size_limits": (0.0,)}, "size limits"),
-        ({"num_resamples": -1}, "0 or more"),
+        ({"operating_points": (2.0,)}, "operating_points.0: .*less than or equal to 1"),
+        ({"size_limits": (0.0,)}, "size_limits.0: .*greater than 0"),
+        ({"num_resamples": -1}, "num_resamples: .*greater than or equal to 0"),
+        ({"iou_thresholds": (0.0,)}, "iou_thresholds.0: .*greater than 0"),
+        ({"iou_thresholds": (0.5, 5.0), "criterion": "mask_iou"}, "iou_thresholds of mask_iou must be at most 1"),
+        ({"iou_thresholds": ()}, "iou_thresholds: .*at least 1 item"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, says):
@@ -118,11 +124,50 @@ def test_settings_that_make_no_sense_are_refused(settings, says):
         EvaluateConfig.from_dict(settings)
 
 
-@pytest.mark.parametrize("name", ["AP", "mean_iou", "patient_AP", "confusion", "settings"])
-def test_a_metric_cannot_replace_what_the_evaluation_has(name):
-    boxel.register_metric(name, lambda matches: matches.num_objects)
-    with pytest.raises(ValueError, match=f"the name '{name}' is taken"):
+def test_a_radius_may_be_longer_than_a_voxel():
+    assert EvaluateConfig(iou_thresholds=(5.0,), criterion="centre_distance").ends == (5.0,)
+
+
+@pytest.mark.parametrize("protocol", ["boxel", "coco", "luna16"])
+def test_no_metric_takes_a_name_that_the_evaluation_computes(protocol):
+    """Every name that an evaluation gives is refused when it is registered."""
+    if protocol == "luna16":
+        tables = Luna16Tables(("a",), {"a": Instances.from_boxes(np.array([box(3)]), [0])}, {})
+        result = evaluate_luna16({}, tables, config=EvaluateConfig(protocol="luna16", num_resamples=2))
+    else:
+        result = boxel.evaluate({"a": GOOD}, TRUTH, config=EvaluateConfig(protocol=protocol, num_resamples=2))
+    names = {re.split("[@/]", key)[0] for key in result.metrics}
+    assert len(names) > 5
+    for name in names:
+        with pytest.raises(ValueError, match=f"metric name '{name}': "):
+            boxel.register_metric(name, lambda matches: matches.num_objects)
+
+
+def test_a_function_that_returns_such_a_name_is_named():
+    boxel.register_metric("mine", lambda matches: {"FROC": matches.num_objects})
+    with pytest.raises(ValueError, match="metric 'mine': its function returned 'FROC', which Boxel computes itself"):
         boxel.evaluate({"a": GOOD}, TRUTH, config=QUICK)
+
+
+def test_two_metrics_that_return_one_name_are_named():
+    for name in ("first", "second"):
+        boxel.register_metric(name, lambda matches: {"shared": matches.num_objects})
+    with pytest.raises(ValueError, match=r"'second': its function returned 'shared', .* of the metric 'first'"):
+        boxel.evaluate({"a": GOOD}, TRUTH, config=QUICK)
+
+
+@pytest.mark.parametrize("result", [None, "text", [[1, 2], [3]]])
+def test_a_metric_that_returns_no_numbers_is_named(result):
+    boxel.register_metric("odd", lambda matches: result)
+    with pytest.raises(ValueError, match="metric 'odd': "):
+        boxel.evaluate({"a": GOOD}, TRUTH, config=QUICK)
+
+
+def test_a_protocol_says_that_it_leaves_out_the_metrics_of_the_user():
+    boxel.register_metric("mine", lambda matches: matches.num_objects)
+    with pytest.warns(UserWarning, match="protocol coco computes the metrics of its challenge only, not mine"):
+        result = boxel.evaluate({"a": GOOD}, TRUTH, config=EvaluateConfig(protocol="coco", num_resamples=0))
+    assert not any("mine" in key for key in result.metrics)
 
 
 def test_a_metric_of_the_wrong_shape_is_named():

@@ -55,8 +55,8 @@ def test_the_point_of_the_highest_f1_is_chosen_in_every_resample(ndim):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"num_resamples": -1}, "resamples"), ({"seed": -1}, "seed"), ({"operating_points": [1.5]}, "operating points"),
-        ({"size_limits": [-3.0]}, "above 0"), ({"size_limits": [5.0, 5.0]}, "different"),
+        ({"num_resamples": -1}, "resamples"), ({"seed": -1}, "seed"), ({"operating_points": [1.5]}, "operating_points"),
+        ({"size_limits": [-3.0]}, "greater than 0"), ({"size_limits": [5.0, 5.0]}, "different"),
         ({"iou_thresholds": [2.0]}, "at most 1"),
     ],
 )  # fmt: skip

@@ -135,7 +135,7 @@ def test_predictions_without_geometry_are_refused_by_formats_in_mm(tmp_path, mon
 
 
 def test_the_predictions_are_not_overwritten(predictions):
-    with pytest.raises(ValueError, match="holds the predictions"):
+    with pytest.raises(ValueError, match=r"holds none\.json, which `boxel convert` did not write there"):
         boxel.convert(predictions, predictions, "mitk")
     with pytest.raises(ValueError, match="no such file"):
         boxel.convert(predictions / "gone", predictions / "out", "mitk")

@@ -148,7 +148,7 @@ def test_a_full_or_forbidden_disk_is_named_and_finished_cases_are_kept(tmp_path,
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     dataset = dataset_of(tmp_path / "data")
     before = sorted((tmp_path / "data").rglob("*"))
-    with pytest.raises(ValueError, match="neither empty nor a prepared folder"):
+    with pytest.raises(ValueError, match="`boxel prepare` did not write there"):
         prepare(dataset, tmp_path / "data")
     assert sorted((tmp_path / "data").rglob("*")) == before
     with pytest.raises(ValueError, match=r"not a prepared folder; run boxel prepare"):

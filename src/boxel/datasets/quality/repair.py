@@ -12,6 +12,7 @@ from boxel.datasets.formats.native_writer import write_case, write_dataset, writ
 from boxel.datasets.label_maps import tight_boxes
 from boxel.datasets.parallel import parallel
 from boxel.datasets.problems import Finding
+from boxel.output_folder import check_empty
 from boxel.types import Instances, Progress, silent
 
 __all__ = ["repair"]
@@ -40,10 +41,9 @@ def repair(
         ValueError: `out` is not empty, or lies in the data set.
     """
     root = dataset.root if dataset.root.is_dir() else dataset.root.parent
-    if out.exists() and (out.is_file() or any(out.iterdir())):
-        raise ValueError(f"{out}: is not empty; give a new folder for the repaired copy")
     if out.resolve().is_relative_to(root.resolve()):
         raise ValueError(f"{out}: lies in the data set, which is not changed; give a folder outside {root}")
+    check_empty(out, "check --fix", option="--fix")
     broken = {finding.case for finding in findings if finding.severity == "error"}
 
     def copy(case: Case) -> bool:
