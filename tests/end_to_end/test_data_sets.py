@@ -8,7 +8,9 @@ import pytest
 from PIL import Image as Picture
 
 import boxel
-from boxel.api.prediction import find_images
+from boxel.api.channel_files import RunImages
+from boxel.api.prediction_inputs import find_images
+from boxel.datasets.cases import read_case_image
 from boxel.preparation.store import Store
 from tests.end_to_end.test_verbs import boxel as command
 
@@ -93,11 +95,27 @@ def test_what_predict_cannot_take_is_explained(toys, tmp_path, words, message):
 
 
 def test_images_are_found_in_folders_and_in_data_sets_of_any_layout(toys, tmp_path):
-    assert list(find_images([toys / "toys" / "imagesTs"])) == ["test_00000"]
-    assert len(find_images([toys / "toys"]).cases) == 4
+    run = RunImages(("grey",), 2)
+    assert list(find_images([toys / "toys" / "imagesTs"], run).cases) == ["test_00000"]
+    assert len(find_images([toys / "toys"], run).cases) == 4
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="empty: not a data set"):
-        find_images([tmp_path / "empty"])
+    with pytest.raises(ValueError, match="empty: no image to predict"):
+        find_images([tmp_path / "empty"], run)
+
+
+def test_numbered_pictures_of_patients_are_predicted_one_by_one_under_names_of_their_own(toys, tmp_path):
+    for patient in ("p1", "p2"):
+        (tmp_path / "in" / patient).mkdir(parents=True)
+        for number in range(2):
+            Picture.new("L", (64, 64), 9).save(tmp_path / "in" / patient / f"IMG_{number:04d}.png")
+    (tmp_path / "in" / "p1" / "._IMG_0000.png").write_bytes(b"macOS")
+    (tmp_path / "in" / "notes.txt").touch()
+    said = command("predict", toys / "run", tmp_path / "in", "--out", tmp_path / "in" / "out").stderr
+    assert "4 images in 2 folders; 1 left out (not images: notes.txt)" in said
+    expected = {f"p{patient}_IMG_000{number}" for patient in (1, 2) for number in range(2)}
+    assert {path.stem for path in (tmp_path / "in" / "out").glob("*.json")} == expected
+    command("predict", toys / "run", tmp_path / "in" / "p2" / "IMG_0001.png", "--out", tmp_path / "one")
+    assert [path.stem for path in (tmp_path / "one").glob("*.json")] == ["IMG_0001"]
 
 
 def write_deeplesion(root, rng):
@@ -130,7 +148,7 @@ def test_context_slices_of_deeplesion_reach_the_model_as_channels(tmp_path, rng)
     run = boxel.train(tmp_path / "work", tmp_path / "run", recipe="retina_unet_small", overrides=QUICK)
     (model,) = boxel.load(run).models[:1]
     assert next(iter(model.parameters())).shape[1] == 3  # channels of the first convolution
-    image = boxel.api.prediction.read_case_image(opened.cases[0], opened)
+    image = read_case_image(opened.cases[0], opened)
     np.testing.assert_allclose(np.median(image.array, axis=(1, 2)), [102, 202, 302], atol=2)  # below, key, above
     words = ("--option", "context=1", "--part", "test", "--out", tmp_path / "p")
     command("predict", run, tmp_path / "dl", *words)

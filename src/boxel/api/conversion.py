@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from boxel.datasets.lookup import case_ids, is_clutter
 from boxel.export import DatasetInfo, ImageGeometries, Prediction, get_format, recognise
 from boxel.io import SUFFIXES, read_geometry, split_suffix
-from boxel.io.channels import group_channels, in_order
+from boxel.io.channels import group_channels, in_order, split_channel
 from boxel.output_folder import claimed
 
 
@@ -61,17 +62,23 @@ def convert(
 
 
 def find_cases(folder: Path) -> dict[str, tuple[Path, ...]]:
-    """The image files of each case in a folder: its channels, or its folder with a DICOM series.
+    """The image files of each case in a folder: its file, its channels, or its folder with a DICOM series.
+
+    Names are those of `predict`. A file CASE_0001 is both a case of its own and a channel of CASE, since only the run
+    knows which of them it is.
 
     Raises:
         ValueError: no such folder, nothing in it, or two files of one case and channel.
     """
     if not folder.exists():
         raise ValueError(f"{folder}: no such file or folder; name the folder of the images with --images")
-    paths = sorted(folder.iterdir()) if folder.is_dir() else [folder]
-    channels = group_channels(path for path in paths if not path.is_dir() and split_suffix(path)[1])
-    cases = {case: in_order(files) for case, files in channels.items()}
-    cases |= {path.name: (path,) for path in paths if path.is_dir() and any(path.iterdir())}
+    paths = [path for path in sorted(folder.rglob("*")) if not is_clutter(path)] if folder.is_dir() else [folder]
+    folders = [path for path in paths if path.is_dir() and any(path.iterdir())]
+    files = [path for path in paths if path.is_file() and split_suffix(path)[1]]
+    channels = group_channels(path for path in files if split_channel(path)[1] is not None and path.parent == folder)
+    cases: dict[str, tuple[Path, ...]] = {"_".join(path.relative_to(folder).parts): (path,) for path in folders}
+    cases |= {case: (path,) for case, path in zip(case_ids(files, folder), files, strict=True)}
+    cases |= {case: in_order(numbered) for case, numbered in channels.items()}
     if not cases and folder.is_dir() and any(folder.iterdir()):
         cases[folder.resolve().name] = (folder,)  # itself a DICOM series
     if not cases:

@@ -14,7 +14,7 @@ from boxel.consolidation import ConsolidateConfig, consolidate
 from boxel.inference.config import PredictConfig
 from boxel.inference.raw import predict_raw
 from boxel.inference.segmentation import paint
-from boxel.io.channels import read_channels
+from boxel.io.channels import fit_image, read_channels
 from boxel.models.base import Model, ModelConfig
 from boxel.nn.nd import channels_last
 from boxel.preparation.preprocess import preprocess
@@ -107,12 +107,12 @@ class Detector:
         return self.task.classes
 
     def predict(self, image: Image | Path | str | Sequence[Path | str]) -> Detections:
-        """Detect the objects of one image: an `Image`, a file, a DICOM folder, or one file per channel.
+        """Detect the objects of one image: an `Image`, a file, a DICOM file or folder, or one file per channel.
 
         Returns:
             Detections by descending score, in the voxels of the image file.
         """
-        image = _as_image(image)
+        image = self._as_image(image)
         raw, _, shape = self.predict_raw(image)
         return self.finish(raw, shape, image.geometry)
 
@@ -128,7 +128,7 @@ class Detector:
         """
         if not self.segmentation_classes:
             raise ValueError("this detector does not segment; train a model that does, such as retina_unet, with masks")
-        image = _as_image(image)
+        image = self._as_image(image)
         raw, probabilities, shape = self.predict_raw(image, segmentation=True)
         return self.finish(raw, shape, image.geometry), paint(probabilities, image.geometry.shape)  # type: ignore[arg-type]
 
@@ -164,6 +164,12 @@ class Detector:
         with torch.inference_mode():
             return predict_raw(self.models, array, float(array.min()), self.task, config, self.device)
 
+    def _as_image(self, source: Image | Path | str | Sequence[Path | str]) -> Image:
+        if isinstance(source, Image):
+            return source
+        files = [Path(file) for file in ([source] if isinstance(source, str | Path) else source)]
+        return fit_image(read_channels(files), self.task.channels, len(self.task.spacing), files[0])
+
     def finish(self, raw: RawDetections, shape: tuple[int, ...], original: Geometry) -> Detections:
         """Consolidated detections on the original grid, from those in a prepared image of `shape`."""
         return consolidate(raw, self.consolidate_config, geometry=original, shape=shape)
@@ -189,10 +195,3 @@ def _segmentation_classes(config: ModelConfig, task: Task) -> tuple[str, ...]:
 def load(run: Path | str, *, overrides: Sequence[str] = (), device: str | None = None, trust: bool = False) -> Detector:
     """The detector of a run folder; see `Detector.load`."""
     return Detector.load(run, overrides=overrides, device=device, trust=trust)
-
-
-def _as_image(source: Image | Path | str | Sequence[Path | str]) -> Image:
-    if isinstance(source, Image):
-        return source
-    files = [source] if isinstance(source, str | Path) else source
-    return read_channels([Path(file) for file in files])

@@ -5,24 +5,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from boxel.api.channel_files import RunImages
 from boxel.api.detector import Detector
+from boxel.api.prediction_inputs import Images, find_images, images_of
 from boxel.api.run import RunSplit
 from boxel.config import Config, did_you_mean, read_json
 from boxel.consolidation import RawPrediction, write_raw
-from boxel.datasets.cases import Dataset, read_case_image
-from boxel.datasets.formats import open_dataset
+from boxel.datasets.cases import Dataset
 from boxel.export import get_format
 from boxel.export.boxel_json import read_prediction, write_detections
 from boxel.inference.segmentation import paint
-from boxel.io import SUFFIXES, list_series, write_label_map
-from boxel.io.channels import group_channels, in_order, read_channels
+from boxel.io import write_label_map
 from boxel.output_folder import claimed
 from boxel.types import Progress, silent
 
 
 def predict(
     run: Path | str,
-    images: Sequence[Path | str] | Dataset,
+    images: Path | str | Sequence[Path | str] | Dataset,
     out: Path | str,
     *,
     overrides: Sequence[str] = (),
@@ -38,8 +38,8 @@ def predict(
 
     Args:
         run: the run folder.
-        images: image files, DICOM folders, or folders of images (`CASE_0000`, `CASE_0001` are channels of one); or
-            one data set in any layout, or one folder of many DICOM series.
+        images: image files, DICOM files, or folders of these and of further folders; or one data set in any layout.
+            In a run on several channels, the files `CASE_0000`, `CASE_0001` ... are those of one image.
         out: a new or empty folder, or one that this run predicted into with the same settings.
         overrides: settings such as `predict.views=identity`.
         formats: further formats (see `convert`), each written into `out/NAME` when all images are done.
@@ -52,16 +52,21 @@ def predict(
     """
     writers = {name: get_format(name).writer for name in formats}
     detector = Detector.load(run, overrides=overrides, trust=trust)
-    given = images if isinstance(images, Dataset) else find_images([Path(image) for image in images])
-    dataset = given if isinstance(given, Dataset) else None
-    cases = {case.id: list(case.channels) for case in dataset.cases} if dataset else dict(given)  # type: ignore[arg-type]
+    layout = RunImages.of(detector.task, RunSplit.load(Path(run) / "split.json"))
+    if isinstance(images, Dataset):
+        inputs = images_of(images, layout)
+    else:
+        paths = [images] if isinstance(images, str | Path) else images
+        inputs = find_images([Path(path) for path in paths], layout, skip=Path(out))
+    logging.getLogger("boxel").log(logging.WARNING if inputs.left_out else logging.INFO, inputs)
+    cases = {name: list(case.channels) for name, case in inputs.cases.items()}
     _check_names(cases, len(detector.task.channels))
     cases = _choose(cases, Path(run), part)
     out = Path(out)
     job = settings_of(predict=detector.predict_config, consolidate=detector.consolidate_config)
     job["weights"] = detector.weights
     with claimed(out, "predict", job, source=f"the run {Path(run).resolve()}"):
-        written = _predict_cases(detector, cases, dataset, out, progress)
+        written = _predict_cases(detector, cases, inputs, out, progress)
         predictions = [read_prediction(path) for path in written] if formats else []
         for name, write in writers.items():
             write(out / name, predictions)
@@ -69,7 +74,7 @@ def predict(
 
 
 def _predict_cases(
-    detector: Detector, cases: Mapping[str, Sequence[Path]], dataset: Dataset | None, out: Path, progress: Progress
+    detector: Detector, cases: Mapping[str, Sequence[Path]], inputs: Images, out: Path, progress: Progress
 ) -> list[Path]:
     written = []
     for done, (case, files) in enumerate(sorted(cases.items())):
@@ -78,7 +83,7 @@ def _predict_cases(
         stamp = stamp_of(detector, case, files)
         if is_done(written[-1], stamp):
             continue
-        image = read_case_image(dataset[case], dataset) if dataset else read_channels(files)
+        image = inputs.read(case)
         for remark in image.remarks:
             logging.getLogger("boxel").warning(f"{case}: {remark}")
         raw, probabilities, shape = detector.predict_raw(image)
@@ -128,40 +133,6 @@ def is_done(path: Path, stamp: Mapping[str, Any]) -> bool:
 
 def segmentation_file(out: Path, case: str) -> Path:
     return out / f"{case}_seg.nii.gz"
-
-
-def find_images(paths: Sequence[Path]) -> dict[str, list[Path]] | Dataset:
-    """Files per case. A name that ends in `_0000` and so on is one channel of the case before the number.
-
-    A folder without images in it may be a data set in any layout, or hold DICOM series: then its cases.
-
-    Raises:
-        ValueError: nothing there, no image in it, or two images of one case and channel.
-    """
-    images: list[Path] = []
-    for path in paths:
-        if not path.exists():
-            raise ValueError(f"{path}: no such file or folder")
-        files = [path]
-        if path.is_dir():
-            files = sorted(file for file in path.iterdir() if file.name.lower().endswith(tuple(SUFFIXES)))
-            if not files and list_series(path):
-                files = [path]
-            if not files and len(paths) == 1:
-                return open_images(path)
-            if not files:
-                raise ValueError(
-                    f"{path}: no image in this folder; known: {', '.join(sorted(SUFFIXES))} and DICOM series"
-                )
-        images += files
-    return {case: list(in_order(channels)) for case, channels in group_channels(images).items()}
-
-
-def open_images(path: Path, format: str = "", options: Sequence[str] = ()) -> Dataset:  # noqa: A002
-    """The cases of a data set; of DICOM folders every series, whether annotated or not."""
-    dataset = open_dataset(path, format=format, options=options)
-    bare = dataset.format == "dicom" and not any(option.startswith("negatives=") for option in options)
-    return open_dataset(path, format="dicom", options=[*options, "negatives=true"]) if bare else dataset
 
 
 def _check_names(cases: Mapping[str, Sequence[Path]], num_channels: int) -> None:

@@ -115,7 +115,7 @@ def predict(
     images: Annotated[
         list[Path],
         typer.Argument(
-            metavar="IMAGE...", help="Image files, DICOM folders, folders of images, or one data set in any layout."
+            metavar="IMAGE...", help="Image files, DICOM files, folders with these, or one data set in any layout."
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for one JSON file per image.")],

@@ -128,7 +128,7 @@ def named_images(paths: list[Path], layout: str, options: list[str] | None) -> A
     """
     if not layout and not options:
         return paths
-    from boxel.api.prediction import open_images
+    from boxel.api.prediction_inputs import open_images
     from boxel.datasets.formats import formats
     from boxel.export import list_formats
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from boxel.io import itk, pictures
-from boxel.io.dicom import list_series, read_series
+from boxel.io.dicom import is_dicom, list_series, read_series
 from boxel.io.grids import reorient, same_grid
 from boxel.io.itk import resample
 from boxel.types import Geometry, Image
@@ -21,6 +21,7 @@ from boxel.types import Geometry, Image
 __all__ = [
     "SUFFIXES",
     "has_geometry",
+    "is_dicom",
     "list_series",
     "read_geometry",
     "read_image",
@@ -48,11 +49,11 @@ def split_suffix(path: Path) -> tuple[str, str]:
 
 def has_geometry(path: Path) -> bool:
     """Whether this kind of file stores where its voxels lie in the world."""
-    return Path(path).is_dir() or split_suffix(path)[1] in itk.SUFFIXES
+    return _is_series(Path(path)) or split_suffix(path)[1] in itk.SUFFIXES
 
 
 def read_image(path: Path, *, upright: bool = True) -> Image:
-    """Read an image file or a DICOM folder: `array (c, *s)` in the number type of the file.
+    """Read an image file, a DICOM file or a DICOM folder: `array (c, *s)` in the number type of the file.
 
     Colour becomes three channels, transparency is dropped, and the pages of a TIFF become planes.
 
@@ -73,7 +74,7 @@ def read_geometry(path: Path) -> Geometry:
         ValueError: as `read_image`.
     """
     path = Path(path)
-    if path.is_dir() or not has_geometry(path):
+    if _is_series(path) or not has_geometry(path):
         return read_image(path).geometry
     _check_readable(path)
     try:
@@ -89,7 +90,7 @@ def read_layout(path: Path) -> tuple[int, tuple[int, ...]]:
         ValueError: as `read_image`.
     """
     path = Path(path)
-    if path.is_dir() or split_suffix(path)[1] in pictures.TIFF_SUFFIXES:
+    if _is_series(path) or split_suffix(path)[1] in pictures.TIFF_SUFFIXES:
         array = read_image(path).array
         return len(array), array.shape[1:]
     try:
@@ -154,7 +155,7 @@ def write_label_map(path: Path, array: np.ndarray, geometry: Geometry) -> None:
 def _read(path: Path, colours: bool, upright: bool) -> Image:
     """`colours`: look up palette entries; in a label map saved with a palette the values are the entries' numbers."""
     try:
-        if path.is_dir():
+        if _is_series(path):
             return read_series(path)
         _check_readable(path)
         if has_geometry(path):
@@ -173,10 +174,14 @@ def _read(path: Path, colours: bool, upright: bool) -> Image:
     return Image(array, Geometry.plain(array.shape[1:]), (f"turned upright, as its orientation {turn} (EXIF) says",))
 
 
+def _is_series(path: Path) -> bool:
+    """Whether this is the folder of a DICOM series, or a DICOM file."""
+    return path.is_dir() or (not split_suffix(path)[1] and is_dicom(path))
+
+
 def _check_readable(path: Path) -> None:
     if not split_suffix(path)[1]:
-        hint = ", and for DICOM give the folder of the series" if path.suffix.lower() == ".dcm" else ""
-        raise ValueError(f"{path}: not an image format that Boxel reads; use one of {' '.join(SUFFIXES)}{hint}")
+        raise ValueError(f"{path}: not an image format that Boxel reads; use one of {' '.join(SUFFIXES)} or DICOM")
     try:
         with path.open("rb") as file:
             empty = not file.read(1)

@@ -9,7 +9,7 @@ import numpy as np
 from boxel.io import has_geometry, read_image, same_grid, split_suffix
 from boxel.types import Geometry, Image
 
-__all__ = ["check_same_grid", "group_channels", "in_order", "read_channels", "split_channel"]
+__all__ = ["check_same_grid", "fit_image", "group_channels", "in_order", "read_channels", "split_channel"]
 
 Channels = Mapping[int, Sequence[Path]]
 """The files of one case by channel number; more than one file of a number is a mistake that `in_order` names."""
@@ -80,6 +80,42 @@ def read_channels(files: Sequence[Path], open_file: Callable[[Path], Image] = re
             )
     array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
     return Image(array, images[0].geometry, images[0].remarks)
+
+
+def fit_image(image: Image, channels: Sequence[str], ndim: int, file: Path) -> Image:
+    """An image with the channels and axes that a detector takes.
+
+    A grey picture becomes a colour picture and the other way round where no value changes; a DICOM image of one plane
+    becomes an image of 2 axes.
+
+    Args:
+        image: as it was read from `file`.
+        channels: names of those that the detector takes.
+        ndim: number of axes that the detector takes.
+        file: named in errors.
+
+    Raises:
+        ValueError: the image has other channels or axes.
+    """
+    array, geometry = image.array, image.geometry
+    if ndim == 2 and array.ndim == 4 and array.shape[1] == 1 and not split_suffix(file)[1]:
+        array, geometry = array[:, 0], Geometry.plain(array.shape[2:], geometry.spacing[1:])
+    if len(array) == 1 and tuple(channels) == ("red", "green", "blue"):
+        array = np.repeat(array, 3, axis=0)
+    elif len(array) == 3 and len(channels) == 1 and (array == array[:1]).all():
+        array = array[:1]
+    if array.ndim - 1 != ndim:
+        raise ValueError(
+            f"{file}: has {array.ndim - 1} axes {geometry.shape}, the detector takes images of {ndim}; give images "
+            "like those that it was trained on"
+        )
+    if len(array) != len(channels):
+        many = f"; give each channel as a file, CASE_0000 to CASE_{len(channels) - 1:04d}" if channels[1:] else ""
+        raise ValueError(
+            f"{file}: has {len(array)} channels, the detector takes {len(channels)}: {', '.join(channels)}"
+            f"{many or '; save a grey image'}"
+        )
+    return Image(array, geometry, image.remarks)
 
 
 def check_same_grid(path: Path, geometry: Geometry, other_path: Path, other: Geometry) -> None:

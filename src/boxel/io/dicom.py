@@ -20,7 +20,7 @@ from boxel.types import Geometry, Image
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-__all__ = ["Slice", "list_series", "read_series", "sort_slices"]
+__all__ = ["Slice", "is_dicom", "list_series", "read_series", "sort_slices"]
 
 SERIES, POSITION, ORIENTATION, SPACING = "0020|000e", "0020|0032", "0020|0037", "0028|0030"
 BITS = "0028|0100"
@@ -44,6 +44,14 @@ class Slice(NamedTuple):
     claimed: int = 0
 
 
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM, by its suffix `.dcm` or its magic number."""
+    if path.suffix.lower() == ".dcm" or not path.is_file():
+        return path.is_file()
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
 def list_series(folder: Path) -> dict[str, list[Slice]]:
     """The image files of a folder by SeriesInstanceUID (empty if a file has none), in order of file names."""
     return _scan(folder)[0]
@@ -59,7 +67,8 @@ def _scan(folder: Path) -> tuple[dict[str, list[Slice]], list[tuple[Path, str]]]
     reader.SetImageIO("GDCMImageIO")
     sitk.ProcessObject.SetGlobalWarningDisplay(False)  # ITK would print what is raised or expected here
     try:
-        for file in sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")):
+        paths = folder.iterdir() if folder.is_dir() else [folder]
+        for file in sorted(path for path in paths if path.is_file() and not path.name.startswith(".")):
             reader.SetFileName(str(file))
             try:
                 if is_cut(file):
@@ -103,7 +112,8 @@ def read_series(folder: Path, uid: str | None = None, *, upright: bool = False) 
     """Read one DICOM series; `Image.remarks` says whether a tilted gantry was corrected.
 
     Args:
-        folder: contains its files, in any order and under any names; other files are skipped.
+        folder: contains its files, in any order and under any names; other files are skipped. Or one file, which is
+            then the image.
         uid: its SeriesInstanceUID, if the folder contains several series.
         upright: a tilted gantry is an error, because the annotations count voxels of the original slices.
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from boxel.api.channel_files import RunImages
 from boxel.api.conversion import find_cases
-from boxel.api.prediction import find_images
+from boxel.api.prediction_inputs import find_images
 from boxel.datasets.cases import read_case
 from boxel.datasets.formats import open_dataset
 from boxel.io import write_image
@@ -30,18 +31,25 @@ def test_two_files_of_one_channel_are_refused(tmp_path):
         in_order({0: [Path("a_0000.png"), Path("x/a_0000.nii")]})
     for name in ("a_0000.tif", "a_0000.png"):
         write_image(tmp_path / name, Image(np.zeros((1, 4, 4), np.uint8), Geometry.plain((4, 4))))
-    for find in (lambda: find_images([tmp_path]), lambda: find_cases(tmp_path)):
+    for find in (lambda: find_images([tmp_path], RunImages(("T1", "T2"), 2)), lambda: find_cases(tmp_path)):
         with pytest.raises(ValueError, match="duplicate case"):
             find()
 
 
-def test_convert_orders_channels_by_number_and_takes_folders_whole(tmp_path):
-    for name in ("a_0001.png", "a_0000.tif", "b.png", "notes.txt", "c_0001/1.dcm", "c_0002/1.dcm"):
+def test_convert_orders_channels_by_number_and_takes_folders_and_single_files_whole(tmp_path):
+    names = ("a_0001.png", "a_0000.tif", "b.png", "notes.txt", "c_0001/1.dcm", "c_0002/1.dcm", "p/001.png", "q/001.png")
+    for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     names = {case: [file.name for file in files] for case, files in find_cases(tmp_path).items()}
     assert names == {
         "a": ["a_0000.tif", "a_0001.png"],
+        "a_0000": ["a_0000.tif"],  # the run knows whether it is a channel
+        "a_0001": ["a_0001.png"],
+        "p_001": ["001.png"],
+        "q_001": ["001.png"],
+        "p": ["p"],
+        "q": ["q"],
         "b": ["b.png"],
         "c_0001": ["c_0001"],
         "c_0002": ["c_0002"],

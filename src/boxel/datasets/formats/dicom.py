@@ -4,7 +4,9 @@ An annotation belongs to the series that it references, otherwise to the only on
 connected component of a segment becomes an object. A series without annotation is left out: it may not be healthy.
 """
 
+import os
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from boxel.datasets.cases import Case, Dataset
@@ -15,7 +17,7 @@ from boxel.datasets.formats.registry import register_format
 from boxel.datasets.label_maps import Connectivity
 from boxel.datasets.problems import InputError, Report, some
 
-__all__ = ["Options", "detect", "read"]
+__all__ = ["Options", "detect", "read", "series_names"]
 
 
 class Options(ReaderOptions):
@@ -66,11 +68,8 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             report(InputError(file, f"cannot be read ({error})"[:300], "copy or export it again", "", "error"))
     classes = options.classes or tuple(sorted(names)) or ("object",)
     lookup = {name: label for label, name in enumerate(classes)}
-    counts = Counter(series.folder for series in images)
     cases, bare = [], []
-    for index, series in enumerate(images):
-        name = "_".join(series.folder.relative_to(path).parts) or path.resolve().name
-        name += f"_{series.uid.rpartition('.')[2]}" if counts[series.folder] > 1 else ""
+    for index, (name, series) in enumerate(zip(series_names(images, path), images, strict=True)):
         files = tuple(file for file in of_image[index] if file not in unreadable)
         if not files and not options.negatives:
             bare.append(name)
@@ -88,6 +87,22 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     return Dataset(
         path, path.resolve().name, 3, classes, channels, tuple(cases), unlabelled=tuple(bare)
     )  # fmt: skip
+
+
+def series_names(images: Sequence[DicomSeries], root: Path) -> list[str]:
+    """Names of series that can name files: their folders below `root`, then part of the UID where a folder has several.
+
+    The part is the last number of the UID, or the whole UID where series agree in that.
+    """
+    counts = Counter(series.folder for series in images)
+    ends = Counter((series.folder, series.uid.rpartition(".")[2]) for series in images)
+    names = []
+    for series in images:
+        end = series.uid.rpartition(".")[2]
+        own = end if ends[series.folder, end] == 1 else series.uid
+        name = "_".join(Path(os.path.relpath(series.folder, root)).parts) or root.resolve().name
+        names.append(f"{name}_{own}" if counts[series.folder] > 1 else name)
+    return names
 
 
 def _targets(series: DicomSeries, images: list[DicomSeries]) -> list[int]:
