@@ -133,6 +133,53 @@ text("boxes/boxes.csv", "file,x1,y1,z1,x2,y2,z2,label\n" + rows)
 entries = [{"image": f"{case}.nii.gz", "box": [[*centre, 12, 8, 8]], "label": [0]} for case in ("1.2.3", "1.2.4")]
 text("monai/dataset_fold0.json", json.dumps({"training": entries[:1], "validation": entries[1:]}))
 
+# Drawing tools: a rectangle around the object of two pictures
+corners, stems = ((x0, y0), (x1, y1)), ("a", "b")
+for folder in ("labelme", "via/images", "cvat/images", "cvat_yolo/obj_train_data", "label_studio/images"):
+    for stem in stems:
+        picture(f"{folder}/{stem}.png", photo())
+for stem in stems:
+    shape = {"label": "cell", "shape_type": "rectangle", "points": corners, "group_id": None}
+    size = {"imageHeight": 32, "imageWidth": 40}
+    text(f"labelme/{stem}.json", json.dumps({"imagePath": f"{stem}.png", "shapes": [shape], **size}))
+    fractions = f"{(x0 + x1) / 80} {(y0 + y1) / 64} {(x1 - x0) / 40} {(y1 - y0) / 32}"
+    text(f"cvat_yolo/obj_train_data/{stem}.txt", f"0 {fractions}\n")
+rectangle = {"name": "rect", "x": x0, "y": y0, "width": x1 - x0, "height": y1 - y0}
+region = {"shape_attributes": rectangle, "region_attributes": {"type": "cell"}}
+regions = {f"{stem}.png": {"filename": f"{stem}.png", "regions": [region]} for stem in stems}
+text("via/via_project.json", json.dumps({"_via_img_metadata": regions}))
+box = f'<box label="cell" xtl="{x0}" ytl="{y0}" xbr="{x1}" ybr="{y1}"/>'
+pictures = "".join(f'<image name="{stem}.png" width="40" height="32">{box}</image>' for stem in stems)
+text("cvat/annotations.xml", f"<annotations><version>1.1</version>{pictures}</annotations>")
+text("cvat_yolo/obj.data", "classes = 1\ntrain = data/train.txt\nnames = data/obj.names\n")
+text("cvat_yolo/obj.names", "cell\n")
+text("cvat_yolo/train.txt", "".join(f"data/obj_train_data/{stem}.png\n" for stem in stems))
+value = {"x": 2.5 * x0, "y": y0 / 0.32, "width": 2.5 * (x1 - x0), "height": (y1 - y0) / 0.32}
+value |= {"rotation": 0, "rectanglelabels": ["cell"]}
+result = {"type": "rectanglelabels", "original_width": 40, "original_height": 32, "value": value}
+tasks = [{"data": {"image": f"/data/upload/1/0a1b2c3d-{s}.png"}, "annotations": [{"result": [result]}]} for s in stems]
+text("label_studio/project.json", json.dumps(tasks))
+
+# BUSI, ISIC; RSNA pneumonia and VinDr-CXR
+for kind, number in (("benign", 1), ("benign", 2), ("malignant", 1), ("normal", 1)):
+    picture(f"busi/{kind}/{kind} ({number}).png", photo())
+    picture(f"busi/{kind}/{kind} ({number})_mask.png", 255 * mask3d()[5] * (kind != "normal"))
+for number, part in ((1, "Training"), (2, "Training"), (3, "Test")):
+    picture(f"isic/ISIC2018_Task1-2_{part}_Input/ISIC_{number:07d}.jpg", photo())
+    picture(f"isic/ISIC2018_Task1_{part}_GroundTruth/ISIC_{number:07d}_segmentation.png", 255 * mask3d()[5])
+for path, uid in (
+    ("rsna_pneumonia/stage_2_train_images/p1.dcm", "1.2.826.5"),
+    ("rsna_pneumonia/stage_2_train_images/p2.dcm", "1.2.826.6"),
+    ("vindr_cxr/train/i1.dicom", "1.2.826.7"),
+    ("vindr_cxr/train/i2.dicom", "1.2.826.8"),
+):
+    (file,) = slices(str(Path(path).parent), photo()[None].astype(np.int16), uid)
+    file.rename(OUT / path)
+rows = f"p1,{x0}.0,{y0}.0,{x1 - x0}.0,{y1 - y0}.0,1\np2,,,,,0\n"
+text("rsna_pneumonia/stage_2_train_labels.csv", "patientId,x,y,width,height,Target\n" + rows)
+rows = "".join(f"i1,R{rater},Mass,{x0},{y0},{x1},{y1}\ni2,R{rater},No finding,,,,\n" for rater in (1, 2, 3))
+text("vindr_cxr/annotations/annotations_train.csv", "image_id,rad_id,class_name,x_min,y_min,x_max,y_max\n" + rows)
+
 # DeepLesion
 columns = (
     *("File_name", "Patient_index", "Study_index", "Series_ID", "Key_slice_index", "Measurement_coordinates"),

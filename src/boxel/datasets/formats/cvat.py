@@ -1,0 +1,111 @@
+"""CVAT for images: one XML for all pictures.
+
+    annotations.xml    <image name="a.png" width="60" height="40" subset="train">
+                         <box label="cell" xtl="1" ytl="2" xbr="4" ybr="6" rotation="0"/>
+                         <polygon label="cell" points="1,2;4,2;4,6"/> <ellipse .../> <mask .../>
+    images/a.png       the pictures, anywhere below
+
+Boxes are boxes, turned boxes, polygons, ellipses and masks give instance masks.
+"""
+
+from pathlib import Path
+from xml.etree.ElementTree import Element
+
+from boxel.datasets.cases import Dataset
+from boxel.datasets.formats.files import listing, numbers, read_text, read_xml
+from boxel.datasets.formats.outlines import Entry, Options, Outlined, build, ellipse, left_out, rectangle
+from boxel.datasets.formats.registry import register_format
+from boxel.datasets.lookup import split_word
+from boxel.datasets.problems import InputError, Report
+
+__all__ = ["detect", "read"]
+
+DESCRIPTION = "CVAT for images: an XML with <annotations> and <image>"
+NO_AREA = ("points", "polyline", "skeleton", "cuboid")
+
+
+def detect(path: Path) -> bool:
+    return bool(_files(path))
+
+
+def _files(path: Path) -> list[Path]:
+    places = [path] if path.is_file() else listing(path)
+    return [file for file in places if file.suffix.lower() == ".xml" and file.is_file() and _is_cvat(file)]
+
+
+def _is_cvat(file: Path) -> bool:
+    try:
+        text = read_text(file)[:4000]
+    except ValueError:
+        return False
+    return "<annotations" in text and "<version>" in text
+
+
+def read(path: Path, report: Report, options: Options) -> Dataset:
+    """Open the data set in folder (or file) `path`; problems of single cases go to `report`."""
+    entries = []
+    for file in _files(path):
+        root = read_xml(file)
+        if root.find("track") is not None:
+            raise InputError(file, "has tracks of a video", 'export it as "CVAT for images"')
+        for node in root.iter("image"):
+            name = node.get("name") or ""
+            try:
+                objects = [made for child in node if (made := _object(file, name, child, report))]
+                size = numbers([node.get("height"), node.get("width")], file, f"size of {name}", 2)
+            except InputError as problem:
+                report(problem.of(Path(name).stem))
+                continue
+            part = split_word(node.get("subset") or "")
+            entries.append(Entry(name, file, objects, (int(size[0]), int(size[1])), part))
+    return build(path, entries, options, report)
+
+
+def _object(file: Path, name: str, node: Element, report: Report) -> Outlined | None:
+    label, what = (node.get("label") or "").strip(), f"{node.tag} of {name}"
+
+    def get(*keys: str) -> tuple[float, ...]:
+        return numbers([node.get(key) for key in keys], file, what)
+
+    degrees = float(node.get("rotation") or 0)
+    if node.tag == "box":
+        x, y, x1, y1 = get("xtl", "ytl", "xbr", "ybr")
+        if not degrees:
+            return Outlined(label, (x, y, x1 - x, y1 - y))
+        corners = rectangle(x, y, x1 - x, y1 - y, degrees, ((x + x1) / 2, (y + y1) / 2))
+        return Outlined(label, None, (corners,))
+    if node.tag == "ellipse":
+        x, y, rx, ry = get("cx", "cy", "rx", "ry")
+        return Outlined(label, None, (ellipse(x, y, rx, ry, degrees),))
+    if node.tag == "polygon":
+        points = numbers(node.get("points") or "", file, what)
+        if len(points) < 6 or len(points) % 2:
+            raise InputError(file, f"{what} has fewer than three points", "draw it again")
+        return Outlined(label, None, (points,))
+    if node.tag == "mask":
+        return Outlined(label, None, _runs(file, what, node))
+    if node.tag in NO_AREA:
+        report(left_out(file, 1, node.tag))
+    return None
+
+
+def _runs(file: Path, what: str, node: Element) -> tuple[tuple[float, ...], ...]:
+    """The rectangles of a mask: run lengths of background and foreground along the rows of its box."""
+    left, top, width, height = numbers([node.get(key) for key in ("left", "top", "width", "height")], file, what)
+    lengths = numbers(node.get("rle") or "", file, what)
+    if sum(lengths) != width * height or width <= 0:
+        raise InputError(file, f"{what}: {sum(lengths):g} pixels in a box of {width:g} x {height:g}", "export it again")
+    parts, position = [], 0
+    for index, length in enumerate(map(int, lengths)):
+        end = position + length
+        while index % 2 and position < end:  # up to the end of the row
+            row, column = divmod(position, int(width))
+            stop = min(end - position, int(width) - column)
+            x, y = left + column, top + row
+            parts.append((x, y, x + stop, y, x + stop, y + 1, x, y + 1))
+            position += stop
+        position = end
+    return tuple(parts)
+
+
+register_format("cvat", detect, read, DESCRIPTION, Options, order=48)

@@ -1,0 +1,128 @@
+"""Label Studio's JSON and JSON-MIN exports of image labelling.
+
+    project.json    [{"data": {"image": "/data/upload/1/0a1b2c3d-a.png"}, "annotations": [{"result": [
+                      {"type": "rectanglelabels", "original_width": 60, "original_height": 40, "value":
+                       {"x": 10, "y": 20, "width": 5, "height": 8, "rotation": 0, "rectanglelabels": ["cell"]}}]}]}]
+
+Positions are percentages of the image. Rectangles give boxes; turned rectangles, ellipses and polygons give masks.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from boxel.datasets.cases import Dataset
+from boxel.datasets.formats.files import listing, numbers, read_mapping, read_text
+from boxel.datasets.formats.outlines import Entry, Options, Outlined, build, ellipse, left_out, rectangle
+from boxel.datasets.formats.registry import register_format
+from boxel.datasets.problems import InputError, Report
+
+__all__ = ["detect", "read"]
+
+DESCRIPTION = 'Label Studio: a JSON list of tasks with "rectanglelabels", "polygonlabels" or "ellipselabels"'
+KINDS = ("rectanglelabels", "polygonlabels", "ellipselabels", "brushlabels", "keypointlabels")
+
+
+def detect(path: Path) -> bool:
+    return bool(_files(path))
+
+
+def _files(path: Path) -> list[Path]:
+    places = [path] if path.is_file() else listing(path)
+    return [file for file in places if file.suffix.lower() == ".json" and file.is_file() and _is_export(file)]
+
+
+def _is_export(file: Path) -> bool:
+    try:
+        text = read_text(file)
+    except ValueError:
+        return False
+    return text.lstrip()[:1] == "[" and any(f'"{kind}"' in text for kind in KINDS)
+
+
+def read(path: Path, report: Report, options: Options) -> Dataset:
+    """Open the data set in folder (or file) `path`; problems of single cases go to `report`."""
+    entries = []
+    for file in _files(path):
+        tasks = read_mapping(file)
+        for number, task in enumerate(tasks if isinstance(tasks, list) else ()):
+            try:
+                entries.append(_entry(file, number, task, report))
+            except InputError as problem:
+                report(problem.of(f"task {number}"))
+    return build(path, entries, options, report)
+
+
+def _entry(file: Path, number: int, task: Any, report: Report) -> Entry:
+    data = task.get("data", task) if isinstance(task, dict) else {}
+    source = next((data[key] for key in ("image", "img", *data) if isinstance(data.get(key), str)), "")
+    name = re.sub(r"^.*[?&]d=", "", unquote(source))
+    if "/upload/" in name:  # an upload gets a random prefix
+        name = re.sub(r"^[0-9a-f]{8}-", "", name.rpartition("/")[2])
+    name = re.sub(r"^\w+://[^/]*/", "", name)
+    results = list(_results(file, name, task, report))
+    sizes = {(entry.get("original_height"), entry.get("original_width")) for entry in results}
+    if len(sizes) > 1:
+        raise InputError(file, f"task {number}: several image sizes {sorted(map(str, sizes))}", "export it again")
+    objects: list[Outlined] = []
+    for entry in results:
+        objects += _object(file, name, entry, report)
+    height, width = sizes.pop() if sizes else (None, None)
+    return Entry(name, file, objects, (int(height), int(width)) if height and width else None)
+
+
+def _results(file: Path, name: str, task: Mapping[str, Any], report: Report) -> Iterator[Mapping[str, Any]]:
+    """The regions of a task, each with "value", its kind and the size of the image."""
+    if "annotations" not in task and "completions" not in task:  # JSON-MIN: lists of values under their controls
+        for control in task.values():
+            for value in control if isinstance(control, list) else ():
+                if isinstance(value, dict) and any(kind in value for kind in KINDS):
+                    yield {**value, "value": value, "type": next(kind for kind in KINDS if kind in value)}
+        return
+    finished = [one for one in task.get("annotations") or task.get("completions") or () if not one.get("was_cancelled")]
+    if len(finished) > 1:
+        problem = f"{name} has {len(finished)} annotations; the first is used"
+        report(InputError(file, problem, "keep one per task, or review them", severity="warning"))
+    yield from (entry for one in finished[:1] for entry in one.get("result") or () if entry.get("type") in KINDS)
+
+
+def _object(file: Path, name: str, entry: Mapping[str, Any], report: Report) -> list[Outlined]:
+    kind, value = entry["type"], entry.get("value") or {}
+    labels = value.get(kind)
+    if not labels:
+        raise InputError(file, f"an object of {name} has no label", "choose its class")
+    if kind == "brushlabels":
+        raise InputError(file, f"{name} has brush masks, which are not read", "export the project as COCO")
+    if kind == "keypointlabels":
+        report(left_out(file, 1, "keypoint"))
+        return []
+    size = numbers([entry.get("original_width"), entry.get("original_height")], file, f"size of {name}", 2)
+    step_x, step_y = size[0] / 100, size[1] / 100
+
+    def get(*keys: str) -> tuple[float, ...]:
+        return numbers([value.get(key) for key in keys], file, f"{kind} of {name}")
+
+    degrees = float(value.get("rotation") or 0)
+    box: tuple[float, float, float, float] | None = None
+    outlines: tuple[tuple[float, ...], ...] = ()
+    if kind == "rectanglelabels":
+        x, y, width, height = get("x", "y", "width", "height")
+        x, y, width, height = x * step_x, y * step_y, width * step_x, height * step_y
+        if degrees:
+            outlines = (rectangle(x, y, width, height, degrees, (x, y)),)
+        else:
+            box = (x, y, width, height)
+    elif kind == "ellipselabels":
+        x, y, rx, ry = get("x", "y", "radiusX", "radiusY")
+        outlines = (ellipse(x * step_x, y * step_y, rx * step_x, ry * step_y, degrees),)
+    else:
+        pairs = [numbers(pair, file, f"{kind} of {name}", 2) for pair in value.get("points") or ()]
+        if len(pairs) < 3:
+            raise InputError(file, f"a polygon of {name} has fewer than three points", "draw it again")
+        outlines = (tuple(part for x, y in pairs for part in (x * step_x, y * step_y)),)
+    return [Outlined(str(label), box, outlines) for label in labels[:1]]
+
+
+register_format("label_studio", detect, read, DESCRIPTION, Options, order=96)

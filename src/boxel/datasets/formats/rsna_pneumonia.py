@@ -1,0 +1,79 @@
+"""RSNA Pneumonia Detection Challenge (Kaggle, 2018): DICOM radiographs and a table of boxes.
+
+    stage_2_train_labels.csv                 patientId,x,y,width,height,Target: a row per box, or one without a box
+    stage_2_train_images/PATIENT.dcm         or PNG
+    stage_2_detailed_class_info.csv          optional, not used
+
+Images without a row in the table, such as those of the test set, are not annotated and left out.
+"""
+
+from collections import defaultdict
+from pathlib import Path
+
+from boxel.datasets.annotations import Shape, Shapes
+from boxel.datasets.cases import Case, Dataset
+from boxel.datasets.formats.files import listing, numbers, read_table, read_text
+from boxel.datasets.formats.options import ReaderOptions
+from boxel.datasets.formats.radiographs import RadiographOpener, corners, empty, find_radiographs
+from boxel.datasets.formats.registry import register_format
+from boxel.datasets.problems import InputError, Report
+
+__all__ = ["Options", "detect", "read"]
+
+COLUMNS = ("patientId", "x", "y", "width", "height", "Target")
+DESCRIPTION = "RSNA pneumonia: a CSV with patientId,x,y,width,height,Target and DICOM images"
+
+
+class Options(ReaderOptions):
+    """`name`: of the one class."""
+
+    name: str = "pneumonia"
+
+
+def detect(path: Path) -> bool:
+    return _table(path) is not None
+
+
+def _table(path: Path) -> Path | None:
+    places = [path] if path.is_file() else listing(path)
+    files = (file for file in places if file.suffix.lower() == ".csv" and file.is_file())
+    return next((file for file in files if _has_columns(file)), None)
+
+
+def _has_columns(file: Path) -> bool:
+    try:
+        head = read_text(file).partition("\n")[0]
+    except ValueError:
+        return False
+    return set(COLUMNS) <= {name.strip() for name in head.split(",")}
+
+
+def read(path: Path, report: Report, options: Options) -> Dataset:
+    """Open the data set in folder (or table) `path`; problems of single cases go to `report`."""
+    table = _table(path) or path
+    folder = table.parent
+    shapes: dict[str, list[Shape]] = defaultdict(list)
+    for line, row in enumerate(read_table(table, COLUMNS), start=2):
+        mine = shapes[row["patientId"]]
+        boxed, positive = not empty(row["x"]), row["Target"].strip() in ("1", "1.0")
+        if boxed != positive:
+            problem = f"line {line}: Target is {row['Target']!r} {'with' if boxed else 'without'} a box"
+            raise InputError(table, problem, "write Target 1 with a box, or 0 without")
+        if boxed:
+            x, y, width, height = numbers([row[key] for key in COLUMNS[1:5]], table, f"line {line}", 4)
+            if min(width, height) <= 0:
+                raise InputError(table, f"line {line}: a box of {width:g} x {height:g}", "correct or remove it")
+            lower, upper = corners((x, y, x + width, y + height)).tolist()
+            mine.append(Shape(0, (tuple(lower), tuple(upper))))
+    images = find_radiographs(folder, ("train", "image", "dicom"))
+    cases = []
+    for case, drawn in shapes.items():
+        if case not in images:
+            report(InputError(table, f"image {case} does not exist", f"add {case}.dcm to {folder}", case))
+            continue
+        image, _ = images[case]
+        cases.append(Case(case, (image,), annotation=table, annotate=Shapes(tuple(drawn)), opener=RadiographOpener()))
+    return Dataset(path, folder.resolve().name, 2, (options.name,), ("radiograph",), tuple(cases))
+
+
+register_format("rsna_pneumonia", detect, read, DESCRIPTION, Options, order=104)

@@ -1,0 +1,149 @@
+"""VGG Image Annotator: a project or its annotations as JSON, or exported as CSV.
+
+    via_project.json    {"_via_img_metadata": {"a.png1234": {"filename": "a.png", "regions": [
+                         {"shape_attributes": {"name": "rect", "x": 1, "y": 2, "width": 3, "height": 4},
+                          "region_attributes": {"type": "cell"}}]}}}
+    via_region_data.json    the inner mapping alone, in which regions may also be numbered
+    via_export_csv.csv      filename, ..., region_shape_attributes, region_attributes
+
+Rectangles give boxes; circles, ellipses and polygons give instance masks.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from boxel.datasets.cases import Dataset
+from boxel.datasets.formats import outlines
+from boxel.datasets.formats.files import listing, numbers, read_mapping, read_table, read_text
+from boxel.datasets.formats.outlines import Entry, Outlined, build, ellipse, left_out
+from boxel.datasets.formats.registry import register_format
+from boxel.datasets.problems import InputError, Report
+
+__all__ = ["Options", "detect", "read"]
+
+DESCRIPTION = 'VGG Image Annotator: a JSON or CSV with "region_attributes"'
+KEYS = ("filename", "region_attributes", "shape_attributes")
+
+
+class Options(outlines.Options):
+    """Settings of the reader.
+
+    Attributes:
+        attribute: the region attribute that is the class; needed if regions have several.
+    """
+
+    attribute: str = ""
+
+
+def detect(path: Path) -> bool:
+    return bool(_files(path))
+
+
+def _files(path: Path) -> list[Path]:
+    places = [path] if path.is_file() else listing(path)
+    return [file for file in places if file.suffix.lower() in (".json", ".csv") and file.is_file() and _is_via(file)]
+
+
+def _is_via(file: Path) -> bool:
+    try:
+        text = read_text(file)
+    except ValueError:
+        return False
+    return all(key in text for key in KEYS)
+
+
+def read(path: Path, report: Report, options: Options) -> Dataset:
+    """Open the data set in folder (or file) `path`; problems of single cases go to `report`."""
+    files = _files(path)
+    if not files:
+        raise InputError(path, "no annotations of the VGG Image Annotator", "export the annotations as JSON or CSV")
+    if len(files) > 1 and {file.suffix for file in files} == {".json", ".csv"}:  # one annotation, exported twice
+        files = [file for file in files if file.suffix == ".json"]
+    entries = []
+    for file in files:
+        for name, regions in _regions(file):
+            try:
+                objects = [made for region in regions if (made := _object(file, name, region, options, report))]
+                entries.append(Entry(name, file, objects))
+            except InputError as problem:
+                report(problem.of(Path(name).stem))
+    return build(path, entries, options, report)
+
+
+def _regions(file: Path) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:
+    """The name of every image with its regions."""
+    if file.suffix.lower() == ".csv":
+        rows: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+        for line, row in enumerate(read_table(file, ("filename", "region_shape_attributes")), start=2):
+            shape = _json(file, line, row["region_shape_attributes"])
+            region = {"shape_attributes": shape, "region_attributes": _json(file, line, row["region_attributes"])}
+            rows[row["filename"]] += [region] if shape else []
+        yield from rows.items()
+        return
+    values = read_mapping(file)
+    images = values.get("_via_img_metadata", values) if isinstance(values, dict) else {}
+    for entry in images.values():
+        if not isinstance(entry, dict) or not isinstance(entry.get("filename"), str):
+            raise InputError(file, f"an image is {str(entry)[:80]}", "export the annotations again")
+        regions = entry.get("regions") or []
+        yield entry["filename"], list(regions.values() if isinstance(regions, dict) else regions)
+
+
+def _json(file: Path, line: int, text: str) -> dict[str, Any]:
+    try:
+        return dict(json.loads(text or "{}"))
+    except ValueError:
+        raise InputError(file, f"line {line}: {text[:80]!r} is not JSON", "export the annotations again") from None
+
+
+def _object(file: Path, name: str, region: Mapping[str, Any], options: Options, report: Report) -> Outlined | None:
+    shape, known = region.get("shape_attributes") or {}, region.get("region_attributes") or {}
+    label = _class(file, name, known, options)
+    kind = shape.get("name")
+
+    def get(*keys: str) -> tuple[float, ...]:
+        return numbers([shape.get(key) for key in keys], file, f"{kind} of {name}")
+
+    if kind == "rect":
+        x, y, width, height = get("x", "y", "width", "height")
+        return Outlined(label, (x, y, width, height))
+    if kind == "circle":
+        x, y, radius = get("cx", "cy", "r")
+        return Outlined(label, None, (ellipse(x, y, radius, radius),))
+    if kind == "ellipse":
+        x, y, rx, ry = get("cx", "cy", "rx", "ry")
+        turn = float(shape.get("theta") or 0)  # radians
+        return Outlined(label, None, (ellipse(x, y, rx, ry, turn * 180 / 3.141592653589793),))
+    if kind == "polygon":
+        xs = numbers(shape.get("all_points_x"), file, f"polygon of {name}")
+        ys = numbers(shape.get("all_points_y"), file, f"polygon of {name}", len(xs))
+        if len(xs) >= 3:
+            return Outlined(label, None, (tuple(value for pair in zip(xs, ys, strict=True) for value in pair),))
+    if kind in ("point", "polyline", "line"):
+        report(left_out(file, 1, kind))
+        return None
+    raise InputError(file, f"a region of {name} is {str(shape)[:80]}", "draw it again")
+
+
+def _class(file: Path, name: str, known: Mapping[str, Any], options: Options) -> str:
+    attributes = {key: value for key, value in known.items() if value not in ("", None, {})}
+    if options.attribute:
+        if options.attribute not in attributes:
+            problem = f"a region of {name} has no attribute {options.attribute!r}"
+            raise InputError(file, problem, f"it has {', '.join(known) or 'none'}: fill it in, or choose another")
+        value = attributes[options.attribute]
+    elif len(attributes) > 1:
+        problem = f"a region of {name} has the attributes {', '.join(attributes)}"
+        raise InputError(file, problem, "say which is the class, such as --option attribute=type")
+    else:
+        value = next(iter(attributes.values()), "object")
+    if isinstance(value, dict):  # a checkbox: {"cell": true}
+        chosen = [key for key, checked in value.items() if checked]
+        value = chosen[0] if len(chosen) == 1 else str(chosen)
+    return str(value)
+
+
+register_format("via", detect, read, DESCRIPTION, Options, order=94)

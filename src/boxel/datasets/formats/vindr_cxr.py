@@ -1,0 +1,149 @@
+"""VinDr-CXR: DICOM radiographs, and boxes by several radiologists in a table.
+
+    annotations/annotations_train.csv    image_id,rad_id,class_name,x_min,y_min,x_max,y_max: three radiologists an image
+    annotations/annotations_test.csv     the consensus, without rad_id
+    train/IMAGE.dicom, test/IMAGE.dicom
+    train.csv                            Kaggle's table: image_id,class_name,class_id,rad_id,x_min,...
+
+"No finding" means that a radiologist marked nothing. The boxes of one class that overlap are one finding: its corners
+are the medians over the radiologists who marked it.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from boxel.datasets.annotations import Shape, Shapes
+from boxel.datasets.cases import Case, Dataset
+from boxel.datasets.formats.files import listing, numbers, read_table, read_text
+from boxel.datasets.formats.options import Names, ReaderOptions
+from boxel.datasets.formats.radiographs import RadiographOpener, corners, empty, find_radiographs
+from boxel.datasets.formats.registry import register_format
+from boxel.datasets.lookup import split_word
+from boxel.datasets.problems import InputError, Report
+
+__all__ = ["Options", "detect", "fuse_boxes", "read"]
+
+COLUMNS = ("image_id", "class_name", "x_min", "y_min", "x_max", "y_max")
+DESCRIPTION = "VinDr-CXR: a CSV with image_id,class_name,x_min,y_min,x_max,y_max and DICOM images"
+NEGATIVE = "no finding"
+
+
+class Options(ReaderOptions):
+    """How the boxes of radiologists become objects.
+
+    Attributes:
+        classes: names of the classes in order; alphabetical if empty.
+        min_raters: findings marked by fewer radiologists are left out, where the table says who marked them.
+        iou: boxes of one class that overlap by this are one finding.
+    """
+
+    classes: Names = ()
+    min_raters: int = 1
+    iou: float = 0.4
+
+
+class Box(NamedTuple):
+    """One radiologist's box `(2, d)` of a finding; `rater` is empty in a consensus."""
+
+    name: str
+    rater: str
+    box: np.ndarray
+
+
+def detect(path: Path) -> bool:
+    return bool(_tables(path))
+
+
+def _tables(path: Path) -> list[Path]:
+    places = [path] if path.is_file() else [*listing(path), *listing(path / "annotations")]
+    return [file for file in places if file.suffix.lower() == ".csv" and file.is_file() and _has_columns(file)]
+
+
+def _has_columns(file: Path) -> bool:
+    try:
+        head = read_text(file).partition("\n")[0]
+    except ValueError:
+        return False
+    return set(COLUMNS) <= {name.strip() for name in head.split(",")}
+
+
+def read(path: Path, report: Report, options: Options) -> Dataset:
+    """Open the data set in folder (or table) `path`; problems of single cases go to `report`."""
+    folder = path if path.is_dir() else path.parent
+    images = find_radiographs(folder, ("train", "test", "image", "dicom"))
+    marked: dict[tuple[str, Path], list[Box]] = defaultdict(list)
+    for table in _tables(path):
+        for case, box in _boxes(table):
+            marked[case, table] += [box] if box else []
+    names = sorted({box.name for boxes in marked.values() for box in boxes})
+    classes = options.classes or tuple(names) or ("finding",)
+    unknown = sorted(set(names) - set(classes))
+    if unknown:
+        raise InputError(path, f"unknown classes {', '.join(unknown)}", f"use {', '.join(classes)}, or add them")
+    cases = []
+    for (case, table), boxes in marked.items():
+        if case not in images:
+            report(InputError(table, f"image {case} does not exist", f"add {case}.dicom to {folder}", case))
+            continue
+        image, place = images[case]
+        shapes = tuple(
+            Shape(classes.index(name), tuple(map(tuple, box.tolist())))
+            for name, box, raters in fuse_boxes(boxes, options.iou)
+            if raters >= options.min_raters or not boxes[0].rater
+        )
+        split = "test" if "test" in (split_word(table.stem), split_word(place)) else "train"
+        cases.append(
+            Case(case, (image,), split=split, annotation=table, annotate=Shapes(shapes), opener=RadiographOpener())
+        )
+    return Dataset(path, folder.resolve().name, 2, classes, ("radiograph",), tuple(cases))
+
+
+def _boxes(table: Path) -> Iterator[tuple[str, Box | None]]:
+    """Every row's image, with its box unless nothing was found."""
+    for line, row in enumerate(read_table(table, COLUMNS), start=2):
+        negative = row["class_name"].strip().lower() == NEGATIVE
+        if negative != empty(row["x_min"]):
+            problem = f"line {line}: {row['class_name']!r} {'with' if negative else 'without'} a box"
+            raise InputError(table, problem, 'write "No finding" where there is no box')
+        if negative:
+            yield row["image_id"], None
+            continue
+        box = corners(numbers([row[key] for key in COLUMNS[2:]], table, f"line {line}", 4))
+        if not (box[0] < box[1]).all():
+            raise InputError(table, f"line {line}: the box has no extent", "correct or remove it")
+        yield row["image_id"], Box(row["class_name"].strip(), row.get("rad_id", ""), box)
+
+
+def fuse_boxes(boxes: Sequence[Box], iou: float) -> list[tuple[str, np.ndarray, int]]:
+    """The findings: class, box `(2, d)` and number of radiologists.
+
+    Boxes of one class by different radiologists are joined, those that overlap most first; a finding has at most one
+    box of each radiologist. The boxes of a consensus, which have no radiologist, stay as they are.
+    """
+    groups = [[box] for box in boxes]
+    while boxes and boxes[0].rater:
+        pairs = [
+            (min(_iou(a.box, b.box) for a in groups[i] for b in groups[j]), i, j)
+            for i in range(len(groups))
+            for j in range(i)
+            if groups[i][0].name == groups[j][0].name
+            and not {a.rater for a in groups[i]} & {b.rater for b in groups[j]}
+        ]
+        overlap, i, j = max(pairs, default=(0.0, 0, 0))
+        if overlap < iou or not pairs:
+            break
+        groups[j] += groups.pop(i)
+    return [(group[0].name, np.median([box.box for box in group], axis=0), len(group)) for group in groups]
+
+
+def _iou(a: np.ndarray, b: np.ndarray) -> float:
+    sides = np.minimum(a[1], b[1]) - np.maximum(a[0], b[0])
+    both = float(np.prod(np.maximum(sides, 0)))
+    return both / (float(np.prod(a[1] - a[0])) + float(np.prod(b[1] - b[0])) - both)
+
+
+register_format("vindr_cxr", detect, read, DESCRIPTION, Options, order=106)

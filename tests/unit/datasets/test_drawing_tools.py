@@ -1,0 +1,373 @@
+"""Layouts of drawing tools and of published data sets: the boxes that were drawn, on the pictures they belong to."""
+
+import base64
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image as Picture
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+
+from boxel.datasets.cases import read_case
+from boxel.datasets.formats import open_dataset
+from boxel.datasets.formats.vindr_cxr import Box, fuse_boxes
+from boxel.datasets.problems import InputError
+
+ROWS, COLUMNS = 40, 60
+BOX = [[8, 10], [20, 34]]  # rows 8 to 20, columns 10 to 34
+
+
+def picture(path, box=BOX, shape=(ROWS, COLUMNS)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    array = np.full(shape, 20, np.uint8)
+    (y0, x0), (y1, x1) = box
+    array[y0:y1, x0:x1] = 220
+    Picture.fromarray(array).save(path)
+
+
+def write(path, values):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(values if isinstance(values, str) else json.dumps(values))
+
+
+def only(root, report=None, **options):
+    """The one case of a data set, after reading it."""
+    data = open_dataset(root, *([report] if report else []), options=[f"{k}={v}" for k, v in options.items()])
+    (case,) = data.cases
+    return data, read_case(case, data)
+
+
+def labelme(shape, **values):
+    return {"imagePath": "a.png", "imageHeight": ROWS, "imageWidth": COLUMNS, "shapes": [shape], **values}
+
+
+def mask_png():
+    buffer = io.BytesIO()
+    Picture.fromarray(np.ones((12, 24), bool)).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+CORNERS = [[10, 8], [34, 8], [34, 20], [10, 20]]  # x, y
+
+
+def studio(kind, value, **more):
+    result = {"type": kind, "original_width": COLUMNS, "original_height": ROWS, "value": value | {kind: ["cell"]}}
+    return [
+        {"id": 1, "data": {"image": "/data/upload/3/0a1b2c3d-a.png"}, "annotations": [{"result": [result]}], **more}
+    ]
+
+
+def percent(points):
+    return [[100 * x / COLUMNS, 100 * y / ROWS] for x, y in points]
+
+
+def cvat(inner, attributes=""):
+    image = f'<image id="0" name="a.png" width="{COLUMNS}" height="{ROWS}" {attributes}>{inner}</image>'
+    return f'<?xml version="1.0"?><annotations><version>1.1</version><meta/>{image}</annotations>'
+
+
+def via(shape, known=None):
+    region = {"shape_attributes": shape, "region_attributes": {"type": "cell"} if known is None else known}
+    return {"_via_img_metadata": {"a.png99": {"filename": "a.png", "size": 99, "regions": [region]}}}
+
+
+POLYGON = ";".join(f"{x},{y}" for x, y in CORNERS)
+X, Y = [x for x, _ in CORNERS], [y for _, y in CORNERS]
+QUARTER = {"x": 100 * 34 / COLUMNS, "y": 100 * 8 / ROWS, "width": 100 * 12 / COLUMNS, "height": 100 * 24 / ROWS}
+
+# Each is the box BOX; with a mask unless the tool drew a rectangle.
+DRAWN = {
+    "labelme polygon": ("a.json", labelme({"label": "cell", "shape_type": "polygon", "points": CORNERS})),
+    "labelme rectangle": ("a.json", labelme({"label": "cell", "shape_type": "rectangle", "points": CORNERS[::2]})),
+    "labelme mask": (
+        "a.json", labelme({"label": "cell", "shape_type": "mask", "points": [[10, 8], [33, 19]], "mask": mask_png()})
+    ),
+    "labelme on Windows": (
+        "json/a.json",
+        labelme({"label": "cell", "shape_type": "polygon", "points": CORNERS}, imagePath="..\\images\\a.png"),
+    ),
+    "via rect": ("via.json", via({"name": "rect", "x": 10, "y": 8, "width": 24, "height": 12})),
+    "via polygon": ("via.json", via({"name": "polygon", "all_points_x": X, "all_points_y": Y})),
+    "via data": ("d.json", via({"name": "rect", "x": 10, "y": 8, "width": 24, "height": 12})["_via_img_metadata"]),
+    "via csv": (
+        "via.csv",
+        "filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes\n"
+        'a.png,9,"{}",1,0,"{""name"":""rect"",""x"":10,""y"":8,""width"":24,""height"":12}","{""type"":""cell""}"\n',
+    ),
+    "cvat box": ("annotations.xml", cvat('<box label="cell" xtl="10" ytl="8" xbr="34" ybr="20"/>')),
+    "cvat turned": (
+        "annotations.xml", cvat('<box label="cell" xtl="16" ytl="2" xbr="28" ybr="26" rotation="90.0"/>')
+    ),
+    "cvat polygon": ("annotations.xml", cvat(f'<polygon label="cell" points="{POLYGON}"/>')),
+    "cvat mask": (
+        "annotations.xml",
+        cvat(f'<mask label="cell" left="10" top="8" width="24" height="12" rle="0, {24 * 12}"/>'),
+    ),
+    "studio rectangle": (
+        "p.json",
+        studio("rectanglelabels", {"x": 100 / 6, "y": 20, "width": 40, "height": 30, "rotation": 0}),
+    ),
+    "studio turned": ("p.json", studio("rectanglelabels", QUARTER | {"rotation": 90})),
+    "studio polygon": ("p.json", studio("polygonlabels", {"points": percent(CORNERS)})),
+    "studio min": (
+        "p.json",
+        [{"image": "/data/local-files/?d=images/a.png", "id": 1, "label": [
+            {"x": 100 / 6, "y": 20, "width": 40, "height": 30, "rotation": 0, "rectanglelabels": ["cell"],
+             "original_width": COLUMNS, "original_height": ROWS}]}],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_what_was_drawn_is_read(tmp_path, name):
+    picture(tmp_path / "images" / "a.png")
+    file, values = DRAWN[name]
+    write(tmp_path / file, values)
+    data, loaded = only(tmp_path)
+    assert data.classes == ("cell",)
+    np.testing.assert_allclose(loaded.instances.boxes, [BOX], atol=1e-4)
+    assert loaded.instances.has_mask.tolist() == [
+        not any(word in name for word in ("rect", "box", "data", "csv", "min"))
+    ]
+    assert loaded.image.array[0, 8:20, 10:34].min() == 220
+
+
+@pytest.mark.parametrize(
+    ("file", "values"),
+    [
+        ("a.json", labelme({"label": "cell", "shape_type": "circle", "points": [[30, 20], [30, 29]]})),
+        ("v.json", via({"name": "circle", "cx": 30, "cy": 20, "r": 9})),
+        ("v.json", via({"name": "ellipse", "cx": 30, "cy": 20, "rx": 9, "ry": 9, "theta": 0.7})),
+        ("c.xml", cvat('<ellipse label="cell" cx="30" cy="20" rx="9" ry="9"/>')),
+        ("p.json", studio("ellipselabels", {"x": 50, "y": 50, "radiusX": 15, "radiusY": 22.5})),
+    ],
+)
+def test_circles_are_masks(tmp_path, file, values):
+    picture(tmp_path / "a.png")
+    write(tmp_path / file, values)
+    _, loaded = only(tmp_path)
+    np.testing.assert_allclose(loaded.instances.boxes, [[[11, 21], [29, 39]]], atol=1)
+    assert loaded.label_map.sum() == pytest.approx(np.pi * 81, rel=0.03)
+
+
+def test_an_ellipse_is_turned_clockwise_as_drawn(tmp_path):
+    """CVAT's rotation of 90 degrees swaps the radii; one of 30 keeps the area."""
+    picture(tmp_path / "a.png")
+    for degrees, sides in ((90, (20, 10)), (0, (10, 20))):
+        write(tmp_path / "c.xml", cvat(f'<ellipse label="a" cx="30" cy="20" rx="10" ry="5" rotation="{degrees}"/>'))
+        (lower, upper) = only(tmp_path)[1].instances.boxes[0]
+        np.testing.assert_allclose(upper - lower, sides, atol=1)
+
+
+def test_polygons_of_one_group_are_one_object(tmp_path):
+    """LabelMe's way to draw an object that another one divides."""
+    picture(tmp_path / "a.png")
+    left, right = [[2, 2], [8, 2], [8, 8], [2, 8]], [[20, 2], [26, 2], [26, 8], [20, 8]]
+    shapes = [
+        {"label": "cell", "shape_type": "polygon", "points": points, "group_id": group}
+        for points, group in ((left, 1), (right, 1), ([[40, 20], [50, 20], [50, 30]], None))
+    ]
+    write(tmp_path / "a.json", labelme(None) | {"shapes": shapes})
+    boxes = only(tmp_path)[1].instances.boxes.tolist()
+    assert [[2, 2], [8, 26]] in boxes
+    assert len(boxes) == 2
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "says"),
+    [
+        ("a.json", labelme({"label": "", "points": CORNERS}), "has no label"),
+        ("a.json", labelme({"label": "cell", "shape_type": "polygon", "points": CORNERS[:2]}), "2 points of a polygon"),
+        ("a.json", labelme({"label": "a", "points": CORNERS}, imageHeight=80), r"made for .* \(80, 60\), .*\(40, 60\)"),
+        ("a.json", labelme({"label": "a", "points": CORNERS}, imagePath="b.png"), "'b.png' does not exist"),
+        ("v.json", via({"name": "rect", "x": 1, "y": 1, "width": 0, "height": 4}), "has no extent"),
+        ("v.json", via({"name": "rect", "x": 1}), "rect of a.png"),
+        ("v.json", via({"name": "rect", "x": 1}, {"type": "a", "grade": "b"}), "--option attribute=type"),
+        ("c.xml", cvat('<polygon label="a" points="1,2;3,4"/>'), "fewer than three points"),
+        ("c.xml", cvat('<mask label="a" left="0" top="0" width="2" height="2" rle="1, 9"/>'), "10 pixels in a box of"),
+        ("c.xml", cvat("").replace("<meta/>", "<meta/><track/>"), 'export it as "CVAT for images"'),
+        ("p.json", studio("brushlabels", {"rle": [1]}), "brush masks"),
+        ("p.json", studio("polygonlabels", {"points": [[1, 2]]}), "fewer than three points"),
+    ],
+)
+def test_what_cannot_be_used_is_an_error_that_names_it(tmp_path, file, values, says):
+    picture(tmp_path / "a.png")
+    write(tmp_path / file, values)
+    with pytest.raises(InputError, match=says):
+        only(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "values"),
+    [
+        ("a.json", labelme({"label": "cell", "shape_type": "point", "points": [[1, 2]]})),
+        ("v.json", via({"name": "point", "cx": 1, "cy": 2})),
+        ("c.xml", cvat('<points label="a" points="1,2"/>')),
+        ("p.json", studio("keypointlabels", {"x": 1, "y": 2})),
+    ],
+)
+def test_points_are_left_out_and_reported(tmp_path, file, values):
+    picture(tmp_path / "a.png")
+    write(tmp_path / file, values)
+    reports = []
+    _, loaded = only(tmp_path, reports.append)
+    assert not len(loaded.instances)
+    assert any("are left out" in report.problem for report in reports)
+
+
+def test_the_second_annotation_of_a_task_is_reported(tmp_path):
+    picture(tmp_path / "a.png")
+    tasks = studio("polygonlabels", {"points": percent(CORNERS)})
+    tasks[0]["annotations"] *= 2
+    write(tmp_path / "p.json", tasks)
+    reports = []
+    assert len(only(tmp_path, reports.append)[1].instances) == 1
+    assert any("2 annotations; the first is used" in report.problem for report in reports)
+
+
+def test_cvat_yolo_has_its_texts_beside_the_pictures(tmp_path):
+    for part, stem in (("train", "a"), ("train", "b"), ("valid", "a"), ("test", "c")):
+        folder = tmp_path / f"obj_{part}_data"
+        picture(folder / f"{stem}.png")
+        write(
+            folder / f"{stem}.txt", "" if stem == "b" else f"1 {22 / COLUMNS} {14 / ROWS} {24 / COLUMNS} {12 / ROWS}\n"
+        )
+        with (tmp_path / f"{part}.txt").open("a") as lines:
+            lines.write(f"data/obj_{part}_data/{stem}.png\n")
+    write(tmp_path / "obj.data", "classes = 2\nnames = data/obj.names\n" + "".join(
+        f"{part} = data/{part}.txt\n" for part in ("train", "valid", "test")))  # fmt: skip
+    write(tmp_path / "obj.names", "dust\ncell\n")
+    data = open_dataset(tmp_path)
+    assert data.format == "cvat_yolo"
+    assert data.splits == ({"train": ("obj_train_data_a", "b"), "val": ("obj_valid_data_a",), "test": ("c",)},)
+    for case in data.cases:
+        objects = read_case(case, data).instances
+        assert len(objects) == (case.id != "b")
+        np.testing.assert_allclose(objects.boxes, np.array([BOX] * len(objects)).reshape(-1, 2, 2), atol=1e-4)
+        assert [data.classes[label] for label in objects.labels] == ["cell"] * len(objects)
+    (tmp_path / "obj_train_data" / "b.txt").unlink()
+    with pytest.raises(InputError, match="missing annotation"):
+        open_dataset(tmp_path)
+
+
+def test_busi_takes_the_class_from_the_folder_and_each_mask_as_a_lesion(tmp_path):
+    for folder, stem, boxes in (
+        ("benign", "benign (1)", [BOX]),
+        ("benign", "benign (10)", [BOX, [[30, 2], [36, 8]]]),
+        ("malignant", "malignant (1)", [BOX]),
+        ("normal", "normal (1)", []),
+    ):
+        picture(tmp_path / folder / f"{stem}.png")
+        for number, box in enumerate(boxes or [[[0, 0], [0, 0]]]):
+            mask = np.zeros((ROWS, COLUMNS), np.uint8)
+            mask[box[0][0] : box[1][0], box[0][1] : box[1][1]] = 255
+            Picture.fromarray(mask).save(tmp_path / folder / f"{stem}_mask{f'_{number}' if number else ''}.png")
+    data = open_dataset(tmp_path)
+    assert (data.format, data.classes) == ("busi", ("benign", "malignant"))
+    objects = {case.id: read_case(case, data).instances for case in data.cases}
+    assert {name: [data.classes[i] for i in one.labels] for name, one in objects.items()} == {
+        "benign (1)": ["benign"], "benign (10)": ["benign"] * 2, "malignant (1)": ["malignant"], "normal (1)": [],
+    }  # fmt: skip
+    np.testing.assert_array_equal(objects["malignant (1)"].boxes, [BOX])
+
+
+def test_isic_masks_lie_in_a_folder_of_their_own(tmp_path):
+    for part, number in (("Training", 1), ("Training", 2), ("Test", 3)):
+        stem = f"ISIC_000000{number}"
+        picture(tmp_path / f"ISIC2018_Task1-2_{part}_Input" / f"{stem}.png")
+        mask = np.zeros((ROWS, COLUMNS), np.uint8)
+        mask[8:20, 10:34] = 255
+        folder = tmp_path / f"ISIC2018_Task1_{part}_GroundTruth"
+        folder.mkdir(exist_ok=True)
+        Picture.fromarray(mask).save(folder / f"{stem}_segmentation.png")
+    data = open_dataset(tmp_path)
+    assert (data.format, data.classes) == ("isic", ("lesion",))
+    assert [(case.id[-1], case.split) for case in data.cases] == [("3", "test"), ("1", "train"), ("2", "train")]
+    for case in data.cases:
+        np.testing.assert_array_equal(read_case(case, data).instances.boxes, [BOX])
+    (tmp_path / "ISIC2018_Task1_Training_GroundTruth" / "ISIC_0000001_segmentation.png").unlink()
+    with pytest.raises(InputError, match="image without mask"):
+        open_dataset(tmp_path)
+
+
+def radiograph(path, inverted=False):
+    """A DICOM radiograph with BOX at 220 of 255 as it is shown."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    array = np.full((ROWS, COLUMNS), 20, np.uint8)
+    array[8:20, 10:34] = 220
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = SecondaryCaptureImageStorage, generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    file = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+    file.SOPClassUID, file.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    file.SeriesInstanceUID, file.Modality, file.PatientID = generate_uid(), "CR", path.stem
+    file.Rows, file.Columns, file.SamplesPerPixel = ROWS, COLUMNS, 1
+    file.BitsAllocated = file.BitsStored = 8
+    file.HighBit, file.PixelRepresentation = 7, 0
+    file.PhotometricInterpretation = "MONOCHROME1" if inverted else "MONOCHROME2"
+    file.PixelData = (255 - array if inverted else array).tobytes()
+    pydicom.dcmwrite(path, file, enforce_file_format=True)
+
+
+@pytest.mark.parametrize("suffix", [".dcm", ".png"])
+def test_rsna_pneumonia(tmp_path, suffix):
+    for name in ("p1", "p2", "unlisted"):
+        path = tmp_path / "stage_2_train_images" / f"{name}{suffix}"
+        radiograph(path) if suffix == ".dcm" else picture(path)
+    rows = ["patientId,x,y,width,height,Target", "p1,10.0,8.0,24.0,12.0,1", "p1,2,30,6,6,1", "p2,,,,,0"]
+    write(tmp_path / "stage_2_train_labels.csv", "\n".join(rows))
+    data = open_dataset(tmp_path)
+    assert (data.format, data.classes, data.ndim) == ("rsna_pneumonia", ("pneumonia",), 2)
+    first, second = (read_case(case, data) for case in data.cases)
+    np.testing.assert_array_equal(first.instances.boxes, [BOX, [[30, 2], [36, 8]]])
+    assert first.image.array[0, 8:20, 10:34].min() == 220
+    assert not len(second.instances)
+    write(tmp_path / "stage_2_train_labels.csv", "\n".join([*rows, "p2,1,1,4,4,0"]))
+    with pytest.raises(InputError, match="Target is '0' with a box"):
+        open_dataset(tmp_path)
+
+
+def test_vindr_cxr_fuses_the_radiologists(tmp_path):
+    for name in ("i1", "i2", "i3"):
+        radiograph(tmp_path / ("test" if name == "i3" else "train") / f"{name}.dicom", inverted=name == "i1")
+    head = "image_id,rad_id,class_name,x_min,y_min,x_max,y_max"
+    rows = [
+        head, "i1,R1,Mass,10,8,34,20", "i1,R2,Mass,10,9,34,21", "i1,R3,Mass,11,8,35,20", "i1,R3,Nodule,2,30,8,36",
+        "i2,R1,No finding,,,,", "i2,R2,No finding,,,,",
+    ]  # fmt: skip
+    write(tmp_path / "annotations" / "annotations_train.csv", "\n".join(rows))
+    write(tmp_path / "annotations" / "annotations_test.csv", "image_id,class_name,x_min,y_min,x_max,y_max\n"
+          "i3,Mass,10,8,34,20\n")  # fmt: skip
+    data = open_dataset(tmp_path)
+    assert (data.format, data.classes) == ("vindr_cxr", ("Mass", "Nodule"))
+    assert {case.id: case.split for case in data.cases} == {"i1": "train", "i2": "train", "i3": "test"}
+    loaded = {case.id: read_case(case, data) for case in data.cases}
+    np.testing.assert_array_equal(loaded["i1"].instances.boxes, [BOX, [[30, 2], [36, 8]]])
+    assert loaded["i1"].image.array[0, 8:20, 10:34].min() == 220  # MONOCHROME1 is shown inverted
+    assert not len(loaded["i2"].instances)
+    np.testing.assert_array_equal(loaded["i3"].instances.boxes, [BOX])
+    data = open_dataset(tmp_path, options=["min_raters=2"])
+    assert [data.classes[i] for i in read_case(data["i1"], data).instances.labels] == ["Mass"]
+    assert len(read_case(data["i3"], data).instances) == 1  # a consensus has no radiologists
+
+
+def test_a_finding_has_at_most_one_box_of_each_radiologist():
+    def box(rater, x):
+        return Box("mass", rater, np.array([[0.0, x], [10.0, x + 10.0]]))
+
+    findings = fuse_boxes([box("R1", 0), box("R1", 2), box("R2", 1), box("R3", 30)], 0.4)
+    assert sorted(raters for *_, raters in findings) == [1, 1, 2]
+    assert fuse_boxes([box("", 0), box("", 1)], 0.4)[1][2] == 1
+
+
+def test_files_of_other_kinds_are_no_annotations_of_these_layouts(tmp_path):
+    picture(tmp_path / "a.png")
+    write(tmp_path / "a.json", {"other": 1})
+    write(tmp_path / "b.xml", "<plist/>")
+    write(tmp_path / "c.csv", "one,two\n1,2\n")
+    with pytest.raises(ValueError, match="not a data set in a layout that Boxel knows"):
+        open_dataset(Path(tmp_path))
