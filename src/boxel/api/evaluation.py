@@ -13,7 +13,9 @@ from boxel.evaluation import compare as compare_sets
 from boxel.evaluation import evaluate as evaluate_cases
 from boxel.evaluation.arrays import name_classes, read_arrays
 from boxel.evaluation.coco import compare_coco, evaluate_coco
+from boxel.evaluation.criteria import Kind
 from boxel.evaluation.luna16 import compare_luna16, evaluate_luna16, is_luna16, read_marks, read_tables
+from boxel.evaluation.picai import compare_picai, evaluate_picai
 from boxel.evaluation.registry import warn_left_out
 from boxel.output_folder import check_file, claimed
 from boxel.reporting import write_figures
@@ -98,8 +100,9 @@ def _evaluate_arrays(
     classes: Sequence[str] | None,
     groups: Mapping[str, str] | None,
 ) -> Evaluation:
-    if config.protocol == "luna16" or config.criterion.startswith("mask"):
-        what = f"protocol {config.protocol}" if config.protocol == "luna16" else f"criterion {config.criterion}"
+    protocol = config.protocol in ("luna16", "picai")
+    if protocol or config.criterion.startswith("mask"):
+        what = f"protocol {config.protocol}" if protocol else f"criterion {config.criterion}"
         raise ValueError(f"{what} needs files; give folders instead of arrays")
     detections, objects = read_arrays(predictions, ground_truth)
     if isinstance(classes, str):
@@ -124,12 +127,14 @@ def _evaluate_files(
         marks = read_marks(Path(predictions))
         return evaluate_luna16(marks, read_tables(folder, list(marks)), config=config)
     inputs = read_evaluation_inputs(
-        predictions, dataset, criterion=config.criterion, ignore=ignore, source=source,
-        as_written=config.protocol == "coco", progress=progress,
+        predictions, dataset, criterion=_criterion(config), ignore=ignore,
+        source=source, as_written=config.protocol == "coco", progress=progress,
     )  # fmt: skip
     cases = (inputs.detections, inputs.ground_truth)
     if config.protocol == "coco":
         return evaluate_coco(*cases, **inputs.context, areas=inputs.areas, config=config)
+    if config.protocol == "picai":
+        return evaluate_picai(*cases, **inputs.context, criterion=inputs.criterion, config=config)
     return evaluate_cases(*cases, **inputs.context, config=config, criterion=inputs.criterion)
 
 
@@ -164,7 +169,7 @@ def compare(
         result = compare_luna16(marks_a, marks_b, read_tables(folder, [*marks_a, *marks_b]), config=config)
     else:
         first, second = (
-            read_evaluation_inputs(path, dataset, criterion=config.criterion, ignore=ignore, source=source,
+            read_evaluation_inputs(path, dataset, criterion=_criterion(config), ignore=ignore, source=source,
                                    as_written=config.protocol == "coco", progress=progress)
             for path in (a, b)
         )  # fmt: skip
@@ -175,6 +180,8 @@ def compare(
         sets = (first.detections, second.detections, first.ground_truth)
         if config.protocol == "coco":
             result = compare_coco(*sets, **first.context, areas=first.areas, config=config)
+        elif config.protocol == "picai":
+            result = compare_picai(*sets, **first.context, criteria=(first.criterion, second.criterion), config=config)
         else:
             masks = second.criterion.masks
             result = compare_sets(*sets, **first.context, criterion=first.criterion, masks_of_b=masks, config=config)
@@ -182,6 +189,10 @@ def compare(
     if out is not None:
         write_text(Path(out), json.dumps(result, indent=2, allow_nan=False) + "\n")
     return result
+
+
+def _criterion(config: EvaluateConfig) -> Kind:
+    return "mask_iou" if config.protocol == "picai" else config.criterion
 
 
 def _folder(config: EvaluateConfig, dataset: Path | str | Dataset, ignore: Path | str | None, source: str) -> Path:

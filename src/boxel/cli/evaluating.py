@@ -31,7 +31,8 @@ def evaluation_inputs(
     option: Options = None,
     plugin: Plugins = None,
     protocol: Annotated[
-        str, typer.Option(help="`boxel`; `coco` or `luna16` for the matching and the metrics of those challenges.")
+        str,
+        typer.Option(help="`boxel`; `coco`, `luna16` or `picai` for the matching and the metrics of those challenges."),
     ] = "boxel",
     iou: Annotated[
         list[float] | None,

@@ -69,8 +69,8 @@ def check_objects(cases: Sequence[str], objects: BoxTable, num_classes: int) -> 
     refuse(~np.isfinite(objects.boxes).all(axis=(1, 2)), "an object's box is not finite; check its annotation")
 
 
-def check_detections(cases: Sequence[str], detected: BoxTable, num_classes: int) -> None:
-    """Labels among the classes, scores in 0..1, finite boxes."""
+def check_detections(cases: Sequence[str], detected: BoxTable, num_classes: int, max_score: float) -> None:
+    """Labels among the classes, scores in 0..`max_score`, finite boxes."""
 
     def refuse(wrong: np.ndarray, problem: str) -> None:
         if wrong.any():
@@ -81,7 +81,7 @@ def check_detections(cases: Sequence[str], detected: BoxTable, num_classes: int)
         f"a detection has class index outside 0..{num_classes - 1}; check the class list",
     )
     refuse(
-        ~((detected.values >= 0) & (detected.values <= 1)),
+        ~((detected.values >= 0) & (detected.values <= max_score)),
         "scores must lie in 0..1; apply a sigmoid or softmax to raw outputs first",
     )
     refuse(~np.isfinite(detected.boxes).all(axis=(1, 2)), "a detection's box is not finite")

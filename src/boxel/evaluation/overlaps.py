@@ -35,6 +35,7 @@ def find_overlaps(
     ignored: Mapping[str, Instances] | None = None,
     regions: Mapping[str, Instances] | None = None,
     max_detections: int | None = None,
+    max_score: float = 1.0,
     farthest: float = np.inf,
     across_classes: bool = False,
 ) -> Overlaps:
@@ -50,6 +51,7 @@ def find_overlaps(
         ignored: ignored objects, for cases that have some (VOC's difficult objects). A detection that matches one and
             no other object does not count. Label -1 is any class.
         regions: ignored regions, of which the overlap is the share of the detection inside (COCO's crowds).
+        max_score: higher ones are refused.
         max_detections: only so many of a class per case, the highest scores.
         farthest: pairs at this distance and beyond are not kept.
         across_classes: pairs of different classes too, for a confusion matrix.
@@ -63,7 +65,7 @@ def find_overlaps(
     detected = BoxTable.collect([predictions[case] for case in cases], ndim)
     objects = BoxTable.collect(list(ground_truth.values()), ndim)
     check_objects(cases, objects, len(classes))
-    check_detections(cases, detected, len(classes))
+    check_detections(cases, detected, len(classes), max_score)
     detected = detected.take(np.argsort(-detected.values, kind="stable"))
     if max_detections is not None:
         detected = detected.take(rank_in_group(detected.cases * len(classes) + detected.labels) < max_detections)

@@ -6,7 +6,7 @@ from typing import Any
 from boxel.evaluation.registry import added_metrics
 
 MOST_CLASSES = 5  # columns that fit a terminal
-PROTOCOL_METRICS = ("AP", "AP50", "AP75", "AR100", "CPM", "CPM/scans_with_nodules")
+PROTOCOL_METRICS = ("AP", "AUROC", "score", "AP50", "AP75", "AR100", "CPM", "CPM/scans_with_nodules")
 
 
 def summary(metrics: Mapping[str, Any]) -> str:

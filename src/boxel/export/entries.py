@@ -57,6 +57,7 @@ def collect(
     cases: Mapping[str, tuple[Sequence[Entry], Geometry | None]],
     classes: Sequence[str],
     ndim: int = 3,
+    max_score: float = 1.0,
 ) -> list[Prediction]:
     """The prediction of each case from its entries.
 
@@ -65,6 +66,7 @@ def collect(
         cases: the entries of each case, none for a case without detections, and the geometry where known.
         classes: class names in the order of the labels; empty: those of the entries, in order of appearance.
         ndim: axes of an empty set of unknown geometry.
+        max_score: higher scores are refused.
 
     Raises:
         ValueError: a class that is not in `classes`, an inverted or infinite box, a score outside 0..1.
@@ -77,7 +79,7 @@ def collect(
                 raise ValueError(f"{path}: case {case!r} has a detection of class {name!r}{did_you_mean(name, names)}")
             if not (np.isfinite(box).all() and (box[0] <= box[1]).all()):
                 raise ValueError(f"{path}: case {case!r}: every box must be finite with lower <= upper")
-            if not 0 <= score <= 1:
+            if not 0 <= score <= max_score:
                 raise ValueError(f"{path}: case {case!r}: score {score} is outside 0..1")
         rank = entries[0][0].shape[-1] if entries else len(geometry.shape) if geometry else ndim
         detections: Detections = Detections(

@@ -83,11 +83,12 @@ def _largest_part(mask: np.ndarray) -> np.ndarray:
 def read(path: Path, info: DatasetInfo) -> list[Prediction]:
     """Detections of each case from a detection map, a folder of them, or a folder with one folder per class.
 
-    A detection is a connected part with a tight box; its score is the highest in it. Files that do not end in
+    A detection is a connected part with a tight box; its score is the highest in it. Scores above 1 are for
+    `--protocol picai` only. Files that do not end in
     `_detection_map.nii.gz` are passed over.
 
     Raises:
-        ValueError: no detection maps there, or values outside 0..1.
+        ValueError: no detection maps there, or negative values.
     """
     import cc3d
 
@@ -106,7 +107,7 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
             entries.append((box, float(scores[region][parts[region] == number].max()), name))
     if not cases:
         raise ValueError(f"{path}: no *{SUFFIX} files there")
-    return collect(path, cases, names or ("lesion",))
+    return collect(path, cases, names or ("lesion",), max_score=np.inf)
 
 
 def read_masks(path: Path, case: str) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -130,8 +131,8 @@ def _read_parts(file: Path) -> tuple[np.ndarray, np.ndarray, Geometry]:
 
     image = read_image(file)
     scores = image.array[0]
-    if not ((scores >= 0) & (scores <= 1)).all():
-        raise ValueError(f"{file}: a detection map holds scores in 0..1; apply a sigmoid to raw outputs first")
+    if not ((scores >= 0) & np.isfinite(scores)).all():
+        raise ValueError(f"{file}: a detection map holds confidences of 0 and above; this one has lower or no numbers")
     return scores, cc3d.connected_components(scores > 0, connectivity=26), image.geometry
 
 
