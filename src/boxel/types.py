@@ -5,6 +5,7 @@ a box is its lower and upper corner `(2, d)`. World coordinates are LPS millimet
 Sets of objects hold numpy arrays or torch tensors; an empty set keeps its shape.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Self, cast
@@ -130,6 +131,7 @@ class Detections(Columns[A]):
         geometry: of the image the boxes refer to, where known.
         masks: `(n, *g)`, where requested: the probability that the centre of each cell of a regular grid over the
             box belongs to the object; `boxel.ops.paste_mask` converts it to voxels.
+        capped: whether detections with lower scores were left out because `max_detections` was reached.
     """
 
     boxes: A
@@ -137,6 +139,7 @@ class Detections(Columns[A]):
     labels: A
     geometry: Geometry | None = None
     masks: A | None = None
+    capped: bool = False
 
     def map(self, function: Callable[[A], B]) -> "Detections[B]":
         """Apply `function` to every array field."""
@@ -163,6 +166,7 @@ class RawDetections(Columns[A]):
         num_views: number of views that were run per voxel.
         slice_axes: number of leading axes along which each box is one slice thick, as slice-wise models predict them.
         masks: as in `Detections`.
+        capped: whether the model left out boxes of a tile because `max_detections` was reached.
     """
 
     boxes: A
@@ -175,6 +179,7 @@ class RawDetections(Columns[A]):
     num_views: int = 1
     slice_axes: int = 0
     masks: A | None = None
+    capped: bool = False
 
     def map(self, function: Callable[[A], B]) -> "RawDetections[B]":
         """Apply `function` to every array field."""
@@ -256,7 +261,8 @@ class Task(Config):
         levels: the pyramid levels with detection heads; level `k` is the output of stage Ck.
         anchors: per level, the anchor sizes (voxels, one number per axis) at every position.
         context: number of neighbouring slices on either side that a slice-wise model sees as further channels.
-        max_detections: the number of detections kept per image, best first.
+        max_detections: the number of detections kept per image, best first; models keep as many per patch.
+        image_voxels: median size of the prepared training images; larger ones keep more detections. None: none do.
         masks: whether some objects have masks; otherwise no model learns to segment.
         why: a sentence of explanation for each choice above.
     """
@@ -274,8 +280,13 @@ class Task(Config):
     anchors: tuple[tuple[tuple[float, ...], ...], ...]
     context: int = 0
     max_detections: int = 100
+    image_voxels: int | None = None
     masks: bool = True
     why: dict[str, str] = {}
+
+    def detections_in(self, shape: Sequence[int]) -> int:
+        """The number of detections kept in a prepared image of `shape`: more in one larger than those of training."""
+        return math.ceil(self.max_detections * max(1.0, math.prod(shape) / (self.image_voxels or math.inf)))
 
     @property
     def input_channels(self) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 from boxel.api.prediction import segmentation_file, settings_of
 from boxel.config import Config, read_json, write_bytes
-from boxel.consolidation import ConsolidateConfig, RawPrediction
+from boxel.consolidation import ConsolidateConfig, RawPrediction, warn_of_caps
 from boxel.consolidation.raw_file import raw_files, read_raw_file
 from boxel.export.boxel_json import write_detections
 from boxel.export.entries import case_file
@@ -50,6 +50,7 @@ def consolidate_folder(
     written: dict[Path, Path] = {}
     settings: dict[str, Any] = {}
     runs = set()
+    capped = 0
     for done, file in enumerate(files):
         progress("verify", done, len(files))
         prediction = read_raw_file(file)
@@ -70,8 +71,9 @@ def consolidate_folder(
     with claimed(out, "consolidate", job, source=str(Path(predictions).resolve())):
         for done, (path, file) in enumerate(written.items()):
             progress("consolidate", done, len(files))
-            _consolidate_file(file, path, overrides)
+            capped += _consolidate_file(file, path, overrides)
     progress("consolidate", len(files), len(files))
+    warn_of_caps(capped, len(files))
     return list(written)
 
 
@@ -79,7 +81,8 @@ def _override(prediction: RawPrediction, overrides: Sequence[str]) -> Consolidat
     return _Settings(consolidate=prediction.config).override(overrides).consolidate
 
 
-def _consolidate_file(file: Path, path: Path, overrides: Sequence[str]) -> None:
+def _consolidate_file(file: Path, path: Path, overrides: Sequence[str]) -> bool:
+    """Write the detections of one case, unless they are there; return whether a cap left some out."""
     prediction = read_raw_file(file)
     config, extra = _override(prediction, overrides), dict(prediction.extra)
     if "segmentation" in extra:  # it does not depend on the settings
@@ -89,15 +92,17 @@ def _consolidate_file(file: Path, path: Path, overrides: Sequence[str]) -> None:
         extra["detector"] = digest.hexdigest()[:16]
     record = read_json(path) if path.exists() else None
     if isinstance(record, dict) and record.get("extra") == extra:
-        return
+        return bool(record.get("capped", False))
+    detections = prediction.consolidate(config)
     write_detections(
         path,
-        prediction.consolidate(config),
+        detections,
         prediction.case,
         prediction.classes,
         image_files=prediction.image_files,
         extra=extra,
     )
+    return detections.capped
 
 
 def _segmentation_of(file: Path, prediction: RawPrediction) -> Path:

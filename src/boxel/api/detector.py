@@ -72,12 +72,15 @@ class Detector:
         run = Path(run)
         keep_freed_memory()
         experiment, task, _ = read_run(run, trust=trust)
-        experiment = experiment.override(overrides)
+        trained, experiment = experiment, experiment.override(overrides)
+        task = _with_cap(task, trained, experiment)
         _check_masks(run, experiment, task)
         files = [run / "checkpoints" / entry.file for entry in read_ranking(run)][: experiment.predict.checkpoints]
         files = files if files and all(file.exists() for file in files) else [run / "weights.safetensors"]
         digest = hashlib.sha256((experiment.predict.to_json() + experiment.consolidate.to_json()).encode())
         of_weights, models = hashlib.sha256(), []
+        if experiment.plan != trained.plan:
+            digest.update(experiment.plan.to_json().encode())
         for plugin in used_plugins(experiment):
             if is_needed(plugin.registered):
                 digest.update(plugin.source)
@@ -172,7 +175,32 @@ class Detector:
 
     def finish(self, raw: RawDetections, shape: tuple[int, ...], original: Geometry) -> Detections:
         """Consolidated detections on the original grid, from those in a prepared image of `shape`."""
-        return consolidate(raw, self.consolidate_config, geometry=original, shape=shape)
+        return consolidate(raw, self.consolidation_of(shape), geometry=original, shape=shape)
+
+    def consolidation_of(self, shape: Sequence[int]) -> ConsolidateConfig:
+        """The settings of consolidation for a prepared image of `shape`, with the plan's number of detections."""
+        config = self.consolidate_config
+        if config.max_detections is not None:
+            return config
+        return config.model_copy(update={"max_detections": self.task.detections_in(shape)})
+
+
+def _with_cap(task: Task, trained: Experiment, experiment: Experiment) -> Task:
+    """The task with the chosen number of detections, the only choice of the plan that prediction may change.
+
+    Raises:
+        ValueError: another choice of the plan is changed.
+    """
+    before, after = trained.plan.to_dict(), experiment.plan.to_dict()
+    changed = sorted(name for name in after if after[name] != before[name])
+    if fixed := [name for name in changed if name != "max_detections"]:
+        raise ValueError(
+            f"plan.{fixed[0]}: fixed since the data were prepared; leave out this --set, or prepare and train with it"
+        )
+    chosen = experiment.plan.max_detections
+    if not changed or chosen is None:
+        return task
+    return task.model_copy(update={"max_detections": chosen, "image_voxels": None})
 
 
 def _check_masks(run: Path, experiment: Experiment, task: Task) -> None:

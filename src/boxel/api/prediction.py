@@ -10,7 +10,7 @@ from boxel.api.detector import Detector
 from boxel.api.prediction_inputs import Images, find_images, images_of
 from boxel.api.run import RunSplit
 from boxel.config import Config, did_you_mean, read_json
-from boxel.consolidation import RawPrediction, write_raw
+from boxel.consolidation import RawPrediction, warn_of_caps, write_raw
 from boxel.datasets.cases import Dataset
 from boxel.export import get_format
 from boxel.export.boxel_json import read_prediction, write_detections
@@ -64,7 +64,7 @@ def predict(
     cases = _choose(cases, Path(run), part)
     out = Path(out)
     job = settings_of(predict=detector.predict_config, consolidate=detector.consolidate_config)
-    job["weights"] = detector.weights
+    job |= {"weights": detector.weights, "plan.max_detections": detector.task.max_detections}
     with claimed(out, "predict", job, source=f"the run {Path(run).resolve()}"):
         written = _predict_cases(detector, cases, inputs, out, progress)
         predictions = [read_prediction(path) for path in written] if formats else []
@@ -76,28 +76,31 @@ def predict(
 def _predict_cases(
     detector: Detector, cases: Mapping[str, Sequence[Path]], inputs: Images, out: Path, progress: Progress
 ) -> list[Path]:
-    written = []
+    written, capped = [], 0
     for done, (case, files) in enumerate(sorted(cases.items())):
         progress("predict", done, len(cases))
         written.append(out / f"{case}.json")
         stamp = stamp_of(detector, case, files)
         if is_done(written[-1], stamp):
+            capped += read_json(written[-1]).get("capped", False)
             continue
         image = inputs.read(case)
         for remark in image.remarks:
             logging.getLogger("boxel").warning(f"{case}: {remark}")
         raw, probabilities, shape = detector.predict_raw(image)
         prediction = RawPrediction(
-            case, raw, shape, image.geometry, detector.classes, detector.consolidate_config, tuple(files), stamp
+            case, raw, shape, image.geometry, detector.classes, detector.consolidation_of(shape), tuple(files), stamp
         )
         write_raw(out / "raw" / f"{case}.npz", prediction)
         if probabilities is not None:
             labels = paint(probabilities, image.geometry.shape)
             write_label_map(segmentation_file(out, case), labels, image.geometry)
         detections = prediction.consolidate()
+        capped += detections.capped
         # Last, as it says that all else is there.
         write_detections(written[-1], detections, case, detector.classes, image_files=files, extra=stamp)
     progress("predict", len(cases), len(cases))
+    warn_of_caps(capped, len(cases))
     return written
 
 

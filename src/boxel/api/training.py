@@ -4,10 +4,11 @@ import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from boxel.api.run import RunSplit, read_history, start_run
 from boxel.api.validation import make_validation
-from boxel.config import write_text
+from boxel.config import Config, write_text
 from boxel.datasets.cases import Dataset
 from boxel.datasets.formats import as_dataset
 from boxel.models.base import ModelConfig
@@ -22,6 +23,9 @@ from boxel.training.config import TrainConfig
 from boxel.training.loop import ends
 from boxel.training.loop import train as train_model
 from boxel.types import Progress, Task, silent
+
+# The file in a work folder that says what `train` has to repeat.
+PREPARED_WITH = "prepared_with.json"
 
 
 def prepare(
@@ -49,7 +53,7 @@ def prepare(
         ValueError: something is wrong with the data; names the file and a suggested fix.
     """
     experiment = get_recipe(recipe).override(overrides)
-    return prepare_store(
+    store = prepare_store(
         as_dataset(dataset),
         Path(out),
         experiment.plan,
@@ -58,6 +62,9 @@ def prepare(
         workers=workers,
         progress=progress,
     )
+    chosen = {name: experiment.plan.to_dict()[name] for name in _plan_choices(overrides)}
+    PreparedWith(recipe=experiment.recipe, plan=chosen).save(store.path / PREPARED_WITH)
+    return store
 
 
 def train(
@@ -78,11 +85,11 @@ def train(
         run: the folder to write; `WORK/runs/RECIPE_foldK` by default.
 
     Raises:
-        ValueError: an unknown recipe, key, fold or metric; a run folder with other settings; data that were prepared
-            differently; pretrained weights that do not fit.
+        ValueError: an unknown recipe, key, fold or metric; a run folder with other settings; a recipe or a setting
+            that contradicts what the data were prepared with; pretrained weights that do not fit.
     """
     store = Store(Path(work))
-    experiment = get_recipe(recipe).override(overrides)
+    experiment = _as_prepared(store, get_recipe(recipe), overrides)
     task = plan_for(store, experiment)
     if not 0 <= fold < len(store.splits):
         raise ValueError(f"fold {fold} does not exist; {store.path} has the folds 0 to {len(store.splits) - 1}")
@@ -140,7 +147,7 @@ def pretrained_backbone(config: ModelConfig, task: Task) -> tuple[str, Pretraine
 
 
 def plan_for(store: Store, experiment: Experiment) -> Task:
-    """The plan of a recipe on prepared data.
+    """The plan of a recipe, with the settings that the data were prepared with.
 
     Raises:
         ValueError: the recipe needs other spacing or normalisation than the data were prepared with.
@@ -149,11 +156,54 @@ def plan_for(store: Store, experiment: Experiment) -> Task:
     for field in ("spacing", "normalisation", "channels", "classes"):
         if getattr(task, field) != getattr(store.task, field):
             raise ValueError(
-                f"{store.path}: prepared with {field} {getattr(store.task, field)}, but recipe "
-                f"{experiment.recipe!r} needs {getattr(task, field)}; run `boxel prepare` with "
-                f"--recipe {experiment.recipe} into another folder"
+                f"{store.path}: prepared with {field} {getattr(store.task, field)}{_by(store)}, but training with "
+                f"recipe {experiment.recipe!r} and these settings needs {getattr(task, field)}; train with the recipe "
+                "and the --set plan.* of `boxel prepare`, or prepare with the new ones into another folder"
             )
     return task
+
+
+class PreparedWith(Config):
+    """`prepared_with.json` of a work folder: the recipe of `boxel prepare`, and its `--set plan.*`."""
+
+    recipe: str
+    plan: dict[str, Any]
+
+
+def _plan_choices(overrides: Sequence[str]) -> list[str]:
+    """The settings of the plan that `overrides` choose."""
+    keys = [assignment.partition("=")[0].strip().split(".") for assignment in overrides]
+    return [key[1] for key in keys if key[0] == "plan" and len(key) > 1]
+
+
+def _prepared_with(store: Store) -> PreparedWith | None:
+    path = store.path / PREPARED_WITH
+    return PreparedWith.load(path) if path.exists() else None  # an earlier Boxel wrote none
+
+
+def _by(store: Store) -> str:
+    prepared = _prepared_with(store)
+    return f" (recipe {prepared.recipe!r})" if prepared else ""
+
+
+def _as_prepared(store: Store, recipe: Experiment, overrides: Sequence[str]) -> Experiment:
+    """The experiment of a training: the recipe, with the plan's settings of `boxel prepare` and with `overrides`.
+
+    Raises:
+        ValueError: an override contradicts a setting of `boxel prepare`.
+    """
+    chosen = recipe.override(overrides)
+    prepared = _prepared_with(store)
+    if prepared is None or not prepared.plan:
+        return chosen
+    values = chosen.plan.to_dict()
+    for name in _plan_choices(overrides):
+        if name in prepared.plan and values[name] != prepared.plan[name]:
+            raise ValueError(
+                f"{store.path}: prepared with plan.{name}={json.dumps(prepared.plan[name])}, but training is to use "
+                f"{json.dumps(values[name])}; leave out --set plan.{name}, or prepare with it into another folder"
+            )
+    return chosen.override([f"plan.{name}={json.dumps(value)}" for name, value in prepared.plan.items()])
 
 
 def _finished(run: Path, config: TrainConfig) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 
 from boxel.api.detector import Detector
 from boxel.config import did_you_mean
+from boxel.consolidation import warn_of_caps
 from boxel.evaluation import IOU_THRESHOLDS, EvaluateConfig, evaluate
 from boxel.evaluation.registry import is_higher_better
 from boxel.models.base import Model
@@ -34,9 +35,15 @@ def make_validation(
     check_metric(select_by, ground_truth, task.classes)
     look = experiment.predict.model_copy(update={"views": "identity", "masks": False, "segmentation": False})
 
+    warned: list[int] = []
+
     def validate(model: Model) -> dict[str, float]:
         detector = Detector(task, [model], look, experiment.consolidate, device=next(model.parameters()).device)
         detections = predict_stored(detector, store, ids)
+        capped = sum(one.capped for one in detections.values())
+        if capped and not warned:
+            warned.append(capped)
+            warn_of_caps(capped, len(ids))
         metrics = compute(detections, ground_truth, task.classes, select_by)
         return {name: metrics[name] or 0.0 for name in dict.fromkeys((*REPORTED, select_by))}
 

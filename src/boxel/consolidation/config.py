@@ -23,7 +23,8 @@ class ConsolidateConfig(Config):
         one_vote_per_view: for `wbc`, only the best box of each view and tile contributes to a cluster. `false`: all
             of them contribute, as in equation (2) of the paper (Jaeger et al., arXiv 1811.08661).
         min_score: detections with a lower score are dropped (0.01 in the toolkit).
-        max_detections: the number of detections kept per image, best first.
+        max_detections: the number of detections kept per image, best first; `null` takes the plan's, which follows from
+            the training cases (`plan.max_detections`), and keeps all where there is no plan.
         merge_slices_iou: for slice-wise models, the in-plane IoU above which boxes of adjacent slices are one
             object (the toolkit's 0.1); `null` keeps the boxes of single slices.
     """
@@ -32,5 +33,5 @@ class ConsolidateConfig(Config):
     iou_threshold: float = Field(0.4, ge=0, le=1)
     one_vote_per_view: bool = True
     min_score: float = Field(0.01, ge=0, le=1)
-    max_detections: int = Field(100, ge=1)
+    max_detections: int | None = Field(None, ge=1)
     merge_slices_iou: float | None = Field(0.1, ge=0, le=1)

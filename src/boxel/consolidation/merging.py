@@ -1,5 +1,6 @@
 """One box per object from the boxes of all views and tiles, and its mask from their masks."""
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ def consolidate(
             are scaled to the voxels of `geometry`.
 
     Returns:
-        Detections by descending score; with masks where `raw` has them.
+        Detections by descending score; with masks where `raw` has them. `capped` says whether there were more.
 
     Raises:
         ValueError: `shape` without `geometry`.
@@ -60,7 +61,8 @@ def consolidate(
     raw = raw[(raw.boxes[:, 1] > raw.boxes[:, 0]).all(axis=1)]
     clusters = _reduce(raw.map(torch.from_numpy), config)
     merge_iou = config.merge_slices_iou if raw.slice_axes else None
-    kept = slice(config.max_detections) if merge_iou is None else slice(None)
+    best = slice(config.max_detections)
+    kept = best if merge_iou is None else slice(None)
     masks = None if raw.masks is None else _join_masks(raw.boxes, raw.masks, raw.scores * raw.weights, clusters, kept)
     if merge_iou is not None:
         slice_boxes = clusters.boxes
@@ -72,11 +74,22 @@ def consolidate(
             iou_threshold=merge_iou,
         )
         if masks is not None:
-            masks = _join_masks(slice_boxes.numpy(), masks, None, clusters, slice(config.max_detections))
-    boxes, scores, labels = (column[: config.max_detections].numpy() for column in clusters[:3])
+            masks = _join_masks(slice_boxes.numpy(), masks, None, clusters, best)
+    boxes, scores, labels = (column[best].numpy() for column in clusters[:3])
     if shape is not None and geometry is not None:
         boxes = rescale_boxes(boxes, shape, geometry.shape)
-    return Detections(boxes, scores, labels, geometry, masks)
+    capped = raw.capped or len(clusters.scores) > len(scores)
+    return Detections(boxes, scores, labels, geometry, masks, capped)
+
+
+def warn_of_caps(capped: int, total: int) -> None:
+    """Log how many of the images have more detections than were kept."""
+    if capped:
+        logging.getLogger("boxel").warning(
+            f"{capped} of {total} images have more detections than max_detections keeps: those with the lowest scores "
+            'were left out ("capped" in the JSON); to keep more, predict with --set plan.max_detections=N, or '
+            "consolidate with --set consolidate.max_detections=N"
+        )
 
 
 def _reduce(raw: "RawDetections[Tensor]", config: ConsolidateConfig) -> "Clusters":

@@ -66,6 +66,7 @@ class _Record(Config):
     geometry: Geometry
     num_views: int = Field(ge=1)
     slice_axes: int = Field(ge=0)
+    capped: bool = False
     consolidate: ConsolidateConfig
     extra: dict[str, Any]
 
@@ -83,6 +84,7 @@ def write_raw(path: Path | str, prediction: RawPrediction) -> None:
         geometry=prediction.geometry,
         num_views=raw.num_views,
         slice_axes=raw.slice_axes,
+        capped=raw.capped,
         consolidate=prediction.config,
         extra=prediction.extra,
     )
@@ -159,7 +161,9 @@ def read_raw_file(path: Path) -> RawPrediction:
     if kinds != _COLUMNS or not fits or arrays["boxes"].shape[1:] != (2, ndim):
         raise ValueError(f"{path}: damaged, its arrays do not fit together; predict this case again")
     try:
-        raw = RawDetections(**arrays, num_views=record.num_views, slice_axes=record.slice_axes, masks=masks)
+        raw = RawDetections(
+            **arrays, num_views=record.num_views, slice_axes=record.slice_axes, masks=masks, capped=record.capped
+        )
     except ValueError as error:
         raise ValueError(f"{path}: damaged, {error}; predict this case again") from None
     numbers = (raw.boxes, raw.scores, raw.weights, raw.coverage)

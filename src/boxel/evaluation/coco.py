@@ -1,5 +1,6 @@
 """The twelve metrics of COCO, as pycocotools computes them for boxes."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Unpack
@@ -39,6 +40,7 @@ def evaluate_coco(
     """AP (mean over IoU 0.50:0.95), AP50, AP75, AP of small, medium and large objects (APs, APm, APl), and the same
     for the highest recall with 1, 10 and 100 detections per image and class (AR1, AR10, AR100, ARs, ARm, ARl).
 
+    As in COCO, only the 100 best detections of an image and class count; a warning says where there are more.
     Sizes are `areas` of the objects, else box volumes, in voxels with COCO's limits, 32 x 32 and 96 x 96. Crowds are
     `regions`. Equal to pycocotools
     but for equal scores, which are one operating point, and recalls that meet a sampling point exactly: 7 of 10
@@ -49,6 +51,14 @@ def evaluate_coco(
     overlaps = find_overlaps(
         predictions, ground_truth, classes=classes, ignored=ignored, regions=regions, max_detections=max(MAX_DETECTIONS)
     )
+    beyond = [
+        case for case, one in predictions.items() if max(np.bincount(one.labels), default=0) > max(MAX_DETECTIONS)
+    ]
+    if beyond:
+        logging.getLogger("boxel").warning(
+            f"{len(beyond)} of {len(predictions)} images have more than {max(MAX_DETECTIONS)} detections of a class; "
+            "protocol coco counts only the best of them, protocol boxel all"
+        )
     if areas:
         own = [areas.get(case, box_sizes(objects.boxes)) for case, objects in ground_truth.items()]
         sizes = overlaps.table.object_sizes.copy()

@@ -51,9 +51,10 @@ class EvaluateConfig(Config):
     seed: int = Field(0, ge=0)
 
     @property
-    def ends(self) -> tuple[float, ...]:
-        """The lowest and the highest threshold; one if they are the same."""
-        return tuple(sorted({self.iou_thresholds[0], self.iou_thresholds[-1]}))
+    def reported(self) -> tuple[float, ...]:
+        """The thresholds with every metric: all that were chosen; of the default the lowest and the highest."""
+        chosen = self.iou_thresholds
+        return (chosen[0], chosen[-1]) if chosen == IOU_THRESHOLDS else chosen
 
     @field_validator("iou_thresholds", "size_limits")
     @classmethod

@@ -180,14 +180,14 @@ def evaluate(
     metrics = count(table, headline.num_groups)
     drawn = draw_groups(headline.num_groups, config.num_resamples, config.seed)
     metrics |= summarise(compute, classes, drawn)
-    for t in config.ends:
+    for t in config.reported:
         metrics[_at("size_ratios", t)] = size_ratio_table(per_threshold[t].table)
         metrics[_at("calibration", t)] = calibration_curves(per_threshold[t].table, index, drawn)
     operating = best_scores(headline)
     across = match(across_classes=True)
     metrics[_at("confusion", lowest)] = confusion_matrix(across, lowest, operating, index, drawn)
     metrics["settings"] = settings(config) | {"size_limits": limits}
-    curves = tuple(curve for t in config.ends for curve in make_curves(per_threshold[t]))
+    curves = tuple(curve for t in config.reported for curve in make_curves(per_threshold[t]))
     return Evaluation(metrics, curves, table, group_names, operating, compute)
 
 

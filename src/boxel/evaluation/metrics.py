@@ -6,7 +6,7 @@ from boxel.evaluation.registry import WeightedMatches, register_metric
 
 
 def ranking(matches: WeightedMatches) -> dict[str, np.ndarray]:
-    """AP and AR; at the lowest and the highest threshold also FROC, sensitivities, and the point of the highest F1."""
+    """AP and AR; at the thresholds reported in full also FROC, sensitivities, and the point of the highest F1."""
     return matches.grouped.curves(matches.weights, matches.config.interpolation, froc=matches.is_end)
 
 

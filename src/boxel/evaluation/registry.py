@@ -36,7 +36,7 @@ class WeightedMatches:
         grouped: the matches, with the patient of each case.
         weights: `(r, g)` how much each patient counts.
         config: the settings of the evaluation.
-        is_end: whether this is the lowest or the highest threshold.
+        is_end: whether this threshold is reported in full, see `EvaluateConfig.reported`.
     """
 
     grouped: GroupedMatches
@@ -129,8 +129,8 @@ def register_metric(
     Args:
         name: becomes the key `NAME@0.50`, and `NAME@0.50/CLASS`.
         function: see above; it may also return several arrays by name.
-        when: at "all" IoU thresholds, at the lowest and the highest ("ends"), or "once", if the matching does not
-            matter; the key is then the name alone.
+        when: at "all" IoU thresholds, at those reported in full ("ends", see `EvaluateConfig.reported`), or "once",
+            if the matching does not matter; the key is then the name alone.
         higher_is_better: whether `train.select_by` may name it; of several arrays, the names of those it may.
 
     Raises:
@@ -169,7 +169,7 @@ def compute_metrics(
     """Name, threshold (None where it does not matter) and values `(r, k)` of every registered metric."""
     owners: dict[str, str] = {}
     for threshold in (*matches, None):
-        is_end = threshold is None or threshold in config.ends
+        is_end = threshold is None or threshold in config.reported
         grouped = matches[config.iou_thresholds[0] if threshold is None else threshold]
         weighted = WeightedMatches(grouped, weights, config, is_end)
         due = ("once",) if threshold is None else ("all", "ends") if is_end else ("all",)

@@ -3,8 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from boxel.evaluation.config import IOU_THRESHOLDS
 from boxel.evaluation.registry import added_metrics
 
+_AT_EACH = ("FROC", "precision", "recall", "F1")
 MOST_CLASSES = 5  # columns that fit a terminal
 PROTOCOL_METRICS = ("AP", "AUROC", "score", "AP50", "AP75", "AR100", "CPM", "CPM/scans_with_nodules")
 
@@ -32,11 +34,12 @@ def summary(metrics: Mapping[str, Any]) -> str:
 def headline_names(metrics: Mapping[str, Any]) -> Iterator[str]:
     """The names of the metrics that a summary shows, whether computed or not."""
     thresholds = metrics.get("settings", {}).get("iou_thresholds", [])
-    ends = [f"@{threshold:.2f}" for threshold in dict.fromkeys((*thresholds[:1], *thresholds[-1:]))]
+    default = tuple(thresholds) == IOU_THRESHOLDS
+    ends = [f"@{threshold:.2f}" for threshold in (thresholds[:: len(thresholds) - 1] if default else thresholds)]
     yield from (f"AP{end}" for end in ends)
     yield from (key for key in metrics if key.startswith("mAP@") and "/" not in key)
     if ends:
-        yield from (f"{name}{ends[0]}" for name in ("FROC", "precision", "recall", "F1"))
+        yield from (f"{name}{end}" for end in ends[: 1 if default else None] for name in _AT_EACH)
         yield from (key for key in metrics if "/score=" in key and key.count("/") == 1)
     yield from ("patient_AP", "patient_AUROC", *PROTOCOL_METRICS)
     yield from (key for key in metrics if key.startswith("sensitivity/fp=") and key.count("/") == 1)

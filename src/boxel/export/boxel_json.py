@@ -23,7 +23,7 @@ from boxel.types import Detections, Geometry
 FORMAT = "boxel-detections"
 VERSION = 1
 
-_KEYS = ("format", "version", "case", "ndim", "classes", "images", "geometry", "detections", "extra")
+_KEYS = ("format", "version", "case", "ndim", "classes", "images", "geometry", "detections", "extra", "capped")
 _DETECTION_KEYS = ("label", "class", "score", "lower", "upper", "centre_mm", "size_mm", "mask")
 
 
@@ -71,7 +71,7 @@ def write_detections(
         "images": [str(file) for file in image_files],
         "geometry": None if geometry is None else vars(geometry),
         "extra": dict(extra or {}),
-    }
+    } | ({"capped": True} if detections.capped else {})
     # One line per detection: small enough to read, to grep and to compare.
     head = json.dumps(record, indent=2, allow_nan=False).removesuffix("\n}")
     lines = ",\n    ".join(json.dumps(entry, allow_nan=False) for entry in entries)
@@ -102,7 +102,7 @@ def read_prediction(path: Path) -> Prediction:
     version = record.get("version")
     check.require(_is_integer(version) and version >= 1, "version", "must be a positive integer")
     check.require(version <= VERSION, "version", f"is {version}, this Boxel reads up to {VERSION}; update Boxel")
-    check.keys(record, _KEYS, optional=("extra", "images"))
+    check.keys(record, _KEYS, optional=("extra", "images", "capped"))
     case, ndim, classes = record["case"], record["ndim"], record["classes"]
     check.require(isinstance(case, str) and case != "", "case", "must be a non-empty string")
     check.require(_is_integer(ndim) and ndim >= 1, "ndim", "must be a positive integer")
@@ -112,6 +112,8 @@ def read_prediction(path: Path) -> Prediction:
     images = record.get("images", [])
     named = isinstance(images, list) and all(isinstance(file, str) for file in images)
     check.require(named, "images", "must be a list of file names")
+    capped = record.get("capped", False)
+    check.require(isinstance(capped, bool), "capped", "must be true or false")
     geometry = _read_geometry(record["geometry"], ndim, check)
     for position, entry in enumerate(record["detections"]):
         _check_entry(entry, f"detections[{position}]", ndim, classes, check)
@@ -122,6 +124,7 @@ def read_prediction(path: Path) -> Prediction:
         np.array([e["label"] for e in entries], np.int64),
         geometry,
         _read_masks(entries, ndim, check),
+        capped,
     )
     return Prediction(case, detections, tuple(classes), tuple(map(Path, images)))
 

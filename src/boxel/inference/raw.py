@@ -53,6 +53,7 @@ def predict_raw(
     capable = device.type == "cuda" and torch.cuda.is_bf16_supported()
     bf16 = config.precision == "bf16" or (config.precision == "auto" and capable)
     parts: list[RawDetections] = []
+    capped = False
     for tile_batch in _batched(enumerate(itertools.product(*starts)), batch_size):
         crops = [fold_slices(crop(image, lower, patch, lead, task.context, fill), lead) for _, lower in tile_batch]
         images = torch.from_numpy(np.stack(crops)).to(device)
@@ -63,6 +64,7 @@ def predict_raw(
                 outputs = model.infer(seen, segmentation=config.masks or config.segmentation)
                 per_tile = model.detect(outputs, masks=config.masks)
             for (tile, lower), detections in zip(tile_batch, per_tile, strict=True):
+                capped |= detections.capped
                 placed = _unmirror(detections, axes, tile_size).map(lambda t: t.float().cpu().numpy())
                 parts.append(_place(placed, lower, tile_size, shape, index * len(views) + turn, tile))
             if config.segmentation:
@@ -74,7 +76,7 @@ def predict_raw(
     covering = {"whole": whole_coverage, "mean": mean_coverage}[config.coverage]
     coverage = covering(torch.from_numpy(raw.boxes), starts, patch).numpy().astype(np.float32)
     num_views = len(models) * len(views)
-    raw = replace(raw, coverage=coverage, num_views=num_views, slice_axes=lead)
+    raw = replace(raw, coverage=coverage, num_views=num_views, slice_axes=lead, capped=capped)
     return raw, mean.mean(starts, patch, num_views) if mean is not None else None
 
 

@@ -72,7 +72,8 @@ class DenseConfig(Config):
         softmax: classes, with the background as one of them, exclude each other; else they are independent sigmoids.
         centre_std, size_std: box targets are divided by these.
         centred_anchors: anchors lie on the centres of cells; else on their lower corners.
-        candidates: best (anchor, class) pairs that are decoded, per image or, with `per_level`, per pyramid level.
+        candidates: best (anchor, class) pairs that are decoded, per image or, with `per_level`, per pyramid level;
+            None for ten per detection that is kept (`max_detections`), at least 1000.
         min_score, nms_threshold: detections of a lower score, or that overlap a better one more, are dropped.
     """
 
@@ -87,7 +88,7 @@ class DenseConfig(Config):
     centre_std: float = 0.1
     size_std: float = 0.2
     centred_anchors: bool = True
-    candidates: int = 1000
+    candidates: int | None = None
     per_level: bool = False
     min_score: float = 0.02
     nms_threshold: float = 0.5
@@ -118,7 +119,7 @@ class DenseDetection(nn.Module):
         self.config = config
         self.strides = [[float(cells) for cells in stride] for stride in grid.level_strides]
         self.sizes = grid.anchors
-        self.max_detections = numbers.max_detections
+        self.numbers = numbers
         self.anchors_per_cell = len(grid.anchors[0])
 
         def head(*outputs: int, prior: float | None = None) -> DenseHead:
@@ -196,8 +197,8 @@ class DenseDetection(nn.Module):
         return box_loss(self.config.box_loss, deltas, anchors, boxes, self.std)
 
     @torch.no_grad()
-    def detect(self, outputs: DenseOutputs) -> list[Detections[Tensor]]:
-        """The best boxes of each image, suppressed per class."""
+    def detect(self, outputs: DenseOutputs, most: int | None = None) -> list[Detections[Tensor]]:
+        """The best boxes of each image, suppressed per class; at most as many as the plan has per patch, or `most`."""
         config = self.config
         return [
             best_boxes(
@@ -207,7 +208,7 @@ class DenseDetection(nn.Module):
                 candidates=config.candidates,
                 min_score=config.min_score,
                 nms_threshold=config.nms_threshold,
-                max_detections=self.max_detections,
+                max_detections=most or self.numbers.detections_in(outputs.shape),
                 group_sizes=outputs.level_sizes if config.per_level else None,
             )
             for logits, deltas in zip(outputs.logits, outputs.deltas, strict=True)

@@ -73,7 +73,7 @@ class DetUNet(PyramidModel):
             raise ValueError(
                 f"det_unet distinguishes {numbers.num_classes} classes by segmenting them; set model.segment=classes"
             )
-        self.config, self.max_detections = config, numbers.max_detections
+        self.config, self.numbers = config, numbers
         self.segmenter = Segmenter(numbers, self.neck.finest_channels, config)
 
     def infer(self, images: Tensor, *, segmentation: bool = False, phase: str = "all") -> DetUNetOutputs:
@@ -98,7 +98,9 @@ class DetUNet(PyramidModel):
             for channel in range(1, len(probabilities))
         ]
         detections = Detections.concatenate(parts)
-        return detections[detections.scores.argsort(descending=True, stable=True)[: self.max_detections]]
+        most = self.numbers.detections_in(winner.shape)
+        best = detections.scores.argsort(descending=True, stable=True)[:most]
+        return replace(detections[best], capped=len(detections) > most)
 
     def _components_of(self, mask: Tensor, probability: Tensor, label: int, *, masks: bool) -> Detections[Tensor]:
         """The connected components of one class, largest first."""

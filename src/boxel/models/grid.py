@@ -1,5 +1,6 @@
 """The numbers that a data set dictates to a model: strides, detecting levels and anchors."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -90,6 +91,11 @@ class Numbers:
     grid: PyramidGrid
     max_detections: int
     masks: bool
+
+    def detections_in(self, shape: Sequence[int]) -> int:
+        """The detections kept in an input of `shape`: `max_detections` per patch, more in one larger than a patch."""
+        patch = math.prod(self.grid.patch_size or shape)
+        return math.ceil(self.max_detections * max(1.0, math.prod(shape) / patch))
 
 
 def numbers_of(task: Task) -> dict[str, Any]:

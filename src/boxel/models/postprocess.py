@@ -15,7 +15,7 @@ def best_boxes(
     decode_rows: Callable[[Int[Tensor, " m"], Int[Tensor, " m"]], Float[Tensor, "m 2 d"]],
     shape: Sequence[int],
     *,
-    candidates: int,
+    candidates: int | None,
     min_score: float,
     nms_threshold: float,
     max_detections: int,
@@ -24,9 +24,11 @@ def best_boxes(
     """The best `candidates` (row, class) pairs of one image, decoded, clipped to `shape`, suppressed per class.
 
     Args:
+        candidates: None for ten per detection that is kept, at least 1000.
         decode_rows: gives the boxes of rows and classes.
         group_sizes: rows per group (pyramid level), if `candidates` counts per group.
     """
+    candidates = max(1000, 10 * max_detections) if candidates is None else candidates
     parts, first = [], 0
     for part in scores.split(list(group_sizes)) if group_sizes else [scores]:
         parts.append(part.flatten().topk(min(candidates, part.numel())).indices + first)
@@ -38,8 +40,10 @@ def best_boxes(
     boxes = clip(decode_rows(index // scores.shape[1], labels), shape)
     real = (boxes[:, 1] > boxes[:, 0]).all(-1)
     boxes, values, labels = boxes[real], values[real], labels[real]
-    keep = nms(boxes, values, nms_threshold, labels=labels, max_detections=max_detections)
-    return Detections(boxes[keep], values[keep], labels[keep])
+    # One more than is kept shows whether some are left out.
+    keep = nms(boxes, values, nms_threshold, labels=labels, max_detections=max_detections + 1)
+    best = keep[:max_detections]
+    return Detections(boxes[best], values[best], labels[best], capped=len(keep) > max_detections)
 
 
 def join(boxes: Sequence[Float[Tensor, "_ 2 d"]]) -> tuple[Float[Tensor, "n 2 d"], Int[Tensor, " n"]]:

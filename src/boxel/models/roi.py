@@ -40,7 +40,8 @@ class RoIConfig(Config):
             `pool_factor` times as many that look most like an object (stochastic hard example mining).
         add_ground_truth: the annotated boxes are proposals too.
         centre_std, size_std: box targets are divided by these.
-        candidates: best (RoI, class) pairs that are decoded per image.
+        candidates: best (RoI, class) pairs that are decoded per image; None for ten per detection that is kept
+            (`max_detections`), at least 1000.
     """
 
     pool_size: tuple[int, ...] | None = None
@@ -58,7 +59,7 @@ class RoIConfig(Config):
     box_loss: BoxLossConfig = SmoothL1Config()
     centre_std: float = 0.1
     size_std: float = 0.2
-    candidates: int = 1000
+    candidates: int | None = None
     min_score: float = 0.02
     nms_threshold: float = 0.5
 
@@ -113,7 +114,7 @@ class RoIDetection(nn.Module):
 
     def __init__(self, numbers: Numbers, channels: int, config: RoIConfig) -> None:
         super().__init__()
-        self.config, self.max_detections = config, numbers.max_detections
+        self.config, self.numbers = config, numbers
         self.pool = RoIPooler(numbers.grid, config)
         self.pool_size = config.pool_size or default_pool_size(numbers.grid)
         self.head = RoIBoxHead(
@@ -200,7 +201,7 @@ class RoIDetection(nn.Module):
                     candidates=config.candidates,
                     min_score=config.min_score,
                     nms_threshold=config.nms_threshold,
-                    max_detections=self.max_detections,
+                    max_detections=self.numbers.detections_in(shape),
                 )
             )
         return result

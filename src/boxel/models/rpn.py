@@ -19,13 +19,13 @@ class RPNConfig(DenseConfig):
 
     Attributes:
         anchor_step: uses every n-th anchor size of the plan; 3 keeps the base octave of Retina U-Net's nine.
-        proposals: most boxes handed on per image.
+        proposals: most boxes handed on per image; in prediction at least as many as there may be detections.
     """
 
     num_convs: int = 1
     shared_tower: bool = True
     per_level: bool = True
-    candidates: int = 500
+    candidates: int | None = 500
     min_score: float = 0.0
     nms_threshold: float = 0.7
     anchor_step: int = 1
@@ -43,7 +43,8 @@ class RPN(nn.Module):
         super().__init__()
         anchors = tuple(sizes[:: config.anchor_step] for sizes in numbers.grid.anchors)
         grid = replace(numbers.grid, anchors=anchors)
-        own = replace(numbers, num_classes=1, grid=grid, max_detections=config.proposals)
+        self.numbers, self.config = numbers, config
+        own = replace(numbers, num_classes=1, grid=grid)
         self.dense = DenseDetection(own, channels, config)
 
     def forward(self, levels: list[Tensor], shape: Sequence[int]) -> DenseOutputs:
@@ -57,4 +58,7 @@ class RPN(nn.Module):
 
     def propose(self, outputs: DenseOutputs) -> list[Detections[Tensor]]:
         """The boxes of each image that look most like an object."""
-        return self.dense.detect(outputs)
+        most = self.config.proposals
+        return self.dense.detect(
+            outputs, most if self.training else max(most, self.numbers.detections_in(outputs.shape))
+        )

@@ -1,5 +1,6 @@
 """Plan the task from the fingerprint: one rule per choice, and a sentence that gives the reason."""
 
+import math
 import re
 import warnings
 from typing import Literal
@@ -40,7 +41,8 @@ class PlanConfig(Config):
         num_anchors: sizes per position and level; None uses 1 to 3, as many as improve the fit.
         anchors: "fit" to the objects; the fixed sizes of Retina U-Net as in its code ("mdt") or its publication
             ("paper"); or sizes per level.
-        max_detections: most detections per image.
+        max_detections: most detections per image (and per patch); None: three times the largest number of objects of
+            a training case, at least 100, and in proportion more in an image larger than those.
     """
 
     ndim: PositiveInt | None = None
@@ -97,6 +99,7 @@ def plan(fingerprint: Fingerprint, config: PlanConfig = PlanConfig()) -> Task:  
         anchors=anchors,
         context=config.context,
         max_detections=_max_detections(fingerprint, config, why),
+        image_voxels=None if config.max_detections else _image_voxels(fingerprint, spacing),
         masks=_masks(fingerprint, why),
         why=why,
     )
@@ -229,10 +232,16 @@ def _batch_size(config: PlanConfig, patch_size: tuple[int, ...], why: dict[str, 
 
 def _max_detections(fingerprint: Fingerprint, config: PlanConfig, why: dict[str, str]) -> int:
     most = int(fingerprint.objects_per_image["most"])
-    number = config.max_detections or max(100, -(-2 * most // 50) * 50)
-    rule = "Set to" if config.max_detections else "Twice that number, at least 100:"
+    number = config.max_detections or max(100, -(-3 * most // 50) * 50)
+    rule = "Set to" if config.max_detections else "Three times that number, at least 100, and more in larger images:"
     why["max_detections"] = f"No image has more than {most} object{'s' * (most != 1)}. {rule} {number}."
     return number
+
+
+def _image_voxels(fingerprint: Fingerprint, spacing: tuple[float, ...]) -> int:
+    """The median size of the prepared training images."""
+    sizes = [math.prod(stored_shape(case.shape, case.spacing, spacing)) for case in fingerprint.cases]
+    return int(np.median(sizes))
 
 
 def _masks(fingerprint: Fingerprint, why: dict[str, str]) -> bool:

@@ -231,3 +231,20 @@ def test_patient_metrics_need_patients_with_and_without_objects(ndim):
     ground_truth["c"], nothing["c"] = truth(ndim), detections(ndim)
     metrics = evaluate(nothing, ground_truth, classes=CLASSES, num_resamples=20).metrics
     assert (metrics["patient_AP"], metrics["patient_AUROC"]) == pytest.approx((2 / 3, 0.5))
+
+
+@pytest.mark.parametrize("chosen", [(0.1, 0.3, 0.5), (0.2, 0.35, 0.4, 0.75)])
+def test_every_chosen_threshold_has_all_metrics_in_the_record_and_in_the_summary(chosen, ndim):
+    box = np.array([[[0.0] * ndim, [10.0] * ndim]])
+    cut = box.copy()
+    cut[0, 1, 0] = 6.0  # IoU 0.6
+    objects = {"a": Instances(box, np.zeros(1, int), np.ones(1, int), np.zeros(1, bool))}
+    detections = {"a": Detections(cut, np.array([0.9]), np.zeros(1, int))}
+    result = evaluate(detections, objects, classes=("x",), iou_thresholds=chosen, num_resamples=0)
+    for threshold in chosen:
+        for name in ("AP", "FROC", "precision", "recall", "F1"):
+            key = f"{name}@{threshold:.2f}"
+            assert result.metrics[key] == float(threshold <= 0.6)
+            assert [line.split()[:2] for line in str(result).splitlines() if line.startswith(key)] == [
+                [key, f"{result.metrics[key]:.3f}"]
+            ]

@@ -1,13 +1,21 @@
 """Tiles, mirrored views and checkpoints: a model that knows the answer gives it through all of them."""
 
+import itertools
+import json
+from unittest.mock import ANY
+
+import cc3d
 import numpy as np
 import pytest
 import torch
 
-from boxel.consolidation import ConsolidateConfig, consolidate
+from boxel.api.detector import Detector
+from boxel.consolidation import ConsolidateConfig, RawPrediction, consolidate, read_raw, warn_of_caps, write_raw
+from boxel.export.boxel_json import read_prediction, write_detections
 from boxel.inference.config import PredictConfig
 from boxel.inference.raw import crop, predict_raw, view_axes
-from boxel.ops import paste_mask
+from boxel.ops import boxes_from_label_map, paste_mask
+from boxel.types import Detections, Geometry
 from tests.unit.builders import MODELS, make_batch, make_task
 from tests.unit.inference.oracle import Oracle
 
@@ -36,6 +44,60 @@ def test_an_image_smaller_than_the_patch_is_padded_and_its_boxes_are_its_own(ndi
     raw = predict(image, task, PredictConfig(views="all"))
     assert np.allclose(raw.boxes, [[2] * ndim, [7] * ndim])
     assert np.allclose(raw.coverage, 1)
+
+
+class Components(Oracle):
+    """Detects every connected part of its tile."""
+
+    def detect(self, outputs, *, masks=False):
+        detections = []
+        for tile in outputs[:, 0].int().numpy():
+            parts = cc3d.connected_components(tile, connectivity=2 * tile.ndim)
+            boxes, _ = boxes_from_label_map(torch.from_numpy(parts.astype(np.int32)), torch.arange(1, parts.max() + 1))
+            scores = torch.full((len(boxes),), 0.9)
+            detections.append(Detections(boxes, scores, torch.zeros(len(boxes), dtype=torch.int64)))
+        return detections
+
+
+def crowd(ndim):
+    """An image larger than the patch, and its many objects, none of which a tile cuts."""
+    image = np.zeros((56, 56) if ndim == 2 else (24, 24, 24), np.float32)
+    for corner in itertools.product(range(1, len(image), 4), repeat=ndim):
+        image[tuple(slice(a, a + 2) for a in corner)] = 1
+    return image, {2: 196, 3: 216}[ndim]
+
+
+@pytest.mark.parametrize("chosen", [None, 37], ids=["planned", "chosen"])
+def test_a_large_tiled_image_keeps_all_its_objects_unless_a_cap_is_chosen_which_is_then_said(ndim, chosen, caplog):
+    image, objects = crowd(ndim)
+    task = make_task(ndim, size=16, max_detections=100, image_voxels=16**ndim)
+    detector = Detector(
+        task, [Components()], PredictConfig(overlap=0.5), ConsolidateConfig(max_detections=chosen), device="cpu"
+    )
+    raw, _ = detector.predict_prepared(image[None])
+    detections = detector.finish(raw, image.shape, Geometry.plain(image.shape))
+    assert (len(detections), detections.capped) == ((objects, False) if chosen is None else (chosen, True))
+    warn_of_caps(int(detections.capped), 1)
+    assert caplog.messages == ([] if chosen is None else [ANY])
+
+
+def test_a_cap_per_patch_that_leaves_boxes_out_is_known_after_consolidation_and_in_the_files(ndim, tmp_path):
+    task = make_task(ndim, size=24, max_detections=2)
+    config = MODELS["retina_net"]
+    config = config.model_copy(update={"dense": config.dense.model_copy(update={"min_score": 0.0})})
+    torch.manual_seed(0)
+    image = make_batch(task, 1).images[0, 0].numpy()
+    with torch.inference_mode():
+        raw = predict(image, task, PredictConfig(views="identity"), [config.build(task).eval()])
+    assert len(raw) == 2
+    geometry = Geometry.plain(image.shape)
+    whole = ConsolidateConfig(max_detections=99)
+    write_raw(tmp_path / "a.npz", RawPrediction("a", raw, image.shape, geometry, task.classes, whole))
+    detections = read_raw(tmp_path / "a.npz")["a"].consolidate()
+    assert detections.capped
+    write_detections(tmp_path / "a.json", detections, "a", task.classes)
+    assert json.loads((tmp_path / "a.json").read_text())["capped"] is True
+    assert read_prediction(tmp_path / "a.json").detections.capped
 
 
 def test_several_checkpoints_count_as_views(ndim):

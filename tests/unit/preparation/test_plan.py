@@ -221,7 +221,14 @@ def test_the_papers_setting_can_be_prescribed():
 
 
 def test_max_detections_leaves_room_above_the_fullest_image():
-    assert plan(data([(256, 256)], [(1.0, 1.0)], cubes(2, *[9] * 91))).max_detections == 200
+    task = plan(data([(256, 256)], [(1.0, 1.0)], cubes(2, *[9] * 91)))
+    assert task.max_detections == 300
+    assert [task.detections_in(shape) for shape in ((256, 256), (100, 100), (512, 1024))] == [300, 300, 2400]
+
+
+def test_a_max_detections_that_was_set_holds_for_images_of_every_size():
+    task = plan(data([(256, 256)], [(1.0, 1.0)], cubes(2, 9)), PlanConfig(max_detections=30))
+    assert [task.detections_in(shape) for shape in ((256, 256), (512, 1024))] == [30, 30]
 
 
 @pytest.mark.parametrize(
