@@ -15,7 +15,7 @@ import numpy as np
 
 from boxel.datasets.label_maps import Connectivity, Mask, components, overlay, tight_boxes
 from boxel.datasets.problems import InputError
-from boxel.io import has_geometry, read_label_map, reorient, same_grid
+from boxel.io import has_geometry, is_segmentation, place, read_label_map, reorient, same_grid
 from boxel.types import Geometry, Image, Instances
 
 MARGIN = 1.0  # voxels by which a box may extend beyond the image
@@ -185,6 +185,8 @@ class LabelMapFile(Annotator):
         image = read_label_map(self.path)
         if has_geometry(self.path):
             image = reorient(image, geometry)
+        if is_segmentation(self.path):  # cropped by 3D Slicer
+            image = place(image, geometry)
         label_map, mine = image.array, image.geometry
         if not self.compare_origin:
             mine = replace(mine, origin=geometry.origin)

@@ -13,7 +13,7 @@ from boxel.datasets.instances import clipped, repeated
 from boxel.datasets.label_maps import tight_boxes
 from boxel.datasets.problems import InputError, Report, Severity, raise_it, some
 from boxel.io import read_image, read_label_map
-from boxel.io.channels import check_same_grid, read_channels
+from boxel.io.channels import as_declared, check_same_grid, read_channels
 from boxel.types import Image, Instances
 
 __all__ = [
@@ -263,6 +263,7 @@ def read_case_image(case: Case, dataset: Dataset) -> Image:
     if len(shape) != dataset.ndim:
         problem = f"has {len(shape)} axes {shape} but the data set declares {dataset.ndim}"
         raise InputError(first, problem, "correct the declaration (dim) or the file", case.id)
+    image = as_declared(image, dataset.channels)
     if len(image.array) != len(dataset.channels):
         problem = f"{len(image.array)} channels but the data set declares {len(dataset.channels)}"
         raise InputError(first, problem, "declare every channel (modalities), or save a grey image", case.id)

@@ -1,7 +1,8 @@
 """Read and write image files.
 
 Arrays have channels first, then the axes in numpy's order (plane, row, column); the geometry is ITK's, in LPS
-millimetres. PNG, TIFF, JPEG and BMP store no geometry and get unit spacing. The world of 2D files is 2D.
+millimetres. PNG, TIFF, JPEG and BMP store no geometry and get unit spacing, or that of the JSON file which nnU-Net
+writes beside a TIFF. The world of 2D files is 2D.
 """
 
 import contextlib
@@ -14,15 +15,18 @@ import numpy as np
 
 from boxel.io import itk, pictures
 from boxel.io.dicom import is_dicom, list_series, read_series
-from boxel.io.grids import reorient, same_grid
+from boxel.io.grids import place, reorient, same_grid
 from boxel.io.itk import resample
+from boxel.io.slicer import is_segmentation, merge_layers
 from boxel.types import Geometry, Image
 
 __all__ = [
     "SUFFIXES",
     "has_geometry",
     "is_dicom",
+    "is_segmentation",
     "list_series",
+    "place",
     "read_geometry",
     "read_image",
     "read_label_map",
@@ -108,6 +112,8 @@ def read_layout(path: Path) -> tuple[int, tuple[int, ...]]:
 def read_label_map(path: Path) -> Image:
     """Read a label map: `array (*s)` int32, 0 is background. Whole numbers stored as floats are accepted.
 
+    The layers of a segmentation of 3D Slicer are merged if its segments do not overlap.
+
     Raises:
         ValueError: as `read_image`, and if values are not whole numbers, are negative, lie in several channels, or are
             stored in a lossy format.
@@ -116,7 +122,7 @@ def read_label_map(path: Path) -> Image:
     if split_suffix(path)[1] in LOSSY_SUFFIXES:
         raise ValueError(f"{path}: JPEG changes label values; save label maps as .png, .tif or .nii.gz")
     image = _read(path, colours=False, upright=True)
-    array = image.array
+    array = merge_layers(path, image.array) if is_segmentation(path) else image.array
     if len(array) != 1:
         raise ValueError(f"{path}: a label map with {len(array)} channels; save integers, not colours")
     if array.dtype.kind == "f" and not (np.isfinite(array) & (array == np.floor(array))).all():
@@ -168,10 +174,12 @@ def _read(path: Path, colours: bool, upright: bool) -> Image:
     except Exception as error:  # decoders raise almost anything on damaged files
         raise _damaged(path, error) from None
     turn = pictures.orientation(path) if upright else pictures.AS_STORED
-    if turn == pictures.AS_STORED:
-        return Image(array, Geometry.plain(array.shape[1:]))
-    array = np.ascontiguousarray(pictures.turn_upright(array, turn))
-    return Image(array, Geometry.plain(array.shape[1:]), (f"turned upright, as its orientation {turn} (EXIF) says",))
+    remarks: tuple[str, ...] = ()
+    if turn != pictures.AS_STORED:
+        array = np.ascontiguousarray(pictures.turn_upright(array, turn))
+        remarks = (f"turned upright, as its orientation {turn} (EXIF) says",)
+    spacing = pictures.spacing_beside(path, array.ndim - 1)
+    return Image(array, Geometry.plain(array.shape[1:], spacing), remarks)
 
 
 def _is_series(path: Path) -> bool:

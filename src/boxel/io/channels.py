@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,17 @@ import numpy as np
 from boxel.io import has_geometry, read_image, same_grid, split_suffix
 from boxel.types import Geometry, Image
 
-__all__ = ["check_same_grid", "fit_image", "group_channels", "in_order", "read_channels", "split_channel"]
+__all__ = [
+    "as_declared",
+    "check_same_grid",
+    "fit_image",
+    "group_channels",
+    "in_order",
+    "read_channels",
+    "split_channel",
+]
 
+COLOURS = ("red", "green", "blue")
 Channels = Mapping[int, Sequence[Path]]
 """The files of one case by channel number; more than one file of a number is a mistake that `in_order` names."""
 
@@ -100,10 +110,8 @@ def fit_image(image: Image, channels: Sequence[str], ndim: int, file: Path) -> I
     array, geometry = image.array, image.geometry
     if ndim == 2 and array.ndim == 4 and array.shape[1] == 1 and not split_suffix(file)[1]:
         array, geometry = array[:, 0], Geometry.plain(array.shape[2:], geometry.spacing[1:])
-    if len(array) == 1 and tuple(channels) == ("red", "green", "blue"):
-        array = np.repeat(array, 3, axis=0)
-    elif len(array) == 3 and len(channels) == 1 and (array == array[:1]).all():
-        array = array[:1]
+    image = as_declared(Image(array, geometry, image.remarks), channels)
+    array = image.array
     if array.ndim - 1 != ndim:
         raise ValueError(
             f"{file}: has {array.ndim - 1} axes {geometry.shape}, the detector takes images of {ndim}; give images "
@@ -115,7 +123,24 @@ def fit_image(image: Image, channels: Sequence[str], ndim: int, file: Path) -> I
             f"{file}: has {len(array)} channels, the detector takes {len(channels)}: {', '.join(channels)}"
             f"{many or '; save a grey image'}"
         )
-    return Image(array, geometry, image.remarks)
+    return image
+
+
+def as_declared(image: Image, channels: Sequence[str]) -> Image:
+    """A grey picture among colours gets three equal channels; colours that are all equal among grey ones become one.
+
+    Args:
+        image: `(c, *s)`.
+        channels: the names of the channels that are expected; only `red, green, blue` and a single one matter here.
+    """
+    array = image.array
+    if len(array) == 1 and tuple(channels) == COLOURS:
+        remark = "a grey picture among colours: its values are used as red, green and blue"
+        return replace(image, array=np.repeat(array, 3, axis=0), remarks=(*image.remarks, remark))
+    if len(array) == 3 and len(channels) == 1 and (array == array[:1]).all():
+        remark = "colours without any colour among grey pictures: one of the three equal channels is used"
+        return replace(image, array=array[:1], remarks=(*image.remarks, remark))
+    return image
 
 
 def check_same_grid(path: Path, geometry: Geometry, other_path: Path, other: Geometry) -> None:

@@ -1,12 +1,16 @@
-"""Compare voxel grids, and turn a label map onto a grid whose axes are swapped or reversed."""
+"""Compare voxel grids, give them right angles, and turn a label map onto a grid with swapped or reversed axes."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
 from boxel.types import Geometry, Image
 
-__all__ = ["reorient", "same_grid"]
+__all__ = ["place", "reorient", "right_angled", "same_grid"]
+
+ROUNDING = 1e-3  # differences of unit vectors that come from the precision of headers
+OFFSET = 0.05  # share of a voxel by which two grids may lie apart
 
 
 def same_grid(mine: Geometry, other: Geometry, *, world: bool = True) -> str:
@@ -21,11 +25,54 @@ def same_grid(mine: Geometry, other: Geometry, *, world: bool = True) -> str:
         swapped = ", with its axes swapped" if sorted(mine.shape) == sorted(other.shape) else ""
         return f"shape {mine.shape} but {{}} has {other.shape}{swapped}"
     if world:
-        for name, absolute, relative in (("spacing", 0, 1e-3), ("origin", 1e-2, 1e-5), ("direction", 1e-3, 0)):
+        steps = min(*mine.spacing, *other.spacing) if len(mine.spacing) else 1.0
+        for name, absolute, relative in (
+            ("spacing", 0, 1e-3),
+            ("origin", OFFSET * steps, 0),
+            ("direction", ROUNDING, 0),
+        ):
             if not np.allclose(getattr(mine, name), getattr(other, name), atol=absolute, rtol=relative):
                 turned = ", so that it is turned or mirrored" if name == "direction" else ""
                 return f"{name} {getattr(mine, name)} but {{}} has {getattr(other, name)}{turned}"
     return ""
+
+
+def right_angled(path: Path, geometry: Geometry) -> tuple[Geometry, tuple[str, ...]]:
+    """The nearest grid with right angles about the same centre, and a remark if a corner moves noticeably.
+
+    Args:
+        path: the file to name.
+        geometry: its columns of `direction` are unit vectors, perhaps not at right angles (shear), and its spacing may
+            be negative, which reverses the axis.
+
+    Raises:
+        ValueError: a corner would move by more than a voxel.
+    """
+    spacing, direction = np.asarray(geometry.spacing), np.asarray(geometry.direction)
+    if (spacing < 0).any():
+        direction = direction * np.sign(spacing) + 0.0  # without -0
+        geometry = replace(
+            geometry, spacing=tuple(np.abs(spacing).tolist()), direction=tuple(map(tuple, direction.tolist()))
+        )
+    skew = direction.T @ direction - np.eye(len(direction))
+    if np.abs(skew).max() < 1e-5:
+        return geometry, ()
+    left, _, right = np.linalg.svd(direction)
+    square = left @ right
+    half = (np.asarray(geometry.shape) - 1) / 2 * np.asarray(geometry.spacing)
+    moved = float((np.abs(square - direction) @ half).max())  # at most, in the worst corner
+    angle = float(np.degrees(np.arcsin(min(1.0, np.abs(skew).max()))))
+    if moved > max(geometry.spacing):
+        raise ValueError(
+            f"{path}: its voxel grid is sheared by {angle:.3g} degrees (sform); resample it, for example with "
+            "nibabel.processing.resample_to_output(image, order=1), and its label map in the same way with order=0"
+        )
+    centre = np.asarray(geometry.origin) + direction @ half
+    geometry = replace(
+        geometry, origin=tuple((centre - square @ half).tolist()), direction=tuple(map(tuple, square.tolist()))
+    )
+    remark = f"its voxel grid is sheared by {angle:.2g} degrees; with right angles, voxels move by up to {moved:.2g} mm"
+    return geometry, (remark,) if moved > OFFSET * min(geometry.spacing) else ()
 
 
 def reorient(label_map: Image, target: Geometry) -> Image:
@@ -55,3 +102,25 @@ def reorient(label_map: Image, target: Geometry) -> Image:
     return replace(
         label_map, array=np.ascontiguousarray(np.flip(array, tuple(np.flatnonzero(flips).tolist()))), geometry=moved
     )
+
+
+def place(label_map: Image, target: Geometry) -> Image:
+    """Put a label map `(*s)` of a part of the grid `target` onto the whole grid; background surrounds it.
+
+    A label map on another grid, or with objects beyond `target`, is returned unchanged.
+    """
+    mine = label_map.geometry
+    if len(mine.shape) != len(target.shape):
+        return label_map
+    shift = (target.to_voxel(np.asarray(mine.origin)[None]) - 0.5)[0]
+    lower = np.rint(shift).astype(int)
+    moved = replace(mine, shape=target.shape, origin=target.origin)
+    if np.abs(shift - lower).max() > OFFSET or same_grid(moved, target):
+        return label_map
+    array = np.zeros(target.shape, label_map.array.dtype)
+    start, stop = np.maximum(lower, 0), np.minimum(lower + mine.shape, target.shape)
+    if (start < stop).all():
+        inner = label_map.array[tuple(slice(a, b) for a, b in zip(start - lower, stop - lower, strict=True))]
+        array[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))] = inner
+    lost = np.count_nonzero(label_map.array) - np.count_nonzero(array)
+    return label_map if lost else replace(label_map, array=array, geometry=target)

@@ -10,6 +10,7 @@ import numpy as np
 
 from boxel.io import metaimage, nifti
 from boxel.io.claims import LOSSLESS, check_claim
+from boxel.io.grids import right_angled
 from boxel.types import Geometry, Image
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SUFFIXES", "read", "read_geometry", "read_layout", "resample", "write"]
 
-SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd")
+SUFFIXES = (*nifti.SUFFIXES, ".mha", ".mhd", ".nrrd", ".nhdr")
 
 
 def read(path: Path, reader: str = "") -> Image:
@@ -29,19 +30,21 @@ def read(path: Path, reader: str = "") -> Image:
     """
     import SimpleITK as sitk
 
-    if path.name.endswith(".nii.gz") and path.with_suffix("").exists():
-        # The NIfTI library drops the suffix and would then open the other file.
-        raise ValueError(f"{path}: {path.with_suffix('').name} lies beside it; keep only one of them")
+    if _is_nifti(path) and not reader:
+        return nifti.read(path)
     if reader:
         return _from_itk(sitk.ReadImage(str(path), imageIO=reader), path)
     header = _header(path)
-    geometry = _geometry(header, path)
-    voxels = nifti if path.name.endswith(nifti.SUFFIXES) else metaimage
-    array = voxels.read_voxels(path, header.GetNumberOfComponents(), geometry.shape)
+    geometry, remarks = _geometry(header, path)
+    array = metaimage.read_voxels(path, header.GetNumberOfComponents(), geometry.shape)
     if array is None:
         _check_claim(path, header)
         return _from_itk(sitk.ReadImage(str(path)), path)
-    return Image(array, geometry)
+    return Image(array, geometry, remarks)
+
+
+def _is_nifti(path: Path) -> bool:
+    return path.name.lower().endswith(nifti.SUFFIXES)
 
 
 def _check_claim(path: Path, header: "sitk.ImageFileReader") -> None:
@@ -64,11 +67,14 @@ def _check_claim(path: Path, header: "sitk.ImageFileReader") -> None:
 
 def read_geometry(path: Path) -> Geometry:
     """The geometry in a file's header; raises as `read`."""
-    return _geometry(_header(path), path)
+    return nifti.read_header(path).geometry if _is_nifti(path) else _geometry(_header(path), path)[0]
 
 
 def read_layout(path: Path) -> tuple[int, tuple[int, ...]]:
     """Number of channels and shape of one file, from its header."""
+    if _is_nifti(path):
+        nifti_header = nifti.read_header(path)
+        return nifti_header.num_channels, nifti_header.geometry.shape
     header = _header(path)
     return header.GetNumberOfComponents(), header.GetSize()[::-1]
 
@@ -82,7 +88,7 @@ def write(path: Path, image: Image, compress: bool) -> None:
     import SimpleITK as sitk
 
     sitk.WriteImage(_to_itk(image), str(path), compress)
-    if path.name.endswith(nifti.SUFFIXES) and not nifti.is_whole(path, image.array.nbytes):
+    if _is_nifti(path) and not nifti.is_whole(path, image.array.nbytes):
         raise OSError("only a part of the file could be written")
 
 
@@ -124,10 +130,10 @@ def resample(image: Image, shape: Sequence[int], *, label_map: bool = False, ord
 def _from_itk(image: "sitk.Image", path: Path) -> Image:
     import SimpleITK as sitk
 
-    geometry = _geometry(image, path)
+    geometry, remarks = _geometry(image, path)
     array = sitk.GetArrayFromImage(image)
     array = np.moveaxis(array, -1, 0) if image.GetNumberOfComponentsPerPixel() > 1 else array[None]
-    return Image(array, geometry)
+    return Image(array, geometry, remarks)
 
 
 def _header(path: Path) -> "sitk.ImageFileReader":
@@ -139,12 +145,13 @@ def _header(path: Path) -> "sitk.ImageFileReader":
     return header
 
 
-def _geometry(header: "sitk.Image | sitk.ImageFileReader", path: Path) -> Geometry:
+def _geometry(header: "sitk.Image | sitk.ImageFileReader", path: Path) -> tuple[Geometry, tuple[str, ...]]:
     shape, d = header.GetSize()[::-1], header.GetDimension()
     if shape[3:]:
         raise ValueError(f"{path}: has {d} axes; save every time point or channel as a file of 2 or 3 axes")
     direction = np.asarray(header.GetDirection()).reshape(d, d)[:, ::-1]  # columns in array order
-    return Geometry(shape, header.GetSpacing()[::-1], header.GetOrigin(), tuple(map(tuple, direction.tolist())))
+    geometry = Geometry(shape, header.GetSpacing()[::-1], header.GetOrigin(), tuple(map(tuple, direction.tolist())))
+    return right_angled(path, geometry)
 
 
 def _to_itk(source: Image) -> "sitk.Image":

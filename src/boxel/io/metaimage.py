@@ -41,6 +41,8 @@ def read_voxels(path: Path, num_channels: int, shape: tuple[int, ...]) -> np.nda
     kind = np.dtype((">" if "true" in orders else "<") + dtype)
     claimed = num_channels * math.prod(shape) * kind.itemsize
     content = data.read_bytes()[end.end() if local else 0 :]
+    skip = int(fields.get("HeaderSize", "0"))  # bytes before the voxels; -1: they are the last of the file
+    content = content[-int(fields.get("CompressedDataSize", "0")) if skip < 0 else skip :]
     check_claim(path, claimed, len(content), DEFLATE)
     stream = zlib.decompressobj(47)  # zlib or gzip
     try:

@@ -1,17 +1,24 @@
-"""Read and write pictures, which store no geometry: PNG, JPEG and BMP by pillow, TIFF by tifffile."""
+"""Read and write pictures: PNG, JPEG and BMP by pillow, PNG with 16-bit colours by imagecodecs, TIFF by tifffile.
 
+They store no geometry, but nnU-Net writes the spacing of `CASE_0000.tif` into `CASE.json` beside it.
+"""
+
+import json
+import math
+import re
 from pathlib import Path
 
 import numpy as np
 
 from boxel.io.claims import LOSSLESS, check_claim
 
-__all__ = ["SUFFIXES", "TIFF_SUFFIXES", "orientation", "read", "read_layout", "turn_upright", "write"]
+__all__ = ["SUFFIXES", "TIFF_SUFFIXES", "orientation", "read", "read_layout", "spacing_beside", "turn_upright", "write"]
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", *TIFF_SUFFIXES)
 ORIENTATION = 0x0112  # the tag of TIFF and EXIF
 AS_STORED = 1
+LOSSY = (6, 7, 33007, 34892)  # JPEG compressions of TIFF
 SIDEWAYS = (5, 6, 7, 8)  # orientations that swap rows and columns
 
 
@@ -20,9 +27,32 @@ def read(path: Path, colours: bool) -> np.ndarray:
 
     Args:
         path: the file.
-        colours: look up the entries of a palette; otherwise their numbers are returned.
+        colours: look up the entries of a palette and turn a scale on which 0 is white; otherwise the numbers of a label
+            map are returned.
     """
-    return _read_tiff(path) if path.suffix.lower() in TIFF_SUFFIXES else _read_pillow(path, colours)
+    return _read_tiff(path, colours) if path.suffix.lower() in TIFF_SUFFIXES else _read_pillow(path, colours)
+
+
+def spacing_beside(path: Path, ndim: int) -> tuple[float, ...] | None:
+    """The spacing in the JSON file beside a TIFF; None if there is none.
+
+    Raises:
+        ValueError: its spacing is not one positive number for each axis.
+    """
+    names = (path.stem, re.sub(r"_\d{4}$", "", path.stem)) if path.suffix.lower() in TIFF_SUFFIXES else ()
+    for file in (path.with_name(f"{name}.json") for name in names):
+        try:
+            values = json.loads(file.read_text(encoding="utf-8-sig"))
+        except (OSError, ValueError):  # none, or about something else
+            continue
+        if not isinstance(values, dict) or "spacing" not in values:
+            continue
+        spacing = values["spacing"]
+        good = isinstance(spacing, list) and len(spacing) == ndim
+        if not good or not all(isinstance(step, int | float) and 0 < step < math.inf for step in spacing):
+            raise ValueError(f"{path}: {file.name} gives the spacing {spacing!r}; write {ndim} positive numbers (mm)")
+        return tuple(map(float, spacing))
+    return None
 
 
 def orientation(path: Path) -> int:
@@ -51,7 +81,7 @@ def read_layout(path: Path) -> tuple[int, tuple[int, ...]]:
 
     with Picture.open(path) as picture:
         bands = ("R", "G", "B") if picture.mode in ("P", "CMYK", "YCbCr") else picture.getbands()
-        return max(1, len(bands) - ("A" in bands)), picture.size[::-1]
+        return _deep_colours(path) or max(1, len(bands) - ("A" in bands)), picture.size[::-1]
 
 
 def write(path: Path, array: np.ndarray, compress: bool) -> None:
@@ -69,6 +99,10 @@ def write(path: Path, array: np.ndarray, compress: bool) -> None:
 def _read_pillow(path: Path, colours: bool) -> np.ndarray:
     from PIL import Image as Picture
 
+    if _deep_colours(path):
+        import imagecodecs
+
+        return np.moveaxis(imagecodecs.png_decode(path.read_bytes()), -1, 0)[: _deep_colours(path)]
     with Picture.open(path) as picture:
         palette = picture.mode == "P" and colours
         mode = "RGB" if palette or picture.mode in ("CMYK", "YCbCr") else picture.mode
@@ -77,14 +111,34 @@ def _read_pillow(path: Path, colours: bool) -> np.ndarray:
     return np.moveaxis(array, -1, 0)[: len(bands) - ("A" in bands)] if bands[1:] else array[None]
 
 
-def _read_tiff(path: Path) -> np.ndarray:
+def _deep_colours(path: Path) -> int:
+    """Number of channels without transparency of a PNG that pillow reduces to 8 bits; 0 for all other files."""
+    with path.open("rb") as file:
+        head = file.read(26)
+    return {2: 3, 4: 1, 6: 3}.get(head[-1], 0) if head.startswith(b"\x89PNG") and head[24:25] == b"\x10" else 0
+
+
+def _read_tiff(path: Path, colours: bool) -> np.ndarray:
     import tifffile
 
     with tifffile.TiffFile(path) as file:
         series = file.series[0]
-        plain = series.keyframe.compression == tifffile.COMPRESSION.NONE
-        check_claim(path, series.size * series.dtype.itemsize, path.stat().st_size, 1 if plain else LOSSLESS)
-        array, axes, extra = series.asarray(), series.axes, series.keyframe.extrasamples
+        page, kinds = series.keyframe, tifffile.PHOTOMETRIC
+        plain = page.compression == tifffile.COMPRESSION.NONE
+        if not colours and page.compression in LOSSY:
+            raise ValueError(f"{path}: JPEG changes label values; save label maps without it, as .png, .tif or .nii.gz")
+        if page.photometric in (kinds.SEPARATED, kinds.CIELAB) or (page.photometric == kinds.YCBCR and plain):
+            raise ValueError(f"{path}: its colours are {kinds(page.photometric).name}; save it as grey or RGB")
+        bits, size = page.bitspersample, series.dtype.itemsize
+        ratio = 8 * size / bits if plain else LOSSLESS  # less than 8 bits are unpacked
+        check_claim(path, series.size * size, path.stat().st_size, ratio)
+        array, axes, extra = series.asarray(), series.axes, page.extrasamples
+        # The palette of ImageJ is a look-up table for the screen: the numbers are the measured ones.
+        palette = page.colormap if page.photometric == kinds.PALETTE and colours and not file.is_imagej else None
+    if page.photometric == kinds.MINISWHITE and array.dtype.kind in "bu" and (colours or bits == 1):
+        array = ~array if array.dtype == bool else (2**bits - 1 - array).astype(array.dtype)
+    if palette is not None:
+        return (palette >> 8).astype(np.uint8)[:, array]
     if "C" in axes:
         return np.moveaxis(array, axes.index("C"), 0)
     if "S" not in axes:
@@ -100,6 +154,11 @@ def _write_pillow(path: Path, array: np.ndarray) -> None:
     num_channels, *shape = array.shape
     if shape[2:] or num_channels not in (1, 3):
         raise TypeError(f"{num_channels} channels of {len(shape)} axes; pictures have 1 or 3 channels of 2 axes")
+    if array.dtype == np.uint16 and num_channels == 3 and path.suffix.lower() == ".png":
+        import imagecodecs
+
+        path.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(np.moveaxis(array, 0, -1))))
+        return
     Picture.fromarray(array[0] if num_channels == 1 else np.moveaxis(array, 0, -1)).save(path)
 
 

@@ -155,3 +155,33 @@ def test_hippocampus_opens_as_it_is(data):
     assert len(found.dataset.cases) == 100
     assert found.objects["posterior"] >= 100  # each of the 100 volumes has one of both; strays may add some
     assert found.objects["anterior"] >= 100
+
+
+@pytest.mark.parametrize("labels", [{"background": "0", "lesion": "1", "cyst": "2.0"}, {"lesion": [1], "cyst": 2.0}])
+def test_values_of_classes_may_be_written_as_texts_or_lists(semantic, labels):
+    (semantic / "dataset.json").write_text(json.dumps({"channel_names": {"0": "CT"}, "labels": labels}))
+    assert open_dataset(semantic).classes == ("lesion", "cyst")
+    assert labels_of(open_dataset(semantic)) == [0, 1]
+
+
+def test_regions_of_several_values_are_refused(semantic):
+    labels = {"background": 0, "whole": [1, 2], "core": [2]}
+    (semantic / "dataset.json").write_text(json.dumps({"channel_names": {"0": "CT"}, "labels": labels}))
+    with pytest.raises(ValueError, match=r"regions.*write one value for each class"):
+        open_dataset(semantic)
+
+
+@pytest.mark.parametrize("ndim", [3])
+def test_channels_on_a_fourth_axis_are_read(semantic, ndim):
+    sitk = pytest.importorskip("SimpleITK")
+    head = {"modality": {"0": "T2", "1": "ADC"}, "labels": {"0": "background", "1": "lesion", "2": "cyst"}}
+    (semantic / "dataset.json").write_text(json.dumps(head))
+    voxels = np.random.default_rng(0).integers(0, 99, (2, 12, 12, 12)).astype(np.int16)
+    for case in ("Tr/a", "Tr/b", "Ts/c"):
+        old = semantic / f"images{case}_0000.nii.gz"
+        sitk.WriteImage(sitk.GetImageFromArray(voxels, isVector=False), str(old.with_name(f"{case[-1]}.nii.gz")))
+        old.unlink()
+    dataset = open_dataset(semantic)
+    assert dataset.channels == ("T2", "ADC")
+    np.testing.assert_array_equal(read_case(dataset["a"], dataset).image.array, voxels)
+    assert labels_of(dataset) == [0, 1]

@@ -12,7 +12,7 @@ from boxel.api.prediction_inputs import find_images
 from boxel.datasets.cases import read_case
 from boxel.datasets.formats import open_dataset
 from boxel.io import write_image
-from boxel.io.channels import group_channels, in_order, read_channels
+from boxel.io.channels import as_declared, group_channels, in_order, read_channels
 from boxel.types import Geometry, Image
 
 
@@ -100,3 +100,16 @@ def test_channels_become_one_finite_float32_array(native, tmp_path, ndim):
     write_image(files[1], Image(np.full((1, *shape), np.nan, np.float32), Geometry.plain(shape)))
     with pytest.raises(ValueError, match=rf"x_0001.*: {np.prod(shape)} voxels are NaN"):
         read_channels(files)
+
+
+def test_grey_pictures_and_colours_may_be_mixed_if_nothing_is_lost(rng):
+    grey = Image(rng.integers(0, 99, (1, 5, 6)).astype(np.float32), Geometry.plain((5, 6)))
+    colours = Image(np.repeat(grey.array, 3, axis=0), grey.geometry)
+    true = Image(rng.normal(size=(3, 5, 6)), grey.geometry)
+    rgb = ("red", "green", "blue")
+    np.testing.assert_array_equal(as_declared(grey, rgb).array, colours.array)
+    np.testing.assert_array_equal(as_declared(colours, ("grey",)).array, grey.array)
+    assert as_declared(grey, rgb).remarks
+    assert as_declared(colours, ("grey",)).remarks
+    assert as_declared(true, ("grey",)) is true
+    assert as_declared(grey, ("T1", "T2", "FLAIR")) is grey

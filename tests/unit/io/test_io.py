@@ -2,6 +2,7 @@
 
 import resource
 import shutil
+import zlib
 from pathlib import Path
 
 import nibabel
@@ -170,7 +171,7 @@ def test_compressed_nifti_of_several_gzip_members_is_read(rng, tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "y.nii.gz").array, image.array)
 
 
-def test_two_nifti_files_of_one_name_are_refused_because_the_library_would_read_the_other(rng, tmp_path):
+def test_two_nifti_files_of_one_name_are_refused_since_a_data_set_can_use_only_one(rng, tmp_path):
     image = Image(rng.normal(size=(1, 4, 5, 6)), Geometry.plain((4, 5, 6)))
     write_image(tmp_path / "x.nii", image)
     write_image(tmp_path / "x.nii.gz", image)
@@ -295,3 +296,26 @@ def test_pictures_are_read_as_pillow_shows_them(tmp_path, suffix, orientation):
     assert image.geometry == read_geometry(path)
     assert bool(image.remarks) == (orientation != 1)
     assert read_image(path, upright=False).array.shape == (3, 8, 16)
+
+
+@pytest.mark.parametrize("skip", [100, -1])
+def test_compressed_voxels_behind_a_header_of_their_own_are_read(skip, tmp_path):
+    voxels = np.arange(120, dtype="<i2").reshape(4, 5, 6)
+    packed = zlib.compress(voxels.tobytes())
+    (tmp_path / "x.zraw").write_bytes(b"h" * 100 + packed)
+    (tmp_path / "x.mhd").write_text(
+        "ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = False\nCompressedData = True\n"
+        f"CompressedDataSize = {len(packed)}\nDimSize = 6 5 4\nElementSpacing = 1 1 2\nHeaderSize = {skip}\n"
+        "ElementType = MET_SHORT\nElementDataFile = x.zraw\n"
+    )
+    np.testing.assert_array_equal(read_image(tmp_path / "x.mhd").array[0], voxels)
+
+
+def test_a_negative_spacing_reverses_the_axis_instead(tmp_path):
+    (tmp_path / "x.mha").write_bytes(
+        b"ObjectType = Image\nNDims = 3\nBinaryData = True\nDimSize = 6 5 4\nElementSpacing = 1 1 -2\n"
+        b"ElementType = MET_UCHAR\nElementDataFile = LOCAL\n" + bytes(120)
+    )
+    geometry = read_geometry(tmp_path / "x.mha")
+    assert geometry.spacing == (2, 1, 1)
+    np.testing.assert_array_equal(geometry.to_world(np.array([[3.5, 0.5, 0.5]])), [[0, 0, -6]])

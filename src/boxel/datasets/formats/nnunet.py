@@ -2,8 +2,10 @@
 
     dataset.json              nnU-Net v2: "channel_names": {"0": "CT"}, "labels": {"background": 0, "lesion": 1}
                               MSD: "modality": {"0": "CT"}, "labels": {"0": "background", "1": "lesion"}
-    imagesTr/CASE_0000.nii.gz nnU-Net, one file per channel; MSD: imagesTr/CASE.nii.gz
+    imagesTr/CASE_0000.nii.gz nnU-Net, one file per channel; MSD: imagesTr/CASE.nii.gz,
+                              which may hold several channels on a fourth axis
     labelsTr/CASE.nii.gz      0 is background, other values are classes
+    imagesTr/CASE.json        optional, beside a TIFF: {"spacing": [2.0, 0.7, 0.7]}
     imagesTs/ labelsTs/       the test cases
 
 Every connected component of a class becomes an object. Without dataset.json the classes are the values that occur in
@@ -22,6 +24,7 @@ from boxel.datasets.formats.files import images_in, listing, named_numbers, pict
 from boxel.datasets.formats.options import Names, ReaderOptions
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.label_maps import Connectivity
+from boxel.datasets.lookup import as_id
 from boxel.datasets.parallel import parallel
 from boxel.datasets.problems import InputError, Report, as_input_error, some
 from boxel.io import read_label_map
@@ -95,6 +98,8 @@ def _first(values: Mapping[str, Any], *keys: str) -> Any:
 def _classes(head: Path, values: Mapping[str, Any], report: Report) -> dict[int, str]:
     """The class names by their values in the label maps, without the background."""
     labels = values.get("labels")
+    if isinstance(labels, dict):
+        labels = {name: _number(name, value) for name, value in labels.items()}
     if isinstance(labels, dict) and any(isinstance(value, list) for value in labels.values()):
         raise InputError(
             head,
@@ -110,6 +115,13 @@ def _classes(head: Path, values: Mapping[str, Any], report: Report) -> dict[int,
     if not names:
         raise InputError(head, f'"labels" is {labels!r}', 'write "labels": {"background": 0, "lesion": 1}')
     return names
+
+
+def _number(name: str, value: Any) -> Any:
+    """The value of a class: `"lesion": "1"` and `"lesion": [1]` are 1; `"1": "lesion"` stays."""
+    value = value[0] if isinstance(value, list) and len(value) == 1 else value
+    number = None if name.strip().isdecimal() else as_id(value)
+    return number if isinstance(number, int) else value
 
 
 def find_classes(folder: Path, names: tuple[str, ...], report: Report) -> dict[int, str]:

@@ -3,7 +3,8 @@
     images/NAME.png  labels/NAME.png      also image, img and mask, masks, label, segmentations, nodule_mask ...
     a_raw.tif  a_instances.tif            or img3d.tif mask3d.tif, in one folder
     CASE/ct.nii.gz  CASE/seg.nii.gz       a folder per case; the image may be a DICOM folder, such as CASE/dicom/;
-                                          also FLAIR.nii.gz and lesions.nii.gz
+                                          also FLAIR.nii.gz and lesions.nii.gz, and ct.nrrd with the
+                                          Segmentation.seg.nrrd of 3D Slicer, which may be cropped
     meta.csv                              optional: columns file (or id), patient_id, split, and any column of classes
     class_names.json                      optional: {"1": "liver"}; the label maps then show classes, not instances
 
@@ -32,8 +33,8 @@ from boxel.io import read_label_map, read_layout, split_suffix
 __all__ = ["Options", "detect", "read"]
 
 IMAGE = "images?|imgs?|raw|ct|mri?|dicom|flair|t[12](w|ce|c)?|dwi|adc|pet|us|scan|volume"
-LABELS = (
-    "instances|labels?|labelmaps?|masks?|segs?|segmentations?|lesions?|annotations?|ground_?truth|gt|roi|nodule_mask"
+LABELS = (  # longer words before their beginnings
+    "instances|labelmaps?|labels?|masks?|segmentations?|segs?|lesions?|annotations?|ground_?truth|gt|roi|nodule_mask"
 )
 BINARY = (1, 255)
 

@@ -1,0 +1,71 @@
+"""Segmentations of 3D Slicer (`.seg.nrrd`): cropped to their segments, which may lie in several layers.
+
+Reference: https://slicer.readthedocs.io/en/latest/user_guide/modules/segmentations.html
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+__all__ = ["is_segmentation", "merge_layers"]
+
+
+class _Segment(NamedTuple):
+    name: str
+    layer: int
+    value: int
+
+
+def is_segmentation(path: Path) -> bool:
+    """Whether a file is a segmentation of 3D Slicer, by its name."""
+    return path.name.lower().endswith((".seg.nrrd", ".seg.nhdr"))
+
+
+def merge_layers(path: Path, array: np.ndarray) -> np.ndarray:
+    """The layers `(c, *s)` of a segmentation as one layer `(1, *s)`.
+
+    Segments keep their values if these are unique, and are otherwise numbered from 1 in the order of the file.
+
+    Raises:
+        ValueError: two segments overlap.
+    """
+    if len(array) == 1:
+        return array
+    segments = list(_segments(path)) or [
+        _Segment(f"{value} of layer {layer}", layer, int(value))
+        for layer, values in enumerate(array)
+        for value in np.unique(values)
+        if value
+    ]
+    unique = len({segment.value for segment in segments}) == len(segments)
+    merged = np.zeros(array.shape[1:], np.int32)
+    owner = np.full(array.shape[1:], -1)
+    for index, segment in enumerate(segments):
+        mask = array[segment.layer] == segment.value
+        below = owner[mask]
+        if (below >= 0).any():
+            other = segments[below.max()].name
+            problem = f"the segments {other!r} and {segment.name!r} overlap in {(below >= 0).sum()} voxels"
+            raise ValueError(f"{path}: {problem}; separate them in 3D Slicer, or save each as a label map of its own")
+        owner[mask] = index
+        merged[mask] = segment.value if unique else index + 1
+    return merged[None]
+
+
+def _segments(path: Path) -> Iterator[_Segment]:
+    """The segments that the header lists."""
+    import SimpleITK as sitk
+
+    header = sitk.ImageFileReader()
+    header.SetFileName(str(path))
+    header.ReadImageInformation()
+    index = 0
+    while header.HasMetaDataKey(f"Segment{index}_LabelValue"):
+
+        def field(key: str, default: str = "", prefix: str = f"Segment{index}_") -> str:
+            return header.GetMetaData(prefix + key) if header.HasMetaDataKey(prefix + key) else default
+
+        yield _Segment(field("Name", f"Segment{index}"), int(field("Layer", "0")), int(field("LabelValue")))
+        index += 1
