@@ -163,11 +163,13 @@ def read_json(path: Path) -> Any:
         ValueError: names the file when it is missing, unreadable or not JSON, or names a key twice.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"), object_pairs_hook=_unique)
+        return json.loads(Path(path).read_bytes(), object_pairs_hook=_unique)  # UTF-8 or UTF-16
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: not UTF-8; save it as UTF-8") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not valid JSON ({error})") from None
 

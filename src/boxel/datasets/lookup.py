@@ -11,9 +11,20 @@ from pathlib import Path, PurePosixPath
 from boxel.datasets.problems import InputError, Report, some
 from boxel.io import split_suffix
 
-__all__ = ["IMAGE_FOLDERS", "Lookup", "MissingError", "as_id", "case_ids", "images_below", "is_clutter", "split_word"]
+__all__ = [
+    "IMAGE_FOLDERS",
+    "Lookup",
+    "MissingError",
+    "as_id",
+    "case_ids",
+    "images_below",
+    "is_clutter",
+    "root_of",
+    "split_word",
+]
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "JPEGImages", "pictures", "data")
+ANNOTATION_FOLDERS = ("annotations", "annotation", "labels", "label", "json", "jsons", "lists", "splits", "tables")
 CLUTTER = {"thumbs.db", "desktop.ini", "__macosx", "@eadir"}
 MASKS = {
     "mask", "masks", "label", "labels", "seg", "segs", "segmentation", "segmentations", "semantic", "instances", "gt",
@@ -29,6 +40,13 @@ WORDS = {
 def is_clutter(path: Path) -> bool:
     """Whether an operating system wrote a file or folder: hidden ones, macOS's `._a.png`, `Thumbs.db` ..."""
     return path.name.startswith(".") or path.name.lower() in CLUTTER
+
+
+def root_of(path: Path) -> Path:
+    """The folder of a data set that is given by its folder, or by an annotation file in it or in `annotations`."""
+    if path.is_dir():
+        return path
+    return path.parent.parent if path.parent.name.lower() in ANNOTATION_FOLDERS else path.parent
 
 
 def as_id(value: object) -> int | str | None:
@@ -201,7 +219,9 @@ class Lookup:
         path = Path(name)
         places = [path] if path.is_absolute() else [base / path for base in self._bases(annotation)]
         try:
-            return next((at for at in places if at.is_dir() or (at.is_file() and split_suffix(at)[1])), None)
+            found = next((at for at in places if at.is_dir() or (at.is_file() and split_suffix(at)[1])), None)
+            plain = Path(os.path.normpath(found)) if found else None  # one image, one path
+            return plain if plain and found and plain.exists() and plain.samefile(found) else found
         except (OSError, ValueError):  # longer than a name may be, or with a zero in it
             return None
 

@@ -160,17 +160,19 @@ def write_yolo(root, rng, line, shape=(20, 30), suffix=".png"):
         write_image(root / "images" / part / f"{part}1{suffix}", Image(array, Geometry.plain(shape)))
         (root / "labels" / part).mkdir(parents=True)
     (root / "labels" / "train" / "train1.txt").write_text(line + "\n")
+    (root / "labels" / "val" / "val1.txt").touch()
     (root / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [cell, clump]\n")
     return root
 
 
 def test_yolo_fractions_are_boxes_and_a_missing_text_is_a_negative(tmp_path, rng):
+    write_picture(tmp_path / "images" / "train" / "none.png", rng, channels=1)
     dataset = open_dataset(write_yolo(tmp_path, rng, "1 0.5 0.25 0.2 0.1"))
     assert (dataset.format, dataset.classes) == ("yolo", ("cell", "clump"))
     # Columns (0.4..0.6) * 30, rows (0.2..0.3) * 20.
     np.testing.assert_allclose(read_case(dataset["train1"], dataset).instances.boxes, [[[4, 12], [6, 18]]], rtol=1e-6)
-    assert objects(dataset, "val1") == []
-    assert dataset.splits == ({"train": ("train1",), "val": ("val1",), "test": ()},)
+    assert objects(dataset, "val1") == objects(dataset, "none") == []
+    assert dataset.splits == ({"train": ("none", "train1"), "val": ("val1",), "test": ()},)
 
 
 @pytest.mark.parametrize("style", ["roboflow", "data.yaml", "list of folders"])

@@ -17,7 +17,7 @@ from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import listing, numbers, pictures_layout, read_mapping, read_text
 from boxel.datasets.formats.options import ImageOptions
 from boxel.datasets.formats.registry import register_format
-from boxel.datasets.lookup import Lookup, as_id, case_ids, split_word
+from boxel.datasets.lookup import Lookup, as_id, case_ids, root_of, split_word
 from boxel.datasets.polygons import CocoMasks, CocoObject
 from boxel.datasets.problems import InputError, Report, some
 
@@ -54,7 +54,7 @@ def read(path: Path, report: Report, options: ImageOptions) -> Dataset:
     files = _files(path) or [path]
     if files == [path] and path.is_dir():
         raise InputError(path, "no COCO file", f"add one: {DESCRIPTION.partition(': ')[2]}")
-    root = path if path.is_dir() else path.parent
+    root = root_of(path)
     contents = {file: _content(file) for file in files}
     names = {file: _categories(file, values) for file, values in contents.items()}
     classes = _classes(names.values())
@@ -119,7 +119,7 @@ def _categories(file: Path, values: Mapping[str, Any]) -> dict[int | str, str]:
         number = as_id(entry.get("id")) if isinstance(entry, dict) else None
         if number is None or "name" not in entry:
             raise InputError(file, f"category {str(entry)[:80]}", 'write {"id": 1, "name": "cell"}')
-        if names.setdefault(number, str(entry["name"])) != str(entry["name"]):
+        if names.setdefault(number, str(entry["name"]).strip()) != str(entry["name"]).strip():
             problem = f"two categories have the id {number}: {names[number]} and {entry['name']}"
             raise InputError(file, problem, "give each its own id")
     return names
@@ -166,9 +166,7 @@ def _entries(
         count = sum(map(len, objects_of.values()))
         unknown = some(str(number) for number in objects_of)
         text = f"{count} annotations refer to the images {unknown}, which are not listed"
-        none = count == len(values["annotations"])
-        fix = f"list these images, or correct image_id; listed are {some(map(str, listed))}"
-        report(InputError(file, text, fix, "", "error" if none else "warning"))
+        report(InputError(file, text, f"list these images, or correct image_id; listed are {some(map(str, listed))}"))
 
 
 def _object(image: _Entry, case: str, entry: Mapping[str, Any], report: Report) -> CocoObject | None:
@@ -190,6 +188,10 @@ def _object(image: _Entry, case: str, entry: Mapping[str, Any], report: Report) 
         polygons = tuple(polygon for polygon in drawn if len(polygon) % 2 == 0 and len(polygon) >= 6)
         if len(polygons) < len(drawn):
             problem = f"object {number}: a polygon has an odd number of coordinates, or fewer than 6"
+            corners = drawn[0] if len(drawn) == 1 and len(drawn[0]) == 4 else None
+            if entry.get("bbox") is None and corners:
+                x0, x1, y0, y1 = *sorted(corners[::2]), *sorted(corners[1::2])
+                entry = {**entry, "bbox": [x0, y0, x1 - x0, y1 - y0]}
             if entry.get("bbox") is None:
                 raise InputError(file, problem, "draw it again")
             report(InputError(file, f"{problem}; it is left out", "draw it again", case, "warning"))

@@ -18,6 +18,7 @@ from boxel.io import read_layout, split_suffix
 __all__ = [
     "channel_names",
     "class_names",
+    "first_row",
     "images_in",
     "is_empty",
     "listing",
@@ -28,7 +29,6 @@ __all__ = [
     "read_table",
     "read_text",
     "read_xml",
-    "separator",
 ]
 
 AGAIN = "copy or export it again"
@@ -71,11 +71,24 @@ def read_text(path: Path, report: Report | None = None) -> str:
     raise InputError(path, "not a text file", AGAIN)
 
 
-def separator(line: str) -> str:
-    """The character between the cells of a table: the most frequent one of the usual ones in its first line."""
-    unquoted = re.sub(r'"[^"]*"', "", line)
+def _lines(path: Path, report: Report | None = None) -> tuple[list[str], str]:
+    """The lines of a table, and the character between its cells.
+
+    Excel may name that character in a line of its own, `sep=;`; otherwise it is the most frequent one of the usual ones
+    in the first line.
+    """
+    lines = [line for line in read_text(path, report).splitlines() if line.strip()]
+    if lines and (named := re.fullmatch(r'"?sep=(.)"?', lines[0].strip(), re.IGNORECASE)):
+        return lines[1:], named[1]
+    unquoted = re.sub(r'"[^"]*"', "", lines[0] if lines else "")
     best = max(",;\t|", key=unquoted.count)
-    return best if best in unquoted else " " if " " in unquoted.strip() else ","
+    return lines, best if best in unquoted else " " if " " in unquoted.strip() else ","
+
+
+def first_row(path: Path) -> list[str]:
+    """The cells of the first row of a table, which is its header if it has one."""
+    lines, between = _lines(path)
+    return next(csv.reader(lines[:1], delimiter=between), [])
 
 
 def read_table(
@@ -91,19 +104,25 @@ def read_table(
         report: called with notes on how the file was read.
         header: names of the columns of a table without header.
     """
-    text = read_text(path, report)
-    between = separator(text.partition("\n")[0])
+    lines, between = _lines(path, report)
     try:
         reader = csv.DictReader(
-            text.splitlines(), header or None, delimiter=between, strict=True, skipinitialspace=between == " "
+            lines, header or None, delimiter=between, strict=True, skipinitialspace=between == " ", restval=""
         )
         present = [name.strip() for name in reader.fieldnames or ()]
-        rows = [
-            {(key or "").strip(): _cell(value or "", between) for key, value in row.items() if key is not None}
-            for row in reader
-        ]
+        rows = []
+        for row in reader:
+            beyond = row.pop(None, ())  # type: ignore[call-overload]  # cells that no column names
+            if any(cell.strip() for cell in beyond):
+                problem = f"row {len(rows) + 1} has more cells than the {len(present)} columns: {str(beyond)[:80]}"
+                raise InputError(path, problem, "decimal commas need another separator, or quotes around the number")
+            cells = {name.strip(): _cell(value, between) for name, value in row.items()}
+            rows += [cells] if any(cells.values()) else []
     except csv.Error as error:
         raise InputError(path, f"not a table ({error})", AGAIN) from None
+    twice = sorted({name for name in present if name and present.count(name) > 1})
+    if twice:
+        raise InputError(path, f"several columns are called {', '.join(twice)}", "give each its own name")
     missing = [name for name in columns if name not in present]
     if missing:
         raise InputError(

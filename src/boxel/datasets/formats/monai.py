@@ -16,8 +16,8 @@ from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import class_names, listing, numbers, pictures_layout, read_mapping, read_text
 from boxel.datasets.formats.options import ImageOptions, Names
 from boxel.datasets.formats.registry import register_format
-from boxel.datasets.lookup import Lookup, as_id, case_ids
-from boxel.datasets.problems import InputError, Report
+from boxel.datasets.lookup import Lookup, as_id, case_ids, root_of
+from boxel.datasets.problems import InputError, Report, some
 from boxel.io import split_suffix
 
 __all__ = ["Options", "detect", "read"]
@@ -43,12 +43,12 @@ class Options(ImageOptions):
 
 
 def detect(path: Path) -> bool:
-    return _file(path) is not None
+    return bool(_datalists(path))
 
 
-def _file(path: Path) -> Path | None:
+def _datalists(path: Path) -> list[Path]:
     files = [path] if path.is_file() else listing(path)
-    return next((file for file in files if file.suffix == ".json" and file.is_file() and _is_datalist(file)), None)
+    return [file for file in files if file.suffix.lower() == ".json" and file.is_file() and _is_datalist(file)]
 
 
 def _is_datalist(file: Path) -> bool:
@@ -61,20 +61,27 @@ def _is_datalist(file: Path) -> bool:
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
     """Open the data set of the JSON at (or in) `path`; problems of single cases go to `report`."""
-    file = _file(path) or path
+    file, *others = _datalists(path) or [path]
     if file.is_dir():
         raise InputError(file, "no datalist", f"add one: {DESCRIPTION.partition(': ')[2]}")
+    if others:
+        problem = f"this datalist is used, not {some(other.name for other in others)}"
+        report(InputError(file, problem, "give another file instead of the folder", severity="note"))
     values = read_mapping(file)
     if not isinstance(values, dict):
         raise InputError(file, "not a JSON object", f"a {DESCRIPTION}")
-    root = path if path.is_dir() else path.parent
+    root = root_of(path)
     lookup = Lookup(root, report, options.images)
     found: list[tuple[str, Path, tuple[Shape, ...]]] = []
     for key, part in PARTS.items():
         entries = values.get(key) or []
         if not isinstance(entries, list):
             raise InputError(file, f'"{key}" is not a list', f"a {DESCRIPTION}")
-        for number, entry in enumerate(entries):
+        plain = [entry for entry in entries if isinstance(entry, str) and part == "test"]
+        if plain:
+            problem = f"{len(plain)} images of {key!r} have no annotation and are not used: {some(plain)}"
+            report(InputError(file, problem, "predict them by their paths", severity="note"))
+        for number, entry in enumerate(entry for entry in entries if entry not in plain):
             name = entry.get("image", "") if isinstance(entry, dict) else ""
             case = split_suffix(Path(str(name)))[0] or f"{key} {number}"
             try:

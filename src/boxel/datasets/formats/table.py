@@ -11,11 +11,9 @@ Column names may differ in case and underscores; semicolons, tabs and decimal co
 numbers is an image without objects. Without images only the table is checked.
 """
 
-import csv
 import itertools
-import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -25,37 +23,40 @@ import numpy as np
 from boxel.datasets.annotations import Shape, Shapes, ball
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import (
-    is_empty,
+    first_row,
     listing,
     numbers,
     pictures_layout,
     read_table,
     read_text,
-    separator,
 )
 from boxel.datasets.formats.options import ImageOptions, Names
 from boxel.datasets.formats.registry import register_format
-from boxel.datasets.lookup import Lookup, MissingError, case_ids, split_word
+from boxel.datasets.formats.table_columns import (
+    BALL,
+    CASE,
+    GROUP,
+    LABEL,
+    SIDES,
+    SIZE,
+    SPLIT,
+    declared_size,
+    first_of,
+    head,
+    is_negative,
+    is_table,
+    one_value,
+    positions,
+    read_rows,
+)
+from boxel.datasets.lookup import Lookup, MissingError, as_id, case_ids, images_below, root_of, split_word
 from boxel.datasets.problems import InputError, Report, some
-from boxel.io import split_suffix
 
 __all__ = ["Options", "detect", "read"]
 
 DESCRIPTION = "CSV of boxes (file,x1,y1,x2,y2) or balls in mm (seriesuid,coordX,coordY,coordZ,diameter_mm)"
-CASE = (
-    "seriesuid", "filename", "file", "filepath", "imagename", "imagefile", "imagepath", "image", "imageid", "imgname",
-    "img", "path", "caseid", "case", "name", "id",
-)  # fmt: skip
-LABEL = ("label", "class", "classname", "category", "coarselesiontype")
-GROUP = ("patient", "patientid", "group", "subject")
-SPLIT = ("split", "subset")
-BOX = (("x1", "y1", "z1", "x2", "y2", "z2"), ("xmin", "ymin", "zmin", "xmax", "ymax", "zmax"))
-SIDES = (("x", "y", "w", "h"), ("x", "y", "width", "height"), ("xmin", "ymin", "width", "height"))
 LUNA = ("seriesuid", "coordX", "coordY", "coordZ", "diameter_mm")
-BALL = (("coordx", "coordy", "coordz", "diametermm"), ("x", "y", "z", "diameter"), ("x", "y", "z", "diametermm"))
-SIZE = (("height", "width"), ("imageheight", "imagewidth"), ("rows", "columns"))
 META = "meta.csv"  # belongs to label maps, see `pairs`
-PLAIN = ("file", "x1", "y1", "x2", "y2", "label")  # of tables without header
 
 
 class Options(ImageOptions):
@@ -82,41 +83,15 @@ def detect(path: Path) -> bool:
 
 def _tables(path: Path) -> list[Path]:
     files = [path] if path.is_file() else [file for file in listing(path) if file.name != META]
-    return [file for file in files if file.suffix.lower() in (".csv", ".tsv") and _columns(_head(file)) is not None]
-
-
-def _head(file: Path) -> list[str]:
-    """The names of the columns in plain form, also those of a table without header whose cells leave no doubt."""
-    try:
-        line = read_text(file).partition("\n")[0]
-    except ValueError:
-        return []
-    cells = next(csv.reader([line], delimiter=separator(line)), [])
-    return list(PLAIN) if _has_no_header(cells) else [_plain(name) for name in cells]
-
-
-def _has_no_header(cells: Sequence[str]) -> bool:
-    """Whether a line is an image with its box and class: `a.png,1,2,3,4,cell`, or `a.png,,,,,` without a box."""
-    boxed = len(cells) == len(PLAIN) and bool(split_suffix(Path(cells[0].replace("\\", "/")))[1])
-    return boxed and (not any(cells[1:]) or all(re.fullmatch(r"\s*-?[\d.,]+\s*", cell) for cell in cells[1:5]))
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
-
-
-def _columns(head: list[str]) -> tuple[str, ...] | None:
-    """The columns of positions; None if the table lacks them or a column that names the image."""
-    if not set(head) & set(CASE):
-        return None
-    flat = [tuple(name for name in names if name[0] != "z") for names in BOX]
-    return next((names for names in (*BALL, *BOX, *flat, *SIDES) if set(names) <= set(head)), None)
+    return [file for file in files if is_table(file)]
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
     """Open the data set in folder (or table) `path`; problems of single cases go to `report`."""
-    folder = path if path.is_dir() else path.parent
+    folder = root_of(path)
     tables = [folder / options.table] if options.table else _tables(path)
+    if not tables and path.is_dir():
+        raise InputError(path, "no table", f"add one: {DESCRIPTION}")
     table = next((file for file in tables if file.stem == "annotations"), tables[0] if tables else path)
     unused = [file.name for file in tables if file.stem not in (table.stem, "annotations_excluded")]
     if unused:
@@ -125,21 +100,25 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
                 table, f"this table is used, not {some(unused)}", "choose with --option table=NAME", severity="note"
             )
         )
-    rows = _read_rows(table, report, options)
-    columns = _columns(list(rows[0]) if rows else _head(table))
+    rows = read_rows(table, report, options.columns)
+    names = list(rows[0]) if rows else head(first_row(table))
+    columns = positions(names)
     if columns is None:
-        head = ", ".join(_head(table))[:200]
-        raise InputError(table, f"no boxes or points in the columns {head}", f"use {DESCRIPTION}")
-    of_case, of_label, of_group, of_split = (_first(rows, names) for names in (CASE, LABEL, GROUP, SPLIT))
+        problem = f"no boxes or points in the columns {', '.join(names)}"[:200]
+        raise InputError(table, problem, f"use {DESCRIPTION}")
+    of_case, of_label, of_group, of_split = (first_of(rows, names) for names in (CASE, LABEL, GROUP, SPLIT))
     size = next((names for names in SIZE if rows and set(names) <= rows[0].keys() - set(columns)), ())
-    labels = {row[of_label] for row in rows if not is_empty(row[columns[0]])} if of_label else {"object"}
+    for row in rows if of_label else ():
+        number = as_id(row[of_label])
+        row[of_label] = row[of_label] if number is None else str(number)  # 1.0 is 1
+    labels = {row[of_label] for row in rows if not is_empty(row[of_label])} if of_label else {"object"}
     known = options.classes or tuple(sorted(labels)) or ("object",)
     objects: dict[str, _Objects] = defaultdict(_Objects)
     for line, row in enumerate(rows, start=2 - bool(options.columns)):
         name = row[of_case]
         entry = objects[name]
         entry.rows.append(row)
-        if is_empty(row[columns[0]]):
+        if is_negative(row, columns):
             continue
         values = numbers([row[column] or "nan" for column in columns], table, f"line {line}")
         label = _label(row[of_label], known, table, line) if of_label else 0
@@ -160,12 +139,11 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     cases = []
     for (image, names), case in zip(names_of.items(), case_ids(list(names_of), folder), strict=True):
         lines = [row for name in names for row in objects[name].rows]
-        split = split_word(_value(lines, of_split, table, case))
-        declared = tuple(int(float(lines[0][key])) for key in size if lines and not is_empty(lines[0][key]))
+        split = split_word(one_value(lines, of_split, table, case))
         shapes = tuple(shape for name in names for shape in objects[name].shapes)
-        cases.append(Case(case, (image,) if image.exists() else (), group=_value(lines, of_group, table, case),
+        cases.append(Case(case, (image,) if image.exists() else (), group=one_value(lines, of_group, table, case),
                           split="test" if split == "test" else "train", annotation=table, annotate=Shapes(shapes),
-                          declared=declared if len(declared) == 2 and all(declared) else None))  # fmt: skip
+                          declared=declared_size(lines, size, table, case)))  # fmt: skip
     cases.sort(key=lambda case: case.id)
     pictured = [case.channels[0] for case in cases if case.channels]
     ndim, channels = pictures_layout(pictured)
@@ -180,28 +158,6 @@ class _Objects:
 
     rows: list[dict[str, str]] = field(default_factory=list)
     shapes: list[Shape] = field(default_factory=list)
-
-
-def _read_rows(table: Path, report: Report, options: Options) -> list[dict[str, str]]:
-    line = read_text(table).partition("\n")[0]
-    plain = _has_no_header(next(csv.reader([line], delimiter=separator(line)), []))
-    header = options.columns or (PLAIN if plain else ())
-    if header and not options.columns:
-        problem = f"no header; the columns are taken for {', '.join(PLAIN)}"
-        report(InputError(table, problem, "name others with --option columns=...", severity="note"))
-    return [{_plain(key): value for key, value in row.items()} for row in read_table(table, (), report, header)]
-
-
-def _value(rows: Sequence[Mapping[str, str]], column: str, table: Path, case: str) -> str:
-    """The one value of a column in the rows of a case; empty without the column."""
-    values = sorted({row[column] for row in rows}) if column else []
-    if len(values) > 1:
-        raise InputError(table, f"case {case} has several values of {column}: {some(values)}", "write one", case)
-    return values[0] if values else ""
-
-
-def _first(rows: list[dict[str, str]], names: tuple[str, ...]) -> str:
-    return next((name for name in names if rows and name in rows[0]), "")
 
 
 def _label(value: str, known: tuple[str, ...], table: Path, line: int) -> int:
@@ -258,7 +214,7 @@ def _images(
         except InputError as problem:
             report(problem.of(name))
             images[name] = table  # it is not one of the missing ones
-    if len(missing) == len(objects):
+    if len(missing) == len(objects) and not images_below(folder):
         text = f"annotations only: none of the {len(objects)} images is below {folder}"
         report(InputError(table, text, "add them for training; the table was checked", severity="warning"))
         return {name: folder / name.replace("\\", "/").lstrip("/") for name in objects}

@@ -20,10 +20,11 @@ from boxel.datasets.formats.files import listing, numbers, pictures_layout, read
 from boxel.datasets.formats.options import ImageOptions, Names
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.lookup import IMAGE_FOLDERS, Lookup, case_ids, split_word
-from boxel.datasets.problems import InputError, Report
+from boxel.datasets.problems import InputError, Report, some
 
 __all__ = ["Options", "detect", "read"]
 
+FOLDERS = ("annotations", "annotation", "labels", "xmls", "xml")
 CORNERS = ("ymin", "xmin", "ymax", "xmax")
 
 
@@ -47,11 +48,18 @@ def detect(path: Path) -> bool:
 def _files(path: Path) -> list[Path]:
     """The annotations: in the folder `Annotations`, in the folders of parts, or in `path` itself."""
     parts = [folder for folder in listing(path) if folder.is_dir() and split_word(folder.name)]
-    for folders in ([path / "Annotations"], parts, [path]):
+    for folders in ([_folder(path)], parts, [path]):
         files = [file for folder in folders for file in _below(folder, deep=folder != path) if _is_voc(file)]
         if files:
             return files
     return []
+
+
+def _folder(path: Path) -> Path:
+    """The folder of the annotations; it may be called `annotations`, `labels` or `xmls` too."""
+    named = {folder.name.lower(): folder for folder in reversed(listing(path)) if folder.is_dir()}
+    inside = (named[name] for name in FOLDERS if name in named and any(map(_is_voc, _below(named[name], deep=True))))
+    return next(inside, path / "Annotations")
 
 
 def _below(folder: Path, *, deep: bool) -> Iterator[Path]:
@@ -64,7 +72,8 @@ def _below(folder: Path, *, deep: bool) -> Iterator[Path]:
 
 def _is_voc(file: Path) -> bool:
     try:
-        return file.parent.name == "Annotations" or "<annotation" in file.read_bytes()[:4096].decode("latin-1")
+        head = file.read_bytes()[:4096].replace(b"\0", b"")  # UTF-16
+        return file.parent.name == "Annotations" or bool(re.search(rb"<annotation[\s>]", head))
     except OSError:
         return True  # `read` reports it
 
@@ -72,12 +81,13 @@ def _is_voc(file: Path) -> bool:
 def read(path: Path, report: Report, options: Options) -> Dataset:
     """Open the data set in folder `path`; problems of single cases go to `report`."""
     lookup = Lookup(path, report, options.images, ("JPEGImages", *IMAGE_FOLDERS))
+    base = _folder(path)
     trees: dict[Path, Element] = {}
     images: dict[Path, Path] = {}
     for file in _files(path):
         try:
             tree = read_xml(file)
-            images[file] = _image(file, tree, path, lookup)
+            images[file] = _image(file, tree, _place(file, path, base), lookup)
         except InputError as problem:
             report(problem.of(file.stem))
             continue
@@ -94,29 +104,30 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         except InputError as problem:
             report(problem.of(case))
             continue
-        listed = next((part for part, names in lists.items() if names & {str(_place(file, path)), case}), "")
+        listed = next((part for part, names in lists.items() if names & {str(_place(file, path, base)), case}), "")
         folder = split_word(file.parent.name if file.parent != path else "")
         part = listed or ("" if any(lists.values()) else folder)
         split = "test" if part == "test" else "train"
         cases.append(Case(case, (images[file],), split=split, annotation=file, annotate=annotate, declared=size))
         if part:
             parts[part].append(case)
+    if any(lists.values()) and not any(parts.values()):
+        problem = f"none of the names is an image of the data set: {some(set().union(*lists.values()))}"
+        report(InputError(path / "ImageSets" / "Main", problem, "write names without suffix, or remove the lists"))
     folds = ({part: tuple(ids) for part, ids in parts.items()},) if parts["train"] and parts["val"] else None
     _, channels = pictures_layout([case.channels[0] for case in cases])
     return Dataset(path, path.resolve().name, 2, classes, channels, tuple(cases), folds)
 
 
-def _image(file: Path, tree: Element, path: Path, lookup: Lookup) -> Path:
+def _image(file: Path, tree: Element, place: Path, lookup: Lookup) -> Path:
     """The picture of an annotation: the one of its name, in the same folders; or the one that it names."""
-    place = _place(file, path)
     named = (tree.findtext("filename") or "").strip()
     beside = str(place.with_name(named)) if Path(named).stem == file.stem else str(place)
     return lookup.find(beside, file, *([str(place)] if beside != str(place) else []), *([named] if named else []))
 
 
-def _place(file: Path, path: Path) -> Path:
-    """An annotation without its suffix, relative to the folder of the annotations."""
-    base = path / "Annotations"
+def _place(file: Path, path: Path, base: Path) -> Path:
+    """An annotation without its suffix, relative to `base`, the folder of the annotations, or to `path`."""
     return file.relative_to(base if file.is_relative_to(base) else path).with_suffix("")
 
 

@@ -4,17 +4,21 @@
     images/train/NAME.nii.gz                        MedYOLO: `class z_centre x_centre y_centre depth width height`
     images/val, images/test                         further parts; or no sub-folders at all
     train/images, train/labels, valid/images ...    the folders the other way round, as in Roboflow's exports
-    data.yaml                                       optional: `names: [cell, ...]`; `train`, `val`, `test`: folders
+    data.yaml                                       optional: `names: [cell, ...]`; `train`, `val`, `test`: folders,
+                                                    or text files that list images
 
 The folders may have folders in them, alike for images and labels. As in YOLO, an image without text file has no
 objects, but if no image of a part has one, their folder is missing. More than five numbers after the class are a
-polygon, or with `kpt_shape` in data.yaml a box and key points.
+polygon (or the corners of a turned box), or with `kpt_shape` in data.yaml a box and key points.
 In MedYOLO x, y and z are the axes of the NIfTI file, so that x runs along the last array axis here.
 """
 
-from collections.abc import Iterator, Sequence
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -30,14 +34,14 @@ from boxel.datasets.formats.files import (
 )
 from boxel.datasets.formats.options import Names, ReaderOptions
 from boxel.datasets.formats.registry import register_format
-from boxel.datasets.lookup import case_ids, images_below
-from boxel.datasets.problems import InputError, Report
+from boxel.datasets.lookup import Lookup, case_ids, images_below, split_word
+from boxel.datasets.problems import InputError, Report, Severity, some
 from boxel.io import split_suffix
 
 __all__ = ["Options", "detect", "read"]
 
 PARTS = ("", "train", "val", "test")
-NAMES = {"valid": "val", "validation": "val"}
+LONG = 6  # numbers of a line; more than a class, a box and a track or a score
 
 
 class Options(ReaderOptions):
@@ -47,19 +51,34 @@ class Options(ReaderOptions):
         classes: names of the classes in order, if there is no data.yaml.
         lines: what the numbers after the class are: the centre and size of a box, the corners of a polygon, or a box
             and key points, which are not used. "auto" takes more than five numbers for key points if data.yaml has
-            `kpt_shape`, and otherwise for a polygon if data.yaml exists or the lines differ in length.
+            `kpt_shape`, and otherwise for a polygon if data.yaml exists or these lines differ in length.
     """
 
     classes: Names = ()
     lines: Literal["auto", "boxes", "polygons", "keypoints"] = "auto"
 
 
+class _Part(NamedTuple):
+    """Images of one part of a split, and the folder of their annotations, whose paths are alike."""
+
+    name: str
+    images: Path
+    labels: Path
+    files: Sequence[Path]
+
+    def text(self, image: Path) -> Path:
+        """The annotation of an image; its suffix may be in capitals."""
+        relative = image.relative_to(self.images)
+        plain = self.labels / relative.with_name(f"{split_suffix(image)[0]}.txt")
+        return next((text for text in (plain, plain.with_suffix(".TXT")) if text.exists()), plain)
+
+
 def detect(path: Path) -> bool:
     try:
-        folders = _folders(path)
+        parts = _parts(path, lambda problem: None)
     except ValueError:  # a YAML of another kind, or a damaged one, which `read` reports
-        folders = _usual(path)
-    return any(True for _, _, labels in folders for _ in _texts(labels))
+        parts = _usual(path)
+    return any(True for part in parts for _ in _texts(part.labels))
 
 
 def _texts(folder: Path) -> Iterator[Path]:
@@ -75,17 +94,24 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     """Open the data set in folder `path`; problems of single cases go to `report`."""
     found: list[tuple[str, Path, Path]] = []  # part, image, text
     texts: set[Path] = set()
-    for part, images, labels in sorted(_folders(path), key=lambda entry: -len(entry[1].parts)):  # parts before `images`
+    chosen = _parts(path, report)
+    for part in sorted(chosen, key=lambda part: -len(part.images.parts)):  # parts before `images`
         known = {image for _, image, _ in found}
-        inside = [image for image in images_below(images) if image not in known]
-        mine = [(part, image, labels / image.relative_to(images).with_name(f"{_stem(image)}.txt")) for image in inside]
+        mine = [(part.name, image, part.text(image)) for image in part.files if image not in known]
         found += mine
-        texts |= set(_texts(labels))
+        texts |= set(_texts(part.labels))
         if mine and not any(text.exists() for _, _, text in mine):
-            problem = f"no annotation for any of the {len(mine)} images in {images}"
+            problem = f"no annotation for any of the {len(mine)} images in {part.images}"
             fix = f"add {mine[0][2].name} and the others, or an empty file for an image without objects"
-            report(InputError(labels, problem, fix, severity="warning" if labels.is_dir() else "error"))
-    for file in sorted(texts - {text for _, _, text in found}):
+            report(InputError(part.labels, problem, fix))
+    texts -= {text for _, _, text in found}
+    used = {image for _, image, _ in found}
+    others = [(image, part.text(image)) for part in (*chosen, *_usual(path)) for image in images_below(part.images)]
+    unused = sorted({image for image, _ in others if image not in used and image.absolute() not in used})
+    if unused:
+        problem = f"{len(unused)} images are in no part of the split and are not used: {some(map(str, unused))}"
+        report(InputError(path, problem, "add them to a part in data.yaml", severity="warning"))
+    for file in sorted(texts - {text for _, text in others}):
         if _is_annotation(file):
             report(InputError(file, "annotation without image", f"add an image named {file.stem}", file.stem))
     ids = case_ids([image for _, image, _ in found], path)
@@ -109,17 +135,16 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             Case(case, (image,), split="test" if part == "test" else "train", annotation=annotation, annotate=annotate)
         )
         parts[part].append(case)
-    used = {label for case in cases for label in case.labels}
+    labels = {label for case in cases for label in case.labels}
     names = next((values["names"] for values in _heads(path) if values.get("names")), None)
-    classes = class_names(options.classes, names, used, path)
+    classes = class_names(options.classes, names, labels, path)
     folds = None
     if parts["train"] and parts["val"]:
         folds = ({part: tuple(parts[part]) for part in PARTS[1:]},)
+        if parts[""]:
+            problem = f"{len(parts[''])} images are in no part of the split and are not used: {some(parts[''])}"
+            report(InputError(path, problem, "move them to the folder of a part", severity="warning"))
     return Dataset(path, path.resolve().name, ndim, classes, channels, tuple(cases), folds)
-
-
-def _stem(image: Path) -> str:
-    return split_suffix(image)[0]
 
 
 def _is_annotation(file: Path) -> bool:
@@ -130,59 +155,87 @@ def _is_annotation(file: Path) -> bool:
         return False
 
 
-def _key_points(path: Path, texts: Sequence[Path], ndim: int, options: Options) -> bool:
-    """Whether long lines are boxes with key points.
+def _key_points(path: Path, texts: Sequence[Path], ndim: int, options: Options) -> tuple[int, ...]:
+    """The counts of numbers after the class that a line may have if it is a box with key points; else empty.
 
     Raises:
-        InputError: they may be that or polygons, and nothing decides.
+        InputError: long lines may be that or polygons, and nothing decides.
     """
     heads = _heads(path)
-    if options.lines != "auto" or heads or ndim == 3:
-        return options.lines == "keypoints" or (
-            options.lines == "auto" and any("kpt_shape" in values for values in heads)
-        )
-    lines = [(text, line) for text in texts if text.exists() for line in read_text(text).splitlines()]
-    long = [(text, line) for text, line in lines if len(line.split()) > 6]
-    if long and len({len(line.split()) for _, line in long}) == 1 and len(long) > 1:
-        problem = (
-            f"{len(long[0][1].split()) - 1} numbers after the class in every line: polygons, or boxes and key points"
-        )
+    shapes = [values["kpt_shape"] for values in heads if values.get("kpt_shape")]
+    if shapes and options.lines in ("auto", "keypoints"):
+        points, each = numbers(shapes[0], path, "kpt_shape of data.yaml", 2)
+        return (4, 4 + int(points * each))
+    lines = {text: read_text(text).splitlines() for text in texts if text.exists()}
+    long = [(text, len(line.split()) - 1) for text in lines for line in lines[text] if len(line.split()) > LONG]
+    counts = sorted({count for _, count in long})
+    if options.lines == "keypoints":
+        return (4, *counts)
+    if options.lines == "auto" and not heads and ndim == 2 and len(counts) == 1:
+        problem = f"{counts[0]} numbers after the class are a polygon, or a box and key points"
         fix = "say which, by --option lines=polygons or lines=keypoints, or by a data.yaml"
         raise InputError(long[0][0], problem, fix)
-    return False
+    return ()
 
 
-def _folders(path: Path) -> list[tuple[str, Path, Path]]:
-    """Part, images and labels: the folders that a data.yaml names, otherwise the usual ones that exist."""
-    named = [
-        (part, folder, folder.parents[depth] / "labels" / folder.relative_to(folder.parents[depth] / "images"))
-        for part in PARTS[1:]
-        for folder in _named_folders(path, part)
-        for depth in [folder.parts[::-1].index("images")]
+def _parts(path: Path, report: Report) -> list[_Part]:
+    """The parts that a data.yaml names, and where it names none that exists those in the usual folders."""
+    heads, usual = _heads(path), _usual(path)
+    entries = {part: next((values[part] for values in heads if values.get(part)), None) for part in PARTS[1:]}
+    chosen: list[_Part] = []
+    for part, named in entries.items():
+        for entry in map(str, named if isinstance(named, list) else [named] if named else []):
+            mine = _named(path, part, entry, heads, report)
+            instead = [] if mine else [other for other in usual if other.name == part]
+            if not mine:
+                problem = f"{entry!r}, which data.yaml names for {part}, does not exist"
+                problem += f"; {instead[0].images.relative_to(path)} is used" if instead else ""
+                severity: Severity = "warning" if instead or part == "test" else "error"
+                report(InputError(path, problem, "correct the path", severity=severity))
+            chosen += [new for new in mine or instead if new not in chosen]
+    return chosen or usual
+
+
+def _named(path: Path, part: str, entry: str, heads: Sequence[Mapping[str, Any]], report: Report) -> list[_Part]:
+    """The images of a folder, or of a text file that lists them; empty if there is neither."""
+    roots = [path / str(values.get("path") or "") for values in heads]
+    inside = re.sub(r"^(\.\./)+", "", entry.replace("\\", "/"))  # Roboflow writes ../train/images for train/images
+    places = [path / inside, *(root / entry for root in roots), path / entry]
+    folder = next((Path(os.path.abspath(place)) for place in places if place.is_dir()), None)
+    if folder:
+        folder = folder / "images" if "images" not in folder.parts and (folder / "images").is_dir() else folder
+        return [_Part(part, folder, _labels(folder), images_below(folder))]
+    file = next((place for place in places if place.is_file()), None)
+    lookup = Lookup(path.absolute(), report)
+    files: dict[Path, list[Path]] = defaultdict(list)
+    for line in filter(str.strip, read_text(file).splitlines()) if file else ():
+        try:
+            image = lookup.find(line, file or path)
+        except InputError as problem:
+            report(problem)
+            continue
+        files[image.parent].append(image)
+    return [_Part(part, folder, _labels(folder), images) for folder, images in files.items()]
+
+
+def _labels(images: Path) -> Path:
+    """The folder of the annotations: the last `images` in the path replaced, or else that of the images."""
+    if "images" not in images.parts:
+        return images
+    depth = images.parts[::-1].index("images")
+    return images.parents[depth] / "labels" / images.relative_to(images.parents[depth] / "images")
+
+
+def _usual(path: Path) -> list[_Part]:
+    """The parts in folders such as `images/train` or `train/images`, and all images without such a folder."""
+    folders = [folder for folder in listing(path / "images") if folder.is_dir() and split_word(folder.name)]
+    folders += [folder / "images" for folder in listing(path) if split_word(folder.name)]
+    named = [(split_word(folder.name) or split_word(folder.parent.name), folder) for folder in folders]
+    return [
+        _Part(part, folder, _labels(path / folder.relative_to(path)), images_below(folder))
+        for part, folder in [*named, ("", path / "images")]
+        if folder.is_dir()
     ]
-    return named or _usual(path)
-
-
-def _usual(path: Path) -> list[tuple[str, Path, Path]]:
-    usual = [(part, path / "images" / part, path / "labels" / part) for part in PARTS]
-    usual += [(NAMES.get(part, part), path / part / "images", path / part / "labels") for part in (*PARTS[1:], *NAMES)]
-    return [(part, images, labels) for part, images, labels in usual if images.is_dir()]
-
-
-def _named_folders(path: Path, part: str) -> list[Path]:
-    """Named folders with "images" in their path, which tells where their labels lie."""
-    for values in _heads(path):
-        entries = values.get(part) or []
-        root = path / str(values.get("path") or "")
-        folders = [
-            place.resolve()
-            for entry in (entries if isinstance(entries, list) else [entries])
-            for place in (root / str(entry), path / str(entry))
-            if place.is_dir() and "images" in place.resolve().parts
-        ]
-        if folders:
-            return list(dict.fromkeys(folders))
-    return []
 
 
 def _heads(path: Path) -> list[dict[str, Any]]:
@@ -190,7 +243,7 @@ def _heads(path: Path) -> list[dict[str, Any]]:
     return [values for file in files if isinstance(values := read_mapping(file), dict)]
 
 
-def _shapes(file: Path, ndim: int, key_points: bool, options: Options) -> list[Shape]:
+def _shapes(file: Path, ndim: int, key_points: Sequence[int], options: Options) -> list[Shape]:
     shapes = []
     for line_number, line in enumerate(read_text(file).splitlines(), start=1):
         if not line.strip():
@@ -200,7 +253,12 @@ def _shapes(file: Path, ndim: int, key_points: bool, options: Options) -> list[S
         if label < 0 or label != int(label) or len(values) < 2 * ndim:
             rule = "class and 4 fractions (2D), or class and 6 (3D)"
             raise InputError(file, f"{where} is {line[:60]!r}", f"write {rule}")
-        if ndim == 2 and len(values) > 5 and not key_points and options.lines != "boxes":
+        if key_points and ndim == 2 and len(values) not in key_points:
+            problem = (
+                f"{where} has {len(values)} numbers after the class, but boxes with key points have {key_points[-1]}"
+            )
+            raise InputError(file, problem, "correct kpt_shape in data.yaml, or choose --option lines=polygons")
+        if ndim == 2 and len(values) >= LONG and not key_points and options.lines != "boxes":
             if len(values) % 2:
                 problem = f"{where} has {len(values)} numbers after the class, which is no polygon"
                 fix = "key points need kpt_shape in data.yaml, or --option lines=keypoints"

@@ -1,0 +1,116 @@
+"""The columns of tables of objects: which they are, also without header, and what they say of an image."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from boxel.datasets.formats.files import first_row, is_empty, numbers, read_table
+from boxel.datasets.problems import InputError, Report, some
+from boxel.io import split_suffix
+
+__all__ = [
+    "BALL", "CASE", "GROUP", "LABEL", "SIDES", "SIZE", "SPLIT", "declared_size", "first_of", "head",
+    "is_negative", "is_table", "one_value", "positions", "read_rows",
+]  # fmt: skip
+
+CASE = (
+    "seriesuid", "filename", "file", "filepath", "imagename", "imagefile", "imagepath", "image", "imageid", "imgname",
+    "img", "path", "caseid", "case", "name", "id",
+)  # fmt: skip
+LABEL = ("label", "class", "classname", "category", "coarselesiontype")
+GROUP = ("patient", "patientid", "group", "subject")
+SPLIT = ("split", "subset")
+BOX = (("x1", "y1", "z1", "x2", "y2", "z2"), ("xmin", "ymin", "zmin", "xmax", "ymax", "zmax"))
+SIDES = (("x", "y", "w", "h"), ("x", "y", "width", "height"), ("xmin", "ymin", "width", "height"))
+BALL = (("coordx", "coordy", "coordz", "diametermm"), ("x", "y", "z", "diameter"), ("x", "y", "z", "diametermm"))
+SIZE = (("height", "width"), ("imageheight", "imagewidth"), ("rows", "columns"))
+SUFFIXES = (".csv", ".tsv")
+PLAIN = ("file", "x1", "y1", "x2", "y2", "label")  # of tables without header
+
+
+def is_table(file: Path) -> bool:
+    """Whether a file is a table of objects; without header, its columns may have to be named."""
+    try:
+        cells = first_row(file)
+    except ValueError:
+        return False
+    objects = any(map(_is_image, cells)) and sum(map(_is_number, cells)) >= 4
+    return file.suffix.lower() in SUFFIXES and (objects or positions(head(cells)) is not None)
+
+
+def head(cells: Sequence[str]) -> list[str]:
+    """The names of the columns in plain form, also those of a table without header whose cells leave no doubt."""
+    return list(_unnamed(cells)) or [_plain(name) for name in cells]
+
+
+def _unnamed(cells: Sequence[str]) -> tuple[str, ...]:
+    """The columns of an image with its box and class, such as `a.png,1,2,3,4,cell`, or `a.png,,,,,` without a box."""
+    boxed = len(cells) in (len(PLAIN) - 1, len(PLAIN)) and _is_image(cells[0])
+    return PLAIN[: len(cells)] if boxed and (not any(cells[1:]) or all(map(_is_number, cells[1:5]))) else ()
+
+
+def _is_image(cell: str) -> bool:
+    return bool(split_suffix(Path(cell.strip().replace("\\", "/")))[1])
+
+
+def _is_number(cell: str) -> bool:
+    return bool(re.fullmatch(r"\s*-?\d+([.,]\d+)?\s*", cell))
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def positions(head: list[str]) -> tuple[str, ...] | None:
+    """The columns of positions; None if the table lacks them or a column that names the image."""
+    if not set(head) & set(CASE):
+        return None
+    flat = [tuple(name for name in names if name[0] != "z") for names in BOX]
+    return next((names for names in (*BALL, *BOX, *flat, *SIDES) if set(names) <= set(head)), None)
+
+
+def read_rows(table: Path, report: Report, columns: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a table by the plain names of its columns, which are given if it has no header.
+
+    Raises:
+        InputError: it has no header, and its columns are not given.
+    """
+    cells = first_row(table)
+    header = columns or _unnamed(cells)
+    if not header and any(map(_is_number, cells)):
+        problem = f"no header; the first row is {', '.join(cells)[:80]}"
+        raise InputError(table, problem, "name its columns with --option columns=file,x1,y1,x2,y2,label")
+    if header and not columns:
+        problem = f"no header; the columns are taken for {', '.join(header)}"
+        report(InputError(table, problem, "name others with --option columns=...", severity="note"))
+    return [{_plain(key): value for key, value in row.items()} for row in read_table(table, (), report, header)]
+
+
+def is_negative(row: Mapping[str, str], columns: Sequence[str]) -> bool:
+    """Whether a row only says that there is an image without objects."""
+    return all(is_empty(row[column]) for column in columns)
+
+
+def declared_size(
+    rows: Sequence[Mapping[str, str]], columns: Sequence[str], table: Path, case: str
+) -> tuple[int, ...] | None:
+    """Rows and columns of the image that was annotated, if the table says so."""
+    texts = {tuple(row[column] for column in columns) for row in rows}
+    given = [numbers(size, table, f"size of {case}") for size in texts if not any(map(is_empty, size))]
+    sizes = sorted({tuple(map(int, size)) for size in given if size and all(size)})
+    if len(sizes) > 1:
+        raise InputError(table, f"case {case} has several sizes: {sizes[0]} and {sizes[1]}", "write one", case)
+    return sizes[0] if sizes else None
+
+
+def one_value(rows: Sequence[Mapping[str, str]], column: str, table: Path, case: str) -> str:
+    """The one value of a column in the rows of a case; empty without the column."""
+    values = sorted({row[column] for row in rows}) if column else []
+    if len(values) > 1:
+        raise InputError(table, f"case {case} has several values of {column}: {some(values)}", "write one", case)
+    return values[0] if values else ""
+
+
+def first_of(rows: Sequence[Mapping[str, str]], names: Sequence[str]) -> str:
+    """The first of the names that is a column; empty if none is."""
+    return next((name for name in names if rows and name in rows[0]), "")
