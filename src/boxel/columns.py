@@ -1,5 +1,6 @@
 """Sets of objects as columns: arrays of numpy or torch that share their first axis."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Generic, Self, cast
@@ -53,3 +54,34 @@ class Columns(Generic[A]):
         columns = [part._arrays() for part in parts]
         joined = {name: join([arrays[name] for arrays in columns]) for name in columns[0]}
         return replace(parts[0], **joined)  # type: ignore[type-var]
+
+
+def check_objects(boxes: "np.ndarray | Tensor", labels: "np.ndarray | Tensor", ndim: int | None = None) -> None:
+    """Boxes `(n, 2, d)`, finite, lower corner first; labels `(n,)`, class indices.
+
+    Raises:
+        ValueError: names what is wrong, and the first row that is.
+    """
+    boxes, labels = cast("Tensor", boxes), cast("Tensor", labels)  # numpy answers all that follows alike
+
+    def refuse(wrong: "Tensor", name: str, values: "Tensor", rule: str) -> None:
+        if wrong.any():
+            row = wrong.tolist().index(True)
+            raise ValueError(f"{name} {rule}, got {values[row].tolist()} in row {row}")
+
+    if tuple(boxes.shape) == (0,):
+        raise ValueError("boxes is empty and has no number of axes; give ndim, or an array of shape (0, 2, ndim)")
+    if tuple(boxes.shape[1:-1]) != (2,) or (ndim is not None and boxes.shape[-1] != ndim):
+        raise ValueError(
+            f"boxes must have shape (n, 2, {ndim or 'ndim'}), lower and upper corner in array order, "
+            f"got {tuple(boxes.shape)}"
+        )
+    if tuple(labels.shape) != (len(boxes),):
+        raise ValueError(f"labels must have shape ({len(boxes)},), one per box, got {tuple(labels.shape)}")
+    refuse(~(abs(boxes) < math.inf).all((1, 2)), "boxes", boxes, "must be finite")
+    refuse(~(boxes[:, 0] <= boxes[:, 1]).all(1), "boxes", boxes, "must have the lower corner first")
+    kind = str(labels.dtype).removeprefix("torch.").rstrip("0123456789")
+    if len(labels) and kind not in ("int", "uint"):
+        raise ValueError(f"labels must be class indices (integers), got {kind} numbers")
+    if kind == "int":
+        refuse(labels < 0, "labels", labels, "must be class indices, 0 or more")

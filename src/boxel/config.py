@@ -9,17 +9,35 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer, model_validator
 
 from boxel.plugins import Registry
 
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)
 
-class Config(BaseModel):
+
+class _Explained(ModelMetaclass):
+    """Errors of a direct call of the class read like those of `Config.from_dict`, without pydantic's own text."""
+
+    def __call__(self, *args: Any, **values: Any) -> Any:
+        try:
+            return super().__call__(*args, **values)
+        except ValidationError as error:
+            raise ValueError(_explain(cast(type[BaseModel], self), error, self.__name__)) from None
+
+
+class Config(BaseModel, metaclass=_Explained):
     """A frozen record; unknown keys are rejected."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise ValueError(f"{type(self).__name__} is frozen; for a changed copy use override(['{name}=...'])")
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain values; a choice carries its name as `"type"`."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, Self, cast
 
 import numpy as np
 
-from boxel.columns import A, B, Columns
+from boxel.columns import A, B, Columns, check_objects
 from boxel.config import Config
 
 if TYPE_CHECKING:
@@ -104,8 +104,16 @@ class Instances(Columns[A]):
         return Instances(np.zeros((0, 2, ndim), np.float32), none, none, none.astype(bool))
 
     @classmethod
-    def from_boxes(cls, boxes: "ArrayLike | Tensor", labels: "ArrayLike | Tensor") -> "Instances[Tensor]":
+    def from_boxes(
+        cls, boxes: "ArrayLike | Tensor", labels: "ArrayLike | Tensor", *, ndim: int | None = None
+    ) -> "Instances[Tensor]":
         """Objects without masks, as tensors, from `boxes (n, 2, d)` and `labels (n,)`: lists, numpy arrays or tensors.
+
+        Args:
+            ndim: axes of the image; needed only where `boxes` may be an empty list, which has none.
+
+        Raises:
+            ValueError: wrong shapes, inverted or infinite boxes, labels that are no class indices; names the row.
 
         Example:
             >>> from boxel import Instances
@@ -115,9 +123,12 @@ class Instances(Columns[A]):
         import torch
 
         corners = torch.as_tensor(boxes, dtype=torch.float32)
-        kinds = torch.as_tensor(labels, dtype=torch.int64, device=corners.device)
+        if ndim is not None and not corners.numel():
+            corners = corners.reshape(0, 2, ndim)
+        classes = torch.as_tensor(labels, device=corners.device)
+        check_objects(corners, classes, ndim)
         ids = torch.arange(1, len(corners) + 1, device=corners.device)
-        return Instances(corners, kinds, ids, torch.zeros_like(ids, dtype=torch.bool))
+        return Instances(corners, classes.long(), ids, torch.zeros_like(ids, dtype=torch.bool))
 
 
 @dataclass(frozen=True)

@@ -50,8 +50,24 @@ def test_overrides_change_leaves_and_refuse_unknown_ones():
 
 
 def test_a_record_cannot_be_changed():
-    with pytest.raises(ValueError, match="frozen"):
+    with pytest.raises(ValueError, match=r"Picture is frozen; .* override\(\['title=\.\.\.'\]\)"):
         Picture().title = "other"
+    assert Picture().override(["title=other"]).title == "other"
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"titel": "x"}, "Picture: unknown key 'titel'; did you mean 'title'"),
+        ({"title": 3}, r"Picture: title: .*valid string \(given: '3'\)"),
+        ({"shape": {"type": "square", "side": "wide"}}, "Picture: shape.side: "),
+    ],
+)
+def test_a_constructor_explains_itself_like_a_file(values, says):
+    with pytest.raises(ValueError, match=says) as error:
+        Picture(**values)
+    assert "pydantic" not in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_a_file_that_is_missing_or_no_json_is_named(tmp_path):

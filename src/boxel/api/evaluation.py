@@ -11,23 +11,24 @@ from boxel.datasets.cases import Dataset
 from boxel.evaluation import EvaluateConfig, Evaluation, write_evaluation
 from boxel.evaluation import compare as compare_sets
 from boxel.evaluation import evaluate as evaluate_cases
-from boxel.evaluation.arrays import name_classes, read_arrays
+from boxel.evaluation.arrays import Cases, name_classes, read_arrays
 from boxel.evaluation.coco import compare_coco, evaluate_coco
 from boxel.evaluation.criteria import Kind
+from boxel.evaluation.evaluate import Context
 from boxel.evaluation.luna16 import compare_luna16, evaluate_luna16, is_luna16, read_marks, read_tables
 from boxel.evaluation.picai import compare_picai, evaluate_picai
 from boxel.evaluation.registry import warn_left_out
 from boxel.output_folder import check_file, claimed
 from boxel.reporting import write_figures
-from boxel.types import Progress, silent
+from boxel.types import Detections, Instances, Progress, silent
 
 
 def evaluate(
-    predictions: Path | str | Mapping[str, Any],
-    ground_truth: Path | str | Dataset | Mapping[str, Any],
+    predictions: Path | str | Cases,
+    ground_truth: Path | str | Dataset | Cases,
     out: Path | str | None = None,
     *,
-    config: EvaluateConfig = EvaluateConfig(),  # noqa: B008 (frozen)
+    config: EvaluateConfig | Mapping[str, Any] = EvaluateConfig(),  # noqa: B008 (frozen)
     classes: Sequence[str] | None = None,
     groups: Mapping[str, str] | None = None,
     ignore: Path | str | None = None,
@@ -40,13 +41,14 @@ def evaluate(
     an error; otherwise exactly the predicted cases are.
 
     Args:
-        predictions: per case `{"boxes": (n, 2, d), "scores": (n,), "labels": (n,)}` or `Detections`; or a folder in a
+        predictions: per case `{"boxes": (n, 2, d), "scores": (n,), "labels": (n,)}` or `Detections`: a mapping by the
+            names of the cases, or a list in the order of the ground truth's, named "0", "1", ...; or a folder in a
             format of `boxel convert` (with protocol "luna16" the challenge's table of marks).
         ground_truth: per case `{"boxes", "labels"}` or `Instances`, every case; or a data set (with protocol "luna16"
             the folder of the challenge's tables).
         out: folder for `metrics.json`, two CSV tables and `figures/*.png`, new or empty or that of an earlier
             evaluation; None writes nothing.
-        config: the settings. Distances between arrays are in voxels, those between folders in mm.
+        config: the settings, or a dict of them. Distances between arrays are in voxels, those between folders in mm.
         classes: class names of arrays; "0", "1", ... by default. A data set has its own.
         groups: of arrays, the group (patient) of each case. A data set has its own.
         ignore: JSON `{"CASE": [object id or [lower corner, upper corner], ...]}`: ignored objects, and ignored regions
@@ -67,6 +69,7 @@ def evaluate(
         >>> result.metrics["AP@0.50"]
         1.0
     """
+    config = _settings(config)
     if out is not None:
         with claimed(Path(out), "evaluate"):
             evaluation = evaluate(
@@ -76,14 +79,10 @@ def evaluate(
             write_results(Path(out), evaluation)
         return evaluation
     warn_left_out(config)
-    if isinstance(predictions, Mapping) or isinstance(ground_truth, Mapping):
-        if not (isinstance(predictions, Mapping) and isinstance(ground_truth, Mapping)):
-            raise ValueError("give arrays for both predictions and ground truth, or folders for both")
-        if ignore is not None or source != "auto":
-            raise ValueError("ignore and source describe folders; leave them out with arrays")
-        return _evaluate_arrays(predictions, ground_truth, config, classes, groups)
-    if classes is not None or groups is not None:
-        raise ValueError("classes and groups describe arrays; a data set has its own")
+    if _are_arrays(predictions, ground_truth, classes=classes, groups=groups, ignore=ignore, source=source):
+        objects, [detections], context = _read_arrays(ground_truth, [predictions], config, classes, groups)
+        function = evaluate_coco if config.protocol == "coco" else evaluate_cases
+        return function(detections, objects, config=config, **context)
     return _evaluate_files(predictions, ground_truth, config, ignore, source, progress)
 
 
@@ -93,30 +92,56 @@ def write_results(out: Path, evaluation: Evaluation) -> None:
     write_figures(out / "figures", evaluation.metrics, evaluation.curves, evaluation.scores())
 
 
-def _evaluate_arrays(
-    predictions: Mapping[str, Any],
-    ground_truth: Mapping[str, Any],
+def _settings(config: EvaluateConfig | Mapping[str, Any]) -> EvaluateConfig:
+    if isinstance(config, Mapping):
+        return EvaluateConfig.from_dict(config, "config")
+    if not isinstance(config, EvaluateConfig):
+        raise TypeError(f"config must be an EvaluateConfig or a dict of its settings, got {config!r:.60}")
+    return config
+
+
+def _are_arrays(*given: Any, classes: Any, groups: Any, ignore: Any, source: str) -> bool:
+    """Whether predictions and ground truth are arrays, not folders; the other arguments must fit."""
+    for one in given:
+        if not isinstance(one, Mapping | list | tuple | str | Path | Dataset):
+            raise TypeError(
+                "predictions and ground truth must be folders, or mappings or lists of cases, "
+                f"got {type(one).__name__}; see boxel.evaluate"
+            )
+    arrays = [isinstance(one, Mapping | list | tuple) for one in given]
+    if len(set(arrays)) > 1:
+        raise ValueError("give arrays for both predictions and ground truth, or folders for both")
+    if arrays[0] and (ignore is not None or source != "auto"):
+        raise ValueError("ignore and source describe folders; leave them out with arrays")
+    if not arrays[0] and (classes is not None or groups is not None):
+        raise ValueError("classes and groups describe arrays; a data set has its own")
+    return arrays[0]
+
+
+def _read_arrays(
+    ground_truth: Any,
+    sets: Sequence[Any],
     config: EvaluateConfig,
     classes: Sequence[str] | None,
     groups: Mapping[str, str] | None,
-) -> Evaluation:
+) -> tuple[dict[str, Instances], list[dict[str, Detections]], Context]:
     protocol = config.protocol in ("luna16", "picai")
     if protocol or config.criterion.startswith("mask"):
         what = f"protocol {config.protocol}" if protocol else f"criterion {config.criterion}"
         raise ValueError(f"{what} needs files; give folders instead of arrays")
-    detections, objects = read_arrays(predictions, ground_truth)
+    objects, detections = read_arrays(ground_truth, *sets)
     if isinstance(classes, str):
         raise ValueError(f"classes must be a list of names, got {classes!r}; write [{classes!r}]")
     if unknown := sorted((groups or {}).keys() - objects.keys()):
         raise ValueError(f"groups: case {unknown[0]!r} is not in the ground truth; remove it or correct its name")
-    names = tuple(classes) if classes is not None else name_classes(detections.values(), objects.values())
-    function = evaluate_coco if config.protocol == "coco" else evaluate_cases
-    return function(detections, objects, classes=names, groups=groups, config=config)
+    detected = [record for one in detections for record in one.values()]
+    names = tuple(classes) if classes is not None else name_classes(detected, objects.values())
+    return objects, detections, {"classes": names, "groups": groups or {}}
 
 
 def _evaluate_files(
-    predictions: Path | str,
-    dataset: Path | str | Dataset,
+    predictions: Any,
+    dataset: Any,
     config: EvaluateConfig,
     ignore: Path | str | None,
     source: str,
@@ -139,12 +164,14 @@ def _evaluate_files(
 
 
 def compare(
-    a: Path | str,
-    b: Path | str,
-    dataset: Path | str | Dataset,
+    a: Path | str | Cases,
+    b: Path | str | Cases,
+    dataset: Path | str | Dataset | Cases,
     out: Path | str | None = None,
     *,
-    config: EvaluateConfig = EvaluateConfig(),  # noqa: B008 (frozen)
+    config: EvaluateConfig | Mapping[str, Any] = EvaluateConfig(),  # noqa: B008 (frozen)
+    classes: Sequence[str] | None = None,
+    groups: Mapping[str, str] | None = None,
     ignore: Path | str | None = None,
     source: str = "auto",
     progress: Progress = silent,
@@ -152,40 +179,27 @@ def compare(
     """Test whether predictions `b` are better than `a` on the same cases; see `boxel.evaluation.compare`.
 
     Args:
-        a: predictions, see `evaluate`.
+        a: predictions, arrays or a folder, see `evaluate`.
         b: other predictions of the same cases.
-        dataset: the data set, or the tables of the challenge; see `evaluate`, also for `config`, `ignore` and `source`.
+        dataset: the ground truth, see `evaluate`, also for all other arguments but `out`.
         out: JSON file to write; None writes nothing.
+
+    Returns:
+        "a" and "b", the paths of the folders or "arrays"; "metrics" and "settings" as in `boxel.evaluation.compare`.
 
     Raises:
         ValueError: see `evaluate`; the sets are of different cases.
     """
+    config = _settings(config)
     if out is not None:
         check_file(Path(out), '{\n  "a": ', "compare")
     warn_left_out(config)
-    folder = _folder(config, dataset, ignore, source)
-    if config.protocol == "luna16":
-        marks_a, marks_b = (read_marks(Path(path)) for path in (a, b))
-        result = compare_luna16(marks_a, marks_b, read_tables(folder, [*marks_a, *marks_b]), config=config)
+    if _are_arrays(a, b, dataset, classes=classes, groups=groups, ignore=ignore, source=source):
+        objects, [of_a, of_b], context = _read_arrays(dataset, [a, b], config, classes, groups)
+        function = compare_coco if config.protocol == "coco" else compare_sets
+        result = {"a": "arrays", "b": "arrays", **function(of_a, of_b, objects, config=config, **context)}
     else:
-        first, second = (
-            read_evaluation_inputs(path, dataset, criterion=_criterion(config), ignore=ignore, source=source,
-                                   as_written=config.protocol == "coco", progress=progress)
-            for path in (a, b)
-        )  # fmt: skip
-        if differing := sorted(first.ground_truth.keys() ^ second.ground_truth.keys()):
-            raise ValueError(
-                f"case {differing[0]!r} is in only one of {a} and {b}; compare predictions of the same cases"
-            )
-        sets = (first.detections, second.detections, first.ground_truth)
-        if config.protocol == "coco":
-            result = compare_coco(*sets, **first.context, areas=first.areas, config=config)
-        elif config.protocol == "picai":
-            result = compare_picai(*sets, **first.context, criteria=(first.criterion, second.criterion), config=config)
-        else:
-            masks = second.criterion.masks
-            result = compare_sets(*sets, **first.context, criterion=first.criterion, masks_of_b=masks, config=config)
-    result = {"a": str(a), "b": str(b), **result}
+        result = {"a": str(a), "b": str(b), **_compare_files(a, b, dataset, config, ignore, source, progress)}
     if out is not None:
         write_text(Path(out), json.dumps(result, indent=2, allow_nan=False) + "\n")
     return result
@@ -193,6 +207,35 @@ def compare(
 
 def _criterion(config: EvaluateConfig) -> Kind:
     return "mask_iou" if config.protocol == "picai" else config.criterion
+
+
+def _compare_files(
+    a: Any,
+    b: Any,
+    dataset: Any,
+    config: EvaluateConfig,
+    ignore: Path | str | None,
+    source: str,
+    progress: Progress,
+) -> dict[str, Any]:
+    folder = _folder(config, dataset, ignore, source)
+    if config.protocol == "luna16":
+        marks_a, marks_b = (read_marks(Path(path)) for path in (a, b))
+        return compare_luna16(marks_a, marks_b, read_tables(folder, [*marks_a, *marks_b]), config=config)
+    first, second = (
+        read_evaluation_inputs(path, dataset, criterion=_criterion(config), ignore=ignore, source=source,
+                               as_written=config.protocol == "coco", progress=progress)
+        for path in (a, b)
+    )  # fmt: skip
+    if differing := sorted(first.ground_truth.keys() ^ second.ground_truth.keys()):
+        raise ValueError(f"case {differing[0]!r} is in only one of {a} and {b}; compare predictions of the same cases")
+    sets = (first.detections, second.detections, first.ground_truth)
+    if config.protocol == "coco":
+        return compare_coco(*sets, **first.context, areas=first.areas, config=config)
+    if config.protocol == "picai":
+        return compare_picai(*sets, **first.context, criteria=(first.criterion, second.criterion), config=config)
+    masks = second.criterion.masks
+    return compare_sets(*sets, **first.context, criterion=first.criterion, masks_of_b=masks, config=config)
 
 
 def _folder(config: EvaluateConfig, dataset: Path | str | Dataset, ignore: Path | str | None, source: str) -> Path:

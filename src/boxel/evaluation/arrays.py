@@ -1,44 +1,58 @@
 """Detections and ground truth given as arrays: what `boxel.evaluate` takes besides folders."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from boxel.columns import check_objects
 from boxel.types import Detections, Instances
 
+Cases = Mapping[str, Any] | Sequence[Any]
 
-def read_arrays(
-    predictions: Mapping[str, Any], ground_truth: Mapping[str, Any]
-) -> tuple[dict[str, Detections], dict[str, Instances]]:
-    """Detections and objects of each case, from `Detections` and `Instances` or from mappings of arrays.
 
-    Arrays are lists, numpy or torch. A case without predictions has no detections.
+def read_arrays(ground_truth: Cases, *sets: Cases) -> tuple[dict[str, Instances], list[dict[str, Detections]]]:
+    """Objects and detections of each case, from `Instances` and `Detections` or from mappings of arrays.
+
+    Arrays are lists, numpy or torch. A case without predictions has no detections. The images of lists are named "0",
+    "1", ...
 
     Args:
-        predictions: per case "boxes" `(n, 2, d)`, "scores" `(n,)` and "labels" `(n,)`.
         ground_truth: per case "boxes" and "labels"; every case, negative ones included.
+        sets: one or more sets of predictions: per case "boxes" `(n, 2, d)`, "scores" `(n,)` and "labels" `(n,)`.
 
     Raises:
         ValueError: names the case and what is wrong with it.
     """
-    if unknown := sorted(predictions.keys() - ground_truth.keys()):
+    known, *predicted = _by_case(ground_truth, *sets)
+    if unknown := sorted({case for one in predicted for case in one} - known.keys()):
         raise ValueError(
             f"case {unknown[0]!r} is predicted, but the ground truth does not have it; add it, with empty boxes if it "
             "has no objects"
         )
-    objects = {case: _objects(case, given) for case, given in ground_truth.items()}
-    ndim = _ndim([*ground_truth.values(), *predictions.values()])
-    detections = {
-        case: _detections(case, predictions[case]) if case in predictions else Detections.empty(ndim)
-        for case in objects
-    }
-    for case in objects:  # an empty list says nothing about the number of axes
-        if not len(objects[case]):
-            objects[case] = Instances.empty(ndim)
-        if not len(detections[case]):
-            detections[case] = Detections.empty(ndim)
-    return detections, objects
+    objects = {case: _objects(case, given) for case, given in known.items()}
+    detections = [{case: _detections(case, given) for case, given in one.items()} for one in predicted]
+    records = [*objects.values(), *(detected for one in detections for detected in one.values())]
+    ndim = next((int(record.boxes.shape[-1]) for record in records if len(record)), 1)
+    # An empty list says nothing about the number of axes.
+    no_objects, no_detections = Instances.empty(ndim), Detections.empty(ndim)
+    return (
+        {case: one or no_objects for case, one in objects.items()},
+        [{case: one.get(case) or no_detections for case in objects} for one in detections],
+    )
+
+
+def _by_case(*given: Cases) -> list[Mapping[str, Any]]:
+    mappings = [one for one in given if isinstance(one, Mapping)]
+    if len(mappings) == len(given):
+        return mappings
+    if mappings:
+        raise ValueError("give mappings by case for both predictions and ground truth, or lists of images for both")
+    if len(lengths := {len(one) for one in given}) > 1:
+        raise ValueError(
+            f"predictions and ground truth must list the same images in the same order, got {sorted(lengths)} images"
+        )
+    return [{str(image): value for image, value in enumerate(one)} for one in given]
 
 
 def name_classes(detections: Iterable[Detections], objects: Iterable[Instances]) -> tuple[str, ...]:
@@ -71,18 +85,13 @@ def _columns(case: str, given: Any, names: tuple[str, ...]) -> list[np.ndarray]:
     boxes = columns[0].astype(np.float32)
     if not boxes.size:
         boxes = np.zeros((0, 2, boxes.shape[-1]), np.float32)
-    if tuple(boxes.shape[1:-1]) != (2,):
-        raise ValueError(
-            f"case {case!r}: boxes must have shape (n, 2, ndim), lower and upper corner in array order, "
-            f"got {boxes.shape}"
-        )
-    if (boxes[:, 0] > boxes[:, 1]).any():
-        raise ValueError(f"case {case!r}: boxes must have the lower corner first, got an upper corner below it")
-    for name, column in zip(names[1:], columns[1:], strict=True):
+    try:
+        check_objects(boxes, columns[-1])
+    except ValueError as error:
+        raise ValueError(f"case {case!r}: {error}") from None
+    for name, column in zip(names[1:-1], columns[1:-1], strict=True):
         if column.shape != (len(boxes),):
             raise ValueError(f"case {case!r}: {name} must have shape ({len(boxes)},), one per box, got {column.shape}")
-        if name == "labels" and column.size and column.dtype.kind not in "iu":
-            raise ValueError(f"case {case!r}: labels must be class indices (integers), got {column.dtype}")
     return [boxes, *columns[1:]]
 
 
@@ -97,13 +106,8 @@ def _numbers(what: str, values: Any) -> np.ndarray:
 
 
 def _array(values: Any) -> np.ndarray:
-    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
-
-
-def _ndim(cases: list[Any]) -> int:
-    """The number of axes of the first boxes that have some."""
-    for given in cases:
-        boxes = given.boxes if isinstance(given, Detections | Instances) else _array(given["boxes"])
-        if len(boxes):
-            return int(boxes.shape[-1])
-    return 1
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        if values.is_floating_point() and values.element_size() < np.float32().itemsize:
+            values = values.float()  # numpy has no bfloat16
+    return np.asarray(values)

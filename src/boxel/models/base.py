@@ -1,12 +1,15 @@
 """The interface of all models: `infer`, `loss` and `detect`, and a configuration registered under a name."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from boxel.config import Choice, did_you_mean
+from boxel.ops.checks import check_choice
 from boxel.types import Batch, Detections, Task
 
 
@@ -16,12 +19,22 @@ class Model(nn.Module, ABC):
     Models are built from numbers and need no `Task`: see `boxel.models.RetinaNet`. `ModelConfig.build` builds one for a
     task. Images are `(b, c, *s)` with one or more channels and as many spatial axes as the model has.
 
+    The phase that `infer` takes and the batch that `loss` takes are checked before a subclass sees them.
+
     Attributes:
+        num_classes: classes of objects, background not counted; where it is None, labels are not checked.
         phases: names of the optimisation steps that one batch takes, in order. Each step has its own loss terms; a
             model that is trained end to end has one phase.
     """
 
     phases: ClassVar[tuple[str, ...]] = ("all",)
+    num_classes: int | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, check in {"infer": _check_phase, "loss": _check_batch}.items():
+            if name in vars(cls):
+                setattr(cls, name, _after(check, vars(cls)[name]))
 
     def forward(
         self,
@@ -42,12 +55,19 @@ class Model(nn.Module, ABC):
 
         Args:
             segmentation: also compute the segmentation logits, in models that have them.
-            phase: the phase of training whose outputs are wanted, see `phases`.
+            phase: the phase of training whose outputs are wanted, see `phases`; "all" for detections.
+
+        Raises:
+            ValueError: an unknown phase.
         """
 
     @abstractmethod
     def loss(self, outputs: Any, batch: Batch) -> dict[str, Tensor]:
-        """Named loss terms, whose sum is minimised. A batch without objects, or without masks, is normal."""
+        """Named loss terms, whose sum is minimised. A batch without objects, or without masks, is normal.
+
+        Raises:
+            ValueError: the batch lacks the instances of an image, or a label is not in 0..num_classes - 1.
+        """
 
     @abstractmethod
     def detect(self, outputs: Any, *, masks: bool = False) -> list[Detections[Tensor]]:
@@ -68,6 +88,47 @@ class Model(nn.Module, ABC):
         """
         raise ValueError(
             f"{type(self).__name__} does not segment; choose a model with a segmentation, such as retina_unet"
+        )
+
+
+def _after(check: Callable[..., None], method: Callable[..., Any]) -> Callable[..., Any]:
+    """The method, preceded by a check of its arguments."""
+
+    @wraps(method)
+    def run(self: Model, *args: Any, **kwargs: Any) -> Any:
+        check(self, *args, **kwargs)
+        return method(self, *args, **kwargs)
+
+    return run
+
+
+def _check_phase(model: Model, *_: Any, phase: str = "all", **__: Any) -> None:
+    check_choice("phase", phase, tuple(dict.fromkeys(("all", *model.phases))))
+
+
+def _check_batch(model: Model, outputs: Any, batch: Batch) -> None:
+    axes = len(batch.images.shape[2:])
+    for name, given in {"instances": batch.instances, "ignored": batch.ignored or batch.images}.items():
+        if len(given) != len(batch.images):
+            raise ValueError(
+                f"the batch has {len(batch.images)} images, but {name} of {len(given)}; give one entry per image, "
+                "an empty one where there is nothing"
+            )
+    for image, one in enumerate(batch.instances):
+        if one.boxes.shape[-1] != axes:
+            raise ValueError(f"image {image} has {axes} axes, but its boxes have {one.boxes.shape[-1]}")
+    labels = torch.cat([one.labels for one in batch.instances])
+    if model.num_classes is None or not len(labels):
+        return
+    # One read-back from the device, where matching starts with one anyway.
+    lowest, highest = torch.stack(labels.aminmax()).tolist()
+    if lowest < 0 or highest >= model.num_classes:
+        wrong = lowest if lowest < 0 else highest
+        image = next(i for i, one in enumerate(batch.instances) if (one.labels == wrong).any())
+        case = f" (case {batch.cases[image]!r})" if batch.cases else ""
+        raise ValueError(
+            f"image {image}{case} has an object with label {wrong}; labels must lie in 0..{model.num_classes - 1}: "
+            "correct the label, or build the model with more classes"
         )
 
 

@@ -1,11 +1,12 @@
 """What the registered models share: an encoder, a neck that makes a feature pyramid, and heads on it."""
 
 from abc import abstractmethod
+from numbers import Integral
 from typing import Any, ClassVar
 
 from boxel.models.base import Model, ModelConfig
 from boxel.models.grid import Numbers, PyramidGrid
-from boxel.nn import BackboneConfig, FPNConfig, NeckConfig, ResNetConfig
+from boxel.nn import BackboneConfig, FPNConfig, NeckConfig, ResNetConfig, nd
 
 
 class PyramidConfig(ModelConfig):
@@ -30,6 +31,10 @@ class PyramidModel(Model):
         masks: some objects of the data set have masks; without, nothing is learnt from the segmentation, unless it is
             filled from boxes (`model.boxes_without_mask`).
 
+    Raises:
+        ValueError: a number out of range, or a grid for images with another number of axes.
+        TypeError: the configuration of another model.
+
     Attributes:
         config_class: the model's configuration.
         uses_levels: whether heads read the detecting levels; else only P0 is built.
@@ -50,7 +55,22 @@ class PyramidModel(Model):
         masks: bool = True,
     ) -> None:
         super().__init__()
-        config, grid = config or self.config_class(), grid or PyramidGrid.default(ndim)
+        if ndim not in nd.CONV:
+            raise ValueError(f"ndim is {ndim!r}; it must be the number of spatial axes: {', '.join(map(str, nd.CONV))}")
+        _check_counts(in_channels=in_channels, num_classes=num_classes, max_detections=max_detections)
+        config = self.config_class() if config is None else config
+        grid = PyramidGrid.default(ndim) if grid is None else grid
+        if not isinstance(config, self.config_class):
+            raise TypeError(
+                f"{type(self).__name__} needs a {self.config_class.__name__}, got {config!r:.60}; pass "
+                f"config={self.config_class.__name__}(...), or build it by config.build(task)"
+            )
+        if len(grid.strides[0]) != ndim:
+            raise ValueError(
+                f"the grid is for images with {len(grid.strides[0])} axes, but ndim is {ndim}; use "
+                f"PyramidGrid.default({ndim}, ...)"
+            )
+        self.num_classes = num_classes
         full = config.segments
         self.encoder = config.backbone.build(ndim, in_channels, grid.strides, full_resolution=full)
         used = grid.levels if self.uses_levels else ()
@@ -60,3 +80,9 @@ class PyramidModel(Model):
     @abstractmethod
     def add_heads(self, numbers: Numbers, config: Any) -> None:
         """Build the heads on `self.neck`."""
+
+
+def _check_counts(**counts: object) -> None:
+    for name, count in counts.items():
+        if not isinstance(count, Integral) or count < 1:
+            raise ValueError(f"{name} is {count!r}; it must be a whole number, 1 or more")

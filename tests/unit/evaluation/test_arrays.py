@@ -28,6 +28,69 @@ def test_lists_numpy_and_torch_give_the_same(ndim, kind):
     assert metrics["num_detections"] == 2
 
 
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_tensors_of_mixed_precision_are_taken(ndim, kind):
+    detections = {
+        "boxes": torch.tensor([box(ndim)], dtype=kind),
+        "scores": torch.tensor([0.5], dtype=kind),
+        "labels": torch.tensor([0]),
+    }
+    truth = {"a": {"boxes": [box(ndim)], "labels": [0]}}
+    assert boxel.evaluate({"a": detections}, truth, config=QUICK).metrics["AP@0.50"] == 1
+    record = {"a": Detections(detections["boxes"], detections["scores"], detections["labels"])}
+    assert boxel.evaluate(record, truth, config=QUICK).metrics["AP@0.50"] == 1
+
+
+def test_images_in_lists_are_those_of_the_same_position(ndim):
+    truth = [{"boxes": [box(ndim)], "labels": [0]}, {"boxes": [], "labels": []}]
+    detected = {"boxes": [box(ndim)], "scores": [0.9], "labels": [0]}
+    nothing = {"boxes": [], "scores": [], "labels": []}
+    right, swapped = (boxel.evaluate(p, truth, config=QUICK) for p in ([detected, nothing], [nothing, detected]))
+    assert (right.metrics["AP@0.50"], swapped.metrics["AP@0.50"]) == (1, 0)
+    assert right.table.cases == ("0", "1")
+    with pytest.raises(ValueError, match=r"the same images in the same order, got \[1, 2\] images"):
+        boxel.evaluate([detected], truth, config=QUICK)
+    with pytest.raises(ValueError, match="or lists of images for both"):
+        boxel.evaluate({"0": detected}, truth, config=QUICK)
+
+
+def test_settings_may_be_a_dict():
+    result = boxel.evaluate({"a": GOOD}, TRUTH, config={"num_resamples": 0, "iou_thresholds": [0.3]})
+    assert result.metrics["AP@0.30"] == 1
+    with pytest.raises(ValueError, match="config: unknown key 'iou_threshold'; did you mean 'iou_thresholds'"):
+        boxel.evaluate({"a": GOOD}, TRUTH, config={"iou_threshold": 0.5})
+    with pytest.raises(TypeError, match=r"config must be an EvaluateConfig or a dict of its settings, got 0\.5"):
+        boxel.evaluate({"a": GOOD}, TRUTH, config=0.5)
+
+
+def test_what_is_neither_arrays_nor_a_folder_is_refused():
+    with pytest.raises(TypeError, match="must be folders, or mappings or lists of cases, got ndarray"):
+        boxel.evaluate(np.zeros((1, 2, 2)), TRUTH)
+
+
+def test_a_file_in_place_of_the_folder_to_write_is_kept(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(ValueError, match="out: is a file; choose a folder"):
+        boxel.evaluate({"a": GOOD}, TRUTH, tmp_path / "out", config=QUICK)
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+@pytest.mark.parametrize("protocol", ["boxel", "coco"])
+def test_arrays_are_compared_too(ndim, protocol, tmp_path):
+    truth = {name: {"boxes": [box(ndim)], "labels": [0]} for name in "abc"}
+    good = {name: {**one, "scores": [0.9]} for name, one in truth.items()}
+    config = {"protocol": protocol, "num_resamples": 50}
+    name = {"boxel": "AP@0.50/cyst", "coco": "AP50/cyst"}[protocol]
+    result = boxel.compare({}, good, truth, tmp_path / "out.json", classes=["cyst"], config=config)
+    assert (result["metrics"][name]["a"], result["metrics"][name]["b"]) == (0, 1)
+    assert result["metrics"][name]["difference"] == 1
+    boxel.compare(list(good.values()), list(good.values()), list(truth.values()), tmp_path / "out.json", config=config)
+    with pytest.raises(ValueError, match="arrays for both"):
+        boxel.compare({}, tmp_path, truth)
+    with pytest.raises(ValueError, match="case 'z' is predicted"):
+        boxel.compare({}, {"z": good["a"]}, truth)
+
+
 def test_records_are_taken_as_well_and_classes_have_names(ndim):
     boxes = np.array([box(ndim)], np.float32)
     detections = {"a": Detections(boxes, np.array([0.9], np.float32), np.array([0]))}
@@ -68,6 +131,7 @@ TRUTH = {"a": {"boxes": [box(2)], "labels": [0]}}
         ({"a": {**GOOD, "boxes": [[[0, 0], [9]]]}}, "case 'a': boxes must be an array"),
         ({"a": {**GOOD, "boxes": [[[9, 9], [0, 0]]]}}, "case 'a': boxes must have the lower corner first"),
         ({"a": {**GOOD, "labels": [0.7]}}, "case 'a': labels must be class indices"),
+        ({"a": {**GOOD, "labels": [-1]}}, "case 'a': labels must be class indices, 0 or more"),
         ({"a": {**GOOD, "labels": [3]}}, "'a'.*class index"),
         ({"a": {**GOOD, "boxes": [[[0, 0], [np.nan, 9]]]}}, "'a'.*finite"),
         ({"a": {**GOOD, "boxes": [[[0, 0, 0], [9, 9, 9]]]}}, "'a'.*axes"),
@@ -120,8 +184,9 @@ def test_arrays_and_folders_do_not_mix(tmp_path):
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, says):
-    with pytest.raises(ValueError, match=says):
-        EvaluateConfig.from_dict(settings)
+    for build in (EvaluateConfig.from_dict, lambda values: EvaluateConfig(**values)):
+        with pytest.raises(ValueError, match=says):
+            build(settings)
 
 
 def test_a_radius_may_be_longer_than_a_voxel():

@@ -103,7 +103,7 @@ def test_boxes_make_instances_from_lists_arrays_and_tensors(ndim):
         assert objects.boxes.dtype == torch.float32
         assert (objects.labels.tolist(), objects.ids.tolist()) == ([1, 0], [1, 2])
         assert not objects.has_mask.any()
-    with pytest.raises(ValueError, match=r"labels has 1 rows but there are 2 boxes"):
+    with pytest.raises(ValueError, match=r"labels must have shape \(2,\)"):
         Instances.from_boxes(boxes, [1])
     with pytest.raises(ValueError, match=r"boxes must have shape \(n, 2, ndim\)"):
         Instances.from_boxes(np.zeros((1, 4)), [0])
