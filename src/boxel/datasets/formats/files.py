@@ -110,7 +110,7 @@ def read_table(
             lines, header or None, delimiter=between, strict=True, skipinitialspace=between == " ", restval=""
         )
         present = [name.strip() for name in reader.fieldnames or ()]
-        rows = []
+        rows: list[dict[str, str]] = []
         for row in reader:
             beyond = row.pop(None, ())  # type: ignore[call-overload]  # cells that no column names
             if any(cell.strip() for cell in beyond):

@@ -24,6 +24,7 @@ from boxel.datasets.annotations import Shape, Shapes, ball
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import (
     first_row,
+    is_empty,
     listing,
     numbers,
     pictures_layout,

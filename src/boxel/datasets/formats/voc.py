@@ -112,8 +112,8 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         if part:
             parts[part].append(case)
     if any(lists.values()) and not any(parts.values()):
-        problem = f"none of the names is an image of the data set: {some(set().union(*lists.values()))}"
-        report(InputError(path / "ImageSets" / "Main", problem, "write names without suffix, or remove the lists"))
+        strange = f"none of the names is an image of the data set: {some(set().union(*lists.values()))}"
+        report(InputError(path / "ImageSets" / "Main", strange, "write names without suffix, or remove the lists"))
     folds = ({part: tuple(ids) for part, ids in parts.items()},) if parts["train"] and parts["val"] else None
     _, channels = pictures_layout([case.channels[0] for case in cases])
     return Dataset(path, path.resolve().name, 2, classes, channels, tuple(cases), folds)

@@ -95,15 +95,15 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     found: list[tuple[str, Path, Path]] = []  # part, image, text
     texts: set[Path] = set()
     chosen = _parts(path, report)
-    for part in sorted(chosen, key=lambda part: -len(part.images.parts)):  # parts before `images`
+    for place in sorted(chosen, key=lambda part: -len(part.images.parts)):  # parts before `images`
         known = {image for _, image, _ in found}
-        mine = [(part.name, image, part.text(image)) for image in part.files if image not in known]
+        mine = [(place.name, image, place.text(image)) for image in place.files if image not in known]
         found += mine
-        texts |= set(_texts(part.labels))
+        texts |= set(_texts(place.labels))
         if mine and not any(text.exists() for _, _, text in mine):
-            problem = f"no annotation for any of the {len(mine)} images in {part.images}"
+            problem = f"no annotation for any of the {len(mine)} images in {place.images}"
             fix = f"add {mine[0][2].name} and the others, or an empty file for an image without objects"
-            report(InputError(part.labels, problem, fix))
+            report(InputError(place.labels, problem, fix))
     texts -= {text for _, _, text in found}
     used = {image for _, image, _ in found}
     others = [(image, part.text(image)) for part in (*chosen, *_usual(path)) for image in images_below(part.images)]
@@ -142,8 +142,8 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     if parts["train"] and parts["val"]:
         folds = ({part: tuple(parts[part]) for part in PARTS[1:]},)
         if parts[""]:
-            problem = f"{len(parts[''])} images are in no part of the split and are not used: {some(parts[''])}"
-            report(InputError(path, problem, "move them to the folder of a part", severity="warning"))
+            outside = f"{len(parts[''])} images are in no part of the split and are not used: {some(parts[''])}"
+            report(InputError(path, outside, "move them to the folder of a part", severity="warning"))
     return Dataset(path, path.resolve().name, ndim, classes, channels, tuple(cases), folds)
 
 
