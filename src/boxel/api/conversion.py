@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from boxel.datasets.lookup import case_ids, is_clutter
+from boxel.datasets.names import case_ids, is_clutter
 from boxel.export import DatasetInfo, ImageGeometries, Prediction, get_format, recognise
 from boxel.io import SUFFIXES, read_geometry, split_suffix
 from boxel.io.channels import group_channels, in_order, split_channel

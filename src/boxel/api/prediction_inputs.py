@@ -13,7 +13,7 @@ from boxel.api.dicom_inputs import dicom_cases
 from boxel.datasets.cases import Case, Dataset, read_case_image
 from boxel.datasets.formats import formats, open_dataset
 from boxel.datasets.formats.registry import Format
-from boxel.datasets.lookup import case_ids, is_clutter
+from boxel.datasets.names import case_ids, is_clutter
 from boxel.datasets.problems import some
 from boxel.io import SUFFIXES, is_dicom, read_image, split_suffix
 from boxel.io.channels import fit_image, read_channels

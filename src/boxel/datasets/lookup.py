@@ -1,4 +1,4 @@
-"""Which file an annotation means, and what its case is called."""
+"""Which file an annotation means."""
 
 import contextlib
 import os
@@ -8,38 +8,18 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
+from boxel.datasets.names import below, is_clutter, split_word, stem_of, words
 from boxel.datasets.problems import InputError, Report, some
 from boxel.io import split_suffix
 
-__all__ = [
-    "IMAGE_FOLDERS",
-    "Lookup",
-    "MissingError",
-    "as_id",
-    "case_ids",
-    "images_below",
-    "is_clutter",
-    "root_of",
-    "split_word",
-]
+__all__ = ["IMAGE_FOLDERS", "Lookup", "MissingError", "images_below", "root_of"]
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "JPEGImages", "pictures", "data")
 ANNOTATION_FOLDERS = ("annotations", "annotation", "labels", "label", "json", "jsons", "lists", "splits", "tables")
-CLUTTER = {"thumbs.db", "desktop.ini", "__macosx", "@eadir"}
 MASKS = {
     "mask", "masks", "label", "labels", "seg", "segs", "segmentation", "segmentations", "semantic", "instances", "gt",
     "groundtruth", "truth",
 }  # fmt: skip
-WORDS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
-
-
-def is_clutter(path: Path) -> bool:
-    """Whether an operating system wrote a file or folder: hidden ones, macOS's `._a.png`, `Thumbs.db` ..."""
-    return path.name.startswith(".") or path.name.lower() in CLUTTER
 
 
 def root_of(path: Path) -> Path:
@@ -47,79 +27,6 @@ def root_of(path: Path) -> Path:
     if path.is_dir():
         return path
     return path.parent.parent if path.parent.name.lower() in ANNOTATION_FOLDERS else path.parent
-
-
-def as_id(value: object) -> int | str | None:
-    """The identity of a number that may have been written as a text or a float: `1`, `1.0`, `"1"` and `"1.0"` are 1.
-
-    Other texts are themselves, without surrounding blanks; anything else is None.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    if isinstance(value, str):
-        value = value.strip()
-        if not re.fullmatch(r"[+-]?(0|[1-9]\d*)(\.0*)?", value):  # "007" is a name
-            return value or None
-        value = float(value) if "." in value else int(value)
-    return int(value) if value == value and abs(value) != float("inf") and value == int(value) else None
-
-
-def split_word(name: str) -> str:
-    """The part of a split that a file or folder name says in a whole word: train, val, test, or `""`.
-
-    Example:
-        >>> [split_word(name) for name in ("instances_val2017", "TestSet", "latest_export", "train_test")]
-        ['val', 'test', '', '']
-    """
-    parts = {WORDS[word] for word in _words(name) if word in WORDS}
-    return parts.pop() if len(parts) == 1 else ""
-
-
-def _words(name: str) -> list[str]:
-    return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)]
-
-
-def case_ids(files: Sequence[Path], root: Path) -> list[str]:
-    """Names for images that are unique and can name files.
-
-    The name of a case is that of its file without suffix. Where names repeat, the folders below `root` that tell the
-    files apart are put before it (`p1_001`); files that differ in nothing but their suffix get that too (`a_png`).
-
-    Raises:
-        InputError: two files get one name all the same.
-    """
-    same: dict[str, list[int]] = defaultdict(list)
-    for number, file in enumerate(files):
-        same[_stem(file)].append(number)
-    names = [""] * len(files)
-    for stem, numbers in same.items():
-        folders = {n: _below(files[n], root).parts[:-1] for n in numbers}
-        depth = _distinct_depth(list(folders.values()))
-        chosen = {n: "_".join((*folders[n][len(folders[n]) - depth :], stem)) for n in numbers}
-        for n in numbers:
-            alike = [m for m in numbers if chosen[m] == chosen[n]]
-            suffix = files[n].name[len(stem) :].replace(".", "_") if len(alike) > 1 else ""
-            names[n] = chosen[n] + suffix
-    owners: dict[str, Path] = {}
-    for name, file in zip(names, files, strict=True):
-        if owners.setdefault(name, file) != file:
-            raise InputError(file, f"{owners[name]} has the same name {name!r}", "rename one of them", name)
-    return names
-
-
-def _distinct_depth(folders: Sequence[tuple[str, ...]]) -> int:
-    """How many of the innermost folders tell most of the files apart."""
-    deepest = max(map(len, folders))
-    counts = [len({parts[max(len(parts) - depth, 0) :] for parts in folders}) for depth in range(deepest + 1)]
-    return counts.index(max(counts))
-
-
-def _stem(path: Path) -> str:
-    return path.name if path.is_dir() else split_suffix(path)[0] or path.name
-
-
-def _below(path: Path, root: Path) -> Path:
-    return path.relative_to(root) if path.is_relative_to(root) else path
 
 
 def _key(name: str) -> str:
@@ -198,7 +105,7 @@ class Lookup:
             if file.is_file() and file.parent in folders and file not in self.names
         ]
         if unused:
-            listed = some(str(_below(file, self.root)) for file in unused)
+            listed = some(str(below(file, self.root)) for file in unused)
             problem = f"{len(unused)} images have no annotation and are not used: {listed}"
             fix = "annotate them, also those without objects, if they should be used"
             self.report(InputError(self.root, problem, fix, severity="warning"))
@@ -242,7 +149,7 @@ class Lookup:
             if any(folder.is_dir() for folder in known) and not start and parts[1:]:
                 fits = [file for file in fits if file.parent in known]
             if start and not absolute:  # a folder of the name is dropped: only where the layout keeps its images
-                fits = [file for file in fits if any(len(_below(file, b).parts) == len(parts) - start for b in bases)]
+                fits = [file for file in fits if any(len(below(file, b).parts) == len(parts) - start for b in bases)]
             for same in (_same_name, _same_but_for_case, _same_stem):
                 best = [file for file in fits if same(file, parts[-1])]
                 if best:
@@ -252,7 +159,7 @@ class Lookup:
     def _only(self, files: Sequence[Path], parts: tuple[str, ...], annotation: Path) -> Path:
         files = [file for file in files if not file.is_dir()] or files  # not the folder of a file of the same name
         if len(files) > 1:
-            listed = some(str(_below(file, self.root)) for file in files)
+            listed = some(str(below(file, self.root)) for file in files)
             fix = "write the path with its folder, or choose the folder with --option images=FOLDER"
             raise InputError(annotation, f"image {'/'.join(parts)!r} may be any of {listed}", fix)
         return files[0]
@@ -260,19 +167,19 @@ class Lookup:
     def _contradicts(self, file: Path, annotation: Path) -> bool:
         """Whether an image lies in the folder of another part of a split than the annotation is made for."""
         wanted = split_word(annotation.stem)
-        parts = {split_word(folder) for folder in _below(file, self.root).parts[:-1]} - {""}
+        parts = {split_word(folder) for folder in below(file, self.root).parts[:-1]} - {""}
         return bool(wanted and parts) and wanted not in parts
 
     def _is_mask(self, file: Path, parts: tuple[str, ...]) -> bool:
         """Whether a file lies in a folder for masks that its name does not mention."""
-        folders = _below(file, self.root).parts[:-1]
-        return any(MASKS & set(_words(folder)) for folder in folders if folder not in parts)
+        folders = below(file, self.root).parts[:-1]
+        return any(MASKS & set(words(folder)) for folder in folders if folder not in parts)
 
     def _files(self) -> dict[str, list[Path]]:
         if self._index is None:
             self._index = defaultdict(list)
             for path in _walk(self.root):
-                self._index[_key(_stem(path))].append(path)
+                self._index[_key(stem_of(path))].append(path)
         return self._index
 
 
@@ -300,7 +207,7 @@ def _same_but_for_suffix(file: Path, name: str) -> bool:
 
 
 def _same_stem(file: Path, name: str) -> bool:
-    return _key(_stem(file)) == _key(_without_suffix(name))
+    return _key(stem_of(file)) == _key(_without_suffix(name))
 
 
 def images_below(folder: Path) -> list[Path]:

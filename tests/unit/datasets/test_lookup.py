@@ -4,7 +4,8 @@ import unicodedata
 
 import pytest
 
-from boxel.datasets.lookup import Lookup, as_id, case_ids, split_word
+from boxel.datasets.lookup import Lookup
+from boxel.datasets.names import as_id, case_ids, split_word
 from boxel.datasets.problems import InputError
 
 

@@ -17,7 +17,8 @@ from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import listing, numbers, pictures_layout, read_mapping, read_text
 from boxel.datasets.formats.options import ImageOptions
 from boxel.datasets.formats.registry import register_format
-from boxel.datasets.lookup import Lookup, as_id, case_ids, root_of, split_word
+from boxel.datasets.lookup import Lookup, root_of
+from boxel.datasets.names import as_id, case_ids, split_word
 from boxel.datasets.polygons import CocoMasks, CocoObject
 from boxel.datasets.problems import InputError, Report, some
 

@@ -15,7 +15,7 @@ from boxel.datasets.cases import Dataset
 from boxel.datasets.formats.files import listing, numbers, read_text, read_xml
 from boxel.datasets.formats.outlines import Entry, Options, Outlined, build, ellipse, left_out, rectangle
 from boxel.datasets.formats.registry import register_format
-from boxel.datasets.lookup import split_word
+from boxel.datasets.names import split_word
 from boxel.datasets.problems import InputError, Report
 
 __all__ = ["detect", "read"]

@@ -13,7 +13,8 @@ from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import numbers, pictures_layout, read_text
 from boxel.datasets.formats.options import ImageOptions
 from boxel.datasets.formats.registry import register_format
-from boxel.datasets.lookup import Lookup, case_ids
+from boxel.datasets.lookup import Lookup
+from boxel.datasets.names import case_ids
 from boxel.datasets.problems import InputError, Report
 
 __all__ = ["Options", "detect", "read"]

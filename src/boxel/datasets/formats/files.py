@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from boxel.config import read_json
-from boxel.datasets.lookup import is_clutter
+from boxel.datasets.names import is_clutter
 from boxel.datasets.problems import InputError, Report
 from boxel.io import read_layout, split_suffix
 

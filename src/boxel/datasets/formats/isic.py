@@ -14,7 +14,7 @@ from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import listing, pictures_layout
 from boxel.datasets.formats.options import Names, ReaderOptions
 from boxel.datasets.formats.registry import register_format
-from boxel.datasets.lookup import split_word
+from boxel.datasets.names import split_word
 from boxel.datasets.problems import InputError, Report
 from boxel.io import split_suffix
 

@@ -16,7 +16,8 @@ from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import class_names, listing, numbers, pictures_layout, read_mapping, read_text
 from boxel.datasets.formats.options import ImageOptions, Names
 from boxel.datasets.formats.registry import register_format
-from boxel.datasets.lookup import Lookup, as_id, case_ids, root_of
+from boxel.datasets.lookup import Lookup, root_of
+from boxel.datasets.names import as_id, case_ids
 from boxel.datasets.problems import InputError, Report, some
 from boxel.io import split_suffix
 

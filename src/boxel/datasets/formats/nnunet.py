@@ -24,7 +24,7 @@ from boxel.datasets.formats.files import images_in, listing, named_numbers, pict
 from boxel.datasets.formats.options import Names, ReaderOptions
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.label_maps import Connectivity
-from boxel.datasets.lookup import as_id
+from boxel.datasets.names import as_id
 from boxel.datasets.parallel import parallel
 from boxel.datasets.problems import InputError, Report, as_input_error, some
 from boxel.io import read_label_map

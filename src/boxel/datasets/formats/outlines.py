@@ -9,7 +9,8 @@ import numpy as np
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import pictures_layout
 from boxel.datasets.formats.options import ImageOptions, Names
-from boxel.datasets.lookup import Lookup, case_ids
+from boxel.datasets.lookup import Lookup
+from boxel.datasets.names import case_ids
 from boxel.datasets.polygons import CocoMasks, CocoObject
 from boxel.datasets.problems import InputError, Report
 

@@ -26,7 +26,8 @@ from boxel.datasets.formats.files import listing, named_numbers, pictures_layout
 from boxel.datasets.formats.options import Names, ReaderOptions
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.label_maps import Connectivity
-from boxel.datasets.lookup import case_ids, images_below
+from boxel.datasets.lookup import images_below
+from boxel.datasets.names import case_ids
 from boxel.datasets.problems import InputError, Report, some
 from boxel.io import read_label_map, read_layout, split_suffix
 

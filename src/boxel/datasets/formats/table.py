@@ -50,7 +50,8 @@ from boxel.datasets.formats.table_columns import (
     positions,
     read_rows,
 )
-from boxel.datasets.lookup import Lookup, MissingError, as_id, case_ids, images_below, root_of, split_word
+from boxel.datasets.lookup import Lookup, MissingError, images_below, root_of
+from boxel.datasets.names import as_id, case_ids, split_word
 from boxel.datasets.problems import InputError, Report, some
 
 __all__ = ["Options", "detect", "read"]

@@ -22,7 +22,7 @@ from boxel.datasets.formats.files import listing, numbers, read_table, read_text
 from boxel.datasets.formats.options import Names, ReaderOptions
 from boxel.datasets.formats.radiographs import RadiographOpener, corners, empty, find_radiographs
 from boxel.datasets.formats.registry import register_format
-from boxel.datasets.lookup import split_word
+from boxel.datasets.names import split_word
 from boxel.datasets.problems import InputError, Report
 
 __all__ = ["Options", "detect", "fuse_boxes", "read"]

@@ -19,7 +19,8 @@ from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import listing, numbers, pictures_layout, read_text, read_xml
 from boxel.datasets.formats.options import ImageOptions, Names
 from boxel.datasets.formats.registry import register_format
-from boxel.datasets.lookup import IMAGE_FOLDERS, Lookup, case_ids, split_word
+from boxel.datasets.lookup import IMAGE_FOLDERS, Lookup
+from boxel.datasets.names import case_ids, split_word
 from boxel.datasets.problems import InputError, Report, some
 
 __all__ = ["Options", "detect", "read"]

@@ -34,7 +34,8 @@ from boxel.datasets.formats.files import (
 )
 from boxel.datasets.formats.options import Names, ReaderOptions
 from boxel.datasets.formats.registry import register_format
-from boxel.datasets.lookup import Lookup, case_ids, images_below, split_word
+from boxel.datasets.lookup import Lookup, images_below
+from boxel.datasets.names import case_ids, split_word
 from boxel.datasets.problems import InputError, Report, Severity, some
 from boxel.io import split_suffix
 
