@@ -39,12 +39,16 @@ def read(path: Path, reader: str = "") -> Image:
     array = metaimage.read_voxels(path, header.GetNumberOfComponents(), geometry.shape)
     if array is None:
         _check_claim(path, header)
-        return _from_itk(sitk.ReadImage(str(path)), path)
+        return _from_itk(sitk.ReadImage(str(path), imageIO=_class(path)), path)
     return Image(array, geometry, remarks)
 
 
 def _is_nifti(path: Path) -> bool:
     return path.name.lower().endswith(nifti.SUFFIXES)
+
+
+def _class(path: Path) -> str:
+    return "MetaImageIO" if path.suffix.lower() in (".mha", ".mhd") else "NrrdImageIO"
 
 
 def _check_claim(path: Path, header: "sitk.ImageFileReader") -> None:
@@ -140,6 +144,7 @@ def _header(path: Path) -> "sitk.ImageFileReader":
     import SimpleITK as sitk
 
     header = sitk.ImageFileReader()
+    header.SetImageIO(_class(path))  # by itself it knows suffixes in lower case only
     header.SetFileName(str(path))
     header.ReadImageInformation()
     return header

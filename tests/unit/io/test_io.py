@@ -319,3 +319,14 @@ def test_a_negative_spacing_reverses_the_axis_instead(tmp_path):
     geometry = read_geometry(tmp_path / "x.mha")
     assert geometry.spacing == (2, 1, 1)
     np.testing.assert_array_equal(geometry.to_world(np.array([[3.5, 0.5, 0.5]])), [[0, 0, -6]])
+
+
+@pytest.mark.parametrize("suffix", WORLD)
+def test_suffixes_may_be_capital(tmp_path, suffix):
+    image = Image(np.arange(120, dtype=np.int16).reshape(1, 4, 5, 6), oblique((4, 5, 6)))
+    write_image(tmp_path / f"a{suffix}", image)
+    shutil.copy(tmp_path / f"a{suffix}", tmp_path / f"B{suffix.upper()}")
+    read = read_image(tmp_path / f"B{suffix.upper()}")
+    np.testing.assert_array_equal(read.array, image.array)
+    assert_same(read.geometry, image.geometry)
+    assert read_layout(tmp_path / f"B{suffix.upper()}") == (1, (4, 5, 6))
