@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from boxel.datasets.cases import Case
-from boxel.datasets.dicom_objects import pydicom_module
 from boxel.datasets.formats.dicom import series_names
-from boxel.datasets.formats.dicom_files import DicomSeries, SeriesOpener, find_dicom
+from boxel.datasets.formats.dicom_files import PROJECTIONS, VOLUMES, DicomSeries, SeriesOpener, find_dicom
 from boxel.datasets.problems import InputError
 from boxel.io import list_series
+from boxel.io.dicom_frames import pydicom_module
 
 __all__ = ["dicom_cases"]
 
 OBJECTS = ("SEG", "RTSTRUCT", "SR", "PR", "KO", "RTDOSE", "RTPLAN", "RTRECORD", "REG", "DOC", "FID", "M3D")
-PROJECTIONS = ("CR", "DX", "MG", "IO", "PX", "XA", "RF")
 MODALITIES = {
     "CT": "CT", "MRI": "MR", "T1": "MR", "T1W": "MR", "T2": "MR", "T2W": "MR", "FLAIR": "MR", "ADC": "MR",
     "DWI": "MR", "PET": "PT", "MR": "MR", "PT": "PT", "US": "US", **dict(zip(PROJECTIONS, PROJECTIONS, strict=True)),
@@ -52,7 +51,7 @@ def dicom_cases(
     if importlib.util.find_spec("pydicom") is None and len(list_series(folder)) == 1:
         return [Case(Path(os.path.abspath(folder)).name, (folder,))]
     problems: list[InputError] = []
-    found = find_dicom(folder, problems.append, _Everything())
+    found = find_dicom(folder, problems.append, _Everything(), (*VOLUMES, *PROJECTIONS))
     images, others = ([one for one in kind if one.folder in places] for kind in found)
     left_out["damaged"] += [str(problem.file.relative_to(folder)) for problem in problems]
     seen = {one.folder for one in (*images, *others)} | {problem.file.parent for problem in problems}
@@ -66,8 +65,8 @@ def dicom_cases(
         reason = _misfit(series, channels, ndim)
         if reason:
             left_out[reason].append(name)
-        elif series.kind in PROJECTIONS and len(series.files) > 1:
-            cases += [Case(f"{name}_{_stem(file)}", (file,), group=series.patient) for file in series.files]
+        elif series.is_flat:
+            cases.append(Case(name, series.files, group=series.patient))
         else:
             cases.append(Case(name, (series.folder,), group=series.patient, opener=SeriesOpener(series.uid)))
     return cases
@@ -95,14 +94,10 @@ def _misfit(series: DicomSeries, channels: Sequence[str], ndim: int) -> str:
     if "LOCALIZER" in (header.get("ImageType") or ()):
         return "localizers"
     frames = int(header.get("NumberOfFrames") or 1)
-    several = frames > 1 or (len(series.files) > 1 and series.kind not in PROJECTIONS)
+    several = frames > 1 or len(series.files) > 1
     axes = 2 + several
     return "" if axes == ndim else f"{axes} axes, the run takes images of {ndim}"
 
 
 def _header(file: Path) -> Any:
     return pydicom_module().dcmread(file, stop_before_pixels=True, specific_tags=["ImageType", "NumberOfFrames"])
-
-
-def _stem(file: Path) -> str:
-    return file.name[: -len(file.suffix)] if file.suffix.lower() == ".dcm" else file.name

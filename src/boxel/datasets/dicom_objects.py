@@ -1,4 +1,4 @@
-"""Objects in DICOM segmentations (SEG) and structure sets (RTSTRUCT), on the grid of their image.
+"""Objects in DICOM segmentations (SEG), structure sets (RTSTRUCT) and reports (SR), on the grid of their image.
 
 Frames are placed here and not by `highdicom.seg.Segmentation.get_volume`: that refuses segmentations of a tilted
 gantry and frames with empty planes between them if `SpacingBetweenSlices` is missing; both occur.
@@ -11,25 +11,30 @@ from typing import Any
 
 import numpy as np
 
-from boxel.datasets.annotations import Annotator
+from boxel.datasets.annotations import Annotator, Shapes
+from boxel.datasets.dicom_reports import FrameKey, frame_keys, regions_in, shapes_in
 from boxel.datasets.label_maps import Connectivity, Mask, components, overlay
 from boxel.datasets.polygons import fill_polygon
 from boxel.datasets.problems import InputError
+from boxel.io.dicom_damage import is_dicom
+from boxel.io.dicom_frames import frames_of, pydicom_module
+from boxel.io.dicom_stack import Slice
 from boxel.types import Geometry, Instances
 
-__all__ = ["DicomObjects", "names_in", "pydicom_module", "segments"]
+__all__ = ["DicomObjects", "names_in", "segments"]
 
 AGAIN = "export it again for this image series"
 
 
 @dataclass(frozen=True)
 class DicomObjects(Annotator):
-    """Segments of SEG files and regions of interest of RTSTRUCT files.
+    """Segments of SEG files, regions of interest of RTSTRUCT files, and regions of SR files, which become boxes.
 
     Attributes:
         classes: the class of each name; segments with other names are left out.
         by_label: names are segment labels instead of property types.
         split: every connected component is an object; otherwise every segment is one.
+        image: the file or the folder of the image, to whose frames annotations may refer.
     """
 
     paths: tuple[Path, ...]
@@ -38,23 +43,31 @@ class DicomObjects(Annotator):
     split: bool = True
     connectivity: Connectivity = "corner"
     min_size: int = 1
+    image: Path | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
         return self.paths
 
     def read(self, geometry: Geometry) -> tuple[np.ndarray, Instances]:
-        masks = []
+        masks, shapes = [], []
+        sources = _source_frames(self.image)
         for path in self.paths:
             try:
-                for name, mask in _masks(path, geometry, self.by_label):
+                data = pydicom_module().dcmread(path)
+                if data.Modality == "SR":
+                    shapes += shapes_in(path, data, self.classes, self.by_label, geometry, sources)
+                    continue
+                for name, mask in _masks(path, data, geometry, self.by_label, sources):
                     if name in self.classes and mask.any():
                         masks += [(self.classes[name], part) for part in self._parts(mask)]
             except InputError:
                 raise
             except Exception as error:  # damaged files raise nearly anything
                 raise InputError(path, f"cannot be read ({error})"[:300], "copy or export it again") from None
-        return overlay(masks, geometry.shape)
+        label_map, drawn = overlay(masks, geometry.shape)
+        numbers = tuple(range(len(drawn) + 1, len(drawn) + len(shapes) + 1))
+        return label_map, Instances.concatenate([drawn, Shapes(tuple(shapes), numbers).read(geometry)[1]])
 
     def _parts(self, mask: np.ndarray) -> list[Mask]:
         whole = Mask.crop(mask)
@@ -65,18 +78,15 @@ class DicomObjects(Annotator):
         return [Mask(tuple(np.add(piece.lower, whole.lower).tolist()), piece.voxels) for piece in pieces]
 
 
-def pydicom_module() -> Any:
-    """The module `pydicom`, configured not to warn about invalid header values.
-
-    Raises:
-        ValueError: it is not installed.
-    """
-    try:
-        import pydicom
-    except ImportError:
-        raise ValueError("reading DICOM annotations needs pydicom; pip install 'boxel[dicom]'") from None
-    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
-    return pydicom
+def _source_frames(image: Path | None) -> dict[FrameKey, Slice]:
+    """The frames of an image, by what annotations call them."""
+    frames: dict[FrameKey, Slice] = {}
+    for file in sorted(image.iterdir()) if image is not None and image.is_dir() else [image] if image else []:
+        if file.is_file() and is_dicom(file):
+            header = pydicom_module().dcmread(file, stop_before_pixels=True)
+            if "Rows" in header:
+                frames |= {(entry.uid, entry.frame): entry for entry in frames_of(header, file)}
+    return frames
 
 
 def names_in(path: Path, by_label: bool) -> list[str]:
@@ -84,6 +94,8 @@ def names_in(path: Path, by_label: bool) -> list[str]:
     header = pydicom_module().dcmread(path, stop_before_pixels=True)
     if header.Modality == "RTSTRUCT":
         return [str(region.ROIName) for region in header.StructureSetROISequence]
+    if header.Modality == "SR":
+        return [name for name, _ in regions_in(header, by_label)]
     return [_name(segment, by_label) for segment in header.SegmentSequence if int(segment.SegmentNumber)]
 
 
@@ -92,33 +104,36 @@ def _name(segment: Any, by_label: bool) -> str:
     return str(types[0].CodeMeaning if types and not by_label else segment.SegmentLabel)
 
 
-def _masks(path: Path, geometry: Geometry, by_label: bool) -> Iterator[tuple[str, np.ndarray]]:
-    data = pydicom_module().dcmread(path)
+def _masks(
+    path: Path, data: Any, geometry: Geometry, by_label: bool, sources: Mapping[FrameKey, Slice]
+) -> Iterator[tuple[str, np.ndarray]]:
     if data.Modality == "RTSTRUCT":
         yield from _structures(path, data, geometry)
     else:
-        yield from ((_name(segment, by_label), mask) for segment, mask in segments(path, data, geometry))
+        yield from ((_name(segment, by_label), mask) for segment, mask in segments(path, data, geometry, sources))
 
 
-def segments(path: Path, data: Any, geometry: Geometry) -> Iterator[tuple[Any, np.ndarray]]:
-    """The header of each segment of a SEG file, and its mask on the grid of the image."""
+def segments(
+    path: Path, data: Any, geometry: Geometry, sources: Mapping[FrameKey, Slice] | None = None
+) -> Iterator[tuple[Any, np.ndarray]]:
+    """The header of each segment of a SEG file, and its mask on the grid of the image.
+
+    Frames without position lie where the frames of the image lie that they refer to, by `sources`.
+    """
     frames = data.pixel_array
     frames = frames if int(data.get("NumberOfFrames", 1)) > 1 else frames.reshape(1, *frames.shape[-2:])
     threshold = int(data.get("MaximumFractionalValue", 1)) / 2 if data.get("SegmentationType") == "FRACTIONAL" else 0
     shared = data.SharedFunctionalGroupsSequence[0]
-    places = []
-    for frame in data.PerFrameFunctionalGroupsSequence:
-        orientation = _group(frame, shared, "PlaneOrientationSequence").ImageOrientationPatient
-        position = _group(frame, shared, "PlanePositionSequence").ImagePositionPatient
-        spacing = _group(frame, shared, "PixelMeasuresSequence").PixelSpacing
-        at, axes, step = (np.array(value, float) for value in (position, orientation, spacing))
-        places.append(_place(path, at, axes, step, frames.shape[1:], geometry))
+    groups = data.PerFrameFunctionalGroupsSequence
+    places = [_place_of(path, frame, shared, frames.shape[1:], geometry, sources or {}) for frame in groups]
     for segment in data.SegmentSequence:
         number = int(segment.SegmentNumber)
         if number == 0:  # the background of a LABELMAP
             continue
         mask = np.zeros(geometry.shape, bool)
-        for pixels, frame, place in zip(frames, data.PerFrameFunctionalGroupsSequence, places, strict=True):
+        for pixels, frame, place in zip(frames, groups, places, strict=True):
+            if place is None:  # of another image
+                continue
             if data.get("SegmentationType") == "LABELMAP":
                 mask[place] |= pixels == number
             elif int(_group(frame, shared, "SegmentIdentificationSequence").ReferencedSegmentNumber) == number:
@@ -128,6 +143,31 @@ def segments(path: Path, data: Any, geometry: Geometry) -> Iterator[tuple[Any, n
 
 def _group(frame: Any, shared: Any, name: str) -> Any:
     return (frame.get(name) or shared.get(name))[0]
+
+
+def _place_of(
+    path: Path, frame: Any, shared: Any, shape: tuple[int, ...], geometry: Geometry, sources: Mapping[FrameKey, Slice]
+) -> tuple[int | slice, ...] | None:
+    """The position of a frame of `shape` in the image; None if it belongs to another 2D image."""
+    derived = [source for part in frame.get("DerivationImageSequence", ()) for source in part.SourceImageSequence]
+    keys = [key for source in derived for key in frame_keys(source)]
+    known = [sources[key] for key in keys if key in sources]
+    if len(geometry.shape) == 2:
+        if keys and not known:
+            return None
+        if shape != geometry.shape:
+            raise InputError(path, f"a frame of {shape} but the image has {geometry.shape}", "export it for this image")
+        return slice(None), slice(None)
+    if "PlanePositionSequence" in frame or "PlanePositionSequence" in shared:
+        position = _group(frame, shared, "PlanePositionSequence").ImagePositionPatient
+        orientation = _group(frame, shared, "PlaneOrientationSequence").ImageOrientationPatient
+        spacing = _group(frame, shared, "PixelMeasuresSequence").PixelSpacing
+        at, axes, step = (np.array(value, float) for value in (position, orientation, spacing))
+    elif known and known[0].position is not None and known[0].axes is not None:
+        at, axes, step = known[0].position, known[0].axes.ravel(), np.array(known[0].spacing)
+    else:
+        raise InputError(path, "a frame has no position and refers to no frame of the image", AGAIN)
+    return _place(path, at, axes, step, shape, geometry)
 
 
 def _place(
@@ -158,6 +198,8 @@ def _place(
 
 
 def _structures(path: Path, data: Any, geometry: Geometry) -> Iterator[tuple[str, np.ndarray]]:
+    if len(geometry.shape) == 2:
+        raise InputError(path, "a structure set is drawn in mm, but the image has no position", "use SEG or SR instead")
     names = {int(region.ROINumber): str(region.ROIName) for region in data.StructureSetROISequence}
     for contours in data.get("ROIContourSequence", ()):
         mask = np.zeros(geometry.shape, bool)

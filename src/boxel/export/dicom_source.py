@@ -1,9 +1,10 @@
-"""The DICOM series that predictions were made on: what reports and segmentations refer to."""
+"""The DICOM image that predictions were made on: what reports, segmentations and structure sets refer to."""
 
 import importlib.util
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
@@ -13,13 +14,16 @@ import numpy as np
 
 from boxel.config import write_bytes
 from boxel.export.prediction import Prediction
+from boxel.io.dicom_frames import frames_of
+from boxel.io.dicom_stack import Slice
+from boxel.types import Geometry
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
 # A private coding scheme for the class names, which no dictionary has (PS3.16, section 8.2).
 SCHEME = "99BOXEL"
-UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID", "FrameOfReferenceUID")
+UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 
 
 def need_highdicom() -> None:
@@ -28,49 +32,103 @@ def need_highdicom() -> None:
         raise ValueError("DICOM reports and segmentations need the libraries of pip install 'boxel[dicom]'")
 
 
-def source_series(prediction: Prediction) -> "list[Dataset]":
-    """The headers of the series that the image was read from, in the order of the image's planes.
+@dataclass(frozen=True)
+class Source:
+    """The DICOM image of a case.
+
+    Attributes:
+        headers: of its files: one per plane in the order of the image's planes, or that of one file with all of them.
+        planes: the slice or frame at each plane of the image; one for a 2D image.
+    """
+
+    headers: "list[Dataset]"
+    planes: list[Slice]
+
+    @property
+    def series(self) -> str:
+        return str(self.headers[0].SeriesInstanceUID)
+
+    @property
+    def is_multi_frame(self) -> bool:
+        return (
+            int(self.headers[0].get("NumberOfFrames") or 1) > 1
+            or "PerFrameFunctionalGroupsSequence" in (self.headers[0])
+        )
+
+    def in_file_order(self, pixels: np.ndarray) -> np.ndarray:
+        """Planes `(planes, rows, columns)` as the frames of the file, empty where the image does not use a frame."""
+        if not self.is_multi_frame:
+            return pixels
+        frames = np.zeros((int(self.headers[0].get("NumberOfFrames") or 1), *pixels.shape[1:]), pixels.dtype)
+        frames[[plane.frame - 1 for plane in self.planes]] = pixels
+        return frames
+
+
+def source_of(prediction: Prediction) -> Source:
+    """The DICOM image that was predicted, without its voxels.
 
     Raises:
-        ValueError: no DICOM folder, headers without the UIDs that a reference needs, or slices that are not those of
+        ValueError: no DICOM image, headers without the UIDs that a reference needs, or slices that are not those of
             the predictions.
     """
     need_highdicom()
     import pydicom
 
     case, geometry = prediction.case, prediction.geometry
-    folder = prediction.image_files[0] if prediction.image_files else None
-    if folder is None or not folder.is_dir():
-        problem = "none is named" if folder is None else f"{folder} is no folder"
+    place = prediction.image_files[0] if prediction.image_files else None
+    if place is None or not (place.is_dir() or (place.is_file() and pydicom.misc.is_dicom(place))):
+        problem = "none is named" if place is None else f"{place} is no DICOM file or folder"
         raise ValueError(
             f"case {case!r}: needs the DICOM series that it was predicted on, but {problem}; predict on a DICOM "
             "folder, or name the folder with --images"
         )
-    headers = []
-    for file in sorted(folder.iterdir()):
+    series: dict[str, list[tuple[Dataset, list[Slice]]]] = {}
+    for file in sorted(place.iterdir()) if place.is_dir() else [place]:
         if not file.is_file() or not pydicom.misc.is_dicom(file):
             continue
         header = pydicom.dcmread(file, stop_before_pixels=True)
-        if "ImagePositionPatient" not in header:
+        if "Rows" not in header or header.get("Modality") == "SEG":
             continue
-        if missing := [name for name in UIDS if not header.get(name)]:
+        frames = frames_of(header, file)
+        needed = (*UIDS, "FrameOfReferenceUID") if frames[0].position is not None else UIDS
+        if missing := [name for name in needed if not header.get(name)]:
             raise ValueError(
                 f"{file}: {', '.join(missing)} is empty, so nothing can refer to this image; use the series as "
                 "exported from the archive"
             )
         if not header.get("SpecificCharacterSet", "-"):
             del header.SpecificCharacterSet  # an empty value means the same, but highdicom refuses it
-        headers.append(header)
-    positions = geometry.to_voxel(np.array([header.ImagePositionPatient for header in headers], float).reshape(-1, 3))
-    expected = np.full((len(headers), len(geometry.shape)), 0.5)
-    expected[:, 0] += np.arange(len(headers))
-    order = np.argsort(positions[:, 0])
-    if len(headers) != geometry.shape[0] or not np.allclose(positions[order], expected, atol=0.1):
-        raise ValueError(
-            f"{folder}: {len(headers)} slices that are not the {geometry.shape[0]} of case {case!r}; name the "
-            "series that it was predicted on"
-        )
-    return [headers[position] for position in order]
+        series.setdefault(str(header.SeriesInstanceUID), []).append((header, frames))
+    fitting = [source for files in series.values() if (source := _fitting(files, geometry)) is not None]
+    if fitting:
+        return fitting[0]
+    count = max((sum(len(frames) for _, frames in files) for files in series.values()), default=0)
+    raise ValueError(
+        f"{place}: {count} slices that are not the {geometry.shape[0] if len(geometry.shape) == 3 else 1} of case "
+        f"{case!r}; name the series that it was predicted on"
+    )
+
+
+def _fitting(files: "list[tuple[Dataset, list[Slice]]]", geometry: Geometry) -> Source | None:
+    """The files of a series as the source of an image of this geometry, unless they are others."""
+    slices = [(header, entry) for header, frames in files for entry in frames]
+    size = (int(files[0][0].Rows), int(files[0][0].Columns))
+    if len(geometry.shape) == 2:
+        flat = len(slices) == 1 and size == geometry.shape
+        return Source([slices[0][0]], [slices[0][1]]) if flat else None
+    if size != geometry.shape[1:] or any(entry.position is None for _, entry in slices):
+        return None
+    voxels = geometry.to_voxel(np.array([entry.position for _, entry in slices])) - 0.5
+    planes = np.rint(voxels[:, 0]).astype(int)
+    placed = (np.abs(voxels - np.stack([planes, 0 * planes, 0 * planes], axis=1)) <= 0.1).all(axis=1)
+    chosen = {int(planes[row]): slices[row] for row in np.flatnonzero(placed)[::-1]}  # the first of copies
+    several = any(len(frames) > 1 for _, frames in files)
+    complete = set(range(geometry.shape[0])) <= set(chosen)
+    if not complete or not (several or (placed.all() and len(chosen) == geometry.shape[0])):
+        return None
+    ordered = [chosen[plane] for plane in range(geometry.shape[0])]
+    headers = {entry.uid: header for header, entry in ordered}
+    return Source(list(headers.values()), [entry for _, entry in ordered])
 
 
 def same_uid(*parts: Any) -> str:

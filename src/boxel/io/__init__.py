@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from boxel.io import itk, pictures
-from boxel.io.dicom import is_dicom, list_series, read_series
+from boxel.io.dicom import is_dicom, list_series, read_file, read_series
 from boxel.io.grids import place, reorient, same_grid
 from boxel.io.itk import resample
 from boxel.io.slicer import is_segmentation, merge_layers
@@ -161,9 +161,11 @@ def write_label_map(path: Path, array: np.ndarray, geometry: Geometry) -> None:
 def _read(path: Path, colours: bool, upright: bool) -> Image:
     """`colours`: look up palette entries; in a label map saved with a palette the values are the entries' numbers."""
     try:
-        if _is_series(path):
+        if path.is_dir():
             return read_series(path)
         _check_readable(path)
+        if not split_suffix(path)[1]:
+            return read_file(path)
         if has_geometry(path):
             return itk.read(path)
         array = pictures.read(path, colours)
@@ -188,7 +190,7 @@ def _is_series(path: Path) -> bool:
 
 
 def _check_readable(path: Path) -> None:
-    if not split_suffix(path)[1]:
+    if not split_suffix(path)[1] and not is_dicom(path):
         raise ValueError(f"{path}: not an image format that Boxel reads; use one of {' '.join(SUFFIXES)} or DICOM")
     try:
         with path.open("rb") as file:

@@ -1,9 +1,12 @@
-"""Detect truncated DICOM images: a damaged slice must not be mistaken for a file of another kind."""
+"""What the first bytes of a DICOM file say: kind, compression, and whether it is a truncated image.
+
+A damaged slice must not be mistaken for a file of another kind.
+"""
 
 import re
 from pathlib import Path
 
-__all__ = ["damaged_image", "is_cut", "is_packed"]
+__all__ = ["damaged_image", "is_cut", "is_dicom", "is_multi_frame", "is_packed"]
 
 HEAD, TAIL = 1 << 13, 1 << 16  # bytes at both ends of a file that are searched
 # In the file meta information, which is always explicit little endian: transfer syntax, kind of object.
@@ -12,7 +15,13 @@ KIND = re.compile(rb"\x02\x00\x02\x00UI..([0-9.]+)", re.DOTALL)
 SERIES = re.compile(rb"\x20\x00\x0e\x00(?:UI..|..\x00\x00)([0-9.]+)", re.DOTALL)
 ENCAPSULATED = re.compile(rb"1\.2\.840\.10008\.1\.2\.(4\.\d+|5)")  # JPEG in all its kinds, RLE
 PLAIN = (b"1.2.840.10008.1.2", b"1.2.840.10008.1.2.1", b"1.2.840.10008.1.2.2")  # transfer syntaxes without compression
-IMAGES = re.compile(rb"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(2|4|20|128|3\.1|6\.1)(\.\d)?")  # CT, MR, NM, PET, ultrasound
+SUFFIXES = (".dcm", ".dicom")
+# Projections (CR, DX, mammograms), CT, MR, ultrasound, secondary captures, X-ray, NM, tomosynthesis, PET.
+IMAGES = re.compile(rb"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(1|2|3|4|6|7|12|13|20|128|130)(\.\d+)*")
+# With functional groups: enhanced CT, MR, PET and ultrasound, multi-frame secondary capture, XA, RF, 3D X-ray.
+MULTI_FRAME = re.compile(
+    rb"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(2\.[12]|4\.[134]|6\.2|7\.[1-4]|12\.[12]\.1|13\.1\.\d|128\.1|130)"
+)
 END = b"\xfe\xff\xdd\xe0"  # of compressed pixel data: sequence delimitation item
 
 
@@ -20,6 +29,20 @@ def is_packed(file: Path) -> bool:
     """Whether its voxels are compressed."""
     syntax = SYNTAX.search(_head(file))
     return syntax is not None and syntax[1] not in PLAIN
+
+
+def is_dicom(file: Path) -> bool:
+    """Whether it is a DICOM file, by its suffix or its magic number; the name may be a UID."""
+    try:
+        return file.suffix.lower() in SUFFIXES or _head(file)[128:132] == b"DICM"
+    except OSError:  # missing, a folder, or not to be read
+        return False
+
+
+def is_multi_frame(file: Path) -> bool:
+    """Whether its kind of object has functional groups, so that geometry and intensity may differ per frame."""
+    kind = KIND.search(_head(file))
+    return kind is not None and MULTI_FRAME.fullmatch(kind[1]) is not None
 
 
 def is_cut(file: Path) -> bool:

@@ -107,6 +107,8 @@ def test_a_multi_frame_file_is_a_case(tmp_path, rng):
     header = pydicom.dcmread(file)
     frames = rng.integers(0, 100, (5, 8, 9)).astype(np.int16)
     header.NumberOfFrames, header.Rows, header.Columns = 5, 8, 9
+    header.SpacingBetweenSlices = 2
+    del header.ImagePositionPatient
     header.PixelRepresentation, header.RescaleIntercept, header.RescaleSlope = 1, 0, 1
     header.PixelData = frames.tobytes()
     header.save_as(file)

@@ -1,7 +1,8 @@
-"""DICOM series with segmentations (SEG) or structure sets (RTSTRUCT), in any folders.
+"""DICOM images with segmentations (SEG), structure sets (RTSTRUCT) or structured reports (SR), in any folders.
 
-An annotation belongs to the series that it references, otherwise to the only one in its frame of reference. Every
-connected component of a segment becomes an object. A series without annotation is left out: it may not be healthy.
+An annotation belongs to the images that it references, otherwise to the only one in its frame of reference. Every
+connected component of a segment becomes an object, every region of a report a box. A series is one image; radiographs,
+mammograms and the like are one image per file. An image without annotation is left out: it may not be healthy.
 """
 
 import os
@@ -11,7 +12,14 @@ from pathlib import Path
 
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.dicom_objects import DicomObjects, names_in
-from boxel.datasets.formats.dicom_files import DicomSeries, SeriesOpener, find_dicom, has_dicom
+from boxel.datasets.formats.dicom_files import (
+    PROJECTIONS,
+    VOLUMES,
+    DicomSeries,
+    SeriesOpener,
+    find_dicom,
+    has_dicom,
+)
 from boxel.datasets.formats.options import Names, ReaderOptions
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.label_maps import Connectivity
@@ -24,12 +32,15 @@ class Options(ReaderOptions):
     """Settings of the reader.
 
     Attributes:
-        names: classes are the property types of the segments (such as Liver), or their labels; RTSTRUCT has names only.
+        names: classes are the property types of segments and the findings of reports (such as Liver), or their labels;
+            RTSTRUCT has names only.
         classes: the classes to use, in order; all if empty.
         split: every connected component is an object; otherwise every segment is one.
         connectivity: voxels are connected if they share a face, an edge or a corner.
         min_size: smaller components are left out (voxels).
-        negatives: use series without annotation as images without objects.
+        negatives: use images without annotation as images without objects.
+        frames: the frames of multi-frame files to use, where these hold several images, such as `StackID=1`.
+        modalities: use only images of these modalities, such as `DX`; all if empty.
     """
 
     names: str = "type"
@@ -38,6 +49,8 @@ class Options(ReaderOptions):
     connectivity: Connectivity = "corner"
     min_size: int = 1
     negatives: bool = False
+    frames: Names = ()
+    modalities: Names = ()
 
 
 def detect(path: Path) -> bool:
@@ -46,13 +59,17 @@ def detect(path: Path) -> bool:
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
     """Open the data set below `path`; problems of single cases go to `report`."""
-    images, annotations = find_dicom(path, report)
+    modalities = options.modalities or (*VOLUMES, *PROJECTIONS)
+    images, annotations = find_dicom(path, report, ("SEG", "RTSTRUCT", "SR"), modalities)
+    images = _of_one_rank(path, images, report)
+    annotations = [series for series in annotations if series.kind != "SR" or _has_regions(series.files[0])]
     of_image: dict[int, list[Path]] = {index: [] for index in range(len(images))}
     lost = []
     for series in annotations:
         targets = _targets(series, images)
-        if len(targets) == 1:
-            of_image[targets[0]] += series.files
+        if len(targets) == 1 or (targets and images[targets[0]].is_flat):  # one report may be about several views
+            for index in targets:
+                of_image[index] += series.files
         else:
             lost.append(series.files[0].name)
     if lost:
@@ -60,7 +77,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         report(InputError(path, problem, "add the series that they reference", severity="warning"))
     names: set[str] = set()
     unreadable = set()
-    for file in (file for files in of_image.values() for file in files):
+    for file in dict.fromkeys(file for files in of_image.values() for file in files):
         try:
             names |= set(names_in(file, options.names == "label"))
         except Exception as error:  # damaged files raise nearly anything
@@ -75,24 +92,38 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             bare.append(name)
             continue
         by_label = options.names == "label"
-        annotate = DicomObjects(files, lookup, by_label, options.split, options.connectivity, options.min_size)
-        group, opener = str(series.header.get("PatientID", "") or ""), SeriesOpener(series.uid)
-        cases.append(Case(name, (series.folder,), group=group, annotate=annotate, opener=opener))
+        place = series.files[0] if series.is_flat else series.folder
+        annotate = DicomObjects(files, lookup, by_label, options.split, options.connectivity, options.min_size, place)
+        opener = None if series.is_flat else SeriesOpener(series.uid, frames=options.frames)
+        cases.append(Case(name, (place,), group=series.patient, annotate=annotate, opener=opener))
     if bare:
-        problem = f"{len(bare)} series without annotation are left out: {some(bare)}"
+        problem = f"{len(bare)} images without annotation are left out: {some(bare)}"
         fix = "use them as images without objects with --option negatives=true"
         report(InputError(path, problem, fix, severity="warning"))
-    modality = Counter(str(series.header.get("Modality", "")) for series in images).most_common(1)
-    channels = (modality[0][0] if modality else "CT",)
-    return Dataset(
-        path, path.resolve().name, 3, classes, channels, tuple(cases), unlabelled=tuple(bare)
-    )  # fmt: skip
+    modality = Counter(series.kind for series in images).most_common(1)
+    channels: tuple[str, ...] = (modality[0][0] if modality else "CT",)
+    if images and int(images[0].header.get("SamplesPerPixel") or 1) == 3:
+        channels = ("red", "green", "blue")
+    ndim = 2 if images and images[0].is_flat else 3
+    return Dataset(path, path.resolve().name, ndim, classes, channels, tuple(cases), unlabelled=tuple(bare))
+
+
+def _of_one_rank(path: Path, images: list[DicomSeries], report: Report) -> list[DicomSeries]:
+    """The volumes if there are any, otherwise the 2D images."""
+    volumes = [series for series in images if not series.is_flat]
+    flat = len(images) - len(volumes)
+    if volumes and flat:
+        kinds = ",".join(sorted({series.kind for series in images if series.is_flat}))
+        problem = f"{flat} 2D images beside {len(volumes)} volumes are left out"
+        report(InputError(path, problem, f"use them instead with --option modalities={kinds}", severity="warning"))
+    return volumes or images
 
 
 def series_names(images: Sequence[DicomSeries], root: Path) -> list[str]:
-    """Names of series that can name files: their folders below `root`, then part of the UID where a folder has several.
+    """Names of images that can name files: their folders below `root`, then what tells those of one folder apart.
 
-    The part is the last number of the UID, or the whole UID where series agree in that.
+    That is the stem of a 2D image, or the last number of the UID of a series, or the whole UID where series agree in
+    that.
     """
     counts = Counter(series.folder for series in images)
     ends = Counter((series.folder, series.uid.rpartition(".")[2]) for series in images)
@@ -100,17 +131,33 @@ def series_names(images: Sequence[DicomSeries], root: Path) -> list[str]:
     for series in images:
         end = series.uid.rpartition(".")[2]
         own = end if ends[series.folder, end] == 1 else series.uid
-        name = "_".join(Path(os.path.relpath(series.folder, root)).parts) or root.resolve().name
-        names.append(f"{name}_{own}" if counts[series.folder] > 1 else name)
+        folders = Path(os.path.relpath(series.folder, root)).parts
+        if series.is_flat:
+            file = series.files[0]
+            own = file.name[: -len(file.suffix)] if file.suffix.lower() in (".dcm", ".dicom") else file.name
+        name = "_".join(folders) or ("" if series.is_flat else root.resolve().name)
+        several = counts[series.folder] > 1 or not name
+        names.append("_".join(filter(None, (name, own))) if several else name)
     return names
 
 
+def _has_regions(file: Path) -> bool:
+    """Whether a report has regions; those about doses or segments do not."""
+    try:
+        return bool(names_in(file, by_label=False))
+    except Exception:  # damaged: reported where its names are read
+        return True
+
+
 def _targets(series: DicomSeries, images: list[DicomSeries]) -> list[int]:
-    direct = [index for index, image in enumerate(images) if image.uid in series.references]
+    known = series.references
+    direct = [index for index, image in enumerate(images) if image.header.get("SOPInstanceUID") in known]
+    direct = direct if direct and images[direct[0]].is_flat else []
+    direct = direct or [index for index, image in enumerate(images) if image.uid and image.uid in known]
     frame = series.frame_of_reference
     return direct or [i for i, image in enumerate(images) if frame and image.frame_of_reference == frame]
 
 
 register_format(
-    "dicom", detect, read, "DICOM series with SEG or RTSTRUCT, anywhere below the folder", Options, order=140
+    "dicom", detect, read, "DICOM images with SEG, RTSTRUCT or SR, anywhere below the folder", Options, order=140
 )

@@ -1,19 +1,20 @@
-"""Scan folders of DICOM files for image series, segmentations (SEG) and structure sets (RTSTRUCT)."""
+"""Scan folders of DICOM files for images and annotations: SEG, RTSTRUCT and SR."""
 
 import os
 from collections import defaultdict
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from boxel.datasets.annotations import Opener
-from boxel.datasets.dicom_objects import pydicom_module
 from boxel.datasets.problems import InputError, Report
 from boxel.io import read_series
+from boxel.io.dicom_damage import is_dicom, is_multi_frame
+from boxel.io.dicom_frames import pydicom_module
 from boxel.types import Image
 
-__all__ = ["DicomSeries", "SeriesOpener", "find_dicom", "has_dicom"]
+__all__ = ["PROJECTIONS", "VOLUMES", "DicomSeries", "SeriesOpener", "find_dicom", "has_dicom"]
 
 TAGS = (
     "SOPClassUID",
@@ -21,16 +22,23 @@ TAGS = (
     "SeriesInstanceUID",
     "PatientID",
     "FrameOfReferenceUID",
+    "SOPInstanceUID",
+    "ImagePositionPatient",
+    "NumberOfFrames",
+    "SamplesPerPixel",
     "ReferencedSeriesSequence",
     "ReferencedFrameOfReferenceSequence",
+    "CurrentRequestedProcedureEvidenceSequence",
+    "PertinentOtherEvidenceSequence",
 )
-IMAGES = ("CT", "MR", "PT", "NM", "US")
+VOLUMES = ("CT", "MR", "PT", "NM", "US")
+PROJECTIONS = ("DX", "MG", "CR", "IO", "PX", "XA", "RF")
 OTHER = (".xml", ".json", ".csv", ".md", ".txt", ".gz", ".zip", ".png", ".jpg", ".nrrd", ".nii", ".html")
 
 
 @dataclass(frozen=True)
 class DicomSeries:
-    """One series, or one annotation object: its folder, files and header."""
+    """One series, one 2D image, or one annotation object: its folder, files and the header of the first."""
 
     folder: Path
     uid: str
@@ -47,13 +55,21 @@ class DicomSeries:
         return str(self.header.get("PatientID", "") or "")
 
     @property
+    def is_flat(self) -> bool:
+        """Whether every file is a 2D image: a projection or an ultrasound picture, without position and frames."""
+        header = self.header
+        if int(header.get("NumberOfFrames") or 1) > 1 or is_multi_frame(self.files[0]):
+            return False
+        return self.kind in PROJECTIONS or (
+            self.kind not in ("CT", "MR", "PT") and "ImagePositionPatient" not in header
+        )
+
+    @property
     def references(self) -> set[str]:
-        """SeriesInstanceUIDs of the images that an annotation refers to."""
-        uids = {str(item.get("SeriesInstanceUID", "")) for item in self.header.get("ReferencedSeriesSequence", ())}
-        for frame in self.header.get("ReferencedFrameOfReferenceSequence", ()):
-            for study in frame.get("RTReferencedStudySequence", ()):
-                uids |= {str(item.get("SeriesInstanceUID", "")) for item in study.get("RTReferencedSeriesSequence", ())}
-        return uids - {""}
+        """SeriesInstanceUIDs of the images that an annotation refers to, and SOPInstanceUIDs of single images."""
+        names = ("ReferencedSeriesSequence", "ReferencedFrameOfReferenceSequence",
+                 "CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence")  # fmt: skip
+        return {uid for name in names for item in self.header.get(name, ()) for uid in _references(item)}
 
     @property
     def frame_of_reference(self) -> str:
@@ -68,37 +84,40 @@ class SeriesOpener(Opener):
 
     Attributes:
         upright: a tilted gantry is an error, because the annotations count voxels of the original slices.
+        frames: see `boxel.io.read_series`.
     """
 
     uid: str
     upright: bool = False
+    frames: tuple[str, ...] = ()
 
     def read(self, path: Path) -> Image:
-        return read_series(path, self.uid, upright=self.upright)
+        return read_series(path, self.uid, upright=self.upright, frames=self.frames)
+
+
+def _references(item: Any) -> Iterator[str]:
+    for element in item:
+        if element.VR == "SQ":
+            yield from (uid for part in element.value for uid in _references(part))
+        elif element.keyword in ("SeriesInstanceUID", "ReferencedSOPInstanceUID") and element.value:
+            yield str(element.value)
 
 
 def has_dicom(path: Path) -> bool:
     """Whether a DICOM file lies in or below `path`, by file names, and by the magic number of files without suffix."""
     for folder, _, names in os.walk(path):
         for name in names[:50]:
-            if name.lower().endswith(".dcm") or ("." not in name and _is_dicom(Path(folder, name))):
+            if name.lower().endswith(".dcm") or ("." not in name and is_dicom(Path(folder, name))):
                 return True
     return False
 
 
-def _is_dicom(file: Path) -> bool:
-    try:
-        with file.open("rb") as content:
-            return content.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
-
-
 def find_dicom(
-    path: Path, report: Report, kinds: Container[str] = ("SEG", "RTSTRUCT")
+    path: Path, report: Report, kinds: Container[str] = ("SEG", "RTSTRUCT"), modalities: Container[str] = VOLUMES
 ) -> tuple[list[DicomSeries], list[DicomSeries]]:
-    """The image series and the annotation objects of certain modalities below `path`, in order of folders.
+    """The images of certain modalities and the annotation objects of certain `kinds` below `path`, by folder.
 
+    A series is one image, but each of its files is one where they have no position (radiographs, for example).
     Reports a warning for every DICOM file that cannot be read.
     """
     pydicom = pydicom_module()
@@ -111,22 +130,20 @@ def find_dicom(
                 continue
             try:
                 header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(TAGS))
-                header.get("Modality")
+                kind, uid = (str(header.get(name, "") or "") for name in ("Modality", "SeriesInstanceUID"))
+                alone = kind not in modalities or DicomSeries(file.parent, uid, (file,), header).is_flat
             except Exception:  # damaged headers raise nearly anything
-                if file.suffix.lower() == ".dcm" or _is_dicom(file):
+                if is_dicom(file):
                     fix = "copy or export it again, or remove it"
                     report(InputError(file, "cannot be read as DICOM and is left out", fix, severity="warning"))
                 continue
-            kind = str(header.get("Modality", ""))
-            uid = str(header.get("SeriesInstanceUID", "") or "")
-            key = uid if kind in IMAGES else f"{uid} {name}"  # one annotation object per file
-            groups[file.parent, key].append((file, header))
+            groups[file.parent, f"{uid} {name}" if alone else uid].append((file, header))
     images, annotations = [], []
     for (place, _), entries in groups.items():
         header = entries[0][1]
         uid = str(header.get("SeriesInstanceUID", "") or "")
         series = DicomSeries(place, uid, tuple(file for file, _ in entries), header)
-        if series.kind in IMAGES:
+        if series.kind in modalities:
             images.append(series)
         elif series.kind in kinds:
             annotations.append(series)

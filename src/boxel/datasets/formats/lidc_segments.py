@@ -15,10 +15,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from boxel.datasets.annotations import Annotator
-from boxel.datasets.dicom_objects import pydicom_module, segments
+from boxel.datasets.dicom_objects import segments
 from boxel.datasets.label_maps import Mask, overlay
 from boxel.datasets.problems import InputError
 from boxel.datasets.reader_studies import Reading
+from boxel.io.dicom_frames import pydicom_module
 from boxel.types import Geometry, Instances
 
 __all__ = ["LidcSegments"]

@@ -1,6 +1,7 @@
 """DICOM segmentation: `CASE_seg.dcm`, a binary segment per detection; `CASE_seg_2.dcm` and so on where they overlap.
 
-A segment has whole voxels. Its description holds the score; the exact box is in the structured report.
+The image is a series, one multi-frame file or a 2D image. A segment has whole voxels. Its description holds the score;
+the exact box is in the structured report.
 """
 
 import hashlib
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from boxel.export.dicom_source import SCHEME, keep_patient_name, made_by, need_highdicom, same_uid, save, source_series
+from boxel.export.dicom_source import SCHEME, keep_patient_name, made_by, need_highdicom, same_uid, save, source_of
 from boxel.export.entries import Entry, case_file, collect, holds
 from boxel.export.painting import paint
 from boxel.export.prediction import DatasetInfo, Prediction
@@ -25,13 +26,13 @@ def write(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
     """Write `out/CASE_seg.dcm` and, where detections overlap, further files; none for a case without detections.
 
     Raises:
-        ValueError: see `source_series`; the extra `dicom` is not installed.
+        ValueError: see `source_of`; several multi-frame files; the extra `dicom` is not installed.
     """
     return [path for prediction in predictions for path in _write_case(out, prediction)]
 
 
 def _write_case(out: Path, prediction: Prediction) -> list[Path]:
-    headers = source_series(prediction)
+    source = source_of(prediction)
     import highdicom as hd
     from pydicom.sr.codedict import codes
 
@@ -40,10 +41,15 @@ def _write_case(out: Path, prediction: Prediction) -> list[Path]:
             f"case {prediction.case!r}: no DICOM SEG is written, which needs at least one detection", stacklevel=2
         )
         return []
+    if source.is_multi_frame and len(source.headers) > 1:
+        raise ValueError(
+            f"case {prediction.case!r}: a DICOM SEG refers to one multi-frame file, and this image is in "
+            f"{len(source.headers)}; join them, or write dicom-sr"
+        )
     algorithm = hd.AlgorithmIdentificationSequence(
         name="Boxel", family=codes.DCM.ArtificialIntelligence, version=made_by()["software_versions"]
     )
-    series, entries = headers[0].SeriesInstanceUID, list(prediction.ranking)
+    series, entries = source.series, list(prediction.ranking)
     maps, _ = paint(prediction)
     paths = []
     for instance, label_map in enumerate(maps, start=1):
@@ -66,12 +72,12 @@ def _write_case(out: Path, prediction: Prediction) -> list[Path]:
             segments.append(segment)
         if not segments:
             continue
-        pixels = segment_of[label_map]
+        pixels = segment_of[label_map].reshape(-1, *label_map.shape[-2:])
         content = [hashlib.sha256(pixels).hexdigest(), *(entry[2:] for entry in entries)]
         with keep_patient_name():
             document = hd.seg.Segmentation(
-                source_images=headers,
-                pixel_array=pixels,
+                source_images=source.headers,
+                pixel_array=source.in_file_order(pixels),
                 segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
                 segment_descriptions=segments,
                 series_instance_uid=same_uid("seg series", series),
@@ -83,8 +89,8 @@ def _write_case(out: Path, prediction: Prediction) -> list[Path]:
                 **made_by(),
             )
         # highdicom takes the spacing from the slices that have a segment, and these may have gaps between them.
-        [measures] = document.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
-        measures.SpacingBetweenSlices = round(prediction.geometry.spacing[0], 6)
+        for measures in document.SharedFunctionalGroupsSequence[0].get("PixelMeasuresSequence", ()):
+            measures.SpacingBetweenSlices = round(prediction.geometry.spacing[0], 6)
         paths.append(case_file(out, prediction.case, SUFFIX if instance == 1 else f"_seg_{instance}.dcm"))
         save(document, paths[-1])
     return paths
@@ -108,13 +114,20 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
         entries, _ = cases.setdefault(case, ([], geometry))
         numbers = np.array(document.segment_numbers, np.int64)
         try:
-            volume = document.get_volume(combine_segments=True)
-            boxes = np.asarray(boxes_from_label_map(volume.array, numbers)[0])  # type: ignore[arg-type]
+            volume = None
+            if len(geometry.shape) == 2:
+                uids = [uid for _, _, uid in document.get_source_image_uids()]
+                label_map = document.get_pixels_by_source_instance(uids, combine_segments=True)[0]
+            else:
+                volume = document.get_volume(combine_segments=True)
+                label_map = volume.array
+            boxes = np.asarray(boxes_from_label_map(label_map, numbers)[0])  # type: ignore[arg-type]
             for number, box in zip(numbers.tolist(), boxes, strict=True):
                 segment = document.get_segment_description(number)
-                world = volume.map_indices_to_reference(box - 0.5)  # an index is the centre of a voxel
+                if volume is not None:  # an index is the centre of a voxel
+                    box = np.rint(box_around(volume.map_indices_to_reference(box - 0.5), geometry))
                 score = float(segment.SegmentDescription.split()[-1])
-                entries.append((np.rint(box_around(world, geometry)), score, segment.segmented_property_type.meaning))
+                entries.append((box, score, segment.segmented_property_type.meaning))
         except (AttributeError, IndexError, RuntimeError, ValueError) as error:
             raise ValueError(f"{file}: not the segments of detections ({error}); see docs/how_to/export.md") from None
     if not cases:
@@ -127,4 +140,5 @@ def detect(path: Path) -> bool:
     return holds(path, PATTERN)
 
 
+# Of 2D images only DICOM files can be segmented, and those of the public check are NIfTI.
 register_export("dicom-seg", write, read, detect, ndims=(3,), tolerance=0.5)

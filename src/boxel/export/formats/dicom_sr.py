@@ -1,7 +1,8 @@
-"""DICOM structured report, TID 1500: `CASE_sr.dcm`, a volumetric measurement group (TID 1411) per detection.
+"""DICOM structured report, TID 1500: `CASE_sr.dcm`, a measurement group per detection.
 
-DICOM has no box: the geometry is the volume surface between two planar polygons, the box's lower and upper face
-along the first array axis, in mm. The score is the "Certainty of Finding" in percent.
+DICOM has no box. In 3D the geometry (TID 1411) is the volume surface between two planar polygons, the box's lower and
+upper face along the first array axis, in mm; in 2D (TID 1410) it is a rectangle in pixels of the image. The score is
+the "Certainty of Finding" in percent.
 """
 
 from collections.abc import Sequence
@@ -10,7 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from boxel.export.dicom_source import SCHEME, keep_patient_name, made_by, need_highdicom, same_uid, save, source_series
+from boxel.export.dicom_source import (
+    SCHEME,
+    Source,
+    keep_patient_name,
+    made_by,
+    need_highdicom,
+    same_uid,
+    save,
+    source_of,
+)
 from boxel.export.entries import case_file, case_files, collect, holds
 from boxel.export.prediction import DatasetInfo, Prediction
 from boxel.export.registry import register_export
@@ -24,20 +34,20 @@ def write(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
     """Write `out/CASE_sr.dcm` for each case.
 
     Raises:
-        ValueError: see `source_series`; the extra `dicom` is not installed.
+        ValueError: see `source_of`; the extra `dicom` is not installed.
     """
     return [_write_case(case_file(out, prediction.case, SUFFIX), prediction) for prediction in predictions]
 
 
 def _write_case(path: Path, prediction: Prediction) -> Path:
-    headers = source_series(prediction)
+    source = source_of(prediction)
     import highdicom as hd
     from pydicom.sr.codedict import codes
 
-    series = headers[0].SeriesInstanceUID
+    headers, series = source.headers, source.series
     entries = list(prediction.ranking)
     groups = [
-        _group(number, prediction, box, score, name, headers[0])
+        _group(number, prediction, box, score, name, source)
         for number, (_, box, score, name) in enumerate(entries, start=1)
     ]
     observer = hd.sr.DeviceObserverIdentifyingAttributes(uid=same_uid("device"), name="Boxel", model_name="Boxel")
@@ -48,7 +58,8 @@ def _write_case(path: Path, prediction: Prediction) -> Path:
         procedure_reported=hd.sr.CodedConcept("363679005", "SCT", "Imaging procedure"),
         imaging_measurements=groups or [_no_detections(headers[0])],
         title=codes.DCM.ImagingMeasurementReport,
-        referenced_images=headers,
+        # highdicom describes them by attributes that multi-frame files and radiographs need not have
+        referenced_images=None if source.is_multi_frame or source.planes[0].position is None else headers,
     )
     content = [(box.tolist(), score, name) for _, box, score, name in entries]
     with keep_patient_name():
@@ -67,33 +78,65 @@ def _write_case(path: Path, prediction: Prediction) -> Path:
     return path
 
 
-def _group(number: int, prediction: Prediction, box: np.ndarray, score: float, name: str, header: Any) -> Any:
+def _group(number: int, prediction: Prediction, box: np.ndarray, score: float, name: str, source: Source) -> Any:
     import highdicom as hd
 
-    geometry, label = prediction.geometry, prediction.classes.index(name)
-    (top, left), (bottom, right) = box[:, 1:]
-    around = [(top, left), (top, right), (bottom, right), (bottom, left), (top, left)]
-    faces = [geometry.to_world(np.array([(plane, *point) for point in around])) for plane in box[:, 0]]
-    surface = hd.sr.VolumeSurface(
-        graphic_type=hd.sr.GraphicTypeValues3D.POLYGON,
-        graphic_data=faces,
-        frame_of_reference_uid=header.FrameOfReferenceUID,
-        source_series=hd.sr.SourceSeriesForSegmentation(header.SeriesInstanceUID),
-    )
+    label = prediction.classes.index(name)
     certainty = hd.sr.Measurement(
         name=hd.sr.CodedConcept(*CERTAINTY),
         value=round(100 * score, 4),
         unit=hd.sr.CodedConcept("%", "UCUM", "percent"),
     )
     tracking = hd.sr.TrackingIdentifier(
-        uid=same_uid("object", header.SeriesInstanceUID, box.tolist(), score, name), identifier=f"{name} {number}"
+        uid=same_uid("object", source.series, box.tolist(), score, name), identifier=f"{name} {number}"
     )
-    return hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
+    flat = box.shape[-1] == 2
+    kind = (
+        hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations
+        if flat
+        else hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations
+    )
+    region = {"referenced_region": _rectangle(box, prediction, source)} if flat else {
+        "referenced_volume_surface": _surface(box, prediction, source)
+    }  # fmt: skip
+    return kind(
         tracking_identifier=tracking,
-        referenced_volume_surface=surface,
+        **region,
         finding_type=hd.sr.CodedConcept(f"CLASS{label}", SCHEME, name[:64]),
         algorithm_id=hd.sr.AlgorithmIdentification(name="Boxel", version=made_by()["software_versions"]),
         measurements=[certainty],
+    )
+
+
+def _around(box: np.ndarray) -> np.ndarray:
+    """The corners of a rectangle `(2, 2)` in order, the first also last."""
+    (top, left), (bottom, right) = box
+    return np.array([(top, left), (top, right), (bottom, right), (bottom, left), (top, left)])
+
+
+def _surface(box: np.ndarray, prediction: Prediction, source: Source) -> Any:
+    import highdicom as hd
+
+    around = _around(box[:, 1:])
+    faces = [prediction.geometry.to_world(np.insert(around, 0, plane, axis=1)) for plane in box[:, 0]]
+    return hd.sr.VolumeSurface(
+        graphic_type=hd.sr.GraphicTypeValues3D.POLYGON,
+        graphic_data=faces,
+        frame_of_reference_uid=source.headers[0].FrameOfReferenceUID,
+        source_series=hd.sr.SourceSeriesForSegmentation(source.series),
+    )
+
+
+def _rectangle(box: np.ndarray, prediction: Prediction, source: Source) -> Any:
+    """A closed polyline; columns and rows count from the corner of the first pixel, as ours do."""
+    import highdicom as hd
+
+    header = source.headers[0]
+    inside = np.clip(box, 0, prediction.geometry.shape)
+    return hd.sr.ImageRegion(
+        graphic_type=hd.sr.GraphicTypeValues.POLYLINE,
+        graphic_data=_around(inside)[:, ::-1],
+        source_image=hd.sr.SourceImageForRegion(header.SOPClassUID, header.SOPInstanceUID),
     )
 
 
@@ -124,10 +167,16 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
         geometry = info.geometry(case, file)
         report: Any = hd.sr.srread(file).content
         entries = []
-        for group in report.get_volumetric_roi_measurement_groups():
+        flat = len(geometry.shape) == 2
+        groups = report.get_planar_roi_measurement_groups() if flat else report.get_volumetric_roi_measurement_groups()
+        for group in groups:
             certainty = group.get_measurements(name=hd.sr.CodedConcept(*CERTAINTY))
-            points = np.concatenate(group.roi.graphic_data)
-            entries.append((box_around(points, geometry), float(certainty[0].value) / 100, group.finding_type.meaning))
+            if flat:
+                pixels = np.asarray(group.roi.value, np.float64)[:, ::-1]
+                box = np.stack([pixels.min(axis=0), pixels.max(axis=0)])
+            else:
+                box = box_around(np.concatenate(group.roi.graphic_data), geometry)
+            entries.append((box, float(certainty[0].value) / 100, group.finding_type.meaning))
         cases[case] = entries, geometry
     return collect(path, cases, info.classes)
 
@@ -137,4 +186,5 @@ def detect(path: Path) -> bool:
     return holds(path, f"*{SUFFIX}")
 
 
+# Of 2D images only DICOM files can be reported, and those of the public check are NIfTI.
 register_export("dicom-sr", write, read, detect, ndims=(3,))
