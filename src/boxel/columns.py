@@ -9,6 +9,7 @@ import numpy as np
 from typing_extensions import TypeVar
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
     from torch import Tensor
 
 # The kind of array in a set of objects: `Detections` holds numpy arrays, `Detections[Tensor]` tensors.
@@ -85,3 +86,17 @@ def check_objects(boxes: "np.ndarray | Tensor", labels: "np.ndarray | Tensor", n
         raise ValueError(f"labels must be class indices (integers), got {kind} numbers")
     if kind == "int":
         refuse(labels < 0, "labels", labels, "must be class indices, 0 or more")
+
+
+def object_tensors(
+    boxes: "ArrayLike | Tensor", labels: "ArrayLike | Tensor", ndim: int | None
+) -> "tuple[Tensor, Tensor, Tensor]":
+    """Boxes `(n, 2, d)`, labels and numbers from 1 as tensors; raises as `check_objects`."""
+    import torch
+
+    corners = torch.as_tensor(boxes, dtype=torch.float32)
+    if ndim is not None and not corners.numel():
+        corners = corners.reshape(0, 2, ndim)
+    classes = torch.as_tensor(labels, device=corners.device)
+    check_objects(corners, classes, ndim)
+    return corners, classes.long(), torch.arange(1, len(corners) + 1, device=corners.device)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, Self, cast
 
 import numpy as np
 
-from boxel.columns import A, B, Columns, check_objects
+from boxel.columns import A, B, Columns, object_tensors
 from boxel.config import Config
 
 if TYPE_CHECKING:
@@ -46,10 +46,9 @@ class Geometry:
     @classmethod
     def plain(cls, shape: Sequence[int], spacing: Sequence[float] | None = None) -> Self:
         """A grid without a known position: unit spacing unless given, array axes along the reversed world axes."""
-        d = len(shape)
-        direction = np.eye(d)[::-1]
-        return cls(tuple(map(int, shape)), tuple(map(float, spacing or (1.0,) * d)), (0.0,) * d,
-                   tuple(map(tuple, direction.tolist())))  # fmt: skip
+        d, direction = len(shape), np.eye(len(shape))[::-1].tolist()
+        steps = tuple(map(float, spacing or (1.0,) * d))
+        return cls(tuple(map(int, shape)), steps, (0.0,) * d, tuple(map(tuple, direction)))
 
     def to_world(self, points: np.ndarray) -> np.ndarray:
         """Convert continuous voxel positions `(n, d)` to LPS mm `(n, d)`."""
@@ -64,8 +63,7 @@ class Geometry:
 
 def rescale_boxes(boxes: np.ndarray, shape: Sequence[int], new_shape: Sequence[int]) -> np.ndarray:
     """Scale boxes `(n, 2, d)` from a grid of `shape` to one of `new_shape` with the same outer faces; float32."""
-    scaled: np.ndarray = np.asarray(boxes, np.float64) * (np.asarray(new_shape) / np.asarray(shape))
-    return scaled.astype(np.float32)
+    return np.multiply(boxes, np.asarray(new_shape) / np.asarray(shape), dtype=np.float64).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -116,19 +114,11 @@ class Instances(Columns[A]):
             ValueError: wrong shapes, inverted or infinite boxes, labels that are no class indices; names the row.
 
         Example:
-            >>> from boxel import Instances
             >>> Instances.from_boxes([[[2, 3], [8, 9]]], [0]).boxes.tolist()
             [[[2.0, 3.0], [8.0, 9.0]]]
         """
-        import torch
-
-        corners = torch.as_tensor(boxes, dtype=torch.float32)
-        if ndim is not None and not corners.numel():
-            corners = corners.reshape(0, 2, ndim)
-        classes = torch.as_tensor(labels, device=corners.device)
-        check_objects(corners, classes, ndim)
-        ids = torch.arange(1, len(corners) + 1, device=corners.device)
-        return Instances(corners, classes.long(), ids, torch.zeros_like(ids, dtype=torch.bool))
+        corners, classes, ids = object_tensors(boxes, labels, ndim)
+        return Instances(corners, classes, ids, ids < 0)
 
 
 @dataclass(frozen=True)
@@ -217,8 +207,7 @@ class Batch:
 
     Attributes:
         images: `(b, c, *s)`.
-        label_maps: `(b, *s)` of instance ids; None where no object has a mask: models then leave out what they would
-            learn from masks.
+        label_maps: `(b, *s)` of instance ids; None where no object has a mask: models then learn nothing from masks.
         instances: the objects of each image, as tensors.
         cases: where each image comes from.
         ignored: `(k, 2, d)` per image, regions that are excluded from training; or nothing at all.

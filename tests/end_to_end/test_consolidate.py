@@ -6,8 +6,8 @@ import shutil
 import pytest
 
 import boxel
-from tests.end_to_end.test_verbs import boxel as run_boxel
-from tests.end_to_end.test_verbs import contents, refused
+from tests.end_to_end.commands import boxel as run_boxel
+from tests.end_to_end.commands import contents, refused
 
 SETTINGS = (
     "train.steps=2", "train.validate_every=2", "train.batch_size=2", "train.num_workers=0",

@@ -12,7 +12,7 @@ from boxel.api.channel_files import RunImages
 from boxel.api.prediction_inputs import find_images
 from boxel.datasets.cases import read_case_image
 from boxel.preparation.store import Store
-from tests.end_to_end.test_verbs import boxel as command
+from tests.end_to_end.commands import boxel as command
 
 pytest.importorskip("pydicom")
 from tests.unit.datasets.dicom_samples import SHAPE, volume, write_segmentation, write_series

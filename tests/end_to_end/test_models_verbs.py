@@ -15,8 +15,8 @@ from boxel.models import ModelConfig
 from boxel.ops import paste_mask
 from boxel.recipes import get_recipe
 from boxel.types import Geometry, Image
-from tests.end_to_end.test_verbs import boxel as command
-from tests.end_to_end.test_verbs import refused
+from tests.end_to_end.commands import boxel as command
+from tests.end_to_end.commands import refused
 
 QUICK = (
     "train.steps=3", "train.validate_every=3", "train.batch_size=2", "train.num_workers=0", "train.accelerator=cpu",

@@ -13,9 +13,9 @@ from boxel import plugins
 from boxel.api.run_plugins import used_plugins
 from boxel.export.boxel_json import read_predictions
 from boxel.plugins import Registry, load_plugin
+from tests.end_to_end.commands import boxel as command
+from tests.end_to_end.commands import refused
 from tests.end_to_end.test_models_verbs import SET
-from tests.end_to_end.test_verbs import boxel as command
-from tests.end_to_end.test_verbs import refused
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MODEL, READER, FORMAT, METRIC = (EXAMPLES / f"my_{what}.py" for what in ("model", "dataset", "format", "metric"))

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from boxel.api.detector import load
 from boxel.api.training import prepare, train
-from tests.end_to_end.test_verbs import QUICK, RECIPE, boxel, refused
+from tests.end_to_end.commands import QUICK, RECIPE, boxel, refused
 from tests.unit.nn.weight_files import resnet_state
 
 FITTING = ["model.backbone.depth=18", "model.backbone.stem_kernel=7"]

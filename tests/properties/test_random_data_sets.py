@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from tests.properties.writers import CLASSES, TURNED, UPRIGHT, WRITERS, Drawn, Style, save
+from tests.properties.drawing_writers import WRITERS
+from tests.properties.writers import CLASSES, TURNED, UPRIGHT, Drawn, Style, save
 
 from boxel.datasets.cases import read_case
 from boxel.datasets.formats import open_dataset
@@ -251,18 +252,33 @@ def refuse(planned):
 
 @pytest.mark.parametrize("layout", sorted(WRITERS))
 def test_what_was_written_is_read_back(layout):
-    given(plans(layout))(examples(200)(read_back))()
+    @examples(200)
+    @given(plans(layout))
+    def check(planned):
+        read_back(planned)
+
+    check()
 
 
 @pytest.mark.parametrize("layout", sorted(WRITERS))
 def test_a_planted_fault_is_an_error(layout):
-    given(plans(layout, fault=True))(examples(100)(refuse))()
+    @examples(100)
+    @given(plans(layout, fault=True))
+    def check(planned):
+        refuse(planned)
+
+    check()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", sorted(WRITERS))
 def test_what_was_written_is_read_back_from_many(layout):
-    given(plans(layout))(examples(2000)(read_back))()
+    @examples(2000)
+    @given(plans(layout))
+    def check(planned):
+        read_back(planned)
+
+    check()
 
 
 def test_an_unreadable_plan_fails(tmp_path):

@@ -92,6 +92,6 @@ def test_text_of_the_data_set_is_escaped(native, tmp_path):
 def test_pictures_and_page_are_written_to_one_folder(native, tmp_path):
     result = run("check", native, "--preview", 2, "--html", "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
-    assert sorted(file.suffix for file in (tmp_path / "out").iterdir()) == [".html", ".png", ".png"]
+    assert sorted(file.suffix for file in (tmp_path / "out").glob("[!.]*")) == [".html", ".png", ".png"]
     assert Picture.open(io.BytesIO(next((tmp_path / "out").glob("*.png")).read_bytes())).size[0] > 256
     assert not (native / "check_out").exists()

@@ -190,7 +190,7 @@ def test_settings_that_make_no_sense_are_refused(settings, says):
 
 
 def test_a_radius_may_be_longer_than_a_voxel():
-    assert EvaluateConfig(iou_thresholds=(5.0,), criterion="centre_distance").ends == (5.0,)
+    assert EvaluateConfig(iou_thresholds=(5.0,), criterion="centre_distance").reported == (5.0,)
 
 
 @pytest.mark.parametrize("protocol", ["boxel", "coco", "luna16"])

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image as Picture
-from PIL import ImageOps
 
 from boxel.io import (
     read_geometry,
@@ -254,48 +253,6 @@ def test_nan_and_infinity_are_not_hidden(suffix, tmp_path):
     array = np.array([[[0.0, np.nan, np.inf, -np.inf]]], np.float32)
     write_image(tmp_path / f"x{suffix}", Image(array, Geometry.plain((1, 4))))
     np.testing.assert_array_equal(read_image(tmp_path / f"x{suffix}").array, array)
-
-
-@pytest.mark.parametrize("dtype", ["u1", "i2", "i4", "f4", "f8", "i1", "u2", "u4"])
-@pytest.mark.parametrize("order", ["<", ">"])
-@pytest.mark.parametrize("scaling", [(None, None), (0.37, -5.0)])
-def test_nifti_voxels_are_those_of_nibabel(dtype, order, scaling, rng, tmp_path):
-    header = nibabel.Nifti1Header(endianness=order)
-    file = nibabel.Nifti1Image(rng.integers(0, 100, (3, 4, 5)).astype(dtype), np.eye(4), header, dtype=np.dtype(dtype))
-    if scaling[0]:
-        file.header.set_slope_inter(*scaling)
-    nibabel.save(file, tmp_path / "x.nii.gz")
-    found = read_image(tmp_path / "x.nii.gz").array
-    np.testing.assert_allclose(found[0].T, nibabel.load(tmp_path / "x.nii.gz").get_fdata(), rtol=1e-5, atol=1e-4)
-    assert found.flags.writeable
-    assert scaling[0] or found.dtype == dtype
-
-
-def test_a_damaged_byte_in_a_compressed_nifti_is_noticed(rng, tmp_path):
-    write_image(tmp_path / "x.nii.gz", Image(rng.normal(size=(1, 9, 9, 9)), Geometry.plain((9, 9, 9))))
-    content = bytearray((tmp_path / "x.nii.gz").read_bytes())
-    content[-900] ^= 1
-    (tmp_path / "x.nii.gz").write_bytes(content)
-    with pytest.raises(ValueError, match=r"x\.nii\.gz: .*copy or export it again"):
-        read_image(tmp_path / "x.nii.gz")
-
-
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_pictures_are_read_as_pillow_shows_them(tmp_path, suffix, orientation):
-    array = np.random.default_rng(0).integers(0, 255, (8, 16, 3)).astype(np.uint8)
-    exif = Picture.Exif()
-    exif[0x0112] = orientation
-    path = tmp_path / f"a{suffix}"
-    Picture.fromarray(array).save(path, exif=exif)
-    with Picture.open(path) as picture:
-        shown = np.array(ImageOps.exif_transpose(picture))
-    image = read_image(path)
-    np.testing.assert_array_equal(np.moveaxis(image.array, 0, -1), shown)
-    assert read_layout(path) == (3, shown.shape[:2])
-    assert image.geometry == read_geometry(path)
-    assert bool(image.remarks) == (orientation != 1)
-    assert read_image(path, upright=False).array.shape == (3, 8, 16)
 
 
 @pytest.mark.parametrize("skip", [100, -1])
