@@ -5,8 +5,9 @@ from pathlib import Path
 from boxel.datasets.annotations import Shape, Shapes
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.deeplesion import TYPES
-from boxel.datasets.formats.files import images_in, listing, numbers, pictures_layout, read_text
+from boxel.datasets.formats.files import listing, numbers, pictures_layout, read_text
 from boxel.datasets.formats.registry import register_format
+from boxel.datasets.lookup import Lookup
 from boxel.datasets.problems import InputError, Report
 
 __all__ = ["detect", "read"]
@@ -18,12 +19,11 @@ def detect(path: Path) -> bool:
 
 def read(path: Path, report: Report) -> Dataset:
     """Open the data set in folder `path`; problems of single cases go to `report`."""
-    images = images_in(path)
+    lookup = Lookup(path, report, folders=())
     cases = []
     for file in (file for file in listing(path) if file.suffix == ".tru"):
         try:
-            if file.stem not in images:
-                raise InputError(file, "annotation without image", f"add {file.stem}.jpg, or remove it")
+            image = lookup.find(file.stem, file)
             shapes = []
             for line in filter(str.strip, read_text(file).splitlines()):
                 label, *corners = numbers(line.split(), file, f"line {line!r}", 5)
@@ -33,7 +33,8 @@ def read(path: Path, report: Report) -> Dataset:
             continue
         group = file.stem.split("_")[0]
         annotate = Shapes(tuple(shapes))
-        cases.append(Case(file.stem, (images[file.stem],), group=group, annotation=file, annotate=annotate))
+        cases.append(Case(file.stem, (image,), group=group, annotation=file, annotate=annotate))
+    lookup.report_unused()
     ndim, channels = pictures_layout(case.channels[0] for case in cases)
     return Dataset(path, path.resolve().name, ndim, TYPES[:-1], channels, tuple(cases))
 

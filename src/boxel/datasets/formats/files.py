@@ -13,11 +13,12 @@ import numpy as np
 from boxel.config import read_json
 from boxel.datasets.names import is_clutter
 from boxel.datasets.problems import InputError, Report
-from boxel.io import read_layout, split_suffix
+from boxel.io import has_geometry, read_layout, split_suffix
 
 __all__ = [
     "channel_names",
     "class_names",
+    "drawn_size",
     "first_row",
     "images_in",
     "is_empty",
@@ -196,6 +197,20 @@ def pictures_layout(paths: Iterable[Path]) -> tuple[int, tuple[str, ...]]:
             continue  # reported when the case is read
         return len(shape), channel_names(count)
     return 2, channel_names(1)
+
+
+def drawn_size(image: Path, mask: Path) -> tuple[int, ...] | None:
+    """The shape of a mask that was drawn on a picture as stored, if the picture is to be shown turned by 90 degrees.
+
+    None if the two agree, or differ otherwise, which is reported when the case is read.
+    """
+    if image.is_dir() or has_geometry(image):
+        return None
+    try:
+        shown, drawn = read_layout(image)[1], read_layout(mask)[1]
+    except ValueError:
+        return None
+    return drawn if len(drawn) == 2 and drawn == shown[::-1] != shown else None
 
 
 def class_names(chosen: tuple[str, ...], entries: Any, labels: Iterable[int], path: Path) -> tuple[str, ...]:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from boxel.datasets.annotations import MaskFiles
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.formats.files import images_in, listing, pictures_layout
+from boxel.datasets.formats.files import drawn_size, listing, pictures_layout
 from boxel.datasets.formats.options import Names, ReaderOptions
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.problems import InputError, Report
+from boxel.io import split_suffix
 
 __all__ = ["Options", "detect", "read"]
 
@@ -32,7 +33,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     """Open the data set in folder `path`; problems of single cases go to `report`."""
     cases = []
     for folder in listing(path):
-        images, masks = images_in(folder / "images"), tuple(images_in(folder / "masks").values())
+        images, masks = _images_in(folder / "images"), _images_in(folder / "masks")
         if not folder.is_dir():
             continue
         if len(images) != 1:
@@ -45,9 +46,14 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             report(problem)
         else:
             annotate = MaskFiles(masks, (0,) * len(masks))
-            cases.append(Case(folder.name, tuple(images.values()), annotate=annotate))
+            size = drawn_size(images[0], masks[0]) if masks else None
+            cases.append(Case(folder.name, images, annotate=annotate, declared=size))
     ndim, channels = pictures_layout(case.channels[0] for case in cases)
     return Dataset(path, path.resolve().name, ndim, options.classes[:1], channels, tuple(cases))
+
+
+def _images_in(folder: Path) -> tuple[Path, ...]:
+    return tuple(path for path in listing(folder) if split_suffix(path)[1] and path.is_file())
 
 
 register_format(

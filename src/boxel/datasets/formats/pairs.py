@@ -5,6 +5,7 @@
     CASE/ct.nii.gz  CASE/seg.nii.gz       a folder per case; the image may be a DICOM folder, such as CASE/dicom/;
                                           also FLAIR.nii.gz and lesions.nii.gz, and ct.nrrd with the
                                           Segmentation.seg.nrrd of 3D Slicer, which may be cropped
+    sub-X/anat/  derivatives/             BIDS, see `boxel.datasets.formats.bids`
     meta.csv                              optional: columns file (or id), patient_id, split, and any column of classes
     class_names.json                      optional: {"1": "liver"}; the label maps then show classes, not instances
 
@@ -22,13 +23,14 @@ import numpy as np
 
 from boxel.datasets.annotations import LabelMapFile
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.formats.files import listing, named_numbers, pictures_layout, read_mapping, read_table
+from boxel.datasets.formats.bids import bids_pairs
+from boxel.datasets.formats.files import drawn_size, listing, named_numbers, pictures_layout, read_mapping, read_table
 from boxel.datasets.formats.options import Names, ReaderOptions
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.label_maps import Connectivity
 from boxel.datasets.lookup import images_below
-from boxel.datasets.names import case_ids
-from boxel.datasets.problems import InputError, Report, some
+from boxel.datasets.names import case_ids, split_word
+from boxel.datasets.problems import InputError, Report, Severity, some
 from boxel.io import read_label_map, read_layout, split_suffix
 
 __all__ = ["Options", "detect", "read"]
@@ -70,6 +72,7 @@ class Options(ReaderOptions):
 class _Pair(NamedTuple):
     image: Path
     labels: Path
+    patient: str = ""
 
 
 def detect(path: Path) -> bool:
@@ -78,12 +81,19 @@ def detect(path: Path) -> bool:
 
 def _pairs(path: Path, report: Report, image: str = "") -> dict[str, _Pair]:
     """The pairs by case name, in `path` and in its folders."""
-    pairs = _sibling_folders(path, report)
+    pairs = {name: _Pair(*found) for name, found in bids_pairs(path, report, image).items()}
+    pairs = pairs or _sibling_folders(path, report)
+    alone: list[Path] = []
     for folder in () if pairs else (path, *filter(Path.is_dir, listing(path))):
         prefix = f"{folder.name}_" if folder != path else ""
-        inner = _same_folder(folder, report, image)
+        inner = _same_folder(folder, report, image, alone)
         lone = len(inner) == 1 and "" in inner
         pairs.update({folder.name if lone else prefix + name: pair for name, pair in inner.items()})
+    if pairs and alone:
+        listed = some(str(file.relative_to(path)) for file in alone)
+        problem = f"{len(alone)} files have no counterpart and are not used: {listed}"
+        fix = "add the image or the label map, all zero if the image has no objects"
+        report(InputError(path, problem, fix, severity="warning"))
     return pairs
 
 
@@ -120,8 +130,11 @@ def _sibling_folders(path: Path, report: Report) -> dict[str, _Pair]:
     return pairs
 
 
-def _same_folder(folder: Path, report: Report, image: str) -> dict[str, _Pair]:
-    """Pairs of files of one folder, by the part of their names besides words for images and label maps."""
+def _same_folder(folder: Path, report: Report, image: str, alone: list[Path]) -> dict[str, _Pair]:
+    """Pairs of files of one folder, by the part of their names besides words for images and label maps.
+
+    Files without counterpart are added to `alone`.
+    """
     found: dict[str, tuple[list[Path], list[Path]]] = defaultdict(lambda: ([], []))
     for path in listing(folder):
         stem = split_suffix(path)[0].removesuffix(".seg") if split_suffix(path)[1] else path.name * path.is_dir()
@@ -133,6 +146,7 @@ def _same_folder(folder: Path, report: Report, image: str) -> dict[str, _Pair]:
     for name, (images, maps) in sorted(found.items()):
         maps = [file for file in maps if file.is_file()]
         if not images or not maps:
+            alone += [*images, *maps]
             continue
         for files, what, fix in (
             (images, "images", "choose one with --option image=NAME, such as image=flair"),
@@ -150,18 +164,19 @@ def _is_binary(paths: Sequence[Path]) -> bool:
     seen: set[int] = set()
     for path in paths:
         try:
-            seen |= set(np.unique(read_label_map(path).array).tolist()) - {0}
+            values = set(np.unique(read_label_map(path).array).tolist()) - {0}
         except ValueError:
             continue  # reported when the case is read
-        if len(seen) > 1 or not seen <= set(BINARY):
+        if len(values) > 1 or not values <= set(BINARY):
             return False
+        seen |= values
     return bool(seen)
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
     """Open the data set in folder `path`; problems of single cases go to `report`."""
     pairs = _of_one_rank(path, _pairs(path, report, options.image), options.ndim, report)
-    rows = _rows(path, tuple(filter(None, (options.class_column, options.group_column))))
+    rows = _rows(path, pairs, tuple(filter(None, (options.class_column, options.group_column))), report)
     names = _class_names(path)
     components = options.values == "classes" or (options.values == "auto" and bool(names))
     binary = options.values == "auto" and not names and _is_binary([pair.labels for pair in pairs.values()])
@@ -183,7 +198,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     if by_column:
         classes = options.classes or tuple(f"{options.class_column} {value}" for value in by_column)
     cases = []
-    for name, (image, labels) in pairs.items():
+    for name, (image, labels, patient) in pairs.items():
         row = rows.get(name, {})
         if not labels.exists():
             report(InputError(labels, "missing label map", "add it, all zero if the image has no objects", name))
@@ -196,9 +211,10 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         index = by_column.index(row[options.class_column]) if by_column else 0
         mine = dict.fromkeys(BINARY, index) if binary else lookup
         annotate = LabelMapFile(labels, mine, components, options.connectivity, options.min_size, index)
-        group = row.get(options.group_column or "patient_id", "")
-        split = "test" if row.get("split") == "test" else "train"
-        cases.append(Case(name, (image,), group=group, split=split, annotate=annotate))
+        group = row.get(options.group_column or "patient_id", patient)
+        split = "test" if split_word(row.get("split", "")) == "test" else "train"
+        size = drawn_size(image, labels)
+        cases.append(Case(name, (image,), group=group, split=split, annotate=annotate, declared=size))
     ndim, channels = pictures_layout(case.channels[0] for case in cases)
     channels = (options.modality,) if options.modality else channels
     return Dataset(path, path.resolve().name, ndim, classes, channels, tuple(cases))
@@ -219,11 +235,32 @@ def _of_one_rank(path: Path, pairs: dict[str, _Pair], ndim: int, report: Report)
     return {name: pairs[name] for name, rank in ranks.items() if rank == ndim}
 
 
-def _rows(path: Path, columns: tuple[str, ...]) -> dict[str, dict[str, str]]:
+def _rows(
+    path: Path, pairs: Mapping[str, _Pair], columns: tuple[str, ...], report: Report
+) -> dict[str, dict[str, str]]:
+    """The rows of meta.csv by the case that they name, or the file of its image with some of its folders."""
     table = path / "meta.csv"
-    rows = read_table(table, columns) if columns or table.exists() else []
+    rows = read_table(table, columns, report) if columns or table.exists() else []
     key = next((key for key in ("file", "id", "case", "name") if rows and key in rows[0]), "")
-    return {split_suffix(Path(row[key]))[0] or row[key]: row for row in rows} if key else {}
+    names: dict[str, set[str]] = defaultdict(set)
+    for case, pair in pairs.items():
+        folders = pair.image.relative_to(path).with_name(split_suffix(pair.image)[0]).parts
+        for name in (case, *("/".join(folders[start:]) for start in range(len(folders)))):
+            names[name].add(case)
+    chosen: dict[str, dict[str, str]] = {}
+    unknown = []
+    for row in rows if key else ():
+        place = Path(row[key].replace("\\", "/"))
+        mine = names[row[key]] or names[str(place.with_name(split_suffix(place)[0] or place.name))]
+        if len(mine) > 1:
+            raise InputError(table, f"{row[key]!r} may be any of {some(mine)}", "write the path with its folder")
+        unknown += [] if mine else [row[key]]
+        chosen |= dict.fromkeys(mine, row)
+    if unknown:
+        problem = f"{len(unknown)} of {len(rows)} rows name no case: {some(unknown)}"
+        severity: Severity = "warning" if chosen else "error"
+        report(InputError(table, problem, f"write names such as {some(pairs)}", severity=severity))
+    return chosen
 
 
 def _class_names(path: Path) -> Mapping[int, str]:

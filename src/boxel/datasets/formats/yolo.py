@@ -96,25 +96,16 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     found: list[tuple[str, Path, Path]] = []  # part, image, text
     texts: set[Path] = set()
     chosen = _parts(path, report)
-    for place in sorted(chosen, key=lambda part: -len(part.images.parts)):  # parts before `images`
+    for place in sorted(chosen, key=lambda place: -len(place.images.parts)):  # parts before `images`
         known = {image for _, image, _ in found}
         mine = [(place.name, image, place.text(image)) for image in place.files if image not in known]
         found += mine
         texts |= set(_texts(place.labels))
         if mine and not any(text.exists() for _, _, text in mine):
-            problem = f"no annotation for any of the {len(mine)} images in {place.images}"
+            absent = f"no annotation for any of the {len(mine)} images in {place.images}"
             fix = f"add {mine[0][2].name} and the others, or an empty file for an image without objects"
-            report(InputError(place.labels, problem, fix))
-    texts -= {text for _, _, text in found}
-    used = {image for _, image, _ in found}
-    others = [(image, part.text(image)) for part in (*chosen, *_usual(path)) for image in images_below(part.images)]
-    unused = sorted({image for image, _ in others if image not in used and image.absolute() not in used})
-    if unused:
-        problem = f"{len(unused)} images are in no part of the split and are not used: {some(map(str, unused))}"
-        report(InputError(path, problem, "add them to a part in data.yaml", severity="warning"))
-    for file in sorted(texts - {text for _, text in others}):
-        if _is_annotation(file):
-            report(InputError(file, "annotation without image", f"add an image named {file.stem}", file.stem))
+            report(InputError(place.labels, absent, fix))
+    _report_others(path, chosen, {image: text for _, image, text in found}, texts, report)
     ids = case_ids([image for _, image, _ in found], path)
     owners: dict[Path, Path] = {}
     for (_, image, text), case in zip(found, ids, strict=True):
@@ -143,9 +134,23 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     if parts["train"] and parts["val"]:
         folds = ({part: tuple(parts[part]) for part in PARTS[1:]},)
         if parts[""]:
-            outside = f"{len(parts[''])} images are in no part of the split and are not used: {some(parts[''])}"
-            report(InputError(path, outside, "move them to the folder of a part", severity="warning"))
+            apart = f"{len(parts[''])} images are in no part of the split and are not used: {some(parts[''])}"
+            report(InputError(path, apart, "move them to the folder of a part", severity="warning"))
     return Dataset(path, path.resolve().name, ndim, classes, channels, tuple(cases), folds)
+
+
+def _report_others(
+    path: Path, chosen: Sequence[_Part], used: Mapping[Path, Path], texts: set[Path], report: Report
+) -> None:
+    """Say which images lie in the usual folders but in no chosen part, and which of `texts` belong to no image."""
+    places = [(image, place.text(image)) for place in (*chosen, *_usual(path)) for image in images_below(place.images)]
+    unused = sorted({str(image) for image, _ in places if image not in used})
+    if unused:
+        problem = f"{len(unused)} images are in no part of the split and are not used: {some(unused)}"
+        report(InputError(path, problem, "add them to a part in data.yaml", severity="warning"))
+    for file in sorted(texts - set(used.values()) - {text for _, text in places}):
+        if _is_annotation(file):
+            report(InputError(file, "annotation without image", f"add an image named {file.stem}", file.stem))
 
 
 def _is_annotation(file: Path) -> bool:
@@ -202,12 +207,12 @@ def _named(path: Path, part: str, entry: str, heads: Sequence[Mapping[str, Any]]
     roots = [path / str(values.get("path") or "") for values in heads]
     inside = re.sub(r"^(\.\./)+", "", entry.replace("\\", "/"))  # Roboflow writes ../train/images for train/images
     places = [path / inside, *(root / entry for root in roots), path / entry]
-    folder = next((Path(os.path.abspath(place)) for place in places if place.is_dir()), None)
+    folder = next((Path(os.path.normpath(place)) for place in places if place.is_dir()), None)
     if folder:
         folder = folder / "images" if "images" not in folder.parts and (folder / "images").is_dir() else folder
         return [_Part(part, folder, _labels(folder), images_below(folder))]
     file = next((place for place in places if place.is_file()), None)
-    lookup = Lookup(path.absolute(), report)
+    lookup = Lookup(path, report)
     files: dict[Path, list[Path]] = defaultdict(list)
     for line in filter(str.strip, read_text(file).splitlines()) if file else ():
         try:
