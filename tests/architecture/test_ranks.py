@@ -8,7 +8,8 @@ import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "boxel"
 RANKS = {2, 3, 4, 5}
-MAY_COMPARE = ("nn/nd.py", "io.py", "io/", "datasets/formats/")
+DICOM = ("datasets/dicom_", "export/dicom_", "export/formats/dicom_")  # its objects differ for images and volumes
+MAY_COMPARE = ("nn/nd.py", "io.py", "io/", "datasets/formats/", *DICOM)
 MAY_NAME = (*MAY_COMPARE, "recipes/", "experiments/")  # recipes are tables of rank-dependent numbers
 RANK_NAMES = {"ndim", "d", "rank", "num_axes", "spatial_dims"}
 SEQUENCES = {
