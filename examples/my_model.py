@@ -3,8 +3,8 @@
     boxel train work --plugin examples/my_model.py --recipe my_model_small --out run
     boxel predict run scans/ --plugin examples/my_model.py --out predictions
 
-A model needs a configuration, registered by `name=` in its class line, and four methods: `infer`, `loss` and `detect`,
-and `build` of the configuration, which adds what the data dictates. The code is the same in 2D and 3D.
+A model is two classes: a configuration, registered by `name=` in its class line, whose `build` adds what the data
+dictates, and a `Model` with the methods `infer`, `loss` and `detect`. The code is the same in 2D and 3D.
 """
 
 from typing import NamedTuple

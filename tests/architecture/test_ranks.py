@@ -60,14 +60,14 @@ def rank_comparisons(tree: ast.AST) -> list[str]:
         match node:
             case ast.Compare(left=left, comparators=others):
                 sides = [left, *others]
-                hit = any(map(is_rank, sides)) and any(map(spells_a_rank, sides))
+                compares = any(map(is_rank, sides)) and any(map(spells_a_rank, sides))
             case ast.Match(subject=subject):
-                hit = is_rank(subject)
+                compares = is_rank(subject)
             case ast.Subscript(value=ast.Dict() | ast.Tuple() | ast.List(), slice=index):
-                hit = is_rank(index)
+                compares = is_rank(index)
             case _:
-                hit = False
-        if hit:
+                compares = False
+        if compares:
             found.append(f"line {node.lineno}: {ast.unparse(node).splitlines()[0]}")
     return found
 

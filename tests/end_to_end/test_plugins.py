@@ -171,7 +171,9 @@ def test_a_metric_counts_by_hand():
         {"a": {"boxes": [near], "labels": [0]}, "b": {"boxes": [near], "labels": [0]}},
         config=config,
     )
-    assert result.metrics["F2@0.50"] == pytest.approx(5 / (5 + 4 + 1))  # one hit, one false positive, one missed
+    assert result.metrics["F2@0.50"] == pytest.approx(
+        5 / (5 + 4 + 1)
+    )  # one true positive, one false positive, one missed
 
 
 def test_a_data_set_in_a_layout_of_your_own_is_checked_and_prepared(tmp_path, rng):

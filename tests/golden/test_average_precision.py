@@ -95,8 +95,8 @@ def test_the_envelope_lifts_precision_to_what_a_higher_recall_reaches(interpolat
 @pytest.mark.parametrize("count", [3, 7, 20, 49])
 def test_where_everything_is_found_first_the_average_is_one_to_the_last_bit(interpolation, count):
     ground_truth = {"P": instances(*(square(20 * k, 20 * k + 10) for k in range(count)))}
-    found = {"P": detections(*(((count - k) / (count + 1), square(20 * k, 20 * k + 10)) for k in range(count)))}
-    metrics = evaluate(found, ground_truth, classes=["x"], interpolation=interpolation, num_resamples=20).metrics
+    detected = {"P": detections(*(((count - k) / (count + 1), square(20 * k, 20 * k + 10)) for k in range(count)))}
+    metrics = evaluate(detected, ground_truth, classes=["x"], interpolation=interpolation, num_resamples=20).metrics
     assert metrics["AP@0.10"] == metrics["mAP@0.10:0.50"] == 1.0
     assert metrics["AP@0.10/ci95"] is None  # one patient
 
@@ -120,7 +120,7 @@ def slow_average_precision(ground_truth, predictions, label, iou_threshold):
         ((float(p.scores[k]), case, k) for case, p in predictions.items() for k in range(len(p))
          if p.labels[k] == label), key=lambda item: -item[0],
     )  # fmt: skip
-    taken, hits = set(), []
+    taken, true_positives = set(), []
     for _, case, k in ranked:
         best, best_iou = None, 0.0
         for j in range(len(ground_truth[case])):
@@ -134,13 +134,16 @@ def slow_average_precision(ground_truth, predictions, label, iou_threshold):
             iou = inter / (volume + other - inter)
             if iou >= iou_threshold and iou > best_iou:
                 best, best_iou = j, iou
-        hits.append(best is not None)
+        true_positives.append(best is not None)
         if best is not None:
             taken.add((case, best))
     total = sum(int((t.labels == label).sum()) for t in ground_truth.values())
     if not total:
         return None
-    points = [(sum(hits[: k + 1]) / total, sum(hits[: k + 1]) / (k + 1)) for k in range(len(hits))]
+    points = [
+        (sum(true_positives[: k + 1]) / total, sum(true_positives[: k + 1]) / (k + 1))
+        for k in range(len(true_positives))
+    ]
     wanted = [k / 100 for k in range(101)]
     return sum(max((p for r, p in points if r >= w - 1e-12), default=0.0) for w in wanted) / 101
 

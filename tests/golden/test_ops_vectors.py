@@ -44,19 +44,19 @@ ALONE = (40.0, 40.0, 50.0, 50.0)
     ],
 )
 def test_weighted_box_clustering_in_2d(iou_threshold, expected_views, scores, boxes, one_vote_per_view):
-    found = weighted_box_clustering(
+    clusters = weighted_box_clustering(
         BOXES,
         iou_threshold=iou_threshold,
         expected_views=expected_views,
         one_vote_per_view=one_vote_per_view,
         **GIVEN,
     )
-    assert found.scores.tolist() == pytest.approx(scores, abs=1e-6)
-    assert torch.allclose(found.boxes, rows(*boxes), atol=1e-4)
+    assert clusters.scores.tolist() == pytest.approx(scores, abs=1e-6)
+    assert torch.allclose(clusters.boxes, rows(*boxes), atol=1e-4)
 
 
 def test_weighted_box_clustering_in_3d():
-    found = weighted_box_clustering(
+    clusters = weighted_box_clustering(
         rows((10, 10, 4, 20, 20, 8), (11, 10, 5, 21, 20, 9)),
         torch.tensor([0.9, 0.6]),
         view_ids=torch.tensor([0, 0]),
@@ -67,20 +67,20 @@ def test_weighted_box_clustering_in_3d():
         expected_views=4,
         inclusive=True,
     )
-    assert found.scores.tolist() == pytest.approx([0.228032], abs=1e-6)
-    assert torch.allclose(found.boxes, rows((10.2553, 10, 4.2553, 20.2553, 20, 8.2553)), atol=1e-4)
+    assert clusters.scores.tolist() == pytest.approx([0.228032], abs=1e-6)
+    assert torch.allclose(clusters.boxes, rows((10.2553, 10, 4.2553, 20.2553, 20, 8.2553)), atol=1e-4)
 
 
 def test_weighted_box_clustering_weighs_by_area():
-    found = weighted_box_clustering(
+    clusters = weighted_box_clustering(
         rows((10, 10, 14, 14), (8, 8, 30, 30)),
         torch.tensor([0.9, 0.5]),
         iou_threshold=1e-5,
         expected_views=2,
         inclusive=True,
     )
-    assert found.scores.tolist() == pytest.approx([0.7])
-    assert torch.allclose(found.boxes, rows((9.2857, 9.2857, 19.7143, 19.7143)), atol=1e-4)
+    assert clusters.scores.tolist() == pytest.approx([0.7])
+    assert torch.allclose(clusters.boxes, rows((9.2857, 9.2857, 19.7143, 19.7143)), atol=1e-4)
 
 
 def test_slices_merge_between_gaps():
@@ -96,14 +96,14 @@ def test_slices_merge_between_gaps():
 
 
 def test_decoding_in_2d_with_the_toolkits_uneven_deviations():
-    found = decode(torch.tensor([[[0.5, -0.5], [0.2, 0.1]]]), rows((10, 10, 30, 20)), [[0.1, 0.1], [0.1, 0.2]])
-    assert torch.allclose(found, rows((10.798, 9.399, 31.202, 19.601)), atol=1e-3)
+    decoded = decode(torch.tensor([[[0.5, -0.5], [0.2, 0.1]]]), rows((10, 10, 30, 20)), [[0.1, 0.1], [0.1, 0.2]])
+    assert torch.allclose(decoded, rows((10.798, 9.399, 31.202, 19.601)), atol=1e-3)
 
 
 def test_decoding_in_3d():
     deltas = torch.tensor([[[0.5, -0.5, 1.0], [0.2, 0.1, -0.3]]])
-    found = decode(deltas, rows((10, 10, 2, 30, 20, 6)))
-    assert torch.allclose(found, rows((10.5919, 9.399, 2.5165, 31.4081, 19.601, 6.2835)), atol=1e-4)
+    decoded = decode(deltas, rows((10, 10, 2, 30, 20, 6)))
+    assert torch.allclose(decoded, rows((10.5919, 9.399, 2.5165, 31.4081, 19.601, 6.2835)), atol=1e-4)
 
 
 def test_the_first_anchors_of_the_toy_data():

@@ -20,7 +20,7 @@ from boxel.preparation.store import Store
 from boxel.recipes import Experiment, get_recipe
 from boxel.training.checkpoints import read_ranking
 from boxel.training.config import TrainConfig
-from boxel.training.loop import ends
+from boxel.training.loop import is_finished
 from boxel.training.loop import train as train_model
 from boxel.types import Progress, Task, silent
 
@@ -210,4 +210,4 @@ def _finished(run: Path, config: TrainConfig) -> bool:
     if not (run / "weights.safetensors").exists():
         return False
     last = read_history(run)[-1:]
-    return any(ends(config, int(step["step"]), step["seconds"]) for step in last)
+    return any(is_finished(config, int(step["step"]), step["seconds"]) for step in last)

@@ -54,7 +54,7 @@ class Model(nn.Module, ABC):
         """Network outputs for `images (b, c, *s)`; their shapes depend on the input's shape alone.
 
         Args:
-            segmentation: also compute the segmentation logits, in models that have them.
+            segmentation: also compute the segmentation logits; without effect in models that have none.
             phase: the phase of training whose outputs are wanted, see `phases`; "all" for detections.
 
         Raises:

@@ -68,7 +68,8 @@ class DenseConfig(Config):
 
     Attributes:
         filters: width of the towers, which have `num_convs` convolutions.
-        shared_tower: one tower for classes and boxes, with 1-wide output convolutions (an RPN), instead of two.
+        shared_tower: one tower for classes and boxes (an RPN) instead of two; its outputs are 1x1 convolutions (1x1x1
+            in 3D).
         softmax: classes, with the background as one of them, exclude each other; else they are independent sigmoids.
         centre_std, size_std: box targets are divided by these.
         centred_anchors: anchors lie on the centres of cells; else on their lower corners.

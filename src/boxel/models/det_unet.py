@@ -53,6 +53,10 @@ class DetUNet(PyramidModel):
 
     The anchors of the grid are not used.
 
+    Differs from the paper: the encoder has instance norm (none), and where no object has a mask, the ellipse in each
+    box is learnt (the paper has masks). `mdt_lidc_3d` and the other `mdt` recipes, with `--model det_unet`, have the
+    paper's settings.
+
     Raises:
         ValueError: several classes, but a segmentation of the foreground only.
 
@@ -76,6 +80,7 @@ class DetUNet(PyramidModel):
         self.config, self.numbers = config, numbers
         self.segmenter = Segmenter(numbers, self.neck.finest_channels, config)
 
+    # It always segments, and has one phase: the arguments are there for the interface of all models.
     def infer(self, images: Tensor, *, segmentation: bool = False, phase: str = "all") -> DetUNetOutputs:
         features = self.encoder(images)
         pyramid = self.neck(features)

@@ -29,6 +29,10 @@ class FasterRCNNPlus(PyramidModel):
     The second stage works on what the first proposes, so it belongs to `loss` and `detect`. Losses `rpn_class`,
     `rpn_box`, `roi_class` and `roi_box`.
 
+    Differs from the papers: the RPN has newer defaults, see `RPNConfig`, the head of the second stage has group norm
+    (none), and RoIs are drawn at random (Jaeger et al.: by hard example mining). `mdt_lidc_3d` and the other `mdt`
+    recipes, with `--model faster_rcnn_plus`, have Jaeger et al.'s settings.
+
     Example:
         >>> import torch
         >>> from boxel.models import FasterRCNNPlus
@@ -44,6 +48,7 @@ class FasterRCNNPlus(PyramidModel):
         self.rpn = RPN(numbers, self.neck.channels, config.rpn)
         self.roi = RoIDetection(numbers, self.neck.channels, config.roi)
 
+    # Nothing to segment and one phase: the arguments are there for the interface of all models.
     def infer(self, images: Tensor, *, segmentation: bool = False, phase: str = "all") -> TwoStageOutputs:
         features = self.encoder(images)
         pyramid = self.neck(features)

@@ -33,6 +33,10 @@ class MaskRCNN(PyramidModel):
     The second stage works on what the first proposes, so it belongs to `loss` and `detect`. Losses `rpn_class`,
     `rpn_box`, `roi_class`, `roi_box` and `mask`.
 
+    Differs from the papers: the RPN has newer defaults, see `RPNConfig`, the heads of the second stage have group norm
+    (none), and RoIs are drawn at random (Jaeger et al.: by hard example mining). `mdt_lidc_3d` and the other `mdt`
+    recipes, with `--model mask_rcnn`, have Jaeger et al.'s settings.
+
     Example:
         >>> import torch
         >>> from boxel.models import MaskRCNN
@@ -49,6 +53,7 @@ class MaskRCNN(PyramidModel):
         self.roi = RoIDetection(numbers, self.neck.channels, config.roi)
         self.masks = RoIMasks(numbers, self.neck.channels, self.roi, config.mask)
 
+    # Nothing to segment and one phase: the arguments are there for the interface of all models.
     def infer(self, images: Tensor, *, segmentation: bool = False, phase: str = "all") -> TwoStageOutputs:
         features = self.encoder(images)
         pyramid = self.neck(features)

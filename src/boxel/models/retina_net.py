@@ -26,6 +26,11 @@ class RetinaNetConfig(PyramidConfig, name="retina_net"):
 class RetinaNet(PyramidModel):
     """Retina Net (Lin et al., 2017). Outputs are the `DenseOutputs` of all levels; losses `class` and `box`.
 
+    Differs from the papers: anchors are matched by ATSS (Lin et al.: IoU of 0.5), the focal loss has alpha 0.75 (0.25;
+    Jaeger et al.: cross-entropy with hard negatives), the box loss is 2 x (1 - GIoU) (smooth L1), and the towers have
+    group norm (none). `mdt_lidc_3d` and the other `mdt` recipes, with `--model retina_net`, have Jaeger et al.'s
+    settings.
+
     Example:
         >>> import torch
         >>> from boxel import Batch, Instances
@@ -45,6 +50,7 @@ class RetinaNet(PyramidModel):
     def add_heads(self, numbers: Numbers, config: RetinaNetConfig) -> None:
         self.dense = DenseDetection(numbers, self.neck.channels, config.dense)
 
+    # Nothing to segment and one phase: the arguments are there for the interface of all models.
     def infer(self, images: Tensor, *, segmentation: bool = False, phase: str = "all") -> DenseOutputs:
         features = self.encoder(images)
         pyramid = self.neck(features)

@@ -17,6 +17,10 @@ from boxel.types import Batch, Detections
 class RPNConfig(DenseConfig):
     """The region proposal network: one class, one tower for class and box.
 
+    Differs from the paper by the defaults of `DenseConfig`: anchors are matched by ATSS (Ren et al.: IoU of 0.7), the
+    losses are the focal loss with alpha 0.75 (cross-entropy of drawn anchors) and 2 x (1 - GIoU) (smooth L1), and the
+    tower has group norm (none). The `mdt` recipes have the settings of Jaeger et al.
+
     Attributes:
         anchor_step: uses every n-th anchor size of the plan; 3 keeps the base octave of Retina U-Net's nine.
         proposals: most boxes handed on per image; in prediction at least as many as there may be detections.

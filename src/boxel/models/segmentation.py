@@ -27,6 +27,8 @@ class SegmentingConfig(PyramidConfig):
     Attributes:
         segment: what P0 learns to tell apart: foreground from background, or the classes.
         segmentation_loss: `paper` is eq. (1) of the paper, `mdt` the form of its code.
+        segmentation_weight: of the segmentation loss beside those of classes and boxes. The paper's is 1; 0.5 gives the
+            cross-entropy of the `paper` form the weight that it has in the `mdt` form, which is halved.
         boxes_without_mask: what the inside of an object known by its box alone counts as: `ignore` leaves it out of
             the loss, `fill` takes the ellipse that touches the sides of the box for the object.
         mask_cells: cells per axis of the instance masks, which lie on a grid over each object's box.
@@ -46,7 +48,7 @@ class SegmentingConfig(PyramidConfig):
 
 
 class Segmenter(nn.Module):
-    """A 1-wide convolution of P0: logits `(b, 1 + k, *s)`, background first, then foreground or the classes.
+    """A 1x1 convolution (1x1x1 in 3D) of P0: logits `(b, 1 + k, *s)`, background first, then foreground or the classes.
 
     Args:
         channels: of P0.

@@ -37,6 +37,10 @@ class UFRCNNPlus(PyramidModel):
 
     Losses `rpn_class`, `rpn_box`, `roi_class`, `roi_box` and `segmentation`.
 
+    Differs from the papers: the RPN has newer defaults, see `RPNConfig`, the head of the second stage has group norm
+    (none), the segmentation counts half, and RoIs are drawn at random (Jaeger et al.: by hard example mining).
+    `mdt_lidc_3d` and the other `mdt` recipes, with `--model ufrcnn_plus`, have Jaeger et al.'s settings.
+
     Example:
         >>> import torch
         >>> from boxel.models import UFRCNNPlus
@@ -53,6 +57,7 @@ class UFRCNNPlus(PyramidModel):
         self.roi = RoIDetection(numbers, self.neck.channels, config.roi)
         self.segmenter = Segmenter(numbers, self.neck.finest_channels, config)
 
+    # One phase: the argument is there for the interface of all models.
     def infer(self, images: Tensor, *, segmentation: bool = False, phase: str = "all") -> UFRCNNPlusOutputs:
         features = self.encoder(images)
         pyramid = self.neck(features)

@@ -50,13 +50,13 @@ def activation(slope: float = 0.0) -> nn.Module:
 
 
 class ResidualBlock(nn.Module):
-    """Basic (two 3-wide convolutions) or bottleneck block (1-3-1, output four times as wide as `planes`).
+    """Basic (two 3x3 convolutions, 3x3x3 in 3D) or bottleneck block (1-3-1, output four times as wide as `planes`).
 
     Args:
         stride_in: the convolution of a bottleneck that carries the stride: `first` as in the Retina U-Net papers' code,
             `middle` as in torchvision and timm.
-        pooled_shortcut: average pooling strides the shortcut, and a 1-wide convolution follows where the widths differ
-            (He et al., Bag of Tricks, 2019); else one 1-wide convolution does both.
+        pooled_shortcut: average pooling strides the shortcut, and a 1x1 convolution follows where the widths differ
+            (He et al., Bag of Tricks, 2019); else one 1x1 convolution does both.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """Linear maps that follow each other without an activation, composed into one.
 
-The U-FPN's way down to the segmentation is linear: lateral 1-wide convolutions, resizing, additions, a 3-wide
-convolution, a 1-wide convolution. A 1-wide convolution commutes with linear resizing, whose weights sum to one, and a
-wider one is a sum over its taps of shifted 1-wide ones. So what each tap takes from a voxel's features is computed at
+The U-FPN's way down to the segmentation is linear: lateral 1x1 convolutions (1x1x1 in 3D), resizing, additions, a 3x3
+convolution, a 1x1 convolution. A 1x1 convolution commutes with linear resizing, whose weights sum to one, and a wider
+one is a sum over its taps of shifted 1x1 ones. So what each tap takes from a voxel's features is computed at
 the features' own resolution, in taps x outputs channels, and resized and summed last.
 """
 
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 
 def compose(last: Any, wide: Any) -> tuple[Float[Tensor, "k c *w"], Float[Tensor, " k"]]:
-    """Kernel and bias of the 1-wide convolution `last` after the convolution `wide`."""
+    """Kernel and bias of the 1x1 convolution `last` after the convolution `wide`."""
     rows = last.weight.flatten(1)
     return torch.einsum("kc,cd...->kd...", rows, wide.weight), rows @ wide.bias + last.bias
 
@@ -24,17 +24,17 @@ def compose(last: Any, wide: Any) -> tuple[Float[Tensor, "k c *w"], Float[Tensor
 def compose_rows(
     rows: Float[Tensor, "k c"], constant: Float[Tensor, " k"], first: Any
 ) -> tuple[Float[Tensor, "k d"], Float[Tensor, " k"]]:
-    """The 1-wide map `rows`, `constant` after the 1-wide convolution `first`."""
+    """The 1x1 map `rows`, `constant` after the 1x1 convolution `first`."""
     return rows @ first.weight.flatten(1), constant + rows @ first.bias
 
 
 def tap_rows(kernel: Float[Tensor, "k c *w"]) -> Float[Tensor, "t c"]:
-    """What every tap of a kernel takes from a voxel, as a 1-wide map; first axis first, outputs innermost."""
+    """What every tap of a kernel takes from a voxel, as a 1x1 map; first axis first, outputs innermost."""
     return kernel.permute(*range(2, kernel.ndim), 0, 1).flatten(0, -2)
 
 
 def resize_and_sum_taps(x: Float[Tensor, "b t *s"], shape: Sequence[int]) -> Float[Tensor, "b k *z"]:
-    """Resizes the maps of `tap_rows` of a 3-wide kernel linearly to `shape` and adds them at their neighbours.
+    """Resizes the maps of `tap_rows` of a 3x3 kernel linearly to `shape` and adds them at their neighbours.
 
     Zero beyond the border, as padding is. Each axis is one product with a small matrix that does both and leaves a
     third of the channels; the first axis, which grows least where voxels are not cubes, comes first.

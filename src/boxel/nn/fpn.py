@@ -48,8 +48,8 @@ class FPNConfig(NeckConfig, name="fpn"):
 class FPN(Neck):
     """Top-down pyramid over encoder features; a U-FPN if they start at full resolution.
 
-    How it works: a 1-wide convolution projects the coarsest feature to `filters`. Each step down resizes the level
-    above and adds the projection of the next finer feature. A 3-wide convolution smooths every level that is handed
+    How it works: a 1x1 convolution (1x1x1 in 3D) projects the coarsest feature to `filters`. Each step down resizes the
+    level above and adds the projection of the next finer feature. A 3x3 convolution smooths every level that is handed
     out. Levels below `linear_below` are resized linearly, the others by nearest neighbour.
 
     Args:
@@ -119,7 +119,7 @@ class FinestLevel(LazyLevel):
         return self.neck.smooth["0"](self.neck.descend(self.features, self.merged, 0)[0])
 
     def convolve(self, conv: Any) -> Tensor:
-        """P0 under the 1-wide convolution `conv`, without P0.
+        """P0 under the 1x1 convolution `conv`, without P0.
 
         How it works: everything between the merged levels and the result is linear, so the kernels are composed first
         and applied once, in few channels (see `boxel.nn.composition`).

@@ -27,7 +27,7 @@ def resize(x: Tensor, shape: tuple[int, ...], *, linear: bool) -> Tensor:
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Convolve `x (b, c, *s)` with a kernel `(o, c, *k)` of odd widths, zero-padded; `(o, c)` is a 1-wide kernel."""
+    """Convolve `x (b, c, *s)` with a kernel `(o, c, *k)` of odd widths, zero-padded; `(o, c)`: 1x1 (1x1x1 in 3D)."""
     weight = weight.reshape(*weight.shape, *[1] * (x.ndim - weight.ndim))
     function = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[x.ndim - 2]
     return function(x, weight, bias, padding=[size // 2 for size in weight.shape[2:]])

@@ -17,7 +17,7 @@ class LazyLevel(ABC):
         """The whole level `(b, c, *s)`."""
 
     def convolve(self, conv: Any) -> Tensor:
-        """The level under the 1-wide convolution `conv`, which a neck may compute without the whole level."""
+        """The level under the 1x1 convolution `conv` (1x1x1 in 3D); a neck may compute it without the whole level."""
         return conv(self.compute())
 
 

@@ -2,13 +2,13 @@
 
 RUN/checkpoints/step_000500.safetensors ...   the best ones, ranked in checkpoints/ranking.json
 RUN/weights.safetensors                       a copy of the best
-RUN/resume.safetensors                        weights, optimiser and average after the last saved step
+RUN/resume.safetensors                        weights, optimiser, average and gradient scaler after the last saved step
 """
 
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -89,8 +89,20 @@ def load_weights(model: nn.Module, path: Path) -> None:
     model.load_state_dict(state)
 
 
+class Scaler(Protocol):
+    """What scales the gradients of fp16; its state is numbers, none where nothing is scaled."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
+
+
 def save_resume(
-    run: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, average: MovingAverage | None
+    run: Path,
+    step: int,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: MovingAverage | None,
+    scaler: Scaler,
 ) -> None:
     """Write the state after `step` steps, in one file that appears whole or not at all."""
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
@@ -100,21 +112,26 @@ def save_resume(
         tensors |= {
             f"optimizer/{index}/{name}": torch.as_tensor(value) for name, value in slots.items() if value is not None
         }
+    tensors |= {f"scaler/{name}": torch.as_tensor(value) for name, value in scaler.state_dict().items()}
     save_tensors(run / "resume.safetensors", tensors, {"step": str(step)})
 
 
-def load_resume(run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: MovingAverage | None) -> int:
+def load_resume(
+    run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: MovingAverage | None, scaler: Scaler
+) -> int:
     """Restore a saved state; returns the number of steps it was trained for, 0 if there is none."""
     path = run / "resume.safetensors"
     if not path.exists():
         return 0
-    groups: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimizer": {}}
+    groups: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimizer": {}, "scaler": {}}
     with safe_open(path, framework="pt") as file:
         step = int(file.metadata()["step"])
         for key in file.keys():  # noqa: SIM118
             kind, name = key.split("/", 1)
             groups[kind][name] = file.get_tensor(key)
     model.load_state_dict(groups["model"])
+    if groups["scaler"]:
+        scaler.load_state_dict({name: value.item() for name, value in groups["scaler"].items()})
     if average is not None:
         average.load(groups["average"])
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]

@@ -59,32 +59,32 @@ def train(
     if initial is not None:
         model.load_state_dict({**model.state_dict(), **initial})
     trainer = set_up(channels_last(model, task.ndim), config)
-    rank, is_first = trainer.fabric.global_rank, trainer.fabric.global_rank == 0
-    first = load_resume(run, model, trainer.optimizer, trainer.average)
-    if is_first:
-        forget_after(run, first)
-    log = MetricsLog(run / "metrics.jsonl", first, write=is_first)
+    rank, is_main = trainer.fabric.global_rank, trainer.fabric.global_rank == 0
+    state = (model, trainer.optimizer, trainer.average, trainer.fabric.strategy.precision)
+    steps_done = load_resume(run, *state)
+    if is_main:
+        forget_after(run, steps_done)
+    log = MetricsLog(run / "metrics.jsonl", steps_done, write=is_main)
     started = time.perf_counter() - log.seconds
     seconds = log.seconds  # of training, including the time before an interruption
-    for step, batch in enumerate(patches(trainer, store, ids, task, first, seed), start=first):
-        stream = np.random.SeedSequence([seed, step, rank])
-        first_phase, augmentation, *other_phases = stream.generate_state(1 + len(model.phases)).tolist()
-        generator = torch.Generator().manual_seed(augmentation)
+    for step, batch in enumerate(training_batches(trainer, store, ids, task, steps_done, seed), start=steps_done):
+        phase_seeds, augmentation_seed = step_seeds(seed, step, rank, len(model.phases))
+        generator = torch.Generator().manual_seed(augmentation_seed)
         batch = augment(to_device(batch, trainer.fabric.device), config.augment, task.patch_size, generator)
         lr = learning_rate(config, step, seconds)
-        measured = train_step(trainer, batch, step, lr, (first_phase, *other_phases))
-        done = step + 1
+        measured = train_step(trainer, batch, step, lr, phase_seeds)
+        steps_done = step + 1
         seconds = trainer.fabric.broadcast(round(time.perf_counter() - started, 3))
-        last = ends(config, done, seconds)
+        is_last = is_finished(config, steps_done, seconds)
         measured |= {"lr": lr, "seconds": seconds}
-        if (done % config.validate_every == 0 or last) and is_first:
-            measured |= validate_and_keep(trainer, run, done, validate)
-        log.add({"step": done, **measured})
-        if (done % config.save_every == 0 or last) and is_first:
-            save_resume(run, done, model, trainer.optimizer, trainer.average)
+        if (steps_done % config.validate_every == 0 or is_last) and is_main:
+            measured |= validate_and_keep(trainer, run, steps_done, validate)
+        log.add({"step": steps_done, **measured})
+        if (steps_done % config.save_every == 0 or is_last) and is_main:
+            save_resume(run, steps_done, *state)
         trainer.fabric.barrier()
-        on_step(done, measured)
-        if last:
+        on_step(steps_done, measured)
+        if is_last:
             break
 
 
@@ -172,22 +172,31 @@ def validate_and_keep(trainer: Trainer, run: Path, step: int, validate: Callable
     return {f"val/{name}": value for name, value in metrics.items()}
 
 
-def patches(trainer: Trainer, store: Store, ids: list[str], task: Task, first: int, seed: int) -> Iterator[Batch]:
-    """The batches of this process, from step `first` to the last."""
+def step_seeds(seed: int, step: int, rank: int, num_phases: int) -> tuple[tuple[int, ...], int]:
+    """The seeds of a step in the process `rank`: one for each phase, and that of the augmentation."""
+    stream = np.random.SeedSequence([seed, step, rank]).generate_state(1 + num_phases).tolist()
+    # The second is the augmentation's, as when every model had one phase: seeds keep their meaning.
+    return (stream[0], *stream[2:]), stream[1]
+
+
+def training_batches(
+    trainer: Trainer, store: Store, ids: list[str], task: Task, first_step: int, seed: int
+) -> Iterator[Batch]:
+    """The batches of this process, from step `first_step` to the last."""
     config, fabric = trainer.config, trainer.fabric
     sampler = PatchSampler(store, ids, task, config.sampler, seed=seed, margin=config.augment.margin)
     workers = config.num_workers
     if workers is None:
         workers = 0 if fabric.device.type == "cpu" else 8
     return batches(
-        sampler, config.batch_size or task.batch_size, first, config.steps,
+        sampler, config.batch_size or task.batch_size, first_step, config.steps,
         num_workers=workers, rank=fabric.global_rank, world_size=fabric.world_size,
     )  # fmt: skip
 
 
-def ends(config: TrainConfig, steps: int, seconds: float) -> bool:
+def is_finished(config: TrainConfig, steps_done: int, seconds: float) -> bool:
     """Whether a training ends after this many steps and seconds."""
-    return steps >= config.steps or (config.max_seconds is not None and seconds >= config.max_seconds)
+    return steps_done >= config.steps or (config.max_seconds is not None and seconds >= config.max_seconds)
 
 
 class Sealed:

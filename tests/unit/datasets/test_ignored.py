@@ -16,13 +16,13 @@ def test_a_detection_of_a_crowd_is_no_false_positive(tmp_path, rng):
     write_coco(tmp_path / "data", rng, annotations=[crowd, cell])
     boxes = np.array([[[5, 10], [13, 18]], [[1, 2], [5, 8]]], np.float32)
     geometry = Geometry.plain((20, 30))
-    found = {
+    predictions = {
         "a": Detections(boxes, np.array([0.9, 0.8], np.float32), np.array([1, 1]), geometry),
         "b": Detections.empty(2, geometry),
     }
-    for case, detections in found.items():
-        write_detections(tmp_path / "found" / f"{case}.json", detections, case, ("clump", "cell"))
-    metrics = evaluate(tmp_path / "found", tmp_path / "data", num_resamples=0).metrics
+    for case, detections in predictions.items():
+        write_detections(tmp_path / "predictions" / f"{case}.json", detections, case, ("clump", "cell"))
+    metrics = evaluate(tmp_path / "predictions", tmp_path / "data", num_resamples=0).metrics
     assert metrics["num_objects"] == 1
     assert metrics["num_ignored_detections"] == 1
     assert metrics["AP@0.50"] == 1.0

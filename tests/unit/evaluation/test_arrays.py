@@ -20,9 +20,9 @@ def box(ndim: int, low: float = 0, high: float = 9) -> list:
 
 @pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
 def test_lists_numpy_and_torch_give_the_same(ndim, kind):
-    found = {"boxes": kind([box(ndim), box(ndim, 20, 30)]), "scores": kind([0.9, 0.8]), "labels": kind([0, 1])}
+    detections = {"boxes": kind([box(ndim), box(ndim, 20, 30)]), "scores": kind([0.9, 0.8]), "labels": kind([0, 1])}
     truth = {"boxes": kind([box(ndim)]), "labels": kind([0])}
-    metrics = boxel.evaluate({"a": found}, {"a": truth}, config=QUICK).metrics
+    metrics = boxel.evaluate({"a": detections}, {"a": truth}, config=QUICK).metrics
     assert metrics["AP@0.50"] == metrics["AP@0.50/0"] == 1
     assert metrics["absent_classes"] == ["1"]
     assert metrics["num_detections"] == 2

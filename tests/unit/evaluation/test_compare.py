@@ -15,9 +15,9 @@ def cohort(rng, ndim, sensitivity, num_cases=60, hard=None):
     ground_truth, predictions = {}, {}
     for case in range(num_cases):
         ground_truth[f"c{case:03}"] = Instances(box, np.zeros(1, int), np.ones(1, int), np.zeros(1, bool))
-        hit = rng.random() < sensitivity and (hard is None or not hard[case])
-        score = rng.uniform(0.5, 1) if hit else rng.uniform(0, 0.7)
-        predictions[f"c{case:03}"] = Detections(box + (0 if hit else 50), np.array([score]), np.zeros(1, int))
+        is_detected = rng.random() < sensitivity and (hard is None or not hard[case])
+        score = rng.uniform(0.5, 1) if is_detected else rng.uniform(0, 0.7)
+        predictions[f"c{case:03}"] = Detections(box + (0 if is_detected else 50), np.array([score]), np.zeros(1, int))
     return predictions, ground_truth
 
 

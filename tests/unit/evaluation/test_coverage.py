@@ -35,10 +35,10 @@ def draw(rng, num_patients):
             objects = int(rng.integers(1, 4)) if ill else 0
             places = np.arange(objects)[:, None, None] * 100.0
             detections = rng.random(objects) < 1 / (1 + np.exp(-ease - 0.8))
-            hits = BOX + places[detections] + rng.integers(0, 3, (int(detections.sum()), 1, 1))
-            hits[:, 1] += rng.normal(0, 0.7, (len(hits), 2))  # larger or smaller than the object
+            matched = BOX + places[detections] + rng.integers(0, 3, (int(detections.sum()), 1, 1))
+            matched[:, 1] += rng.normal(0, 0.7, (len(matched), 2))  # larger or smaller than the object
             false = int(rng.poisson(1.2))
-            boxes = np.concatenate([hits, BOX + 1000 + np.arange(false)[:, None, None] * 100.0])
+            boxes = np.concatenate([matched, BOX + 1000 + np.arange(false)[:, None, None] * 100.0])
             logits = np.concatenate(
                 [rng.normal(0.8 + 0.5 * ease, 1, int(detections.sum())), rng.normal(-0.6, 1, false)]
             )
@@ -87,8 +87,8 @@ def redraw(rng, ground_truth, groups):
         detections = rng.random(len(objects)) < 1 / (1 + np.exp(-ease[groups[name]] - 0.8))
         false = int(rng.poisson(1.2))
         boxes = np.concatenate([objects.boxes[detections], BOX + 1000 + np.arange(false)[:, None, None] * 100.0])
-        hits = rng.normal(0.8 + 0.5 * ease[groups[name]], 1, int(detections.sum()))
-        logits = np.concatenate([hits, rng.normal(-0.6, 1, false)])
+        of_objects = rng.normal(0.8 + 0.5 * ease[groups[name]], 1, int(detections.sum()))
+        logits = np.concatenate([of_objects, rng.normal(-0.6, 1, false)])
         predictions[name] = Detections(boxes, 1 / (1 + np.exp(-logits)), np.zeros(len(boxes), int))
     return predictions
 

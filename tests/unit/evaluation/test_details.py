@@ -19,9 +19,9 @@ def cubes(sides, ndim, gap=100.0):
     return np.stack([lower, lower + np.array(sides, float).reshape(-1, 1)], axis=1)
 
 
-def judge(found, truth, **options):
+def metrics_of(detected, truth, **options):
     """Boxes, scores and labels of detections; boxes and labels of objects; of one case."""
-    boxes, scores, labels = found
+    boxes, scores, labels = detected
     predictions = {"a": Detections(boxes, np.array(scores, float), np.array(labels))}
     objects = Instances(truth[0], np.array(truth[1]), np.arange(1, len(truth[0]) + 1), np.zeros(len(truth[0]), bool))
     return evaluate(predictions, {"a": objects}, classes=("x", "y"), num_resamples=0, **options).metrics
@@ -29,8 +29,8 @@ def judge(found, truth, **options):
 
 def test_metrics_by_size_leave_other_sizes_out(ndim):
     truth = cubes([4, 4, 10, 10], ndim)
-    found = truth[[0, 2, 3]], [0.9, 0.8, 0.7], [0, 0, 0]
-    metrics = judge(found, (truth, [0] * 4), size_limits=[5.0**ndim], interpolation="area")
+    detected = truth[[0, 2, 3]], [0.9, 0.8, 0.7], [0, 0, 0]
+    metrics = metrics_of(detected, (truth, [0] * 4), size_limits=[5.0**ndim], interpolation="area")
     small, large = f"AP@0.10/size=0..{5**ndim}", f"AP@0.10/size={5**ndim}..inf"
     assert (metrics[small], metrics[large]) == (0.5, 1)
     assert metrics[f"AR@0.10/size=0..{5**ndim}/x"] == 0.5
@@ -39,7 +39,7 @@ def test_metrics_by_size_leave_other_sizes_out(ndim):
 
 def test_sizes_are_split_into_thirds_unless_told_otherwise(ndim):
     truth = cubes([2, 3, 4, 5, 6, 7], ndim)
-    metrics = judge((truth, [0.5] * 6, [0] * 6), (truth, [0] * 6))
+    metrics = metrics_of((truth, [0.5] * 6, [0] * 6), (truth, [0] * 6))
     assert len([key for key in metrics if key.startswith("AP@0.10/size=") and key.count("/") == 1]) == 3
     assert len(metrics["settings"]["size_limits"]) == 2
 
@@ -47,9 +47,9 @@ def test_sizes_are_split_into_thirds_unless_told_otherwise(ndim):
 def test_size_ratios_are_described_as_in_the_benchmarking_report(ndim):
     truth = cubes([10, 10, 10, 10], ndim)
     # One axis longer or shorter: volumes 1.2, 1.5, 0.9 and 1 times the object's.
-    found = truth.copy()
-    found[:, 1, 0] = found[:, 0, 0] + [12, 15, 9, 10]
-    metrics = judge((found, [0.9, 0.8, 0.7, 0.6], [0] * 4), (truth, [0] * 4))
+    detected = truth.copy()
+    detected[:, 1, 0] = detected[:, 0, 0] + [12, 15, 9, 10]
+    metrics = metrics_of((detected, [0.9, 0.8, 0.7, 0.6], [0] * 4), (truth, [0] * 4))
     table = metrics["size_ratios@0.10"]["x"]
     assert table["bigger"] == {"num": 3, "share": 0.75, "mean": pytest.approx(3.7 / 3), "median": pytest.approx(1.2),
                                "min": pytest.approx(1), "max": pytest.approx(1.5)}  # fmt: skip
@@ -63,7 +63,7 @@ def test_the_confusion_matrix_has_missed_objects_and_background(ndim):
     elsewhere = cubes([10], ndim) + 1000
     # An x detected as x, an x detected as y, an undetected y; a y on the background; a weak x that does not take part.
     boxes = np.concatenate([truth[:2], elsewhere, elsewhere])
-    metrics = judge((boxes, [0.9, 0.8, 0.8, 0.1], [0, 1, 1, 0]), (truth, [0, 0, 1]))
+    metrics = metrics_of((boxes, [0.9, 0.8, 0.8, 0.1], [0, 1, 1, 0]), (truth, [0, 0, 1]))
     assert metrics["confusion@0.10"] == {
         "rows": ["x", "y", "background"], "columns": ["x", "y", "missed"],
         "counts": [[1, 1, 0], [0, 0, 1], [0, 1, 0]],
@@ -73,7 +73,7 @@ def test_the_confusion_matrix_has_missed_objects_and_background(ndim):
 def test_calibration_compares_the_score_with_the_share_of_hits(ndim):
     truth = cubes([10] * 4, ndim)
     boxes = np.concatenate([truth[:3], truth[3:] + 1000])
-    metrics = judge((boxes, [0.85, 0.85, 0.85, 0.85], [0] * 4), (truth, [0] * 4))
+    metrics = metrics_of((boxes, [0.85, 0.85, 0.85, 0.85], [0] * 4), (truth, [0] * 4))
     assert metrics["ECE@0.10/x"] == pytest.approx(0.1)
     assert metrics["ECE@0.10/y"] is None
     curve = metrics["calibration@0.10"]["x"]
@@ -84,14 +84,14 @@ def test_calibration_compares_the_score_with_the_share_of_hits(ndim):
 def test_operating_points_of_the_users_choice(ndim):
     truth = cubes([10, 10], ndim)
     boxes = np.concatenate([truth, truth[:1] + 1000])
-    metrics = judge((boxes, [0.9, 0.2, 0.6], [0, 0, 0]), (truth, [0, 0]), operating_points=[0.5])
+    metrics = metrics_of((boxes, [0.9, 0.2, 0.6], [0, 0, 0]), (truth, [0, 0]), operating_points=[0.5])
     assert (metrics["precision@0.10/score=0.5"], metrics["recall@0.10/score=0.5"]) == (0.5, 0.5)
 
 
 def test_recall_averages_over_thresholds_like_precision(ndim):
-    truth, found = cubes([10, 10], ndim), cubes([10, 10], ndim)
-    found[1, 1, 0] = found[1, 0, 0] + 4  # IoU 0.4
-    metrics = judge((found, [0.9, 0.8], [0, 0]), (truth, [0, 0]), iou_thresholds=[0.3, 0.5])
+    truth, detected = cubes([10, 10], ndim), cubes([10, 10], ndim)
+    detected[1, 1, 0] = detected[1, 0, 0] + 4  # IoU 0.4
+    metrics = metrics_of((detected, [0.9, 0.8], [0, 0]), (truth, [0, 0]), iou_thresholds=[0.3, 0.5])
     assert (metrics["AR@0.30"], metrics["AR@0.50"], metrics["mAR@0.30:0.50"]) == (1, 0.5, 0.75)
 
 
@@ -103,16 +103,16 @@ def test_compiled_metrics_equal_the_plain_ones(seed, interpolation, between):
         n, m = rng.integers(0, 5, 2)
         truth = cubes(rng.integers(5, 9, n), 2, gap=6.0)
         ground_truth[case] = Instances(truth, np.zeros(n, int), np.arange(n), np.zeros(n, bool))
-        found = cubes(rng.integers(5, 9, m), 2, gap=6.0) + rng.integers(0, 4)
-        predictions[case] = Detections(found, rng.integers(0, 5, m) / 5, np.zeros(m, int))
+        detected = cubes(rng.integers(5, 9, m), 2, gap=6.0) + rng.integers(0, 4)
+        predictions[case] = Detections(detected, rng.integers(0, 5, m) / 5, np.zeros(m, int))
     table = find_overlaps(predictions, ground_truth, classes=["x"]).match(0.3)
     grouped = GroupedMatches(table, np.arange(5))
     weights = rng.integers(0, 4, (6, 5)).astype(float)
     weights[0] = 0
-    found = grouped.curves(weights, interpolation, froc=True, between=between)
+    curves = grouped.curves(weights, interpolation, froc=True, between=between)
     (ranking,) = grouped.rankings
     counts, objects = ranking.counts(weights), weights @ ranking.objects
-    np.testing.assert_allclose(found["AP"][:, 0], curve_average(*counts, objects, interpolation))
+    np.testing.assert_allclose(curves["AP"][:, 0], curve_average(*counts, objects, interpolation))
     rates = sensitivity_at(*counts, objects, weights.sum(axis=1), interpolate=between)
-    np.testing.assert_allclose(found["FROC"][:, 0], rates.mean(axis=1))
-    np.testing.assert_allclose(found["sensitivity/fp=2"][:, 0], rates[:, 4])
+    np.testing.assert_allclose(curves["FROC"][:, 0], rates.mean(axis=1))
+    np.testing.assert_allclose(curves["sensitivity/fp=2"][:, 0], rates[:, 4])

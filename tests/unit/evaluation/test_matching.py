@@ -25,8 +25,8 @@ def detections(boxes, scores, ndim, labels=None):
 
 def test_a_detection_takes_the_free_object_it_overlaps_most(ndim):
     truth = instances([line(0, 10, ndim), line(4, 14, ndim)], ndim, ids=[7, 9])
-    found = detections([line(3, 13, ndim), line(4, 14, ndim), line(0, 10, ndim)], [0.5, 0.9, 0.1], ndim)
-    table = match_cases({"a": found}, {"a": truth}, classes=["x"], iou_threshold=0.1)
+    detected = detections([line(3, 13, ndim), line(4, 14, ndim), line(0, 10, ndim)], [0.5, 0.9, 0.1], ndim)
+    table = match_cases({"a": detected}, {"a": truth}, classes=["x"], iou_threshold=0.1)
     assert table.indices.tolist() == [1, 0, 2]  # descending score
     assert table.object_ids[table.matches[:2]].tolist() == [9, 7]  # 0.5 prefers id 9, which is taken
     assert table.matches[2] == -1
@@ -38,15 +38,15 @@ def test_a_detection_takes_the_free_object_it_overlaps_most(ndim):
 
 def test_a_weaker_detection_gives_way_and_takes_its_next_object(ndim):
     truth = instances([line(0, 10, ndim), line(8, 18, ndim), line(16, 26, ndim)], ndim)
-    found = detections([line(0, 10, ndim), line(3, 13, ndim), line(9, 19, ndim)], [0.9, 0.8, 0.7], ndim)
-    table = match_cases({"a": found}, {"a": truth}, classes=["x"], iou_threshold=0.1)
+    detected = detections([line(0, 10, ndim), line(3, 13, ndim), line(9, 19, ndim)], [0.9, 0.8, 0.7], ndim)
+    table = match_cases({"a": detected}, {"a": truth}, classes=["x"], iou_threshold=0.1)
     # 0.8 prefers the first object, which 0.9 has, and takes the second; 0.7 prefers that and gets the third.
     assert table.matches.tolist() == [0, 1, 2]
 
 
 def test_the_threshold_itself_matches_except_with_the_old_rule(ndim):
-    truth, found = instances([line(0, 10, ndim)], ndim), detections([line(0, 5, ndim)], [1.0], ndim)
-    overlaps = find_overlaps({"a": found}, {"a": truth}, classes=["x"])
+    truth, detected = instances([line(0, 10, ndim)], ndim), detections([line(0, 5, ndim)], [1.0], ndim)
+    overlaps = find_overlaps({"a": detected}, {"a": truth}, classes=["x"])
     assert overlaps.match(0.5).true_positives.tolist() == [True]
     assert overlaps.match(0.5, "mdt").true_positives.tolist() == [False]
     assert overlaps.match(0.51).true_positives.tolist() == [False]
@@ -63,8 +63,8 @@ def test_classes_and_cases_do_not_mix(ndim):
 
 def test_equal_scores_are_served_in_their_order(ndim):
     truth = instances([line(0, 10, ndim)], ndim)
-    found = detections([line(1, 11, ndim), line(0, 10, ndim)], [0.5, 0.5], ndim)
-    table = match_cases({"a": found}, {"a": truth}, classes=["x"], iou_threshold=0.1)
+    detected = detections([line(1, 11, ndim), line(0, 10, ndim)], [0.5, 0.5], ndim)
+    table = match_cases({"a": detected}, {"a": truth}, classes=["x"], iou_threshold=0.1)
     assert table.indices.tolist() == [0, 1]
     assert table.true_positives.tolist() == [True, False]
 
@@ -85,8 +85,8 @@ def test_sizes_are_box_volumes_in_voxels(ndim):
 def test_boxes_without_volume_match_nothing(ndim):
     point = np.zeros((1, 2, ndim), np.float32)
     truth = Instances(point, np.zeros(1, np.int64), np.ones(1, np.int64), np.zeros(1, bool))
-    found = Detections(point, np.ones(1, np.float32), np.zeros(1, np.int64))
-    assert not match_cases({"a": found}, {"a": truth}, classes=["x"], iou_threshold=0.1).true_positives.any()
+    detected = Detections(point, np.ones(1, np.float32), np.zeros(1, np.int64))
+    assert not match_cases({"a": detected}, {"a": truth}, classes=["x"], iou_threshold=0.1).true_positives.any()
 
 
 BOX = [[0, 0], [4, 4]]

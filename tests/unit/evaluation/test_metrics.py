@@ -145,8 +145,8 @@ def test_ties_count_half_in_the_auroc():
 
 
 def test_average_precision_does_not_depend_on_the_order_of_equal_scores():
-    hits = np.array([True, False, True, False])
-    values = {average_precision(np.full(4, 0.5), hits[order], 2) for order in ([0, 1, 2, 3], [1, 3, 0, 2])}
+    true_positives = np.array([True, False, True, False])
+    values = {average_precision(np.full(4, 0.5), true_positives[order], 2) for order in ([0, 1, 2, 3], [1, 3, 0, 2])}
     assert values == {0.5}
 
 
@@ -197,8 +197,8 @@ def test_the_files_hold_the_metrics_every_case_and_every_object(example, tmp_pat
 
 def test_the_outcome_of_a_case_follows_its_own_order(example):
     evaluation = evaluate(*example, classes=CLASSES, num_resamples=0)
-    hits, objects = evaluation.outcome("a")
-    assert hits.tolist() == [True, False]
+    true_positives, objects = evaluation.outcome("a")
+    assert true_positives.tolist() == [True, False]
     assert objects.tolist() == [True, False]
     assert [len(values) for values in evaluation.outcome("c")] == [0, 0]
 

@@ -11,7 +11,14 @@ from boxel.datasets.formats import open_dataset
 from boxel.preparation.plan import PlanConfig
 from boxel.preparation.prepare import prepare
 from boxel.preparation.store import Store
-from boxel.training.checkpoints import keep_best, load_weights, read_ranking, save_tensors
+from boxel.training.checkpoints import (
+    keep_best,
+    load_resume,
+    load_weights,
+    read_ranking,
+    save_resume,
+    save_tensors,
+)
 from boxel.training.config import TrainConfig
 from boxel.training.log import MetricsLog
 from boxel.training.loop import train
@@ -62,6 +69,38 @@ def test_precision_and_workers_change_little(store, tmp_path, setting):
     plain = run_training(tmp_path / "plain", store, config)
     other = run_training(tmp_path / "other", store, config.model_copy(update=setting))
     assert other == pytest.approx(plain, rel=0.1)
+
+
+def test_the_gradient_scaler_of_fp16_resumes(tmp_path):
+    """It halves its scale on an overflow and doubles it after `growth_interval` good steps; both are remembered."""
+
+    def training() -> tuple:
+        model = torch.nn.Linear(2, 1)
+        return model, torch.optim.SGD(model.parameters(), 0.1), None, torch.amp.GradScaler("cpu", growth_interval=3)
+
+    def step(model, optimizer, average, scaler, factor):
+        optimizer.zero_grad()
+        scaler.scale(factor * model(torch.ones(1, 2)).sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+
+    begun, resumed = training(), training()
+    for factor in (float("inf"), 1.0, 1.0):
+        step(*begun, factor)
+    save_resume(tmp_path, 3, *begun)
+    assert load_resume(tmp_path, *resumed) == 3
+    assert resumed[-1].get_scale() == 2.0**15
+    step(*resumed, 1.0)  # the third good step
+    assert resumed[-1].get_scale() == 2.0**16
+
+
+def test_a_state_without_a_gradient_scaler_resumes(tmp_path):
+    """As those of fp32 and bf16 have none."""
+    model = torch.nn.Linear(2, 1)
+    for enabled in (False, True):
+        state = (model, torch.optim.SGD(model.parameters(), 0.1), None)
+        save_resume(tmp_path, 5, *state, torch.amp.GradScaler("cpu", enabled=False))
+        assert load_resume(tmp_path, *state, torch.amp.GradScaler("cpu", enabled=enabled)) == 5
 
 
 def test_another_seed_gives_another_training(store, tmp_path):
