@@ -114,7 +114,7 @@ class Instances(Columns[A]):
             ValueError: wrong shapes, inverted or infinite boxes, labels that are no class indices; names the row.
 
         Example:
-            >>> Instances.from_boxes([[[2, 3], [8, 9]]], [0]).boxes.tolist()
+            >>> boxel.Instances.from_boxes([[[2, 3], [8, 9]]], [0]).boxes.tolist()
             [[[2.0, 3.0], [8.0, 9.0]]]
         """
         corners, classes, ids = object_tensors(boxes, labels, ndim)

@@ -56,11 +56,11 @@ class FasterRCNNPlus(PyramidModel):
 
     def loss(self, outputs: TwoStageOutputs, batch: Batch) -> dict[str, Tensor]:
         first = self.rpn.loss(outputs.rpn, batch)
-        proposals = self.rpn.propose(outputs.rpn)
+        proposals = self.rpn.propose(outputs.rpn, to_train=True)
         rois = self.roi.sample(outputs.levels, proposals, batch.instances, batch.ignored)
         return first | self.roi.loss(outputs.levels, rois, batch.instances)
 
     def detect(self, outputs: TwoStageOutputs, *, masks: bool = False) -> list[Detections[Tensor]]:
         refuse_masks(self, masks)
-        proposals = self.rpn.propose(outputs.rpn)
+        proposals = self.rpn.propose(outputs.rpn, to_train=False)
         return self.roi.detect(outputs.levels, proposals, outputs.rpn.shape)

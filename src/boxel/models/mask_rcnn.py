@@ -61,12 +61,12 @@ class MaskRCNN(PyramidModel):
 
     def loss(self, outputs: TwoStageOutputs, batch: Batch) -> dict[str, Tensor]:
         first = self.rpn.loss(outputs.rpn, batch)
-        proposals = self.rpn.propose(outputs.rpn)
+        proposals = self.rpn.propose(outputs.rpn, to_train=True)
         rois = self.roi.sample(outputs.levels, proposals, batch.instances, batch.ignored)
         second = self.roi.loss(outputs.levels, rois, batch.instances)
         return first | second | {"mask": self.masks.loss(outputs.levels, rois, batch)}
 
     def detect(self, outputs: TwoStageOutputs, *, masks: bool = False) -> list[Detections[Tensor]]:
-        proposals = self.rpn.propose(outputs.rpn)
+        proposals = self.rpn.propose(outputs.rpn, to_train=False)
         detections = self.roi.detect(outputs.levels, proposals, outputs.rpn.shape)
         return self.masks.add_masks(detections, outputs.levels) if masks else detections

@@ -60,9 +60,11 @@ class RPN(nn.Module):
         terms = self.dense.loss(outputs, replace(batch, instances=objects))
         return {f"rpn_{name}": term for name, term in terms.items()}
 
-    def propose(self, outputs: DenseOutputs) -> list[Detections[Tensor]]:
-        """The boxes of each image that look most like an object."""
+    def propose(self, outputs: DenseOutputs, *, to_train: bool) -> list[Detections[Tensor]]:
+        """The boxes of each image that look most like an object.
+
+        Args:
+            to_train: for the loss; else for detections, of which there may be more than `proposals`.
+        """
         most = self.config.proposals
-        return self.dense.detect(
-            outputs, most if self.training else max(most, self.numbers.detections_in(outputs.shape))
-        )
+        return self.dense.detect(outputs, most if to_train else max(most, self.numbers.detections_in(outputs.shape)))

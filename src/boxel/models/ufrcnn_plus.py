@@ -66,13 +66,13 @@ class UFRCNNPlus(PyramidModel):
 
     def loss(self, outputs: UFRCNNPlusOutputs, batch: Batch) -> dict[str, Tensor]:
         first = self.rpn.loss(outputs.rpn, batch)
-        proposals = self.rpn.propose(outputs.rpn)
+        proposals = self.rpn.propose(outputs.rpn, to_train=True)
         rois = self.roi.sample(outputs.levels, proposals, batch.instances, batch.ignored)
         second = self.roi.loss(outputs.levels, rois, batch.instances)
         return first | second | self.segmenter.loss(outputs.segmentation, batch)
 
     def detect(self, outputs: UFRCNNPlusOutputs, *, masks: bool = False) -> list[Detections[Tensor]]:
-        proposals = self.rpn.propose(outputs.rpn)
+        proposals = self.rpn.propose(outputs.rpn, to_train=False)
         detections = self.roi.detect(outputs.levels, proposals, outputs.rpn.shape)
         return self.segmenter.add_masks(detections, outputs.segmentation) if masks else detections
 

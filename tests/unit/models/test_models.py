@@ -45,6 +45,17 @@ def test_where_objects_are_known_by_their_boxes_alone_only_boxes_are_learnt(ndim
         assert all(term > 0 for term in terms.values())
 
 
+def test_the_loss_is_the_same_after_train_and_eval(ndim, config):
+    """Also where an image may have more detections than the first stage proposes for training."""
+    task = make_task(ndim, max_detections=400)
+    model, batch = config.build(task), make_batch(task, 2)
+    losses = []
+    for mode in (True, False):
+        torch.manual_seed(1)  # RoIs are drawn
+        losses.append({name: term.item() for name, term in model.train(mode)(batch.images, batch).items()})
+    assert losses[0] == losses[1]
+
+
 def test_bfloat16_changes_the_losses_little(ndim, config):
     task = make_task(ndim)
     torch.manual_seed(0)
