@@ -152,6 +152,14 @@ def test_maps_of_instances_stay_so_even_where_one_has_a_single_object(tmp_path):
     assert [len(read_case(case, dataset).instances) for case in dataset.cases] == [1, 1]
 
 
+def test_the_folder_of_a_case_is_no_image_without_label_map(tmp_path):
+    for case in ("ct_1", "ct_2"):
+        brain(tmp_path, case, ("ct.nii.gz", "seg.nii.gz"), value=2)
+    reports = []
+    assert len(open_dataset(tmp_path, reports.append).cases) == 2
+    assert not reports
+
+
 def test_one_of_several_images_of_a_case_is_chosen(tmp_path):
     brain(tmp_path, "p1", ("FLAIR.nii.gz", "T1.nii.gz", "lesions.nii.gz"))
     with pytest.raises(ValueError, match=r"several images: T1.nii.gz, FLAIR.nii.gz; .*--option image=NAME"):

@@ -89,6 +89,8 @@ def _pairs(path: Path, report: Report, image: str = "") -> dict[str, _Pair]:
         inner = _same_folder(folder, report, image, alone)
         lone = len(inner) == 1 and "" in inner
         pairs.update({folder.name if lone else prefix + name: pair for name, pair in inner.items()})
+    holders = {pair.labels.parent for pair in pairs.values()}
+    alone = [file for file in alone if file not in holders]  # the folder of a case may be called ct_1
     if pairs and alone:
         listed = some(str(file.relative_to(path)) for file in alone)
         problem = f"{len(alone)} files have no counterpart and are not used: {listed}"
