@@ -9,7 +9,7 @@ torch.manual_seed(0)
 config = RetinaNetConfig(backbone=ResNetConfig(depth=18, start_filters=16, norm="batch"))
 model = RetinaNet(ndim=2, in_channels=1, num_classes=1, config=config)
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-for step in range(30):
+for step in range(60):
     lower = torch.randint(0, 40, (4, 1, 2))  # one square of 24 pixels in each of four images
     images = 0.1 * torch.randn(4, 1, 64, 64)
     for image, (row, column) in zip(images, lower[:, 0].tolist(), strict=True):

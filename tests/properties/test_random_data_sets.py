@@ -250,9 +250,10 @@ def refuse(planned):
             check_read_back(planned, path)
 
 
+@pytest.mark.parametrize("number", [200, pytest.param(2000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("layout", sorted(WRITERS))
-def test_what_was_written_is_read_back(layout):
-    @examples(200)
+def test_what_was_written_is_read_back(layout, number):
+    @examples(number)
     @given(plans(layout))
     def check(planned):
         read_back(planned)
@@ -266,17 +267,6 @@ def test_a_planted_fault_is_an_error(layout):
     @given(plans(layout, fault=True))
     def check(planned):
         refuse(planned)
-
-    check()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("layout", sorted(WRITERS))
-def test_what_was_written_is_read_back_from_many(layout):
-    @examples(2000)
-    @given(plans(layout))
-    def check(planned):
-        read_back(planned)
 
     check()
 

@@ -221,5 +221,5 @@ def test_the_example_of_a_plain_loop_runs(capsys):
     """`examples/own_loop.py`, whose loss falls."""
     names = runpy.run_path(str(EXAMPLES / "own_loop.py"))
     losses = [float(line.split()[-1]) for line in capsys.readouterr().out.splitlines() if "loss" in line]
-    assert losses[-1] < 0.75 * losses[0]  # how far it falls differs between processors
+    assert losses[-1] < 0.5 * losses[0]
     assert len(names["detections"].boxes)
