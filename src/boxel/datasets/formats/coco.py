@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.formats.files import listing, numbers, pictures_layout, read_mapping, read_text
+from boxel.datasets.formats.files import listing, numbers, pictures_layout, read_mapping, texts_of_kind
 from boxel.datasets.formats.options import ImageOptions
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.lookup import Lookup, root_of
@@ -35,18 +35,12 @@ def detect(path: Path) -> bool:
 def _files(path: Path) -> list[Path]:
     """The COCO files of a folder: in it, in `annotations`, or in the folder of each part, as Roboflow exports them."""
     places = [path] if path.is_file() else [*listing(path), *listing(path / "annotations")]
-    files = [file for file in places if _is_coco(file)]
+    files = texts_of_kind(places, (".json",), _is_coco)
     parts = [] if files else [folder for folder in listing(path) if folder.is_dir() and split_word(folder.name)]
-    return files or [file for folder in parts for file in listing(folder) if _is_coco(file)]
+    return files or texts_of_kind((file for folder in parts for file in listing(folder)), (".json",), _is_coco)
 
 
-def _is_coco(file: Path) -> bool:
-    if file.suffix.lower() != ".json" or not file.is_file():
-        return False
-    try:
-        text = read_text(file)
-    except ValueError:
-        return False
+def _is_coco(text: str) -> bool:
     return text.lstrip()[:1] == "{" and all(f'"{key}"' in text for key in KEYS)
 
 

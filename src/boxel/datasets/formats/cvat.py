@@ -12,7 +12,7 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from boxel.datasets.cases import Dataset
-from boxel.datasets.formats.files import listing, numbers, read_text, read_xml
+from boxel.datasets.formats.files import listing, numbers, read_xml, texts_of_kind
 from boxel.datasets.formats.outlines import Entry, Options, Outlined, build, ellipse, left_out, rectangle
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.names import split_word
@@ -30,15 +30,7 @@ def detect(path: Path) -> bool:
 
 def _files(path: Path) -> list[Path]:
     places = [path] if path.is_file() else listing(path)
-    return [file for file in places if file.suffix.lower() == ".xml" and file.is_file() and _is_cvat(file)]
-
-
-def _is_cvat(file: Path) -> bool:
-    try:
-        text = read_text(file)[:4000]
-    except ValueError:
-        return False
-    return "<annotations" in text and "<version>" in text
+    return texts_of_kind(places, (".xml",), lambda text: "<annotations" in text[:4000] and "<version>" in text[:4000])
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from boxel.datasets.cases import Dataset
-from boxel.datasets.formats.files import listing, numbers, read_mapping, read_text
+from boxel.datasets.formats.files import listing, numbers, read_mapping, texts_of_kind
 from boxel.datasets.formats.outlines import Entry, Options, Outlined, build, ellipse, left_out, rectangle
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.problems import InputError, Report
@@ -31,14 +31,10 @@ def detect(path: Path) -> bool:
 
 def _files(path: Path) -> list[Path]:
     places = [path] if path.is_file() else listing(path)
-    return [file for file in places if file.suffix.lower() == ".json" and file.is_file() and _is_export(file)]
+    return texts_of_kind(places, (".json",), _is_export)
 
 
-def _is_export(file: Path) -> bool:
-    try:
-        text = read_text(file)
-    except ValueError:
-        return False
+def _is_export(text: str) -> bool:
     return text.lstrip()[:1] == "[" and any(f'"{kind}"' in text for kind in KINDS)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from boxel.datasets.annotations import Shape, Shapes
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.formats.files import class_names, listing, numbers, pictures_layout, read_mapping, read_text
+from boxel.datasets.formats.files import class_names, listing, numbers, pictures_layout, read_mapping, texts_of_kind
 from boxel.datasets.formats.options import ImageOptions, Names
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.lookup import Lookup, root_of
@@ -49,14 +49,10 @@ def detect(path: Path) -> bool:
 
 def _datalists(path: Path) -> list[Path]:
     files = [path] if path.is_file() else listing(path)
-    return [file for file in files if file.suffix.lower() == ".json" and file.is_file() and _is_datalist(file)]
+    return texts_of_kind(files, (".json",), _is_datalist)
 
 
-def _is_datalist(file: Path) -> bool:
-    try:
-        text = read_text(file)
-    except ValueError:
-        return False
+def _is_datalist(text: str) -> bool:
     return all(f'"{key}"' in text for key in ("training", "image", "box"))
 
 

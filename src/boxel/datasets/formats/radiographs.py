@@ -45,11 +45,6 @@ def find_radiographs(path: Path, words: tuple[str, ...]) -> Mapping[str, tuple[P
     return images
 
 
-def empty(value: str) -> bool:
-    """Whether a cell of a table has no number."""
-    return value.strip().lower() in ("", "nan", "na", "none", "null")
-
-
 def corners(values: tuple[float, ...]) -> np.ndarray:
     """Lower and upper corner (row, column) from x0, y0, x1, y1."""
     x0, y0, x1, y1 = values

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from boxel.datasets.annotations import Shape, Shapes
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.formats.files import listing, numbers, read_table, read_text
+from boxel.datasets.formats.files import has_columns, is_empty, listing, numbers, read_table, texts_of_kind
 from boxel.datasets.formats.options import ReaderOptions
-from boxel.datasets.formats.radiographs import RadiographOpener, corners, empty, find_radiographs
+from boxel.datasets.formats.radiographs import RadiographOpener, corners, find_radiographs
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.problems import InputError, Report
 
@@ -36,16 +36,7 @@ def detect(path: Path) -> bool:
 
 def _table(path: Path) -> Path | None:
     places = [path] if path.is_file() else listing(path)
-    files = (file for file in places if file.suffix.lower() == ".csv" and file.is_file())
-    return next((file for file in files if _has_columns(file)), None)
-
-
-def _has_columns(file: Path) -> bool:
-    try:
-        head = read_text(file).partition("\n")[0]
-    except ValueError:
-        return False
-    return set(COLUMNS) <= {name.strip() for name in head.split(",")}
+    return next(iter(texts_of_kind(places, (".csv",), has_columns(*COLUMNS))), None)
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
@@ -55,7 +46,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     shapes: dict[str, list[Shape]] = defaultdict(list)
     for line, row in enumerate(read_table(table, COLUMNS), start=2):
         mine = shapes[row["patientId"]]
-        boxed, positive = not empty(row["x"]), row["Target"].strip() in ("1", "1.0")
+        boxed, positive = not is_empty(row["x"]), row["Target"].strip() in ("1", "1.0")
         if boxed != positive:
             problem = f"line {line}: Target is {row['Target']!r} {'with' if boxed else 'without'} a box"
             raise InputError(table, problem, "write Target 1 with a box, or 0 without")

@@ -17,7 +17,7 @@ from typing import Any
 
 from boxel.datasets.cases import Dataset
 from boxel.datasets.formats import outlines
-from boxel.datasets.formats.files import listing, numbers, read_mapping, read_table, read_text
+from boxel.datasets.formats.files import listing, numbers, read_mapping, read_table, texts_of_kind
 from boxel.datasets.formats.outlines import Entry, Outlined, build, ellipse, left_out
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.problems import InputError, Report
@@ -44,15 +44,7 @@ def detect(path: Path) -> bool:
 
 def _files(path: Path) -> list[Path]:
     places = [path] if path.is_file() else listing(path)
-    return [file for file in places if file.suffix.lower() in (".json", ".csv") and file.is_file() and _is_via(file)]
-
-
-def _is_via(file: Path) -> bool:
-    try:
-        text = read_text(file)
-    except ValueError:
-        return False
-    return all(key in text for key in KEYS)
+    return texts_of_kind(places, (".json", ".csv"), lambda text: all(key in text for key in KEYS))
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:

@@ -18,9 +18,9 @@ import numpy as np
 
 from boxel.datasets.annotations import Shape, Shapes
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.formats.files import listing, numbers, read_table, read_text
+from boxel.datasets.formats.files import has_columns, is_empty, listing, numbers, read_table, texts_of_kind
 from boxel.datasets.formats.options import Names, ReaderOptions
-from boxel.datasets.formats.radiographs import RadiographOpener, corners, empty, find_radiographs
+from boxel.datasets.formats.radiographs import RadiographOpener, corners, find_radiographs
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.names import split_word
 from boxel.datasets.problems import InputError, Report
@@ -60,15 +60,7 @@ def detect(path: Path) -> bool:
 
 def _tables(path: Path) -> list[Path]:
     places = [path] if path.is_file() else [*listing(path), *listing(path / "annotations")]
-    return [file for file in places if file.suffix.lower() == ".csv" and file.is_file() and _has_columns(file)]
-
-
-def _has_columns(file: Path) -> bool:
-    try:
-        head = read_text(file).partition("\n")[0]
-    except ValueError:
-        return False
-    return set(COLUMNS) <= {name.strip() for name in head.split(",")}
+    return texts_of_kind(places, (".csv",), has_columns(*COLUMNS))
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
@@ -106,7 +98,7 @@ def _boxes(table: Path) -> Iterator[tuple[str, Box | None]]:
     """Every row's image, with its box unless nothing was found."""
     for line, row in enumerate(read_table(table, COLUMNS), start=2):
         negative = row["class_name"].strip().lower() == NEGATIVE
-        if negative != empty(row["x_min"]):
+        if negative != is_empty(row["x_min"]):
             problem = f"line {line}: {row['class_name']!r} {'with' if negative else 'without'} a box"
             raise InputError(table, problem, 'write "No finding" where there is no box')
         if negative:
