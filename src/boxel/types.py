@@ -132,7 +132,7 @@ class Detections(Columns[A]):
         geometry: of the image the boxes refer to, where known.
         masks: `(n, *g)`, where requested: the probability that the centre of each cell of a regular grid over the
             box belongs to the object; `boxel.ops.paste_mask` converts it to voxels.
-        capped: whether detections with lower scores were left out because `max_detections` was reached.
+        capped: whether `max_detections` left out detections with scores of 0.1 or more.
     """
 
     boxes: A
@@ -167,7 +167,7 @@ class RawDetections(Columns[A]):
         num_views: number of views that were run per voxel.
         slice_axes: number of leading axes along which each box is one slice thick, as slice-wise models predict them.
         masks: as in `Detections`.
-        capped: whether the model left out boxes of a tile because `max_detections` was reached.
+        capped: whether `max_detections` left out boxes of a tile with scores of 0.1 or more.
     """
 
     boxes: A

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from boxel.api.prediction import segmentation_file, settings_of
+from boxel.caps import warn_of_caps
 from boxel.config import Config, read_json, write_bytes
-from boxel.consolidation import ConsolidateConfig, RawPrediction, warn_of_caps
+from boxel.consolidation import ConsolidateConfig, RawPrediction
 from boxel.consolidation.raw_file import raw_files, read_raw_file
 from boxel.export.boxel_json import write_detections
 from boxel.export.entries import case_file

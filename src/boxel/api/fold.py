@@ -1,6 +1,5 @@
 """The steps of `boxel demo` and of each row of `boxel experiment`: prepare, train, predict test images, evaluate."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from boxel.api.evaluation import evaluate, write_results
@@ -17,11 +16,9 @@ def run_fold(dataset: Dataset, out: Path, experiment: Experiment, fold: int, pro
 
     The test images are the data set's own (`imagesTs`), or those of the fold.
     """
-    store = prepare(dataset, out / "work", recipe=experiment, progress=progress)
+    prepare(dataset, out / "work", recipe=experiment, progress=progress)
     run = train(out / "work", out / "run", fold=fold, recipe=experiment, progress=progress)
-    test = set(store.splits[fold].test)
-    chosen = replace(dataset, cases=tuple(case for case in dataset.cases if case.id in test), splits=None)
-    predict(run, chosen, out / "predictions", progress=progress)
+    predict(run, dataset, out / "predictions", part="test", progress=progress)
     evaluation = evaluate(out / "predictions", dataset, progress=progress)
     write_results(out, evaluation)
     return evaluation

@@ -9,8 +9,9 @@ from boxel.api.channel_files import RunImages
 from boxel.api.detector import Detector
 from boxel.api.prediction_inputs import Images, find_images, images_of
 from boxel.api.run import RunSplit
+from boxel.caps import warn_of_caps
 from boxel.config import Config, did_you_mean, read_json
-from boxel.consolidation import RawPrediction, warn_of_caps, write_raw
+from boxel.consolidation import RawPrediction, write_raw
 from boxel.datasets.cases import Dataset
 from boxel.export import get_format
 from boxel.export.boxel_json import read_prediction, write_detections

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from boxel.api.detector import Detector
+from boxel.caps import warn_of_caps
 from boxel.config import did_you_mean
-from boxel.consolidation import warn_of_caps
 from boxel.evaluation import IOU_THRESHOLDS, EvaluateConfig, evaluate
 from boxel.evaluation.registry import is_higher_better
 from boxel.models.base import Model

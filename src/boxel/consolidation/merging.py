@@ -1,11 +1,11 @@
 """One box per object from the boxes of all views and tiles, and its mask from their masks."""
 
-import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from boxel.caps import leaves_out
 from boxel.consolidation.config import ConsolidateConfig
 from boxel.types import Detections, Geometry, RawDetections, rescale_boxes
 
@@ -78,18 +78,8 @@ def consolidate(
     boxes, scores, labels = (column[best].numpy() for column in clusters[:3])
     if shape is not None and geometry is not None:
         boxes = rescale_boxes(boxes, shape, geometry.shape)
-    capped = raw.capped or len(clusters.scores) > len(scores)
+    capped = raw.capped or leaves_out(clusters.scores, len(scores))
     return Detections(boxes, scores, labels, geometry, masks, capped)
-
-
-def warn_of_caps(capped: int, total: int) -> None:
-    """Log how many of the images have more detections than were kept."""
-    if capped:
-        logging.getLogger("boxel").warning(
-            f"{capped} of {total} images have more detections than max_detections keeps: those with the lowest scores "
-            'were left out ("capped" in the JSON); to keep more, predict with --set plan.max_detections=N, or '
-            "consolidate with --set consolidate.max_detections=N"
-        )
 
 
 def _reduce(raw: "RawDetections[Tensor]", config: ConsolidateConfig) -> "Clusters":

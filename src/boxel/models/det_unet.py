@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from boxel.caps import leaves_out
 from boxel.models.grid import Numbers, numbers_of
 from boxel.models.pyramid import PyramidConfig, PyramidModel
 from boxel.models.segmentation import Segmenter, SegmentingConfig
@@ -104,8 +105,8 @@ class DetUNet(PyramidModel):
         ]
         detections = Detections.concatenate(parts)
         most = self.numbers.detections_in(winner.shape)
-        best = detections.scores.argsort(descending=True, stable=True)[:most]
-        return replace(detections[best], capped=len(detections) > most)
+        detections = detections[detections.scores.argsort(descending=True, stable=True)]
+        return replace(detections[:most], capped=leaves_out(detections.scores, most))
 
     def _components_of(self, mask: Tensor, probability: Tensor, label: int, *, masks: bool) -> Detections[Tensor]:
         """The connected components of one class, largest first."""

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from boxel.caps import leaves_out
 from boxel.ops import clip, nms
 from boxel.types import Detections
 
@@ -43,7 +44,7 @@ def best_boxes(
     # One more than is kept shows whether some are left out.
     keep = nms(boxes, values, nms_threshold, labels=labels, max_detections=max_detections + 1)
     best = keep[:max_detections]
-    return Detections(boxes[best], values[best], labels[best], capped=len(keep) > max_detections)
+    return Detections(boxes[best], values[best], labels[best], capped=leaves_out(values[keep], max_detections))
 
 
 def join(boxes: Sequence[Float[Tensor, "_ 2 d"]]) -> tuple[Float[Tensor, "n 2 d"], Int[Tensor, " n"]]:
