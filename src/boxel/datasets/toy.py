@@ -1,7 +1,17 @@
 """The toy data of Retina U-Net: one disc or ring per noisy image; balls and hollow balls in 3D.
 
-The paper states diameters of 20 (19 and 20 in the scale task) and 4 (hole); the published toolkit uses the same
-numbers as radii.
+The paper states diameters of 20 (19 and 20 in the scale task) and 4 (hole). Preset `paper` draws them: an object spans
+exactly its diameter, centred between voxels where that is even and on a voxel where it is odd. The published toolkit
+takes the same numbers for radii, around a voxel: preset `mdt`, where an object of radius r spans 2r - 1 voxels.
+
+| voxels | 2D `paper` | 2D `mdt` | 3D `paper` | 3D `mdt` |
+|---|---|---|---|---|
+| disc | 20 | 39 | 10 | 19 |
+| hole | 4 | 7 | 2 | 3 |
+| small and large | 19 and 20 | 37 and 39 | 9 and 10 | 19 and 20 |
+
+Objects in 3D are half as large. There the toolkit's radii of 9.5 and 10 would both span 19 voxels, so its small and
+large balls are drawn like those of the paper, with their diameters of 19 and 20.
 
 Reference: Jaeger et al., Retina U-Net, 2018, section 4; Medical Detection Toolkit, `toy_exp`.
 """
@@ -24,7 +34,7 @@ TASKS = {
     "donuts_pattern": ("disc", "donut"),
     "circles_scale": ("small", "large"),
 }
-PRESETS = {"paper": 0.5, "mdt": 1.0}  # radius per "diameter" of the paper
+PRESETS = {"paper": 1.0, "mdt": 2.0}  # diameter drawn per "diameter" of the paper
 SIZES = {2: 320, 3: 64}  # default voxels per axis
 SCALES = {2: 1.0, 3: 0.5}  # of the objects, so that they fit
 DIAMETERS = {"donuts_shape": (20, 20), "donuts_pattern": (20, 20), "circles_scale": (19, 20)}
@@ -39,22 +49,41 @@ def toy_image(
     """One image `(*s)` float32 in 0..1.2, its label map `(*s)` uint8 with object 1, and the object's class.
 
     Uniform noise 0..1 everywhere, plus 0.2 in the object. The class is 0 or 1 with equal probability; the centre is
-    a voxel drawn uniformly, at least 10 `scale` voxels from the border.
+    drawn uniformly, at least 10 `scale` voxels from the border.
     """
     label = int(rng.integers(2))
     margin = max(1, round(MARGIN * scale))
     centre = [int(rng.integers(margin, n - margin)) for n in shape]
-    squared = np.zeros(shape, np.float32)  # distance from the centre
-    for axis, c in enumerate(centre):
-        squared += (np.arange(shape[axis]) - c).reshape([-1 if k == axis else 1 for k in range(len(shape))]) ** 2
+    exact = _is_exact(task, preset, len(shape))
     factor = PRESETS[preset] * scale
-    bright = squared < (DIAMETERS[task][label] * factor) ** 2
+    bright = _ball(shape, centre, DIAMETERS[task][label] * factor, exact=exact)
     mask = bright
     if task != "circles_scale" and label == 1:
-        bright = bright & ~(squared < (HOLE * factor) ** 2)
+        bright = bright & ~_ball(shape, centre, HOLE * factor, exact=exact)
         mask = bright if task == "donuts_shape" else mask
     image = rng.random(shape, dtype=np.float32) + CONTRAST * bright.astype(np.float32)
     return image, mask.astype(np.uint8), label
+
+
+def _is_exact(task: str, preset: str, ndim: int) -> bool:
+    """Whether objects span exactly their diameter; else they have their radius around a voxel, as in the toolkit."""
+    return preset == "paper" or (task == "circles_scale" and ndim == 3)
+
+
+def _ball(shape: tuple[int, ...], centre: list[int], diameter: float, *, exact: bool) -> np.ndarray:
+    """The voxels nearer than half a diameter to the voxel `centre`, or, if the diameter is even, to its lower edge.
+
+    Args:
+        exact: the ball spans `diameter`, without its fraction, on every axis.
+    """
+    if exact:
+        diameter = int(diameter)
+    shift = 0.5 if exact and diameter % 2 == 0 else 0.0
+    squared = np.zeros(shape, np.float32)
+    for axis, c in enumerate(centre):
+        distance = np.arange(shape[axis]) - c + shift
+        squared += distance.reshape([-1 if k == axis else 1 for k in range(len(shape))]) ** 2
+    return squared < (diameter / 2) ** 2
 
 
 def make_toy(
@@ -78,7 +107,7 @@ def make_toy(
     Args:
         out: a new or empty folder, or one written with the same settings.
         task: "donuts_shape" (hole in image and mask), "donuts_pattern" (in the image only), "circles_scale".
-        preset: "paper" (numbers are diameters) or "mdt" (the toolkit's: the same numbers are radii).
+        preset: "paper" (the numbers of the paper are diameters) or "mdt" (the toolkit's: the same numbers are radii).
         num_train: training images.
         num_val: validation images, listed in `splits.json`.
         num_test: test images.
@@ -103,6 +132,7 @@ def make_toy(
     if min(counts.values()) < 0 or not num_train:
         raise ValueError(f"{counts} images; choose at least one for training and no negative number")
     settings = {"task": task, "preset": preset, "counts": counts, "ndim": ndim, "size": size, "seed": seed}
+    settings["version"] = 2 if _is_exact(task, preset, ndim) else 1  # 1: objects that are drawn as they always were
     out = Path(out)
     _claim(out, settings)
     total, digests = sum(counts.values()), set()
@@ -131,7 +161,12 @@ def _claim(out: Path, settings: dict) -> None:
     """Record the settings in `out`, or refuse a folder that contains something else."""
     record = out / "toy.json"
     if record.exists():
-        known = read_json(record)
+        known = {"version": 1, **read_json(record)}
+        if {**known, "version": settings["version"]} == settings != known:
+            raise ValueError(
+                f"{out}: an earlier Boxel drew these toy images, with objects a voxel too small; "
+                "choose another folder, or remove this one to draw them again"
+            )
         if known != settings:
             raise ValueError(
                 f"{out}: contains toy data with other settings, {known}; choose another folder or remove it"

@@ -1,5 +1,7 @@
 """The papers' toy data: the specified shapes, every image distinct, safe to interrupt."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -15,36 +17,65 @@ def contents(root):
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-def uncut(task, preset, label):
-    """An image of the class whose object is not cut by the border."""
-    for seed in range(100):
-        image, label_map, found = toy_image(task, preset, (320, 320), np.random.default_rng(seed))
+def uncut(task, preset, label, ndim=2):
+    """The image and mask of an object of the class that is not cut by the border."""
+    size, scale = {2: (320, 1.0), 3: (40, 0.5)}[ndim]
+    for seed in range(200):
+        image, label_map, drawn = toy_image(task, preset, (size,) * ndim, np.random.default_rng(seed), scale)
         inside = np.argwhere(label_map)
-        if found == label and inside.min() > 0 and inside.max() < 319:
+        if drawn == label and inside.min() > 0 and inside.max() < size - 1:
             return image, label_map.astype(bool)
     raise AssertionError("no such image")
 
 
-# Areas and extents that the public toolkit's generator gives: 39 px and 1245 px for "diameter" 20, 37 px and
-# 1125 px for 19, a hole of 45 px. Those of the paper's literal diameters are counts of lattice points:
-# 305 with x^2 + y^2 < 100, 9 with < 4.
+# `mdt` in 2D: areas and extents that the public toolkit's generator gives, 39 px and 1245 px for "diameter" 20, 37 px
+# and 1125 px for 19, a hole of 45 px; in 3D with half the radii. Others are counts of lattice points nearer than half
+# the diameter to a centre that makes the extent the diameter: on a point (odd), or half way between points (even).
 @pytest.mark.parametrize(
-    ("task", "preset", "label", "area", "extent"),
+    ("ndim", "task", "preset", "label", "voxels", "extent"),
     [
-        ("donuts_shape", "mdt", 0, 1245, 39),
-        ("donuts_shape", "mdt", 1, 1245 - 45, 39),
-        ("donuts_pattern", "mdt", 1, 1245, 39),
-        ("circles_scale", "mdt", 0, 1125, 37),
-        ("circles_scale", "mdt", 1, 1245, 39),
-        ("donuts_shape", "paper", 0, 305, 19),
-        ("donuts_shape", "paper", 1, 305 - 9, 19),
+        (2, "donuts_shape", "mdt", 0, 1245, 39),
+        (2, "donuts_shape", "mdt", 1, 1245 - 45, 39),
+        (2, "donuts_pattern", "mdt", 1, 1245, 39),
+        (2, "circles_scale", "mdt", 0, 1125, 37),
+        (2, "circles_scale", "mdt", 1, 1245, 39),
+        (2, "donuts_shape", "paper", 0, 316, 20),
+        (2, "donuts_shape", "paper", 1, 316 - 12, 20),
+        (2, "donuts_pattern", "paper", 1, 316, 20),
+        (2, "circles_scale", "paper", 0, 293, 19),
+        (2, "circles_scale", "paper", 1, 316, 20),
+        (3, "donuts_shape", "mdt", 0, 4139, 19),
+        (3, "donuts_shape", "mdt", 1, 4139 - 27, 19),
+        (3, "circles_scale", "mdt", 0, 3695, 19),
+        (3, "circles_scale", "mdt", 1, 4224, 20),
+        (3, "donuts_shape", "paper", 0, 552, 10),
+        (3, "donuts_shape", "paper", 1, 552 - 8, 10),
+        (3, "circles_scale", "paper", 0, 389, 9),
+        (3, "circles_scale", "paper", 1, 552, 10),
     ],
 )
-def test_objects_have_the_published_size(task, preset, label, area, extent):
-    _, mask = uncut(task, preset, label)
+def test_objects_have_the_published_size_and_are_symmetric(ndim, task, preset, label, voxels, extent):
+    _, mask = uncut(task, preset, label, ndim)
     positions = np.argwhere(mask)
-    assert mask.sum() == area
-    assert (positions.max(axis=0) + 1 - positions.min(axis=0)).tolist() == [extent, extent]
+    lower, upper = positions.min(axis=0), positions.max(axis=0) + 1
+    assert mask.sum() == voxels
+    assert (upper - lower).tolist() == [extent] * ndim
+    drawn = mask[tuple(map(slice, lower, upper))]
+    for axis in range(ndim):
+        assert np.array_equal(drawn, np.flip(drawn, axis))
+        assert np.array_equal(drawn, np.swapaxes(drawn, 0, axis))
+
+
+@pytest.mark.parametrize(("preset", "size", "extents"), [("paper", 64, {2: (19, 20), 3: (9, 10)}),
+                                                         ("mdt", 96, {2: (37, 39), 3: (19, 20)})])  # fmt: skip
+def test_the_class_of_the_scale_task_is_in_the_box(ndim, preset, size, extents, tmp_path):
+    make_toy(tmp_path, "circles_scale", preset, ndim=ndim, num_train=30, num_val=0, num_test=0, size=size)
+    dataset = open_dataset(tmp_path)
+    seen = {0: [], 1: []}
+    for case in dataset.train:
+        instances = read_case(case, dataset).instances
+        seen[int(instances.labels[0])].append((instances.boxes[0, 1] - instances.boxes[0, 0]).max())
+    assert (max(seen[0]), max(seen[1])) == extents[ndim]
 
 
 def test_the_hole_of_the_pattern_task_is_in_the_image_only():
@@ -90,7 +121,7 @@ def test_balls_fit_into_the_default_volume(tmp_path):
     dataset = open_dataset(tmp_path)
     boxes = np.concatenate([read_case(case, dataset).instances.boxes for case in dataset.test])
     assert read_case(dataset.test[0], dataset).image.array.shape == (1, 64, 64, 64)
-    assert (boxes[:, 1] - boxes[:, 0]).max() == 19  # radius 10, half of the one in 2D
+    assert (boxes[:, 1] - boxes[:, 0]).max() == 19  # radius 10, half of the one in 2D: 2 * 10 - 1
 
 
 def test_a_larger_set_begins_with_the_smaller_and_another_seed_gives_other_images(tmp_path):
@@ -132,6 +163,32 @@ def test_other_settings_and_foreign_folders_are_left_alone(tmp_path):
     with pytest.raises(ValueError, match="`boxel toy` did not write there; choose a new or empty folder"):
         make_toy(tmp_path / "foreign", **SMALL)
     assert contents(tmp_path / "foreign") == {"thesis.docx": b"years of work"}
+
+
+def as_before_version_2(root):
+    """Make the folder one that a Boxel without versions of the drawing wrote."""
+    record = json.loads((root / "toy.json").read_text())
+    del record["version"]
+    (root / "toy.json").write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize(("task", "preset", "ndim", "changed"), [
+    ("donuts_shape", "paper", 2, True), ("circles_scale", "mdt", 3, True), ("donuts_shape", "paper", 3, True),
+    ("circles_scale", "mdt", 2, False), ("donuts_pattern", "mdt", 3, False),
+])  # fmt: skip
+def test_images_that_are_drawn_otherwise_today_are_not_mixed_with_older_ones(task, preset, ndim, changed, tmp_path):
+    options = {"num_train": 1, "num_val": 0, "num_test": 0, "size": 32, "ndim": ndim}
+    make_toy(tmp_path / "toy", task, preset, **options)
+    as_before_version_2(tmp_path / "toy")
+    before = contents(tmp_path / "toy")
+    if changed:
+        with pytest.raises(
+            ValueError, match=r"an earlier Boxel drew these toy images.*choose another folder, or remove"
+        ):
+            make_toy(tmp_path / "toy", task, preset, **options)
+        assert contents(tmp_path / "toy") == before
+    else:
+        make_toy(tmp_path / "toy", task, preset, **options)
 
 
 @pytest.mark.parametrize(
