@@ -19,9 +19,9 @@ def nodules(data):
     rating = {}
     with (folder / "nodule_chara_list.csv").open() as file:
         for row in csv.reader(file):
-            if len(row) == 11:  # 16 nodules have no ratings
+            if len(row) == 11:  # 16 marks have no ratings
                 rating.setdefault((row[0], row[1]), float(row[10]))  # patient, nodule id; malignancy
-    found = []
+    result = []
     with (folder / "list3.2.csv").open() as file:
         next(file)
         for row in csv.reader(file):
@@ -29,8 +29,8 @@ def nodules(data):
             patient = f"LIDC-IDRI-{int(row[1]):04d}"
             ratings = [rating[patient, name] for name in ids if (patient, name) in rating]
             if len(ids) >= 2 and ratings:
-                found.append(ratings)
-    return found
+                result.append(ratings)
+    return result
 
 
 def counts(means):

@@ -3,11 +3,12 @@
 import json
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from boxel.api.run import RunSplit, read_history, start_run
-from boxel.api.validation import make_validation
+from boxel.api.validation import make_validation, validation_ids
 from boxel.config import Config, write_text
 from boxel.datasets.cases import Dataset
 from boxel.datasets.formats import as_dataset
@@ -18,7 +19,7 @@ from boxel.preparation.plan import plan
 from boxel.preparation.prepare import prepare as prepare_store
 from boxel.preparation.store import Store
 from boxel.recipes import Experiment, get_recipe
-from boxel.training.checkpoints import read_ranking
+from boxel.training.checkpoints import is_ranked_finally, rank_finally, read_ranking
 from boxel.training.config import TrainConfig
 from boxel.training.loop import is_finished
 from boxel.training.loop import train as train_model
@@ -94,7 +95,7 @@ def train(
     if not 0 <= fold < len(store.splits):
         raise ValueError(f"fold {fold} does not exist; {store.path} has the folds 0 to {len(store.splits) - 1}")
     split = RunSplit(**dict(store.splits[fold]), work=str(store.path.resolve()), fold=fold)
-    val_ids = split.val[: experiment.train.validation_cases]
+    val_ids = validation_ids(store, split, experiment)
     validate = make_validation(store, val_ids, task, experiment)
     run = Path(run) if run else store.path / "runs" / f"{experiment.recipe}_fold{fold}"
     fresh = not (run / "resume.safetensors").exists()
@@ -107,7 +108,12 @@ def train(
         write_text(run / "pretrained.json", json.dumps(weights.to_dict(), indent=2) + "\n")
         logging.getLogger("boxel").info(weights)
     steps = experiment.train.steps
-    if read_ranking(run) and _finished(run, experiment.train):
+    finish, select_by = None, experiment.train.select_by
+    if len(val_ids) < len(split.val) and experiment.train.keep > 1:
+        on_all = make_validation(store, split.val, task, experiment)
+        finish = partial(rank_finally, run, select_by=select_by, validate=on_all, progress=progress)
+    trained = read_ranking(run) and _finished(run, experiment.train)
+    if trained and (finish is None or is_ranked_finally(run, select_by)):
         progress("train", steps, steps)
         return run
     limit = experiment.train.max_seconds
@@ -129,6 +135,7 @@ def train(
         initial=initial,
         validate=validate,
         on_step=on_step,
+        finish=finish,
     )
     return run
 

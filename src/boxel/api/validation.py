@@ -10,12 +10,13 @@ import numpy as np
 from boxel.api.detector import Detector
 from boxel.caps import warn_of_caps
 from boxel.config import did_you_mean
+from boxel.datasets.split import draw_cases
 from boxel.evaluation import IOU_THRESHOLDS, EvaluateConfig, evaluate
 from boxel.evaluation.registry import is_higher_better
 from boxel.models.base import Model
 from boxel.preparation.store import Store
 from boxel.recipes import Experiment
-from boxel.types import Detections, Instances, Task
+from boxel.types import Detections, Instances, Split, Task
 
 REPORTED = ("AP@0.10", "AP@0.50", "mAP@0.10:0.50")
 
@@ -51,6 +52,16 @@ def make_validation(
         return validate
     logging.getLogger("boxel").warning("no validation cases: the newest checkpoint counts as the best")
     return lambda model: {}
+
+
+def validation_ids(store: Store, split: Split, experiment: Experiment) -> list[str]:
+    """The cases of a fold that a training validates on: at most `train.validation_cases`, see `draw_cases`."""
+    if experiment.train.validation_cases is None:
+        return list(split.val)
+    metas = {case: store.meta(case) for case in split.val}
+    labels = {case: meta.instances.labels.tolist() for case, meta in metas.items()}
+    groups = {case: meta.group or case for case, meta in metas.items()}
+    return draw_cases(labels, groups, experiment.train.validation_cases, experiment.seed)
 
 
 def predict_stored(detector: Detector, store: Store, ids: Sequence[str]) -> dict[str, Detections]:

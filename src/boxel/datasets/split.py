@@ -117,6 +117,42 @@ def hold_out(cases: Sequence[Case], share: float, seed: int = 0) -> set[str]:
     return set(_deal(list(groups.values()), parts, seed)[0])
 
 
+def draw_cases(labels: Strata, groups: Mapping[str, str], number: int, seed: int) -> list[str]:
+    """Ids of at most `number` cases, in their order: whole groups, stratified by the classes that their cases have.
+
+    Each class, and the absence of any, has about its share of the cases, but at least one. If no group is small
+    enough, cases are drawn one by one.
+
+    Args:
+        labels: the classes of the objects of each case.
+        groups: the group (patient) of each case.
+        number: how many cases to draw; groups that would exceed it are left out.
+        seed: random seed, which decides among equally good groups.
+    """
+    if number >= len(labels):
+        return list(labels)
+    members: dict[str, list[str]] = {}
+    for case in labels:
+        members.setdefault(groups[case], []).append(case)
+    if min(map(len, members.values())) > number:
+        members = {case: [case] for case in labels}
+    num_kinds = 1 + max((kind for kinds in labels.values() for kind in kinds), default=-1)
+    drawn = list(members.values())
+    drawn = [drawn[k] for k in np.random.default_rng(seed).permutation(len(drawn))]
+    # Cases with each class, and cases without any.
+    cases_with = np.array([_features([labels[case] for case in ids], num_kinds)[num_kinds:] for ids in drawn])
+    sizes = np.array([len(ids) for ids in drawn])
+    everywhere = cases_with.sum(axis=0)
+    aim = np.maximum(everywhere * number / len(labels), everywhere > 0)
+    total, size, free = np.zeros(len(aim)), 0, np.ones(len(drawn), bool)
+    while (fits := free & (size + sizes <= number)).any():
+        off = total + cases_with - aim * (size + sizes)[:, None] / number
+        best = int(np.where(fits, (off**2 / np.maximum(aim, 1)).sum(axis=1), np.inf).argmin())
+        total, size, free[best] = total + cases_with[best], size + sizes[best], False
+    chosen = {case for ids, left in zip(drawn, free, strict=True) if not left for case in ids}
+    return [case for case in labels if case in chosen]
+
+
 def _deal(groups: Sequence[Strata], num_parts: int, seed: int) -> list[list[str]]:
     """Deal groups, largest and richest first, each to the part of fewest cases that it unbalances least."""
     num_kinds = 1 + max((kind for group in groups for objects in group.values() for kind in objects), default=-1)

@@ -1,12 +1,14 @@
 """Checkpoints of a run: ranked weights, and the state from which an interrupted training resumes. No pickle.
 
 RUN/checkpoints/step_000500.safetensors ...   the best ones, ranked in checkpoints/ranking.json
+RUN/checkpoints/final_validation.json         their metrics on all validation cases, if training used fewer
 RUN/weights.safetensors                       a copy of the best
 RUN/resume.safetensors                        weights, optimiser, average and gradient scaler after the last saved step
 """
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +18,11 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from boxel.config import Config, read_json, write_bytes, write_text
+from boxel.models.base import Model
 from boxel.training.optimise import MovingAverage
+from boxel.types import Progress, silent
+
+FINAL = "final_validation.json"
 
 
 class Ranked(Config):
@@ -38,12 +44,10 @@ def keep_best(run: Path, state: dict[str, Tensor], step: int, score: float, keep
     entry = Ranked(step=step, score=score, file=f"step_{step:06d}.safetensors")
     save_tensors(folder / entry.file, state)
     ranking = [other for other in read_ranking(run) if other.step != step]
-    ranking = sorted([*ranking, entry], key=lambda r: (-r.score, -r.step))
-    write_text(folder / "ranking.json", json.dumps([r.model_dump() for r in ranking[:keep]], indent=2) + "\n")
+    ranking = sorted([*ranking, entry], key=_best_first)
+    _write_ranking(run, ranking[:keep])
     if ranking[0].step == step:
-        temporary = run / ".weights.tmp"
-        shutil.copyfile(folder / entry.file, temporary)
-        temporary.replace(run / "weights.safetensors")
+        _copy_weights(run, entry)
     kept = {r.file for r in ranking[:keep]}
     for stale in folder.glob("step_*.safetensors"):
         if stale.name not in kept:
@@ -56,14 +60,69 @@ def read_ranking(run: Path) -> list[Ranked]:
     return [Ranked.from_dict(entry, str(path)) for entry in read_json(path)] if path.exists() else []
 
 
+def rank_finally(
+    run: Path,
+    model: Model,
+    select_by: str,
+    validate: Callable[[Model], dict[str, float]],
+    progress: Progress = silent,
+) -> None:
+    """Rank the kept checkpoints by their metrics on other validation cases; those that are recorded are not repeated.
+
+    Args:
+        model: what to fill with the weights, on its device.
+        select_by: the metric that ranks.
+        validate: returns the metrics of a model.
+        progress: called with the stage, the checkpoints validated and all checkpoints.
+    """
+    record = run / "checkpoints" / FINAL
+    ranking, metrics = read_ranking(run), _final_metrics(run)
+    for done, entry in enumerate(ranking):
+        progress("validate", done, len(ranking))
+        if entry.file not in metrics:
+            load_weights(model, run / "checkpoints" / entry.file)
+            model.eval()
+            with torch.inference_mode():
+                metrics[entry.file] = validate(model)
+            write_text(record, json.dumps(metrics, indent=2) + "\n")
+    progress("validate", len(ranking), len(ranking))
+    again = [entry.model_copy(update={"score": metrics[entry.file][select_by]}) for entry in ranking]
+    again.sort(key=_best_first)
+    _copy_weights(run, again[0])  # before the ranking, which says that all is done
+    _write_ranking(run, again)
+
+
+def is_ranked_finally(run: Path, select_by: str) -> bool:
+    """Whether `rank_finally` has ended."""
+    metrics = _final_metrics(run)
+    return all(metrics.get(entry.file, {}).get(select_by) == entry.score for entry in read_ranking(run))
+
+
+def _final_metrics(run: Path) -> dict[str, dict[str, float]]:
+    record = run / "checkpoints" / FINAL
+    return read_json(record) if record.exists() else {}
+
+
+def _best_first(entry: Ranked) -> tuple[float, int]:
+    return -entry.score, -entry.step
+
+
+def _write_ranking(run: Path, ranking: list[Ranked]) -> None:
+    text = json.dumps([entry.model_dump() for entry in ranking], indent=2) + "\n"
+    write_text(run / "checkpoints" / "ranking.json", text)
+
+
+def _copy_weights(run: Path, entry: Ranked) -> None:
+    temporary = run / ".weights.tmp"
+    shutil.copyfile(run / "checkpoints" / entry.file, temporary)
+    temporary.replace(run / "weights.safetensors")
+
+
 def forget_after(run: Path, step: int) -> None:
     """Drop checkpoints that are newer than the state a training resumes from: they will be made again."""
     ranking = [entry for entry in read_ranking(run) if entry.step <= step]
     if (run / "checkpoints").exists():
-        write_text(
-            run / "checkpoints" / "ranking.json",
-            json.dumps([r.model_dump() for r in ranking], indent=2) + "\n",
-        )
+        _write_ranking(run, ranking)
 
 
 def load_weights(model: nn.Module, path: Path) -> None:

@@ -20,7 +20,9 @@ class TrainConfig(Config):
         average: decay per step of the exponential moving average of the weights; 0 uses the raw weights.
         precision: `auto` is bf16 on devices that compute in it, fp32 on the CPU.
         validate_every: steps between validations, each with a checkpoint.
-        validation_cases: largest number of cases to validate on; None takes all.
+        validation_cases: largest number of cases to validate on during training: whole patients, drawn once with the
+            seed and stratified by the classes they have; None takes all. Where several checkpoints are kept, they are
+            validated on all cases at the end, and ranked by that.
         keep: number of checkpoints to keep, those with the best validation scores.
         select_by: the validation metric that ranks checkpoints: any that `boxel evaluate` computes and of which more is
             better, at any IoU threshold.

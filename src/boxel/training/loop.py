@@ -39,6 +39,7 @@ def train(
     initial: Mapping[str, Tensor] | None = None,
     validate: Callable[[Model], Metrics],
     on_step: Callable[[int, Metrics], None],
+    finish: Callable[[Model], None] | None = None,
 ) -> None:
     """Train one model into `run`, or resume from the state that an interrupted training left there.
 
@@ -49,6 +50,7 @@ def train(
         validate: returns the metrics of a model on the validation cases, `config.select_by` among them; or nothing,
             where there are no validation cases.
         on_step: called after each step with its number and its metrics.
+        finish: called after the last step, in one process, with the model on its device; it may change the weights.
 
     Raises:
         FloatingPointError: the loss is not finite; names the step, the terms and the cases.
@@ -67,7 +69,9 @@ def train(
     log = MetricsLog(run / "metrics.jsonl", steps_done, write=is_main)
     started = time.perf_counter() - log.seconds
     seconds = log.seconds  # of training, including the time before an interruption
-    for step, batch in enumerate(training_batches(trainer, store, ids, task, steps_done, seed), start=steps_done):
+    resumed_at_end = is_finished(config, steps_done, seconds)
+    patches = () if resumed_at_end else training_batches(trainer, store, ids, task, steps_done, seed)
+    for step, batch in enumerate(patches, start=steps_done):
         phase_seeds, augmentation_seed = step_seeds(seed, step, rank, len(model.phases))
         generator = torch.Generator().manual_seed(augmentation_seed)
         batch = augment(to_device(batch, trainer.fabric.device), config.augment, task.patch_size, generator)
@@ -86,6 +90,8 @@ def train(
         on_step(steps_done, measured)
         if is_last:
             break
+    if finish and is_main:
+        finish(trainer.model)
 
 
 @dataclass

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.split import check_splits, dataset_splits, make_splits
+from boxel.datasets.split import check_splits, dataset_splits, draw_cases, make_splits
 from boxel.preparation.fingerprint import CaseRecord
 from boxel.preparation.prepare import size_strata
 from boxel.types import Split
@@ -137,3 +137,42 @@ def test_wrong_prescribed_folds_are_named(fold, message):
 def test_a_prescribed_fold_may_not_divide_a_patient():
     with pytest.raises(ValueError, match=r"patient.*'p'.*in train and in val"):
         check_splits([{"train": ["a"], "val": ["b"]}], [case("a", group="p"), case("b", group="p")], "splits.json")
+
+
+def patients(kinds, per_patient=1):
+    """The classes of cases of consecutive patients, and the patient of each case."""
+    labels = {f"c{k:03d}": kind for k, kind in enumerate(kinds)}
+    return labels, {case: f"p{k // per_patient}" for k, case in enumerate(labels)}
+
+
+def test_drawn_cases_have_the_classes_in_proportion_and_the_rare_one_too():
+    labels, groups = patients([[0]] * 100 + [[1, 1]] * 50 + [[]] * 49 + [[2]])
+    for seed in range(5):
+        drawn = draw_cases(labels, groups, 20, seed)
+        counts = Counter(tuple(labels[case]) for case in drawn)
+        assert len(drawn) == 20
+        assert drawn == sorted(drawn) == draw_cases(labels, groups, 20, seed)
+        assert counts[2,] == 1
+        assert 9 <= counts[0,] <= 10
+        assert 4 <= counts[1, 1] <= 5
+        assert 4 <= counts[()] <= 5
+    assert draw_cases(labels, groups, 20, 0) != draw_cases(labels, groups, 20, 1)
+
+
+@given(
+    kinds=st.lists(st.lists(st.integers(0, 2), max_size=3), min_size=1, max_size=40),
+    per_patient=st.integers(1, 5),
+    number=st.integers(0, 45),
+    seed=st.integers(0, 3),
+)
+def test_drawn_cases_are_whole_patients_up_to_the_number(kinds, per_patient, number, seed):
+    labels, groups = patients(kinds, per_patient)
+    drawn = draw_cases(labels, groups, number, seed)
+    assert len(drawn) == len(set(drawn)) <= number
+    if number >= len(labels):
+        assert drawn == list(labels)
+    elif number >= per_patient:
+        assert number - len(drawn) < per_patient
+        assert {groups[case] for case in drawn}.isdisjoint(groups[case] for case in labels.keys() - set(drawn))
+    elif len(labels) >= per_patient and len(labels) % per_patient == 0:
+        assert len(drawn) == number  # no patient is small enough

@@ -171,8 +171,8 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     patients = len({case.group for case in cases})
     problem = f"{len(cases)} scans of {patients} patients, {count} readings of nodules of 3 mm and more"
     fix = (
-        "compare: Jaeger et al. (2018) used 1035 scans, 1319 benign and 494 malignant nodules, with absent readers as 0 "
-        "(--option malignancy=all)"
+        "compare: Jaeger et al. (2018) used 1035 scans, 1319 benign and 494 malignant nodules, "
+        "with absent readers as 0 (--option malignancy=all)"
     )
     report(InputError(path, problem, fix, severity="note"))
     classes = ("benign", "malignant") if options.classes == "malignancy" else ("nodule",)
