@@ -27,7 +27,9 @@ class DetUNetConfig(SegmentingConfig, name="det_unet"):
         connectivity: neighbouring voxels of a component share `faces`, or at least `corners`.
         min_voxels: smaller components are dropped.
         min_score: components of a lower score are dropped.
-        candidates: only the largest components are kept, this many per image and class; None keeps all.
+        candidates: only the largest components are kept, this many; None keeps all.
+        candidates_per: whether that many are kept of each class in an image (as in the Medical Detection Toolkit), or
+            of all its classes together (as in the paper).
     """
 
     segment: Literal["foreground", "classes"] = "classes"
@@ -38,6 +40,7 @@ class DetUNetConfig(SegmentingConfig, name="det_unet"):
     min_voxels: int = 4
     min_score: float = 0.1
     candidates: int | None = None
+    candidates_per: Literal["class", "image"] = "class"
 
     def build(self, task: Task) -> "DetUNet":
         return DetUNet(**numbers_of(task), config=self)
@@ -99,33 +102,51 @@ class DetUNet(PyramidModel):
 
     def _components(self, probabilities: Float[Tensor, "k *s"], *, masks: bool) -> Detections[Tensor]:
         winner = probabilities.argmax(0)
+        label_maps = [self._label(winner == channel) for channel in range(1, len(probabilities))]
+        kept = self._largest([label_map.flatten().bincount()[1:] for label_map in label_maps])
         parts = [
-            self._components_of(winner == channel, probabilities[channel], channel - 1, masks=masks)
-            for channel in range(1, len(probabilities))
+            self._components_of(label_map, ids, probabilities[label + 1], label, masks=masks)
+            for label, (label_map, ids) in enumerate(zip(label_maps, kept, strict=True))
         ]
         detections = Detections.concatenate(parts)
         most = self.numbers.detections_in(winner.shape)
         detections = detections[detections.scores.argsort(descending=True, stable=True)]
         return replace(detections[:most], capped=leaves_out(detections.scores, most))
 
-    def _components_of(self, mask: Tensor, probability: Tensor, label: int, *, masks: bool) -> Detections[Tensor]:
-        """The connected components of one class, largest first."""
+    def _label(self, mask: Tensor) -> Tensor:
+        """The connected components of a mask, numbered from 1."""
         import cc3d
 
         connectivity = {"faces": 2 * mask.ndim, "corners": 3**mask.ndim - 1}[self.config.connectivity]
         numbers = cc3d.connected_components(mask.cpu().numpy(), connectivity=connectivity)
-        label_map = torch.from_numpy(numbers.astype(np.int64)).to(mask.device)
+        return torch.from_numpy(numbers.astype(np.int64)).to(mask.device)
+
+    def _largest(self, voxels: list[Tensor]) -> list[Tensor]:
+        """Per class, the ids of the components that are kept, largest first; `voxels` are their sizes."""
+        most = self.config.candidates
+        order = [size.argsort(descending=True, stable=True) for size in voxels]
+        if self.config.candidates_per == "class":
+            return [ids[:most] + 1 for ids in order]
+        owner = torch.cat([torch.full_like(ids, label) for label, ids in enumerate(order)])
+        sizes = torch.cat([size[ids] for size, ids in zip(voxels, order, strict=True)])
+        chosen = torch.zeros_like(owner, dtype=torch.bool)
+        chosen[sizes.argsort(descending=True, stable=True)[:most]] = True
+        return [ids[chosen[owner == label]] + 1 for label, ids in enumerate(order)]
+
+    def _components_of(
+        self, label_map: Tensor, ids: Tensor, probability: Tensor, label: int, *, masks: bool
+    ) -> Detections[Tensor]:
+        """Components of one class."""
         flat = label_map.flatten()
         voxels = flat.bincount()
-        total = torch.zeros(len(voxels), device=mask.device)
+        total = torch.zeros(len(voxels), device=flat.device)
         reduce = {"max": "amax", "mean": "mean"}[self.config.score]
         scores = total.scatter_reduce(0, flat, probability.flatten(), reduce, include_self=False)
-        ids = voxels[1:].argsort(descending=True, stable=True)[: self.config.candidates] + 1
         ids = ids[(voxels[ids] >= self.config.min_voxels) & (scores[ids] >= self.config.min_score)]
         boxes, _ = boxes_from_label_map(label_map, ids)
         detections = Detections(boxes, scores[ids], torch.full_like(ids, label))
         if not masks:
             return detections
-        cells = (self.config.mask_cells,) * mask.ndim
+        cells = (self.config.mask_cells,) * label_map.ndim
         grids = crop_masks(label_map[None], boxes, torch.zeros_like(ids), ids, cells)
         return replace(detections, masks=grids)

@@ -8,7 +8,7 @@ from boxel.config import did_you_mean, read_json
 from boxel.models import ModelConfig
 from boxel.recipes.experiment import Experiment
 from boxel.recipes.modern import full, small
-from boxel.recipes.papers import mdt_lidc_2d, mdt_lidc_2dc, mdt_lidc_3d, mdt_toy
+from boxel.recipes.papers import PAPERS
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,10 @@ def _summary(documented: object) -> str:
 def recipes() -> dict[str, Recipe]:
     """All recipes by name: `NAME` and `NAME_small` of each registered model, and those of papers."""
     kinds = ModelConfig.registry.items()
-    papers = (mdt_toy, mdt_lidc_2d, mdt_lidc_2dc, mdt_lidc_3d)
     return {
         **{name: Recipe(_summary(kind), name, full) for name, kind in kinds},
         **{f"{name}_small": Recipe(f"{_summary(kind)} Small, for a CPU.", name, small) for name, kind in kinds},
-        **{paper.__name__: Recipe(_summary(paper), "retina_unet", paper) for paper in papers},
+        **{paper.__name__: Recipe(_summary(paper), "retina_unet", paper) for paper in PAPERS},
     }
 
 
