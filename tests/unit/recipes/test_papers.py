@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
+import boxel
 from boxel.models import ModelConfig
 from boxel.preparation.anchors import retina_unet_anchors
 from boxel.recipes import get_recipe, recipes
@@ -126,6 +127,18 @@ def test_training_and_prediction_are_as_published(name):
     assert (train.steps, train.validate_every, train.keep, train.select_by) == (20_000, 200, 5, "AP@0.10")
     assert experiment.predict.views == "plane"
     assert not experiment.consolidate.one_vote_per_view
+
+
+@pytest.mark.parametrize("ndim", [3], indirect=True, ids=["3d"])
+@pytest.mark.parametrize("name", PAPER)
+def test_volumes_are_prepared_and_planned_with_the_published_numbers(native, tmp_path, name):
+    store = boxel.prepare(native, tmp_path / "work", recipe=name, num_folds=3, workers=0)
+    experiment = get_recipe(name)
+    assert store.task.spacing == experiment.plan.spacing
+    assert (store.task.ndim, store.task.patch_size) == (len(experiment.plan.patch_size), experiment.plan.patch_size)
+    shape, spacing = (12, 14, 16), (1.5, 1.0, 0.5)  # of the fixture
+    expected = [n * s / to for n, s, to in zip(shape, spacing, experiment.plan.spacing, strict=True)]
+    assert store.meta("a").shape == pytest.approx(expected, abs=1)
 
 
 @pytest.mark.parametrize("prefix", ["paper", "mdt"])

@@ -37,14 +37,14 @@ def store(native, tmp_path) -> Store:
     return prepare(open_dataset(native), tmp_path / "work", PlanConfig(), workers=0)
 
 
-def run_training(run: Path, store: Store, config: TrainConfig = FAST, stop_at: int | None = None) -> dict:
+def run_training(run: Path, store: Store, config: TrainConfig = FAST, stop_at: int | None = None, finish=None) -> dict:
     def on_step(step: int, measured: dict) -> None:
         if step == stop_at:
             raise StoppedError
 
     train(
         run, store, ["a", "b", "c"], store.task, MODELS["retina_unet"], config,
-        seed=3, validate=lambda model: {"AP@0.10": 0.5}, on_step=on_step,
+        seed=3, validate=lambda model: {"AP@0.10": 0.5}, on_step=on_step, finish=finish,
     )  # fmt: skip
     return {line["step"]: line["loss"] for line in map(json.loads, (run / "metrics.jsonl").read_text().splitlines())}
 
@@ -60,6 +60,20 @@ def test_a_training_stopped_at_any_step_ends_like_an_uninterrupted_one(store, tm
         assert run_training(run, store, config) == whole
         for name in ("weights.safetensors", "resume.safetensors"):
             assert (run / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+@pytest.mark.parametrize("end", [{"steps": 3}, {"steps": 500, "max_seconds": 0.001}], ids=["steps", "seconds"])
+def test_a_training_stopped_after_its_last_step_is_finished_without_another(store, tmp_path, end):
+    def stop(model):
+        raise StoppedError
+
+    config, finished = FAST.model_copy(update=end), []
+    with pytest.raises(StoppedError):
+        run_training(tmp_path / "run", store, config, finish=stop)
+    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    run_training(tmp_path / "run", store, config, finish=finished.append)
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+    assert len(finished) == 1
 
 
 @pytest.mark.parametrize("setting", [{"precision": "bf16"}, {"devices": 1, "num_workers": 1}], ids=str)
