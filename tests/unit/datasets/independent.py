@@ -1,0 +1,102 @@
+"""What real data sets hold according to libraries that Boxel's readers do not use. Nothing here calls Boxel's readers."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pydicom
+from nibabel.affines import apply_affine, voxel_sizes
+from PIL import Image as Picture
+from pycocotools import mask as coco
+from pydicom.pixels import apply_modality_lut
+from scipy import ndimage
+
+# (class, lower corner, upper corner), and the number of voxels where the object has a mask.
+Row = tuple[str, tuple[float, ...], tuple[float, ...]]
+RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Voxels in array order, and the affine from indices x, y, z to LPS mm."""
+    image = nib.load(path)
+    return np.asarray(image.dataobj).T, RAS_TO_LPS @ image.affine
+
+
+def series(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Rescaled voxels of the DICOM files in a folder, and the affine from indices x, y, z to LPS mm; by pydicom.
+
+    Planes are in order of position along the normal.
+    """
+    planes = [pydicom.dcmread(file) for file in folder.iterdir()]
+    along_row, along_column = np.reshape([float(x) for x in planes[0].ImageOrientationPatient], (2, 3))
+    normal = np.cross(along_row, along_column)
+    planes.sort(key=lambda plane: normal @ np.array(plane.ImagePositionPatient, float))
+    first, last = (np.array(plane.ImagePositionPatient, float) for plane in (planes[0], planes[-1]))
+    step = (last - first) / (len(planes) - 1) if planes[1:] else normal * float(planes[0].SliceThickness)
+    down, across = map(float, planes[0].PixelSpacing)
+    affine = np.eye(4)
+    affine[:3] = np.stack([along_row * across, along_column * down, step, first], axis=1)
+    return np.stack([apply_modality_lut(plane.pixel_array, plane) for plane in planes]), affine
+
+
+def pages(path: Path) -> np.ndarray:
+    """The pages of a TIFF, read by Pillow."""
+    with Picture.open(path) as picture:
+        planes = []
+        for page in range(picture.n_frames):
+            picture.seek(page)
+            planes.append(np.array(picture))
+    return np.stack(planes)
+
+
+def instances(label_map: np.ndarray, name: str) -> Iterator[tuple[Row, int]]:
+    """Every value of a label map as an object: by pycocotools in 2D, by scipy in 3D."""
+    for number in (int(value) for value in np.unique(label_map) if value):
+        if label_map.ndim == 2:
+            encoded = coco.encode(np.asfortranarray(label_map == number, np.uint8))
+            x, y, width, height = coco.toBbox(encoded).tolist()
+            yield (name, (y, x), (y + height, x + width)), int(coco.area(encoded))
+        else:
+            region = ndimage.find_objects(label_map == number)[0]
+            yield _row(name, region), int((label_map == number).sum())
+
+
+def components(label_map: np.ndarray, names: Mapping[int, str]) -> Iterator[tuple[Row, int]]:
+    """Every connected component of each value as an object; voxels that share a corner are connected."""
+    for value, name in names.items():
+        parts, _ = ndimage.label(label_map == value, np.ones((3,) * label_map.ndim))
+        sizes = np.bincount(parts.ravel())
+        for number, region in enumerate(ndimage.find_objects(parts), start=1):
+            yield _row(name, region), int(sizes[number])
+
+
+def _row(name: str, region: tuple[slice, ...]) -> Row:
+    return name, tuple(float(part.start) for part in region), tuple(float(part.stop) for part in region)
+
+
+def boxes_read(loaded, classes) -> list[Row]:
+    """The objects of a case as Boxel returns them."""
+    rows = zip(loaded.instances.labels.tolist(), loaded.instances.boxes.tolist(), strict=True)
+    return sorted((classes[label], tuple(lower), tuple(upper)) for label, (lower, upper) in rows)
+
+
+def masks_read(loaded, classes) -> list[tuple[Row, int]]:
+    """The objects of a case as Boxel returns them, each with its number of voxels in the label map."""
+    objects = zip(*(getattr(loaded.instances, name).tolist() for name in ("labels", "boxes", "ids")), strict=True)
+    sizes = np.bincount(loaded.label_map.ravel())
+    return sorted(((classes[label], *map(tuple, box)), int(sizes[number])) for label, box, number in objects)
+
+
+def assert_same_boxes(read: list[Row], expected: list[Row], tolerance: float = 1e-3) -> None:
+    assert [name for name, *_ in read] == [name for name, *_ in expected]
+    if expected:
+        np.testing.assert_allclose([row[1:] for row in read], [row[1:] for row in expected], rtol=0, atol=tolerance)
+
+
+def assert_same_grid(geometry, affine: np.ndarray, tolerance: float = 1e-3) -> None:
+    """`affine`: from indices x, y, z to LPS mm."""
+    np.testing.assert_allclose(geometry.spacing, voxel_sizes(affine)[::-1], rtol=1e-5)
+    corners = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], geometry.shape], float)
+    world = apply_affine(affine, corners[:, ::-1])
+    np.testing.assert_allclose(geometry.to_world(corners + 0.5), world, rtol=0, atol=tolerance)
