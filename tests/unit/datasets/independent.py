@@ -1,20 +1,30 @@
-"""What real data sets hold according to libraries that Boxel's readers do not use. Nothing here calls Boxel's readers."""
+"""What real data sets hold according to libraries that Boxel does not read them with, and how to compare the two."""
 
+import csv
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import pydicom
+import pytest
 from nibabel.affines import apply_affine, voxel_sizes
 from PIL import Image as Picture
 from pycocotools import mask as coco
-from pydicom.pixels import apply_modality_lut
 from scipy import ndimage
 
 # (class, lower corner, upper corner), and the number of voxels where the object has a mask.
 Row = tuple[str, tuple[float, ...], tuple[float, ...]]
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def warnings_only(problem) -> None:
+    """Accept what a reader reports unless it is an error."""
+    assert problem.severity != "error"
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -28,7 +38,8 @@ def series(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
     Planes are in order of position along the normal.
     """
-    planes = [pydicom.dcmread(file) for file in folder.iterdir()]
+    pydicom = pytest.importorskip("pydicom")
+    planes = [pydicom.dcmread(file) for file in folder.glob("*.dcm")]
     along_row, along_column = np.reshape([float(x) for x in planes[0].ImageOrientationPatient], (2, 3))
     normal = np.cross(along_row, along_column)
     planes.sort(key=lambda plane: normal @ np.array(plane.ImagePositionPatient, float))
@@ -37,7 +48,7 @@ def series(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     down, across = map(float, planes[0].PixelSpacing)
     affine = np.eye(4)
     affine[:3] = np.stack([along_row * across, along_column * down, step, first], axis=1)
-    return np.stack([apply_modality_lut(plane.pixel_array, plane) for plane in planes]), affine
+    return np.stack([pydicom.pixels.apply_modality_lut(plane.pixel_array, plane) for plane in planes]), affine
 
 
 def pages(path: Path) -> np.ndarray:
@@ -58,21 +69,25 @@ def instances(label_map: np.ndarray, name: str) -> Iterator[tuple[Row, int]]:
             x, y, width, height = coco.toBbox(encoded).tolist()
             yield (name, (y, x), (y + height, x + width)), int(coco.area(encoded))
         else:
-            region = ndimage.find_objects(label_map == number)[0]
-            yield _row(name, region), int((label_map == number).sum())
+            mask = (label_map == number).astype(np.uint8)
+            yield _row(name, ndimage.find_objects(mask)[0]), int(mask.sum())
 
 
 def components(label_map: np.ndarray, names: Mapping[int, str]) -> Iterator[tuple[Row, int]]:
     """Every connected component of each value as an object; voxels that share a corner are connected."""
-    for value, name in names.items():
-        parts, _ = ndimage.label(label_map == value, np.ones((3,) * label_map.ndim))
-        sizes = np.bincount(parts.ravel())
-        for number, region in enumerate(ndimage.find_objects(parts), start=1):
-            yield _row(name, region), int(sizes[number])
+    for value, around in enumerate(ndimage.find_objects(label_map.astype(np.int32)), start=1):
+        if around:  # there is such a value
+            parts, _ = ndimage.label(label_map[around] == value, np.ones((3,) * label_map.ndim))
+            sizes = np.bincount(parts.ravel())
+            for number, region in enumerate(ndimage.find_objects(parts), start=1):
+                yield _row(names[value], region, around), int(sizes[number])
 
 
-def _row(name: str, region: tuple[slice, ...]) -> Row:
-    return name, tuple(float(part.start) for part in region), tuple(float(part.stop) for part in region)
+def _row(name: str, region: tuple[slice, ...], around: tuple[slice, ...] = (slice(0),) * 3) -> Row:
+    """A region inside a larger one."""
+    first = [part.start or 0 for part in around]
+    lower, upper = ([float(getattr(part, end)) for part in region] for end in ("start", "stop"))
+    return name, tuple(np.add(first, lower).tolist()), tuple(np.add(first, upper).tolist())
 
 
 def boxes_read(loaded, classes) -> list[Row]:
@@ -94,9 +109,9 @@ def assert_same_boxes(read: list[Row], expected: list[Row], tolerance: float = 1
         np.testing.assert_allclose([row[1:] for row in read], [row[1:] for row in expected], rtol=0, atol=tolerance)
 
 
-def assert_same_grid(geometry, affine: np.ndarray, tolerance: float = 1e-3) -> None:
-    """`affine`: from indices x, y, z to LPS mm."""
+def assert_same_grid(geometry, affine: np.ndarray) -> None:
+    """Compare with an affine from indices x, y, z to LPS mm, up to 0.005 voxels: headers round directions."""
     np.testing.assert_allclose(geometry.spacing, voxel_sizes(affine)[::-1], rtol=1e-5)
     corners = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], geometry.shape], float)
-    world = apply_affine(affine, corners[:, ::-1])
-    np.testing.assert_allclose(geometry.to_world(corners + 0.5), world, rtol=0, atol=tolerance)
+    voxels = geometry.to_voxel(apply_affine(affine, corners[:, ::-1]))
+    np.testing.assert_allclose(voxels, corners + 0.5, rtol=0, atol=0.005)

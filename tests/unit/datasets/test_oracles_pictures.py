@@ -1,6 +1,5 @@
 """Real pictures and their boxes as Boxel reads them equal what other libraries, or a few plain lines, read."""
 
-import csv
 import json
 from xml.etree import ElementTree
 
@@ -14,7 +13,7 @@ from pycocotools.coco import COCO
 from boxel.datasets.cases import read_case
 from boxel.datasets.formats import open_dataset
 
-from .independent import assert_same_boxes, boxes_read, instances, masks_read
+from .independent import assert_same_boxes, boxes_read, instances, masks_read, table, warnings_only
 
 pytestmark = pytest.mark.data
 # The coarse types of DeepLesion from 1, as its README says.
@@ -28,13 +27,9 @@ def decoded(path):
     return np.moveaxis(pixels[..., :3], -1, 0) if pixels.ndim == 3 else pixels[None]
 
 
-def ignore(problem):
-    assert problem.severity != "error"
-
-
-def test_blood_cells(data):
+def test_blood_cells_have_the_pixels_of_libjpeg_and_the_boxes_of_the_xml(data):
     root = data / "blood_cells" / "BCCD"
-    dataset = open_dataset(data / "blood_cells", ignore)
+    dataset = open_dataset(data / "blood_cells", warnings_only)
     assert {case.id for case in dataset.cases} == {file.stem for file in (root / "Annotations").glob("*.xml")}
     lists = {part: set((root / f"ImageSets/Main/{part}.txt").read_text().split()) for part in ("train", "val", "test")}
     assert {part: set(dataset.splits[0][part]) for part in lists} == lists
@@ -53,28 +48,26 @@ def test_blood_cells(data):
 def lesions(folder):
     """The rows of every DL_info table by picture, each once; possibly noisy ones are left out."""
     rows = {}
-    for table in folder.glob("DL_info*.csv"):
-        with table.open(newline="") as file:
-            rows |= {(row["File_name"], row["Bounding_boxes"]): row for row in csv.DictReader(file)}
+    for file in folder.glob("DL_info*.csv"):
+        rows |= {(row["File_name"], row["Bounding_boxes"]): row for row in table(file)}
     for row in rows.values():
         if row["Possibly_noisy"] == "0":
             yield row
 
 
-def test_deeplesion(data):
+def test_deeplesion_has_the_hounsfield_units_of_libpng_and_the_boxes_of_the_table(data):
     folder = data / "deeplesion"
-    dataset = open_dataset(folder, ignore, options=["classes=type"])
+    dataset = open_dataset(folder, warnings_only, options=["classes=type"])
     pictures, expected, rows = {}, {}, {}
     for row in lesions(folder):
         name = row["File_name"].removesuffix(".png")
         path = folder / "Images_png" / name[:-4] / f"{name[-3:]}.png"
         if path.exists():
             x0, y0, x1, y1 = map(float, row["Bounding_boxes"].split(","))
-            kind = int(row["Coarse_lesion_type"])  # -1 is unknown
+            number = int(row["Coarse_lesion_type"])
+            kind = TYPES[number - 1] if number > 0 else "unknown"
             pictures[name], rows[name] = path, row
-            expected.setdefault(name, []).append(
-                ((*TYPES, "unknown")[kind - 1 if kind > 0 else -1], (y0, x0), (y1, x1))
-            )
+            expected.setdefault(name, []).append((kind, (y0, x0), (y1, x1)))
     assert {case.id for case in dataset.cases} == set(expected)
     for case in dataset.cases:
         loaded, row = read_case(case, dataset), rows[case.id]
@@ -86,9 +79,9 @@ def test_deeplesion(data):
         np.testing.assert_array_equal(loaded.image.array, hounsfield)
 
 
-def test_deeplesion_jpg(data):
+def test_deeplesion_jpg_has_the_pixels_of_libjpeg_and_the_boxes_of_the_text_files(data):
     folder = data / "deeplesion" / "jpg8bit"
-    dataset = open_dataset(folder, ignore)
+    dataset = open_dataset(folder, warnings_only)
     assert {case.id for case in dataset.cases} == {file.stem for file in folder.glob("*.jpg")}
     for case in dataset.cases:
         loaded, pixels = read_case(case, dataset), decoded(folder / f"{case.id}.jpg")
@@ -104,9 +97,8 @@ def test_deeplesion_jpg(data):
 @pytest.fixture(scope="module")
 def nuclei(data):
     """Every 10th case of the data set, with its label map as imagecodecs reads it."""
-    dataset = open_dataset(data / "nuclei", ignore, options=["classes=nucleus"])
-    with (data / "nuclei" / "meta.csv").open(newline="") as file:
-        counts = {row["id"]: int(row["n_objects"]) for row in csv.DictReader(file)}
+    dataset = open_dataset(data / "nuclei", warnings_only, options=["classes=nucleus"])
+    counts = {row["id"]: int(row["n_objects"]) for row in table(data / "nuclei" / "meta.csv")}
     assert {case.id for case in dataset.cases} == set(counts)
     chosen = {}
     for case in dataset.cases[::10]:
@@ -115,7 +107,7 @@ def nuclei(data):
     return dataset, chosen
 
 
-def test_nuclei(data, nuclei):
+def test_nuclei_have_the_pixels_of_libpng_and_the_boxes_and_areas_of_pycocotools(data, nuclei):
     dataset, label_maps = nuclei
     for name, label_map in label_maps.items():
         loaded = read_case(dataset[name], dataset)
@@ -126,11 +118,11 @@ def test_nuclei(data, nuclei):
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools
 @pytest.mark.parametrize("drawn", ["compressed", "runs", "polygons"])
-def test_nuclei_as_coco(data, nuclei, tmp_path, drawn):
+def test_nuclei_in_a_coco_file_have_the_masks_of_pycocotools(data, nuclei, tmp_path, drawn):
     """The real masks, written by pycocotools as run lengths or as rectilinear outlines, are read as it reads them."""
     _, label_maps = nuclei
     images, annotations = [], []
-    for image, (name, label_map) in enumerate(label_maps.items(), start=1):
+    for image, (name, label_map) in enumerate(list(label_maps.items())[::3], start=1):
         rows, columns = label_map.shape
         (tmp_path / f"{name}.png").write_bytes((data / "nuclei" / "images" / f"{name}.png").read_bytes())
         images.append({"id": image, "file_name": f"{name}.png", "height": rows, "width": columns})
@@ -170,9 +162,9 @@ def segmentation(drawn, encoded, mask):
     return strips
 
 
-def test_stardist_picture(data):
+def test_the_picture_of_stardist_has_the_pixels_of_pillow_and_the_boxes_of_pycocotools(data):
     folder = data / "nuclei3d" / "stardist"
-    dataset = open_dataset(data / "nuclei3d", ignore, options=["classes=nucleus", "ndim=2"])
+    dataset = open_dataset(data / "nuclei3d", warnings_only, options=["classes=nucleus", "ndim=2"])
     (case,) = dataset.cases
     loaded = read_case(case, dataset)
     with Picture.open(folder / "img2d.tif") as picture, Picture.open(folder / "mask2d.tif") as mask:

@@ -1,6 +1,5 @@
 """Real volumes and their objects as Boxel reads them equal what nibabel, pydicom, Pillow and scipy read."""
 
-import csv
 import json
 import shutil
 from collections import defaultdict
@@ -17,7 +16,6 @@ from boxel.types import Geometry
 
 from .independent import (
     RAS_TO_LPS,
-    assert_same_boxes,
     assert_same_grid,
     boxes_read,
     components,
@@ -26,19 +24,12 @@ from .independent import (
     nifti,
     pages,
     series,
+    table,
+    warnings_only,
 )
 
 pytestmark = pytest.mark.data
 EVERY = 20  # nodules
-
-
-def ignore(problem):
-    assert problem.severity != "error"
-
-
-def table(path):
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def assert_same_volume(image, path):
@@ -48,23 +39,27 @@ def assert_same_volume(image, path):
     return affine
 
 
+def organs(data):
+    names = json.loads((data / "ct" / "class_names.json").read_text())["ct"]
+    return {int(value): name for value, name in names.items()}
+
+
 @pytest.mark.parametrize("name", ["ct_torso_3mm", "ct_abdomen_3mm_small"])
-def test_ct(data, name):
-    dataset = open_dataset(data / "ct", ignore)
-    names = {int(value): name for value, name in json.loads((data / "ct/class_names.json").read_text())["ct"].items()}
+def test_ct_has_the_voxels_and_affine_of_nibabel_and_the_components_of_scipy(data, name):
+    dataset = open_dataset(data / "ct", warnings_only)
+    names = organs(data)
     assert dataset.classes == tuple(names.values())
     loaded = read_case(dataset[name], dataset)
     affine = assert_same_volume(loaded.image, data / "ct" / name / "ct.nii.gz")
     label_map, same = nifti(data / "ct" / name / "seg.nii.gz")
     np.testing.assert_allclose(same, affine, atol=1e-4)
-    present = {value: names[value] for value in np.unique(label_map).tolist() if value}
-    assert masks_read(loaded, dataset.classes) == sorted(components(label_map, present))
+    assert masks_read(loaded, dataset.classes) == sorted(components(label_map, names))
 
 
-def test_ct_of_dicom_with_labels_of_nifti(data):
+def test_ct_of_dicom_has_the_voxels_of_pydicom_and_labels_where_their_affine_puts_them(data):
     """The label map is stored with other axes than the series; each voxel belongs where its affine says."""
-    dataset = open_dataset(data / "ct", ignore)
-    names = {int(value): name for value, name in json.loads((data / "ct/class_names.json").read_text())["ct"].items()}
+    dataset = open_dataset(data / "ct", warnings_only)
+    names = organs(data)
     loaded = read_case(dataset["ct_dicom_512"], dataset)
     voxels, affine = series(data / "ct" / "ct_dicom_512" / "dicom")
     np.testing.assert_array_equal(loaded.image.array[0], voxels)
@@ -75,14 +70,12 @@ def test_ct_of_dicom_with_labels_of_nifti(data):
     indices = apply_affine(np.linalg.inv(affine) @ own, places[:, ::-1])[:, ::-1]
     assert np.abs(indices - indices.round()).max() < 0.05
     label_map[tuple(indices.round().astype(int).T)] = stored[stored > 0]
-    present = {value: names[value] for value in np.unique(label_map).tolist() if value}
-    assert masks_read(loaded, dataset.classes) == sorted(components(label_map, present))
+    assert masks_read(loaded, dataset.classes) == sorted(components(label_map, names))
 
 
-def test_hippocampus(data):
+def test_hippocampus_has_the_voxels_and_affine_of_nibabel_and_the_components_of_scipy(data):
     folder = data / "hippocampus"
-    dataset = open_dataset(folder, ignore, options=["classes=anterior,posterior"])
-    parts = {row["case"]: (row["parts_anterior"], row["parts_posterior"]) for row in table(folder / "meta.csv")}
+    dataset = open_dataset(folder, warnings_only, options=["classes=anterior,posterior"])
     assert {case.id for case in dataset.cases} == {f.name.split(".")[0] for f in (folder / "imagesTr").glob("h*")}
     for case in dataset.cases[::3]:
         loaded = read_case(case, dataset)
@@ -93,10 +86,10 @@ def test_hippocampus(data):
         assert masks_read(loaded, dataset.classes) == expected
 
 
-def test_lidc_nodules(data):
+def test_lidc_nodules_have_the_voxels_and_affine_of_nibabel_and_the_boxes_of_their_table(data):
     folder = data / "lidc_nodules"
     options = ["class_column=Diagnosis_value", "classes=benign,malignant", "modality=CT", "values=instances"]
-    dataset = open_dataset(folder, ignore, options=options)
+    dataset = open_dataset(folder, warnings_only, options=options)
     rows = {row["file"].removesuffix(".nii.gz"): row for row in table(folder / "meta.csv")}
     assert {case.id: case.group for case in dataset.cases} == {name: row["patient_id"] for name, row in rows.items()}
     for case in dataset.cases[::EVERY]:
@@ -114,9 +107,9 @@ def test_lidc_nodules(data):
         assert distance == pytest.approx(float(row["centroid_err_mm"]), abs=0.01)
 
 
-def test_nuclei3d(data):
+def test_nuclei3d_have_the_voxels_of_pillow_and_the_boxes_of_scipy(data):
     folder = data / "nuclei3d"
-    dataset = open_dataset(folder, ignore, options=["classes=nucleus"])
+    dataset = open_dataset(folder, warnings_only, options=["classes=nucleus"])
     files = {"stardist_3d": ("stardist/img3d.tif", "stardist/mask3d.tif")}
     for stage in (8, 16):
         stem = f"mouse_embryo_qcanet/{stage}_cell_stage"
@@ -140,55 +133,51 @@ def luna(data):
         for row in table(folder / f"{name}.csv"):
             x, y, z, diameter = (float(row[key]) for key in ("coordX", "coordY", "coordZ", "diameter_mm"))
             objects[row["seriesuid"]].append((x, y, z, diameter if diameter > 0 else 10.0))
-        found.append(objects)
+        found.append(dict(objects))
     return folder, *found
 
 
-def test_luna_tables(luna):
+def test_luna_tables_are_balls_in_mm(luna):
     folder, nodules, excluded = luna
-    dataset = open_dataset(folder.parent, ignore)
+    dataset = open_dataset(folder.parent, warnings_only)
     assert sorted(case.id for case in dataset.cases) == sorted((folder / "seriesuids.csv").read_text().split())
-    # A grid on which positions are mm above -1000: voxel 0 has its centre there.
+    # A grid whose first voxel has its centre at -2000 mm.
     plain = ((0.0, 0.0, 1.0), (0.0, 1.0, 0.0), (1.0, 0.0, 0.0))
-    geometry = Geometry((2000,) * 3, (1.0,) * 3, (-1000.0,) * 3, plain)
+    geometry = Geometry((4000,) * 3, (1.0,) * 3, (-2000.0,) * 3, plain)
     counts = [0, 0]
     for case in dataset.cases:
         read = case.annotate.read(geometry)[1].boxes, case.annotate.ignored(geometry).boxes
-        for kind, (boxes, expected) in enumerate(zip(read, (nodules[case.id], excluded[case.id]), strict=True)):
-            balls = np.array(expected).reshape(-1, 4)
-            centre, radius = balls[:, 2::-1] + 1000.5, balls[:, 3:] / 2
+        for kind, (boxes, expected) in enumerate(zip(read, (nodules, excluded), strict=True)):
+            balls = np.array(expected.get(case.id, [])).reshape(-1, 4)
+            centre, radius = balls[:, 2::-1] + 2000.5, balls[:, 3:] / 2
             np.testing.assert_allclose(boxes, np.stack([centre - radius, centre + radius], axis=1), atol=1e-3)
             counts[kind] += len(boxes)
     assert counts == [1186, 35192]  # README
 
 
-def test_luna_tables_with_images(luna, tmp_path):
-    """Nodules lie where the affine of their image, written by nibabel, puts them."""
+def test_balls_of_luna_lie_where_the_affine_of_nibabel_puts_them(luna, tmp_path):
     folder, nodules, excluded = luna
     shutil.copy(folder / "annotations.csv", tmp_path)
     shutil.copy(folder / "annotations_excluded.csv", tmp_path)
-    direction = nib.eulerangles.euler2mat(0.2, -0.1, 0.3)
-    spacing = np.array([4.0, 5.0, 6.0])
-    shape = (250, 200, 180)  # x, y, z
-    ras = np.eye(4)
-    ras[:3, :3] = direction * spacing
-    ras[:3, 3] = np.array([0.0, 0.0, -100.0]) - ras[:3, :3] @ (np.array(shape) / 2)
-    chosen = sorted(nodules)[::150]
-    for name in chosen:
-        nib.save(nib.Nifti1Image(np.zeros(shape, np.uint8), ras), tmp_path / f"{name}.nii.gz")
-    dataset = open_dataset(tmp_path, ignore)
-    assert [case.id for case in dataset.cases] == chosen
-    back = np.linalg.inv(RAS_TO_LPS @ ras)
+    spacing, shape = np.array([4.0, 5.0, 6.0]), np.array([250, 200, 180])  # x, y, z
+    affines = {}
+    for name in sorted(nodules)[::150]:
+        affine = np.eye(4)
+        affine[:3, :3] = nib.eulerangles.euler2mat(0.2, -0.1, 0.3) * spacing
+        affine[:3, 3] = np.mean(nodules[name], axis=0)[:3] - affine[:3, :3] @ (shape / 2)
+        nib.save(nib.Nifti1Image(np.zeros(shape, np.uint8), RAS_TO_LPS @ affine), tmp_path / f"{name}.nii.gz")
+        affines[name] = affine
+    dataset = open_dataset(tmp_path, warnings_only)
+    assert [case.id for case in dataset.cases] == list(affines)
     for case in dataset.cases:
         loaded = read_case(case, dataset)
-        for instances_read, balls in ((loaded.instances, nodules[case.id]), (loaded.ignored, excluded[case.id])):
-            balls = np.array(balls).reshape(-1, 4)
-            centre = apply_affine(back, balls[:, :3])[:, ::-1] + 0.5
+        for read, balls in ((loaded.instances, nodules), (loaded.ignored, excluded)):
+            balls = np.array(balls.get(case.id, [])).reshape(-1, 4)
+            centre = apply_affine(np.linalg.inv(affines[case.id]), balls[:, :3])[:, ::-1] + 0.5
             radius = balls[:, 3:] / 2 / spacing[::-1]
-            expected = np.stack([centre - radius, centre + radius], axis=1)
-            np.testing.assert_allclose(instances_read.boxes, expected, atol=0.01)
+            np.testing.assert_allclose(read.boxes, np.stack([centre - radius, centre + radius], axis=1), atol=0.01)
 
 
-def test_oblique_nifti(data):
+def test_an_oblique_nifti_has_the_voxels_and_affine_of_nibabel(data):
     path = data / "dicom" / "oblique_nifti" / "CT_pitch.nii.gz"
     assert_same_volume(read_image(path), path)
