@@ -37,6 +37,11 @@ def dataset(data):
     return open_dataset(data / "dicom", warnings_only, options=["negatives=true"])
 
 
+def test_every_image_of_the_samples_is_a_case(dataset):
+    others = {"highdicom", *(f"dcmqi_segmentations_{size}_multiframe" for size in ("23x38x3", "24x38x3"))}
+    assert {case.id for case in dataset.cases} == others | set(VOLUMES)
+
+
 def segments(path, shape, affine):
     """The name of each segment and its mask on a grid, by highdicom."""
     file = highdicom.seg.segread(path)
@@ -90,12 +95,10 @@ def test_reports_have_the_regions_of_highdicom(data, dataset):
     voxels = plane.pixel_array * float(plane.RescaleSlope) + float(plane.RescaleIntercept)
     np.testing.assert_array_equal(loaded.image.array[0], voxels[None])
     np.testing.assert_allclose(loaded.image.geometry.origin, [float(x) for x in plane.ImagePositionPatient])
-    np.testing.assert_allclose(
-        loaded.image.geometry.spacing, [float(x) for x in (plane.SliceThickness, *plane.PixelSpacing)]
-    )
-    expected = []
+    spacing = [float(x) for x in (plane.SliceThickness, *plane.PixelSpacing)]
+    np.testing.assert_allclose(loaded.image.geometry.spacing, spacing)
     bone = highdicom.seg.segread(folder / "seg_image_ct_binary_single_frame.dcm").get_volume(combine_segments=False)
-    expected += [row for row, _ in components(bone.array[..., 0], {1: "Bone"})]
+    expected = [row for row, _ in components(bone.array[..., 0], {1: "Bone"})]
     for name in ("sr_document", "sr_document_with_multiple_groups"):
         report = highdicom.sr.srread(folder / f"{name}.dcm")
         for group in report.content.get_planar_roi_measurement_groups():
