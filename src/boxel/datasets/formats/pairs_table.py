@@ -55,5 +55,5 @@ def classes_by_column(
     if bound is None:
         known = sorted(set(values.values()))
         return {case: known.index(value) for case, value in values.items()}, tuple(f"{column} {v}" for v in known)
-    given = {case: numbers([value], table, f"{column} of row {case}")[0] for case, value in values.items()}
+    given = {case: numbers(value, table, f"{column} of row {case}", 1)[0] for case, value in values.items()}
     return {case: int(value >= bound) for case, value in given.items()}, (f"{column}<{bound:g}", f"{column}>={bound:g}")
