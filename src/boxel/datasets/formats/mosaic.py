@@ -27,8 +27,9 @@ from boxel.datasets.formats.native_writer import write_case, write_dataset, writ
 from boxel.datasets.formats.options import read_splits
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.problems import InputError, Report, as_input_error, some
-from boxel.datasets.quilts import Crop, Tile, compose, lay_out, obstacle
+from boxel.datasets.quilts import compose
 from boxel.datasets.split import make_splits
+from boxel.datasets.tiles import Crop, Tile, lay_out, obstacle
 from boxel.io import resample
 from boxel.types import Geometry, Image, Progress, silent
 
@@ -214,6 +215,7 @@ def _read_crops(source: Dataset, settings: Mosaic, progress: Progress) -> tuple[
     """The crops on the grid of the canvas, and why others are left out, by case."""
     crops, left_out = [], {}
     for number, case in enumerate(source.cases, start=1):
+        progress("read", number, len(source.cases))
         loaded = read_case(case, source)
         geometry, objects, label_map = loaded.image.geometry, loaded.instances, loaded.label_map
         if len(objects) != 1 or label_map is None or not objects.has_mask.all():
@@ -229,7 +231,6 @@ def _read_crops(source: Dataset, settings: Mosaic, progress: Progress) -> tuple[
             left_out[case.id] = wrong
         else:
             crops.append(crop)
-        progress("read", number, len(source.cases))
     return crops, left_out
 
 
