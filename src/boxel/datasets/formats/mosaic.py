@@ -84,6 +84,7 @@ class _Canvas(NamedTuple):
     crops: Sequence[Crop]
     lesions: tuple[int, ...]
     empty: tuple[int, ...]
+    rng: np.random.Generator
 
 
 def detect(path: Path) -> bool:
@@ -169,10 +170,9 @@ def _compose_all(path: Path, settings: Mosaic, progress: Progress) -> None:
     rows = ["canvas,object,case,plane,row,column"]
     for part, teams in enumerate(parts):
         for canvas in _plan(part, teams, settings):
-            rng = np.random.default_rng([settings.seed, part, len(groups)])
-            tiles = lay_out(canvas.crops, canvas.lesions, canvas.empty, settings.canvas, rng)
+            tiles = lay_out(canvas.crops, canvas.lesions, canvas.empty, settings.canvas, canvas.rng)
             if not (folder / "labelsTr" / f"{canvas.id}.json").exists():
-                _write_canvas(folder, canvas, tiles, settings, rng)
+                _write_canvas(folder, canvas, tiles, settings)
             for number, (tile, crop) in enumerate(((tile, canvas.crops[tile.crop]) for tile in tiles), start=1):
                 place = ",".join(map(str, tile.corner(crop)))
                 rows += [f"{canvas.id},{number},{crop.case},{place}"] if tile.lesion else []
@@ -261,7 +261,7 @@ def _plan(part: int, teams: Sequence[Sequence[Crop]], settings: Mosaic) -> Itera
     """The canvases of a part: each team in turn; every crop of a team shows its lesion equally often."""
     decks: list[list[int]] = [[] for _ in teams]
     for index in range(settings.canvases):
-        rng = np.random.default_rng([settings.seed, part, index, 1])
+        rng = np.random.default_rng([settings.seed, part, index])
         number = index % len(teams)
         crops, deck = teams[number], decks[number]
         count = min(int(rng.integers(1, settings.lesions + 1)), settings.tiles)
@@ -270,14 +270,12 @@ def _plan(part: int, teams: Sequence[Sequence[Crop]], settings: Mosaic) -> Itera
         lesions = tuple(dict.fromkeys(deck[:count]))
         del deck[:count]
         empty = rng.integers(len(crops), size=settings.tiles - len(lesions)).tolist()
-        yield _Canvas(_name(part, index), crops, lesions, tuple(empty))
+        yield _Canvas(_name(part, index), crops, lesions, tuple(empty), rng)
 
 
-def _write_canvas(
-    folder: Path, canvas: _Canvas, tiles: Sequence[Tile], settings: Mosaic, rng: np.random.Generator
-) -> None:
+def _write_canvas(folder: Path, canvas: _Canvas, tiles: Sequence[Tile], settings: Mosaic) -> None:
     try:
-        image, label_map = compose(canvas.crops, tiles, settings.canvas, rng, hide=settings.control == "seam")
+        image, label_map = compose(canvas.crops, tiles, settings.canvas, canvas.rng, hide=settings.control == "seam")
     except ValueError as error:
         raise InputError(folder.parent / HEAD, str(error), "give teams of more patients, or wider crops") from None
     labels = {n: canvas.crops[tile.crop].label for n, tile in enumerate(tiles, start=1) if tile.lesion}
