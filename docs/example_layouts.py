@@ -180,6 +180,21 @@ text("rsna_pneumonia/stage_2_train_labels.csv", "patientId,x,y,width,height,Targ
 rows = "".join(f"i1,R{rater},Mass,{x0},{y0},{x1},{y1}\ni2,R{rater},No finding,,,,\n" for rater in (1, 2, 3))
 text("vindr_cxr/annotations/annotations_train.csv", "image_id,rad_id,class_name,x_min,y_min,x_max,y_max\n" + rows)
 
+# A mosaic of crops
+for number in (1, 2, 3):
+    volume(f"mosaic/crops/images/c{number}.nii.gz", scan())
+    volume(f"mosaic/crops/labels/c{number}.nii.gz", mask3d())
+text("mosaic/crops/meta.csv", "file,patient_id,rating\nc1.nii.gz,p1,2\nc2.nii.gz,p2,5\nc3.nii.gz,p3,3\n")
+values = {
+    "source": "crops",
+    "options": ["values=instances", "class_column=rating", "class_from=3", "classes=benign,malignant"],
+    "canvas": [16, 64, 64],
+    "spacing": [2, 1, 1],
+    "canvases": 2,
+    "folds": 3,
+}
+text("mosaic/mosaic.json", json.dumps(values))
+
 # DeepLesion
 columns = (
     *("File_name", "Patient_index", "Study_index", "Series_ID", "Key_slice_index", "Measurement_coordinates"),

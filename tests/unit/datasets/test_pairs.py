@@ -78,6 +78,35 @@ def test_a_table_gives_patients_and_classes(tmp_path, rng):
         open_dataset(tmp_path, options=["class_column=diagnosis"])
 
 
+def rated(tmp_path, *ratings):
+    """A case per rating, in the column `rating` of its table."""
+    for name in "abcd"[: len(ratings)]:
+        write_image(tmp_path / "images" / f"{name}.nii.gz", Image(np.zeros((1, *SHAPE), np.float32), GRID))
+        write_label_map(tmp_path / "labels" / f"{name}.nii.gz", label_map(), GRID)
+    rows = "".join(f"{name}.nii.gz,{rating}\n" for name, rating in zip("abcd", ratings, strict=False))
+    (tmp_path / "meta.csv").write_text("file,rating\n" + rows)
+    return tmp_path
+
+
+def test_numbers_from_a_bound_upwards_are_the_second_class(tmp_path):
+    folder, options = rated(tmp_path, "2.9", "10", "3", "-1"), ["class_column=rating", "class_from=3"]
+    dataset = open_dataset(folder, options=options)
+    assert dataset.classes == ("rating<3", "rating>=3")
+    labels = [read_case(case, dataset).instances.labels.tolist() for case in dataset.cases]
+    assert labels == [[0, 0], [1, 1], [1, 1], [0, 0]]
+    assert open_dataset(folder, options=[*options, "classes=low,high"]).classes == ("low", "high")
+    with pytest.raises(ValueError, match=r"makes 2 classes but classes names 3"):
+        open_dataset(folder, options=[*options, "classes=low,middle,high"])
+    with pytest.raises(ValueError, match=r"class_from=3 without a column; add --option class_column"):
+        open_dataset(folder, options=["class_from=3"])
+
+
+@pytest.mark.parametrize("value", ["high", "", "nan", '"3,5"'])
+def test_a_class_by_number_needs_numbers(tmp_path, value):
+    with pytest.raises(ValueError, match=r"meta\.csv: rating of row b is '.*'; write"):
+        open_dataset(rated(tmp_path, "2", value), options=["class_column=rating", "class_from=3"])
+
+
 def test_names_in_one_folder_and_folders_per_case(tmp_path):
     picture = Image(np.arange(80, dtype=np.uint8).reshape(1, 8, 10), Geometry.plain((8, 10)))
     for name in ("one_raw.tif", "one_instances.tif", "img2.tif", "mask2.tif", "other.tif"):
@@ -99,6 +128,13 @@ def test_lidc_nodules_open_as_they_are(data):
     assert list(found.objects.values()) == [522, 274]  # benign and malignant, as the README says
     assert len({case.group for case in found.dataset.cases}) == 441
     assert not [finding for finding in found.findings if finding.severity == "error"]
+
+
+@pytest.mark.data
+def test_lidc_nodules_have_the_classes_of_the_papers_rule(data):
+    options = ["class_column=Malignancy_value", "class_from=3", "modality=CT", "values=instances"]
+    found = examine(data / "lidc_nodules", options=options)
+    assert found.objects == {"Malignancy_value<3": 302, "Malignancy_value>=3": 494}
 
 
 @pytest.mark.data

@@ -190,10 +190,9 @@ def read_xml(path: Path) -> ElementTree.Element:
 
 def numbers(values: Any, path: Path, what: str, count: int | None = None) -> tuple[float, ...]:
     """Finite numbers from a list or from a text such as `"1, 2.5"`, exactly `count` of them if given."""
-    if isinstance(values, str):
-        values = [part for part in re.split(r"[,;\s]+", values.strip()) if part]
+    parts = [part for part in re.split(r"[,;\s]+", values.strip()) if part] if isinstance(values, str) else values
     try:
-        parsed = tuple(float(value) for value in values)
+        parsed = tuple(float(value) for value in parts)
     except (TypeError, ValueError):
         raise InputError(path, f"{what} is {str(values)[:80]!r}", "write numbers") from None
     if not np.isfinite(parsed).all() or (count is not None and len(parsed) != count):

@@ -24,13 +24,20 @@ import numpy as np
 from boxel.datasets.annotations import LabelMapFile
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.bids import bids_pairs
-from boxel.datasets.formats.files import drawn_size, listing, named_numbers, pictures_layout, read_mapping, read_table
+from boxel.datasets.formats.files import (
+    drawn_size,
+    listing,
+    named_numbers,
+    pictures_layout,
+    read_mapping,
+)
 from boxel.datasets.formats.options import Names, ReaderOptions
+from boxel.datasets.formats.pairs_table import classes_by_column, rows_by_case
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.label_maps import Connectivity
 from boxel.datasets.lookup import images_below
 from boxel.datasets.names import case_ids, split_word
-from boxel.datasets.problems import InputError, Report, Severity, some
+from boxel.datasets.problems import InputError, Report, some
 from boxel.io import read_label_map, read_layout, split_suffix
 
 __all__ = ["Options", "detect", "read"]
@@ -51,6 +58,8 @@ class Options(ReaderOptions):
         image: the name of the image in folders that hold several, such as FLAIR beside T1.
         classes: name of the class of instances, or names of the classes 1, 2, ...
         class_column: column of meta.csv with the class of all objects of a case.
+        class_from: two classes, of the cases whose number in `class_column` is below this one and of the others; if
+            None, every value of the column is a class.
         group_column: column of meta.csv with the patient.
         ndim: number of axes of the images to use, if a folder holds several kinds; 0 uses the most frequent one.
         connectivity: voxels are connected if they share a face, an edge or a corner.
@@ -62,6 +71,7 @@ class Options(ReaderOptions):
     image: str = ""
     classes: Names = ()
     class_column: str = ""
+    class_from: float | None = None
     group_column: str = ""
     ndim: int = 0
     connectivity: Connectivity = "corner"
@@ -178,7 +188,9 @@ def _is_binary(paths: Sequence[Path]) -> bool:
 def read(path: Path, report: Report, options: Options) -> Dataset:
     """Open the data set in folder `path`; problems of single cases go to `report`."""
     pairs = _of_one_rank(path, _pairs(path, report, options.image), options.ndim, report)
-    rows = _rows(path, pairs, tuple(filter(None, (options.class_column, options.group_column))), report)
+    table = path / "meta.csv"
+    images = {name: pair.image for name, pair in pairs.items()}
+    rows = rows_by_case(table, images, tuple(filter(None, (options.class_column, options.group_column))), report)
     names = _class_names(path)
     components = options.values == "classes" or (options.values == "auto" and bool(names))
     binary = options.values == "auto" and not names and _is_binary([pair.labels for pair in pairs.values()])
@@ -196,9 +208,12 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         lookup = {value: index for index, value in enumerate(sorted(names))}
     else:
         classes, lookup = options.classes or ("object",), None
-    by_column = sorted({row[options.class_column] for row in rows.values()}) if options.class_column else []
+    classes_of, by_column = classes_by_column(table, rows, options.class_column, options.class_from)
     if by_column:
-        classes = options.classes or tuple(f"{options.class_column} {value}" for value in by_column)
+        if options.class_from is not None and len(options.classes) not in (0, 2):
+            problem = f"class_from={options.class_from:g} makes 2 classes but classes names {len(options.classes)}"
+            raise InputError(table, problem, "name the lower and the upper class, or leave classes out")
+        classes = options.classes or by_column
     cases = []
     for name, (image, labels, patient) in pairs.items():
         row = rows.get(name, {})
@@ -206,11 +221,9 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             report(InputError(labels, "missing label map", "add it, all zero if the image has no objects", name))
             continue
         if by_column and not row:
-            report(
-                InputError(path / "meta.csv", f"no row for {name}", f"add one with its {options.class_column}", name)
-            )
+            report(InputError(table, f"no row for {name}", f"add one with its {options.class_column}", name))
             continue
-        index = by_column.index(row[options.class_column]) if by_column else 0
+        index = classes_of.get(name, 0)
         mine = dict.fromkeys(BINARY, index) if binary else lookup
         annotate = LabelMapFile(labels, mine, components, options.connectivity, options.min_size, index)
         group = row.get(options.group_column or "patient_id", patient)
@@ -235,34 +248,6 @@ def _of_one_rank(path: Path, pairs: dict[str, _Pair], ndim: int, report: Report)
         problem = f"{len(others)} of {len(pairs)} images do not have {ndim} axes and are left out: {some(others)}"
         report(InputError(path, problem, "use them instead with --option ndim=2 or ndim=3", severity="warning"))
     return {name: pairs[name] for name, rank in ranks.items() if rank == ndim}
-
-
-def _rows(
-    path: Path, pairs: Mapping[str, _Pair], columns: tuple[str, ...], report: Report
-) -> dict[str, dict[str, str]]:
-    """The rows of meta.csv by the case that they name, or the file of its image with some of its folders."""
-    table = path / "meta.csv"
-    rows = read_table(table, columns, report) if columns or table.exists() else []
-    key = next((key for key in ("file", "id", "case", "name") if rows and key in rows[0]), "")
-    names: dict[str, set[str]] = defaultdict(set)
-    for case, pair in pairs.items():
-        folders = pair.image.relative_to(path).with_name(split_suffix(pair.image)[0]).parts
-        for name in (case, *("/".join(folders[start:]) for start in range(len(folders)))):
-            names[name].add(case)
-    chosen: dict[str, dict[str, str]] = {}
-    unknown = []
-    for row in rows if key else ():
-        place = Path(row[key].replace("\\", "/"))
-        mine = names[row[key]] or names[str(place.with_name(split_suffix(place)[0] or place.name))]
-        if len(mine) > 1:
-            raise InputError(table, f"{row[key]!r} may be any of {some(mine)}", "write the path with its folder")
-        unknown += [] if mine else [row[key]]
-        chosen |= dict.fromkeys(mine, row)
-    if unknown:
-        problem = f"{len(unknown)} of {len(rows)} rows name no case: {some(unknown)}"
-        severity: Severity = "warning" if chosen else "error"
-        report(InputError(table, problem, f"write names such as {some(pairs)}", severity=severity))
-    return chosen
 
 
 def _class_names(path: Path) -> Mapping[int, str]:

@@ -1,0 +1,59 @@
+"""The table beside images and label maps: patients and classes of the cases of `boxel.datasets.formats.pairs`."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+from boxel.datasets.formats.files import numbers, read_table
+from boxel.datasets.problems import InputError, Report, Severity, some
+from boxel.io import split_suffix
+
+__all__ = ["classes_by_column", "rows_by_case"]
+
+
+def rows_by_case(
+    table: Path, images: Mapping[str, Path], columns: tuple[str, ...], report: Report
+) -> dict[str, dict[str, str]]:
+    """The rows of `table` by the case that they name, or the file of its image with some of its folders."""
+    rows = read_table(table, columns, report) if columns or table.exists() else []
+    key = next((key for key in ("file", "id", "case", "name") if rows and key in rows[0]), "")
+    names: dict[str, set[str]] = defaultdict(set)
+    for case, image in images.items():
+        folders = image.relative_to(table.parent).with_name(split_suffix(image)[0]).parts
+        for name in (case, *("/".join(folders[start:]) for start in range(len(folders)))):
+            names[name].add(case)
+    chosen: dict[str, dict[str, str]] = {}
+    unknown = []
+    for row in rows if key else ():
+        place = Path(row[key].replace("\\", "/"))
+        mine = names[row[key]] or names[str(place.with_name(split_suffix(place)[0] or place.name))]
+        if len(mine) > 1:
+            raise InputError(table, f"{row[key]!r} may be any of {some(mine)}", "write the path with its folder")
+        unknown += [] if mine else [row[key]]
+        chosen |= dict.fromkeys(mine, row)
+    if unknown:
+        problem = f"{len(unknown)} of {len(rows)} rows name no case: {some(unknown)}"
+        severity: Severity = "warning" if chosen else "error"
+        report(InputError(table, problem, f"write names such as {some(images)}", severity=severity))
+    return chosen
+
+
+def classes_by_column(
+    table: Path, rows: Mapping[str, Mapping[str, str]], column: str, bound: float | None = None
+) -> tuple[dict[str, int], tuple[str, ...]]:
+    """The class of each case and the names of the classes, both from a column of `table`; empty without a column.
+
+    Args:
+        bound: cases with a smaller number are of class 0, the others of class 1; if None, every value is a class.
+
+    Raises:
+        ValueError: names the row and the column of a value that is not a number, where there is a bound.
+    """
+    if bound is not None and not column:
+        raise InputError(table, f"class_from={bound:g} without a column", "add --option class_column=NAME")
+    values = {case: row[column] for case, row in rows.items()} if column else {}
+    if bound is None:
+        known = sorted(set(values.values()))
+        return {case: known.index(value) for case, value in values.items()}, tuple(f"{column} {v}" for v in known)
+    given = {case: numbers(value, table, f"{column} of row {case}", 1)[0] for case, value in values.items()}
+    return {case: int(value >= bound) for case, value in given.items()}, (f"{column}<{bound:g}", f"{column}>={bound:g}")
