@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.formats.files import listing, numbers, pictures_layout, read_mapping, texts_of_kind
+from boxel.datasets.formats.files import listing, numbers, pictures_layout, read_mapping
 from boxel.datasets.formats.options import ImageOptions
 from boxel.datasets.formats.registry import register_format
+from boxel.datasets.formats.text_kinds import text_kind, texts_of_kind
 from boxel.datasets.lookup import Lookup, root_of
 from boxel.datasets.names import as_id, case_ids, split_word
 from boxel.datasets.polygons import CocoMasks, CocoObject
@@ -40,6 +41,7 @@ def _files(path: Path) -> list[Path]:
     return files or texts_of_kind((file for folder in parts for file in listing(folder)), (".json",), _is_coco)
 
 
+@text_kind
 def _is_coco(text: str) -> bool:
     return text.lstrip()[:1] == "{" and all(f'"{key}"' in text for key in KEYS)
 

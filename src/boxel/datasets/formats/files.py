@@ -3,7 +3,7 @@
 import codecs
 import csv
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -20,7 +20,6 @@ __all__ = [
     "class_names",
     "drawn_size",
     "first_row",
-    "has_columns",
     "images_in",
     "is_empty",
     "listing",
@@ -31,9 +30,9 @@ __all__ = [
     "read_table",
     "read_text",
     "read_xml",
-    "texts_of_kind",
 ]
 
+CONTROLS = bytes({*range(32)} - {*b"\t\n\v\f\r"})  # not in texts
 AGAIN = "copy or export it again"
 MOST_CLASSES = 10_000  # without names; a larger number is a mistake
 
@@ -65,7 +64,8 @@ def read_text(path: Path, report: Report | None = None) -> str:
             text = content.decode(encoding)
         except UnicodeDecodeError:
             continue
-        if re.search(r"[\0-\x08\x0e-\x1f]", text):
+        plain = text.encode() if wide else content
+        if len(plain.translate(None, CONTROLS)) < len(plain):
             break
         if encoding == "cp1252" and report:
             problem = "not UTF-8; read as Windows-1252"
@@ -92,23 +92,6 @@ def first_row(path: Path) -> list[str]:
     """The cells of the first row of a table, which is its header if it has one."""
     lines, between = _lines(path)
     return next(csv.reader(lines[:1], delimiter=between), [])
-
-
-def texts_of_kind(places: Iterable[Path], suffixes: Container[str], is_kind: Callable[[str], bool]) -> list[Path]:
-    """The files among `places` with one of the suffixes whose text is of a kind; none that cannot be read as text."""
-
-    def fits(file: Path) -> bool:
-        try:
-            return is_kind(read_text(file))
-        except ValueError:
-            return False
-
-    return [file for file in places if file.suffix.lower() in suffixes and file.is_file() and fits(file)]
-
-
-def has_columns(*names: str) -> Callable[[str], bool]:
-    """A kind of text: comma-separated tables whose header has these columns."""
-    return lambda text: set(names) <= {name.strip() for name in text.partition("\n")[0].split(",")}
 
 
 def read_table(

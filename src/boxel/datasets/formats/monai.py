@@ -13,9 +13,10 @@ import numpy as np
 
 from boxel.datasets.annotations import Shape, Shapes
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.formats.files import class_names, listing, numbers, pictures_layout, read_mapping, texts_of_kind
+from boxel.datasets.formats.files import class_names, listing, numbers, pictures_layout, read_mapping
 from boxel.datasets.formats.options import ImageOptions, Names
 from boxel.datasets.formats.registry import register_format
+from boxel.datasets.formats.text_kinds import text_kind, texts_of_kind
 from boxel.datasets.lookup import Lookup, root_of
 from boxel.datasets.names import as_id, case_ids
 from boxel.datasets.problems import InputError, Report, some
@@ -52,6 +53,7 @@ def _datalists(path: Path) -> list[Path]:
     return texts_of_kind(files, (".json",), _is_datalist)
 
 
+@text_kind
 def _is_datalist(text: str) -> bool:
     return all(f'"{key}"' in text for key in ("training", "image", "box"))
 

@@ -12,16 +12,18 @@ from pathlib import Path
 
 from boxel.datasets.annotations import Shape, Shapes
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.formats.files import has_columns, is_empty, listing, numbers, read_table, texts_of_kind
+from boxel.datasets.formats.files import is_empty, listing, numbers, read_table
 from boxel.datasets.formats.options import ReaderOptions
 from boxel.datasets.formats.radiographs import RadiographOpener, corners, find_radiographs
 from boxel.datasets.formats.registry import register_format
+from boxel.datasets.formats.text_kinds import has_columns, texts_of_kind
 from boxel.datasets.problems import InputError, Report
 
 __all__ = ["Options", "detect", "read"]
 
 COLUMNS = ("patientId", "x", "y", "width", "height", "Target")
 DESCRIPTION = "RSNA pneumonia: a CSV with patientId,x,y,width,height,Target and DICOM images"
+_has_boxes = has_columns(*COLUMNS)
 
 
 class Options(ReaderOptions):
@@ -36,7 +38,7 @@ def detect(path: Path) -> bool:
 
 def _table(path: Path) -> Path | None:
     places = [path] if path.is_file() else listing(path)
-    return next(iter(texts_of_kind(places, (".csv",), has_columns(*COLUMNS))), None)
+    return next(iter(texts_of_kind(places, (".csv",), _has_boxes)), None)
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:

@@ -30,12 +30,14 @@ PLAIN = ("file", "x1", "y1", "x2", "y2", "label")  # of tables without header
 
 def is_table(file: Path) -> bool:
     """Whether a file is a table of objects; without header, its columns may have to be named."""
+    if file.suffix.lower() not in SUFFIXES:
+        return False
     try:
         cells = first_row(file)
     except ValueError:
         return False
     objects = any(map(_is_image, cells)) and sum(map(_is_number, cells)) >= 4
-    return file.suffix.lower() in SUFFIXES and (objects or positions(head(cells)) is not None)
+    return objects or positions(head(cells)) is not None
 
 
 def head(cells: Sequence[str]) -> list[str]:

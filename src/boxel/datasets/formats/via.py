@@ -17,9 +17,10 @@ from typing import Any
 
 from boxel.datasets.cases import Dataset
 from boxel.datasets.formats import outlines
-from boxel.datasets.formats.files import listing, numbers, read_mapping, read_table, texts_of_kind
+from boxel.datasets.formats.files import listing, numbers, read_mapping, read_table
 from boxel.datasets.formats.outlines import Entry, Outlined, build, ellipse, left_out
 from boxel.datasets.formats.registry import register_format
+from boxel.datasets.formats.text_kinds import text_kind, texts_of_kind
 from boxel.datasets.problems import InputError, Report
 
 __all__ = ["Options", "detect", "read"]
@@ -44,7 +45,12 @@ def detect(path: Path) -> bool:
 
 def _files(path: Path) -> list[Path]:
     places = [path] if path.is_file() else listing(path)
-    return texts_of_kind(places, (".json", ".csv"), lambda text: all(key in text for key in KEYS))
+    return texts_of_kind(places, (".json", ".csv"), _is_via)
+
+
+@text_kind
+def _is_via(text: str) -> bool:
+    return all(key in text for key in KEYS)
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:

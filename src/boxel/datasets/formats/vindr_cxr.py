@@ -18,10 +18,11 @@ import numpy as np
 
 from boxel.datasets.annotations import Shape, Shapes
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.formats.files import has_columns, is_empty, listing, numbers, read_table, texts_of_kind
+from boxel.datasets.formats.files import is_empty, listing, numbers, read_table
 from boxel.datasets.formats.options import Names, ReaderOptions
 from boxel.datasets.formats.radiographs import RadiographOpener, corners, find_radiographs
 from boxel.datasets.formats.registry import register_format
+from boxel.datasets.formats.text_kinds import has_columns, texts_of_kind
 from boxel.datasets.names import split_word
 from boxel.datasets.problems import InputError, Report
 
@@ -30,6 +31,7 @@ __all__ = ["Options", "detect", "fuse_boxes", "read"]
 COLUMNS = ("image_id", "class_name", "x_min", "y_min", "x_max", "y_max")
 DESCRIPTION = "VinDr-CXR: a CSV with image_id,class_name,x_min,y_min,x_max,y_max and DICOM images"
 NEGATIVE = "no finding"
+_has_boxes = has_columns(*COLUMNS)
 
 
 class Options(ReaderOptions):
@@ -60,7 +62,7 @@ def detect(path: Path) -> bool:
 
 def _tables(path: Path) -> list[Path]:
     places = [path] if path.is_file() else [*listing(path), *listing(path / "annotations")]
-    return texts_of_kind(places, (".csv",), has_columns(*COLUMNS))
+    return texts_of_kind(places, (".csv",), _has_boxes)
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
