@@ -52,7 +52,7 @@ def read(path: Path, report: Report, options: ImageOptions) -> Dataset:
     if files == [path] and path.is_dir():
         raise InputError(path, "no COCO file", f"add one: {DESCRIPTION.partition(': ')[2]}")
     root = root_of(path)
-    contents = {file: _content(file) for file in files}
+    contents = {file: _content(file, report) for file in files}
     names = {file: _categories(file, values) for file, values in contents.items()}
     classes = _classes(names.values())
     lookup = Lookup(root, report, options.images)
@@ -101,8 +101,8 @@ class _Entry(NamedTuple):
     declared: tuple[int, int] | None
 
 
-def _content(file: Path) -> Mapping[str, Any]:
-    values = read_mapping(file)
+def _content(file: Path, report: Report) -> Mapping[str, Any]:
+    values = read_mapping(file, report)
     for key in KEYS:
         if not isinstance(values, dict) or not isinstance(values.get(key), list):
             raise InputError(file, f'"{key}" is not a list', f"a COCO file has the lists {', '.join(KEYS)}")

@@ -44,7 +44,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     """Open the data set in folder (or file) `path`; problems of single cases go to `report`."""
     entries = []
     for file in _files(path):
-        tasks = read_mapping(file)
+        tasks = read_mapping(file, report)
         for number, task in enumerate(tasks if isinstance(tasks, list) else ()):
             try:
                 entries.append(_entry(file, number, task, report))

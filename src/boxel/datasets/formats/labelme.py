@@ -63,7 +63,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
 
 
 def _entry(file: Path, root: Path, report: Report) -> Entry:
-    values = read_mapping(file)
+    values = read_mapping(file, report)
     if not isinstance(values, dict) or not isinstance(values.get("shapes"), list):
         raise InputError(file, '"shapes" is not a list', 'write {"imagePath": "a.png", "shapes": []}')
     grouped: dict[Any, list[Outlined]] = defaultdict(list)

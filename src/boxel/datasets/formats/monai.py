@@ -66,7 +66,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     if others:
         problem = f"this datalist is used, not {some(other.name for other in others)}"
         report(InputError(file, problem, "give another file instead of the folder", severity="note"))
-    values = read_mapping(file)
+    values = read_mapping(file, report)
     if not isinstance(values, dict):
         raise InputError(file, "not a JSON object", f"a {DESCRIPTION}")
     root = root_of(path)

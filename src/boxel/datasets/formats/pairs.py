@@ -179,7 +179,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     """Open the data set in folder `path`; problems of single cases go to `report`."""
     pairs = _of_one_rank(path, _pairs(path, report, options.image), options.ndim, report)
     rows = _rows(path, pairs, tuple(filter(None, (options.class_column, options.group_column))), report)
-    names = _class_names(path)
+    names = _class_names(path, report)
     components = options.values == "classes" or (options.values == "auto" and bool(names))
     binary = options.values == "auto" and not names and _is_binary([pair.labels for pair in pairs.values()])
     if binary:
@@ -265,9 +265,9 @@ def _rows(
     return chosen
 
 
-def _class_names(path: Path) -> Mapping[int, str]:
+def _class_names(path: Path, report: Report) -> Mapping[int, str]:
     file = path / "class_names.json"
-    values: Any = read_mapping(file) if file.exists() else {}
+    values: Any = read_mapping(file, report) if file.exists() else {}
     if isinstance(values, dict) and values and all(isinstance(value, dict) for value in values.values()):
         values = next(iter(values.values()))  # one table per modality: use the first
     return dict(named_numbers(values))

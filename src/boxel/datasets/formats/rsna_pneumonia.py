@@ -46,16 +46,16 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     table = _table(path) or path
     folder = table.parent
     shapes: dict[str, list[Shape]] = defaultdict(list)
-    for line, row in enumerate(read_table(table, COLUMNS), start=2):
+    for row in read_table(table, COLUMNS, report):
         mine = shapes[row["patientId"]]
         boxed, positive = not is_empty(row["x"]), row["Target"].strip() in ("1", "1.0")
         if boxed != positive:
-            problem = f"line {line}: Target is {row['Target']!r} {'with' if boxed else 'without'} a box"
+            problem = f"line {row.line}: Target is {row['Target']!r} {'with' if boxed else 'without'} a box"
             raise InputError(table, problem, "write Target 1 with a box, or 0 without")
         if boxed:
-            x, y, width, height = numbers([row[key] for key in COLUMNS[1:5]], table, f"line {line}", 4)
+            x, y, width, height = numbers([row[key] for key in COLUMNS[1:5]], table, f"line {row.line}", 4)
             if min(width, height) <= 0:
-                raise InputError(table, f"line {line}: a box of {width:g} x {height:g}", "correct or remove it")
+                raise InputError(table, f"line {row.line}: a box of {width:g} x {height:g}", "correct or remove it")
             lower, upper = corners((x, y, x + width, y + height)).tolist()
             mine.append(Shape(0, (tuple(lower), tuple(upper))))
     images = find_radiographs(folder, ("train", "image", "dicom"))

@@ -62,7 +62,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         files = [file for file in files if file.suffix == ".json"]
     entries = []
     for file in files:
-        for name, regions in _regions(file):
+        for name, regions in _regions(file, report):
             try:
                 objects = [made for region in regions if (made := _object(file, name, region, options, report))]
                 entries.append(Entry(name, file, objects))
@@ -71,17 +71,17 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     return build(path, entries, options, report)
 
 
-def _regions(file: Path) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:
+def _regions(file: Path, report: Report) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:
     """The name of every image with its regions."""
     if file.suffix.lower() == ".csv":
         rows: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-        for line, row in enumerate(read_table(file, ("filename", "region_shape_attributes")), start=2):
-            shape = _json(file, line, row["region_shape_attributes"])
-            region = {"shape_attributes": shape, "region_attributes": _json(file, line, row["region_attributes"])}
+        for row in read_table(file, ("filename", "region_shape_attributes"), report):
+            shape = _json(file, row.line, row["region_shape_attributes"])
+            region = {"shape_attributes": shape, "region_attributes": _json(file, row.line, row["region_attributes"])}
             rows[row["filename"]] += [region] if shape else []
         yield from rows.items()
         return
-    values = read_mapping(file)
+    values = read_mapping(file, report)
     images = values.get("_via_img_metadata", values) if isinstance(values, dict) else {}
     for entry in images.values():
         if not isinstance(entry, dict) or not isinstance(entry.get("filename"), str):

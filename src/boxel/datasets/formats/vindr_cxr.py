@@ -71,7 +71,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     images = find_radiographs(folder, ("train", "test", "image", "dicom"))
     marked: dict[tuple[str, Path], list[Box]] = defaultdict(list)
     for table in _tables(path):
-        for case, box in _boxes(table):
+        for case, box in _boxes(table, report):
             marked[case, table] += [box] if box else []
     names = sorted({box.name for boxes in marked.values() for box in boxes})
     classes = options.classes or tuple(names) or ("finding",)
@@ -96,19 +96,19 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     return Dataset(path, folder.resolve().name, 2, classes, ("radiograph",), tuple(cases))
 
 
-def _boxes(table: Path) -> Iterator[tuple[str, Box | None]]:
+def _boxes(table: Path, report: Report) -> Iterator[tuple[str, Box | None]]:
     """Every row's image, with its box unless nothing was found."""
-    for line, row in enumerate(read_table(table, COLUMNS), start=2):
+    for row in read_table(table, COLUMNS, report):
         negative = row["class_name"].strip().lower() == NEGATIVE
         if negative != is_empty(row["x_min"]):
-            problem = f"line {line}: {row['class_name']!r} {'with' if negative else 'without'} a box"
+            problem = f"line {row.line}: {row['class_name']!r} {'with' if negative else 'without'} a box"
             raise InputError(table, problem, 'write "No finding" where there is no box')
         if negative:
             yield row["image_id"], None
             continue
-        box = corners(numbers([row[key] for key in COLUMNS[2:]], table, f"line {line}", 4))
+        box = corners(numbers([row[key] for key in COLUMNS[2:]], table, f"line {row.line}", 4))
         if not (box[0] < box[1]).all():
-            raise InputError(table, f"line {line}: the box has no extent", "correct or remove it")
+            raise InputError(table, f"line {row.line}: the box has no extent", "correct or remove it")
         yield row["image_id"], Box(row["class_name"].strip(), row.get("rad_id", ""), box)
 
 
