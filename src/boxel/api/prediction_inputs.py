@@ -66,7 +66,7 @@ def images_of(dataset: Dataset, run: RunImages) -> Images:
     used = _files_of(dataset)
     root = dataset.root if dataset.root.is_dir() else dataset.root.parent
     others = [file for file in _walk(root, None, defaultdict(list)) if _is_image(file)]
-    unused = [file for file in others if not {os.path.abspath(f) for f in (file, file.parent)} & used]
+    unused = [file for file in others if not {os.path.realpath(f) for f in (file, file.parent)} & used]
     layout = f", layout {dataset.format}" if dataset.format else ""
     taken = f"{_count(len(cases), 'case')} of the data set {dataset.root}{layout}"
     left_out = {"not in the data set": [str(file.relative_to(root)) for file in unused]} if unused else {}
@@ -114,7 +114,7 @@ def find_images(paths: Sequence[Path], run: RunImages, skip: Path | None = None)
     used = _files_of(dataset) if dataset else set()
     by_folder: dict[Path, list[Path]] = defaultdict(list)
     for place, file in files.items():
-        if place not in used:
+        if os.path.realpath(place) not in used:
             by_folder[Path(place).parent].append(file)
     named += [case for inside in by_folder.values() for case in group_files(sorted(inside), run)]
     ids = case_ids([Path(os.path.abspath(place)) for place, _ in named], root)
@@ -204,11 +204,11 @@ def _unique(cases: Sequence[Case]) -> dict[str, Case]:
 
 
 def _files_of(dataset: Dataset) -> set[str]:
-    """The absolute paths of the images and annotations of a data set."""
+    """The paths of the images and annotations of a data set, without links."""
     files = []
     for case in dataset.cases:
         files += [*case.channels, case.label_map, case.annotation, *(case.annotate.files if case.annotate else ())]
-    return {os.path.abspath(file) for file in files if file}
+    return {os.path.realpath(file) for file in files if file}
 
 
 def _common_folder(paths: Sequence[Path]) -> Path:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.dicom_objects import DicomObjects, names_in
+from boxel.datasets.dicom_reports import count_points, regions_in
 from boxel.datasets.formats.dicom_files import (
     PROJECTIONS,
     VOLUMES,
@@ -21,9 +22,11 @@ from boxel.datasets.formats.dicom_files import (
     has_dicom,
 )
 from boxel.datasets.formats.options import Names, ReaderOptions
+from boxel.datasets.formats.outlines import left_out
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.label_maps import Connectivity
 from boxel.datasets.problems import InputError, Report, some
+from boxel.io.dicom_frames import pydicom_module
 
 __all__ = ["Options", "detect", "read", "series_names"]
 
@@ -62,7 +65,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     modalities = options.modalities or (*VOLUMES, *PROJECTIONS)
     images, annotations = find_dicom(path, report, ("SEG", "RTSTRUCT", "SR"), modalities)
     images = _of_one_rank(path, images, report)
-    annotations = [series for series in annotations if series.kind != "SR" or _has_regions(series.files[0])]
+    annotations = [series for series in annotations if series.kind != "SR" or _has_regions(series.files[0], report)]
     of_image: dict[int, list[Path]] = {index: [] for index in range(len(images))}
     lost = []
     for series in annotations:
@@ -141,12 +144,16 @@ def series_names(images: Sequence[DicomSeries], root: Path) -> list[str]:
     return names
 
 
-def _has_regions(file: Path) -> bool:
-    """Whether a report has regions; those about doses or segments do not."""
+def _has_regions(file: Path, report: Report) -> bool:
+    """Whether a structured report has regions; those about doses or segments do not. Points are reported."""
     try:
-        return bool(names_in(file, by_label=False))
+        content = pydicom_module().dcmread(file)
+        regions, points = list(regions_in(content)), count_points(content)
     except Exception:  # damaged: reported where its names are read
         return True
+    if points:
+        report(left_out(file, points, "point"))
+    return bool(regions)
 
 
 def _targets(series: DicomSeries, images: list[DicomSeries]) -> list[int]:

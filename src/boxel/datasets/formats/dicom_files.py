@@ -103,9 +103,21 @@ def _references(item: Any) -> Iterator[str]:
             yield str(element.value)
 
 
+def _folders(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """The folders below `path` with the names of their files, in order; links are followed, and no folder is twice."""
+    seen = set()
+    for folder, folders, names in os.walk(path, followlinks=True):
+        if os.path.realpath(folder) in seen:
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(folder))
+        folders.sort()
+        yield folder, sorted(names)
+
+
 def has_dicom(path: Path) -> bool:
     """Whether a DICOM file lies in or below `path`, by file names, and by the magic number of files without suffix."""
-    for folder, _, names in os.walk(path):
+    for folder, names in _folders(path):
         for name in names[:50]:
             if name.lower().endswith(".dcm") or ("." not in name and is_dicom(Path(folder, name))):
                 return True
@@ -122,9 +134,8 @@ def find_dicom(
     """
     pydicom = pydicom_module()
     groups: dict[tuple[Path, str], list[tuple[Path, Any]]] = defaultdict(list)
-    for folder, folders, names in os.walk(path):
-        folders.sort()
-        for name in sorted(names):
+    for folder, names in _folders(path):
+        for name in names:
             file = Path(folder, name)
             if name.startswith(".") or file.suffix.lower() in OTHER:
                 continue

@@ -31,6 +31,7 @@ __all__ = [
     "read_table",
     "read_text",
     "read_xml",
+    "report_bare_parts",
 ]
 
 CONTROLS = bytes({*range(32)} - {*b"\t\n\v\f\r"})  # not in texts
@@ -213,6 +214,20 @@ def pictures_layout(paths: Iterable[Path]) -> tuple[int, tuple[str, ...]]:
             continue  # reported when the case is read
         return len(shape), channel_names(count)
     return 2, channel_names(1)
+
+
+def report_bare_parts(counts: Mapping[str, Sequence[int]], file: Path, report: Report) -> None:
+    """Warn of parts of a data set in which no image has an object while images of other parts do.
+
+    Args:
+        counts: the number of objects of each image, by the part.
+        file: the file or folder to name.
+        report: called with the warnings.
+    """
+    for part, objects in counts.items():
+        if objects and not any(objects) and any(map(any, counts.values())):
+            problem = f"none of the {len(objects)} images of {part} has an object"
+            report(InputError(file, problem, "check that its annotations are not missing", severity="warning"))
 
 
 def drawn_size(image: Path, mask: Path) -> tuple[int, ...] | None:

@@ -5,6 +5,7 @@ tutorial; other modes and frames are options. Images lie beside the JSON or belo
 """
 
 import itertools
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +14,7 @@ import numpy as np
 
 from boxel.datasets.annotations import Shape, Shapes
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.formats.files import class_names, listing, numbers, pictures_layout, read_mapping
+from boxel.datasets.formats.files import class_names, listing, numbers, pictures_layout, read_mapping, report_bare_parts
 from boxel.datasets.formats.options import ImageOptions, Names
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.text_kinds import text_kind, texts_of_kind
@@ -93,10 +94,13 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     lookup.report_unused()
     cases: list[Case] = []
     parts: dict[str, list[str]] = {part: [] for part in PARTS.values()}
+    counts: dict[str, list[int]] = defaultdict(list)
     for (part, image, shapes), case in zip(found, case_ids([image for _, image, _ in found], root), strict=True):
         split = "test" if part == "test" else "train"
         cases.append(Case(case, (image,), split=split, annotation=file, annotate=Shapes(shapes)))
         parts[part].append(case)
+        counts[part].append(len(shapes))
+    report_bare_parts(counts, file, report)
     labels = {label for case in cases for label in case.labels}
     classes = class_names(options.classes, values.get("labels"), labels, file)
     ndim, _ = pictures_layout(case.channels[0] for case in cases)
