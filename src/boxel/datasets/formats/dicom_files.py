@@ -14,7 +14,7 @@ from boxel.io.dicom_damage import is_dicom, is_multi_frame
 from boxel.io.dicom_frames import pydicom_module
 from boxel.types import Image
 
-__all__ = ["PROJECTIONS", "VOLUMES", "DicomSeries", "SeriesOpener", "find_dicom", "has_dicom"]
+__all__ = ["PROJECTIONS", "VOLUMES", "DicomSeries", "SeriesOpener", "dicom_folders", "find_dicom", "has_dicom"]
 
 TAGS = (
     "SOPClassUID",
@@ -117,11 +117,16 @@ def _folders(path: Path) -> Iterator[tuple[str, list[str]]]:
 
 def has_dicom(path: Path) -> bool:
     """Whether a DICOM file lies in or below `path`, by file names, and by the magic number of files without suffix."""
+    return any(True for _ in dicom_folders(path))
+
+
+def dicom_folders(path: Path) -> Iterator[Path]:
+    """The folders, `path` or below, that hold DICOM files; see `has_dicom`."""
     for folder, names in _folders(path):
-        for name in names[:50]:
-            if name.lower().endswith(".dcm") or ("." not in name and is_dicom(Path(folder, name))):
-                return True
-    return False
+        if any(
+            name.lower().endswith(".dcm") or ("." not in name and is_dicom(Path(folder, name))) for name in names[:50]
+        ):
+            yield Path(folder)
 
 
 def find_dicom(

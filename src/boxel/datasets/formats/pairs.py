@@ -5,6 +5,7 @@
     CASE/ct.nii.gz  CASE/seg.nii.gz       a folder per case; the image may be a DICOM folder, such as CASE/dicom/;
                                           also FLAIR.nii.gz and lesions.nii.gz, and ct.nrrd with the
                                           Segmentation.seg.nrrd of 3D Slicer, which may be cropped
+    CASE/  CASE_mask.nii.gz               DICOM series in folders, see `boxel.datasets.formats.pairs_dicom`
     sub-X/anat/  derivatives/             BIDS, see `boxel.datasets.formats.bids`
     meta.csv                              optional: columns file (or id), patient_id, split, and any column of classes
     class_names.json                      optional: {"1": "liver"}; the label maps then show classes, not instances
@@ -24,21 +25,20 @@ import numpy as np
 from boxel.datasets.annotations import LabelMapFile
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.bids import bids_pairs
+from boxel.datasets.formats.dicom_files import has_dicom
 from boxel.datasets.formats.files import drawn_size, listing, named_numbers, pictures_layout, read_mapping, read_table
 from boxel.datasets.formats.options import Names, ReaderOptions
+from boxel.datasets.formats.pairs_dicom import LABELS, dicom_pairs
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.label_maps import Connectivity
 from boxel.datasets.lookup import images_below
-from boxel.datasets.names import case_ids, split_word
+from boxel.datasets.names import case_ids, split_word, stem_of
 from boxel.datasets.problems import InputError, Report, Severity, some
 from boxel.io import read_label_map, read_layout, split_suffix
 
 __all__ = ["Options", "detect", "read"]
 
 IMAGE = "images?|imgs?|raw|ct|mri?|dicom|flair|t[12](w|ce|c)?|dwi|adc|pet|us|scan|volume"
-LABELS = (  # longer words before their beginnings
-    "instances|labelmaps?|labels?|masks?|segmentations?|segs?|lesions?|annotations?|ground_?truth|gt|roi|nodule_mask"
-)
 BINARY = (1, 255)
 
 
@@ -89,9 +89,11 @@ def _pairs(path: Path, report: Report, image: str = "") -> dict[str, _Pair]:
         inner = _same_folder(folder, report, image, alone)
         lone = len(inner) == 1 and "" in inner
         pairs.update({folder.name if lone else prefix + name: pair for name, pair in inner.items()})
+    if not pairs:
+        return {name: _Pair(*found) for name, found in dicom_pairs(path, report).items()}
     holders = {pair.labels.parent for pair in pairs.values()}
     alone = [file for file in alone if file not in holders]  # the folder of a case may be called ct_1
-    if pairs and alone:
+    if alone:
         listed = some(str(file.relative_to(path)) for file in alone)
         problem = f"{len(alone)} files have no counterpart and are not used: {listed}"
         fix = "add the image or the label map, all zero if the image has no objects"
@@ -104,7 +106,7 @@ def _sibling_folders(path: Path, report: Report) -> dict[str, _Pair]:
     folders = [folder for folder in listing(path) if folder.is_dir()]
     images = next((f for f in folders if re.fullmatch(f"(.*_)?({IMAGE})", f.name.lower())), None)
     labels = next((f for f in folders if re.fullmatch(f"(.*_)?({LABELS})", f.name.lower())), None)
-    if images is None or labels is None:
+    if images is None or labels is None or (not images_below(images) and has_dicom(images)):
         return {}
     maps: dict[Path, Path] = {}
     for file in images_below(labels):
@@ -246,7 +248,7 @@ def _rows(
     key = next((key for key in ("file", "id", "case", "name") if rows and key in rows[0]), "")
     names: dict[str, set[str]] = defaultdict(set)
     for case, pair in pairs.items():
-        folders = pair.image.relative_to(path).with_name(split_suffix(pair.image)[0]).parts
+        folders = (*pair.image.relative_to(path).parts[:-1], stem_of(pair.image))
         for name in (case, *("/".join(folders[start:]) for start in range(len(folders)))):
             names[name].add(case)
     chosen: dict[str, dict[str, str]] = {}
