@@ -11,7 +11,7 @@
     class_names.json                      optional: {"1": "liver"}; the label maps then show classes, not instances
 
 A label map may be stored with its axes permuted or flipped, if its header says so. If no label map has another value
-than 1 (or 255), each connected component is an object.
+than 1 (or 255), each connected component is an object. Segments of 3D Slicer that have names are classes.
 """
 
 import re
@@ -35,6 +35,7 @@ from boxel.datasets.lookup import images_below
 from boxel.datasets.names import case_ids, split_word, stem_of
 from boxel.datasets.problems import InputError, Report, Severity, some
 from boxel.io import read_label_map, read_layout, split_suffix
+from boxel.io.slicer import segment_classes
 
 __all__ = ["Options", "detect", "read"]
 
@@ -183,13 +184,22 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     rows = _rows(path, pairs, tuple(filter(None, (options.class_column, options.group_column))), report)
     names = _class_names(path, report)
     components = options.values == "classes" or (options.values == "auto" and bool(names))
-    binary = options.values == "auto" and not names and _is_binary([pair.labels for pair in pairs.values()])
-    if binary:
+    maps = [pair.labels for pair in pairs.values()]
+    chosen = names or options.classes or options.class_column or options.values == "instances"
+    segments = {} if chosen else segment_classes(maps)
+    binary = options.values == "auto" and not names and not segments and _is_binary(maps)
+    lookup: dict[int, int] | None = None
+    if segments:
+        components = True
+        classes = tuple(sorted({name for own in segments.values() for name in own.values()}))
+        problem = f"the names of segments are the classes: {', '.join(classes)}; each connected component is an object"
+        report(InputError(path, problem, "with --option values=instances each segment is one object", severity="note"))
+    elif binary:
         components = True
         problem = "the label maps have one value: each connected component is an object"
         report(InputError(path, problem, "with --option values=instances each map is one object", severity="note"))
         classes = options.classes[:1] or ("object",)
-        lookup: dict[int, int] | None = dict.fromkeys(BINARY, 0)
+        lookup = dict.fromkeys(BINARY, 0)
     elif components:
         if not (names or options.classes):
             raise InputError(path, "the classes have no names", "add --option classes=FIRST,SECOND")
@@ -197,7 +207,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         classes = tuple(names[value] for value in sorted(names))
         lookup = {value: index for index, value in enumerate(sorted(names))}
     else:
-        classes, lookup = options.classes or ("object",), None
+        classes = options.classes or ("object",)
     by_column = sorted({row[options.class_column] for row in rows.values()}) if options.class_column else []
     if by_column:
         classes = options.classes or tuple(f"{options.class_column} {value}" for value in by_column)
@@ -214,6 +224,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             continue
         index = by_column.index(row[options.class_column]) if by_column else 0
         mine = dict.fromkeys(BINARY, index) if binary else lookup
+        mine = {value: classes.index(name) for value, name in segments[labels].items()} if segments else mine
         annotate = LabelMapFile(labels, mine, components, options.connectivity, options.min_size, index)
         group = row.get(options.group_column or "patient_id", patient)
         split = "test" if split_word(row.get("split", "")) == "test" else "train"
