@@ -140,9 +140,9 @@ def test_an_unfinished_prediction_is_said_until_it_is_resumed(root, tmp_path, pa
         assert said in words
         assert f"rerun the interrupted `boxel {verb}` to resume it" in words
     boxel.predict(root / "run", images, predictions)
-    assert "unfinished" not in consolidate()
+    assert "unfinished:" not in consolidate()
     for folder in (predictions, tmp_path / "c"):
-        assert "unfinished" not in evaluate(folder, f"again_{folder.name}")
+        assert "unfinished:" not in evaluate(folder, f"again_{folder.name}")
 
 
 def _words(result):

@@ -13,6 +13,7 @@ from boxel.api.dicom_inputs import dicom_cases
 from boxel.datasets.cases import Case, Dataset, read_case_image
 from boxel.datasets.formats import formats, open_dataset
 from boxel.datasets.formats.registry import Format
+from boxel.datasets.lookup import walk
 from boxel.datasets.names import case_ids, is_clutter
 from boxel.datasets.problems import some
 from boxel.io import SUFFIXES, is_dicom, read_image, split_suffix
@@ -167,14 +168,9 @@ def _walk(root: Path, skip: Path | None, left_out: dict[str, list[str]]) -> Iter
     def denied(error: OSError) -> None:
         raise ValueError(f"{error.filename}: cannot be listed ({error.strerror}); change its mode (chmod) or owner")
 
-    seen = set()
-    for place, folders, names in os.walk(root, onerror=denied, followlinks=True):
-        folder, kept = Path(place), []
-        if os.path.realpath(folder) in seen:
-            folders.clear()
-            continue
-        seen.add(os.path.realpath(folder))
-        for name in sorted(folders):
+    for folder, folders, names in walk(root, denied):
+        kept = []
+        for name in folders:
             inner = folder / name
             if is_clutter(inner):
                 continue
@@ -186,7 +182,7 @@ def _walk(root: Path, skip: Path | None, left_out: dict[str, list[str]]) -> Iter
             else:
                 kept.append(name)
         folders[:] = kept
-        for file in (folder / name for name in sorted(names)):
+        for file in (folder / name for name in names):
             if file.name.lower().endswith(".seg.nrrd"):
                 left_out["label maps"].append(str(file.relative_to(root)))
             elif not is_clutter(file):

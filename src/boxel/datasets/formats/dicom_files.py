@@ -1,6 +1,5 @@
 """Scan folders of DICOM files for images and annotations: SEG, RTSTRUCT and SR."""
 
-import os
 from collections import defaultdict
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from boxel.datasets.annotations import Opener
+from boxel.datasets.lookup import walk
 from boxel.datasets.problems import InputError, Report
 from boxel.io import read_series
 from boxel.io.dicom_damage import is_dicom, is_multi_frame
@@ -103,18 +103,6 @@ def _references(item: Any) -> Iterator[str]:
             yield str(element.value)
 
 
-def _folders(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """The folders below `path` with the names of their files, in order; links are followed, and no folder is twice."""
-    seen = set()
-    for folder, folders, names in os.walk(path, followlinks=True):
-        if os.path.realpath(folder) in seen:
-            folders.clear()
-            continue
-        seen.add(os.path.realpath(folder))
-        folders.sort()
-        yield folder, sorted(names)
-
-
 def has_dicom(path: Path) -> bool:
     """Whether a DICOM file lies in or below `path`, by file names, and by the magic number of files without suffix."""
     return any(True for _ in dicom_folders(path))
@@ -122,11 +110,9 @@ def has_dicom(path: Path) -> bool:
 
 def dicom_folders(path: Path) -> Iterator[Path]:
     """The folders, `path` or below, that hold DICOM files; see `has_dicom`."""
-    for folder, names in _folders(path):
-        if any(
-            name.lower().endswith(".dcm") or ("." not in name and is_dicom(Path(folder, name))) for name in names[:50]
-        ):
-            yield Path(folder)
+    for folder, _, names in walk(path):
+        if any(name.lower().endswith(".dcm") or ("." not in name and is_dicom(folder / name)) for name in names[:50]):
+            yield folder
 
 
 def find_dicom(
@@ -139,9 +125,9 @@ def find_dicom(
     """
     pydicom = pydicom_module()
     groups: dict[tuple[Path, str], list[tuple[Path, Any]]] = defaultdict(list)
-    for folder, names in _folders(path):
+    for folder, _, names in walk(path):
         for name in names:
-            file = Path(folder, name)
+            file = folder / name
             if name.startswith(".") or file.suffix.lower() in OTHER:
                 continue
             try:
