@@ -181,11 +181,18 @@ def read_json(path: Path) -> Any:
         ValueError: names the file when it is missing, unreadable or not JSON, or names a key twice.
     """
     try:
-        return json.loads(Path(path).read_bytes(), object_pairs_hook=_unique)  # UTF-8 or UTF-16
+        content = Path(path).read_bytes()
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+    return parse_json(content, path)
+
+
+def parse_json(content: str | bytes, path: Path) -> Any:
+    """The value that a JSON text holds; `path` is the file to name in errors, which are those of `read_json`."""
+    try:
+        return json.loads(content, object_pairs_hook=_unique)  # bytes: UTF-8 or UTF-16
     except UnicodeDecodeError:
         raise ValueError(f"{path}: not UTF-8; save it as UTF-8") from None
     except (ValueError, RecursionError) as error:

@@ -1,7 +1,7 @@
 """Which folders a command may write into: new and empty ones, and those that hold its own earlier output."""
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,9 @@ RECORD = ".boxel"
 
 
 @contextmanager
-def claimed(out: Path, verb: str, job: Mapping[str, Any] | None = None, *, source: str = "") -> Iterator[None]:
+def claimed(
+    out: Path, verb: str, job: Mapping[str, Any] | None = None, *, source: str = "", cases: Iterable[str] = ()
+) -> Iterator[None]:
     """Write into `out` while this is entered; a record there lets the same command, and no other, continue later.
 
     The record is removed again if an error leaves nothing else behind.
@@ -23,6 +25,8 @@ def claimed(out: Path, verb: str, job: Mapping[str, Any] | None = None, *, sourc
         job: what must be the same when the command continues, by the name that users know; JSON-ready.
         source: where the output comes from, for the message of a later command with another job.
 
+        cases: what will be written, case by case; kept, so that `unfinished` knows what an interrupted command lacks.
+
     Raises:
         ValueError: `out` is a file, or holds anything else than output of the same command with the same job.
     """
@@ -31,9 +35,13 @@ def claimed(out: Path, verb: str, job: Mapping[str, Any] | None = None, *, sourc
     is_new, created = not record.exists(), not out.exists()
     if is_new:
         check_empty(out, verb)
-        write_text(record, json.dumps({"verb": verb, "source": source, "job": job}, indent=2) + "\n")
+        before: dict[str, Any] = {"verb": verb, "source": source, "job": job}
     else:
-        _check_same(out, read_json(record), verb, job, source)
+        before = read_json(record)
+        _check_same(out, before, verb, job, source)
+    known = set(before.get("cases", ()))
+    if is_new or not known.issuperset(cases):
+        write_text(record, json.dumps({**before, "cases": sorted(known.union(cases))}, indent=2) + "\n")
     try:
         yield
     except BaseException:
@@ -42,6 +50,36 @@ def claimed(out: Path, verb: str, job: Mapping[str, Any] | None = None, *, sourc
             if created:
                 out.rmdir()
         raise
+
+
+def unfinished(out: Path, done: Collection[str], among: Collection[str] | None = None) -> str:
+    """A warning that the command which writes into `out` was interrupted, with the cases it lacks; else empty.
+
+    Args:
+        out: the folder.
+        done: the cases that are there.
+        among: the cases that matter; None for all.
+    """
+    verb, cases = _wanted(out)
+    missing = [case for case in cases if case not in done and (among is None or case in among)]
+    if not missing:
+        return ""
+    listed = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+    return (
+        f"{out}: unfinished: {len(missing)} of {len(cases)} images are missing ({listed}); rerun the interrupted "
+        f"`boxel {verb}` to resume it"
+    )
+
+
+def wanted_cases(out: Path) -> list[str]:
+    """The cases that the command which writes into `out` was given; empty if it is not known."""
+    return _wanted(out)[1]
+
+
+def _wanted(out: Path) -> tuple[str, list[str]]:
+    record = read_json(out / RECORD) if (out / RECORD).is_file() else {}
+    record = record if isinstance(record, dict) else {}
+    return str(record.get("verb", "")), list(record.get("cases", ()))
 
 
 def check_empty(out: Path, verb: str, own: Collection[str] = (), option: str = "--out") -> None:

@@ -110,3 +110,41 @@ def test_bad_input_is_one_message(root, tmp_path):
     refused("consolidate", predictions, "--out", images, says="test_00000_0000.mha, which `boxel consolidate` did not")
     refused("consolidate", predictions, *out, "--set", "predict.views=all", says="unknown key 'predict'")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("root", ["2d"], indirect=True)
+@pytest.mark.parametrize(("part", "total", "refused"), [("imagesTs", 2, True), ("imagesTr", 6, False)])
+def test_an_unfinished_prediction_is_said_until_it_is_resumed(root, tmp_path, part, total, refused):
+    def stop(verb, done, total):
+        if done == 1:
+            raise KeyboardInterrupt
+
+    def consolidate():
+        return _words(run_boxel("consolidate", predictions, *changed, "--out", tmp_path / "c"))
+
+    def evaluate(folder, name, code=0):
+        words = ("evaluate", folder, root / "data", "--resamples", 0, "--out", tmp_path / name)
+        result = run_boxel(*words, check=False)
+        assert result.returncode == code, result.stderr
+        return _words(result)
+
+    predictions, images = tmp_path / "p", [root / "data" / part]
+    changed = ("--set", "consolidate.iou_threshold=0.2")
+    with pytest.raises(KeyboardInterrupt):
+        boxel.predict(root / "run", images, predictions, progress=stop)
+    assert len(list(predictions.glob("*.json"))) == 1
+    said = f"unfinished: {total - 1} of {total} images are missing ("
+    assert said in consolidate()
+    for folder, verb in ((predictions, "predict"), (tmp_path / "c", "consolidate")):
+        words = evaluate(folder, f"e_{verb}", code=2 if refused else 0)
+        assert said in words
+        assert f"rerun the interrupted `boxel {verb}` to resume it" in words
+    boxel.predict(root / "run", images, predictions)
+    assert "unfinished:" not in consolidate()
+    for folder in (predictions, tmp_path / "c"):
+        assert "unfinished:" not in evaluate(folder, f"again_{folder.name}")
+
+
+def _words(result):
+    """What a command said, without line breaks."""
+    return " ".join((result.stdout + result.stderr).split())

@@ -2,7 +2,7 @@
 
 import pytest
 
-from boxel.output_folder import check_empty, check_file, claimed
+from boxel.output_folder import check_empty, check_file, claimed, unfinished
 
 JOB = {"--to": "csv", "limits": (1, 2)}
 
@@ -68,3 +68,21 @@ def test_only_a_file_of_the_same_command_is_replaced(tmp_path):
         check_file(page, "<!-- boxel -->", "report")
     with pytest.raises(ValueError, match="is a folder"):
         check_file(tmp_path, "<!-- boxel -->", "report")
+
+
+def test_a_folder_knows_which_cases_an_interrupted_command_lacks(tmp_path):
+    def stop():
+        with claimed(tmp_path, "predict", JOB, cases=["a", "b"]):
+            (tmp_path / "a.json").write_text("{}")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stop()
+    with claimed(tmp_path, "predict", JOB, cases=["c"]):  # another part, into the same folder
+        pass
+    warning = unfinished(tmp_path, ["a", "c"])
+    assert f"{tmp_path}: unfinished: 1 of 3 images are missing (b); rerun" in warning
+    assert unfinished(tmp_path, ["a", "b", "c"]) == unfinished(tmp_path, ["a", "c"], among=["a", "c"]) == ""
+    assert unfinished(tmp_path / "nowhere", []) == unfinished(tmp_path / "a.json", []) == ""
+    (tmp_path / ".boxel").write_text('{"verb": "predict", "source": "", "job": {}}')  # of an earlier version
+    assert unfinished(tmp_path, []) == ""

@@ -1,6 +1,7 @@
 """`boxel consolidate`: other consolidation settings for boxes that were predicted before."""
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from boxel.consolidation import ConsolidateConfig, RawPrediction
 from boxel.consolidation.raw_file import raw_files, read_raw_file
 from boxel.export.boxel_json import write_detections
 from boxel.export.entries import case_file
-from boxel.output_folder import claimed
+from boxel.output_folder import claimed, unfinished, wanted_cases
 from boxel.types import Progress, silent
 
 
@@ -69,7 +70,12 @@ def consolidate_folder(
         settings |= settings_of(consolidate=config)
     progress("verify", len(files), len(files))
     job = settings | {"detectors": sorted(runs)}
-    with claimed(out, "consolidate", job, source=str(Path(predictions).resolve())):
+    cases = {path.name.removesuffix(".json") for path in written}
+    folder = Path(predictions).parent if Path(predictions).name == "raw" else Path(predictions)
+    if warning := unfinished(folder, cases):
+        logging.getLogger("boxel").warning(warning)
+    cases |= set(wanted_cases(folder))
+    with claimed(out, "consolidate", job, source=str(Path(predictions).resolve()), cases=cases):
         for done, (path, file) in enumerate(written.items()):
             progress("consolidate", done, len(files))
             capped += _consolidate_file(file, path, overrides)

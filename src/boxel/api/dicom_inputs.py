@@ -41,7 +41,7 @@ def dicom_cases(
     Each radiograph of a series is a case.
 
     Args:
-        folder: searched with all its folders, not with those that are links.
+        folder: searched with all its folders; links are followed.
         places: the folders from which series are taken.
         root: the names say the folders below it.
         channels: the channels of the run.
@@ -52,10 +52,9 @@ def dicom_cases(
         return [Case(Path(os.path.abspath(folder)).name, (folder,))]
     problems: list[InputError] = []
     found = find_dicom(folder, problems.append, _Everything(), (*VOLUMES, *PROJECTIONS))
-    images, others = ([one for one in kind if one.folder in places] for kind in found)
+    taken = set(map(os.path.realpath, places))
+    images, others = ([one for one in kind if os.path.realpath(one.folder) in taken] for kind in found)
     left_out["damaged"] += [str(problem.file.relative_to(folder)) for problem in problems]
-    seen = {one.folder for one in (*images, *others)} | {problem.file.parent for problem in problems}
-    left_out["folders behind links, give them by name"] += [f"{place.relative_to(folder)}/" for place in places - seen]
     # Files without a class are directories (DICOMDIR).
     more = [one for one in others if one.kind not in OBJECTS and one.header.get("SOPClassUID")]
     left_out["no images"] += [str(one.files[0].relative_to(folder)) for one in others if one not in more]

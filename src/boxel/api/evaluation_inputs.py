@@ -18,6 +18,7 @@ from boxel.evaluation.evaluate import Context
 from boxel.evaluation.masks import LabelMap, MaskOverlap, ProbabilityGrids, join_overlaps, overlap_masks
 from boxel.export import DatasetInfo, Format, ImageGeometries, get_format, recognise
 from boxel.io import read_geometry
+from boxel.output_folder import unfinished
 from boxel.types import Detections, Geometry, Instances, Progress, silent
 
 
@@ -61,6 +62,8 @@ def read_evaluation_inputs(
     form = recognise(path) if source == "auto" else get_format(source)
     detections = _only_annotated(read_detections(path, data, form), data)
     cases = choose_cases(data, list(detections))
+    if warning := unfinished(path, detections, {case.id for case in data.cases}):
+        warnings.warn(warning, stacklevel=2)
     with_masks = criterion.startswith("mask")
     bare = [case for case, own in detections.items() if len(own) and own.masks is None]
     if with_masks and form.read_masks is None and bare:

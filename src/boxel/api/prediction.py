@@ -66,7 +66,7 @@ def predict(
     out = Path(out)
     job = settings_of(predict=detector.predict_config, consolidate=detector.consolidate_config)
     job |= {"weights": detector.weights, "plan.max_detections": detector.task.max_detections}
-    with claimed(out, "predict", job, source=f"the run {Path(run).resolve()}"):
+    with claimed(out, "predict", job, source=f"the run {Path(run).resolve()}", cases=cases):
         written = _predict_cases(detector, cases, inputs, out, progress)
         predictions = [read_prediction(path) for path in written] if formats else []
         for name, write in writers.items():

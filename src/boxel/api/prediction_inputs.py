@@ -13,6 +13,7 @@ from boxel.api.dicom_inputs import dicom_cases
 from boxel.datasets.cases import Case, Dataset, read_case_image
 from boxel.datasets.formats import formats, open_dataset
 from boxel.datasets.formats.registry import Format
+from boxel.datasets.lookup import walk
 from boxel.datasets.names import case_ids, is_clutter
 from boxel.datasets.problems import some
 from boxel.io import SUFFIXES, is_dicom, read_image, split_suffix
@@ -66,7 +67,7 @@ def images_of(dataset: Dataset, run: RunImages) -> Images:
     used = _files_of(dataset)
     root = dataset.root if dataset.root.is_dir() else dataset.root.parent
     others = [file for file in _walk(root, None, defaultdict(list)) if _is_image(file)]
-    unused = [file for file in others if not {os.path.abspath(f) for f in (file, file.parent)} & used]
+    unused = [file for file in others if not {os.path.realpath(f) for f in (file, file.parent)} & used]
     layout = f", layout {dataset.format}" if dataset.format else ""
     taken = f"{_count(len(cases), 'case')} of the data set {dataset.root}{layout}"
     left_out = {"not in the data set": [str(file.relative_to(root)) for file in unused]} if unused else {}
@@ -114,7 +115,7 @@ def find_images(paths: Sequence[Path], run: RunImages, skip: Path | None = None)
     used = _files_of(dataset) if dataset else set()
     by_folder: dict[Path, list[Path]] = defaultdict(list)
     for place, file in files.items():
-        if place not in used:
+        if os.path.realpath(place) not in used:
             by_folder[Path(place).parent].append(file)
     named += [case for inside in by_folder.values() for case in group_files(sorted(inside), run)]
     ids = case_ids([Path(os.path.abspath(place)) for place, _ in named], root)
@@ -167,14 +168,9 @@ def _walk(root: Path, skip: Path | None, left_out: dict[str, list[str]]) -> Iter
     def denied(error: OSError) -> None:
         raise ValueError(f"{error.filename}: cannot be listed ({error.strerror}); change its mode (chmod) or owner")
 
-    seen = set()
-    for place, folders, names in os.walk(root, onerror=denied, followlinks=True):
-        folder, kept = Path(place), []
-        if os.path.realpath(folder) in seen:
-            folders.clear()
-            continue
-        seen.add(os.path.realpath(folder))
-        for name in sorted(folders):
+    for folder, folders, names in walk(root, denied):
+        kept = []
+        for name in folders:
             inner = folder / name
             if is_clutter(inner):
                 continue
@@ -186,7 +182,7 @@ def _walk(root: Path, skip: Path | None, left_out: dict[str, list[str]]) -> Iter
             else:
                 kept.append(name)
         folders[:] = kept
-        for file in (folder / name for name in sorted(names)):
+        for file in (folder / name for name in names):
             if file.name.lower().endswith(".seg.nrrd"):
                 left_out["label maps"].append(str(file.relative_to(root)))
             elif not is_clutter(file):
@@ -204,11 +200,11 @@ def _unique(cases: Sequence[Case]) -> dict[str, Case]:
 
 
 def _files_of(dataset: Dataset) -> set[str]:
-    """The absolute paths of the images and annotations of a data set."""
+    """The paths of the images and annotations of a data set, without links."""
     files = []
     for case in dataset.cases:
         files += [*case.channels, case.label_map, case.annotation, *(case.annotate.files if case.annotate else ())]
-    return {os.path.abspath(file) for file in files if file}
+    return {os.path.realpath(file) for file in files if file}
 
 
 def _common_folder(paths: Sequence[Path]) -> Path:

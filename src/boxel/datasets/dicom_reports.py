@@ -15,12 +15,13 @@ from boxel.datasets.problems import InputError
 from boxel.io.dicom_stack import Slice
 from boxel.types import Geometry
 
-__all__ = ["FrameKey", "Region", "frame_keys", "regions_in", "shapes_in"]
+__all__ = ["FrameKey", "Region", "count_points", "frame_keys", "regions_in", "shapes_in"]
 
 FrameKey = tuple[str, int]
 """SOPInstanceUID of a file and the number of a frame in it, from 1."""
 
 GROUP, FINDING, TRACKING = "125007", "121071", "112039"  # codes of DCM
+POINTS = ("POINT", "MULTIPOINT")
 PAIRS = ("ELLIPSE", "ELLIPSOID")  # given by the end points of their axes
 
 
@@ -36,12 +37,19 @@ def regions_in(report: Any, by_label: bool = False) -> Iterator[tuple[str, list[
     """Name and drawings of each measurement group that has drawings; the name is the finding, or else the label."""
     for group in _groups(report):
         items = list(group.get("ContentSequence", ()))
-        drawn = list(_drawings(items)) or [region for item in _below(items) for region in _drawings([item])]
+        drawn = _drawn(items)
         if drawn:
             codes = [item.ConceptCodeSequence[0] for item in items if _code(item) == FINDING]
             labels = [str(item.TextValue) for item in items if _code(item) == TRACKING]
             names = [str(code.CodeMeaning) for code in codes]
             yield next(iter([*labels, *names] if by_label else [*names, *labels]), "object"), drawn
+
+
+def count_points(report: Any) -> int:
+    """How many measurement groups have points only, which enclose nothing."""
+    groups = [list(group.get("ContentSequence", ())) for group in _groups(report)]
+    marked = [items for items in groups if any(item.get("GraphicType") in POINTS for item in [*items, *_below(items)])]
+    return sum(not _drawn(items) for items in marked)
 
 
 def shapes_in(
@@ -124,9 +132,14 @@ def _below(items: list[Any]) -> Iterator[Any]:
             yield from _below([part])
 
 
+def _drawn(items: list[Any]) -> list[Region]:
+    """The drawings of a measurement group, or else those within its items."""
+    return list(_drawings(items)) or list(_drawings(list(_below(items))))
+
+
 def _drawings(items: list[Any]) -> Iterator[Region]:
     for item in items:
-        if item.get("GraphicType") in ("POINT", "MULTIPOINT"):
+        if item.get("GraphicType") in POINTS:
             continue
         if item.get("ValueType") == "SCOORD3D":
             yield Region(str(item.GraphicType), np.array(item.GraphicData, float).reshape(-1, 3), None)

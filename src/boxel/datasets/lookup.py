@@ -5,14 +5,14 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from boxel.datasets.names import below, is_clutter, split_word, stem_of, words
 from boxel.datasets.problems import InputError, Report, some
 from boxel.io import split_suffix
 
-__all__ = ["IMAGE_FOLDERS", "Lookup", "MissingError", "images_below", "root_of"]
+__all__ = ["IMAGE_FOLDERS", "Lookup", "MissingError", "images_below", "root_of", "walk"]
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "JPEGImages", "pictures", "data")
 ANNOTATION_FOLDERS = ("annotations", "annotation", "labels", "label", "json", "jsons", "lists", "splits", "tables")
@@ -217,16 +217,22 @@ def images_below(folder: Path) -> list[Path]:
 
 def _walk(root: Path) -> Iterator[Path]:
     """Images and folders below `root`, in order; links are followed once."""
+    for here, folders, files in walk(root):
+        folders[:] = [name for name in folders if not is_clutter(here / name)]
+        yield from (here / name for name in folders)
+        yield from _images(here / name for name in files)
+
+
+def walk(root: Path, onerror: Callable[[OSError], None] | None = None) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Like `os.walk`, in order of names; links are followed, and no folder is visited twice."""
     seen = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
+    for folder, folders, files in os.walk(root, onerror=onerror, followlinks=True):
         if os.path.realpath(folder) in seen:
             folders.clear()
             continue
         seen.add(os.path.realpath(folder))
-        here = Path(folder)
-        folders[:] = sorted(name for name in folders if not is_clutter(here / name))
-        yield from (here / name for name in folders)
-        yield from _images(here / name for name in sorted(files))
+        folders.sort()
+        yield Path(folder), folders, sorted(files)
 
 
 def _images(paths: Iterable[Path]) -> Iterator[Path]:

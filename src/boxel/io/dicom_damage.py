@@ -6,7 +6,7 @@ A damaged slice must not be mistaken for a file of another kind.
 import re
 from pathlib import Path
 
-__all__ = ["damaged_image", "is_cut", "is_dicom", "is_multi_frame", "is_packed"]
+__all__ = ["damaged_image", "is_annotation", "is_cut", "is_dicom", "is_multi_frame", "is_packed"]
 
 HEAD, TAIL = 1 << 13, 1 << 16  # bytes at both ends of a file that are searched
 # In the file meta information, which is always explicit little endian: transfer syntax, kind of object.
@@ -22,6 +22,8 @@ IMAGES = re.compile(rb"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(1|2|3|4|6|7|12|13|20|12
 MULTI_FRAME = re.compile(
     rb"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(2\.[12]|4\.[134]|6\.2|7\.[1-4]|12\.[12]\.1|13\.1\.\d|128\.1|130)"
 )
+# Segmentations, structure sets, structured reports.
+ANNOTATIONS = re.compile(rb"1\.2\.840\.10008\.5\.1\.4\.1\.1\.(66\.\d|481\.3|88\.\d+)")
 END = b"\xfe\xff\xdd\xe0"  # of compressed pixel data: sequence delimitation item
 
 
@@ -43,6 +45,12 @@ def is_multi_frame(file: Path) -> bool:
     """Whether its kind of object has functional groups, so that geometry and intensity may differ per frame."""
     kind = KIND.search(_head(file))
     return kind is not None and MULTI_FRAME.fullmatch(kind[1]) is not None
+
+
+def is_annotation(file: Path) -> bool:
+    """Whether it is a segmentation, a structure set or a structured report."""
+    kind = KIND.search(_head(file))
+    return kind is not None and ANNOTATIONS.fullmatch(kind[1]) is not None
 
 
 def is_cut(file: Path) -> bool:

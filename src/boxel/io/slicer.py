@@ -3,13 +3,14 @@
 Reference: https://slicer.readthedocs.io/en/latest/user_guide/modules/segmentations.html
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["is_segmentation", "merge_layers"]
+__all__ = ["is_segmentation", "merge_layers", "segment_classes"]
 
 
 class _Segment(NamedTuple):
@@ -39,7 +40,7 @@ def merge_layers(path: Path, array: np.ndarray) -> np.ndarray:
         for value in np.unique(values)
         if value
     ]
-    unique = len({segment.value for segment in segments}) == len(segments)
+    unique = _is_unique(segments)
     merged = np.zeros(array.shape[1:], np.int32)
     owner = np.full(array.shape[1:], -1)
     for index, segment in enumerate(segments):
@@ -52,6 +53,29 @@ def merge_layers(path: Path, array: np.ndarray) -> np.ndarray:
         owner[mask] = index
         merged[mask] = segment.value if unique else index + 1
     return merged[None]
+
+
+def segment_classes(paths: Sequence[Path]) -> dict[Path, dict[int, str]]:
+    """The names of the values of each label map; empty unless all are segmentations whose segments were given names.
+
+    Numbers at the end of a name, as in "lesion 2", tell segments of one class apart and are removed.
+    """
+    names: dict[Path, dict[int, str]] = {}
+    for path in paths:
+        try:
+            segments = list(_segments(path)) if is_segmentation(path) else []
+        except RuntimeError:  # reported when the case is read
+            return {}
+        numbers = [segment.value if _is_unique(segments) else number for number, segment in enumerate(segments, 1)]
+        own = [re.sub(r"[\W_]*\d*$", "", segment.name) for segment in segments]
+        if not own or {"", "Segment"} & set(own):  # as 3D Slicer names them
+            return {}
+        names[path] = dict(zip(numbers, own, strict=True))
+    return names
+
+
+def _is_unique(segments: Sequence[_Segment]) -> bool:
+    return len({segment.value for segment in segments}) == len(segments)
 
 
 def _segments(path: Path) -> Iterator[_Segment]:

@@ -143,15 +143,16 @@ def test_pictures_and_series_of_one_name_are_refused(tmp_path, rng):
         find_images([tmp_path], CT)
 
 
-def test_series_in_folders_of_label_maps_or_behind_links_are_left_out_and_said(tmp_path, rng):
+def test_series_behind_links_are_taken_once_and_those_in_folders_of_label_maps_are_not(tmp_path, rng):
     write_series(tmp_path / "all" / "ct", volume(rng), "1.2.1")
     write_series(tmp_path / "all" / "segmentations", volume(rng), "1.2.2")
-    write_series(tmp_path / "elsewhere", volume(rng), "1.2.3")
+    array = volume(rng)
+    write_series(tmp_path / "elsewhere", array, "1.2.3")
     (tmp_path / "all" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "all" / "again").symlink_to(tmp_path / "all" / "ct")  # comes before the folder itself
+    (tmp_path / "all" / "segmentations" / "more").symlink_to(tmp_path / "elsewhere")
     images = find_images([tmp_path / "all"], CT)
-    assert list(images.cases) == ["ct"]
-    assert images.left_out == {
-        "label maps": ["segmentations/"],
-        "folders behind links, give them by name": ["link/"],
-    }
+    assert list(images.cases) == ["again", "link"]
+    assert same(images.read("link"), array)
+    assert images.left_out == {"label maps": ["segmentations/"]}
     assert list(find_images([tmp_path / "all" / "link"], CT).cases) == ["elsewhere"]

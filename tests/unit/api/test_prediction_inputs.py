@@ -1,11 +1,13 @@
 """Which images `predict` takes, and what it calls them."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image as Picture
 
 from boxel.api.channel_files import RunImages
-from boxel.api.prediction_inputs import find_images
+from boxel.api.prediction_inputs import find_images, images_of
 from boxel.api.run import RunSplit
 from boxel.datasets.formats import open_dataset
 from boxel.datasets.formats.native_writer import write_case, write_dataset
@@ -237,3 +239,18 @@ def test_a_run_knows_from_its_prepared_cases_whether_files_are_numbered(tmp_path
     split = RunSplit(train=(case,), val=(), work=str(tmp_path), fold=0)
     task = make_task(2)
     assert RunImages.of(task, split) == RunImages(task.channels, 2, numbered)
+
+
+@pytest.mark.parametrize("link", ["a_link", "z_link"])
+def test_images_that_a_data_set_uses_by_a_link_are_not_said_to_be_left_out(tmp_path, link):
+    root, store = tmp_path / "set", tmp_path / "store"
+    picture(store / "a.png", 7)
+    values = {"images": [{"id": 1, "file_name": "images/a.png"}], "annotations": [], "categories": []}
+    root.mkdir()
+    (root / "annotations.json").write_text(json.dumps(values))
+    (root / "images").symlink_to(store)
+    (root / link).symlink_to(store)
+    images = images_of(open_dataset(root), RunImages(("grey",), 2))
+    assert list(images.cases) == ["a"]
+    assert (images.read("a").array == 7).all()
+    assert images.left_out == {}

@@ -156,3 +156,49 @@ def test_a_structure_set_of_a_radiograph_is_refused(tmp_path, stored):
     write_structures(tmp_path / "rs.dcm", {"GTV": [(2, [(4, 5), (14, 5), (14, 15)])]})
     (error,) = [finding for finding in check(tmp_path) if finding.severity == "error"]
     assert "drawn in mm, but the image has no position" in error.problem
+
+
+SQUARE = [(3, 2), (9, 2), (9, 5), (3, 5), (3, 2)]
+
+
+@pytest.mark.parametrize(("others", "cases", "objects"), [(1, ["ct"], 1), (0, [], 0)])
+def test_findings_of_a_report_that_are_points_are_left_out_with_a_warning(tmp_path, stored, others, cases, objects):
+    files = write_series(tmp_path / "ct", stored.astype(np.int16))
+    regions = [(files[k], None, "POLYLINE", SQUARE) for k in range(others + 2)]
+    write_report(tmp_path / "sr.dcm", files, regions)
+    _make_points(tmp_path / "sr.dcm", 2)
+    problems = []
+    dataset = open_dataset(tmp_path, problems.append)
+    (warning,) = [problem for problem in problems if problem.file == tmp_path / "sr.dcm"]
+    assert warning.severity == "warning"
+    assert warning.problem.startswith("2 shapes of kind point are left out")
+    assert [case.id for case in dataset.cases] == cases
+    assert sum(len(read_case(case, dataset).instances) for case in dataset.cases) == objects
+
+
+def _make_points(path, count):
+    """Turn the drawings of the first measurement groups into points."""
+    data = pydicom.dcmread(path)
+    drawn = [item for item in _items(data) if item.get("GraphicType") == "POLYLINE"]
+    for item in drawn[:count]:
+        item.GraphicType, item.GraphicData = "POINT", [5.0, 4.0]
+    data.save_as(path)
+
+
+def _items(item):
+    for part in item.get("ContentSequence", ()):
+        yield part
+        yield from _items(part)
+
+
+def test_series_and_annotations_behind_links_are_read_once(tmp_path, stored):
+    files = write_series(tmp_path / "store" / "ct", stored.astype(np.int16))
+    write_report(tmp_path / "store" / "sr.dcm", files, [(files[2], None, "POLYLINE", SQUARE)])
+    root = tmp_path / "set"
+    root.mkdir()
+    (root / "patient").symlink_to(tmp_path / "store")
+    (root / "patient_again").symlink_to(tmp_path / "store")
+    (tmp_path / "store" / "loop").symlink_to(root)
+    dataset = open_dataset(root)
+    assert [case.id for case in dataset.cases] == ["patient_ct"]
+    assert objects_of(dataset, dataset.cases[0]) == [("Nodule", [[2, 2, 3], [3, 5, 9]])]

@@ -166,7 +166,7 @@ def test_tables_are_read_in_the_dialects_of_spreadsheets(root, text):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (HEAD + "a.png,20,5,10,5,32,0,18,0,cell\n", r"row 1 has more cells than the 6 columns.*; decimal commas"),
+        (HEAD + "a.png,20,5,10,5,32,0,18,0,cell\n", r"line 2 has more cells than the 6 columns.*; decimal commas"),
         (HEAD + "a.png,nan,10,32,18,cell\n", "write finite numbers"),
         (HEAD + f"a.png,{ROW},\nb.png,{ROW},cell\n", r"unknown class ''"),
         (HEAD + f"x.png,{ROW},cell\n", r"1 of 1 images do not exist: x.png"),

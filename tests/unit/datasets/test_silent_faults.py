@@ -209,7 +209,7 @@ def test_a_declared_size_of_zero_says_nothing(tmp_path, layout):
     ("layout", "encoding"),
     [
         *((layout, encoding) for layout in WRITERS for encoding in ("utf-8-sig", "utf-16") if layout != "voc"),
-        ("table", "cp1252"), ("yolo", "cp1252"), ("voc", "cp1252"), ("voc", "utf-16"),
+        *((layout, "cp1252") for layout in WRITERS), ("voc", "utf-16"),
     ],
 )  # fmt: skip
 def test_class_names_survive_their_encoding(tmp_path, layout, encoding):

@@ -91,3 +91,47 @@ def test_a_folder_per_case_with_a_segmentation_is_opened(tmp_path):
     dataset = open_dataset(tmp_path)
     boxes = [read_case(case, dataset).instances.boxes.tolist() for case in dataset.cases]
     assert boxes == [[[[4, 10, 12], [8, 18, 24]]]] * 2
+
+
+def write_cases(root, names_of, layered=False):
+    """A case per entry, whose segments are boxes side by side, numbered from 1 (or each 1 in a layer of its own)."""
+    for case, names in names_of.items():
+        layers = np.zeros((len(names) if layered else 1, 6, 10, 14), np.uint8)
+        for index in range(len(names)):
+            layers[index if layered else 0, 1:5, 1:9, 4 * index + 1 : 4 * index + 4] = 1 if layered else index + 1
+        segments = [(name, index * layered, 1 if layered else index + 1) for index, name in enumerate(names)]
+        write_image(root / case / "ct.nrrd", Image(np.zeros((1, *GRID.shape), np.int16), GRID))
+        write_segmentation(root / case / "Segmentation.seg.nrrd", layers, (3, 9, 11), segments)
+
+
+def objects(dataset):
+    """The class and the first column of the objects of each case."""
+    read = {case.id: read_case(case, dataset).instances for case in dataset.cases}
+    return {
+        case: [(dataset.classes[label], int(box[0, 2])) for label, box in zip(own.labels, own.boxes, strict=True)]
+        for case, own in read.items()
+    }
+
+
+@pytest.mark.parametrize("layered", [False, True])
+def test_named_segments_are_classes_though_files_number_them_differently(tmp_path, layered):
+    write_cases(tmp_path, {"P0": ["tumour 1", "cyst", "tumour 2"], "P1": ["cyst", "tumour"]}, layered)
+    problems = []
+    dataset = open_dataset(tmp_path, problems.append)
+    assert dataset.classes == ("cyst", "tumour")
+    assert objects(dataset) == {
+        "P0": [("tumour", 12), ("cyst", 16), ("tumour", 20)],
+        "P1": [("cyst", 12), ("tumour", 16)],
+    }
+    assert [(problem.severity, "cyst, tumour" in problem.problem) for problem in problems] == [("note", True)]
+    instances = open_dataset(tmp_path, options=["values=instances"])
+    assert instances.classes == ("object",)
+    assert len(objects(instances)["P0"]) == 3
+
+
+@pytest.mark.parametrize("names", [["Segment_1", "Segment_2"], ["Segment_1", "tumour"]])
+def test_segments_that_nobody_named_are_objects_of_one_class(tmp_path, names):
+    write_cases(tmp_path, {"P0": names})
+    dataset = open_dataset(tmp_path)
+    assert dataset.classes == ("object",)
+    assert objects(dataset) == {"P0": [("object", 12), ("object", 16)]}

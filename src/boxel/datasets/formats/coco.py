@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.formats.files import listing, numbers, pictures_layout, read_mapping, texts_of_kind
+from boxel.datasets.formats.files import listing, numbers, pictures_layout, read_mapping, report_bare_parts
 from boxel.datasets.formats.options import ImageOptions
 from boxel.datasets.formats.registry import register_format
+from boxel.datasets.formats.text_kinds import text_kind, texts_of_kind
 from boxel.datasets.lookup import Lookup, root_of
-from boxel.datasets.names import as_id, case_ids, split_word
+from boxel.datasets.names import as_id, below, case_ids, split_word
 from boxel.datasets.polygons import CocoMasks, CocoObject
 from boxel.datasets.problems import InputError, Report, some
 
@@ -40,6 +41,7 @@ def _files(path: Path) -> list[Path]:
     return files or texts_of_kind((file for folder in parts for file in listing(folder)), (".json",), _is_coco)
 
 
+@text_kind
 def _is_coco(text: str) -> bool:
     return text.lstrip()[:1] == "{" and all(f'"{key}"' in text for key in KEYS)
 
@@ -50,7 +52,7 @@ def read(path: Path, report: Report, options: ImageOptions) -> Dataset:
     if files == [path] and path.is_dir():
         raise InputError(path, "no COCO file", f"add one: {DESCRIPTION.partition(': ')[2]}")
     root = root_of(path)
-    contents = {file: _content(file) for file in files}
+    contents = {file: _content(file, report) for file in files}
     names = {file: _categories(file, values) for file, values in contents.items()}
     classes = _classes(names.values())
     lookup = Lookup(root, report, options.images)
@@ -61,7 +63,7 @@ def read(path: Path, report: Report, options: ImageOptions) -> Dataset:
         entries += _entries(file, values, labels, part, lookup, report)
     lookup.report_unused()
     repeated = {image for image, count in Counter(entry.image for entry in entries).items() if count > 1}
-    cases, parts = [], defaultdict(list)
+    cases, parts, counts = [], defaultdict(list), defaultdict(list)
     ids = dict(
         zip(images := list(dict.fromkeys(entry.image for entry in entries)), case_ids(images, root), strict=True)
     )
@@ -83,6 +85,8 @@ def read(path: Path, report: Report, options: ImageOptions) -> Dataset:
             Case(case, (entry.image,), split=split, annotation=entry.file, annotate=annotate, declared=entry.declared)
         )
         parts[entry.part].append(case)
+        counts[str(below(entry.file, root))].append(len(objects))
+    report_bare_parts(counts, root, report)
     folds = ({part: tuple(ids) for part, ids in parts.items()},) if parts["train"] and parts["val"] else None
     ndim, channels = pictures_layout(case.channels[0] for case in cases)
     return Dataset(path, root.resolve().name, ndim, classes, channels, tuple(cases), folds)
@@ -99,8 +103,8 @@ class _Entry(NamedTuple):
     declared: tuple[int, int] | None
 
 
-def _content(file: Path) -> Mapping[str, Any]:
-    values = read_mapping(file)
+def _content(file: Path, report: Report) -> Mapping[str, Any]:
+    values = read_mapping(file, report)
     for key in KEYS:
         if not isinstance(values, dict) or not isinstance(values.get(key), list):
             raise InputError(file, f'"{key}" is not a list', f"a COCO file has the lists {', '.join(KEYS)}")

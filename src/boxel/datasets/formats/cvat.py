@@ -12,9 +12,10 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from boxel.datasets.cases import Dataset
-from boxel.datasets.formats.files import listing, numbers, read_xml, texts_of_kind
+from boxel.datasets.formats.files import listing, numbers, read_xml
 from boxel.datasets.formats.outlines import Entry, Options, Outlined, build, ellipse, left_out, rectangle
 from boxel.datasets.formats.registry import register_format
+from boxel.datasets.formats.text_kinds import text_kind, texts_of_kind
 from boxel.datasets.names import split_word
 from boxel.datasets.problems import InputError, Report
 
@@ -30,7 +31,12 @@ def detect(path: Path) -> bool:
 
 def _files(path: Path) -> list[Path]:
     places = [path] if path.is_file() else listing(path)
-    return texts_of_kind(places, (".xml",), lambda text: "<annotations" in text[:4000] and "<version>" in text[:4000])
+    return texts_of_kind(places, (".xml",), _is_cvat)
+
+
+@text_kind
+def _is_cvat(text: str) -> bool:
+    return "<annotations" in text[:4000] and "<version>" in text[:4000]
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:

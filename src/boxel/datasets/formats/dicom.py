@@ -12,6 +12,7 @@ from pathlib import Path
 
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.dicom_objects import DicomObjects, names_in
+from boxel.datasets.dicom_reports import count_points, regions_in
 from boxel.datasets.formats.dicom_files import (
     PROJECTIONS,
     VOLUMES,
@@ -21,9 +22,14 @@ from boxel.datasets.formats.dicom_files import (
     has_dicom,
 )
 from boxel.datasets.formats.options import Names, ReaderOptions
+from boxel.datasets.formats.outlines import left_out
+from boxel.datasets.formats.pairs_dicom import label_maps_below
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.label_maps import Connectivity
+from boxel.datasets.lookup import MASKS
+from boxel.datasets.names import below, words
 from boxel.datasets.problems import InputError, Report, some
+from boxel.io.dicom_frames import pydicom_module
 
 __all__ = ["Options", "detect", "read", "series_names"]
 
@@ -62,7 +68,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     modalities = options.modalities or (*VOLUMES, *PROJECTIONS)
     images, annotations = find_dicom(path, report, ("SEG", "RTSTRUCT", "SR"), modalities)
     images = _of_one_rank(path, images, report)
-    annotations = [series for series in annotations if series.kind != "SR" or _has_regions(series.files[0])]
+    annotations = [series for series in annotations if series.kind != "SR" or _has_regions(series.files[0], report)]
     of_image: dict[int, list[Path]] = {index: [] for index in range(len(images))}
     lost = []
     for series in annotations:
@@ -85,9 +91,17 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             report(InputError(file, f"cannot be read ({error})"[:300], "copy or export it again", "", "error"))
     classes = options.classes or tuple(sorted(names)) or ("object",)
     lookup = {name: label for label, name in enumerate(classes)}
+    masks = _masks(path, images)
+    if any(not of_image[index] for index in masks):
+        listed = some({str(below(images[index].folder, path)) for index in masks if not of_image[index]})
+        problem = f"images in folders of masks are left out: {listed}"
+        fix = "masks must be DICOM SEG, or label maps in other files, such as NIfTI, for --format pairs"
+        report(InputError(path, problem, fix, severity="warning"))
     cases, bare = [], []
     for index, (name, series) in enumerate(zip(series_names(images, path), images, strict=True)):
         files = tuple(file for file in of_image[index] if file not in unreadable)
+        if not files and index in masks:
+            continue
         if not files and not options.negatives:
             bare.append(name)
             continue
@@ -96,6 +110,11 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         annotate = DicomObjects(files, lookup, by_label, options.split, options.connectivity, options.min_size, place)
         opener = None if series.is_flat else SeriesOpener(series.uid, frames=options.frames)
         cases.append(Case(name, (place,), group=series.patient, annotate=annotate, opener=opener))
+    maps = label_maps_below(path)
+    if maps and (bare or options.negatives):
+        problem = f"{len(maps)} label maps are not read in this layout: {some(str(below(file, path)) for file in maps)}"
+        fix = "call them like the folders of their series and use --format pairs, or convert them to DICOM SEG"
+        report(InputError(path, problem, fix, severity="error" if options.negatives else "warning"))
     if bare:
         problem = f"{len(bare)} images without annotation are left out: {some(bare)}"
         fix = "use them as images without objects with --option negatives=true"
@@ -117,6 +136,16 @@ def _of_one_rank(path: Path, images: list[DicomSeries], report: Report) -> list[
         problem = f"{flat} 2D images beside {len(volumes)} volumes are left out"
         report(InputError(path, problem, f"use them instead with --option modalities={kinds}", severity="warning"))
     return volumes or images
+
+
+def _masks(path: Path, images: Sequence[DicomSeries]) -> list[int]:
+    """The images in folders of masks, if others are not."""
+    named = [
+        index
+        for index, series in enumerate(images)
+        if any(MASKS & set(words(part)) for part in below(series.folder, path).parts)
+    ]
+    return named if len(named) < len(images) else []
 
 
 def series_names(images: Sequence[DicomSeries], root: Path) -> list[str]:
@@ -141,12 +170,16 @@ def series_names(images: Sequence[DicomSeries], root: Path) -> list[str]:
     return names
 
 
-def _has_regions(file: Path) -> bool:
-    """Whether a report has regions; those about doses or segments do not."""
+def _has_regions(file: Path, report: Report) -> bool:
+    """Whether a structured report has regions; those about doses or segments do not. Points are reported."""
     try:
-        return bool(names_in(file, by_label=False))
+        content = pydicom_module().dcmread(file)
+        regions, points = list(regions_in(content)), count_points(content)
     except Exception:  # damaged: reported where its names are read
         return True
+    if points:
+        report(left_out(file, points, "point"))
+    return bool(regions)
 
 
 def _targets(series: DicomSeries, images: list[DicomSeries]) -> list[int]:

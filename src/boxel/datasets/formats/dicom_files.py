@@ -1,6 +1,5 @@
 """Scan folders of DICOM files for images and annotations: SEG, RTSTRUCT and SR."""
 
-import os
 from collections import defaultdict
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
@@ -8,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from boxel.datasets.annotations import Opener
+from boxel.datasets.lookup import walk
 from boxel.datasets.problems import InputError, Report
 from boxel.io import read_series
 from boxel.io.dicom_damage import is_dicom, is_multi_frame
 from boxel.io.dicom_frames import pydicom_module
 from boxel.types import Image
 
-__all__ = ["PROJECTIONS", "VOLUMES", "DicomSeries", "SeriesOpener", "find_dicom", "has_dicom"]
+__all__ = ["PROJECTIONS", "VOLUMES", "DicomSeries", "SeriesOpener", "dicom_folders", "find_dicom", "has_dicom"]
 
 TAGS = (
     "SOPClassUID",
@@ -105,11 +105,14 @@ def _references(item: Any) -> Iterator[str]:
 
 def has_dicom(path: Path) -> bool:
     """Whether a DICOM file lies in or below `path`, by file names, and by the magic number of files without suffix."""
-    for folder, _, names in os.walk(path):
-        for name in names[:50]:
-            if name.lower().endswith(".dcm") or ("." not in name and is_dicom(Path(folder, name))):
-                return True
-    return False
+    return any(True for _ in dicom_folders(path))
+
+
+def dicom_folders(path: Path) -> Iterator[Path]:
+    """The folders, `path` or below, that hold DICOM files; see `has_dicom`."""
+    for folder, _, names in walk(path):
+        if any(name.lower().endswith(".dcm") or ("." not in name and is_dicom(folder / name)) for name in names[:50]):
+            yield folder
 
 
 def find_dicom(
@@ -122,10 +125,9 @@ def find_dicom(
     """
     pydicom = pydicom_module()
     groups: dict[tuple[Path, str], list[tuple[Path, Any]]] = defaultdict(list)
-    for folder, folders, names in os.walk(path):
-        folders.sort()
-        for name in sorted(names):
-            file = Path(folder, name)
+    for folder, _, names in walk(path):
+        for name in names:
+            file = folder / name
             if name.startswith(".") or file.suffix.lower() in OTHER:
                 continue
             try:

@@ -3,24 +3,24 @@
 import codecs
 import csv
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 
-from boxel.config import read_json
+from boxel.config import parse_json
 from boxel.datasets.names import is_clutter
 from boxel.datasets.problems import InputError, Report
 from boxel.io import has_geometry, read_layout, split_suffix
 
 __all__ = [
+    "Row",
     "channel_names",
     "class_names",
     "drawn_size",
     "first_row",
-    "has_columns",
     "images_in",
     "is_empty",
     "listing",
@@ -31,9 +31,10 @@ __all__ = [
     "read_table",
     "read_text",
     "read_xml",
-    "texts_of_kind",
+    "report_bare_parts",
 ]
 
+CONTROLS = bytes({*range(32)} - {*b"\t\n\v\f\r"})  # not in texts
 AGAIN = "copy or export it again"
 MOST_CLASSES = 10_000  # without names; a larger number is a mistake
 
@@ -65,7 +66,8 @@ def read_text(path: Path, report: Report | None = None) -> str:
             text = content.decode(encoding)
         except UnicodeDecodeError:
             continue
-        if re.search(r"[\0-\x08\x0e-\x1f]", text):
+        plain = text.encode() if wide else content
+        if len(plain.translate(None, CONTROLS)) < len(plain):
             break
         if encoding == "cp1252" and report:
             problem = "not UTF-8; read as Windows-1252"
@@ -74,46 +76,40 @@ def read_text(path: Path, report: Report | None = None) -> str:
     raise InputError(path, "not a text file", AGAIN)
 
 
-def _lines(path: Path, report: Report | None = None) -> tuple[list[str], str]:
-    """The lines of a table, and the character between its cells.
+def _lines(path: Path, report: Report | None = None) -> tuple[list[str], int, str]:
+    """The lines of a table from its first row on, how many are before them, and the character between cells.
 
     Excel may name that character in a line of its own, `sep=;`; otherwise it is the most frequent one of the usual ones
-    in the first line.
+    in the first row.
     """
-    lines = [line for line in read_text(path, report).splitlines() if line.strip()]
-    if lines and (named := re.fullmatch(r'"?sep=(.)"?', lines[0].strip(), re.IGNORECASE)):
-        return lines[1:], named[1]
+    lines = read_text(path, report).splitlines()
+    filled = [number for number, line in enumerate(lines) if line.strip()]
+    named = re.fullmatch(r'"?sep=(.)"?', lines[filled[0]].strip(), re.IGNORECASE) if filled else None
+    before = next(iter(filled[1:] if named else filled), len(lines))
+    lines = lines[before:]
     unquoted = re.sub(r'"[^"]*"', "", lines[0] if lines else "")
     best = max(",;\t|", key=unquoted.count)
-    return lines, best if best in unquoted else " " if " " in unquoted.strip() else ","
+    best = best if best in unquoted else " " if " " in unquoted.strip() else ","
+    return lines, before, named[1] if named else best
 
 
 def first_row(path: Path) -> list[str]:
     """The cells of the first row of a table, which is its header if it has one."""
-    lines, between = _lines(path)
+    lines, _, between = _lines(path)
     return next(csv.reader(lines[:1], delimiter=between), [])
 
 
-def texts_of_kind(places: Iterable[Path], suffixes: Container[str], is_kind: Callable[[str], bool]) -> list[Path]:
-    """The files among `places` with one of the suffixes whose text is of a kind; none that cannot be read as text."""
+class Row(dict[str, str]):
+    """The cells of a row of a table by their columns; `line` is its (last) line in the file, from 1."""
 
-    def fits(file: Path) -> bool:
-        try:
-            return is_kind(read_text(file))
-        except ValueError:
-            return False
-
-    return [file for file in places if file.suffix.lower() in suffixes and file.is_file() and fits(file)]
-
-
-def has_columns(*names: str) -> Callable[[str], bool]:
-    """A kind of text: comma-separated tables whose header has these columns."""
-    return lambda text: set(names) <= {name.strip() for name in text.partition("\n")[0].split(",")}
+    def __init__(self, cells: Mapping[str, str], line: int) -> None:
+        super().__init__(cells)
+        self.line = line
 
 
 def read_table(
     path: Path, columns: Iterable[str] = (), report: Report | None = None, header: Sequence[str] = ()
-) -> list[dict[str, str]]:
+) -> list[Row]:
     """The rows of a table whose cells are separated by commas, semicolons, tabs, bars or blanks.
 
     Cells lose the blanks around them. Where commas do not separate cells, decimal commas become points.
@@ -124,19 +120,20 @@ def read_table(
         report: called with notes on how the file was read.
         header: names of the columns of a table without header.
     """
-    lines, between = _lines(path, report)
+    lines, before, between = _lines(path, report)
     try:
         reader = csv.DictReader(
             lines, header or None, delimiter=between, strict=True, skipinitialspace=between == " ", restval=""
         )
         present = [name.strip() for name in reader.fieldnames or ()]
-        rows: list[dict[str, str]] = []
+        rows: list[Row] = []
         for row in reader:
+            line = before + reader.line_num
             beyond = row.pop(None, ())  # type: ignore[call-overload]  # cells that no column names
             if any(cell.strip() for cell in beyond):
-                problem = f"row {len(rows) + 1} has more cells than the {len(present)} columns: {str(beyond)[:80]}"
+                problem = f"line {line} has more cells than the {len(present)} columns: {str(beyond)[:80]}"
                 raise InputError(path, problem, "decimal commas need another separator, or quotes around the number")
-            cells = {name.strip(): _cell(value, between) for name, value in row.items()}
+            cells = Row({name.strip(): _cell(value, between) for name, value in row.items()}, line)
             rows += [cells] if any(cells.values()) else []
     except csv.Error as error:
         raise InputError(path, f"not a table ({error})", AGAIN) from None
@@ -161,14 +158,15 @@ def is_empty(cell: str) -> bool:
     return cell.strip().lower() in ("", "nan", "na", "n/a", "none", "null")
 
 
-def read_mapping(path: Path) -> Any:
-    """The content of a JSON or YAML file."""
+def read_mapping(path: Path, report: Report | None = None) -> Any:
+    """The content of a JSON or YAML file, whose text is read by `read_text`."""
+    text = read_text(path, report)
     if path.suffix not in (".yaml", ".yml"):
-        return read_json(path)
+        return parse_json(text, path)
     import yaml
 
     try:
-        return yaml.safe_load(read_text(path))
+        return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InputError(path, f"not valid YAML ({str(error).splitlines()[0]})", AGAIN) from None
 
@@ -215,6 +213,20 @@ def pictures_layout(paths: Iterable[Path]) -> tuple[int, tuple[str, ...]]:
             continue  # reported when the case is read
         return len(shape), channel_names(count)
     return 2, channel_names(1)
+
+
+def report_bare_parts(counts: Mapping[str, Sequence[int]], file: Path, report: Report) -> None:
+    """Warn of parts of a data set in which no image has an object while images of other parts do.
+
+    Args:
+        counts: the number of objects of each image, by the part.
+        file: the file or folder to name.
+        report: called with the warnings.
+    """
+    for part, objects in counts.items():
+        if objects and not any(objects) and any(map(any, counts.values())):
+            problem = f"none of the {len(objects)} images of {part} has an object"
+            report(InputError(file, problem, "check that its annotations are not missing", severity="warning"))
 
 
 def drawn_size(image: Path, mask: Path) -> tuple[int, ...] | None:

@@ -14,9 +14,10 @@ from typing import Any
 from urllib.parse import unquote
 
 from boxel.datasets.cases import Dataset
-from boxel.datasets.formats.files import listing, numbers, read_mapping, texts_of_kind
+from boxel.datasets.formats.files import listing, numbers, read_mapping
 from boxel.datasets.formats.outlines import Entry, Options, Outlined, build, ellipse, left_out, rectangle
 from boxel.datasets.formats.registry import register_format
+from boxel.datasets.formats.text_kinds import text_kind, texts_of_kind
 from boxel.datasets.problems import InputError, Report
 
 __all__ = ["detect", "read"]
@@ -34,6 +35,7 @@ def _files(path: Path) -> list[Path]:
     return texts_of_kind(places, (".json",), _is_export)
 
 
+@text_kind
 def _is_export(text: str) -> bool:
     return text.lstrip()[:1] == "[" and any(f'"{kind}"' in text for kind in KINDS)
 
@@ -42,7 +44,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     """Open the data set in folder (or file) `path`; problems of single cases go to `report`."""
     entries = []
     for file in _files(path):
-        tasks = read_mapping(file)
+        tasks = read_mapping(file, report)
         for number, task in enumerate(tasks if isinstance(tasks, list) else ()):
             try:
                 entries.append(_entry(file, number, task, report))

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from boxel.datasets.cases import Dataset
-from boxel.datasets.formats.files import listing, numbers, read_mapping, read_text
+from boxel.datasets.formats.files import listing, numbers, read_mapping
 from boxel.datasets.formats.outlines import Entry, Options, Outlined, build, ellipse, left_out
 from boxel.datasets.formats.registry import register_format
+from boxel.datasets.formats.text_kinds import text_kind
 from boxel.datasets.names import split_word
 from boxel.datasets.problems import InputError, Report
 
@@ -45,11 +46,8 @@ def _files(path: Path) -> Iterator[Path]:
         folders = [inner for folder in folders for inner in listing(folder) if inner.is_dir()]
 
 
-def _is_labelme(file: Path) -> bool:
-    try:
-        text = read_text(file)
-    except ValueError:
-        return False
+@text_kind
+def _is_labelme(text: str) -> bool:
     return all(f'"{key}"' in text for key in ("shapes", "imagePath"))
 
 
@@ -65,7 +63,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
 
 
 def _entry(file: Path, root: Path, report: Report) -> Entry:
-    values = read_mapping(file)
+    values = read_mapping(file, report)
     if not isinstance(values, dict) or not isinstance(values.get("shapes"), list):
         raise InputError(file, '"shapes" is not a list', 'write {"imagePath": "a.png", "shapes": []}')
     grouped: dict[Any, list[Outlined]] = defaultdict(list)

@@ -5,6 +5,7 @@ tutorial; other modes and frames are options. Images lie beside the JSON or belo
 """
 
 import itertools
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -13,9 +14,10 @@ import numpy as np
 
 from boxel.datasets.annotations import Shape, Shapes
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.formats.files import class_names, listing, numbers, pictures_layout, read_mapping, texts_of_kind
+from boxel.datasets.formats.files import class_names, listing, numbers, pictures_layout, read_mapping, report_bare_parts
 from boxel.datasets.formats.options import ImageOptions, Names
 from boxel.datasets.formats.registry import register_format
+from boxel.datasets.formats.text_kinds import text_kind, texts_of_kind
 from boxel.datasets.lookup import Lookup, root_of
 from boxel.datasets.names import as_id, case_ids
 from boxel.datasets.problems import InputError, Report, some
@@ -52,6 +54,7 @@ def _datalists(path: Path) -> list[Path]:
     return texts_of_kind(files, (".json",), _is_datalist)
 
 
+@text_kind
 def _is_datalist(text: str) -> bool:
     return all(f'"{key}"' in text for key in ("training", "image", "box"))
 
@@ -64,7 +67,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     if others:
         problem = f"this datalist is used, not {some(other.name for other in others)}"
         report(InputError(file, problem, "give another file instead of the folder", severity="note"))
-    values = read_mapping(file)
+    values = read_mapping(file, report)
     if not isinstance(values, dict):
         raise InputError(file, "not a JSON object", f"a {DESCRIPTION}")
     root = root_of(path)
@@ -91,10 +94,13 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     lookup.report_unused()
     cases: list[Case] = []
     parts: dict[str, list[str]] = {part: [] for part in PARTS.values()}
+    counts: dict[str, list[int]] = defaultdict(list)
     for (part, image, shapes), case in zip(found, case_ids([image for _, image, _ in found], root), strict=True):
         split = "test" if part == "test" else "train"
         cases.append(Case(case, (image,), split=split, annotation=file, annotate=Shapes(shapes)))
         parts[part].append(case)
+        counts[part].append(len(shapes))
+    report_bare_parts(counts, file, report)
     labels = {label for case in cases for label in case.labels}
     classes = class_names(options.classes, values.get("labels"), labels, file)
     ndim, _ = pictures_layout(case.channels[0] for case in cases)

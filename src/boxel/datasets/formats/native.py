@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from boxel.config import read_json
 from boxel.datasets.annotations import Shapes
 from boxel.datasets.cases import Case, Dataset, InputError, Report
 from boxel.datasets.formats.files import listing, read_mapping
@@ -51,7 +50,7 @@ def read(path: Path, report: Report) -> Dataset:
         ValueError: dataset.json cannot be used.
     """
     head = next((path / name for name in HEADS if (path / name).exists()), path / HEADS[0])
-    values = read_mapping(head)
+    values = read_mapping(head, report)
     if not isinstance(values, dict):
         raise InputError(head, "not a JSON object", 'see the layout: {"dim": ..., "labels": ..., "modalities": ...}')
     classes, channels = _names(head, values, "labels"), _names(head, values, "modalities")
@@ -122,7 +121,7 @@ def _read_part(root: Path, part: str, common: "_Common", report: Report) -> list
     for case_id, files in sorted(images_of.items()):
         annotation = annotations.get(case_id, labels / f"{case_id}.json")
         try:
-            cases.append(_read_case(case_id, files, label_maps.get(case_id, []), annotation, part, common))
+            cases.append(_read_case(case_id, files, label_maps.get(case_id, []), annotation, part, common, report))
         except InputError as problem:
             report(problem.of(case_id))
         except ValueError as error:
@@ -147,6 +146,7 @@ def _read_case(
     annotation: Path,
     part: str,
     common: _Common,
+    report: Report,
 ) -> Case:
     channels, labels = in_order(files), in_order({0: label_maps} if label_maps else {})
     colours = list(files) == [0] and not has_geometry(channels[0])  # one picture with several channels
@@ -158,7 +158,7 @@ def _read_case(
     if not annotation.exists():
         fix = 'add it; write {"instances": {}} if the image has no objects'
         raise InputError(annotation, "missing annotation", fix, case_id)
-    mask_labels, boxes, shapes, attributes = _read_annotation(annotation, case_id, common.ndim)
+    mask_labels, boxes, shapes, attributes = _read_annotation(annotation, case_id, common.ndim, report)
     if mask_labels and not label_maps:
         label_map = annotation.with_name(f"{case_id}.nii.gz")
         raise InputError(label_map, "missing label map", f"add it, or empty {annotation.name}", case_id)
@@ -182,9 +182,9 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _read_annotation(
-    path: Path, case_id: str, ndim: int
+    path: Path, case_id: str, ndim: int, report: Report
 ) -> tuple[dict[int, int], Instances | None, Shapes | None, dict[int, dict[str, float]]]:
-    values = read_json(path)
+    values = read_mapping(path, report)
     if not isinstance(values, dict) or not isinstance(values.get("instances", {}), dict):
         raise InputError(path, "not an annotation", 'write {"instances": {"1": 0}}: class 0 for object 1', case_id)
     if not values.keys() & {"instances", "boxes", "shapes"}:

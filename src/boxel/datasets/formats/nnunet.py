@@ -69,7 +69,7 @@ def detect(path: Path) -> bool:
 def read(path: Path, report: Report, options: Options) -> Dataset:
     """Open the data set in folder `path`; problems of single cases go to `report`."""
     head = path / "dataset.json"
-    values = read_mapping(head) if head.exists() else {}
+    values = read_mapping(head, report) if head.exists() else {}
     if not isinstance(values, dict):
         raise InputError(head, "not a JSON object", 'write {"channel_names": ..., "labels": ...}')
     channels = tuple(

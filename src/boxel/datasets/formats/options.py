@@ -7,8 +7,9 @@ from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field
 
-from boxel.config import Config, read_json
+from boxel.config import Config
 from boxel.datasets.cases import Dataset
+from boxel.datasets.formats.files import read_mapping
 from boxel.datasets.problems import InputError, as_input_error
 from boxel.io.pickles import read_pickle
 
@@ -76,7 +77,7 @@ def read_splits(dataset: Dataset, file: str) -> tuple[Mapping[str, tuple[str, ..
         return None
     path = paths[0]
     try:
-        folds = _plain(read_pickle(path) if path.suffix == ".pkl" else read_json(path))
+        folds = _plain(read_pickle(path) if path.suffix == ".pkl" else read_mapping(path))
     except ValueError as error:
         raise as_input_error(error) from None
     whole = isinstance(folds, list) and all(isinstance(fold, dict) and fold.keys() <= set(PARTS) for fold in folds)

@@ -1,5 +1,6 @@
 """What the files of drawing tools have in common: images by name, with rectangles and outlines of named classes."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -7,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.formats.files import pictures_layout
+from boxel.datasets.formats.files import pictures_layout, report_bare_parts
 from boxel.datasets.formats.options import ImageOptions, Names
 from boxel.datasets.lookup import Lookup
 from boxel.datasets.names import case_ids
@@ -70,6 +71,7 @@ def build(path: Path, entries: Iterable[Entry], options: Options, report: Report
     names = sorted({drawn.name for entry in chosen for drawn in entry.objects})
     classes = options.classes or tuple(names) or ("object",)
     cases, parts = [], dict[str, list[str]](train=[], val=[], test=[])
+    counts: dict[str, list[int]] = defaultdict(list)
     for entry, image, case in zip(chosen, images, case_ids(images, root), strict=True):
         try:
             objects = tuple(_object(entry, drawn, classes) for drawn in entry.objects)
@@ -80,6 +82,8 @@ def build(path: Path, entries: Iterable[Entry], options: Options, report: Report
         cases.append(Case(case, (image,), split=split, annotation=entry.annotation, annotate=CocoMasks(objects),
                           declared=entry.declared))  # fmt: skip
         parts[entry.part or "train"].append(case)
+        counts[entry.part or "train"].append(len(objects))
+    report_bare_parts(counts, root, report)
     folds = ({part: tuple(ids) for part, ids in parts.items()},) if parts["train"] and parts["val"] else None
     _, channels = pictures_layout(images)
     return Dataset(path, root.resolve().name, 2, classes, channels, tuple(cases), folds)

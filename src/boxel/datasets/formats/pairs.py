@@ -5,12 +5,13 @@
     CASE/ct.nii.gz  CASE/seg.nii.gz       a folder per case; the image may be a DICOM folder, such as CASE/dicom/;
                                           also FLAIR.nii.gz and lesions.nii.gz, and ct.nrrd with the
                                           Segmentation.seg.nrrd of 3D Slicer, which may be cropped
+    CASE/  CASE_mask.nii.gz               DICOM series in folders, see `boxel.datasets.formats.pairs_dicom`
     sub-X/anat/  derivatives/             BIDS, see `boxel.datasets.formats.bids`
     meta.csv                              optional: columns file (or id), patient_id, split, and any column of classes
     class_names.json                      optional: {"1": "liver"}; the label maps then show classes, not instances
 
 A label map may be stored with its axes permuted or flipped, if its header says so. If no label map has another value
-than 1 (or 255), each connected component is an object.
+than 1 (or 255), each connected component is an object. Segments of 3D Slicer that have names are classes.
 """
 
 import re
@@ -24,14 +25,10 @@ import numpy as np
 from boxel.datasets.annotations import LabelMapFile
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.bids import bids_pairs
-from boxel.datasets.formats.files import (
-    drawn_size,
-    listing,
-    named_numbers,
-    pictures_layout,
-    read_mapping,
-)
+from boxel.datasets.formats.dicom_files import has_dicom
+from boxel.datasets.formats.files import drawn_size, listing, named_numbers, pictures_layout, read_mapping
 from boxel.datasets.formats.options import Names, ReaderOptions
+from boxel.datasets.formats.pairs_dicom import LABELS, dicom_pairs
 from boxel.datasets.formats.pairs_table import classes_by_column, rows_by_case
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.label_maps import Connectivity
@@ -39,13 +36,11 @@ from boxel.datasets.lookup import images_below
 from boxel.datasets.names import case_ids, split_word
 from boxel.datasets.problems import InputError, Report, some
 from boxel.io import read_label_map, read_layout, split_suffix
+from boxel.io.slicer import segment_classes
 
 __all__ = ["Options", "detect", "read"]
 
 IMAGE = "images?|imgs?|raw|ct|mri?|dicom|flair|t[12](w|ce|c)?|dwi|adc|pet|us|scan|volume"
-LABELS = (  # longer words before their beginnings
-    "instances|labelmaps?|labels?|masks?|segmentations?|segs?|lesions?|annotations?|ground_?truth|gt|roi|nodule_mask"
-)
 BINARY = (1, 255)
 
 
@@ -99,9 +94,11 @@ def _pairs(path: Path, report: Report, image: str = "") -> dict[str, _Pair]:
         inner = _same_folder(folder, report, image, alone)
         lone = len(inner) == 1 and "" in inner
         pairs.update({folder.name if lone else prefix + name: pair for name, pair in inner.items()})
+    if not pairs:
+        return {name: _Pair(*found) for name, found in dicom_pairs(path, report).items()}
     holders = {pair.labels.parent for pair in pairs.values()}
     alone = [file for file in alone if file not in holders]  # the folder of a case may be called ct_1
-    if pairs and alone:
+    if alone:
         listed = some(str(file.relative_to(path)) for file in alone)
         problem = f"{len(alone)} files have no counterpart and are not used: {listed}"
         fix = "add the image or the label map, all zero if the image has no objects"
@@ -114,7 +111,7 @@ def _sibling_folders(path: Path, report: Report) -> dict[str, _Pair]:
     folders = [folder for folder in listing(path) if folder.is_dir()]
     images = next((f for f in folders if re.fullmatch(f"(.*_)?({IMAGE})", f.name.lower())), None)
     labels = next((f for f in folders if re.fullmatch(f"(.*_)?({LABELS})", f.name.lower())), None)
-    if images is None or labels is None:
+    if images is None or labels is None or (not images_below(images) and has_dicom(images)):
         return {}
     maps: dict[Path, Path] = {}
     for file in images_below(labels):
@@ -191,15 +188,24 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     table = path / "meta.csv"
     images = {name: pair.image for name, pair in pairs.items()}
     rows = rows_by_case(table, images, tuple(filter(None, (options.class_column, options.group_column))), report)
-    names = _class_names(path)
+    names = _class_names(path, report)
     components = options.values == "classes" or (options.values == "auto" and bool(names))
-    binary = options.values == "auto" and not names and _is_binary([pair.labels for pair in pairs.values()])
-    if binary:
+    maps = [pair.labels for pair in pairs.values()]
+    chosen = names or options.classes or options.class_column or options.values == "instances"
+    segments = {} if chosen else segment_classes(maps)
+    binary = options.values == "auto" and not names and not segments and _is_binary(maps)
+    lookup: dict[int, int] | None = None
+    if segments:
+        components = True
+        classes = tuple(sorted({name for own in segments.values() for name in own.values()}))
+        problem = f"the names of segments are the classes: {', '.join(classes)}; each connected component is an object"
+        report(InputError(path, problem, "with --option values=instances each segment is one object", severity="note"))
+    elif binary:
         components = True
         problem = "the label maps have one value: each connected component is an object"
         report(InputError(path, problem, "with --option values=instances each map is one object", severity="note"))
         classes = options.classes[:1] or ("object",)
-        lookup: dict[int, int] | None = dict.fromkeys(BINARY, 0)
+        lookup = dict.fromkeys(BINARY, 0)
     elif components:
         if not (names or options.classes):
             raise InputError(path, "the classes have no names", "add --option classes=FIRST,SECOND")
@@ -207,7 +213,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         classes = tuple(names[value] for value in sorted(names))
         lookup = {value: index for index, value in enumerate(sorted(names))}
     else:
-        classes, lookup = options.classes or ("object",), None
+        classes = options.classes or ("object",)
     classes_of, by_column = classes_by_column(table, rows, options.class_column, options.class_from)
     if by_column:
         if options.class_from is not None and len(options.classes) not in (0, 2):
@@ -225,6 +231,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             continue
         index = classes_of.get(name, 0)
         mine = dict.fromkeys(BINARY, index) if binary else lookup
+        mine = {value: classes.index(name) for value, name in segments[labels].items()} if segments else mine
         annotate = LabelMapFile(labels, mine, components, options.connectivity, options.min_size, index)
         group = row.get(options.group_column or "patient_id", patient)
         split = "test" if split_word(row.get("split", "")) == "test" else "train"
@@ -250,9 +257,9 @@ def _of_one_rank(path: Path, pairs: dict[str, _Pair], ndim: int, report: Report)
     return {name: pairs[name] for name, rank in ranks.items() if rank == ndim}
 
 
-def _class_names(path: Path) -> Mapping[int, str]:
+def _class_names(path: Path, report: Report) -> Mapping[int, str]:
     file = path / "class_names.json"
-    values: Any = read_mapping(file) if file.exists() else {}
+    values: Any = read_mapping(file, report) if file.exists() else {}
     if isinstance(values, dict) and values and all(isinstance(value, dict) for value in values.values()):
         values = next(iter(values.values()))  # one table per modality: use the first
     return dict(named_numbers(values))

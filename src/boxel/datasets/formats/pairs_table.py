@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from boxel.datasets.formats.files import numbers, read_table
+from boxel.datasets.names import stem_of
 from boxel.datasets.problems import InputError, Report, Severity, some
 from boxel.io import split_suffix
 
@@ -19,7 +20,7 @@ def rows_by_case(
     key = next((key for key in ("file", "id", "case", "name") if rows and key in rows[0]), "")
     names: dict[str, set[str]] = defaultdict(set)
     for case, image in images.items():
-        folders = image.relative_to(table.parent).with_name(split_suffix(image)[0]).parts
+        folders = (*image.relative_to(table.parent).parts[:-1], stem_of(image))
         for name in (case, *("/".join(folders[start:]) for start in range(len(folders)))):
             names[name].add(case)
     chosen: dict[str, dict[str, str]] = {}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from boxel.datasets.cases import Dataset
 from boxel.datasets.formats.options import ReaderOptions
+from boxel.datasets.formats.text_kinds import forget_kinds
 from boxel.datasets.problems import Report
 from boxel.plugins import Registry
 
@@ -101,6 +102,7 @@ def recognise(path: Path, candidates: Sequence[Format]) -> tuple[Format, Path]:
     Raises:
         ValueError: none fits, or several folders hold a data set.
     """
+    forget_kinds()
 
     def layout(folder: Path) -> Format | None:
         return next((known for known in candidates if known.detect(folder)), None)

@@ -12,16 +12,18 @@ from pathlib import Path
 
 from boxel.datasets.annotations import Shape, Shapes
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.formats.files import has_columns, is_empty, listing, numbers, read_table, texts_of_kind
+from boxel.datasets.formats.files import is_empty, listing, numbers, read_table
 from boxel.datasets.formats.options import ReaderOptions
 from boxel.datasets.formats.radiographs import RadiographOpener, corners, find_radiographs
 from boxel.datasets.formats.registry import register_format
+from boxel.datasets.formats.text_kinds import has_columns, texts_of_kind
 from boxel.datasets.problems import InputError, Report
 
 __all__ = ["Options", "detect", "read"]
 
 COLUMNS = ("patientId", "x", "y", "width", "height", "Target")
 DESCRIPTION = "RSNA pneumonia: a CSV with patientId,x,y,width,height,Target and DICOM images"
+_has_boxes = has_columns(*COLUMNS)
 
 
 class Options(ReaderOptions):
@@ -36,7 +38,7 @@ def detect(path: Path) -> bool:
 
 def _table(path: Path) -> Path | None:
     places = [path] if path.is_file() else listing(path)
-    return next(iter(texts_of_kind(places, (".csv",), has_columns(*COLUMNS))), None)
+    return next(iter(texts_of_kind(places, (".csv",), _has_boxes)), None)
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
@@ -44,16 +46,16 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     table = _table(path) or path
     folder = table.parent
     shapes: dict[str, list[Shape]] = defaultdict(list)
-    for line, row in enumerate(read_table(table, COLUMNS), start=2):
+    for row in read_table(table, COLUMNS, report):
         mine = shapes[row["patientId"]]
         boxed, positive = not is_empty(row["x"]), row["Target"].strip() in ("1", "1.0")
         if boxed != positive:
-            problem = f"line {line}: Target is {row['Target']!r} {'with' if boxed else 'without'} a box"
+            problem = f"line {row.line}: Target is {row['Target']!r} {'with' if boxed else 'without'} a box"
             raise InputError(table, problem, "write Target 1 with a box, or 0 without")
         if boxed:
-            x, y, width, height = numbers([row[key] for key in COLUMNS[1:5]], table, f"line {line}", 4)
+            x, y, width, height = numbers([row[key] for key in COLUMNS[1:5]], table, f"line {row.line}", 4)
             if min(width, height) <= 0:
-                raise InputError(table, f"line {line}: a box of {width:g} x {height:g}", "correct or remove it")
+                raise InputError(table, f"line {row.line}: a box of {width:g} x {height:g}", "correct or remove it")
             lower, upper = corners((x, y, x + width, y + height)).tolist()
             mine.append(Shape(0, (tuple(lower), tuple(upper))))
     images = find_radiographs(folder, ("train", "image", "dicom"))

@@ -116,17 +116,17 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     labels = {row[of_label] for row in rows if not is_empty(row[of_label])} if of_label else {"object"}
     known = options.classes or tuple(sorted(labels)) or ("object",)
     objects: dict[str, _Objects] = defaultdict(_Objects)
-    for line, row in enumerate(rows, start=2 - bool(options.columns)):
+    for row in rows:
         name = row[of_case]
         entry = objects[name]
         entry.rows.append(row)
         if is_negative(row, columns):
             continue
-        values = numbers([row[column] or "nan" for column in columns], table, f"line {line}")
-        label = _label(row[of_label], known, table, line) if of_label else 0
+        values = numbers([row[column] or "nan" for column in columns], table, f"line {row.line}")
+        label = _label(row[of_label], known, table, row.line) if of_label else 0
         shape = _shape(values, label, "ball" if columns in BALL else "sides" if columns in SIDES else options.unit)
         if shape is None:
-            problem = f"line {line}: the object has no extent and is left out"
+            problem = f"line {row.line}: the object has no extent and is left out"
             report(InputError(table, problem, "correct it, or remove the line", name, "warning"))
             continue
         entry.shapes.append(shape)
@@ -191,8 +191,8 @@ def _series(folder: Path) -> list[str]:
 def _ignore_excluded(folder: Path, balls: bool, objects: dict[str, _Objects]) -> None:
     """Add the irrelevant findings as ignored objects; an unknown diameter is 10 mm, as in LUNA16's evaluation."""
     file = folder / "annotations_excluded.csv"
-    for line, row in enumerate(read_table(file, LUNA) if balls and file.exists() else (), start=2):
-        x, y, z, diameter = numbers([row[name] for name in LUNA[1:]], file, f"line {line}")
+    for row in read_table(file, LUNA) if balls and file.exists() else ():
+        x, y, z, diameter = numbers([row[name] for name in LUNA[1:]], file, f"line {row.line}")
         shape = ball(0, (x, y, z), diameter if diameter > 0 else 10.0)
         objects[row["seriesuid"]].shapes.append(replace(shape, ignore=True))
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from boxel.datasets.formats.files import first_row, is_empty, numbers, read_table
+from boxel.datasets.formats.files import Row, first_row, is_empty, numbers, read_table
 from boxel.datasets.problems import InputError, Report, some
 from boxel.io import split_suffix
 
@@ -30,12 +30,14 @@ PLAIN = ("file", "x1", "y1", "x2", "y2", "label")  # of tables without header
 
 def is_table(file: Path) -> bool:
     """Whether a file is a table of objects; without header, its columns may have to be named."""
+    if file.suffix.lower() not in SUFFIXES:
+        return False
     try:
         cells = first_row(file)
     except ValueError:
         return False
     objects = any(map(_is_image, cells)) and sum(map(_is_number, cells)) >= 4
-    return file.suffix.lower() in SUFFIXES and (objects or positions(head(cells)) is not None)
+    return objects or positions(head(cells)) is not None
 
 
 def head(cells: Sequence[str]) -> list[str]:
@@ -69,7 +71,7 @@ def positions(head: list[str]) -> tuple[str, ...] | None:
     return next((names for names in (*BALL, *BOX, *flat, *SIDES) if set(names) <= set(head)), None)
 
 
-def read_rows(table: Path, report: Report, columns: Sequence[str]) -> list[dict[str, str]]:
+def read_rows(table: Path, report: Report, columns: Sequence[str]) -> list[Row]:
     """The rows of a table by the plain names of its columns, which are given if it has no header.
 
     Raises:
@@ -83,7 +85,8 @@ def read_rows(table: Path, report: Report, columns: Sequence[str]) -> list[dict[
     if header and not columns:
         problem = f"no header; the columns are taken for {', '.join(header)}"
         report(InputError(table, problem, "name others with --option columns=...", severity="note"))
-    return [{_plain(key): value for key, value in row.items()} for row in read_table(table, (), report, header)]
+    rows = read_table(table, (), report, header)
+    return [Row({_plain(key): value for key, value in row.items()}, row.line) for row in rows]
 
 
 def is_negative(row: Mapping[str, str], columns: Sequence[str]) -> bool:

@@ -17,9 +17,10 @@ from typing import Any
 
 from boxel.datasets.cases import Dataset
 from boxel.datasets.formats import outlines
-from boxel.datasets.formats.files import listing, numbers, read_mapping, read_table, texts_of_kind
+from boxel.datasets.formats.files import listing, numbers, read_mapping, read_table
 from boxel.datasets.formats.outlines import Entry, Outlined, build, ellipse, left_out
 from boxel.datasets.formats.registry import register_format
+from boxel.datasets.formats.text_kinds import text_kind, texts_of_kind
 from boxel.datasets.problems import InputError, Report
 
 __all__ = ["Options", "detect", "read"]
@@ -44,7 +45,12 @@ def detect(path: Path) -> bool:
 
 def _files(path: Path) -> list[Path]:
     places = [path] if path.is_file() else listing(path)
-    return texts_of_kind(places, (".json", ".csv"), lambda text: all(key in text for key in KEYS))
+    return texts_of_kind(places, (".json", ".csv"), _is_via)
+
+
+@text_kind
+def _is_via(text: str) -> bool:
+    return all(key in text for key in KEYS)
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
@@ -56,7 +62,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         files = [file for file in files if file.suffix == ".json"]
     entries = []
     for file in files:
-        for name, regions in _regions(file):
+        for name, regions in _regions(file, report):
             try:
                 objects = [made for region in regions if (made := _object(file, name, region, options, report))]
                 entries.append(Entry(name, file, objects))
@@ -65,17 +71,17 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     return build(path, entries, options, report)
 
 
-def _regions(file: Path) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:
+def _regions(file: Path, report: Report) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:
     """The name of every image with its regions."""
     if file.suffix.lower() == ".csv":
         rows: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
-        for line, row in enumerate(read_table(file, ("filename", "region_shape_attributes")), start=2):
-            shape = _json(file, line, row["region_shape_attributes"])
-            region = {"shape_attributes": shape, "region_attributes": _json(file, line, row["region_attributes"])}
+        for row in read_table(file, ("filename", "region_shape_attributes"), report):
+            shape = _json(file, row.line, row["region_shape_attributes"])
+            region = {"shape_attributes": shape, "region_attributes": _json(file, row.line, row["region_attributes"])}
             rows[row["filename"]] += [region] if shape else []
         yield from rows.items()
         return
-    values = read_mapping(file)
+    values = read_mapping(file, report)
     images = values.get("_via_img_metadata", values) if isinstance(values, dict) else {}
     for entry in images.values():
         if not isinstance(entry, dict) or not isinstance(entry.get("filename"), str):

@@ -18,10 +18,11 @@ import numpy as np
 
 from boxel.datasets.annotations import Shape, Shapes
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.formats.files import has_columns, is_empty, listing, numbers, read_table, texts_of_kind
+from boxel.datasets.formats.files import is_empty, listing, numbers, read_table
 from boxel.datasets.formats.options import Names, ReaderOptions
 from boxel.datasets.formats.radiographs import RadiographOpener, corners, find_radiographs
 from boxel.datasets.formats.registry import register_format
+from boxel.datasets.formats.text_kinds import has_columns, texts_of_kind
 from boxel.datasets.names import split_word
 from boxel.datasets.problems import InputError, Report
 
@@ -30,6 +31,7 @@ __all__ = ["Options", "detect", "fuse_boxes", "read"]
 COLUMNS = ("image_id", "class_name", "x_min", "y_min", "x_max", "y_max")
 DESCRIPTION = "VinDr-CXR: a CSV with image_id,class_name,x_min,y_min,x_max,y_max and DICOM images"
 NEGATIVE = "no finding"
+_has_boxes = has_columns(*COLUMNS)
 
 
 class Options(ReaderOptions):
@@ -60,7 +62,7 @@ def detect(path: Path) -> bool:
 
 def _tables(path: Path) -> list[Path]:
     places = [path] if path.is_file() else [*listing(path), *listing(path / "annotations")]
-    return texts_of_kind(places, (".csv",), has_columns(*COLUMNS))
+    return texts_of_kind(places, (".csv",), _has_boxes)
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
@@ -69,7 +71,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     images = find_radiographs(folder, ("train", "test", "image", "dicom"))
     marked: dict[tuple[str, Path], list[Box]] = defaultdict(list)
     for table in _tables(path):
-        for case, box in _boxes(table):
+        for case, box in _boxes(table, report):
             marked[case, table] += [box] if box else []
     names = sorted({box.name for boxes in marked.values() for box in boxes})
     classes = options.classes or tuple(names) or ("finding",)
@@ -94,19 +96,19 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     return Dataset(path, folder.resolve().name, 2, classes, ("radiograph",), tuple(cases))
 
 
-def _boxes(table: Path) -> Iterator[tuple[str, Box | None]]:
+def _boxes(table: Path, report: Report) -> Iterator[tuple[str, Box | None]]:
     """Every row's image, with its box unless nothing was found."""
-    for line, row in enumerate(read_table(table, COLUMNS), start=2):
+    for row in read_table(table, COLUMNS, report):
         negative = row["class_name"].strip().lower() == NEGATIVE
         if negative != is_empty(row["x_min"]):
-            problem = f"line {line}: {row['class_name']!r} {'with' if negative else 'without'} a box"
+            problem = f"line {row.line}: {row['class_name']!r} {'with' if negative else 'without'} a box"
             raise InputError(table, problem, 'write "No finding" where there is no box')
         if negative:
             yield row["image_id"], None
             continue
-        box = corners(numbers([row[key] for key in COLUMNS[2:]], table, f"line {line}", 4))
+        box = corners(numbers([row[key] for key in COLUMNS[2:]], table, f"line {row.line}", 4))
         if not (box[0] < box[1]).all():
-            raise InputError(table, f"line {line}: the box has no extent", "correct or remove it")
+            raise InputError(table, f"line {row.line}: the box has no extent", "correct or remove it")
         yield row["image_id"], Box(row["class_name"].strip(), row.get("rad_id", ""), box)
 
 

@@ -209,7 +209,8 @@ def _named(path: Path, part: str, entry: str, heads: Sequence[Mapping[str, Any]]
     places = [path / inside, *(root / entry for root in roots), path / entry]
     folder = next((Path(os.path.normpath(place)) for place in places if place.is_dir()), None)
     if folder:
-        folder = folder / "images" if "images" not in folder.parts and (folder / "images").is_dir() else folder
+        inner = _inside(folder, "images")
+        folder = inner if "images" not in map(str.lower, folder.parts) and inner.is_dir() else folder
         return [_Part(part, folder, _labels(folder), images_below(folder))]
     file = next((place for place in places if place.is_file()), None)
     lookup = Lookup(path, report)
@@ -226,20 +227,31 @@ def _named(path: Path, part: str, entry: str, heads: Sequence[Mapping[str, Any]]
 
 def _labels(images: Path) -> Path:
     """The folder of the annotations: the last `images` in the path replaced, or else that of the images."""
-    if "images" not in images.parts:
+    names = [name.lower() for name in images.parts[::-1]]
+    if "images" not in names:
         return images
-    depth = images.parts[::-1].index("images")
-    return images.parents[depth] / "labels" / images.relative_to(images.parents[depth] / "images")
+    depth = names.index("images")
+    folder = images.parents[depth]
+    for name in ("labels", *images.parts[len(images.parts) - depth :]):
+        folder = _inside(folder, name)
+    return folder
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """The folder of a name in another, if there is none that of the name in other case."""
+    alike = [inner for inner in listing(folder) if inner.name.lower() == name.lower() and inner.is_dir()]
+    return folder / name if len(alike) != 1 or (folder / name).is_dir() else alike[0]
 
 
 def _usual(path: Path) -> list[_Part]:
     """The parts in folders such as `images/train` or `train/images`, and all images without such a folder."""
-    folders = [folder for folder in listing(path / "images") if folder.is_dir() and split_word(folder.name)]
-    folders += [folder / "images" for folder in listing(path) if split_word(folder.name)]
+    images = _inside(path, "images")
+    folders = [folder for folder in listing(images) if folder.is_dir() and split_word(folder.name)]
+    folders += [_inside(folder, "images") for folder in listing(path) if split_word(folder.name)]
     named = [(split_word(folder.name) or split_word(folder.parent.name), folder) for folder in folders]
     return [
         _Part(part, folder, _labels(path / folder.relative_to(path)), images_below(folder))
-        for part, folder in [*named, ("", path / "images")]
+        for part, folder in [*named, ("", images)]
         if folder.is_dir()
     ]
 

@@ -1,0 +1,52 @@
+"""How a layout is recognised: which files are read, and how often."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from boxel.datasets.formats import formats, open_dataset
+from boxel.datasets.formats.registry import recognise
+
+from .test_drawing_tools import CORNERS, labelme, picture, write
+
+
+def test_a_file_is_read_once_to_recognise_its_layout_and_once_for_its_objects(tmp_path, monkeypatch):
+    reads = Counter()
+    read_bytes = Path.read_bytes
+
+    def counted(self):
+        reads[self.name] += 1
+        return read_bytes(self)
+
+    for name in "abc":
+        picture(tmp_path / f"{name}.png")
+        drawn = {"label": "cell", "shape_type": "polygon", "points": CORNERS}
+        write(tmp_path / f"{name}.json", labelme(drawn, imagePath=f"{name}.png"))
+    monkeypatch.setattr(Path, "read_bytes", counted)
+    data = open_dataset(tmp_path)
+    assert data.format == "labelme"
+    assert reads == {"a.json": 2, "b.json": 2, "c.json": 2}
+
+
+def test_a_file_that_has_changed_is_recognised_anew(tmp_path):
+    picture(tmp_path / "a.png")
+    write(tmp_path / "a.json", labelme({"label": "cell", "shape_type": "polygon", "points": CORNERS}))
+    assert open_dataset(tmp_path).format == "labelme"
+    state = (tmp_path / "a.json").stat()
+    write(tmp_path / "a.json", " " * state.st_size)
+    os.utime(tmp_path / "a.json", ns=(state.st_atime_ns, state.st_mtime_ns))  # even of the same size and time
+    with pytest.raises(ValueError, match="not a data set in a layout that Boxel knows"):
+        open_dataset(tmp_path)
+
+
+def test_images_are_not_read_to_see_whether_they_are_tables(tmp_path, monkeypatch):
+    picture(tmp_path / "images" / "a.png")
+    picture(tmp_path / "labels" / "a.png")
+    picture(tmp_path / "b.png")
+    read_bytes = Path.read_bytes
+    reads = []
+    monkeypatch.setattr(Path, "read_bytes", lambda self: reads.append(self.name) or read_bytes(self))
+    assert recognise(tmp_path, list(formats().values()))[0].name == "pairs"
+    assert "b.png" not in reads
