@@ -54,7 +54,7 @@ def toy_image(
     label = int(rng.integers(2))
     margin = max(1, round(MARGIN * scale))
     centre = [int(rng.integers(margin, n - margin)) for n in shape]
-    exact = _is_exact(task, preset, len(shape))
+    exact = _is_exact(task, preset, scale)
     factor = PRESETS[preset] * scale
     bright = _ball(shape, centre, DIAMETERS[task][label] * factor, exact=exact)
     mask = bright
@@ -65,9 +65,12 @@ def toy_image(
     return image, mask.astype(np.uint8), label
 
 
-def _is_exact(task: str, preset: str, ndim: int) -> bool:
-    """Whether objects span exactly their diameter; else they have their radius around a voxel, as in the toolkit."""
-    return preset == "paper" or (task == "circles_scale" and ndim == 3)
+def _is_exact(task: str, preset: str, scale: float) -> bool:
+    """Whether objects span exactly their diameter; else they have their radius around a voxel, as in the toolkit.
+
+    The toolkit's way needs whole radii: it draws 9.5 and 10 equally wide.
+    """
+    return preset == "paper" or any(diameter * PRESETS[preset] * scale % 2 for diameter in DIAMETERS[task])
 
 
 def _ball(shape: tuple[int, ...], centre: list[int], diameter: float, *, exact: bool) -> np.ndarray:
@@ -132,7 +135,9 @@ def make_toy(
     if min(counts.values()) < 0 or not num_train:
         raise ValueError(f"{counts} images; choose at least one for training and no negative number")
     settings = {"task": task, "preset": preset, "counts": counts, "ndim": ndim, "size": size, "seed": seed}
-    settings["version"] = 2 if _is_exact(task, preset, ndim) else 1  # 1: objects that are drawn as they always were
+    settings["version"] = (
+        2 if _is_exact(task, preset, SCALES[ndim]) else 1
+    )  # 1: objects that are drawn as they always were
     out = Path(out)
     _claim(out, settings)
     total, digests = sum(counts.values()), set()

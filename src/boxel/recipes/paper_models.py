@@ -119,5 +119,6 @@ def paper_model(name: str, sizes: Sizes, source: Source, *, positives: int, comp
         "segmentation_weight": segmentation_weight,
         "candidates": components,
         "candidates_per": source.components_per,
+        "min_voxels": 1,  # neither drops small components
     }
     return model_with(name, parts)

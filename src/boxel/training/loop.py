@@ -69,8 +69,8 @@ def train(
     log = MetricsLog(run / "metrics.jsonl", steps_done, write=is_main)
     started = time.perf_counter() - log.seconds
     seconds = log.seconds  # of training, including the time before an interruption
-    resumed_at_end = is_finished(config, steps_done, seconds)
-    patches = () if resumed_at_end else training_batches(trainer, store, ids, task, steps_done, seed)
+    trained = is_finished(config, steps_done, seconds)
+    patches = () if trained else training_batches(trainer, store, ids, task, steps_done, seed)
     for step, batch in enumerate(patches, start=steps_done):
         phase_seeds, augmentation_seed = step_seeds(seed, step, rank, len(model.phases))
         generator = torch.Generator().manual_seed(augmentation_seed)

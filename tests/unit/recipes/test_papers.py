@@ -170,6 +170,7 @@ def test_models_have_the_numbers_of_the_papers(name, model):
         assert (config.segmentation_loss, config.segmentation_weight) == ("paper", 1.0)  # eq. (1)
     if model == "det_unet":
         assert (config.candidates, config.candidates_per) == (15 if volumes else 5, "image")
+        assert config.min_voxels == 1  # no size is too small
 
 
 def test_models_of_the_toolkit_differ_where_it_does():
@@ -177,7 +178,7 @@ def test_models_of_the_toolkit_differ_where_it_does():
     assert get_recipe("mdt_lidc_3d", "mask_rcnn").model.rpn.filters == 128
     for name, components in {"mdt_lidc_2d": 10, "mdt_lidc_2dc": 10, "mdt_lidc_3d": 30, "mdt_toy": 3}.items():
         model = get_recipe(name, "det_unet").model
-        assert (model.candidates, model.candidates_per) == (components, "class")
+        assert (model.candidates, model.candidates_per, model.min_voxels) == (components, "class", 1)
         # Cross-entropy and Dice are not halved in the DetU-Net; our form `mdt` halves them.
         assert (model.segmentation_loss, model.segmentation_weight) == ("mdt", 2.0)
         assert get_recipe(name, "retina_unet").model.segmentation_weight == 1.0
