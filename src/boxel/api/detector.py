@@ -11,6 +11,7 @@ import torch
 from boxel.api.run import read_run
 from boxel.api.run_plugins import is_needed, used_plugins
 from boxel.consolidation import ConsolidateConfig, consolidate
+from boxel.consolidation.views import RecordedViews, view_axes
 from boxel.inference.config import PredictConfig
 from boxel.inference.raw import predict_raw
 from boxel.inference.segmentation import paint
@@ -104,6 +105,12 @@ class Detector:
             weights=of_weights.hexdigest()[:16],
             segmentation_classes=_segmentation_classes(experiment.model, task),
         )
+
+    @property
+    def views(self) -> RecordedViews:
+        """The mirrored views and checkpoints that every image is predicted in."""
+        mirrors = tuple(view_axes(self.predict_config.views, self.task.ndim))
+        return RecordedViews(mirrors=mirrors, checkpoints=(len(self.models),))
 
     @property
     def classes(self) -> tuple[str, ...]:

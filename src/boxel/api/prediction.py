@@ -90,8 +90,9 @@ def _predict_cases(
             logging.getLogger("boxel").warning(f"{case}: {remark}")
         raw, probabilities, shape = detector.predict_raw(image)
         prediction = RawPrediction(
-            case, raw, shape, image.geometry, detector.classes, detector.consolidation_of(shape), tuple(files), stamp
-        )
+            case, raw, shape, image.geometry, detector.classes, detector.consolidation_of(shape), tuple(files), stamp,
+            detector.views,
+        )  # fmt: skip
         write_raw(out / "raw" / f"{case}.npz", prediction)
         if probabilities is not None:
             labels = paint(probabilities, image.geometry.shape)
