@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from boxel.api.prediction import segmentation_file, settings_of
+from boxel.api.case_prediction import segmentation_file
+from boxel.api.prediction import settings_of
 from boxel.caps import warn_of_caps
 from boxel.config import Config, read_json, write_bytes
 from boxel.consolidation import ConsolidateConfig, RawPrediction
 from boxel.consolidation.raw_file import raw_files, read_raw_file
 from boxel.export.boxel_json import write_detections
-from boxel.export.entries import case_file
-from boxel.output_folder import claimed, unfinished, wanted_cases
+from boxel.output_folder import case_file, claimed, unfinished, wanted_cases
 from boxel.types import Progress, silent
 
 
@@ -63,13 +63,13 @@ def consolidate_folder(
         progress("verify", done, len(files))
         prediction = read_raw_file(file)
         selected, config = choice.of(prediction)
-        path = case_file(out, prediction.case, ".json")
+        path = case_file(out, prediction.case, ".json", len(files))
         if path in written:
             raise ValueError(f"{file}: case {prediction.case!r} was already read from another file; remove one of them")
-        if "segmentation" in selected.extra and not _segmentation_of(file, prediction).exists():
+        label_map = _segmentation_of(file, prediction.case)
+        if "segmentation" in selected.extra and not label_map.exists():
             raise ValueError(
-                f"{_segmentation_of(file, prediction)}: the segmentation of this prediction is missing; predict again, "
-                "or restore the file"
+                f"{label_map}: the segmentation of this prediction is missing; predict again, or restore the file"
             )
         written[path] = file
         left_out += "segmentation" in prediction.extra and "segmentation" not in selected.extra
@@ -125,7 +125,7 @@ def _consolidate_file(file: Path, path: Path, choice: _Choice) -> bool:
     prediction, config = choice.of(read_raw_file(file))
     extra = prediction.extra
     if "segmentation" in extra:  # it does not depend on the settings
-        _copy_segmentation(_segmentation_of(file, prediction), path.parent)
+        _copy_segmentation(_segmentation_of(file, prediction.case), path.parent)
     record = read_json(path) if path.exists() else None
     if isinstance(record, dict) and record.get("extra") == extra:
         return bool(record.get("capped", False))
@@ -141,8 +141,11 @@ def _consolidate_file(file: Path, path: Path, choice: _Choice) -> bool:
     return detections.capped
 
 
-def _segmentation_of(file: Path, prediction: RawPrediction) -> Path:
-    return segmentation_file(file.resolve().parent.parent, prediction.case)
+def _segmentation_of(file: Path, case: str) -> Path:
+    """The segmentation that was predicted with the raw file of a case; the files of many cases are in subfolders."""
+    folder = file.resolve().parent
+    root = folder.parent.parent if folder.parent.name == "raw" else folder.parent
+    return segmentation_file(case_file(root, case, ".json").parent, case)
 
 
 def _copy_segmentation(file: Path, out: Path) -> None:

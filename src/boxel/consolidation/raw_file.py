@@ -1,7 +1,7 @@
 """Raw predictions as files: every box of every view of one image, with what turns them into detections.
 
 `PREDICTIONS/raw/CASE.npz` holds the columns of `RawDetections` as numpy arrays, and beside them one JSON text under the
-name `record`. Nothing is pickled.
+name `record`. Nothing is pickled. The files of many cases are in subfolders (`boxel.output_folder`).
 """
 
 import json
@@ -19,6 +19,7 @@ from boxel.config import Config, write_bytes
 from boxel.consolidation.config import ConsolidateConfig
 from boxel.consolidation.merging import consolidate
 from boxel.consolidation.views import RecordedViews
+from boxel.output_folder import list_files
 from boxel.types import Detections, Geometry, RawDetections
 
 VERSION = 2  # 1: without `views`
@@ -149,11 +150,11 @@ def raw_files(path: Path | str) -> list[Path]:
     if path.is_file():
         return [path]
     folder = path / "raw" if (path / "raw").is_dir() else path
-    files = sorted(file for file in folder.glob("*.npz") if not file.name.startswith("."))
+    files = list_files(folder, ".npz")
     if not files:
         raise ValueError(f"{path}: no raw predictions (raw/*.npz); give the folder that `boxel predict` wrote")
     cases = {file.stem for file in files}
-    for other in sorted(folder.parent.glob("*.json")) if folder.name == "raw" else ():
+    for other in list_files(folder.parent, ".json") if folder.name == "raw" else ():
         if other.stem not in cases and _is_prediction(other):
             raise ValueError(
                 f"{folder / other.stem}.npz: missing, although {other.name} was predicted; predict this case again, or "
