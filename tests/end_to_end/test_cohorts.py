@@ -103,7 +103,7 @@ def test_runs_of_different_tasks_are_refused_with_the_run_and_the_setting(root, 
     refuse(changed, says=rf"{changed}: has spacing \(2.0, ")
     edit(changed / "task.json", spacing=task["spacing"], classes=["a", "b"])
     refuse(changed, says=rf"{changed}: has classes \('a', 'b'\), but {root / 'a'} has \(")
-    edit(changed / "task.json", classes=task["classes"], normalisation=[{"kind": "zscore"}])
+    edit(changed / "task.json", classes=task["classes"], normalisation=[{"kind": "ct", "upper": 9.0}])
     refuse(changed, says=f"{changed}: has normalisation")
     refuse(root / "a", says="named twice")
     refuse(root / "data", says="not a run folder")
