@@ -1,5 +1,8 @@
 """Predicting on a Ray cluster: whichever worker predicts, and whichever is lost, the files are those of one process."""
 
+import subprocess
+import sys
+
 import pytest
 
 import boxel
