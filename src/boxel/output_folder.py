@@ -47,13 +47,15 @@ def claimed(
     out, record = Path(out), Path(out) / RECORD
     job = json.loads(json.dumps(dict(job or {})))
     created = not out.exists()
-    before: dict[str, Any] = {"verb": verb, "source": source, "job": job, "cases": sorted(cases)}
+    wanted = sorted(cases)
+    before: dict[str, Any] = {"verb": verb, "source": source, "job": job, "cases": wanted}
     is_new = _write_record(record, verb, before)
     if not is_new:
         before = read_json(record)
         _check_same(out, before, verb, job, source)
-        if more := set(cases).difference(before.get("cases", ())):
-            write_text(record, _as_text({**before, "cases": sorted(more.union(before.get("cases", ())))}))
+        known = set(before.get("cases", ()))
+        if not known.issuperset(wanted):
+            write_text(record, _as_text({**before, "cases": sorted(known.union(wanted))}))
     try:
         yield
     except BaseException:
