@@ -1,5 +1,7 @@
 """DICOM series with label maps in other files: read as volumes, or refused with the layout that reads DICOM objects."""
 
+import re
+
 import numpy as np
 import pytest
 from PIL import Image as Picture
@@ -93,5 +95,45 @@ def test_masks_that_the_dicom_layout_does_not_read_are_said(tmp_path, rng, negat
     texts = {problem.problem: problem for problem in problems}
     series = texts["images in folders of masks are left out: labels/p1"]
     assert (series.severity, "--format pairs" in series.suggested_fix) == ("warning", True)
-    files = texts["1 label maps are not read in this layout: labels/slice.png"]
+    files = texts["1 files that may be label maps are not read: labels/slice.png"]
     assert (files.severity, "--format pairs" in files.suggested_fix) == ("error" if negatives else "warning", True)
+
+
+NAMES = [
+    ("CT", "{p}/tumor.nii.gz"),
+    ("CT", "{p}/liver.nii.gz"),
+    ("1.2.840", "{p}/{p}_GTV.nii.gz"),
+    ("CT", "{p}/tumor_mask.nii.gz"),
+    ("CT", "drawn/{p}.nii.gz"),
+    ("CT", "{p}/CT.nii.gz"),
+    (".", "{p}/volume_1.nrrd"),
+]
+
+
+@pytest.mark.parametrize(("series", "label_map"), NAMES)
+def test_label_maps_of_any_name_beside_series_are_read_or_said_with_a_hint_that_reads_them(tmp_path, series, label_map):
+    for n, p in enumerate(("patient01", "patient02")):
+        write(tmp_path, f"{p}/{series}", label_map.format(p=p), f"1.2.{n}", n)
+    problems = []
+    dataset = open_dataset(tmp_path, problems.append)
+    if dataset.format == "dicom":
+        (hint,) = [problem for problem in problems if "2 files that may be label maps are not read" in problem.problem]
+        assert not any("negatives=true" in problem.suggested_fix for problem in problems)
+        (option,) = re.findall(r"--format pairs --option (\S+?),", hint.suggested_fix)
+        with pytest.raises(ValueError, match="may be label maps"):
+            open_dataset(tmp_path, options=["negatives=true"])
+        dataset = open_dataset(tmp_path, format="pairs", options=[option])
+    assert len(dataset.cases) == 2
+    assert [read_case(case, dataset).instances.boxes.tolist() for case in dataset.cases] == [BOXES, BOXES]
+
+
+def test_where_no_option_reads_the_label_maps_the_hint_names_files_that_are_read(tmp_path):
+    write(tmp_path, "p1/CT", "p1/liver.nii.gz", "1.2.1")
+    write(tmp_path, "p2/CT", "p2/kidney.nii.gz", "1.2.2")
+    problems = []
+    assert open_dataset(tmp_path, problems.append).format == "dicom"
+    (hint,) = [problem for problem in problems if "label maps" in problem.problem]
+    assert "call it mask (mask.nii.gz), and use --format pairs" in hint.suggested_fix
+    for file in (*tmp_path.glob("*/liver*"), *tmp_path.glob("*/kidney*")):
+        file.rename(file.with_name("mask.nii.gz"))
+    assert [case.id for case in open_dataset(tmp_path, format="pairs").cases] == ["p1", "p2"]

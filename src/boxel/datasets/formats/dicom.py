@@ -23,7 +23,7 @@ from boxel.datasets.formats.dicom_files import (
 )
 from boxel.datasets.formats.options import Names, ReaderOptions
 from boxel.datasets.formats.outlines import left_out
-from boxel.datasets.formats.pairs_dicom import label_maps_below
+from boxel.datasets.formats.pairs_dicom import pairs_hint, volumes_below
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.label_maps import Connectivity
 from boxel.datasets.lookup import MASKS
@@ -110,14 +110,16 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         annotate = DicomObjects(files, lookup, by_label, options.split, options.connectivity, options.min_size, place)
         opener = None if series.is_flat else SeriesOpener(series.uid, frames=options.frames)
         cases.append(Case(name, (place,), group=series.patient, annotate=annotate, opener=opener))
-    maps = label_maps_below(path)
-    if maps and (bare or options.negatives):
-        problem = f"{len(maps)} label maps are not read in this layout: {some(str(below(file, path)) for file in maps)}"
-        fix = "call them like the folders of their series and use --format pairs, or convert them to DICOM SEG"
+    maps = volumes_below(path) if bare or options.negatives else {}
+    if maps:
+        problem = (
+            f"{len(maps)} files that may be label maps are not read: {some(str(below(file, path)) for file in maps)}"
+        )
+        fix = f"{pairs_hint(path, maps)}, or move other files elsewhere"
         report(InputError(path, problem, fix, severity="error" if options.negatives else "warning"))
     if bare:
         problem = f"{len(bare)} images without annotation are left out: {some(bare)}"
-        fix = "use them as images without objects with --option negatives=true"
+        fix = "annotate them" if maps else "use them as images without objects with --option negatives=true"
         report(InputError(path, problem, fix, severity="warning"))
     modality = Counter(series.kind for series in images).most_common(1)
     channels: tuple[str, ...] = (modality[0][0] if modality else "CT",)

@@ -1,6 +1,7 @@
 """Images and label maps that correspond by name.
 
-    images/NAME.png  labels/NAME.png      also image, img and mask, masks, label, segmentations, nodule_mask ...
+    images/NAME.png  labels/NAME.png      also image, img, scans, T1 and mask, masks, label, segmentations, ROI ...;
+                                          NAME_mask, NAME_lesion and other names that begin like only one image's
     a_raw.tif  a_instances.tif            or img3d.tif mask3d.tif, in one folder
     CASE/ct.nii.gz  CASE/seg.nii.gz       a folder per case; the image may be a DICOM folder, such as CASE/dicom/;
                                           also FLAIR.nii.gz and lesions.nii.gz, and ct.nrrd with the
@@ -14,8 +15,7 @@ A label map may be stored with its axes permuted or flipped, if its header says 
 than 1 (or 255), each connected component is an object. Segments of 3D Slicer that have names are classes.
 """
 
-import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -25,22 +25,21 @@ import numpy as np
 from boxel.datasets.annotations import LabelMapFile
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.bids import bids_pairs
-from boxel.datasets.formats.dicom_files import has_dicom
 from boxel.datasets.formats.files import drawn_size, listing, named_numbers, pictures_layout, read_mapping
 from boxel.datasets.formats.options import Names, ReaderOptions
-from boxel.datasets.formats.pairs_dicom import LABELS, dicom_pairs
+from boxel.datasets.formats.pairs_dicom import dicom_pairs
+from boxel.datasets.formats.pairs_folders import same_folder, sibling_folders
+from boxel.datasets.formats.pairs_names import Words
 from boxel.datasets.formats.pairs_table import classes_by_column, rows_by_case
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.label_maps import Connectivity
-from boxel.datasets.lookup import images_below
-from boxel.datasets.names import case_ids, split_word
+from boxel.datasets.names import split_word
 from boxel.datasets.problems import InputError, Report, some
-from boxel.io import read_label_map, read_layout, split_suffix
+from boxel.io import read_label_map, read_layout
 from boxel.io.slicer import segment_classes
 
 __all__ = ["Options", "detect", "read"]
 
-IMAGE = "images?|imgs?|raw|ct|mri?|dicom|flair|t[12](w|ce|c)?|dwi|adc|pet|us|scan|volume"
 BINARY = (1, 255)
 
 
@@ -51,6 +50,8 @@ class Options(ReaderOptions):
         values: whether the values of a label map are instances, or classes whose components are instances; "auto" means
             classes if there is a class_names.json, or if no label map has another value than 1 (or 255).
         image: the name of the image in folders that hold several, such as FLAIR beside T1.
+        images: folder of the images, if its name is none of the usual words.
+        masks: folder of the label maps, or the word for them in the names of files, such as tumor.
         classes: name of the class of instances, or names of the classes 1, 2, ...
         class_column: column of meta.csv with the class of all objects of a case.
         class_from: two classes, of the cases whose number in `class_column` is below this one and of the others; if
@@ -64,6 +65,8 @@ class Options(ReaderOptions):
 
     values: Literal["auto", "instances", "classes"] = "auto"
     image: str = ""
+    images: str = ""
+    masks: str = ""
     classes: Names = ()
     class_column: str = ""
     class_from: float | None = None
@@ -76,95 +79,33 @@ class Options(ReaderOptions):
 
 class _Pair(NamedTuple):
     image: Path
-    labels: Path
+    labels: Path | None
     patient: str = ""
 
 
 def detect(path: Path) -> bool:
-    return path.is_dir() and any(pair.labels.exists() for pair in _pairs(path, lambda problem: None).values())
+    return path.is_dir() and any(pair.labels for pair in _pairs(path, lambda problem: None, Words()).values())
 
 
-def _pairs(path: Path, report: Report, image: str = "") -> dict[str, _Pair]:
+def _pairs(path: Path, report: Report, words: Words) -> dict[str, _Pair]:
     """The pairs by case name, in `path` and in its folders."""
-    pairs = {name: _Pair(*found) for name, found in bids_pairs(path, report, image).items()}
-    pairs = pairs or _sibling_folders(path, report)
+    pairs = {name: _Pair(*found) for name, found in bids_pairs(path, report, words.image).items()}
+    pairs = pairs or {name: _Pair(*found) for name, found in sibling_folders(path, report, words).items()}
     alone: list[Path] = []
     for folder in () if pairs else (path, *filter(Path.is_dir, listing(path))):
         prefix = f"{folder.name}_" if folder != path else ""
-        inner = _same_folder(folder, report, image, alone)
+        inner = same_folder(folder, report, words, alone)
         lone = len(inner) == 1 and "" in inner
-        pairs.update({folder.name if lone else prefix + name: pair for name, pair in inner.items()})
+        pairs.update({folder.name if lone else prefix + name: _Pair(*pair) for name, pair in inner.items()})
     if not pairs:
-        return {name: _Pair(*found) for name, found in dicom_pairs(path, report).items()}
-    holders = {pair.labels.parent for pair in pairs.values()}
+        return {name: _Pair(*found) for name, found in dicom_pairs(path, report, words).items()}
+    holders = {pair.labels.parent for pair in pairs.values() if pair.labels}
     alone = [file for file in alone if file not in holders]  # the folder of a case may be called ct_1
     if alone:
         listed = some(str(file.relative_to(path)) for file in alone)
         problem = f"{len(alone)} files have no counterpart and are not used: {listed}"
         fix = "add the image or the label map, all zero if the image has no objects"
         report(InputError(path, problem, fix, severity="warning"))
-    return pairs
-
-
-def _sibling_folders(path: Path, report: Report) -> dict[str, _Pair]:
-    """Pairs from a folder of images and one of label maps, whose files and folders have the same names."""
-    folders = [folder for folder in listing(path) if folder.is_dir()]
-    images = next((f for f in folders if re.fullmatch(f"(.*_)?({IMAGE})", f.name.lower())), None)
-    labels = next((f for f in folders if re.fullmatch(f"(.*_)?({LABELS})", f.name.lower())), None)
-    if images is None or labels is None or (not images_below(images) and has_dicom(images)):
-        return {}
-    maps: dict[Path, Path] = {}
-    for file in images_below(labels):
-        place = file.relative_to(labels).with_name(split_suffix(file)[0].removesuffix(".seg"))
-        if place in maps:
-            problem = f"{maps[place].name} has the same name"
-            report(InputError(file, problem, "keep one label map per image", place.name))
-        maps[place] = file
-    files = images_below(images)
-    pairs, used = {}, set()
-    for name, image in zip(case_ids(files, images), files, strict=True):
-        place = image.relative_to(images).with_name(split_suffix(image)[0])
-        plain = re.sub(rf"[_-](?:{IMAGE})$", "", place.name, flags=re.IGNORECASE)
-        names = [
-            place,
-            *(place.with_name(f"{plain}{sign}{word}") for sign in "_-" for word in ("mask", "seg", "label")),
-        ]
-        mine = next((maps[other] for other in names if other in maps), labels / image.relative_to(images))
-        if mine in used:
-            report(InputError(mine, f"{image.name} and another image have this label map", "rename one image", name))
-        used.add(mine)
-        pairs[name] = _Pair(image, mine)
-    for file in sorted(set(maps.values()) - used):
-        report(InputError(file, "label map without image", f"add its image to {images}, or remove it", file.stem))
-    return pairs
-
-
-def _same_folder(folder: Path, report: Report, image: str, alone: list[Path]) -> dict[str, _Pair]:
-    """Pairs of files of one folder, by the part of their names besides words for images and label maps.
-
-    Files without counterpart are added to `alone`.
-    """
-    found: dict[str, tuple[list[Path], list[Path]]] = defaultdict(lambda: ([], []))
-    for path in listing(folder):
-        stem = split_suffix(path)[0].removesuffix(".seg") if split_suffix(path)[1] else path.name * path.is_dir()
-        for kind, words in enumerate((re.escape(image.lower()) if image else IMAGE, LABELS)):
-            match = re.fullmatch(rf"(?:{words})(?:[_-]?(?P<a>.*))|(?P<b>.+)[_-](?:{words})", stem.lower())
-            if match:
-                found[match["a"] or match["b"] or ""][kind].append(path)
-    pairs = {}
-    for name, (images, maps) in sorted(found.items()):
-        maps = [file for file in maps if file.is_file()]
-        if not images or not maps:
-            alone += [*images, *maps]
-            continue
-        for files, what, fix in (
-            (images, "images", "choose one with --option image=NAME, such as image=flair"),
-            (maps, "label maps", "keep one of them"),
-        ):
-            if len(files) > 1:
-                listed = some(file.name for file in files)
-                report(InputError(folder, f"several {what}: {listed}", fix, name or folder.name))
-        pairs[name] = _Pair(images[0], maps[0])
     return pairs
 
 
@@ -184,13 +125,23 @@ def _is_binary(paths: Sequence[Path]) -> bool:
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
     """Open the data set in folder `path`; problems of single cases go to `report`."""
-    pairs = _of_one_rank(path, _pairs(path, report, options.image), options.ndim, report)
+    words = Words(options.image, options.images, options.masks)
+    problems: list[InputError] = []
+    pairs = _pairs(path, problems.append, words)
+    if not pairs and not problems:
+        asked = f"masks={words.masks}: no folder and no file is called so; " if words.masks else ""
+        problem = f"{asked}no image has a label map that corresponds by name"
+        fix = "call the folders images and masks, and each label map like its image, or use --option images=FOLDER"
+        raise InputError(path, problem, f"{fix} --option masks=FOLDER")
+    for problem_of_file in problems:
+        report(problem_of_file)
+    pairs = _of_one_rank(path, pairs, options.ndim, report)
     table = path / "meta.csv"
     images = {name: pair.image for name, pair in pairs.items()}
     rows = rows_by_case(table, images, tuple(filter(None, (options.class_column, options.group_column))), report)
     names = _class_names(path, report)
     components = options.values == "classes" or (options.values == "auto" and bool(names))
-    maps = [pair.labels for pair in pairs.values()]
+    maps = [pair.labels for pair in pairs.values() if pair.labels]
     chosen = names or options.classes or options.class_column or options.values == "instances"
     segments = {} if chosen else segment_classes(maps)
     binary = options.values == "auto" and not names and not segments and _is_binary(maps)
@@ -223,8 +174,8 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     cases = []
     for name, (image, labels, patient) in pairs.items():
         row = rows.get(name, {})
-        if not labels.exists():
-            report(InputError(labels, "missing label map", "add it, all zero if the image has no objects", name))
+        if labels is None:
+            report(InputError(image, "missing label map", "add it, all zero if the image has no objects", name))
             continue
         if by_column and not row:
             report(InputError(table, f"no row for {name}", f"add one with its {options.class_column}", name))

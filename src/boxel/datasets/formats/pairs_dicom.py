@@ -2,46 +2,36 @@
 
 images/p1/ labels/p1.nii.gz    a folder of slices, or one in it, with the name of the label map
 p1/ p1_mask.nii.gz             the same beside each other
-p1/mask.nii.gz                 the only label map among the slices
+p1/mask.nii.gz                 the only label map among the slices, or beside the one folder of slices, p1/CT/
 """
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 from boxel.datasets.formats.dicom_files import dicom_folders
-from boxel.datasets.lookup import MASKS, images_below
-from boxel.datasets.names import below, words
+from boxel.datasets.formats.pairs_names import Words, stem
+from boxel.datasets.lookup import images_below
+from boxel.datasets.names import below
 from boxel.datasets.problems import InputError, Report, some
-from boxel.io import split_suffix
+from boxel.io import itk, pictures, split_suffix
 from boxel.io.dicom_damage import is_annotation
 
-__all__ = ["LABELS", "dicom_pairs", "label_maps_below"]
+__all__ = ["dicom_pairs", "pairs_hint", "volumes_below"]
 
-LABELS = (  # longer words before their beginnings
-    "instances|labelmaps?|labels?|masks?|segmentations?|segs?|lesions?|annotations?|ground_?truth|gt|roi|nodule_mask"
-)
+VOLUMES = (*itk.SUFFIXES, *pictures.TIFF_SUFFIXES)
 
 
-def label_maps_below(path: Path) -> dict[Path, str]:
-    """Image files that their names or folders call label maps, with what the names say besides."""
-    maps = {}
-    for file in images_below(path):
-        stem = split_suffix(file)[0].removesuffix(".seg")
-        match = re.fullmatch(rf"(?:{LABELS})(?:[_-]?(?P<a>.*))|(?P<b>.+)[_-](?:{LABELS})", stem.lower())
-        if match or any(MASKS & set(words(folder)) for folder in below(file, path).parts[:-1]):
-            maps[file] = (match["a"] or match["b"] or "") if match else stem.lower()
-    return maps
-
-
-def dicom_pairs(path: Path, report: Report) -> dict[str, tuple[Path, Path]]:
+def dicom_pairs(path: Path, report: Report, words: Words) -> dict[str, tuple[Path, Path]]:
     """Folder of the series and label map of each case by its name; empty if DICOM objects are the annotation.
 
     Args:
         path: folder of the data set.
         report: called with label maps whose series is not there or not certain.
+        words: what the user calls label maps.
     """
-    maps = label_maps_below(path)
+    maps = words.masks_below(path)
     folders = list(dicom_folders(path)) if maps else []
     if not folders or any(file.is_file() and is_annotation(file) for folder in folders for file in folder.iterdir()):
         return {}
@@ -49,7 +39,8 @@ def dicom_pairs(path: Path, report: Report) -> dict[str, tuple[Path, Path]]:
     chosen: dict[Path, list[Path]] = defaultdict(list)
     for file, name in maps.items():
         named = [folder for folder in folders if name in map(str.lower, below(folder, path).parts)]
-        own = [file.parent] if file.parent in folders and inside[file.parent] == 1 else []
+        near = [folder for folder in folders if folder.is_relative_to(file.parent)] if inside[file.parent] == 1 else []
+        own = [file.parent] if file.parent in near else near if len(near) == 1 else []
         fits = own or named or (folders if len(folders) == len(maps) == 1 else [])
         if len(fits) == 1:
             chosen[fits[0]].append(file)
@@ -67,3 +58,24 @@ def dicom_pairs(path: Path, report: Report) -> dict[str, tuple[Path, Path]]:
         name if counts[name] == 1 else "_".join(below(folder, path).parts): (folder, chosen[folder][0])
         for folder, name in names.items()
     }
+
+
+def volumes_below(path: Path) -> list[Path]:
+    """Image files that may be label maps of DICOM series: those with such names, and volumes of any name."""
+    named = Words().masks_below(path)
+    return [file for file in images_below(path) if file in named or split_suffix(file)[1] in VOLUMES]
+
+
+def pairs_hint(path: Path, maps: Sequence[Path]) -> str:
+    """How to read label maps beside DICOM series: the option that pairs every one of them, if there is one."""
+    names = [stem(file) for file in maps]
+    ends = [re.split(r"[_-]", name)[-1] for name in names]
+    starts = [re.split(r"[_-]", name)[0] for name in names]
+    for candidates in (names, ends, starts, [file.parent.name for file in maps]):
+        word = candidates[0]
+        if word and {name.lower() for name in candidates} == {word.lower()}:
+            problems: list[InputError] = []
+            pairs = dicom_pairs(path, problems.append, Words(masks=word))
+            if not problems and {drawn for _, drawn in pairs.values()} == set(maps):
+                return f"read them with --format pairs --option masks={word}"
+    return "keep one label map beside each series, call it mask (mask.nii.gz), and use --format pairs"

@@ -1,0 +1,129 @@
+"""Images and label maps in two folders beside each other, or in one folder, for `boxel.datasets.formats.pairs`."""
+
+import difflib
+import re
+from collections import defaultdict
+from pathlib import Path
+
+from boxel.datasets.formats.dicom_files import has_dicom
+from boxel.datasets.formats.files import listing
+from boxel.datasets.formats.pairs_names import Words, matched, stem
+from boxel.datasets.lookup import images_below
+from boxel.datasets.names import below, case_ids, split_word
+from boxel.datasets.problems import InputError, Report, some
+from boxel.io import split_suffix
+
+__all__ = ["same_folder", "sibling_folders"]
+
+
+def sibling_folders(path: Path, report: Report, words: Words) -> dict[str, tuple[Path, Path | None]]:
+    """Image and label map of each case from a folder of images and one of label maps, which may hold folders.
+
+    Files without counterpart are reported, unless no name fits any other.
+    """
+    images, labels = _folders(path, words)
+    if images is None or labels is None or (not images_below(images) and has_dicom(images)):
+        return {}
+    maps: dict[Path, dict[str, Path]] = defaultdict(dict)
+    for file in images_below(labels):
+        name = stem(file)
+        mine = maps[below(file.parent, labels)]
+        if name in mine:
+            problem = f"{mine[name].name} has the same name"
+            report(InputError(file, problem, "keep one label map per image", name))
+        mine[name] = file
+    files = [file for file in images_below(images) if labels not in file.parents]
+    files = [file for file in files if re.search(rf"(^|[_-]){words.of_images}($|[_-])", stem(file).lower())] or files
+    names = dict(zip(files, case_ids(files, images), strict=True))
+    here: dict[Path, dict[str, Path]] = defaultdict(dict)
+    for file in files:
+        here[below(file.parent, images)][split_suffix(file)[0]] = file
+    pairs: dict[str, tuple[Path, Path | None]] = {}
+    alone: list[Path] = []
+    for place in sorted({*here, *maps}):
+        chosen, doubtful = matched(list(here[place]), list(maps[place]))
+        for name, file in here[place].items():
+            pairs[names[file]] = (file, maps[place].get(chosen.get(name, "")))
+            if name in doubtful:
+                listed = some(maps[place][other].name for other in doubtful[name])
+                problem = f"its label map may be any of {listed}"
+                report(InputError(file, problem, "keep one, or join them into one label map", names[file]))
+                del pairs[names[file]]
+        used = {*chosen.values(), *(name for others in doubtful.values() for name in others)}
+        alone += [file for name, file in maps[place].items() if name not in used]
+    owners: dict[Path, Path] = {}
+    for name, (file, drawn) in pairs.items():
+        if drawn and owners.setdefault(drawn, file) != file:
+            fix = "rename one image, or choose with --option image=NAME, such as image=flair"
+            report(InputError(drawn, f"{file.name} and another image have this label map", fix, name))
+    bare = [name for name, (_, drawn) in pairs.items() if drawn is None]
+    if bare and alone and len(bare) == len(pairs):
+        shown = difflib.get_close_matches(pairs[bare[0]][0].name, [file.name for file in alone], 1, 0.0)[0]
+        problem = f"no label map in {labels.name} has the name of an image in {images.name}, such as "
+        problem += f"{pairs[bare[0]][0].name} (nearest: {shown})"
+        report(InputError(path, problem, "call each label map like its image, with any word after it"))
+        return {}
+    for file in sorted(alone):
+        report(InputError(file, "label map without image", f"add its image to {images}, or remove it", stem(file)))
+    return pairs
+
+
+def _folders(path: Path, words: Words) -> tuple[Path | None, Path | None]:
+    """The folder of the images and the one of the label maps, where there are such folders.
+
+    A folder of label maps makes the only other folder with images, other than parts of a split, that of the images.
+    """
+    folders = [folder for folder in listing(path) if folder.is_dir()]
+    named = re.compile(f"(.*[_ -])?({words.of_masks})")
+    labels = next((folder for folder in folders if named.fullmatch(folder.name.lower())), None)
+    if words.masks and (path / words.masks).is_dir():
+        labels = path / words.masks
+    if words.images:
+        images = path / words.images
+        if not images.is_dir():
+            raise InputError(images, "no such folder", "give the folder of the images with --option images=FOLDER")
+        return images, labels
+    others = [folder for folder in folders if folder != labels]
+    images = next((f for f in others if re.fullmatch(f"(.*_)?({Words().of_images})", f.name.lower())), None)
+    if images is None and labels is not None and images_below(labels):
+        filled = [folder for folder in others if not split_word(folder.name) and images_below(folder)]
+        images = filled[0] if len(filled) == 1 else None
+    return images, labels
+
+
+def same_folder(folder: Path, report: Report, words: Words, alone: list[Path]) -> dict[str, tuple[Path, Path]]:
+    """Pairs of files of one folder, by the part of their names besides words for images and label maps.
+
+    An image may lack such a word. Files without counterpart are added to `alone`.
+    """
+    found: dict[str, tuple[list[Path], list[Path]]] = defaultdict(lambda: ([], []))
+    plain: dict[str, list[Path]] = defaultdict(list)
+    for path in listing(folder):
+        name = stem(path) if split_suffix(path)[1] else path.name * path.is_dir()
+        kinds = [
+            (match, kind)
+            for kind, known in enumerate((words.of_images, words.of_masks))
+            if (match := re.fullmatch(rf"(?:{known})(?:[_-]?(?P<a>.*))|(?P<b>.+)[_-](?:{known})", name.lower()))
+        ]
+        if words.masks and len(kinds) > 1:  # a file that the user calls a label map is no image
+            kinds = kinds[path.is_file() :]
+        for match, kind in kinds:
+            found[match["a"] or match["b"] or ""][kind].append(path)
+        if name and not kinds and path.is_file():
+            plain[name.lower()].append(path)
+    pairs = {}
+    for name, (images, maps) in sorted(found.items()):
+        images = images or plain[name]
+        maps = [file for file in maps if file.is_file()]
+        if not images or not maps:
+            alone += [*images, *maps]
+            continue
+        for files, what, fix in (
+            (images, "images", "choose one with --option image=NAME, such as image=flair"),
+            (maps, "label maps", "keep one of them"),
+        ):
+            if len(files) > 1:
+                listed = some(file.name for file in files)
+                report(InputError(folder, f"several {what}: {listed}", fix, name or folder.name))
+        pairs[name] = (images[0], maps[0])
+    return pairs
