@@ -50,3 +50,23 @@ def test_images_are_not_read_to_see_whether_they_are_tables(tmp_path, monkeypatc
     monkeypatch.setattr(Path, "read_bytes", lambda self: reads.append(self.name) or read_bytes(self))
     assert recognise(tmp_path, list(formats().values()))[0].name == "pairs"
     assert "b.png" not in reads
+
+
+def test_a_folder_of_several_data_sets_is_refused_and_they_are_listed(tmp_path):
+    picture(tmp_path / "drawn" / "a.png")
+    write(tmp_path / "drawn" / "a.json", labelme({"label": "cell", "shape_type": "polygon", "points": CORNERS}))
+    picture(tmp_path / "cells" / "images" / "a.png")
+    picture(tmp_path / "cells" / "masks" / "a.png")
+    with pytest.raises(ValueError, match=r"holds several data sets \(cells \(pairs\), drawn \(labelme\)\)"):
+        open_dataset(tmp_path)
+
+
+def test_a_folder_without_layout_is_described_with_one_layout_per_line(tmp_path):
+    for name in ("a", "b"):
+        picture(tmp_path / "things" / f"{name}.png")
+    with pytest.raises(ValueError, match=r"2 \.png in things") as raised:
+        open_dataset(tmp_path)
+    lines = str(raised.value).splitlines()
+    assert [line.strip().partition(":")[0] for line in lines[2:5]] == ["pairs", "nnunet", "native"]
+    assert "docs/bring-your-data.md" in lines[-1]
+    assert all(len(line) < 400 for line in lines)

@@ -191,3 +191,67 @@ def test_luna_tables_open_without_images(data):
     found = examine(data / "lidc_luna_tables")
     assert (len(found.dataset.cases), found.objects) == (888, {"object": 1186})
     assert [finding.severity for finding in found.findings] == ["warning", "note"]  # no images; other tables
+
+
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("image,x,y,z,width,height,depth,label", "scan,3,4,5,10,8,6,mass"),
+        ("image;x;y;z;w;h;d;label", "scan;3;4;5;10;8;6;mass"),
+        ("file,xmin,ymin,zmin,width,height,depth,label", "scan,3,4,5,10,8,6,mass"),
+        ("patient_id,xmin,ymin,zmin,xmax,ymax,zmax", "scan,3,4,5,13,12,11"),
+        ("patient,x1,y1,z1,x2,y2,z2", "scan,3,4,5,13,12,11"),
+        ("Dateiname;x1;y1;z1;x2;y2;z2;Klasse", "scan.nii.gz;3;4;5;13;12;11;Knoten"),
+        ("image,xmin_mm,ymin_mm,zmin_mm,xmax_mm,ymax_mm,zmax_mm", "scan,93.5,-46,20,98.5,-38,32"),
+        ("image,x_mm,y_mm,z_mm,width_mm,height_mm,depth_mm", "scan,93.5,-46,20,5,8,12"),
+    ],
+)
+def test_boxes_in_3d_come_under_many_names(tmp_path, rng, header, row):
+    write_volume(tmp_path / "scan.nii.gz", rng)
+    (tmp_path / "boxes.csv").write_text(f"{header}\n{row}\n")
+    dataset = open_dataset(tmp_path)
+    assert (dataset.format, dataset.ndim) == ("table", 3)
+    half = 0.5 if "mm" in header else 0  # positions in mm are relative to the centre of the first voxel
+    expected = np.array([[[5, 4, 3], [11, 12, 13]]]) + half
+    np.testing.assert_allclose(boxes_of(dataset, "scan"), expected, atol=1e-4)
+    assert dataset.classes in (("mass",), ("Knoten",), ("object",))
+
+
+def test_sides_in_mm_are_mm(tmp_path, rng):
+    write_volume(tmp_path / "scan.nii.gz", rng)
+    (tmp_path / "boxes.csv").write_text("image,x,y,z,w,h,d\nscan,93.5,-46,20,5,8,12\n")
+    dataset = open_dataset(tmp_path, options=["unit=mm"])
+    np.testing.assert_allclose(boxes_of(dataset, "scan"), [[[5.5, 4.5, 3.5], [11.5, 12.5, 13.5]]], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("columns", "row"), [("x,y,z,width,height", "3,4,5,9,9"), ("x1,y1,x2,y2", "1,2,3,4"), ("x,y,w,h", "1,2,3,4")]
+)
+def test_boxes_without_z_on_volumes_are_one_error_that_names_the_columns(tmp_path, rng, columns, row):
+    write_volume(tmp_path / "scan.nii.gz", rng)
+    (tmp_path / "boxes.csv").write_text(f"image,{columns}\nscan,{row}\n")
+    with pytest.raises(ValueError, match=r"boxes\.csv: boxes of 2 axes .* but images of 3; add the columns of z"):
+        open_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("options", [["unit=mm"], []])
+def test_boxes_in_mm_need_images_with_a_voxel_size(tmp_path, rng, options):
+    write_image(tmp_path / "a.png", Image(rng.integers(0, 9, (1, 20, 30)).astype(np.uint8), Geometry.plain((20, 30))))
+    columns = "x1,y1,x2,y2" if options else "x1_mm,y1_mm,x2_mm,y2_mm"
+    (tmp_path / "boxes.csv").write_text(f"image,{columns}\na.png,1,2,5,6\n")
+    with pytest.raises(ValueError, match=r"in mm, but a\.png stores no voxel size"):
+        open_dataset(tmp_path, options=options)
+
+
+@pytest.mark.parametrize("format", ["", "table"])
+@pytest.mark.parametrize(
+    ("header", "says"),
+    [
+        ("A,x1,y1,x2,y2", r"boxes\.csv has the columns A, x1, y1, x2, y2; none names the image \(accepted: file, "),
+        ("image,left,top,right", r"boxes\.csv has the columns image, left, top, right; none give a box \(accepted: x1"),
+    ],
+)
+def test_a_header_that_is_not_understood_is_said_with_the_accepted_names(tmp_path, header, says, format):  # noqa: A002
+    (tmp_path / "boxes.csv").write_text(f"{header}\n")
+    with pytest.raises(ValueError, match=says):
+        open_dataset(tmp_path, format=format)

@@ -110,7 +110,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         annotate = DicomObjects(files, lookup, by_label, options.split, options.connectivity, options.min_size, place)
         opener = None if series.is_flat else SeriesOpener(series.uid, frames=options.frames)
         cases.append(Case(name, (place,), group=series.patient, annotate=annotate, opener=opener))
-    maps = volumes_below(path) if bare or options.negatives else {}
+    maps = volumes_below(path) if bare or options.negatives else []
     if maps:
         problem = (
             f"{len(maps)} files that may be label maps are not read: {some(str(below(file, path)) for file in maps)}"

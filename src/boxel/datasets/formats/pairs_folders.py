@@ -79,10 +79,10 @@ def _folders(path: Path, words: Words) -> tuple[Path | None, Path | None]:
     if words.masks and (path / words.masks).is_dir():
         labels = path / words.masks
     if words.images:
-        images = path / words.images
-        if not images.is_dir():
-            raise InputError(images, "no such folder", "give the folder of the images with --option images=FOLDER")
-        return images, labels
+        chosen = path / words.images
+        if not chosen.is_dir():
+            raise InputError(chosen, "no such folder", "give the folder of the images with --option images=FOLDER")
+        return chosen, labels
     others = [folder for folder in folders if folder != labels]
     images = next((f for f in others if re.fullmatch(f"(.*_)?({Words().of_images})", f.name.lower())), None)
     if images is None and labels is not None and images_below(labels):

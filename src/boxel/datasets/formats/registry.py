@@ -1,14 +1,19 @@
 """The layouts that Boxel opens: each is a `Format`, registered by the file that reads it."""
 
 import difflib
+import itertools
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from boxel.datasets.cases import Dataset
 from boxel.datasets.formats.options import ReaderOptions
+from boxel.datasets.formats.table_columns import SUFFIXES, why_no_table
 from boxel.datasets.formats.text_kinds import forget_kinds
+from boxel.datasets.names import below, is_clutter
 from boxel.datasets.problems import Report
+from boxel.io import split_suffix
 from boxel.plugins import Registry
 
 __all__ = ["Format", "formats", "get_format", "recognise", "register_format"]
@@ -46,6 +51,9 @@ class Format:
         """The data set at `path`, as its reader returns it."""
         return self.reader(path, report, options) if self.options else self.reader(path, report)
 
+
+USUAL = ("pairs", "nnunet", "native", "coco", "yolo", "table", "labelme", "dicom")  # named first
+MANY = 30  # folders: patients rather than data sets
 
 _formats: Registry[Format] = Registry("data set format")
 
@@ -108,16 +116,39 @@ def recognise(path: Path, candidates: Sequence[Format]) -> tuple[Format, Path]:
         return next((known for known in candidates if known.detect(folder)), None)
 
     own = layout(path)
-    if own:
-        return own, path
     inner = sorted(folder for folder in path.iterdir() if folder.is_dir()) if path.is_dir() else []
+    if own and (len(candidates) == 1 or len(inner) > MANY):
+        return own, path
     places = [(known, folder) for folder in inner if (known := layout(folder))]
+    kinds = {known.name for known, _ in places} - {"dicom"}  # a patient may lack annotations
+    if own and len(kinds) < 2:
+        return own, path
     if len(places) > 1:
-        listed = ", ".join(folder.name for _, folder in places)
+        listed = ", ".join(f"{folder.name} ({known.name})" for known, folder in places)
         raise ValueError(f"{path}: holds several data sets ({listed}); give the folder of one")
     if places:
         return places[0]
     if len(candidates) == 1:  # its reader says what is missing
         return candidates[0], path
-    layouts = "; ".join(f"{known.name}: {known.description}" for known in candidates)
-    raise ValueError(f"{path}: not a data set in a layout that Boxel knows ({layouts})")
+    raise ValueError(f"{path}: not a data set in a layout that Boxel knows{_content(path)}")
+
+
+def _content(path: Path) -> str:
+    """What there is in a folder that has no known layout, and which layouts are the usual ones."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file() and not is_clutter(file)]
+    counts = Counter((below(file.parent, path), _kind(file)) for file in files)
+    some_counts = sorted(counts.items(), key=lambda item: -item[1])[:6]
+    listed = ", ".join(f"{count} {kind} in {place if place.parts else 'it'}" for (place, kind), count in some_counts)
+    tables = (why for file in files if file.suffix.lower() in SUFFIXES and (why := why_no_table(file)))
+    lines = [
+        f" (it holds {listed})" if files else " (it is empty)",
+        *(f"  {why}" for why in itertools.islice(tables, 3)),
+        "  usual layouts, for --format:",
+        *(f"  {name}: {_formats[name].description}" for name in USUAL if name in _formats),
+        f"  others: {', '.join(name for name in formats() if name not in USUAL)}; see docs/bring-your-data.md",
+    ]
+    return "\n".join(lines)
+
+
+def _kind(file: Path) -> str:
+    return split_suffix(file)[1] or file.suffix.lower() or "files without suffix"

@@ -2,7 +2,7 @@
 
     annotations.csv            seriesuid,coordX,coordY,coordZ,diameter_mm (LPS mm, LUNA16)
                                file,x1,y1,x2,y2[,z1,z2][,label] (half-open voxels, `--option unit=mm` for LPS mm),
-                               or file,x,y,width,height; without header file,x1,y1,x2,y2,label
+                               or file,x,y[,z],width,height[,depth]; without header file,x1,y1,x2,y2,label
     annotations_excluded.csv   LUNA16's irrelevant findings, which are ignored objects
     seriesuids.csv             all series, including those without objects (LUNA16), no header
     SERIES.mhd, SERIES/ ...    the images, in any folder below
@@ -38,9 +38,9 @@ from boxel.datasets.formats.table_columns import (
     CASE,
     GROUP,
     LABEL,
-    SIDES,
     SIZE,
     SPLIT,
+    SUFFIXES,
     declared_size,
     first_of,
     head,
@@ -49,10 +49,12 @@ from boxel.datasets.formats.table_columns import (
     one_value,
     positions,
     read_rows,
+    why_no_table,
 )
 from boxel.datasets.lookup import Lookup, MissingError, images_below, root_of
 from boxel.datasets.names import as_id, case_ids, split_word
 from boxel.datasets.problems import InputError, Report, some
+from boxel.io import has_geometry
 
 __all__ = ["Options", "detect", "read"]
 
@@ -93,7 +95,10 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     folder = root_of(path)
     tables = [folder / options.table] if options.table else _tables(path)
     if not tables and path.is_dir():
-        raise InputError(path, "no table", f"add one: {DESCRIPTION}")
+        problem = next(
+            (why for file in listing(path) if file.suffix in SUFFIXES and (why := why_no_table(file))), "no table"
+        )
+        raise InputError(path, problem, f"rename the columns, or add a table: {DESCRIPTION}")
     table = next((file for file in tables if file.stem == "annotations"), tables[0] if tables else path)
     unused = [file.name for file in tables if file.stem not in (table.stem, "annotations_excluded")]
     if unused:
@@ -106,9 +111,11 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     names = list(rows[0]) if rows else head(first_row(table))
     columns = positions(names)
     if columns is None:
-        problem = f"no boxes or points in the columns {', '.join(names)}"[:200]
+        problem = why_no_table(table) or f"no boxes or points in the columns {', '.join(names)}"[:200]
         raise InputError(table, problem, f"use {DESCRIPTION}")
     of_case, of_label, of_group, of_split = (first_of(rows, names) for names in (CASE, LABEL, GROUP, SPLIT))
+    of_case = of_case or of_group  # one image per patient
+    mm = columns not in BALL and (options.unit == "mm" or columns[0].endswith("mm"))
     size = next((names for names in SIZE if rows and set(names) <= rows[0].keys() - set(columns)), ())
     for row in rows if of_label else ():
         number = as_id(row[of_label])
@@ -124,7 +131,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             continue
         values = numbers([row[column] or "nan" for column in columns], table, f"line {row.line}")
         label = _label(row[of_label], known, table, row.line) if of_label else 0
-        shape = _shape(values, label, "ball" if columns in BALL else "sides" if columns in SIDES else options.unit)
+        shape = _shape(values, label, is_ball=columns in BALL, sides=not columns[-1].startswith(("x", "y", "z")), mm=mm)
         if shape is None:
             problem = f"line {row.line}: the object has no extent and is left out"
             report(InputError(table, problem, "correct it, or remove the line", name, "warning"))
@@ -149,6 +156,13 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     cases.sort(key=lambda case: case.id)
     pictured = [case.channels[0] for case in cases if case.channels]
     ndim, channels = pictures_layout(pictured)
+    if pictured and columns not in BALL and len(columns) // 2 != ndim:
+        problem = f"boxes of {len(columns) // 2} axes ({', '.join(columns)}) but images of {ndim}"
+        fix = "add the columns of z: z1 and z2, or z and depth" if ndim == 3 else "use images of 3 axes, or boxes of 2"
+        raise InputError(table, problem, fix)
+    if mm and pictured and not any(map(has_geometry, pictured)):
+        problem = f"the boxes are in mm, but {pictured[0].name} stores no voxel size"
+        raise InputError(table, problem, "write the boxes in pixels, or use images with a voxel size, such as NIfTI")
     ndim = ndim if pictured else 3 if columns in BALL else len(columns) // 2
     channels = (options.modality,) if options.modality else channels
     return Dataset(path, folder.resolve().name, ndim, known, channels, tuple(cases))
@@ -168,16 +182,16 @@ def _label(value: str, known: tuple[str, ...], table: Path, line: int) -> int:
     return known.index(value) if value in known else int(value)
 
 
-def _shape(values: tuple[float, ...], label: int, kind: str) -> Shape | None:
+def _shape(values: tuple[float, ...], label: int, *, is_ball: bool, sides: bool, mm: bool) -> Shape | None:
     """A ball from x, y, z, diameter, or a box from its corners in x, y[, z]; array order reverses these axes."""
-    if kind == "ball":
+    if is_ball:
         return ball(label, values[:3], values[3]) if values[3] > 0 else None
     corners = np.array(values).reshape(2, -1)
-    if kind == "sides":
+    if sides:
         corners[1] += corners[0]
     if not (corners[0] < corners[1]).all():
         return None
-    if kind == "mm":
+    if mm:
         points = tuple(itertools.product(*corners.T.tolist()))
         return Shape(label, points, frame="world")
     return Shape(label, tuple(map(tuple, corners[:, ::-1].tolist())))

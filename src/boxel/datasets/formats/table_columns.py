@@ -9,19 +9,24 @@ from boxel.datasets.problems import InputError, Report, some
 from boxel.io import split_suffix
 
 __all__ = [
-    "BALL", "CASE", "GROUP", "LABEL", "SIDES", "SIZE", "SPLIT", "declared_size", "first_of", "head",
-    "is_negative", "is_table", "one_value", "positions", "read_rows",
+    "BALL", "CASE", "GROUP", "LABEL", "SIZE", "SPLIT", "SUFFIXES", "declared_size", "first_of", "head",
+    "is_negative", "is_table", "one_value", "positions", "read_rows", "why_no_table",
 ]  # fmt: skip
 
 CASE = (
     "seriesuid", "filename", "file", "filepath", "imagename", "imagefile", "imagepath", "image", "imageid", "imgname",
-    "img", "path", "caseid", "case", "name", "id",
+    "img", "path", "caseid", "case", "scan", "scanid", "name", "id", "dateiname", "datei", "bild", "bilddatei",
 )  # fmt: skip
-LABEL = ("label", "class", "classname", "category", "coarselesiontype")
+LABEL = ("label", "class", "classname", "category", "coarselesiontype", "klasse")
 GROUP = ("patient", "patientid", "group", "subject")
 SPLIT = ("split", "subset")
 BOX = (("x1", "y1", "z1", "x2", "y2", "z2"), ("xmin", "ymin", "zmin", "xmax", "ymax", "zmax"))
-SIDES = (("x", "y", "w", "h"), ("x", "y", "width", "height"), ("xmin", "ymin", "width", "height"))
+SIDES = tuple(  # in 3D and in 2D
+    (*start[:ndim], *extent[:ndim])
+    for ndim in (3, 2)
+    for start in (("x", "y", "z"), ("xmin", "ymin", "zmin"))
+    for extent in (("w", "h", "d"), ("width", "height", "depth"))
+)
 BALL = (("coordx", "coordy", "coordz", "diametermm"), ("x", "y", "z", "diameter"), ("x", "y", "z", "diametermm"))
 SIZE = (("height", "width"), ("imageheight", "imagewidth"), ("rows", "columns"))
 SUFFIXES = (".csv", ".tsv")
@@ -63,12 +68,31 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def positions(head: list[str]) -> tuple[str, ...] | None:
-    """The columns of positions; None if the table lacks them or a column that names the image."""
-    if not set(head) & set(CASE):
+def positions(head: Sequence[str]) -> tuple[str, ...] | None:
+    """The columns of positions; None if the table lacks them or a column that names the image or its patient."""
+    if not set(head) & {*CASE, *GROUP}:
         return None
     flat = [tuple(name for name in names if name[0] != "z") for names in BOX]
-    return next((names for names in (*BALL, *BOX, *flat, *SIDES) if set(names) <= set(head)), None)
+    boxes = [*BOX, *flat, *SIDES]
+    in_mm = [tuple(f"{name}mm" for name in names) for names in boxes]
+    return next((names for names in (*BALL, *boxes, *in_mm) if set(names) <= set(head)), None)
+
+
+def why_no_table(file: Path) -> str:
+    """What a table lacks that `positions` needs, with the names that would be accepted; empty if nothing."""
+    try:
+        cells = first_row(file)
+    except ValueError as error:
+        return str(error)
+    if is_table(file):
+        return ""
+    text = f"{file.name} has the columns {', '.join(cells)[:200]}; "
+    if not {_plain(name) for name in cells} & {*CASE, *GROUP}:
+        return text + f"none names the image (accepted: file, {', '.join(name for name in CASE if name != 'file')})"
+    return text + (
+        "none give a box (accepted: x1,y1,x2,y2 or xmin,ymin,xmax,ymax, with z1,z2 or zmin,zmax in 3D; "
+        "x,y,width,height or x,y,w,h, with z and depth or d in 3D; any of these with _mm) or a ball (x,y,z,diameter)"
+    )
 
 
 def read_rows(table: Path, report: Report, columns: Sequence[str]) -> list[Row]:
