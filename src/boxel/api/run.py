@@ -66,7 +66,10 @@ def read_run(run: Path, *, trust: bool = False) -> tuple[Experiment, Task, RunSp
     """
     run = Path(run)
     if not (run / "config.json").exists():
-        raise ValueError(f"{run}: not a run folder (no config.json); give the folder that `boxel train` wrote")
+        inner = sorted(file.parent for file in run.glob("*/config.json") if (file.parent / "task.json").exists())
+        near = f"; did you mean {' or '.join(map(str, inner[:3]))}?" if inner else ""
+        fix = near or "; give the folder that `boxel train` wrote"
+        raise ValueError(f"{run}: not a run folder (no config.json){fix}")
     require_plugins(run, trust=trust)
     return (
         Experiment.load(run / "config.json"),

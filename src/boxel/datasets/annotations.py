@@ -112,10 +112,14 @@ def ball(label: int, centre: Iterable[float], diameter: float, frame: Literal["v
 
 @dataclass(frozen=True)
 class Shapes(Annotator):
-    """Objects without masks, numbered from 1 unless `ids` are given. Boxes are clipped at the border of the image."""
+    """Objects without masks, numbered from 1 unless `ids` are given. Boxes are clipped at the border of the image.
+
+    `hint` is what users may try where objects lie outside the image.
+    """
 
     shapes: tuple[Shape, ...]
     ids: tuple[int, ...] = ()
+    hint: str = ""
 
     @property
     def labels(self) -> tuple[int, ...]:
@@ -149,6 +153,7 @@ class Shapes(Annotator):
             raise ValueError(
                 f"{outside.sum()} of {len(boxes)} objects lie outside the image of shape {geometry.shape}, such as "
                 f"{first[0]} to {first[1]}; check axis order, unit and origin of the annotation"
+                f"{self.hint and f' ({self.hint})'}"
             )
         boxes = np.clip(boxes, 0, geometry.shape).astype(np.float32)
         ids = np.array(self.ids or range(1, len(self.shapes) + 1), np.int64)[rows]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from boxel.datasets.names import below, is_clutter, split_word, stem_of, words
-from boxel.datasets.problems import InputError, Report, some
+from boxel.datasets.problems import InputError, Report, counted, some
 from boxel.io import split_suffix
 
 __all__ = ["IMAGE_FOLDERS", "Lookup", "MissingError", "images_below", "root_of", "walk"]
@@ -106,7 +106,7 @@ class Lookup:
         ]
         if unused:
             listed = some(str(below(file, self.root)) for file in unused)
-            problem = f"{len(unused)} images have no annotation and are not used: {listed}"
+            problem = f"{counted(len(unused), 'image')} without annotation, not used: {listed}"
             fix = "annotate them, also those without objects, if they should be used"
             self.report(InputError(self.root, problem, fix, severity="warning"))
 

@@ -269,5 +269,5 @@ def test_a_folder_of_a_case_without_label_map_is_reported(tmp_path):
     reports = []
     assert [case.id for case in open_dataset(tmp_path, reports.append).cases] == ["p1"]
     assert [r.problem for r in reports if r.severity == "warning"] == [
-        "1 files have no counterpart and are not used: p2/ct.nii.gz"
+        "1 file without counterpart, not used: p2/ct.nii.gz"
     ]

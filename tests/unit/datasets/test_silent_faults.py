@@ -168,7 +168,7 @@ def test_pictures_without_annotation_are_counted(tmp_path, layout):
     reports = []
     opened(tmp_path, layout, reports.append)
     (warning,) = [report for report in reports if report.severity == "warning"]
-    assert "2 images have no annotation and are not used: images/b.png, images/c.png" in warning.problem
+    assert "2 images without annotation, not used: images/b.png, images/c.png" in warning.problem
 
 
 @every_layout

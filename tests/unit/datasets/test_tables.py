@@ -255,3 +255,11 @@ def test_a_header_that_is_not_understood_is_said_with_the_accepted_names(tmp_pat
     (tmp_path / "boxes.csv").write_text(f"{header}\n")
     with pytest.raises(ValueError, match=says):
         open_dataset(tmp_path, format=format)
+
+
+def test_boxes_in_mm_that_were_read_as_voxels_name_the_option(tmp_path, rng):
+    write_volume(tmp_path / "scan.nii.gz", rng)
+    (tmp_path / "boxes.csv").write_text("image,x1,y1,z1,x2,y2,z2\nscan,95,-46,20,100,-36,40\n")
+    (error,) = [finding for finding in check(tmp_path) if finding.severity == "error"]
+    assert "are these mm? try --option unit=mm" in error.problem + error.suggested_fix
+    assert not [finding for finding in check(tmp_path, options=["unit=mm"]) if finding.severity == "error"]

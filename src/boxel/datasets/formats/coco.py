@@ -54,6 +54,10 @@ def read(path: Path, report: Report, options: ImageOptions) -> Dataset:
     root = root_of(path)
     contents = {file: _content(file, report) for file in files}
     names = {file: _categories(file, values) for file, values in contents.items()}
+    for name in _placeholders(contents.values()):
+        report(InputError(root, f"category {name!r} only groups the others and is no class (Roboflow)",
+                          "annotate objects of it if it is one", severity="note"))  # fmt: skip
+        names = {file: {n: own for n, own in known.items() if own != name} for file, known in names.items()}
     classes = _classes(names.values())
     lookup = Lookup(root, report, options.images)
     entries: list[_Entry] = []
@@ -122,6 +126,21 @@ def _categories(file: Path, values: Mapping[str, Any]) -> dict[int | str, str]:
             problem = f"two categories have the id {number}: {names[number]} and {entry['name']}"
             raise InputError(file, problem, "give each its own id")
     return names
+
+
+def _placeholders(contents: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Categories without annotation that are, in every file, the supercategory of all the others."""
+    chosen: list[set[str]] = []
+    used: set[str] = set()
+    for values in contents:
+        name_of = {as_id(entry["id"]): str(entry["name"]).strip() for entry in values["categories"]}
+        used |= {
+            name_of.get(as_id(one.get("category_id")), "") for one in values["annotations"] if isinstance(one, dict)
+        }
+        above = {str(entry["name"]).strip(): str(entry.get("supercategory") or "") for entry in values["categories"]}
+        chosen.append({name for name, top in above.items() if top in ("", "none") and len(above) > 1
+                       and all(other == name for own, other in above.items() if own != name)})  # fmt: skip
+    return set.intersection(*chosen) - used if chosen else set()
 
 
 def _classes(named: Iterable[Mapping[int | str, str]]) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from boxel.datasets.formats.registry import register_format
 from boxel.datasets.label_maps import Connectivity
 from boxel.datasets.lookup import MASKS
 from boxel.datasets.names import below, words
-from boxel.datasets.problems import InputError, Report, some
+from boxel.datasets.problems import InputError, Report, counted, some
 from boxel.io.dicom_frames import pydicom_module
 
 __all__ = ["Options", "detect", "read", "series_names"]
@@ -79,7 +79,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         else:
             lost.append(series.files[0].name)
     if lost:
-        problem = f"{len(lost)} annotations without their images are left out: {some(lost)}"
+        problem = f"{counted(len(lost), 'annotation')} left out without their images: {some(lost)}"
         report(InputError(path, problem, "add the series that they reference", severity="warning"))
     names: set[str] = set()
     unreadable = set()
@@ -113,12 +113,12 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     maps = volumes_below(path) if bare or options.negatives else []
     if maps:
         problem = (
-            f"{len(maps)} files that may be label maps are not read: {some(str(below(file, path)) for file in maps)}"
+            f"{counted(len(maps), 'possible label map')} not read: {some(str(below(file, path)) for file in maps)}"
         )
         fix = f"{pairs_hint(path, maps)}, or move other files elsewhere"
         report(InputError(path, problem, fix, severity="error" if options.negatives else "warning"))
     if bare:
-        problem = f"{len(bare)} images without annotation are left out: {some(bare)}"
+        problem = f"{counted(len(bare), 'image')} without annotation left out: {some(bare)}"
         fix = "annotate them" if maps else "use them as images without objects with --option negatives=true"
         report(InputError(path, problem, fix, severity="warning"))
     modality = Counter(series.kind for series in images).most_common(1)
@@ -135,7 +135,7 @@ def _of_one_rank(path: Path, images: list[DicomSeries], report: Report) -> list[
     flat = len(images) - len(volumes)
     if volumes and flat:
         kinds = ",".join(sorted({series.kind for series in images if series.is_flat}))
-        problem = f"{flat} 2D images beside {len(volumes)} volumes are left out"
+        problem = f"{counted(flat, '2D image')} beside {counted(len(volumes), 'volume')} left out"
         report(InputError(path, problem, f"use them instead with --option modalities={kinds}", severity="warning"))
     return volumes or images
 

@@ -13,7 +13,7 @@ from boxel.datasets.formats.options import ImageOptions, Names
 from boxel.datasets.lookup import Lookup
 from boxel.datasets.names import case_ids
 from boxel.datasets.polygons import CocoMasks, CocoObject
-from boxel.datasets.problems import InputError, Report
+from boxel.datasets.problems import InputError, Report, counted
 
 __all__ = ["Entry", "Options", "Outlined", "build", "ellipse", "left_out", "rectangle"]
 
@@ -100,8 +100,9 @@ def _object(entry: Entry, drawn: Outlined, classes: Sequence[str]) -> CocoObject
 
 
 def left_out(annotation: Path, count: int, kind: str) -> InputError:
-    """The warning that shapes which enclose nothing, such as points and lines, are left out."""
-    problem = f"{count} shapes of kind {kind} are left out: they enclose nothing"
+    """The warning that shapes without extent, such as points and lines, are left out."""
+    extent = f"{'an' if kind[:1] in 'aeiou' else 'a'} {kind} has no extent"
+    problem = f"{counted(count, 'shape')} of kind {kind} left out: {extent}"
     return InputError(annotation, problem, "draw boxes or outlines if they are objects", severity="warning")
 
 

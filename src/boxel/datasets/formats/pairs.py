@@ -34,7 +34,7 @@ from boxel.datasets.formats.pairs_table import classes_by_column, rows_by_case
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.label_maps import Connectivity
 from boxel.datasets.names import split_word
-from boxel.datasets.problems import InputError, Report, some
+from boxel.datasets.problems import InputError, Report, counted, some
 from boxel.io import read_label_map, read_layout
 from boxel.io.slicer import segment_classes
 
@@ -103,7 +103,7 @@ def _pairs(path: Path, report: Report, words: Words) -> dict[str, _Pair]:
     alone = [file for file in alone if file not in holders]  # the folder of a case may be called ct_1
     if alone:
         listed = some(str(file.relative_to(path)) for file in alone)
-        problem = f"{len(alone)} files have no counterpart and are not used: {listed}"
+        problem = f"{counted(len(alone), 'file')} without counterpart, not used: {listed}"
         fix = "add the image or the label map, all zero if the image has no objects"
         report(InputError(path, problem, fix, severity="warning"))
     return pairs

@@ -145,13 +145,15 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     for name in objects:
         if name in images:
             names_of[images[name]].append(name)
+    hint = "" if mm or columns in BALL else "are these mm? try --option unit=mm"
     cases = []
     for (image, names), case in zip(names_of.items(), case_ids(list(names_of), folder), strict=True):
         lines = [row for name in names for row in objects[name].rows]
         split = split_word(one_value(lines, of_split, table, case))
         shapes = tuple(shape for name in names for shape in objects[name].shapes)
         cases.append(Case(case, (image,) if image.exists() else (), group=one_value(lines, of_group, table, case),
-                          split="test" if split == "test" else "train", annotation=table, annotate=Shapes(shapes),
+                          split="test" if split == "test" else "train", annotation=table,
+                          annotate=Shapes(shapes, hint=hint),
                           declared=declared_size(lines, size, table, case)))  # fmt: skip
     cases.sort(key=lambda case: case.id)
     pictured = [case.channels[0] for case in cases if case.channels]

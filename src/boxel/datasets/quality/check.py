@@ -1,5 +1,6 @@
 """Check a data set: read every case once and report problems, with suggested fixes."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,12 +9,13 @@ from pathlib import Path
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats import open_dataset
 from boxel.datasets.parallel import parallel
-from boxel.datasets.problems import Finding, InputError, some
+from boxel.datasets.problems import Finding, InputError, counted, some
 from boxel.datasets.quality.rules import ACROSS, MANY, Look, look
 from boxel.types import Progress, silent
 
 __all__ = ["Examination", "Finding", "check", "examine"]
 
+OBJECTS = re.compile(r"^(object \d+ is|\d+ objects \([^)]*\) are)")  # numbers of objects differ by case
 SEVERITIES = ("error", "warning", "note")
 
 
@@ -43,9 +45,11 @@ class Examination:
         split = ", ".join(f"{count} {name}" for name, count in parts if count)
         most = sorted(self.objects.items(), key=lambda item: -item[1])
         classes = ", ".join(f"{name} {count}" for name, count in most[:8]) + (", ..." if len(most) > 8 else "")
-        channels, cases = _count(len(data.channels), "channel"), _count(len(data.cases), "case")
-        objects = _count(sum(self.objects.values()), "object")
+        channels, cases = counted(len(data.channels), "channel"), counted(len(data.cases), "case")
+        objects = counted(sum(self.objects.values()), "object")
         layout = f"{data.format} layout, {data.ndim} axes, {channels}"
+        if not data.cases:
+            return f"{data.name} ({data.format} layout): no cases"
         return f"{data.name} ({layout}): {cases} ({split}), {objects} ({classes})"
 
     def rows(self) -> list[dict[str, str]]:
@@ -64,12 +68,13 @@ def _merged(findings: Sequence[Finding], root: Path) -> list[Finding]:
     """The findings, where warnings and notes that say the same of more than MANY cases are one."""
     alike: dict[tuple[str, str, str], list[Finding]] = defaultdict(list)
     for finding in findings:
-        alike[finding.severity, finding.problem, finding.suggested_fix].append(finding)
+        problem = OBJECTS.sub("objects are", finding.problem)
+        alike[finding.severity, problem, finding.suggested_fix].append(finding)
     merged = []
-    for same in alike.values():
+    for (_, common, _), same in alike.items():
         cases = {finding.case for finding in same}
         if len(cases) > MANY and same[0].severity != "error":
-            problem = f"{len(cases)} cases: {same[0].problem} ({some(cases)})"
+            problem = f"{len(cases)} cases: {common} ({some(cases)})"
             same = [replace(same[0], case="", file=root, problem=problem)]
         merged += same
     return merged
@@ -79,11 +84,13 @@ def _row(case: Case, seen: Look | None, dataset: Dataset) -> dict[str, str]:
     annotations = dict.fromkeys([case.file, *(case.annotate.files if case.annotate else ())])
     counts = Counter(dataset.classes[label] for label in (seen or case).labels if label < len(dataset.classes))
     objects = ", ".join(f"{counts[name]} {name}" for name in dataset.classes if counts[name])
+    folds = dataset.splits or ()
+    split = "val" if len(folds) == 1 and case.id in folds[0].get("val", ()) else case.split
     return {
         "case": case.id,
         "image": _relative(case.channels, dataset.root),
         "annotation": _relative([file for file in annotations if file not in case.channels], dataset.root),
-        "split": case.split,
+        "split": split,
         "size": " x ".join(map(str, seen.shape)) if seen else "",
         "spacing": " x ".join(f"{value:.3g}" for value in seen.spacing) if seen else "",
         "objects": objects or ("none" if seen else ""),
@@ -94,10 +101,6 @@ def _relative(files: Sequence[Path], root: Path) -> str:
     """The files, relative to `root`; of many the first two."""
     names = [str(file.relative_to(root) if file.is_relative_to(root) else file) for file in files]
     return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def check(
