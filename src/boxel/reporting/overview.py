@@ -79,9 +79,8 @@ def write_picture(out: Path, picture: Picture) -> None:
         canvas.text(place, box["text"], fill=box["colour"], font=get_font(round(plane["text_size"] * scale)),
                     stroke_width=2, stroke_fill="black", anchor="ls")  # fmt: skip
     buffer = io.BytesIO()
-    _with_legend(drawn, " \u00b7 ".join(filter(None, (picture.case, plane["name"]))), _legend(picture)).save(
-        buffer, format="PNG", optimize=True
-    )
+    text = ", ".join(filter(None, (picture.case, plane["name"])))
+    _with_legend(drawn, text, _legend(picture)).save(buffer, format="PNG", optimize=True)
     write_bytes(out, buffer.getvalue())
 
 

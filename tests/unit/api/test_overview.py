@@ -2,6 +2,8 @@
 
 import io
 import json
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from typer.testing import CliRunner
 
 from boxel.api.overview import overview, preview
 from boxel.cli import app
+from boxel.datasets.problems import Finding
 from boxel.datasets.quality.check import examine
 from tests.unit.reporting.test_report import EVIL, Page, charts
 
@@ -84,6 +87,24 @@ def test_the_overview_shows_pictures_distributions_and_all_cases(native, examina
     assert max(float(text.partition(", ")[2]) for *_, text in counts["benign (3)"]) == 3
     for case in "abcd":
         assert f"labelsT{'s' if case == 'd' else 'r'}/{case}" in page.text
+
+
+def test_a_finding_without_a_case_names_its_file(native, tmp_path):
+    examined = examine(native, workers=0)
+    finding = Finding("warning", "", native / "dataset.json", "a problem", "a fix")
+    overview(replace(examined, findings=[finding]), tmp_path / "index.html", 1)
+    (cell,) = re.findall(r"<th>warning</th><td>(.*?)</td>", (tmp_path / "index.html").read_text())
+    assert cell == "dataset.json"
+
+
+def test_every_class_is_in_the_legend_with_the_colour_of_its_boxes(native, examination, tmp_path):
+    overview(examination, tmp_path / "index.html", 4)
+    text = (tmp_path / "index.html").read_text()
+    legend = dict(re.findall(r'fill="(#\w{6})" stroke="#000"/></svg> (\w+)</span>', text))
+    assert sorted(legend.values()) == ["benign", "malignant"]
+    boxes = re.findall(r'style="stroke: (#\w{6})"><title>object \d+: (\w+)<', text)
+    assert boxes
+    assert set(boxes) <= set(legend.items())
 
 
 def test_text_of_the_data_set_is_escaped(native, tmp_path):

@@ -8,6 +8,7 @@ from pathlib import Path
 from boxel.datasets.cases import Dataset
 from boxel.datasets.formats.options import ReaderOptions
 from boxel.datasets.formats.text_kinds import forget_kinds
+from boxel.datasets.formats.unknown import describe
 from boxel.datasets.problems import Report
 from boxel.plugins import Registry
 
@@ -119,5 +120,4 @@ def recognise(path: Path, candidates: Sequence[Format]) -> tuple[Format, Path]:
         return places[0]
     if len(candidates) == 1:  # its reader says what is missing
         return candidates[0], path
-    layouts = "; ".join(f"{known.name}: {known.description}" for known in candidates)
-    raise ValueError(f"{path}: not a data set in a layout that Boxel knows ({layouts})")
+    raise ValueError(describe(path, [known.name for known in candidates]))
