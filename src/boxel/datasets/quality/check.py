@@ -1,5 +1,6 @@
 """Check a data set: read every case once and report problems, with suggested fixes."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,8 @@ from boxel.types import Progress, silent
 __all__ = ["Examination", "Finding", "check", "examine"]
 
 SEVERITIES = ("error", "warning", "note")
+# How a problem names its objects; different in each case.
+_WHICH = re.compile(r"^(object \d+ is|\d+ objects \([\d, .]+\) are) ")
 
 
 @dataclass(frozen=True)
@@ -64,12 +67,12 @@ def _merged(findings: Sequence[Finding], root: Path) -> list[Finding]:
     """The findings, where warnings and notes that say the same of more than MANY cases are one."""
     alike: dict[tuple[str, str, str], list[Finding]] = defaultdict(list)
     for finding in findings:
-        alike[finding.severity, finding.problem, finding.suggested_fix].append(finding)
+        alike[finding.severity, _WHICH.sub("objects are ", finding.problem), finding.suggested_fix].append(finding)
     merged = []
-    for same in alike.values():
+    for (_, shared, _), same in alike.items():
         cases = {finding.case for finding in same}
         if len(cases) > MANY and same[0].severity != "error":
-            problem = f"{len(cases)} cases: {same[0].problem} ({some(cases)})"
+            problem = f"{len(cases)} cases: {shared} ({some(cases)})"
             same = [replace(same[0], case="", file=root, problem=problem)]
         merged += same
     return merged
