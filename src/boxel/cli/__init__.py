@@ -42,7 +42,7 @@ Fold = Annotated[int, typer.Option(min=0, help="Fold to leave out of training.")
 
 
 app.command(
-    epilog="Example: **boxel check my_dataset**, or **boxel check my_dataset --list --preview 4 --html --out check_out**"
+    epilog="Example: **boxel check my_dataset**, or **boxel check my_dataset --list --preview 4 --html --out pages**"
 )(check)
 
 
