@@ -123,5 +123,5 @@ def print_comparison(result: dict[str, Any]) -> None:
         table.add_row(name, *cells, f"{values['p']:.3f}")
     Console().print(table)
     settings = result["settings"]
-    print(f"{settings['num_resamples']} resamples and permutations of the patients, or of the images of unknown patients; "
+    print(f"{settings['num_resamples']} resamples and permutations of the patients (images where none are known), "
           f"seed {settings['seed']}")  # fmt: skip

@@ -96,7 +96,7 @@ def _with_legend(drawn: Any, text: str, legend: Sequence[tuple[str, str]]) -> An
     from PIL import Image, ImageDraw
 
     font, rows, left = get_font(TEXT), 0, 4.0
-    entries = []
+    entries: list[tuple[float, int, str, str]] = []
     for name, colour in legend:
         name = fit_text(name, "", TEXT, drawn.width - 24)
         width = font.getlength(name) + 32

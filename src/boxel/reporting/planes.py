@@ -43,7 +43,7 @@ def draw_plane(
         longest: most pixels per side; larger images are scaled down.
         text_share: height of the text relative to the longer side.
     """
-    plane = image[(slice(None), *position)]
+    plane = image[:, *position]
     start, stop = region
     crop = plane[:, start[0] : stop[0], start[1] : stop[1]]
     inside = [box for box in boxes if _crosses(box["corners"], position, region)]
