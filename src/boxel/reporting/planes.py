@@ -43,7 +43,8 @@ def draw_plane(
         longest: most pixels per side; larger images are scaled down.
         text_share: height of the text relative to the longer side.
     """
-    plane = image[:, *position]
+    place_of_plane: tuple[Any, ...] = (slice(None), *position)
+    plane = image[place_of_plane]
     start, stop = region
     crop = plane[:, start[0] : stop[0], start[1] : stop[1]]
     inside = [box for box in boxes if _crosses(box["corners"], position, region)]
