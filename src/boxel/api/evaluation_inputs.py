@@ -128,8 +128,8 @@ def read_detections(path: Path, data: Dataset, form: Format) -> dict[str, Detect
     for prediction in predictions:
         if prediction.classes != info.classes:
             raise ValueError(
-                f"{path}: predictions of the classes {list(prediction.classes)}, but the data set has "
-                f"{list(info.classes)}; rename or reorder those of one of them"
+                f"{path}: predicts the classes {', '.join(prediction.classes)}; the data set has "
+                f"{', '.join(info.classes)}: names and order must match, rename or reorder those of one of them"
             )
     return {prediction.case: prediction.detections for prediction in predictions}
 

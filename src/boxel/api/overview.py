@@ -10,8 +10,9 @@ import numpy as np
 from boxel.datasets.cases import Case, Dataset, read_case
 from boxel.datasets.quality.check import Examination
 from boxel.datasets.quality.rules import Look
+from boxel.io.display import visible_channels
 from boxel.reporting import Picture
-from boxel.reporting.charts import Chart
+from boxel.reporting.charts import Chart, number
 from boxel.reporting.overview import OverviewContent, histogram_chart, ranked_chart, write_overview, write_picture
 from boxel.types import Detections, Instances
 
@@ -64,8 +65,8 @@ def _spread_of(values: Sequence[Sequence[float]]) -> str:
     if not values:
         return "unknown"
     low, high = np.min(values, axis=0), np.max(values, axis=0)
-    pairs = zip(low.tolist(), high.tolist(), strict=True)
-    return " x ".join(f"{a:.4g}" if a == b else f"{a:.4g} to {b:.4g}" for a, b in pairs)
+    pairs = [(number(a), number(b)) for a, b in zip(low.tolist(), high.tolist(), strict=True)]
+    return " \u00d7 ".join(a if a == b else f"{a}\u2013{b}" for a, b in pairs)
 
 
 def _charts(data: Dataset, looks: Sequence[Look]) -> list[Chart | None]:
@@ -100,7 +101,7 @@ def _pictures(examination: Examination, count: int) -> list[Picture]:
     return [
         Picture(
             case=seen.case.id,
-            image=partial(_first_channel, seen.case, data),
+            image=partial(_channels, seen.case, data),
             ground_truth=Instances(seen.boxes, np.array(seen.labels, np.int64), np.arange(1, len(seen.labels) + 1),
                                    np.zeros(len(seen.labels), bool)),
             detections=Detections.empty(data.ndim),
@@ -122,5 +123,5 @@ def _spread(examination: Examination, count: int) -> list[Look]:
     return first + [others[place] for place in places]
 
 
-def _first_channel(case: Case, data: Dataset) -> np.ndarray:
-    return read_case(case, data).image.array[0]
+def _channels(case: Case, data: Dataset) -> np.ndarray:
+    return visible_channels(read_case(case, data).image.array, case.channels)

@@ -15,6 +15,7 @@ from boxel.datasets.cases import Dataset, read_case
 from boxel.datasets.formats import as_dataset
 from boxel.evaluation import case_rows, evaluate, object_rows
 from boxel.io import read_geometry
+from boxel.io.display import visible_channels
 from boxel.output_folder import check_file
 from boxel.reporting import PAGE_BEGINS, Detail, Picture, ReportContent, choose_pictures, write_report
 
@@ -78,7 +79,7 @@ def _with_evaluation(content: ReportContent, predictions: Path, data: Dataset, n
 
     @lru_cache(maxsize=1)  # close-ups of one case often follow each other
     def load(case: str) -> np.ndarray:
-        return np.asarray(read_case(by_id[case], data).image.array[0], np.float32)
+        return visible_channels(read_case(by_id[case], data).image.array, by_id[case].channels)
 
     def picture(case: str, caption: str) -> Picture:
         true_positives, detected = evaluation.outcome(case)

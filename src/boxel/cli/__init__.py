@@ -41,7 +41,9 @@ ModelName = Annotated[
 Fold = Annotated[int, typer.Option(min=0, help="Fold to leave out of training.")]
 
 
-app.command(epilog="Example: **boxel check my_dataset**")(check)
+app.command(
+    epilog="Example: **boxel check my_dataset**, or **boxel check my_dataset --list --preview 4 --html --out pages**"
+)(check)
 
 
 @app.command(epilog="Example: **boxel prepare my_dataset --out work**")

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+MAX_CASE = 24  # characters
+
 
 @contextmanager
 def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
@@ -72,13 +74,22 @@ def print_findings(findings: list[Any]) -> None:
 
 
 def print_cases(rows: list[dict[str, str]]) -> None:
-    """What was taken for what, a line per case; names are never cut, since they are what the list is for."""
+    """What was taken for what, a line per case; no name is lost, since names are what the list is for."""
     if not rows:
         return
-    lines = [list(rows[0]), *(list(row.values()) for row in rows)]
+    lines = [list(rows[0]), *(_cells(row) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    if any("*" in line[1] + line[2] for line in lines[1:]):
+        print("(* is the name of the case)")
+
+
+def _cells(row: dict[str, str]) -> list[str]:
+    """The row, with `*` for the case in the names of its files if the case has a long name, such as a hash."""
+    case = row["case"]
+    is_long = len(case) > MAX_CASE
+    return [v.replace(case, "*") if is_long and k in ("image", "annotation") else v for k, v in row.items()]
 
 
 def print_table(title: str, rows: dict[str, Any]) -> None:
@@ -112,4 +123,5 @@ def print_comparison(result: dict[str, Any]) -> None:
         table.add_row(name, *cells, f"{values['p']:.3f}")
     Console().print(table)
     settings = result["settings"]
-    print(f"{settings['num_resamples']} resamples and permutations of the patients, seed {settings['seed']}")
+    print(f"{settings['num_resamples']} resamples and permutations of the patients (images where none are known), "
+          f"seed {settings['seed']}")  # fmt: skip

@@ -39,7 +39,11 @@ def predict(
         ),
     ] = None,
     part: Annotated[
-        str, typer.Option(help="Cases to predict: `all`, or the `train`, `val` or `test` cases of the run's fold.")
+        str,
+        typer.Option(
+            metavar="all|train|val|test",
+            help="Cases to predict: `all`, or the `train`, `val` or `test` cases of the run's fold.",
+        ),
     ] = "all",
     shard: Annotated[
         str,

@@ -247,7 +247,7 @@ def _image_voxels(fingerprint: Fingerprint, spacing: tuple[float, ...]) -> int:
 def _masks(fingerprint: Fingerprint, why: dict[str, str]) -> bool:
     masks, objects = sum(case.masks for case in fingerprint.cases), sum(len(case.labels) for case in fingerprint.cases)
     why["masks"] = f"{masks} of {objects} objects have a mask" + (
-        "." if masks else ": segmentation and mask terms are off, models learn from boxes alone."
+        "." if masks else ", so masks are not trained: models learn from boxes alone."
     )
     return masks > 0
 

@@ -153,7 +153,9 @@ def _set_axis(axes: "Axes", place: str, axis: Axis, values: list[np.ndarray]) ->
     if np.isfinite(axis.upper):
         axes.set(**{f"{place}lim": (axis.lower, axis.upper)})
     else:
-        axes.update_datalim([(0, 0)], updatex=place == "x", updatey=place == "y")
+        top = max((float(v.max()) for v in values if place == "y" and len(v)), default=0.0)
+        # A peak stays below the frame.
+        axes.update_datalim([(0, 0), (0, 1.04 * top)], updatex=place == "x", updatey=place == "y")
         axes.autoscale_view(scalex=place == "x", scaley=place == "y")
 
 

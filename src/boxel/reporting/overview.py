@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from boxel.config import write_bytes, write_text
+from boxel.io.display import class_colour, fit_text, get_font
 from boxel.reporting.charts import Axis, Chart, Line
 from boxel.reporting.drawing import chart_svg
 from boxel.reporting.page import get_template
@@ -18,6 +19,8 @@ from boxel.reporting.pictures import Picture, draw_best_plane
 __all__ = ["OverviewContent", "histogram_chart", "ranked_chart", "write_overview", "write_picture"]
 
 NUM_BINS = 30
+PICTURE_SIDE = 512  # least pixels of the longer side of a PNG
+TEXT, ROW = 13, 20  # size of the text and height of a row below a PNG, pixels
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ def write_overview(out: Path, content: OverviewContent) -> None:
         title=content.title,
         cards=[{"name": k, "value": v, "interval": "", "meaning": ""} for k, v in content.numbers.items()],
         findings=content.findings,
+        legend=_legend(*content.pictures),
         tiles=[draw_best_plane(picture) for picture in content.pictures],
         charts=[chart_svg(chart) for chart in content.charts if chart],
         columns=list(content.rows[0]) if content.rows else [],
@@ -62,20 +66,53 @@ def write_picture(out: Path, picture: Picture) -> None:
     plane = draw_best_plane(picture)["plane"]
     content = base64.b64decode(plane["uri"].partition(",")[2])
     drawn = Image.open(io.BytesIO(content)).convert("RGB")
-    scale = max(512 / max(plane["width"], plane["height"]), 1.0)
+    scale = max(PICTURE_SIDE / max(plane["width"], plane["height"]), 1.0)
     drawn = drawn.resize((round(plane["width"] * scale), round(plane["height"] * scale)), Image.Resampling.NEAREST)
     canvas = ImageDraw.Draw(drawn)
     for box in plane["boxes"]:
         x0, y0 = box["x"] * scale, box["y"] * scale
         x1, y1 = x0 + box["width"] * scale, y0 + box["height"] * scale
         canvas.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline="black", width=4)
-        canvas.rectangle((x0, y0, x1, y1), outline="#56b4e9", width=2)
-        if box["text"]:
-            canvas.text((x0 + 2, min(y1 + 2, drawn.height - 12)), box["text"], fill="#8fd0f7", stroke_width=1,
-                        stroke_fill="black")  # fmt: skip
+        canvas.rectangle((x0, y0, x1, y1), outline=box["colour"], width=2)
+    for box in plane["boxes"]:
+        place = (box["text_x"] * scale, box["text_y"] * scale)
+        canvas.text(place, box["text"], fill=box["colour"], font=get_font(round(plane["text_size"] * scale)),
+                    stroke_width=2, stroke_fill="black", anchor="ls")  # fmt: skip
     buffer = io.BytesIO()
-    drawn.save(buffer, format="PNG", optimize=True)
+    text = ", ".join(filter(None, (picture.case, plane["name"])))
+    _with_legend(drawn, text, _legend(picture)).save(buffer, format="PNG", optimize=True)
     write_bytes(out, buffer.getvalue())
+
+
+def _legend(*pictures: Picture) -> list[tuple[str, str]]:
+    """Name and colour of each class that occurs, if the data set has more than one class."""
+    labels = sorted({int(label) for picture in pictures for label in picture.ground_truth.labels})
+    classes = pictures[0].classes if pictures else ()
+    return [(classes[label], class_colour(label)) for label in labels] if len(classes) > 1 else []
+
+
+def _with_legend(drawn: Any, text: str, legend: Sequence[tuple[str, str]]) -> Any:
+    """A picture with a line of text and the colours of the classes below it."""
+    from PIL import Image, ImageDraw
+
+    font, rows, left = get_font(TEXT), 0, 4.0
+    entries: list[tuple[float, int, str, str]] = []
+    for name, colour in legend:
+        name = fit_text(name, "", TEXT, drawn.width - 24)
+        width = font.getlength(name) + 32
+        if left + width > drawn.width and entries:
+            rows, left = rows + 1, 4.0
+        entries.append((left, ROW * (rows + 1), name, colour))
+        left += width
+    sheet = Image.new("RGB", (drawn.width, drawn.height + ROW * (rows + 1 + bool(entries)) + 6), "white")
+    sheet.paste(drawn)
+    canvas = ImageDraw.Draw(sheet)
+    canvas.text((4, drawn.height + 4), fit_text(text, "", TEXT, drawn.width - 8), fill="black", font=font)
+    for x, y, name, colour in entries:
+        y += drawn.height + 4
+        canvas.rectangle((x, y + 2, x + 12, y + 14), fill=colour, outline="black")
+        canvas.text((x + 18, y), name, fill="black", font=font)
+    return sheet
 
 
 def histogram_chart(title: str, label: str, groups: Mapping[str, np.ndarray], *, log: bool = False) -> Chart | None:

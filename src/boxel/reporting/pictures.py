@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from boxel.io.display import class_colour, window_of
 from boxel.reporting.planes import MAX_SIDE, draw_plane, region_around, visible_region
 from boxel.types import Detections, Instances
 
@@ -23,7 +24,7 @@ class Picture:
 
     Attributes:
         case: its name.
-        image: one channel `(*s)`, or a function that loads it when it is drawn.
+        image: one channel `(*s)` or colours `(3, *s)`, or a function that loads it when it is drawn.
         ground_truth: the annotated objects, in voxels.
         detections: the detections, in voxels.
         classes: names of the labels.
@@ -89,8 +90,8 @@ def draw(picture: Picture) -> dict[str, Any]:
     """
     image, window = _load(picture)
     boxes = _boxes(picture)
-    through_boxes = _choose_planes(image.shape, boxes)
-    leading = image.shape[:-2]
+    leading = image.shape[1:-2]
+    through_boxes = _choose_planes(leading, boxes)
     count = int(np.prod(leading, dtype=int))
     spread = np.unravel_index(_spread(count, MAX_SLICES), leading) if leading else ()
     chosen = set(zip(*(axis.tolist() for axis in spread), strict=True))
@@ -108,10 +109,11 @@ def draw(picture: Picture) -> dict[str, Any]:
 
 
 def draw_best_plane(picture: Picture) -> dict[str, Any]:
-    """The plane that the most boxes cross."""
+    """The plane that the most boxes cross, each box in the colour of its class."""
     image, window = _load(picture)
-    boxes = _boxes(picture)
-    places = [_plane_through(box["corners"], image.shape[:-2]) for box in boxes] or _choose_planes(image.shape, boxes)
+    boxes = [box | {"colour": class_colour(box["label"])} for box in _boxes(picture)]
+    leading = image.shape[1:-2]
+    places = [_plane_through(box["corners"], leading) for box in boxes] or _choose_planes(leading, boxes)
 
     def crossing(place: tuple[int, ...]) -> int:
         middle = np.array(place) + 0.5
@@ -131,7 +133,7 @@ def draw_detail(picture: Picture, focus: np.ndarray) -> dict[str, Any]:
     extent = ((focus[1] - focus[0])[-2:] * steps).max()
     size = max(float(extent) * 2.5, 40 * float(steps.min())) / steps
     region = region_around(focus[:, -2:].mean(axis=0), size, image.shape[-2:])
-    position = _plane_through(focus, image.shape[:-2])
+    position = _plane_through(focus, image.shape[1:-2])
     boxes = [
         box if np.array_equal(box["corners"], focus) else box | {"text": "", "error": False}
         for box in _boxes(picture, focus)
@@ -142,11 +144,10 @@ def draw_detail(picture: Picture, focus: np.ndarray) -> dict[str, Any]:
 
 
 def _load(picture: Picture) -> tuple[np.ndarray, tuple[float, float]]:
-    """The image, and the values that are drawn black and white."""
-    image = np.asarray(picture.image() if callable(picture.image) else picture.image, dtype=np.float32)
-    finite = image[np.isfinite(image)]
-    low, high = np.percentile(finite, [0.5, 99.7]) if finite.size else (0.0, 1.0)
-    return image, (float(low), float(high))
+    """The image `(c, *s)`, and the values that are drawn black and white."""
+    image = np.asarray(picture.image() if callable(picture.image) else picture.image)
+    channels = image if image.ndim > np.shape(picture.ground_truth.boxes)[-1] else image[None]
+    return channels, window_of(channels)
 
 
 def _spread(count: int, limit: int) -> np.ndarray:
@@ -166,7 +167,8 @@ def _boxes(picture: Picture, focus: np.ndarray | None = None) -> list[dict[str, 
         hint = f"object {int(ground_truth.ids[row])}: {picture.classes[label]}{', missed' if missed else ''}"
         # The class of a detected object stands on its detection.
         name = names[label] if missed or picture.detected is None else ""
-        box = {"kind": "object", "corners": np.asarray(ground_truth.boxes[row], float), "hint": hint, "error": missed}
+        box = {"kind": "object", "corners": np.asarray(ground_truth.boxes[row], float), "hint": hint, "error": missed,
+               "label": label}  # fmt: skip
         text = "missed " * missed + name
         boxes.append(box | {"text": text.strip(), "rank": (not missed, 0.0)})
     for row, label in enumerate(np.asarray(detections.labels).tolist()):
@@ -179,7 +181,7 @@ def _boxes(picture: Picture, focus: np.ndarray | None = None) -> list[dict[str, 
         note = ", false positive" if false else ""
         hint = f"detection: {picture.classes[label]}, score {score:.3f}{note}"
         text = " ".join(filter(None, ["false" if false else "", names[label], f"{score:.2f}"]))
-        box = {"kind": "detection", "corners": corners, "hint": hint}
+        box = {"kind": "detection", "corners": corners, "hint": hint, "label": label}
         boxes.append(box | {"text": text, "error": false, "rank": (not false, -score)})
     return sorted(boxes, key=lambda box: box["rank"])
 
@@ -190,20 +192,19 @@ def _short(picture: Picture, label: int) -> str:
     return name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
-def _choose_planes(shape: tuple[int, ...], boxes: list[dict[str, Any]]) -> list[tuple[int, ...]]:
+def _choose_planes(leading: tuple[int, ...], boxes: list[dict[str, Any]]) -> list[tuple[int, ...]]:
     """Positions along the leading axes: through the middle of each box that no earlier plane shows well.
 
     An image of rows and columns has no leading axes: its one position is `()`.
     """
-    leading = np.array(shape[:-2], dtype=int)
     planes: list[tuple[int, ...]] = []
     for box in boxes:
         lower, upper = box["corners"][:, : len(leading)]
         centre, half = (lower + upper) / 2, (upper - lower) / 4
         near = [np.all(np.abs(np.array(plane) + 0.5 - centre) <= np.maximum(half, 1.0)) for plane in planes]
         if not any(near):
-            planes.append(_plane_through(box["corners"], shape[:-2]))
-    return sorted(planes[:MAX_PLANES]) or [tuple((leading // 2).tolist())]
+            planes.append(_plane_through(box["corners"], leading))
+    return sorted(planes[:MAX_PLANES]) or [tuple(size // 2 for size in leading)]
 
 
 def _plane_through(corners: np.ndarray, leading: tuple[int, ...]) -> tuple[int, ...]:

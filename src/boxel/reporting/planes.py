@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from boxel.io.display import to_picture
+
 MAX_SIDE = 512
-MAX_LABELS = 14
 # Bytes of a PNG above which a JPEG is tried.
 JPEG_FROM = 12_000
 
@@ -32,38 +33,48 @@ def draw_plane(
     """The image of a plane as a data URI, with the rectangles on it.
 
     Args:
-        image: `(*s)`.
+        image: `(c, *s)`, one channel or red, green and blue.
         position: the plane, along the leading axes.
-        boxes: all boxes of the image; those that cross the plane are drawn.
+        boxes: all boxes of the image, the most important first; those that cross the plane are drawn. A text that
+            would cover the text of an earlier box is left out, except on errors.
         window: the values drawn black and white.
         spacing: mm per voxel and axis, so that voxels are drawn in proportion.
         region: the part of the plane that is shown.
         longest: most pixels per side; larger images are scaled down.
         text_share: height of the text relative to the longer side.
     """
-    plane = image[position]
+    place_of_plane: tuple[Any, ...] = (slice(None), *position)
+    plane = image[place_of_plane]
     start, stop = region
-    crop = plane[start[0] : stop[0], start[1] : stop[1]]
+    crop = plane[:, start[0] : stop[0], start[1] : stop[1]]
     inside = [box for box in boxes if _crosses(box["corners"], position, region)]
     # Drawn in units of the finer of the two in-plane spacings.
     scale = np.asarray(spacing[-2:] if spacing else (1.0, 1.0), float)
     scale = scale / scale.min()
-    height, width = np.asarray(crop.shape) * scale
-    crowded = len(inside) > MAX_LABELS
+    height, width = np.asarray(crop.shape[1:]) * scale
     text_size = max(width, height) * text_share
     rectangles = []
-    # Errors are on top, and the dashes of an object lie on the line of its detection.
-    for box in sorted(inside, key=lambda box: (box["error"], box["kind"] == "object")):
+    taken: list[tuple[float, float, float]] = []  # left, right and baseline of the texts so far
+    for box in inside:
         (top, left), (bottom, right) = (box["corners"][:, -2:] - start) * scale
-        text = "" if crowded and not box["error"] else box["text"]
+        text, text_width = box["text"], 0.62 * text_size * len(box["text"])
         # Scores stand above their box, classes of objects below it, moved inwards at the border of the image.
-        text_x = max(min(left, width - 0.62 * text_size * len(text)), 0.0)
-        text_y = top - text_size / 3 if box["kind"] == "detection" else bottom + text_size
-        place = {"x": left, "y": top, "width": right - left, "height": bottom - top, "text_x": text_x}
-        place["text_y"] = min(max(text_y, text_size), height - text_size / 3)
+        text_x = max(min(left, width - text_width), 0.0)
+        sides = (top - text_size / 3, bottom + text_size)
+        baselines = [min(max(y, text_size), height - text_size / 3)
+                     for y in (sides if box["kind"] == "detection" else sides[::-1])]  # fmt: skip
+        free = [y for y in baselines if not any(text_x < b and a < text_x + text_width and abs(y - other) < text_size
+                                                for a, b, other in taken)]  # fmt: skip
+        text_y = (free or baselines)[0]
+        text = text if free or box["error"] else ""
+        taken += [(text_x, text_x + text_width, text_y)] if text else []
+        place = {"x": left, "y": top, "width": right - left, "height": bottom - top, "text_x": text_x, "text_y": text_y}
         place = {key: round(float(value), 2) for key, value in place.items()}
-        rectangles.append(place | {"kind": box["kind"], "hint": box["hint"], "text": text})
-    places = [f"{index + 1} of {size}" for index, size in zip(position, image.shape, strict=False)]
+        look = {key: box[key] for key in ("kind", "hint", "colour") if key in box}
+        rectangles.append((box, place | look | {"text": text}))
+    # Errors are on top, and the dashes of an object lie on the line of its detection.
+    rectangles.sort(key=lambda pair: (pair[0]["error"], pair[0]["kind"] == "object"))
+    places = [f"{index + 1} of {size}" for index, size in zip(position, image.shape[1:], strict=False)]
     name = f"slice {', '.join(places)}" if places else ""
     if crop.shape != plane.shape:
         name += f" (rows {start[0]} to {stop[0]}, columns {start[1]} to {stop[1]})"
@@ -72,7 +83,7 @@ def draw_plane(
         "width": round(float(width), 2),
         "height": round(float(height), 2),
         "text_size": round(float(text_size), 2),
-        "boxes": rectangles,
+        "boxes": [drawn for _, drawn in rectangles],
         "name": name,
     }
 
@@ -99,11 +110,7 @@ def _crosses(corners: np.ndarray, position: tuple[int, ...], region: Region) -> 
 
 def _data_uri(plane: np.ndarray, window: tuple[float, float], longest: int) -> str:
     """PNG, or JPEG where that is much smaller."""
-    from PIL import Image
-
-    low, high = window
-    grey = (np.nan_to_num(plane, nan=low) - low) / max(high - low, 1e-9)
-    pixels = Image.fromarray((np.clip(grey, 0, 1) * 255).astype(np.uint8))
+    pixels = to_picture(plane, window)
     pixels.thumbnail((longest, longest))
     content, kind = _encode(pixels, "PNG"), "png"
     if len(content) > JPEG_FROM:

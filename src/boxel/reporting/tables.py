@@ -109,9 +109,10 @@ def notes(metrics: Mapping[str, Any]) -> list[str]:
             "with the highest F1 on these images, which is optimistic."
         )
         if settings["num_resamples"]:
+            unit = "images" if metrics["num_groups"] == metrics.get("num_images") else "patients"
             notes.append(
                 f"In brackets: 95 % confidence intervals from {settings['num_resamples']} bootstrap resamples of "
-                f"{metrics['num_groups']} patients (seed {settings['seed']})."
+                f"{metrics['num_groups']} {unit} (seed {settings['seed']})."
             )
     return notes
 

@@ -2,6 +2,8 @@
 
 import io
 import json
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from typer.testing import CliRunner
 
 from boxel.api.overview import overview, preview
 from boxel.cli import app
+from boxel.datasets.problems import Finding
 from boxel.datasets.quality.check import examine
 from tests.unit.reporting.test_report import EVIL, Page, charts
 
@@ -57,13 +60,18 @@ def test_the_preview_draws_the_boxes_on_the_plane_that_shows_most(native, examin
     paths = preview(examination, tmp_path / "out", 4)
     assert sorted(path.name for path in paths) == ["a.png", "b.png", "c.png", "d.png"]
     drawn = np.array(Picture.open(tmp_path / "out" / "a.png").convert("RGB")).astype(int)
-    blue = np.argwhere(np.abs(drawn - (0x56, 0xB4, 0xE9)).sum(axis=2) < 40)
-    scale = np.array(drawn.shape[:2]) / np.array([14.0, 16 * 0.5])
+    scale = 512 / 14  # rows; the captions are below
+    assert drawn.shape[0] > 512 + 20
+    near = [np.abs(drawn[:512] - colour).sum(axis=2) < 40 for colour in ((0x56, 0xB4, 0xE9), (0xF0, 0xB0, 0))]
+    drawn_in_colour = np.argwhere(near[0] | near[1])
     # The native data set has the objects [2, 6) and [7, 11) along every axis; in 3D a plane crosses one of them.
     corners = np.array([[2, 2 * 0.5], [6, 6 * 0.5], [7, 7 * 0.5], [11, 11 * 0.5]]) * scale
     lower, upper = (corners[0], corners[3]) if ndim == 2 else (corners[0], corners[1])
-    assert np.abs(blue.min(axis=0) - lower).max() <= 2
-    assert np.abs(blue.max(axis=0) - upper).max() <= 2
+    lines = drawn_in_colour[drawn_in_colour[:, 0] <= upper[0] + 2]  # class names stand below
+    assert np.abs(lines.min(axis=0) - lower).max() <= 2
+    assert np.abs(lines.max(axis=0) - upper).max() <= 2
+    assert near[0].any()
+    assert near[1].any() == (ndim == 2)  # each class has its colour; a plane of the volume crosses one object
 
 
 def test_the_overview_shows_pictures_distributions_and_all_cases(native, examination, tmp_path):
@@ -79,6 +87,24 @@ def test_the_overview_shows_pictures_distributions_and_all_cases(native, examina
     assert max(float(text.partition(", ")[2]) for *_, text in counts["benign (3)"]) == 3
     for case in "abcd":
         assert f"labelsT{'s' if case == 'd' else 'r'}/{case}" in page.text
+
+
+def test_a_finding_without_a_case_names_its_file(native, tmp_path):
+    examined = examine(native, workers=0)
+    finding = Finding("warning", "", native / "dataset.json", "a problem", "a fix")
+    overview(replace(examined, findings=[finding]), tmp_path / "index.html", 1)
+    (cell,) = re.findall(r"<th>warning</th><td>(.*?)</td>", (tmp_path / "index.html").read_text())
+    assert cell == "dataset.json"
+
+
+def test_every_class_is_in_the_legend_with_the_colour_of_its_boxes(native, examination, tmp_path):
+    overview(examination, tmp_path / "index.html", 4)
+    text = (tmp_path / "index.html").read_text()
+    legend = dict(re.findall(r'fill="(#\w{6})" stroke="#000"/></svg> (\w+)</span>', text))
+    assert sorted(legend.values()) == ["benign", "malignant"]
+    boxes = re.findall(r'style="stroke: (#\w{6})"><title>object \d+: (\w+)<', text)
+    assert boxes
+    assert set(boxes) <= set(legend.items())
 
 
 def test_text_of_the_data_set_is_escaped(native, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -204,6 +205,7 @@ def test_the_preview_shows_each_detection_in_its_slice(tmp_path, ndim):
     geometry = grid(ndim, "plain")
     array = np.zeros((1, *geometry.shape), np.float32)
     prediction = whole_voxels(geometry)
+    prediction = replace(prediction, detections=replace(prediction.detections, labels=np.array([1, 0])))
     for lower, upper in prediction.detections.boxes.astype(int):
         array[(0, *(slice(a, b) for a, b in zip(lower, upper, strict=True)))] = 1
     write_image(tmp_path / "image.nii.gz", Image(array, geometry))
@@ -211,11 +213,13 @@ def test_the_preview_shows_each_detection_in_its_slice(tmp_path, ndim):
     [path] = get_format("preview").write(tmp_path, [shown])
     with Picture.open(path) as picture:
         pixels = np.asarray(picture.convert("RGB")).astype(int)
-    assert pixels.shape == (250, 446, 3)  # two tiles of 220 beside each other, captions below
-    for start in (0, 226):
+    assert pixels.shape == (254, 446, 3)  # two tiles of 220 beside each other, captions below
+    classes = [name for *_, name in prediction.ranking]
+    colours = {"benign": [0x56, 0xB4, 0xE9], "malignant": [0xF0, 0xB0, 0]}
+    for start, name in zip((0, 226), classes, strict=True):
         tile = pixels[:220, start : start + 220]
         assert tile[110, 110].min() > 200  # the object, in the middle of its tile
         assert tile[4, 4].max() < 50  # what lies around it
-        assert (np.abs(tile - [0xF0, 0xB0, 0]).max(-1) < 30).sum() > 100  # its box
+        assert (np.abs(tile - colours[name]).max(-1) < 30).sum() > 100  # its box
     with pytest.raises(ValueError, match=r"needs the image.*--images"):
         get_format("preview").write(tmp_path, [prediction])

@@ -1,6 +1,7 @@
 """Scores, sizes, confusion, the worst errors and the case browser of the report."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,9 @@ import pytest
 
 from boxel.api.reporting import rank_false_positives, rank_missed
 from boxel.reporting import Detail, Picture, ReportContent, write_report
+from boxel.reporting.charts import Axis, Chart, Line
+from boxel.reporting.drawing import chart_svg
+from boxel.reporting.tables import notes
 from boxel.types import Detections, Instances
 from unit.reporting.test_report import EVIL, Page, charts, content
 
@@ -64,6 +68,22 @@ def test_histograms_count_true_and_false_positives_of_each_class(tmp_path, ndim)
     notes = [text for _, _, text in points]
     assert "0.95, 2 at scores 0.95 to 1.00" in notes
     assert "0.6, 1 at scores 0.60 to 0.65" in notes
+
+
+@pytest.mark.parametrize(("num_groups", "unit"), [(12, "12 images"), (7, "7 patients")])
+def test_what_was_resampled_is_called_by_its_name(num_groups, unit):
+    settings = {"rule": "greedy", "interpolation": "101", "num_resamples": 1000, "seed": 0}
+    [*_, note] = notes({"settings": settings, "num_images": 12, "num_groups": num_groups})
+    assert f"1000 bootstrap resamples of {unit} (seed 0)" in note
+
+
+def test_a_peak_stays_below_the_frame():
+    chart = Chart("x", Axis("a"), Axis("b", 0), [Line("peak", np.arange(3.0), np.array([0.0, 30.0, 0.0]))])
+    drawn = chart_svg(chart)
+    [(_, [(_, bottom, _), (_, top, _), _])] = drawn["lines"]
+    ys = {float(y) for y in re.findall(r"M [\d.]+ ([\d.]+) L", drawn["content"])}  # grid lines, from 0 upwards
+    assert min(ys) < top - 5
+    assert max(ys) >= bottom - 1
 
 
 def test_sizes_confusion_and_calibration_are_shown_where_they_were_measured(tmp_path, ndim):

@@ -1,19 +1,15 @@
 """The layouts that Boxel opens: each is a `Format`, registered by the file that reads it."""
 
 import difflib
-import itertools
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from boxel.datasets.cases import Dataset
 from boxel.datasets.formats.options import ReaderOptions
-from boxel.datasets.formats.table_columns import SUFFIXES, why_no_table
 from boxel.datasets.formats.text_kinds import forget_kinds
-from boxel.datasets.names import below, is_clutter
+from boxel.datasets.formats.unknown import describe
 from boxel.datasets.problems import Report
-from boxel.io import split_suffix
 from boxel.plugins import Registry
 
 __all__ = ["Format", "formats", "get_format", "recognise", "register_format"]
@@ -52,7 +48,6 @@ class Format:
         return self.reader(path, report, options) if self.options else self.reader(path, report)
 
 
-USUAL = ("pairs", "nnunet", "native", "coco", "yolo", "table", "labelme", "dicom")  # named first
 MANY = 30  # folders: patients rather than data sets
 
 _formats: Registry[Format] = Registry("data set format")
@@ -130,25 +125,4 @@ def recognise(path: Path, candidates: Sequence[Format]) -> tuple[Format, Path]:
         return places[0]
     if len(candidates) == 1:  # its reader says what is missing
         return candidates[0], path
-    raise ValueError(f"{path}: not a data set in a layout that Boxel knows{_content(path)}")
-
-
-def _content(path: Path) -> str:
-    """What there is in a folder that has no known layout, and which layouts are the usual ones."""
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file() and not is_clutter(file)]
-    counts = Counter((below(file.parent, path), _kind(file)) for file in files)
-    some_counts = sorted(counts.items(), key=lambda item: -item[1])[:6]
-    listed = ", ".join(f"{count} {kind} in {place if place.parts else 'it'}" for (place, kind), count in some_counts)
-    tables = (why for file in files if file.suffix.lower() in SUFFIXES and (why := why_no_table(file)))
-    lines = [
-        f" (it holds {listed})" if files else " (it is empty)",
-        *(f"  {why}" for why in itertools.islice(tables, 3)),
-        "  usual layouts, for --format:",
-        *(f"  {name}: {_formats[name].description}" for name in USUAL if name in _formats),
-        f"  others: {', '.join(name for name in formats() if name not in USUAL)}; see docs/bring-your-data.md",
-    ]
-    return "\n".join(lines)
-
-
-def _kind(file: Path) -> str:
-    return split_suffix(file)[1] or file.suffix.lower() or "files without suffix"
+    raise ValueError(describe(path, [known.name for known in candidates]))

@@ -15,8 +15,9 @@ from boxel.types import Progress, silent
 
 __all__ = ["Examination", "Finding", "check", "examine"]
 
-OBJECTS = re.compile(r"^(object \d+ is|\d+ objects \([^)]*\) are)")  # numbers of objects differ by case
 SEVERITIES = ("error", "warning", "note")
+# How a problem names its objects; different in each case.
+_WHICH = re.compile(r"^(object \d+ is|\d+ objects \([\d, .]+\) are) ")
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,12 @@ def _merged(findings: Sequence[Finding], root: Path) -> list[Finding]:
     """The findings, where warnings and notes that say the same of more than MANY cases are one."""
     alike: dict[tuple[str, str, str], list[Finding]] = defaultdict(list)
     for finding in findings:
-        problem = OBJECTS.sub("objects are", finding.problem)
-        alike[finding.severity, problem, finding.suggested_fix].append(finding)
+        alike[finding.severity, _WHICH.sub("objects are ", finding.problem), finding.suggested_fix].append(finding)
     merged = []
-    for (_, common, _), same in alike.items():
+    for (_, shared, _), same in alike.items():
         cases = {finding.case for finding in same}
         if len(cases) > MANY and same[0].severity != "error":
-            problem = f"{len(cases)} cases: {common} ({some(cases)})"
+            problem = f"{len(cases)} cases: {shared} ({some(cases)})"
             same = [replace(same[0], case="", file=root, problem=problem)]
         merged += same
     return merged

@@ -187,6 +187,23 @@ def test_tiny_and_torn_objects_are_remarked(native):
     assert problems == ["object 1 is in several parts", "object 2 is smaller than 3 voxels along an axis"]
 
 
+def test_the_same_kind_of_problem_in_many_cases_is_one_finding(tmp_path):
+    """The numbers and the ids of the objects differ from case to case."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for case in range(5):
+        labels = np.zeros((32, 32), np.uint8)
+        for speck in range(case + 1):
+            labels[4 * speck + 2, 4] = speck + 1
+        labels[20:30, 20:30] = 9
+        for folder, array in (("images", rng.integers(0, 255, (32, 32), np.uint8)), ("labels", labels)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            Image.fromarray(array).save(tmp_path / folder / f"{case}.png")
+    problems = [finding.problem for finding in check(tmp_path) if "smaller than" in finding.problem]
+    assert problems == ["5 cases: objects are smaller than 3 voxels along an axis (0, 1, 2, 3, 4)"]
+
+
 def test_duplicate_images_are_remarked(native):
     (native / "imagesTs" / "d_0000.nii.gz").write_bytes((native / "imagesTr" / "a_0000.nii.gz").read_bytes())
     assert warnings_of(native) == {"d": "the same image as case a (training and test)"}
