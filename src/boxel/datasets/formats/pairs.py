@@ -11,8 +11,8 @@
     meta.csv                              optional: columns file (or id), patient_id, split, and any column of classes
     class_names.json                      optional: {"1": "liver"}; the label maps then show classes, not instances
 
-A label map may be stored with its axes permuted or flipped, if its header says so. If no label map has another value
-than 1 (or 255), each connected component is an object. Segments of 3D Slicer that have names are classes.
+A label map may be stored with its axes permuted or flipped, if its header says so. If the label maps have one value, or
+no other than 1 and 255, each connected component is an object. Segments of 3D Slicer that have names are classes.
 """
 
 from collections import Counter
@@ -48,7 +48,7 @@ class Options(ReaderOptions):
 
     Attributes:
         values: whether the values of a label map are instances, or classes whose components are instances; "auto" means
-            classes if there is a class_names.json, or if no label map has another value than 1 (or 255).
+            classes if there is a class_names.json, or if the label maps have one value, or no other than 1 and 255.
         image: the name of the image in folders that hold several, such as FLAIR beside T1.
         images: folder of the images, if its name is none of the usual words.
         masks: folder of the label maps, or the word for them in the names of files, such as tumor.
@@ -109,18 +109,18 @@ def _pairs(path: Path, report: Report, words: Words) -> dict[str, _Pair]:
     return pairs
 
 
-def _is_binary(paths: Sequence[Path]) -> bool:
-    """Whether no label map has another value than background and one that marks all objects; stops at the first."""
+def _binary_values(paths: Sequence[Path]) -> set[int]:
+    """The values that mark all objects, if each label map has one and they are the same; stops at the first other."""
     seen: set[int] = set()
     for path in paths:
         try:
             values = set(np.unique(read_label_map(path).array).tolist()) - {0}
         except ValueError:
             continue  # reported when the case is read
-        if len(values) > 1 or not values <= set(BINARY):
-            return False
         seen |= values
-    return bool(seen)
+        if len(values) > 1 or (len(seen) > 1 and not seen <= set(BINARY)):
+            return set()
+    return seen
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
@@ -144,7 +144,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     maps = [pair.labels for pair in pairs.values() if pair.labels]
     chosen = names or options.classes or options.class_column or options.values == "instances"
     segments = {} if chosen else segment_classes(maps)
-    binary = options.values == "auto" and not names and not segments and _is_binary(maps)
+    binary = _binary_values(maps) if options.values == "auto" and not names and not segments else set()
     lookup: dict[int, int] | None = None
     if segments:
         components = True
@@ -156,7 +156,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         problem = "the label maps have one value: each connected component is an object"
         report(InputError(path, problem, "with --option values=instances each map is one object", severity="note"))
         classes = options.classes[:1] or ("object",)
-        lookup = dict.fromkeys(BINARY, 0)
+        lookup = dict.fromkeys(binary, 0)
     elif components:
         if not (names or options.classes):
             raise InputError(path, "the classes have no names", "add --option classes=FIRST,SECOND")
@@ -181,7 +181,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             report(InputError(table, f"no row for {name}", f"add one with its {options.class_column}", name))
             continue
         index = classes_of.get(name, 0)
-        mine = dict.fromkeys(BINARY, index) if binary else lookup
+        mine = dict.fromkeys(binary, index) if binary else lookup
         mine = {value: classes.index(name) for value, name in segments[labels].items()} if segments else mine
         annotate = LabelMapFile(labels, mine, components, options.connectivity, options.min_size, index)
         group = row.get(options.group_column or "patient_id", patient)
