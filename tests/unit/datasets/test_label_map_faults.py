@@ -48,3 +48,73 @@ def test_a_repair_removes_stray_pixels_but_no_part_that_may_be_an_object(tmp_pat
     assert boxes_of(dataset, "a") == [(5, 8, 31, 48)]
     assert np.count_nonzero(read_case(dataset["a"], dataset).label_map) == 96 + 48
     assert boxes_of(dataset, "b") == list(BOXES)
+
+
+def with_table(root, text):
+    for name in "abc":
+        write(root, name, BOXES[0])
+    (root / "meta.csv").write_text(text)
+    return root
+
+
+@pytest.mark.parametrize("column", ["image", "filename", "image_id", "File", "ID"])
+def test_the_table_may_call_the_image_by_any_usual_name(tmp_path, column):
+    root = with_table(tmp_path, f"{column},Patient ID,kind,Split\na.png,1,x,train\nb.png,1.0,y,test\nc.png,2,x,train\n")
+    dataset = open_dataset(root, options=["class_column=kind"])
+    assert [(case.group, case.split) for case in dataset.cases] == [("1", "train"), ("1", "test"), ("2", "train")]
+    assert dataset.classes == ("kind x", "kind y")
+
+
+@pytest.mark.parametrize(("options", "severity"), [([], "warning"), (["class_column=kind"], "error")])
+def test_a_table_that_names_no_image_is_reported(tmp_path, options, severity):
+    root = with_table(tmp_path, "picture_of,kind\na,x\nb,y\nc,x\n")
+    (finding,) = [f for f in examine(root, options=options).findings if "none of its columns" in f.problem]
+    assert finding.severity == severity
+
+
+def test_classes_that_are_numbers_are_one_however_written_and_must_not_be_empty(tmp_path):
+    root = with_table(tmp_path, "id,kind\na,1\nb,1.0\nc,2\n")
+    assert open_dataset(root, options=["class_column=kind"]).classes == ("kind 1", "kind 2")
+    (root / "meta.csv").write_text("id,kind\na,1\nb,1.0\nc,nan\n")
+    with pytest.raises(ValueError, match=r"meta\.csv: case c has no kind; write it"):
+        open_dataset(root, options=["class_column=kind"])
+
+
+def test_rows_of_one_case_must_agree(tmp_path):
+    root = with_table(tmp_path, "id,patient_id\na,1\na.png,1.0\nb,2\nc,3\n")
+    assert [case.group for case in open_dataset(root).cases] == ["1", "2", "3"]
+    (root / "meta.csv").write_text("id,patient_id\na,1\na,2\nb,2\nc,3\n")
+    with pytest.raises(ValueError, match=r"line 3: patient_id of case a is '2', but '1' before; keep one row"):
+        open_dataset(root)
+
+
+def table_of_boxes(root, *rows, head="file,x1,y1,x2,y2", name="boxes.csv"):
+    for case in "abc":
+        write(root, case, BOXES[0], folders=("images", "."))
+        (root / f"{case}.png").unlink()
+    (root / name).write_text("\n".join([head, *rows]) + "\n")
+    return root
+
+
+def test_an_unknown_split_is_an_error_and_a_fold_is_training(tmp_path):
+    rows = "a.png,8,5,20,13,{}", "b.png,8,5,20,13,Validation", "c.png,8,5,20,13,subset3"
+    for split in ("evaluation", "holdout", "tests"):
+        root = table_of_boxes(tmp_path, rows[0].format(split), *rows[1:], head="file,x1,y1,x2,y2,split")
+        with pytest.raises(ValueError, match=rf"unknown split '{split}' of case a; write train, .* test or testing"):
+            open_dataset(root)
+    root = table_of_boxes(tmp_path, rows[0].format("Test"), *rows[1:], head="file,x1,y1,x2,y2,split")
+    assert [case.split for case in open_dataset(root).cases] == ["test", "train", "train"]
+
+
+@pytest.mark.parametrize("of", ["img", "original", "image", "orig_", "original_image"])
+def test_the_size_in_a_table_is_compared_with_the_image(tmp_path, of):
+    head = f"file,{of}_width,{of}_height,x1,y1,x2,y2"
+    root = table_of_boxes(tmp_path, "a.png,120,80,16,10,40,26", "b.png,60,40,8,5,20,13", "c.png,,,,,,", head=head)
+    errors = [finding for finding in examine(root).findings if finding.severity == "error"]
+    assert [(error.case, "80" in error.problem) for error in errors] == [("a", True)]
+
+
+def test_patients_of_a_table_are_one_however_their_number_is_written(tmp_path):
+    rows = "a.png,8,5,20,13,1", "b.png,8,5,20,13,1.0", "c.png,8,5,20,13,nan"
+    dataset = open_dataset(table_of_boxes(tmp_path, *rows, head="file,x1,y1,x2,y2,patient_id"))
+    assert [case.group for case in dataset.cases] == ["1", "1", ""]

@@ -32,8 +32,8 @@ from boxel.datasets.formats.pairs_folders import same_folder, sibling_folders
 from boxel.datasets.formats.pairs_names import Words
 from boxel.datasets.formats.pairs_table import classes_by_column, rows_by_case
 from boxel.datasets.formats.registry import register_format
+from boxel.datasets.formats.table_columns import identity, part_of
 from boxel.datasets.label_maps import Connectivity
-from boxel.datasets.names import split_word
 from boxel.datasets.problems import InputError, Report, counted, some
 from boxel.io import read_label_map, read_layout
 from boxel.io.slicer import segment_classes
@@ -184,8 +184,8 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         mine = dict.fromkeys(binary, index) if binary else lookup
         mine = {value: classes.index(name) for value, name in segments[labels].items()} if segments else mine
         annotate = LabelMapFile(labels, mine, components, options.connectivity, options.min_size, index)
-        group = row.get(options.group_column or "patient_id", patient)
-        split = "test" if split_word(row.get("split", "")) == "test" else "train"
+        group = identity(row.get(options.group_column or "patient_id", patient))
+        split = part_of(row.get("split", ""), table, name)
         size = drawn_size(image, labels)
         cases.append(Case(name, (image,), group=group, split=split, annotate=annotate, declared=size))
     ndim, channels = pictures_layout(case.channels[0] for case in cases)

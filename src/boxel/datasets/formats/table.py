@@ -44,15 +44,17 @@ from boxel.datasets.formats.table_columns import (
     declared_size,
     first_of,
     head,
+    identity,
     is_negative,
     is_table,
     one_value,
+    part_of,
     positions,
     read_rows,
     why_no_table,
 )
 from boxel.datasets.lookup import Lookup, MissingError, images_below, root_of
-from boxel.datasets.names import as_id, case_ids, split_word
+from boxel.datasets.names import case_ids
 from boxel.datasets.problems import InputError, Report, some
 from boxel.io import has_geometry
 
@@ -117,9 +119,8 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     of_case = of_case or of_group  # one image per patient
     mm = columns not in BALL and (options.unit == "mm" or columns[0].endswith("mm"))
     size = next((names for names in SIZE if rows and set(names) <= rows[0].keys() - set(columns)), ())
-    for row in rows if of_label else ():
-        number = as_id(row[of_label])
-        row[of_label] = row[of_label] if number is None else str(number)  # 1.0 is 1
+    for row in rows:
+        row |= {column: identity(row[column]) for column in (of_label, of_group) if column and column != of_case}
     labels = {row[of_label] for row in rows if not is_empty(row[of_label])} if of_label else {"object"}
     known = options.classes or tuple(sorted(labels)) or ("object",)
     objects: dict[str, _Objects] = defaultdict(_Objects)
@@ -149,10 +150,10 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     cases = []
     for (image, names), case in zip(names_of.items(), case_ids(list(names_of), folder), strict=True):
         lines = [row for name in names for row in objects[name].rows]
-        split = split_word(one_value(lines, of_split, table, case))
+        split = part_of(one_value(lines, of_split, table, case), table, case)
         shapes = tuple(shape for name in names for shape in objects[name].shapes)
         cases.append(Case(case, (image,) if image.exists() else (), group=one_value(lines, of_group, table, case),
-                          split="test" if split == "test" else "train", annotation=table,
+                          split=split, annotation=table,
                           annotate=Shapes(shapes, hint=hint),
                           declared=declared_size(lines, size, table, case)))  # fmt: skip
     cases.sort(key=lambda case: case.id)
