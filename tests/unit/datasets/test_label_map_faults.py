@@ -118,3 +118,31 @@ def test_patients_of_a_table_are_one_however_their_number_is_written(tmp_path):
     rows = "a.png,8,5,20,13,1", "b.png,8,5,20,13,1.0", "c.png,8,5,20,13,nan"
     dataset = open_dataset(table_of_boxes(tmp_path, *rows, head="file,x1,y1,x2,y2,patient_id"))
     assert [case.group for case in dataset.cases] == ["1", "1", ""]
+
+
+@pytest.mark.parametrize("other", ["test", "valid"])
+def test_the_tables_of_all_parts_are_read(tmp_path, other):
+    root = table_of_boxes(tmp_path, "a.png,8,5,20,13", "b.png,8,5,20,13", name="train.csv")
+    (root / f"{other}.csv").write_text("file,x1,y1,x2,y2\nc.png,7,5,20,13\n")
+    dataset = open_dataset(root)
+    assert [case.split for case in dataset.cases] == ["train", "train", "test" if other == "test" else "train"]
+    assert boxes_of(dataset, "c") == [(5, 7, 13, 20)]
+    assert [len(open_dataset(root, options=[f"table={name}.csv"]).cases) for name in ("train", other)] == [2, 1]
+    (root / "test.csv").write_text("file,x1,y1,x2,y2\na.png,7,5,20,13\n")
+    with pytest.raises(ValueError, match="case a has several values of split: test, train"):
+        open_dataset(root)
+    (root / "test.csv").write_text("file,x1,y1,x2,y2,label\nc.png,7,5,20,13,cell\n")
+    with pytest.raises(ValueError, match=r"columns are not those of .*: label only in one; give both"):
+        open_dataset(root)
+
+
+def test_images_of_one_name_are_those_of_the_table_of_their_part(tmp_path):
+    for part, box in zip(("train", "test"), BOXES, strict=True):
+        write(tmp_path / part, "a", box, folders=(".", "gone"))
+        (tmp_path / part / "gone" / "a.png").unlink()
+        corners = ",".join(str(box[axis]) for axis in (1, 0, 3, 2))
+        (tmp_path / f"{part}.csv").write_text(f"file,x1,y1,x2,y2\na.png,{corners}\n")
+    dataset = open_dataset(tmp_path, format="table")
+    assert [(case.id, case.split, boxes_of(dataset, case.id)) for case in dataset.cases] == [
+        ("test_a", "test", [BOXES[1]]), ("train_a", "train", [BOXES[0]])
+    ]  # fmt: skip

@@ -31,9 +31,9 @@ def repair(
     """Write a copy of the data set in which all problems are fixed that need no decision by the user.
 
     Objects without voxels or extent and repeated ones are left out, and boxes are clipped at the border of the image.
-    Of an object in several parts, those below a tenth of the largest are removed. Objects are numbered from 1. Label maps are stored on the grids
-    of their images. Cases with other errors are left out. Groups, folds, ignored objects and attributes are kept. The
-    data set itself is not changed.
+    Of an object in several parts, those below a tenth of the largest are removed. Objects are numbered from 1. Label
+    maps are stored on the grids of their images. Cases with other errors are left out. Groups, folds, ignored objects
+    and attributes are kept. The data set itself is not changed.
 
     Args:
         findings: the result of `check`.
