@@ -8,6 +8,8 @@ from boxel.datasets.cases import read_case
 from boxel.datasets.formats import open_dataset
 from boxel.datasets.quality.check import examine
 from boxel.datasets.quality.repair import repair
+from boxel.io import write_image, write_label_map
+from boxel.types import Geometry, Image
 
 BOXES = ((5, 8, 13, 20), (25, 40, 31, 48))  # rows and columns, half-open; 96 and 48 pixels
 
@@ -146,3 +148,69 @@ def test_images_of_one_name_are_those_of_the_table_of_their_part(tmp_path):
     assert [(case.id, case.split, boxes_of(dataset, case.id)) for case in dataset.cases] == [
         ("test_a", "test", [BOXES[1]]), ("train_a", "train", [BOXES[0]])
     ]  # fmt: skip
+
+
+def test_two_folders_of_label_maps_are_an_error_until_one_is_chosen(tmp_path):
+    for name in "ab":
+        write(tmp_path, name, BOXES[1], folders=("images", "labels"))
+        write(tmp_path, name, BOXES[0])
+    (error,) = [finding for finding in examine(tmp_path).findings if finding.severity == "error"]
+    assert (error.problem, error.suggested_fix) == (
+        "several folders of label maps: masks, labels", "choose one with --option masks=FOLDER"
+    )  # fmt: skip
+    for folder, box in zip(("masks", "labels"), BOXES, strict=True):
+        assert boxes_of(open_dataset(tmp_path, options=[f"masks={folder}"]), "a") == [box]
+
+
+def test_a_second_folder_of_images_is_reported(tmp_path):
+    for name in "ab":
+        write(tmp_path, name, BOXES[0], folders=("img", "masks"))
+        write(tmp_path, name, BOXES[0])
+    problems = {finding.problem for finding in examine(tmp_path).findings if finding.severity == "warning"}
+    assert "the images in images are used, not those in img" in problems
+    chosen = examine(tmp_path, options=["images=img"])
+    assert {case.channels[0].parent.name for case in chosen.dataset.cases} == {"img"}
+    assert not [finding for finding in chosen.findings if "are used" in finding.problem]
+
+
+def test_folders_of_parts_hold_pairs(tmp_path):
+    for part, box in zip(("train", "test"), BOXES, strict=True):
+        write(tmp_path / part, "a", box)
+    write(tmp_path / "train", "b", BOXES[0])
+    dataset = open_dataset(tmp_path)
+    assert dataset.format == "pairs"
+    assert {case.id: (case.split, boxes_of(dataset, case.id)) for case in dataset.cases} == {
+        "train_a": ("train", [BOXES[0]]), "b": ("train", [BOXES[0]]), "test_a": ("test", [BOXES[1]])
+    }  # fmt: skip
+    (tmp_path / "test" / "masks" / "a.png").unlink()
+    (tmp_path / "test" / "masks").rmdir()
+    problems = [finding.problem for finding in examine(tmp_path).findings if finding.severity == "warning"]
+    assert any("no pairs of images and label maps in test: not used" in problem for problem in problems)
+
+
+def volume(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    geometry = Geometry.plain(array.shape)
+    if path.name.endswith("_mask.nii.gz"):
+        write_label_map(path, array, geometry)
+    else:
+        write_image(path, Image(array[None].astype(np.float32), geometry))
+
+
+@pytest.mark.parametrize("lesions", [False, True])
+def test_the_mask_of_the_brain_is_no_object(tmp_path, rng, lesions):
+    brain = np.zeros((8, 10, 12), np.uint8)
+    brain[1:7, 1:9, 1:11] = 1
+    drawn = np.zeros_like(brain)
+    drawn[2:5, 3:6, 4:8] = 1
+    volume(tmp_path / "sub-1" / "anat" / "sub-1_FLAIR.nii.gz", rng.normal(size=brain.shape))
+    derived = tmp_path / "derivatives" / "x" / "sub-1" / "anat"
+    volume(derived / "sub-1_desc-brain_mask.nii.gz", brain)
+    if lesions:
+        volume(derived / "sub-1_label-wmh_mask.nii.gz", drawn)
+    result = examine(tmp_path)
+    errors = [finding.problem for finding in result.findings if finding.severity == "error"]
+    assert errors == ([] if lesions else ["this mask is of the brain, not of an object"])
+    if lesions:
+        boxes = read_case(result.dataset["sub-1"], result.dataset).instances.boxes
+        assert boxes.tolist() == [[[2, 3, 4], [5, 6, 8]]]

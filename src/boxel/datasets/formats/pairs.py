@@ -2,6 +2,7 @@
 
     images/NAME.png  labels/NAME.png      also image, img, scans, T1 and mask, masks, label, segmentations, ROI ...;
                                           NAME_mask, NAME_lesion and other names that begin like only one image's
+    train/images  train/masks             a part of a split each, also val and test
     a_raw.tif  a_instances.tif            or img3d.tif mask3d.tif, in one folder
     CASE/ct.nii.gz  CASE/seg.nii.gz       a folder per case; the image may be a DICOM folder, such as CASE/dicom/;
                                           also FLAIR.nii.gz and lesions.nii.gz, and ct.nrrd with the
@@ -28,7 +29,7 @@ from boxel.datasets.formats.bids import bids_pairs
 from boxel.datasets.formats.files import drawn_size, listing, named_numbers, pictures_layout, read_mapping
 from boxel.datasets.formats.options import Names, ReaderOptions
 from boxel.datasets.formats.pairs_dicom import dicom_pairs
-from boxel.datasets.formats.pairs_folders import same_folder, sibling_folders
+from boxel.datasets.formats.pairs_folders import folders_of_parts, same_folder, sibling_folders
 from boxel.datasets.formats.pairs_names import Words
 from boxel.datasets.formats.pairs_table import classes_by_column, rows_by_case
 from boxel.datasets.formats.registry import register_format
@@ -81,6 +82,7 @@ class _Pair(NamedTuple):
     image: Path
     labels: Path | None
     patient: str = ""
+    split: str = ""
 
 
 def detect(path: Path) -> bool:
@@ -91,6 +93,7 @@ def _pairs(path: Path, report: Report, words: Words) -> dict[str, _Pair]:
     """The pairs by case name, in `path` and in its folders."""
     pairs = {name: _Pair(*found) for name, found in bids_pairs(path, report, words.image).items()}
     pairs = pairs or {name: _Pair(*found) for name, found in sibling_folders(path, report, words).items()}
+    pairs = pairs or {name: _Pair(*found) for name, found in folders_of_parts(path, report, words).items()}
     alone: list[Path] = []
     for folder in () if pairs else (path, *filter(Path.is_dir, listing(path))):
         prefix = f"{folder.name}_" if folder != path else ""
@@ -172,7 +175,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             raise InputError(table, problem, "name the lower and the upper class, or leave classes out")
         classes = options.classes or by_column
     cases = []
-    for name, (image, labels, patient) in pairs.items():
+    for name, (image, labels, patient, part) in pairs.items():
         row = rows.get(name, {})
         if labels is None:
             report(InputError(image, "missing label map", "add it, all zero if the image has no objects", name))
@@ -185,7 +188,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         mine = {value: classes.index(name) for value, name in segments[labels].items()} if segments else mine
         annotate = LabelMapFile(labels, mine, components, options.connectivity, options.min_size, index)
         group = identity(row.get(options.group_column or "patient_id", patient))
-        split = part_of(row.get("split", ""), table, name)
+        split = part_of(row.get("split") or part, table, name)
         size = drawn_size(image, labels)
         cases.append(Case(name, (image,), group=group, split=split, annotate=annotate, declared=size))
     ndim, channels = pictures_layout(case.channels[0] for case in cases)
