@@ -212,7 +212,7 @@ def test_points_are_left_out_and_reported(tmp_path, file, values):
     reports = []
     _, loaded = only(tmp_path, reports.append)
     assert not len(loaded.instances)
-    assert any("are left out" in report.problem for report in reports)
+    assert any("left out: a" in report.problem for report in reports)
 
 
 def test_the_second_annotation_of_a_task_is_reported(tmp_path):

@@ -228,7 +228,7 @@ def test_bids_pairs_images_with_the_lesion_masks_of_their_sessions(tmp_path, kin
     assert counts == {"sub-01_ses-1": 1, "sub-01_ses-2": 2, "sub-02_ses-1": 0}
     assert [case.group for case in dataset.cases] == ["sub-01", "sub-01", "sub-02"]
     assert {case.channels[0].name.split("_")[-1] for case in dataset.cases} == {"FLAIR.nii.gz"}
-    assert "1 images have no label map and are not used: sub-03_FLAIR.nii.gz" in [r.problem for r in reports]
+    assert "1 image without label map, not used: sub-03_FLAIR.nii.gz" in [r.problem for r in reports]
     if "FLAIR" not in kind:
         with pytest.raises(InputError, match=r"several images: .*--option image=KIND"):
             open_dataset(tmp_path)
