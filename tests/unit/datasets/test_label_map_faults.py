@@ -74,6 +74,13 @@ def test_a_table_that_names_no_image_is_reported(tmp_path, options, severity):
     assert finding.severity == severity
 
 
+def test_a_table_of_which_no_column_is_used_is_reported(tmp_path):
+    root = with_table(tmp_path, "id,owner,kind\na,1,x\nb,2,y\nc,3,x\n")
+    for options, reported in (([], True), (["group_column=owner"], False), (["class_column=kind"], False)):
+        findings = [f for f in examine(root, options=options).findings if "nothing of the table is used" in f.problem]
+        assert [finding.severity for finding in findings] == ["warning"] * reported
+
+
 def test_classes_that_are_numbers_are_one_however_written_and_must_not_be_empty(tmp_path):
     root = with_table(tmp_path, "id,kind\na,1\nb,1.0\nc,2\n")
     assert open_dataset(root, options=["class_column=kind"]).classes == ("kind 1", "kind 2")

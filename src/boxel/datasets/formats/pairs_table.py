@@ -30,10 +30,14 @@ def rows_by_case(
     for row in rows:
         row |= {name: row[head[known]] for name, known in usual.items() if known and name not in row}
     if rows and not key:
-        names = ", ".join(rows[0])[:200]
+        listed = ", ".join(rows[0])[:200]
         severity: Severity = "error" if columns else "warning"
-        problem = f"the table is not used: none of its columns {names} names the images"
+        problem = f"the table is not used: none of its columns {listed} names the images"
         report(InputError(table, problem, "call that column file or id", severity=severity))
+    elif rows and not columns and not any(usual.values()):
+        problem = f"nothing of the table is used: none of its columns {', '.join(rows[0])[:200]} is patient_id or split"
+        fix = "choose with --option group_column=NAME or --option class_column=NAME"
+        report(InputError(table, problem, fix, severity="warning"))
     names: dict[str, set[str]] = defaultdict(set)
     for case, image in images.items():
         folders = (*image.relative_to(table.parent).parts[:-1], stem_of(image))
