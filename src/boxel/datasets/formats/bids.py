@@ -18,6 +18,7 @@ __all__ = ["bids_pairs"]
 
 KEYS = ("sub", "ses", "run")  # what tells cases apart
 MASKS = ("mask", "dseg")
+ORGANS = {"brain", "head", "skull", "skullstrip", "bet"}  # masks of the field of view, not of objects
 OTHERS = ("probseg", "bold", "dwi", "epi")  # neither images of one contrast nor label maps
 
 
@@ -56,6 +57,9 @@ def bids_pairs(path: Path, report: Report, image: str = "") -> dict[str, tuple[P
             maps[(*file.session, file.entities.get("run", ""))].append(file)
         elif file.kind not in OTHERS and file.path.relative_to(path).parts[0].startswith("sub-"):
             images[file.session].append(file)
+    organs = [file for found in maps.values() for file in found if file.words & ORGANS]
+    for found in maps.values():
+        found[:] = [file for file in found if file not in organs] or found
     pairs: dict[str, tuple[Path, Path, str]] = {}
     for (subject, session, run), found in sorted(maps.items()):
         name = "_".join(f"{key}-{value}" for key, value in zip(KEYS, (subject, session, run), strict=True) if value)
@@ -65,6 +69,9 @@ def bids_pairs(path: Path, report: Report, image: str = "") -> dict[str, tuple[P
             candidates = [file for file in candidates if file.kind.lower() == image.lower()]
         named = [file for file in candidates if file.kind.lower() in (lesions or found)[0].words]
         mine, drawn = _one(named or candidates, name, path, report), _one(lesions or found, name, path, report)
+        if drawn and drawn in organs:
+            fix = "add the label map of its objects, such as label-lesion_mask, all zero if it has none"
+            report(InputError(drawn.path, "this mask is of the brain, not of an object", fix, name))
         if mine and drawn:
             pairs[name] = (mine.path, drawn.path, f"sub-{subject}")
     used = {kind for place, _, _ in pairs.values() if (file := _parsed(place)) for kind in [file.kind]}

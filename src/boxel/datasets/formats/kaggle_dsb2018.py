@@ -13,6 +13,7 @@ from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import drawn_size, listing, pictures_layout
 from boxel.datasets.formats.options import Names, ReaderOptions
 from boxel.datasets.formats.registry import register_format
+from boxel.datasets.names import split_word
 from boxel.datasets.problems import InputError, Report
 from boxel.io import split_suffix
 
@@ -26,7 +27,8 @@ class Options(ReaderOptions):
 
 
 def detect(path: Path) -> bool:
-    return any((folder / "images").is_dir() and (folder / "masks").is_dir() for folder in listing(path))
+    folders = [folder for folder in listing(path) if not split_word(folder.name)]  # train/images is a folder of many
+    return any((folder / "images").is_dir() and (folder / "masks").is_dir() for folder in folders)
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:

@@ -2,6 +2,7 @@
 
     images/NAME.png  labels/NAME.png      also image, img, scans, T1 and mask, masks, label, segmentations, ROI ...;
                                           NAME_mask, NAME_lesion and other names that begin like only one image's
+    train/images  train/masks             a part of a split each, also val and test
     a_raw.tif  a_instances.tif            or img3d.tif mask3d.tif, in one folder
     CASE/ct.nii.gz  CASE/seg.nii.gz       a folder per case; the image may be a DICOM folder, such as CASE/dicom/;
                                           also FLAIR.nii.gz and lesions.nii.gz, and ct.nrrd with the
@@ -11,8 +12,8 @@
     meta.csv                              optional: columns file (or id), patient_id, split, and any column of classes
     class_names.json                      optional: {"1": "liver"}; the label maps then show classes, not instances
 
-A label map may be stored with its axes permuted or flipped, if its header says so. If no label map has another value
-than 1 (or 255), each connected component is an object. Segments of 3D Slicer that have names are classes.
+A label map may be stored with its axes permuted or flipped, if its header says so. If the label maps have one value, or
+no other than 1 and 255, each connected component is an object. Segments of 3D Slicer that have names are classes.
 """
 
 from collections import Counter
@@ -28,12 +29,12 @@ from boxel.datasets.formats.bids import bids_pairs
 from boxel.datasets.formats.files import drawn_size, listing, named_numbers, pictures_layout, read_mapping
 from boxel.datasets.formats.options import Names, ReaderOptions
 from boxel.datasets.formats.pairs_dicom import dicom_pairs
-from boxel.datasets.formats.pairs_folders import same_folder, sibling_folders
+from boxel.datasets.formats.pairs_folders import folders_of_parts, same_folder, sibling_folders
 from boxel.datasets.formats.pairs_names import Words
 from boxel.datasets.formats.pairs_table import classes_by_column, rows_by_case
 from boxel.datasets.formats.registry import register_format
+from boxel.datasets.formats.table_columns import identity, part_of
 from boxel.datasets.label_maps import Connectivity
-from boxel.datasets.names import split_word
 from boxel.datasets.problems import InputError, Report, counted, some
 from boxel.io import read_label_map, read_layout
 from boxel.io.slicer import segment_classes
@@ -48,7 +49,7 @@ class Options(ReaderOptions):
 
     Attributes:
         values: whether the values of a label map are instances, or classes whose components are instances; "auto" means
-            classes if there is a class_names.json, or if no label map has another value than 1 (or 255).
+            classes if there is a class_names.json, or if the label maps have one value, or no other than 1 and 255.
         image: the name of the image in folders that hold several, such as FLAIR beside T1.
         images: folder of the images, if its name is none of the usual words.
         masks: folder of the label maps, or the word for them in the names of files, such as tumor.
@@ -81,6 +82,7 @@ class _Pair(NamedTuple):
     image: Path
     labels: Path | None
     patient: str = ""
+    split: str = ""
 
 
 def detect(path: Path) -> bool:
@@ -91,6 +93,7 @@ def _pairs(path: Path, report: Report, words: Words) -> dict[str, _Pair]:
     """The pairs by case name, in `path` and in its folders."""
     pairs = {name: _Pair(*found) for name, found in bids_pairs(path, report, words.image).items()}
     pairs = pairs or {name: _Pair(*found) for name, found in sibling_folders(path, report, words).items()}
+    pairs = pairs or {name: _Pair(*found) for name, found in folders_of_parts(path, report, words).items()}
     alone: list[Path] = []
     for folder in () if pairs else (path, *filter(Path.is_dir, listing(path))):
         prefix = f"{folder.name}_" if folder != path else ""
@@ -109,18 +112,18 @@ def _pairs(path: Path, report: Report, words: Words) -> dict[str, _Pair]:
     return pairs
 
 
-def _is_binary(paths: Sequence[Path]) -> bool:
-    """Whether no label map has another value than background and one that marks all objects; stops at the first."""
+def _binary_values(paths: Sequence[Path]) -> set[int]:
+    """The values that mark all objects, if each label map has one and they are the same; stops at the first other."""
     seen: set[int] = set()
     for path in paths:
         try:
             values = set(np.unique(read_label_map(path).array).tolist()) - {0}
         except ValueError:
             continue  # reported when the case is read
-        if len(values) > 1 or not values <= set(BINARY):
-            return False
         seen |= values
-    return bool(seen)
+        if len(values) > 1 or (len(seen) > 1 and not seen <= set(BINARY)):
+            return set()
+    return seen
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
@@ -144,7 +147,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     maps = [pair.labels for pair in pairs.values() if pair.labels]
     chosen = names or options.classes or options.class_column or options.values == "instances"
     segments = {} if chosen else segment_classes(maps)
-    binary = options.values == "auto" and not names and not segments and _is_binary(maps)
+    binary = _binary_values(maps) if options.values == "auto" and not names and not segments else set()
     lookup: dict[int, int] | None = None
     if segments:
         components = True
@@ -156,7 +159,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         problem = "the label maps have one value: each connected component is an object"
         report(InputError(path, problem, "with --option values=instances each map is one object", severity="note"))
         classes = options.classes[:1] or ("object",)
-        lookup = dict.fromkeys(BINARY, 0)
+        lookup = dict.fromkeys(binary, 0)
     elif components:
         if not (names or options.classes):
             raise InputError(path, "the classes have no names", "add --option classes=FIRST,SECOND")
@@ -172,7 +175,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             raise InputError(table, problem, "name the lower and the upper class, or leave classes out")
         classes = options.classes or by_column
     cases = []
-    for name, (image, labels, patient) in pairs.items():
+    for name, (image, labels, patient, part) in pairs.items():
         row = rows.get(name, {})
         if labels is None:
             report(InputError(image, "missing label map", "add it, all zero if the image has no objects", name))
@@ -181,11 +184,11 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             report(InputError(table, f"no row for {name}", f"add one with its {options.class_column}", name))
             continue
         index = classes_of.get(name, 0)
-        mine = dict.fromkeys(BINARY, index) if binary else lookup
+        mine = dict.fromkeys(binary, index) if binary else lookup
         mine = {value: classes.index(name) for value, name in segments[labels].items()} if segments else mine
         annotate = LabelMapFile(labels, mine, components, options.connectivity, options.min_size, index)
-        group = row.get(options.group_column or "patient_id", patient)
-        split = "test" if split_word(row.get("split", "")) == "test" else "train"
+        group = identity(row.get(options.group_column or "patient_id", patient))
+        split = part_of(row.get("split") or part, table, name)
         size = drawn_size(image, labels)
         cases.append(Case(name, (image,), group=group, split=split, annotate=annotate, declared=size))
     ndim, channels = pictures_layout(case.channels[0] for case in cases)

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 from boxel.datasets.formats.dicom_files import has_dicom
@@ -13,7 +13,7 @@ from boxel.datasets.names import below, case_ids, split_word
 from boxel.datasets.problems import InputError, Report, some
 from boxel.io import split_suffix
 
-__all__ = ["same_folder", "sibling_folders"]
+__all__ = ["folders_of_parts", "same_folder", "sibling_folders"]
 
 
 def sibling_folders(path: Path, report: Report, words: Words) -> dict[str, tuple[Path, Path | None]]:
@@ -21,7 +21,8 @@ def sibling_folders(path: Path, report: Report, words: Words) -> dict[str, tuple
 
     Files without counterpart are reported, unless no name fits any other.
     """
-    images, labels = _folders(path, words)
+    problems: list[InputError] = []
+    images, labels = _folders(path, words, problems.append)
     if images is None or labels is None or (not images_below(images) and has_dicom(images)):
         return {}
     maps: dict[Path, dict[str, Path]] = defaultdict(dict)
@@ -63,28 +64,59 @@ def sibling_folders(path: Path, report: Report, words: Words) -> dict[str, tuple
         problem += f"{pairs[bare[0]][0].name} (nearest: {shown})"
         report(InputError(path, problem, "call each label map like its image, with any word after it"))
         return {}
+    for problem_of_folder in problems if pairs else ():
+        report(problem_of_folder)
     for file in sorted(alone):
         report(InputError(file, "label map without image", f"add its image to {images}, or remove it", stem(file)))
     return pairs
 
 
-def _folders(path: Path, words: Words) -> tuple[Path | None, Path | None]:
+def folders_of_parts(path: Path, report: Report, words: Words) -> dict[str, tuple[Path, Path | None, str, str]]:
+    """The pairs in train/images and train/masks, test/images and test/masks ..., without patient, with their part."""
+    parts = [folder for folder in listing(path) if folder.is_dir() and split_word(folder.name)]
+    try:
+        pairs_of = {folder: sibling_folders(folder, report, words) for folder in parts}
+    except InputError:  # options that name a folder of the data set, not of a part
+        return {}
+    bare = [folder.name for folder, pairs in pairs_of.items() if not pairs and images_below(folder)]
+    if bare and any(pairs_of.values()):
+        problem = f"no pairs of images and label maps in {some(bare)}"
+        report(InputError(path, f"{problem}: not used", "add a folder of label maps there", severity="warning"))
+    counts = Counter(name for pairs in pairs_of.values() for name in pairs)
+    return {
+        name if counts[name] == 1 else f"{folder.name}_{name}": (*pair, "", split_word(folder.name))
+        for folder, pairs in pairs_of.items()
+        for name, pair in pairs.items()
+    }
+
+
+def _folders(path: Path, words: Words, report: Report) -> tuple[Path | None, Path | None]:
     """The folder of the images and the one of the label maps, where there are such folders.
 
     A folder of label maps makes the only other folder with images, other than parts of a split, that of the images.
     """
     folders = [folder for folder in listing(path) if folder.is_dir()]
     named = re.compile(f"(.*[_ -])?({words.of_masks})")
-    labels = next((folder for folder in folders if named.fullmatch(folder.name.lower())), None)
+    maps = [folder for folder in folders if named.fullmatch(folder.name.lower())]
+    maps = [folder for folder in maps if images_below(folder)] or maps
+    labels = maps[0] if maps else None
     if words.masks and (path / words.masks).is_dir():
         labels = path / words.masks
+    elif len(maps) > 1:
+        problem = f"several folders of label maps: {some(folder.name for folder in maps)}"
+        report(InputError(path, problem, "choose one with --option masks=FOLDER"))
     if words.images:
         chosen = path / words.images
         if not chosen.is_dir():
             raise InputError(chosen, "no such folder", "give the folder of the images with --option images=FOLDER")
         return chosen, labels
     others = [folder for folder in folders if folder != labels]
-    images = next((f for f in others if re.fullmatch(f"(.*_)?({Words().of_images})", f.name.lower())), None)
+    named_so = [f for f in others if re.fullmatch(f"(.*_)?({Words().of_images})", f.name.lower())]
+    images = next((folder for folder in named_so if images_below(folder)), named_so[0] if named_so else None)
+    unused = [folder.name for folder in named_so if folder != images and images_below(folder)]
+    if images and unused:
+        problem = f"the images in {images.name} are used, not those in {some(unused)}"
+        report(InputError(path, problem, "choose with --option images=FOLDER", severity="warning"))
     if images is None and labels is not None and images_below(labels):
         filled = [folder for folder in others if not split_word(folder.name) and images_below(folder)]
         images = filled[0] if len(filled) == 1 else None

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from boxel.datasets.formats.files import numbers, read_table
+from boxel.datasets.formats.table_columns import CASE, GROUP, SPLIT, first_of, identity, plain
 from boxel.datasets.names import stem_of
 from boxel.datasets.problems import InputError, Report, Severity, some
 from boxel.io import split_suffix
@@ -15,9 +16,28 @@ __all__ = ["classes_by_column", "rows_by_case"]
 def rows_by_case(
     table: Path, images: Mapping[str, Path], columns: tuple[str, ...], report: Report
 ) -> dict[str, dict[str, str]]:
-    """The rows of `table` by the case that they name, or the file of its image with some of its folders."""
+    """The rows of `table` by the case that they name, or the file of its image with some of its folders.
+
+    The columns of the patient and of the part are called `patient_id` and `split`, however the table writes them.
+
+    Raises:
+        InputError: no column names the images although `columns` are needed, or rows of one case contradict each other.
+    """
     rows = read_table(table, columns, report) if columns or table.exists() else []
-    key = next((key for key in ("file", "id", "case", "name") if rows and key in rows[0]), "")
+    head = {plain(name): name for name in reversed(rows[0])} if rows else {}
+    key = next((head[name] for name in ("file", "id", "case", "name", *CASE) if name in head), "")
+    usual = {"patient_id": first_of([head], GROUP), "split": first_of([head], SPLIT)}
+    for row in rows:
+        row |= {name: row[head[known]] for name, known in usual.items() if known and name not in row}
+    if rows and not key:
+        listed = ", ".join(rows[0])[:200]
+        severity: Severity = "error" if columns else "warning"
+        problem = f"the table is not used: none of its columns {listed} names the images"
+        report(InputError(table, problem, "call that column file or id", severity=severity))
+    elif rows and not columns and not any(usual.values()):
+        problem = f"nothing of the table is used: none of its columns {', '.join(rows[0])[:200]} is patient_id or split"
+        fix = "choose with --option group_column=NAME or --option class_column=NAME"
+        report(InputError(table, problem, fix, severity="warning"))
     names: dict[str, set[str]] = defaultdict(set)
     for case, image in images.items():
         folders = (*image.relative_to(table.parent).parts[:-1], stem_of(image))
@@ -31,10 +51,16 @@ def rows_by_case(
         if len(mine) > 1:
             raise InputError(table, f"{row[key]!r} may be any of {some(mine)}", "write the path with its folder")
         unknown += [] if mine else [row[key]]
+        for case in mine:
+            for name in (*columns, *usual):
+                values = [identity(each.get(name, "")) for each in (chosen.get(case, row), row)]
+                if values[0] != values[1]:
+                    problem = f"line {row.line}: {name} of case {case} is {values[1]!r}, but {values[0]!r} before"
+                    raise InputError(table, problem, "keep one row per case", case)
         chosen |= dict.fromkeys(mine, row)
     if unknown:
         problem = f"{len(unknown)} of {len(rows)} rows name no case: {some(unknown)}"
-        severity: Severity = "warning" if chosen else "error"
+        severity = "warning" if chosen else "error"
         report(InputError(table, problem, f"write names such as {some(images)}", severity=severity))
     return chosen
 
@@ -54,6 +80,9 @@ def classes_by_column(
         raise InputError(table, f"class_from={bound:g} without a column", "add --option class_column=NAME")
     values = {case: row[column] for case, row in rows.items()} if column else {}
     if bound is None:
+        values = {case: identity(value) for case, value in values.items()}
+        for case in (case for case, value in values.items() if not value):
+            raise InputError(table, f"case {case} has no {column}", "write it, or remove its row and image", case)
         known = sorted(set(values.values()))
         return {case: known.index(value) for case, value in values.items()}, tuple(f"{column} {v}" for v in known)
     given = {case: numbers(value, table, f"{column} of row {case}", 1)[0] for case, value in values.items()}

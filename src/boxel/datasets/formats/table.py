@@ -3,6 +3,7 @@
     annotations.csv            seriesuid,coordX,coordY,coordZ,diameter_mm (LPS mm, LUNA16)
                                file,x1,y1,x2,y2[,z1,z2][,label] (half-open voxels, `--option unit=mm` for LPS mm),
                                or file,x,y[,z],width,height[,depth]; without header file,x1,y1,x2,y2,label
+    train.csv, test.csv        or one table per part of a split
     annotations_excluded.csv   LUNA16's irrelevant findings, which are ignored objects
     seriesuids.csv             all series, including those without objects (LUNA16), no header
     SERIES.mhd, SERIES/ ...    the images, in any folder below
@@ -13,7 +14,7 @@ numbers is an image without objects. Without images only the table is checked.
 
 import itertools
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -44,15 +45,17 @@ from boxel.datasets.formats.table_columns import (
     declared_size,
     first_of,
     head,
+    identity,
     is_negative,
     is_table,
     one_value,
+    part_of,
     positions,
     read_rows,
     why_no_table,
 )
 from boxel.datasets.lookup import Lookup, MissingError, images_below, root_of
-from boxel.datasets.names import as_id, case_ids, split_word
+from boxel.datasets.names import case_ids, split_word
 from boxel.datasets.problems import InputError, Report, some
 from boxel.io import has_geometry
 
@@ -100,59 +103,70 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         )
         raise InputError(path, problem, f"rename the columns, or add a table: {DESCRIPTION}")
     table = next((file for file in tables if file.stem == "annotations"), tables[0] if tables else path)
-    unused = [file.name for file in tables if file.stem not in (table.stem, "annotations_excluded")]
+    used = _parts(tables) or [table] if table.stem != "annotations" else [table]
+    table = used[0]
+    unused = [file.name for file in tables if file not in used and file.stem != "annotations_excluded"]
     if unused:
         report(
             InputError(
                 table, f"this table is used, not {some(unused)}", "choose with --option table=NAME", severity="note"
             )
         )
-    rows = read_rows(table, report, options.columns)
+    rows_of = {file: read_rows(file, report, options.columns) for file in used}
+    rows = [row for own in rows_of.values() for row in own]
     names = list(rows[0]) if rows else head(first_row(table))
     columns = positions(names)
     if columns is None:
         problem = why_no_table(table) or f"no boxes or points in the columns {', '.join(names)}"[:200]
         raise InputError(table, problem, f"use {DESCRIPTION}")
     of_case, of_label, of_group, of_split = (first_of(rows, names) for names in (CASE, LABEL, GROUP, SPLIT))
+    for file, own in rows_of.items():
+        if own and set(own[0]) != set(names):
+            problem = f"the columns are not those of {table.name}: {some(set(own[0]) ^ set(names))} only in one"
+            raise InputError(file, problem, "give both the same columns, or choose with --option table=NAME")
+        if len(used) > 1 and not of_split:
+            for row in own:
+                row["split"] = split_word(file.stem)
+    of_split = of_split or ("split" if len(used) > 1 else "")
     of_case = of_case or of_group  # one image per patient
     mm = columns not in BALL and (options.unit == "mm" or columns[0].endswith("mm"))
     size = next((names for names in SIZE if rows and set(names) <= rows[0].keys() - set(columns)), ())
-    for row in rows if of_label else ():
-        number = as_id(row[of_label])
-        row[of_label] = row[of_label] if number is None else str(number)  # 1.0 is 1
+    for row in rows:
+        row |= {column: identity(row[column]) for column in (of_label, of_group) if column and column != of_case}
     labels = {row[of_label] for row in rows if not is_empty(row[of_label])} if of_label else {"object"}
     known = options.classes or tuple(sorted(labels)) or ("object",)
-    objects: dict[str, _Objects] = defaultdict(_Objects)
-    for row in rows:
+    objects: dict[_Name, _Objects] = defaultdict(_Objects)
+    for file, row in ((file, row) for file, own in rows_of.items() for row in own):
         name = row[of_case]
-        entry = objects[name]
+        entry = objects[name, file]
         entry.rows.append(row)
         if is_negative(row, columns):
             continue
-        values = numbers([row[column] or "nan" for column in columns], table, f"line {row.line}")
-        label = _label(row[of_label], known, table, row.line) if of_label else 0
+        values = numbers([row[column] or "nan" for column in columns], file, f"line {row.line}")
+        label = _label(row[of_label], known, file, row.line) if of_label else 0
         shape = _shape(values, label, is_ball=columns in BALL, sides=not columns[-1].startswith(("x", "y", "z")), mm=mm)
         if shape is None:
             problem = f"line {row.line}: the object has no extent and is left out"
-            report(InputError(table, problem, "correct it, or remove the line", name, "warning"))
+            report(InputError(file, problem, "correct it, or remove the line", name, "warning"))
             continue
         entry.shapes.append(shape)
     for name in _series(folder) if columns in BALL else ():
-        objects[name]
-    _ignore_excluded(folder, columns in BALL, objects)
-    images = _images(folder, table, objects, report, options, subset=columns in BALL)
-    names_of: dict[Path, list[str]] = defaultdict(list)
-    for name in objects:
-        if name in images:
-            names_of[images[name]].append(name)
+        objects[name, table]
+    _ignore_excluded(folder, columns in BALL, objects, table)
+    images = _images(folder, objects, report, options, subset=columns in BALL)
+    names_of: dict[Path, list[_Name]] = defaultdict(list)
+    for key in objects:
+        if key in images:
+            names_of[images[key]].append(key)
     hint = "" if mm or columns in BALL else "are these mm? try --option unit=mm"
     cases = []
-    for (image, names), case in zip(names_of.items(), case_ids(list(names_of), folder), strict=True):
-        lines = [row for name in names for row in objects[name].rows]
-        split = split_word(one_value(lines, of_split, table, case))
-        shapes = tuple(shape for name in names for shape in objects[name].shapes)
+    for (image, keys), case in zip(names_of.items(), case_ids(list(names_of), folder), strict=True):
+        table = keys[0][1]
+        lines = [row for key in keys for row in objects[key].rows]
+        split = part_of(one_value(lines, of_split, table, case), table, case)
+        shapes = tuple(shape for key in keys for shape in objects[key].shapes)
         cases.append(Case(case, (image,) if image.exists() else (), group=one_value(lines, of_group, table, case),
-                          split="test" if split == "test" else "train", annotation=table,
+                          split=split, annotation=table,
                           annotate=Shapes(shapes, hint=hint),
                           declared=declared_size(lines, size, table, case)))  # fmt: skip
     cases.sort(key=lambda case: case.id)
@@ -168,6 +182,19 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     ndim = ndim if pictured else 3 if columns in BALL else len(columns) // 2
     channels = (options.modality,) if options.modality else channels
     return Dataset(path, folder.resolve().name, ndim, known, channels, tuple(cases))
+
+
+def _parts(tables: Sequence[Path]) -> list[Path]:
+    """The tables of the parts of a split, such as train.csv and test.csv; empty unless there are several parts."""
+    named = [(split_word(file.stem), file) for file in tables if split_word(file.stem)]
+    parts = {part for part, _ in named}
+    if 1 < len(parts) < len(named):
+        problem = f"several tables of one part: {some(file.name for _, file in named)}"
+        raise InputError(named[0][1], problem, "keep one per part, or choose with --option table=NAME")
+    return [file for _, file in named] if len(parts) > 1 else []
+
+
+_Name = tuple[str, Path]  # of an image, and the table that says it
 
 
 @dataclass
@@ -204,44 +231,44 @@ def _series(folder: Path) -> list[str]:
     return [line.strip() for line in read_text(file).splitlines() if line.strip()] if file.exists() else []
 
 
-def _ignore_excluded(folder: Path, balls: bool, objects: dict[str, _Objects]) -> None:
+def _ignore_excluded(folder: Path, balls: bool, objects: dict[_Name, _Objects], table: Path) -> None:
     """Add the irrelevant findings as ignored objects; an unknown diameter is 10 mm, as in LUNA16's evaluation."""
     file = folder / "annotations_excluded.csv"
     for row in read_table(file, LUNA) if balls and file.exists() else ():
         x, y, z, diameter = numbers([row[name] for name in LUNA[1:]], file, f"line {row.line}")
         shape = ball(0, (x, y, z), diameter if diameter > 0 else 10.0)
-        objects[row["seriesuid"]].shapes.append(replace(shape, ignore=True))
+        objects[row["seriesuid"], table].shapes.append(replace(shape, ignore=True))
 
 
 def _images(
-    folder: Path, table: Path, objects: Mapping[str, _Objects], report: Report, options: Options, *, subset: bool
-) -> dict[str, Path]:
+    folder: Path, objects: Mapping[_Name, _Objects], report: Report, options: Options, *, subset: bool
+) -> dict[_Name, Path]:
     """The image of every name; where there is none at all, the path that it would have.
 
     Args:
         subset: whether images may be missing, as where a part of a published data set was downloaded.
     """
     lookup = Lookup(folder, report, options.images)
-    images: dict[str, Path] = {}
+    images: dict[_Name, Path] = {}
     missing: list[str] = []
-    for name in objects:
+    for name, table in objects:
         try:
-            images[name] = lookup.find(name, table)
+            images[name, table] = lookup.find(name, table)
         except MissingError:
             missing.append(name)
         except InputError as problem:
             report(problem.of(name))
-            images[name] = table  # it is not one of the missing ones
+            images[name, table] = table  # it is not one of the missing ones
     if len(missing) == len(objects) and not images_below(folder):
         text = f"annotations only: none of the {len(objects)} images is below {folder}"
         report(InputError(table, text, "add them for training; the table was checked", severity="warning"))
-        return {name: folder / name.replace("\\", "/").lstrip("/") for name in objects}
+        return {(name, file): folder / name.replace("\\", "/").lstrip("/") for name, file in objects}
     if missing:
         text = f"{len(missing)} of {len(objects)} images do not exist: {some(missing)}"
         fix = f"add them to {folder}, or remove their lines"
         report(InputError(table, text, fix, severity="warning" if subset else "error"))
     lookup.report_unused()
-    return {name: image for name, image in images.items() if image != table}
+    return {key: image for key, image in images.items() if image != key[1]}
 
 
 register_format("table", detect, read, DESCRIPTION, Options, order=118)

@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from boxel.datasets.formats.files import Row, first_row, is_empty, numbers, read_table
+from boxel.datasets.names import as_id, split_word
 from boxel.datasets.problems import InputError, Report, some
 from boxel.io import split_suffix
 
 __all__ = [
     "BALL", "CASE", "GROUP", "LABEL", "SIZE", "SPLIT", "SUFFIXES", "declared_size", "first_of", "head",
-    "is_negative", "is_table", "one_value", "positions", "read_rows", "why_no_table",
+    "identity", "is_negative", "is_table", "one_value", "part_of", "plain", "positions", "read_rows", "why_no_table",
 ]  # fmt: skip
 
 CASE = (
@@ -28,7 +29,10 @@ SIDES = tuple(  # in 3D and in 2D
     for extent in (("w", "h", "d"), ("width", "height", "depth"))
 )
 BALL = (("coordx", "coordy", "coordz", "diametermm"), ("x", "y", "z", "diameter"), ("x", "y", "z", "diametermm"))
-SIZE = (("height", "width"), ("imageheight", "imagewidth"), ("rows", "columns"))
+SIZE = (
+    *((f"{of}height", f"{of}width") for of in ("", "image", "img", "original", "orig", "originalimage")),
+    ("rows", "columns"),
+)
 SUFFIXES = (".csv", ".tsv")
 PLAIN = ("file", "x1", "y1", "x2", "y2", "label")  # of tables without header
 
@@ -47,7 +51,7 @@ def is_table(file: Path) -> bool:
 
 def head(cells: Sequence[str]) -> list[str]:
     """The names of the columns in plain form, also those of a table without header whose cells leave no doubt."""
-    return list(_unnamed(cells)) or [_plain(name) for name in cells]
+    return list(_unnamed(cells)) or [plain(name) for name in cells]
 
 
 def _unnamed(cells: Sequence[str]) -> tuple[str, ...]:
@@ -64,8 +68,27 @@ def _is_number(cell: str) -> bool:
     return bool(re.fullmatch(r"\s*-?\d+([.,]\d+)?\s*", cell))
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def identity(cell: str) -> str:
+    """The value of a cell that names a class or a patient: `1.0` is 1; empty if there is none, as with `nan`."""
+    number = None if is_empty(cell) else as_id(cell)
+    return "" if number is None else str(number)
+
+
+def part_of(cell: str, table: Path, case: str) -> str:
+    """The part, train or test, that a cell says: a word such as `validation`, or the number of a fold.
+
+    Raises:
+        InputError: it says something else.
+    """
+    part = split_word(cell)
+    if not part and not is_empty(cell) and not re.fullmatch(r"(fold|subset)?[ _-]*\d+(\.0*)?", cell.strip().lower()):
+        problem = f"unknown split {cell!r} of case {case}"
+        raise InputError(table, problem, "write train, training, val, valid, validation, test or testing", case)
+    return "test" if part == "test" else "train"
 
 
 def positions(head: Sequence[str]) -> tuple[str, ...] | None:
@@ -87,7 +110,7 @@ def why_no_table(file: Path) -> str:
     if is_table(file):
         return ""
     text = f"{file.name} has the columns {', '.join(cells)[:200]}; "
-    if not {_plain(name) for name in cells} & {*CASE, *GROUP}:
+    if not {plain(name) for name in cells} & {*CASE, *GROUP}:
         return text + f"none names the image (accepted: file, {', '.join(name for name in CASE if name != 'file')})"
     return text + (
         "none give a box (accepted: x1,y1,x2,y2 or xmin,ymin,xmax,ymax, with z1,z2 or zmin,zmax in 3D; "
@@ -110,7 +133,7 @@ def read_rows(table: Path, report: Report, columns: Sequence[str]) -> list[Row]:
         problem = f"no header; the columns are taken for {', '.join(header)}"
         report(InputError(table, problem, "name others with --option columns=...", severity="note"))
     rows = read_table(table, (), report, header)
-    return [Row({_plain(key): value for key, value in row.items()}, row.line) for row in rows]
+    return [Row({plain(key): value for key, value in row.items()}, row.line) for row in rows]
 
 
 def is_negative(row: Mapping[str, str], columns: Sequence[str]) -> bool:

@@ -17,6 +17,8 @@ from boxel.types import Instances, Progress, silent
 
 __all__ = ["repair"]
 
+STRAY = 0.1  # of the largest part of an object; larger parts may be objects, which only the user can decide
+
 
 def repair(
     dataset: Dataset,
@@ -29,9 +31,9 @@ def repair(
     """Write a copy of the data set in which all problems are fixed that need no decision by the user.
 
     Objects without voxels or extent and repeated ones are left out, and boxes are clipped at the border of the image.
-    Of an object in several parts the largest is kept. Objects are numbered from 1. Label maps are stored on the grids
-    of their images. Cases with other errors are left out. Groups, folds, ignored objects and attributes are kept. The
-    data set itself is not changed.
+    Of an object in several parts, those below a tenth of the largest are removed. Objects are numbered from 1. Label
+    maps are stored on the grids of their images. Cases with other errors are left out. Groups, folds, ignored objects
+    and attributes are kept. The data set itself is not changed.
 
     Args:
         findings: the result of `check`.
@@ -53,7 +55,7 @@ def repair(
             if case.id in broken:
                 return False
             raise
-        instances, label_map = _largest_parts(loaded.instances, loaded.label_map)
+        instances, label_map = _without_strays(loaded.instances, loaded.label_map)
         masked = instances[instances.has_mask]
         labels = dict(zip(masked.ids.tolist(), masked.labels.tolist(), strict=True))
         boxes = instances[~instances.has_mask]
@@ -79,8 +81,8 @@ def repair(
     return replace(dataset, root=out, cases=tuple(cases))
 
 
-def _largest_parts(instances: Instances, label_map: np.ndarray | None) -> tuple[Instances, np.ndarray | None]:
-    """Number objects from 1 and reduce each mask to its largest connected part."""
+def _without_strays(instances: Instances, label_map: np.ndarray | None) -> tuple[Instances, np.ndarray | None]:
+    """Number objects from 1 and remove the stray voxels of each mask."""
     numbers = np.arange(1, len(instances) + 1)
     if label_map is None:
         return replace(instances, ids=numbers), None
@@ -95,10 +97,9 @@ def _largest_parts(instances: Instances, label_map: np.ndarray | None) -> tuple[
     sizes = np.bincount(parts.ravel())
     owner = np.zeros(len(sizes), np.int32)
     owner[parts.ravel()] = renumbered.ravel()
-    order = np.argsort(sizes, kind="stable")
     largest = np.zeros(len(instances) + 1, np.int64)
-    largest[owner[order]] = order  # the last written is the largest
-    kept = np.where(largest[renumbered] == parts, renumbered, 0)
+    np.maximum.at(largest, owner[1:], sizes[1:])
+    kept = np.where(sizes[parts] >= STRAY * largest[owner[parts]], renumbered, 0)
     ids, tight = tight_boxes(kept)
     boxes = instances.boxes.copy()
     boxes[ids - 1] = tight
