@@ -199,7 +199,21 @@ def test_polygons_with_too_few_points_are_left_out_and_the_case_is_kept(tmp_path
     rectangle = {"label": "cell", "shape_type": "rectangle", "points": [[8, 5], [20, 13]]}
     empty = {"label": "cell", "shape_type": "polygon", "points": []}
     text(tmp_path / "labelme/a.json", {"imagePath": "a.png", "shapes": [empty, rectangle]})
-    for layout in ("cvat", "labelme"):
+    picture(tmp_path / "label_studio/a.png")
+    few = task("a.png")
+    polygon = {"points": [[1, 2], [5, 5]], "polygonlabels": ["cell"]}
+    few["annotations"][0]["result"].append(
+        {"type": "polygonlabels", "original_width": 60, "original_height": 40, "value": polygon}
+    )
+    text(tmp_path / "label_studio/p.json", [few])
+    picture(tmp_path / "via/a.png")
+    shapes = [
+        {"name": "rect", "x": 8, "y": 5, "width": 12, "height": 8},
+        {"name": "polygon", "all_points_x": [], "all_points_y": []},
+    ]
+    regions = [{"shape_attributes": shape, "region_attributes": {"type": "cell"}} for shape in shapes]
+    text(tmp_path / "via/v.json", {"a": {"filename": "a.png", "regions": regions}})
+    for layout in ("cvat", "labelme", "label_studio", "via"):
         cases, problems = outcome(tmp_path / layout, layout)
         assert list(cases["a"].labels) == [0], layout
         assert said(problems, "warning", "fewer than three points; the object is left out"), layout

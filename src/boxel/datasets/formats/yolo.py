@@ -104,11 +104,11 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         folders: dict[tuple[Path, Path], list[Path]] = defaultdict(list)  # of images, and of their annotations
         for _, image, text in mine:
             folders[(place.images, place.labels) if whole else (image.parent, text.parent)].append(text)
-        for (images, labels), expected in folders.items():
+        for (images, annotations), expected in folders.items():
             if not any(text.exists() for text in expected):
                 absent = f"no annotation for any of the {len(expected)} images in {images}"
                 fix = f"add {expected[0].name} and the others, or an empty file for an image without objects"
-                report(InputError(labels, absent, fix))
+                report(InputError(annotations, absent, fix))
     _report_others(path, chosen, {image: text for _, image, text in found}, texts, report)
     ids = case_ids([image for _, image, _ in found], path)
     owners: dict[Path, Path] = {}
