@@ -146,16 +146,16 @@ def inspect(dataset: Dataset) -> Iterator[InputError]:
     """Problems of the cases that show without opening an image."""
     if not dataset.cases:
         yield InputError(dataset.root, "no cases", "give the folder of the data set, or name its layout with --format")
-    seen: set[str] = set()
+    seen: dict[str, Case] = {}
     for case in dataset.cases:
         if case.id in seen:
             yield InputError(
                 case.channels[0],
-                f"duplicate case {case.id!r}",
-                "case names are unique: rename or remove one",
+                f"duplicate case {case.id!r}, of {seen[case.id].file} and {case.file}",
+                "case names are unique: rename one, or remove one of these annotations",
                 case.id,
             )
-        seen.add(case.id)
+        seen.setdefault(case.id, case)
         known = ", ".join(f"{i} ({name})" for i, name in enumerate(dataset.classes))
         for label in sorted(set(case.labels) - set(range(len(dataset.classes)))):
             yield InputError(

@@ -177,17 +177,14 @@ def test_polygons_of_one_group_are_one_object(tmp_path):
     ("file", "values", "says"),
     [
         ("a.json", labelme({"label": "", "points": CORNERS}), "has no label"),
-        ("a.json", labelme({"label": "cell", "shape_type": "polygon", "points": CORNERS[:2]}), "2 points of a polygon"),
         ("a.json", labelme({"label": "a", "points": CORNERS}, imageHeight=80), r"made for .* \(80, 60\), .*\(40, 60\)"),
         ("a.json", labelme({"label": "a", "points": CORNERS}, imagePath="b.png"), "'b.png' does not exist"),
         ("v.json", via({"name": "rect", "x": 1, "y": 1, "width": 0, "height": 4}), "has no extent"),
         ("v.json", via({"name": "rect", "x": 1}), "rect of a.png"),
         ("v.json", via({"name": "rect", "x": 1}, {"type": "a", "grade": "b"}), "--option attribute=type"),
-        ("c.xml", cvat('<polygon label="a" points="1,2;3,4"/>'), "fewer than three points"),
         ("c.xml", cvat('<mask label="a" left="0" top="0" width="2" height="2" rle="1, 9"/>'), "10 pixels in a box of"),
         ("c.xml", cvat("").replace("<meta/>", "<meta/><track/>"), 'export it as "CVAT for images"'),
         ("p.json", studio("brushlabels", {"rle": [1]}), "brush masks"),
-        ("p.json", studio("polygonlabels", {"points": [[1, 2]]}), "fewer than three points"),
     ],
 )
 def test_what_cannot_be_used_is_an_error_that_names_it(tmp_path, file, values, says):

@@ -27,6 +27,7 @@ __all__ = ["detect", "read"]
 
 DESCRIPTION = 'COCO: a JSON with "images", "annotations" and "categories"'
 KEYS = ("images", "annotations", "categories")
+CROWD = {"0": False, "0.0": False, "false": False, "": False, "1": True, "1.0": True, "true": True}
 
 
 def detect(path: Path) -> bool:
@@ -224,7 +225,22 @@ def _object(image: _Entry, case: str, entry: Mapping[str, Any], report: Report) 
         report(InputError(file, problem, "draw the box again, or remove the object", case, "warning"))
         return None
     area = None if entry.get("area") is None else numbers([entry["area"]], file, f"area of object {number}")[0]
-    return CocoObject(image.labels[category], box, polygons, rle, bool(entry.get("iscrowd")), area)
+    crowd = str(entry.get("iscrowd") or 0).strip().lower()
+    if crowd not in CROWD:
+        raise InputError(file, f"iscrowd of object {number} is {crowd[:80]!r}", "write 0 or 1")
+    if box and polygons and min(box[2:]) > 0 and not _overlap(box, polygons):
+        problem = f"bbox {list(box)} of object {number} lies beside its polygon"
+        raise InputError(file, problem, "correct one of them; bbox is [x, y, width, height] in pixels")
+    return CocoObject(image.labels[category], box, polygons, rle, CROWD[crowd], area)
+
+
+def _overlap(box: tuple[float, ...], polygons: Sequence[tuple[float, ...]]) -> bool:
+    """Whether a box `x, y, width, height` touches the box around polygons."""
+    spans = [[value for polygon in polygons for value in polygon[axis::2]] for axis in (0, 1)]
+    return all(
+        start <= max(span) and min(span) <= start + extent
+        for start, extent, span in zip(box[:2], box[2:], spans, strict=True)
+    )
 
 
 register_format("coco", detect, read, DESCRIPTION, ImageOptions, order=60)

@@ -13,7 +13,7 @@ from xml.etree.ElementTree import Element
 
 from boxel.datasets.cases import Dataset
 from boxel.datasets.formats.files import listing, numbers, read_xml
-from boxel.datasets.formats.outlines import Entry, Options, Outlined, build, ellipse, left_out, rectangle
+from boxel.datasets.formats.outlines import Entry, Options, Outlined, build, ellipse, left_out, rectangle, too_few
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.text_kinds import text_kind, texts_of_kind
 from boxel.datasets.names import split_word
@@ -23,6 +23,7 @@ __all__ = ["detect", "read"]
 
 DESCRIPTION = "CVAT for images: an XML with <annotations> and <image>"
 NO_AREA = ("points", "polyline", "skeleton", "cuboid")
+DRAWN = ("box", "ellipse", "polygon", "mask")
 
 
 def detect(path: Path) -> bool:
@@ -65,6 +66,8 @@ def _object(file: Path, name: str, node: Element, report: Report) -> Outlined | 
     def get(*keys: str) -> tuple[float, ...]:
         return numbers([node.get(key) for key in keys], file, what)
 
+    if not label and node.tag in DRAWN:
+        raise InputError(file, f"a {what} has no label", "choose its class and export it again")
     degrees = float(node.get("rotation") or 0)
     if node.tag == "box":
         x, y, x1, y1 = get("xtl", "ytl", "xbr", "ybr")
@@ -77,8 +80,11 @@ def _object(file: Path, name: str, node: Element, report: Report) -> Outlined | 
         return Outlined(label, None, (ellipse(x, y, rx, ry, degrees),))
     if node.tag == "polygon":
         points = numbers(node.get("points") or "", file, what)
-        if len(points) < 6 or len(points) % 2:
-            raise InputError(file, f"{what} has fewer than three points", "draw it again")
+        if len(points) % 2:
+            raise InputError(file, f"{what} has an odd number of coordinates", "draw it again")
+        if len(points) < 6:
+            report(too_few(file, what, Path(name).stem))
+            return None
         return Outlined(label, None, (points,))
     if node.tag == "mask":
         return Outlined(label, None, _runs(file, what, node))

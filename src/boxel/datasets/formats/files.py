@@ -12,7 +12,7 @@ import numpy as np
 
 from boxel.config import parse_json
 from boxel.datasets.names import is_clutter
-from boxel.datasets.problems import InputError, Report
+from boxel.datasets.problems import InputError, Report, some
 from boxel.io import has_geometry, read_layout, split_suffix
 
 __all__ = [
@@ -246,11 +246,19 @@ def drawn_size(image: Path, mask: Path) -> tuple[int, ...] | None:
 def class_names(chosen: tuple[str, ...], entries: Any, labels: Iterable[int], path: Path) -> tuple[str, ...]:
     """Names of the classes: those `chosen`, else those in `entries` (see `named_numbers`), else "class 0" and so on.
 
-    A number without a name, such as 0 where names begin at 1, is named after itself.
+    A number without a name and without objects, such as 0 where names begin at 1, is named after itself.
+
+    Raises:
+        InputError: an object has a class between the names that has none, or its number is too large.
     """
     if chosen:
         return chosen
-    names = dict(named_numbers(entries))
+    names, labels = dict(named_numbers(entries)), set(labels)
+    absent = sorted(label for label in labels - set(names) if names and label < max(names))
+    if absent:
+        known = ", ".join(f"{number} ({name})" for number, name in sorted(names.items()))[:200]
+        problem = f"objects have the class {some(map(str, absent))}, which has no name; names are those of {known}"
+        raise InputError(path, problem, "name this class too, or correct the annotations")
     largest = max(names or labels, default=0)
     if largest > MOST_CLASSES:
         raise InputError(path, f"a class has the number {largest:.5g}", "number the classes from 0, or name them")

@@ -15,10 +15,10 @@ from urllib.parse import unquote
 
 from boxel.datasets.cases import Dataset
 from boxel.datasets.formats.files import listing, numbers, read_mapping
-from boxel.datasets.formats.outlines import Entry, Options, Outlined, build, ellipse, left_out, rectangle
+from boxel.datasets.formats.outlines import Entry, Options, Outlined, build, ellipse, left_out, rectangle, too_few
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.text_kinds import text_kind, texts_of_kind
-from boxel.datasets.problems import InputError, Report
+from boxel.datasets.problems import InputError, Report, some
 
 __all__ = ["detect", "read"]
 
@@ -45,12 +45,32 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     entries = []
     for file in _files(path):
         tasks = read_mapping(file, report)
-        for number, task in enumerate(tasks if isinstance(tasks, list) else ()):
+        tasks = tasks if isinstance(tasks, list) else []
+        bare = [number for number, task in enumerate(tasks) if not _is_annotated(task)]
+        if bare:
+            problem = f"{len(bare)} tasks are not annotated and are not used: tasks {some(map(str, bare))}"
+            report(InputError(file, problem, "submit an annotation, which may be empty", severity="warning"))
+        for number, task in enumerate(tasks):
+            if number in bare:
+                continue
             try:
                 entries.append(_entry(file, number, task, report))
             except InputError as problem:
                 report(problem.of(f"task {number}"))
     return build(path, entries, options, report)
+
+
+def _finished(task: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The annotations of a task that were submitted, not skipped."""
+    return [one for one in task.get("annotations") or task.get("completions") or () if not one.get("was_cancelled")]
+
+
+def _is_annotated(task: Any) -> bool:
+    """Whether somebody has submitted an annotation; JSON-MIN, which has no "data", has only such tasks."""
+    whole = isinstance(task, dict) and (
+        "annotations" in task or "completions" in task or isinstance(task.get("data"), dict)
+    )
+    return not whole or bool(_finished(task))
 
 
 def _entry(file: Path, number: int, task: Any, report: Report) -> Entry:
@@ -79,7 +99,7 @@ def _results(file: Path, name: str, task: Mapping[str, Any], report: Report) -> 
                 if isinstance(value, dict) and any(kind in value for kind in KINDS):
                     yield {**value, "value": value, "type": next(kind for kind in KINDS if kind in value)}
         return
-    finished = [one for one in task.get("annotations") or task.get("completions") or () if not one.get("was_cancelled")]
+    finished = _finished(task)
     if len(finished) > 1:
         problem = f"{name} has {len(finished)} annotations; the first is used"
         report(InputError(file, problem, "keep one per task, or review them", severity="warning"))
@@ -88,6 +108,9 @@ def _results(file: Path, name: str, task: Mapping[str, Any], report: Report) -> 
 
 def _object(file: Path, name: str, entry: Mapping[str, Any], report: Report) -> list[Outlined]:
     kind, value = entry["type"], entry.get("value") or {}
+    if entry.get("image_rotation"):
+        problem = f"an object of {name} was drawn on the image turned by {str(entry['image_rotation'])[:20]} degrees"
+        raise InputError(file, problem, "turn the image back in Label Studio, draw again and export again")
     labels = value.get(kind)
     if not labels:
         raise InputError(file, f"an object of {name} has no label", "choose its class")
@@ -118,7 +141,8 @@ def _object(file: Path, name: str, entry: Mapping[str, Any], report: Report) -> 
     else:
         pairs = [numbers(pair, file, f"{kind} of {name}", 2) for pair in value.get("points") or ()]
         if len(pairs) < 3:
-            raise InputError(file, f"a polygon of {name} has fewer than three points", "draw it again")
+            report(too_few(file, f"a polygon of {name}", Path(name).stem))
+            return []
         outlines = (tuple(part for x, y in pairs for part in (x * step_x, y * step_y)),)
     return [Outlined(str(label), box, outlines) for label in labels[:1]]
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from boxel.datasets.cases import Dataset
 from boxel.datasets.formats.files import listing, numbers, read_mapping
-from boxel.datasets.formats.outlines import Entry, Options, Outlined, build, ellipse, left_out
+from boxel.datasets.formats.outlines import Entry, Options, Outlined, build, ellipse, left_out, too_few
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.text_kinds import text_kind
 from boxel.datasets.names import split_word
@@ -96,7 +96,10 @@ def _shape(file: Path, number: int, shape: Mapping[str, Any], report: Report) ->
     if kind in ("point", "points", "line", "linestrip"):
         report(left_out(file, 1, kind))
         return None
-    if kind == "polygon" and len(points) >= 3:
+    if kind == "polygon" and len(points) < 3:
+        report(too_few(file, f"shape {number} ({name})", file.stem))
+        return None
+    if kind == "polygon":
         return Outlined(name, None, (tuple(points.ravel().tolist()),))
     if kind == "circle" and len(points) == 2:
         radius = float(np.linalg.norm(points[1] - points[0]))

@@ -106,6 +106,12 @@ def left_out(annotation: Path, count: int, kind: str) -> InputError:
     return InputError(annotation, problem, "draw boxes or outlines if they are objects", severity="warning")
 
 
+def too_few(annotation: Path, what: str, case: str) -> InputError:
+    """The warning that a polygon with fewer than three points is left out."""
+    problem = f"{what} has fewer than three points; the object is left out"
+    return InputError(annotation, problem, "draw it again, or remove the object", case, "warning")
+
+
 def ellipse(x: float, y: float, radius_x: float, radius_y: float, degrees: float = 0) -> Points:
     """The outline of an ellipse; its first radius is turned clockwise by an angle."""
     angle, turn = np.linspace(0, 2 * np.pi, 64, endpoint=False), np.deg2rad(degrees)

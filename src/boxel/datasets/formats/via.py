@@ -18,7 +18,7 @@ from typing import Any
 from boxel.datasets.cases import Dataset
 from boxel.datasets.formats import outlines
 from boxel.datasets.formats.files import listing, numbers, read_mapping, read_table
-from boxel.datasets.formats.outlines import Entry, Outlined, build, ellipse, left_out
+from boxel.datasets.formats.outlines import Entry, Outlined, build, ellipse, left_out, too_few
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.text_kinds import text_kind, texts_of_kind
 from boxel.datasets.problems import InputError, Report
@@ -62,8 +62,14 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         files = [file for file in files if file.suffix == ".json"]
     entries = []
     for file in files:
-        for name, regions in _regions(file, report):
+        images = list(_regions(file, report))
+        named = any(_attributes(region) for _, regions in images for region in regions)
+        for name, regions in images:
             try:
+                bare = [number for number, region in enumerate(regions) if named and not _attributes(region)]
+                if bare:
+                    problem = f"region {bare[0]} of {name} has no class, but others have"
+                    raise InputError(file, problem, "fill in its attribute")
                 objects = [made for region in regions if (made := _object(file, name, region, options, report))]
                 entries.append(Entry(name, file, objects))
             except InputError as problem:
@@ -99,7 +105,7 @@ def _json(file: Path, line: int, text: str) -> dict[str, Any]:
 
 def _object(file: Path, name: str, region: Mapping[str, Any], options: Options, report: Report) -> Outlined | None:
     shape, known = region.get("shape_attributes") or {}, region.get("region_attributes") or {}
-    label = _class(file, name, known, options)
+    label = _class(file, name, known, _attributes(region), options)
     kind = shape.get("name")
 
     def get(*keys: str) -> tuple[float, ...]:
@@ -116,18 +122,25 @@ def _object(file: Path, name: str, region: Mapping[str, Any], options: Options, 
         turn = float(shape.get("theta") or 0)  # radians
         return Outlined(label, None, (ellipse(x, y, rx, ry, turn * 180 / 3.141592653589793),))
     if kind == "polygon":
-        xs = numbers(shape.get("all_points_x"), file, f"polygon of {name}")
-        ys = numbers(shape.get("all_points_y"), file, f"polygon of {name}", len(xs))
-        if len(xs) >= 3:
-            return Outlined(label, None, (tuple(value for pair in zip(xs, ys, strict=True) for value in pair),))
+        xs = numbers(shape.get("all_points_x") or (), file, f"polygon of {name}")
+        ys = numbers(shape.get("all_points_y") or (), file, f"polygon of {name}", len(xs))
+        if len(xs) < 3:
+            report(too_few(file, f"a polygon of {name}", Path(name).stem))
+            return None
+        return Outlined(label, None, (tuple(value for pair in zip(xs, ys, strict=True) for value in pair),))
     if kind in ("point", "polyline", "line"):
         report(left_out(file, 1, kind))
         return None
     raise InputError(file, f"a region of {name} is {str(shape)[:80]}", "draw it again")
 
 
-def _class(file: Path, name: str, known: Mapping[str, Any], options: Options) -> str:
-    attributes = {key: value for key, value in known.items() if value not in ("", None, {})}
+def _attributes(region: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes of a region that are filled in."""
+    known = region.get("region_attributes") or {}
+    return {key: value for key, value in known.items() if value not in ("", None, {})}
+
+
+def _class(file: Path, name: str, known: Mapping[str, Any], attributes: Mapping[str, Any], options: Options) -> str:
     if options.attribute:
         if options.attribute not in attributes:
             problem = f"a region of {name} has no attribute {options.attribute!r}"

@@ -95,7 +95,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         trees[file] = tree
     lookup.report_unused()
     present = {name for tree in trees.values() for name in map(_name, tree.iter("object"))}
-    classes = options.classes or tuple(sorted(present))
+    classes = options.classes or tuple(sorted(present - {""}))
     lists = {part: set(_set(path, part)) for part in ("train", "val", "test")}
     cases, parts = [], {part: list[str]() for part in lists}
     for (file, tree), case in zip(trees.items(), case_ids(list(images.values()), path), strict=True):
@@ -124,7 +124,12 @@ def _image(file: Path, tree: Element, place: Path, lookup: Lookup) -> Path:
     """The picture of an annotation: the one of its name, in the same folders; or the one that it names."""
     named = (tree.findtext("filename") or "").strip()
     beside = str(place.with_name(named)) if Path(named).stem == file.stem else str(place)
-    return lookup.find(beside, file, *([str(place)] if beside != str(place) else []), *([named] if named else []))
+    image = lookup.find(beside, file, *([str(place)] if beside != str(place) else []), *([named] if named else []))
+    other = image.with_name(Path(named.replace("\\", "/")).name) if named else image
+    if other.stem != image.stem and other.is_file():
+        problem = f"<filename> is {named!r}, but {image.name} has the name of this file, and both exist"
+        raise InputError(file, problem, "correct <filename>, or rename this file after its image")
+    return image
 
 
 def _place(file: Path, path: Path, base: Path) -> Path:
@@ -153,8 +158,10 @@ def _set(path: Path, part: str) -> list[str]:
 
 def _shapes(file: Path, tree: Element, classes: tuple[str, ...], options: Options, report: Report) -> list[Shape]:
     shapes: list[Shape] = []
-    for node in tree.iter("object"):
+    for number, node in enumerate(tree.iter("object"), start=1):
         name, box = _name(node), node.find("bndbox")
+        if not name:
+            raise InputError(file, f"object {number} has no <name>", "write its class, as in <name>cell</name>")
         if name not in classes:
             raise InputError(
                 file, f"unknown class {name!r}", f"use one of {', '.join(classes)}, or add it to the classes"

@@ -20,29 +20,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
-
-from boxel.datasets.annotations import Shape, Shapes
+from boxel.datasets.annotations import Shapes
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import (
     class_names,
     listing,
-    numbers,
     pictures_layout,
     read_mapping,
     read_text,
 )
 from boxel.datasets.formats.options import Names, ReaderOptions
 from boxel.datasets.formats.registry import register_format
-from boxel.datasets.lookup import Lookup, images_below
-from boxel.datasets.names import case_ids, split_word
+from boxel.datasets.formats.yolo_lines import is_annotation, key_points, shapes_of
+from boxel.datasets.lookup import MASKS, Lookup, images_below
+from boxel.datasets.names import case_ids, split_word, words
 from boxel.datasets.problems import InputError, Report, Severity, some
 from boxel.io import split_suffix
 
 __all__ = ["Options", "detect", "read"]
 
 PARTS = ("", "train", "val", "test")
-LONG = 6  # numbers of a line; more than a class, a box and a track or a score
 
 
 class Options(ReaderOptions):
@@ -66,6 +63,7 @@ class _Part(NamedTuple):
     images: Path
     labels: Path
     files: Sequence[Path]
+    listed: bool = False  # the images are named one by one
 
     def text(self, image: Path) -> Path:
         """The annotation of an image; its suffix may be in capitals."""
@@ -98,13 +96,19 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     chosen = _parts(path, report)
     for place in sorted(chosen, key=lambda place: -len(place.images.parts)):  # parts before `images`
         known = {image for _, image, _ in found}
+        known |= set() if place.listed else _masks(place)
         mine = [(place.name, image, place.text(image)) for image in place.files if image not in known]
         found += mine
         texts |= set(_texts(place.labels))
-        if mine and not any(text.exists() for _, _, text in mine):
-            absent = f"no annotation for any of the {len(mine)} images in {place.images}"
-            fix = f"add {mine[0][2].name} and the others, or an empty file for an image without objects"
-            report(InputError(place.labels, absent, fix))
+        whole = not any(text.exists() for _, _, text in mine)
+        folders: dict[tuple[Path, Path], list[Path]] = defaultdict(list)  # of images, and of their annotations
+        for _, image, text in mine:
+            folders[(place.images, place.labels) if whole else (image.parent, text.parent)].append(text)
+        for (images, annotations), expected in folders.items():
+            if not any(text.exists() for text in expected):
+                absent = f"no annotation for any of the {len(expected)} images in {images}"
+                fix = f"add {expected[0].name} and the others, or an empty file for an image without objects"
+                report(InputError(annotations, absent, fix))
     _report_others(path, chosen, {image: text for _, image, text in found}, texts, report)
     ids = case_ids([image for _, image, _ in found], path)
     owners: dict[Path, Path] = {}
@@ -113,12 +117,13 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             fix = "rename one of the images, and its annotation"
             report(InputError(text, f"both {owners[text].name} and {image.name} have this annotation", fix, case))
     ndim, channels = pictures_layout(image for _, image, _ in found)
-    key_points = _key_points(path, [text for _, _, text in found], ndim, options)
+    heads = _heads(path)
+    points = key_points(path, [text for _, _, text in found], ndim, heads, options.lines)
     cases: list[Case] = []
     parts: dict[str, list[str]] = {part: [] for part in PARTS}
     for case, (part, image, text) in sorted(zip(ids, found, strict=True)):
         try:
-            annotate = Shapes(tuple(_shapes(text, ndim, key_points, options)) if text.exists() else ())
+            annotate = Shapes(tuple(shapes_of(text, ndim, points, options.lines)) if text.exists() else ())
         except InputError as problem:
             report(problem.of(case))
             continue
@@ -128,7 +133,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         )
         parts[part].append(case)
     labels = {label for case in cases for label in case.labels}
-    names = next((values["names"] for values in _heads(path) if values.get("names")), None)
+    names = next((values["names"] for values in heads if values.get("names")), None)
     classes = class_names(options.classes, names, labels, path)
     folds = None
     if parts["train"] and parts["val"]:
@@ -144,44 +149,17 @@ def _report_others(
 ) -> None:
     """Say which images lie in the usual folders but in no chosen part, and which of `texts` belong to no image."""
     places = [(image, place.text(image)) for place in (*chosen, *_usual(path)) for image in images_below(place.images)]
-    unused = sorted({str(image) for image, _ in places if image not in used})
+    masks = {mask for place in (*chosen, *_usual(path)) for mask in _masks(place)} - set(used)
+    if masks:
+        problem = f"{len(masks)} images are masks, which are not used: {some(sorted(map(str, masks)))}"
+        report(InputError(path, problem, "add a text file to each that is an image", severity="note"))
+    unused = sorted({str(image) for image, _ in places if image not in used and image not in masks})
     if unused:
         problem = f"{len(unused)} images are in no part of the split and are not used: {some(unused)}"
         report(InputError(path, problem, "add them to a part in data.yaml", severity="warning"))
     for file in sorted(texts - set(used.values()) - {text for _, text in places}):
-        if _is_annotation(file):
+        if is_annotation(file):
             report(InputError(file, "annotation without image", f"add an image named {file.stem}", file.stem))
-
-
-def _is_annotation(file: Path) -> bool:
-    """Whether a text file has numbers only, unlike a note that somebody left."""
-    try:
-        return all(numbers(line.split(), file, "") for line in read_text(file).splitlines() if line.strip())
-    except ValueError:
-        return False
-
-
-def _key_points(path: Path, texts: Sequence[Path], ndim: int, options: Options) -> tuple[int, ...]:
-    """The counts of numbers after the class that a line may have if it is a box with key points; else empty.
-
-    Raises:
-        InputError: long lines may be that or polygons, and nothing decides.
-    """
-    heads = _heads(path)
-    shapes = [values["kpt_shape"] for values in heads if values.get("kpt_shape")]
-    if shapes and options.lines in ("auto", "keypoints"):
-        points, each = numbers(shapes[0], path, "kpt_shape of data.yaml", 2)
-        return (4, 4 + int(points * each))
-    lines = {text: read_text(text).splitlines() for text in texts if text.exists()}
-    long = [(text, len(line.split()) - 1) for text in lines for line in lines[text] if len(line.split()) > LONG]
-    counts = sorted({count for _, count in long})
-    if options.lines == "keypoints":
-        return (4, *counts)
-    if options.lines == "auto" and not heads and ndim == 2 and len(counts) == 1:
-        problem = f"{counts[0]} numbers after the class are a polygon, or a box and key points"
-        fix = "say which, by --option lines=polygons or lines=keypoints, or by a data.yaml"
-        raise InputError(long[0][0], problem, fix)
-    return ()
 
 
 def _parts(path: Path, report: Report) -> list[_Part]:
@@ -222,7 +200,22 @@ def _named(path: Path, part: str, entry: str, heads: Sequence[Mapping[str, Any]]
             report(problem)
             continue
         files[image.parent].append(image)
-    return [_Part(part, folder, _labels(folder), images) for folder, images in files.items()]
+    return [_Part(part, folder, _labels(folder), images, True) for folder, images in files.items()]
+
+
+def _masks(place: _Part) -> set[Path]:
+    """The images without annotation in a folder for masks, or named after another image and what they are."""
+    images = images_below(place.images)
+    stems = {image.with_name(split_suffix(image)[0]) for image in images}
+
+    def is_mask(image: Path) -> bool:
+        name = split_suffix(image)[0]
+        start, _, last = re.sub(r"[-. ]", "_", name).rpartition("_")
+        inner = image.relative_to(place.images).parts[:-1]
+        named = last.lower() in MASKS and image.with_name(name[: len(start)]) in stems
+        return named or any(MASKS & set(words(folder)) for folder in inner)
+
+    return {image for image in images if is_mask(image) and not place.text(image).exists()}
 
 
 def _labels(images: Path) -> Path:
@@ -259,40 +252,6 @@ def _usual(path: Path) -> list[_Part]:
 def _heads(path: Path) -> list[dict[str, Any]]:
     files = [file for file in listing(path) if file.suffix in (".yaml", ".yml")]
     return [values for file in files if isinstance(values := read_mapping(file), dict)]
-
-
-def _shapes(file: Path, ndim: int, key_points: Sequence[int], options: Options) -> list[Shape]:
-    shapes = []
-    for line_number, line in enumerate(read_text(file).splitlines(), start=1):
-        if not line.strip():
-            continue
-        where = f"line {line_number}"
-        label, *values = numbers(line.split(), file, where)
-        if label < 0 or label != int(label) or len(values) < 2 * ndim:
-            rule = "class and 4 fractions (2D), or class and 6 (3D)"
-            raise InputError(file, f"{where} is {line[:60]!r}", f"write {rule}")
-        if key_points and ndim == 2 and len(values) not in key_points:
-            problem = (
-                f"{where} has {len(values)} numbers after the class, but boxes with key points have {key_points[-1]}"
-            )
-            raise InputError(file, problem, "correct kpt_shape in data.yaml, or choose --option lines=polygons")
-        if ndim == 2 and len(values) >= LONG and not key_points and options.lines != "boxes":
-            if len(values) % 2:
-                problem = f"{where} has {len(values)} numbers after the class, which is no polygon"
-                fix = "key points need kpt_shape in data.yaml, or --option lines=keypoints"
-                raise InputError(file, problem, fix)
-            points = np.array(values).reshape(-1, 2)[:, ::-1]
-        else:
-            centre, extent = np.array(values[: 2 * ndim]).reshape(2, ndim)
-            order = (1, 0) if ndim == 2 else (0, 2, 1)  # x, y or z, x, y to array order
-            centre, extent = centre[list(order)], extent[list(order)]
-            points = np.stack([centre - extent / 2, centre + extent / 2])
-        if (points < -0.5).any() or (points > 1.5).any() or not (np.ptp(points, axis=0) > 0).all():
-            raise InputError(
-                file, f"{where} is not a box inside the image: {line[:60]!r}", "write fractions from 0 to 1"
-            )
-        shapes.append(Shape(int(label), tuple(map(tuple, points.tolist())), frame="fraction"))
-    return shapes
 
 
 register_format(
