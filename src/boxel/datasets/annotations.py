@@ -6,7 +6,7 @@ points).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from boxel.datasets.label_maps import Connectivity, Mask, components, overlay, tight_boxes
-from boxel.datasets.problems import InputError
+from boxel.datasets.problems import InputError, some
 from boxel.io import has_geometry, is_segmentation, place, read_label_map, reorient, same_grid
 from boxel.types import Geometry, Image, Instances
 
@@ -172,6 +172,7 @@ class LabelMapFile(Annotator):
         min_size: smaller components are dropped (voxels).
         every: the class of all objects if `classes` is None.
         compare_origin: whether the origin must be that of the image.
+        known: the values that may occur besides 0; None for any.
     """
 
     path: Path
@@ -181,6 +182,7 @@ class LabelMapFile(Annotator):
     min_size: int = 1
     every: int = 0
     compare_origin: bool = True
+    known: Collection[int] | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -202,6 +204,13 @@ class LabelMapFile(Annotator):
                 self.path,
                 difference.format("the image"),
                 "all files of a case must lie on the same voxel grid: resample one",
+            )
+        unknown = sorted(set(np.unique(label_map).tolist()) - {0, *self.known}) if self.known is not None else []
+        if unknown:
+            raise InputError(
+                self.path,
+                f"the values {some(unknown)} have no class; known: {some(sorted(self.known or ()))}",
+                "name them among the labels of the data set, or correct the label map",
             )
         values = self.classes
         if values is None:

@@ -47,9 +47,20 @@ def listing(folder: Path) -> list[Path]:
         raise ValueError(f"{folder}: no permission to list it; change its mode (chmod) or owner") from None
 
 
-def images_in(folder: Path) -> dict[str, Path]:
-    """The image files of a folder by their names without suffix."""
-    return {split_suffix(path)[0]: path for path in listing(folder) if split_suffix(path)[1] and path.is_file()}
+def images_in(folder: Path, suffix: str = "") -> dict[str, Path]:
+    """The image files of a folder, or those with the suffix, by their names without it.
+
+    Raises:
+        ValueError: two files have the same name but for their suffix.
+    """
+    images: dict[str, Path] = {}
+    for path in listing(folder):
+        stem, own = split_suffix(path)
+        if own and path.is_file() and suffix.lower() in ("", own.lower()):
+            if stem in images:
+                raise InputError(path, f"{images[stem].name} has the same name", "keep the right one of them", stem)
+            images[stem] = path
+    return images
 
 
 def read_text(path: Path, report: Report | None = None) -> str:

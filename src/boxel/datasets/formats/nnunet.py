@@ -78,7 +78,9 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     values_of = (
         _classes(head, values, report) if head.exists() else find_classes(path / "labelsTr", options.classes, report)
     )
-    common = (values_of, len(channels), options)
+    others = _ignored(values.get("labels"))
+    ending = str(values.get("file_ending") or "")
+    common = (values_of, others, ending, len(channels), options)
     cases = [case for part in ("Tr", "Ts") for case in _part(path, part, *common, report)]
     if not cases:
         raise InputError(
@@ -117,6 +119,17 @@ def _classes(head: Path, values: Mapping[str, Any], report: Report) -> dict[int,
     return names
 
 
+def _ignored(labels: Any) -> frozenset[int]:
+    """The values whose voxels are not annotated, by the name "ignore"."""
+    given = labels.items() if isinstance(labels, dict) else ()
+    named = [*given, *((value, name) for name, value in given)]
+    return frozenset(
+        number
+        for name, value in named
+        if str(name).lower() == "ignore" and isinstance(number := _number(str(name), value), int)
+    )
+
+
 def _number(name: str, value: Any) -> Any:
     """The value of a class: `"lesion": "1"` and `"lesion": [1]` are 1; `"1": "lesion"` stays."""
     value = value[0] if isinstance(value, list) and len(value) == 1 else value
@@ -144,10 +157,17 @@ def find_classes(folder: Path, names: tuple[str, ...], report: Report) -> dict[i
 
 
 def _part(
-    path: Path, part: str, names: Mapping[int, str], num_channels: int, options: Options, report: Report
+    path: Path,
+    part: str,
+    names: Mapping[int, str],
+    others: frozenset[int],
+    ending: str,
+    num_channels: int,
+    options: Options,
+    report: Report,
 ) -> list[Case]:
-    labels = images_in(path / f"labels{part}")
-    channels_of = group_channels(images_in(path / f"images{part}").values(), labels)
+    labels = images_in(path / f"labels{part}", ending)
+    channels_of = group_channels(images_in(path / f"images{part}", ending).values(), labels)
     for stem in sorted(labels.keys() - channels_of.keys()):
         report(
             InputError(labels[stem], "annotation without image", f"add images{part}/{stem}_0000, or remove it", stem)
@@ -169,7 +189,9 @@ def _part(
             report(InputError(files[0], problem, f"name the files of a case _0000 to _{num_channels - 1:04d}", case))
             continue
         classes = {value: index for index, value in enumerate(names)}
-        annotate = LabelMapFile(labels[case], classes, True, options.connectivity, options.min_size)
+        annotate = LabelMapFile(
+            labels[case], classes, True, options.connectivity, options.min_size, known=others | names.keys()
+        )
         split = "train" if part == "Tr" else "test"
         cases.append(Case(case, files, split=split, annotate=annotate))
     return cases

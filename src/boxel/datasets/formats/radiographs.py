@@ -1,6 +1,7 @@
 """Where the tables of chest X-ray challenges find their radiographs, and how these are opened."""
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,10 +9,12 @@ import numpy as np
 
 from boxel.datasets.annotations import Opener
 from boxel.datasets.formats.files import listing
+from boxel.datasets.names import below, split_word
+from boxel.datasets.problems import InputError, some
 from boxel.io import read_image, split_suffix
 from boxel.types import Geometry, Image
 
-__all__ = ["RadiographOpener", "find_radiographs"]
+__all__ = ["RadiographOpener", "corners", "find_radiographs", "the_radiograph"]
 
 SUFFIXES = (".dcm", ".dicom")
 
@@ -30,19 +33,35 @@ class RadiographOpener(Opener):
         return replace(image, array=image.array[:, 0], geometry=Geometry.plain(shape, spacing))
 
 
-def find_radiographs(path: Path, words: tuple[str, ...]) -> Mapping[str, tuple[Path, str]]:
-    """The images by the stems of their files, with the name of their folder: those in folders that contain a word.
+def find_radiographs(path: Path, words: tuple[str, ...]) -> Mapping[str, Sequence[Path]]:
+    """The images by the stems of their files: those in folders whose name contains a word.
 
     The folder itself counts if it contains images.
     """
     folders = [folder for folder in listing(path) if folder.is_dir() and any(w in folder.name.lower() for w in words)]
-    images: dict[str, tuple[Path, str]] = {}
+    images: dict[str, list[Path]] = defaultdict(list)
     for folder in [path, *folders]:
         for file in listing(folder):
             suffix = split_suffix(file)[1] or (file.suffix if file.suffix.lower() in SUFFIXES else "")
             if suffix and file.is_file():
-                images.setdefault(file.name[: -len(suffix)], (file, folder.name))
+                images[file.name[: -len(suffix)]].append(file)
     return images
+
+
+def the_radiograph(candidates: Sequence[Path], table: Path, case: str) -> Path:
+    """The image of a case: of several, the one in a folder of the part that the table is called after.
+
+    Raises:
+        ValueError: there is none, or more than one.
+    """
+    part = split_word(table.stem)
+    own = [file for file in candidates if part and split_word(file.parent.name) == part] or candidates
+    if not own:
+        raise InputError(table, f"image {case} does not exist", f"add {case}.dcm to {table.parent}", case)
+    if len(own) > 1:
+        listed = some(str(below(file, table.parent)) for file in own)
+        raise InputError(table, f"image {case} may be any of {listed}", "keep the right one of them", case)
+    return own[0]
 
 
 def corners(values: tuple[float, ...]) -> np.ndarray:

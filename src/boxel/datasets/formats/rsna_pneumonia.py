@@ -14,7 +14,7 @@ from boxel.datasets.annotations import Shape, Shapes
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import is_empty, listing, numbers, read_table
 from boxel.datasets.formats.options import ReaderOptions
-from boxel.datasets.formats.radiographs import RadiographOpener, corners, find_radiographs
+from boxel.datasets.formats.radiographs import RadiographOpener, corners, find_radiographs, the_radiograph
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.text_kinds import has_columns, texts_of_kind
 from boxel.datasets.problems import InputError, Report
@@ -61,10 +61,11 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     images = find_radiographs(folder, ("train", "image", "dicom"))
     cases = []
     for case, drawn in shapes.items():
-        if case not in images:
-            report(InputError(table, f"image {case} does not exist", f"add {case}.dcm to {folder}", case))
+        try:
+            image = the_radiograph(images.get(case, ()), table, case)
+        except InputError as error:
+            report(error)
             continue
-        image, _ = images[case]
         cases.append(Case(case, (image,), annotation=table, annotate=Shapes(tuple(drawn)), opener=RadiographOpener()))
     return Dataset(path, folder.resolve().name, 2, (options.name,), ("radiograph",), tuple(cases))
 

@@ -1,5 +1,6 @@
 """Which text files a layout is made of; every file is read once for all layouts."""
 
+import re
 from collections.abc import Callable, Container, Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -8,6 +9,7 @@ from boxel.datasets.formats.files import read_text
 
 __all__ = ["forget_kinds", "has_columns", "text_kind", "texts_of_kind"]
 
+_CELLS = re.compile(r"[,;\t]")
 _rules: list[Callable[[str], bool]] = []
 
 
@@ -48,5 +50,5 @@ def texts_of_kind(places: Iterable[Path], suffixes: Container[str], is_kind: Cal
 
 
 def has_columns(*names: str) -> Callable[[Path], bool]:
-    """A kind of file: comma-separated tables whose header has these columns."""
-    return text_kind(lambda text: set(names) <= {name.strip() for name in text.partition("\n")[0].split(",")})
+    """A kind of file: tables whose header has these columns, between commas, semicolons or tabulators."""
+    return text_kind(lambda text: set(names) <= {name.strip(' "') for name in _CELLS.split(text.partition("\n")[0])})

@@ -20,7 +20,7 @@ from boxel.datasets.annotations import Shape, Shapes
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import is_empty, listing, numbers, read_table
 from boxel.datasets.formats.options import Names, ReaderOptions
-from boxel.datasets.formats.radiographs import RadiographOpener, corners, find_radiographs
+from boxel.datasets.formats.radiographs import RadiographOpener, corners, find_radiographs, the_radiograph
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.text_kinds import has_columns, texts_of_kind
 from boxel.datasets.names import split_word
@@ -70,9 +70,11 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     folder = path if path.is_dir() else path.parent
     images = find_radiographs(folder, ("train", "test", "image", "dicom"))
     marked: dict[tuple[str, Path], list[Box]] = defaultdict(list)
+    sizes: dict[tuple[str, Path], tuple[int, ...]] = {}
     for table in _tables(path):
-        for case, box in _boxes(table, report):
+        for case, box, size in _boxes(table, report):
             marked[case, table] += [box] if box else []
+            sizes |= {(case, table): size} if size else {}
     names = sorted({box.name for boxes in marked.values() for box in boxes})
     classes = options.classes or tuple(names) or ("finding",)
     unknown = sorted(set(names) - set(classes))
@@ -80,36 +82,48 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         raise InputError(path, f"unknown classes {', '.join(unknown)}", f"use {', '.join(classes)}, or add them")
     cases = []
     for (case, table), boxes in marked.items():
-        if case not in images:
-            report(InputError(table, f"image {case} does not exist", f"add {case}.dicom to {folder}", case))
+        try:
+            image = the_radiograph(images.get(case, ()), table, case)
+        except InputError as error:
+            report(error)
             continue
-        image, place = images[case]
         shapes = tuple(
             Shape(classes.index(name), tuple(map(tuple, box.tolist())))
             for name, box, raters in fuse_boxes(boxes, options.iou)
             if raters >= options.min_raters or not boxes[0].rater
         )
-        split = "test" if "test" in (split_word(table.stem), split_word(place)) else "train"
+        split = "test" if "test" in (split_word(table.stem), split_word(image.parent.name)) else "train"
         cases.append(
-            Case(case, (image,), split=split, annotation=table, annotate=Shapes(shapes), opener=RadiographOpener())
+            Case(
+                case,
+                (image,),
+                split=split,
+                annotation=table,
+                annotate=Shapes(shapes),
+                opener=RadiographOpener(),
+                declared=sizes.get((case, table)),
+            )  # fmt: skip
         )
     return Dataset(path, folder.resolve().name, 2, classes, ("radiograph",), tuple(cases))
 
 
-def _boxes(table: Path, report: Report) -> Iterator[tuple[str, Box | None]]:
-    """Every row's image, with its box unless nothing was found."""
+def _boxes(table: Path, report: Report) -> Iterator[tuple[str, Box | None, tuple[int, ...] | None]]:
+    """Every row's image, with its box unless nothing was found, and its size (rows, columns) where that is stated."""
     for row in read_table(table, COLUMNS, report):
         negative = row["class_name"].strip().lower() == NEGATIVE
         if negative != is_empty(row["x_min"]):
             problem = f"line {row.line}: {row['class_name']!r} {'with' if negative else 'without'} a box"
             raise InputError(table, problem, 'write "No finding" where there is no box')
+        sides = [row.get(key, "") for key in ("height", "width")]
+        stated = not any(map(is_empty, sides))
+        size = tuple(int(side) for side in numbers(sides, table, f"line {row.line}", 2)) if stated else None
         if negative:
-            yield row["image_id"], None
+            yield row["image_id"], None, size
             continue
         box = corners(numbers([row[key] for key in COLUMNS[2:]], table, f"line {row.line}", 4))
         if not (box[0] < box[1]).all():
             raise InputError(table, f"line {row.line}: the box has no extent", "correct or remove it")
-        yield row["image_id"], Box(row["class_name"].strip(), row.get("rad_id", ""), box)
+        yield row["image_id"], Box(row["class_name"].strip(), row.get("rad_id", ""), box), size
 
 
 def fuse_boxes(boxes: Sequence[Box], iou: float) -> list[tuple[str, np.ndarray, int]]:
