@@ -185,3 +185,26 @@ def test_channels_on_a_fourth_axis_are_read(semantic, ndim):
     assert dataset.channels == ("T2", "ADC")
     np.testing.assert_array_equal(read_case(dataset["a"], dataset).image.array, voxels)
     assert labels_of(dataset) == [0, 1]
+
+
+def test_the_file_ending_decides_and_two_files_of_one_name_are_an_error_without_it(semantic, ndim):
+    other = ".nrrd" if ndim == 3 else ".tif"
+    image = Image(np.zeros((1, *(12, 12, 12)[:ndim]), np.uint8), Geometry.plain((12, 12, 12)[:ndim]))
+    write_image(semantic / "imagesTr" / f"a_0000{other}", image)
+    assert not open_dataset(semantic)["a"].channels[0].name.endswith(other)
+    head = json.loads((semantic / "dataset.json").read_text())
+    del head["file_ending"]
+    (semantic / "dataset.json").write_text(json.dumps(head))
+    with pytest.raises(ValueError, match=r"a_0000\S* has the same name; keep the right one"):
+        open_dataset(semantic)
+
+
+def test_values_without_a_class_are_an_error_unless_they_are_to_be_ignored(semantic, ndim):
+    head = json.loads((semantic / "dataset.json").read_text())
+    head["labels"].pop("cyst")
+    (semantic / "dataset.json").write_text(json.dumps(head))
+    dataset = open_dataset(semantic)
+    with pytest.raises(ValueError, match="values 2 have no class; known: 1"):
+        read_case(dataset["a"], dataset)
+    (semantic / "dataset.json").write_text(json.dumps({**head, "labels": {**head["labels"], "ignore": 2}}))
+    assert labels_of(open_dataset(semantic)) == [0]

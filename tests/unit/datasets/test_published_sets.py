@@ -115,6 +115,26 @@ def test_vindr_cxr_fuses_the_radiologists(tmp_path):
     assert len(read_case(data["i3"], data).instances) == 1  # a consensus has no radiologists
 
 
+@pytest.mark.parametrize("between", [",", ";"])
+def test_vindr_cxr_images_of_one_name_and_stated_sizes(tmp_path, between):
+    for place in ("train/a.png", "test/a.png", "train/b.png", "train/b.jpg", "train/c.png"):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        picture(tmp_path / place)
+    rows = [
+        "image_id,rad_id,class_name,x_min,y_min,x_max,y_max,width,height",
+        f"a,R1,Mass,10,8,34,20,{COLUMNS},{ROWS}", "b,R1,Mass,10,8,34,20,,", f"c,R1,Mass,10,8,34,20,{2 * COLUMNS},{2 * ROWS}",
+    ]  # fmt: skip
+    write(tmp_path / "train.csv", "\n".join(rows).replace(",", between))
+    problems = []
+    data = open_dataset(tmp_path, problems.append)
+    assert data.format == "vindr_cxr"
+    assert "image b may be any of train/b.jpg, train/b.png" in str(problems[0])
+    assert data["a"].channels == (tmp_path / "train" / "a.png",)
+    np.testing.assert_array_equal(read_case(data["a"], data).instances.boxes, [BOX])
+    with pytest.raises(InputError, match=rf"shape \({2 * ROWS}, {2 * COLUMNS}\), but c.png has"):
+        read_case(data["c"], data)
+
+
 def test_a_finding_has_at_most_one_box_of_each_radiologist():
     def box(rater, x):
         return Box("mass", rater, np.array([[0.0, x], [10.0, x + 10.0]]))

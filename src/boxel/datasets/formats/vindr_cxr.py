@@ -93,16 +93,9 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             if raters >= options.min_raters or not boxes[0].rater
         )
         split = "test" if "test" in (split_word(table.stem), split_word(image.parent.name)) else "train"
+        annotate, opener, size = Shapes(shapes), RadiographOpener(), sizes.get((case, table))
         cases.append(
-            Case(
-                case,
-                (image,),
-                split=split,
-                annotation=table,
-                annotate=Shapes(shapes),
-                opener=RadiographOpener(),
-                declared=sizes.get((case, table)),
-            )  # fmt: skip
+            Case(case, (image,), split=split, annotation=table, annotate=annotate, opener=opener, declared=size)
         )
     return Dataset(path, folder.resolve().name, 2, classes, ("radiograph",), tuple(cases))
 
