@@ -1,0 +1,6 @@
+"""Who carries out the cells of an experiment: this process, processes of this machine, Ray, or SLURM."""
+
+from boxel.experiments.executors.base import Executor, Here
+from boxel.experiments.executors.processes import Processes
+
+__all__ = ["Executor", "Here", "Processes"]
