@@ -10,6 +10,8 @@ from boxel.experiments.cross_validation import PRESETS, cross_validation
 from boxel.experiments.grid import Grid, Values
 from boxel.experiments.six_models import six_models
 from boxel.experiments.sources import Source
+from boxel.experiments.toy import PRESETS as TOY_PRESETS
+from boxel.experiments.toy import toy
 
 RECORD = "grid.json"
 
@@ -25,6 +27,7 @@ class Entry:
 
 
 EXPERIMENTS = {
+    "toy": Entry(toy, "figure 5 of Retina U-Net: toy tasks with few training images", TOY_PRESETS, takes_data=False),
     "six_models": Entry(six_models, "the papers' six detectors, each trained for the same time"),
     "cross_validation": Entry(
         cross_validation, "five folds of your own data, pooled; preset `models` for all six", PRESETS
