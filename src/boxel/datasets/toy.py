@@ -18,6 +18,7 @@ Reference: Jaeger et al., Retina U-Net, 2018, section 4; Medical Detection Toolk
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from boxel.datasets.formats.native_writer import write_case, write_dataset, writ
 from boxel.output_folder import check_empty
 from boxel.types import Geometry, Image, Progress, silent
 
-__all__ = ["PRESETS", "TASKS", "make_toy", "toy_image"]
+__all__ = ["PRESETS", "TASKS", "make_toy", "toy_image", "toy_object"]
 
 TASKS = {
     "donuts_shape": ("disc", "donut"),
@@ -54,15 +55,22 @@ def toy_image(
     label = int(rng.integers(2))
     margin = max(1, round(MARGIN * scale))
     centre = [int(rng.integers(margin, n - margin)) for n in shape]
-    exact = _is_exact(task, preset, scale)
-    factor = PRESETS[preset] * scale
-    bright = _ball(shape, centre, DIAMETERS[task][label] * factor, exact=exact)
-    mask = bright
-    if task != "circles_scale" and label == 1:
-        bright = bright & ~_ball(shape, centre, HOLE * factor, exact=exact)
-        mask = bright if task == "donuts_shape" else mask
+    bright, mask = toy_object(task, preset, shape, centre, label, scale)
     image = rng.random(shape, dtype=np.float32) + CONTRAST * bright.astype(np.float32)
     return image, mask.astype(np.uint8), label
+
+
+def toy_object(
+    task: str, preset: str, shape: tuple[int, ...], centre: Sequence[int], label: int, scale: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """What an object of class `label` at `centre` brightens, and its mask, each `(*s)` bool."""
+    exact = _is_exact(task, preset, scale)
+    factor = PRESETS[preset] * scale
+    whole = _ball(shape, centre, DIAMETERS[task][label] * factor, exact=exact)
+    if task == "circles_scale" or label == 0:
+        return whole, whole
+    ring = whole & ~_ball(shape, centre, HOLE * factor, exact=exact)
+    return ring, ring if task == "donuts_shape" else whole
 
 
 def _is_exact(task: str, preset: str, scale: float) -> bool:
@@ -73,7 +81,7 @@ def _is_exact(task: str, preset: str, scale: float) -> bool:
     return preset == "paper" or any(diameter * PRESETS[preset] * scale % 2 for diameter in DIAMETERS[task])
 
 
-def _ball(shape: tuple[int, ...], centre: list[int], diameter: float, *, exact: bool) -> np.ndarray:
+def _ball(shape: tuple[int, ...], centre: Sequence[int], diameter: float, *, exact: bool) -> np.ndarray:
     """The voxels nearer than half a diameter to the voxel `centre`, or, if the diameter is even, to its lower edge.
 
     Args:

@@ -42,7 +42,7 @@ class ToyImages(Source, name="toy"):
     seed: int = 0
 
     def open(self, folder: Path, progress: Progress) -> Dataset:
-        settings = self.model_dump(exclude={"train_sizes"})
+        settings = {key: getattr(self, key) for key in type(self).model_fields if key != "train_sizes"}
         dataset = open_dataset(make_toy(folder, **settings, num_train=max(self.train_sizes), progress=progress))
         train = [case.id for case in dataset.train if case.id.startswith("train")]
         val = tuple(case.id for case in dataset.train if case.id.startswith("val"))
