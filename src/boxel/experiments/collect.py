@@ -12,8 +12,9 @@ import numpy as np
 
 from boxel.api.evaluation import evaluate, write_results
 from boxel.datasets.cases import Dataset
+from boxel.experiments.baseline_cells import baseline_cells
 from boxel.experiments.cell import Cell, hash_of, open_source, write_resamples
-from boxel.experiments.grid import Claim, Grid, Value, Values
+from boxel.experiments.grid import Claim, Grid, Value, Values, chooses
 from boxel.experiments.state import CellState, states
 from boxel.experiments.statistics import Estimate, Sample, Verdict, decide, estimate
 
@@ -68,8 +69,9 @@ def collect_results(grid: Grid, out: Path) -> Results:
         ValueError: the test parts of the folds overlap or are incomplete; a file is damaged.
     """
     cells = states(grid, out)
+    cells += baseline_cells(grid, out, cells)
     samples = _samples(grid, out, cells)
-    rows = [_row(grid, key, cells, samples) for key in grid.rows()]
+    rows = [_row(grid, key, cells, samples) for key in samples]
     decisions = [decision for claim in grid.claims for decision in _decide(claim, grid, samples)]
     return Results(grid, rows, decisions, [cell for cell in cells if cell.state != "done"])
 
@@ -79,8 +81,9 @@ Samples = dict[Key, dict[Value, Mapping[str, Sample]]]
 
 def _samples(grid: Grid, out: Path, cells: Sequence[CellState]) -> Samples:
     """By row and seed: the metrics of a cell, or of its pooled folds if all are done."""
-    samples: Samples = {key: {} for key in grid.rows()}
-    for (key, seed), same in _by_row_and_seed(grid, cells).items():
+    parts = _by_row_and_seed(grid, cells)
+    samples: Samples = {key: {} for key, _ in parts}
+    for (key, seed), same in parts.items():
         if any(cell.state != "done" for cell in same):
             continue
         folder = out / "cells" / same[0].name if len(same) == 1 else _pooled(grid, out, same)
@@ -91,8 +94,7 @@ def _samples(grid: Grid, out: Path, cells: Sequence[CellState]) -> Samples:
 def _by_row_and_seed(grid: Grid, cells: Sequence[CellState]) -> dict[tuple[Key, Value], list[CellState]]:
     parts: dict[tuple[Key, Value], list[CellState]] = {}
     for cell in cells:
-        key = tuple(cell.values[axis] for axis in grid.row_axes)
-        parts.setdefault((key, cell.values.get("seed", 0)), []).append(cell)
+        parts.setdefault((_at(grid, cell.values), cell.values.get("seed", 0)), []).append(cell)
     return parts
 
 
@@ -165,15 +167,11 @@ def _row(grid: Grid, key: Key, cells: Sequence[CellState], samples: Samples) -> 
     own = [cell for cell in cells if all(cell.values[axis] == value for axis, value in values.items())]
     num_seeds = len({cell.values.get("seed", 0) for cell in own})
     of_row, differences = samples[key], dict[str, Estimate]()
-    if grid.reference is not None and not _chooses(grid.reference, values):
+    if grid.reference is not None and not chooses(grid.reference, values):
         other = samples.get(_at(grid, {**values, **grid.reference}), {})
         differences = _paired(grid.metrics, of_row, other)
     metrics = {name: estimate([sample[name] for sample in of_row.values()]) for name in grid.metrics if of_row}
     return Row(values, num_seeds, metrics, differences, _fold_means(grid, own), _costs(own))
-
-
-def _chooses(chosen: Values, values: Values) -> bool:
-    return all(values.get(axis) == value for axis, value in chosen.items())
 
 
 def _at(grid: Grid, values: Values) -> Key:

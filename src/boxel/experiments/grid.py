@@ -1,16 +1,20 @@
 """A grid of runs: named axes, what is left out, how rows are compared, and the claims that the results decide."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import product
+from pathlib import Path
 from typing import Any, Literal
 
 from boxel.config import Config, did_you_mean
+from boxel.datasets.cases import Dataset
 from boxel.experiments.cell import Cell
+from boxel.types import Detections
 
 Value = str | int
 Values = Mapping[str, Value]
+Baseline = Callable[[Cell, Dataset, Path], Mapping[str, Detections]]
 REPEATED = ("fold", "seed")  # axes that repeat a row instead of making another
 
 
@@ -57,6 +61,8 @@ class Grid:
         reference: values of axes that choose the row that others are compared with, the other values being equal.
         metrics: shown in the table.
         claims: decided by `collect`.
+        baselines: rows without training by their value on the axis `model`: from the cell of the reference row with the
+            same values, its data and its folder, the detections of its test cases.
         labels: how the values of axes are shown, if not as they are.
         seconds: a guess of what a cell costs, until some are measured.
     """
@@ -70,6 +76,7 @@ class Grid:
     reference: Values | None = None
     metrics: tuple[str, ...] = ("AP@0.10", "AP@0.50")
     claims: tuple[Claim, ...] = ()
+    baselines: Mapping[Value, Baseline] = field(default_factory=dict)
     labels: Mapping[Value, str] | None = None
     seconds: float = 100.0
 
@@ -82,13 +89,6 @@ class Grid:
     @property
     def row_axes(self) -> tuple[str, ...]:
         return tuple(axis for axis in self.axes if axis not in REPEATED)
-
-    def rows(self) -> dict[tuple[Value, ...], list[dict[str, Value]]]:
-        """The values of the cells of each row, by the values that they share."""
-        rows: dict[tuple[Value, ...], list[dict[str, Value]]] = {}
-        for values in self:
-            rows.setdefault(tuple(values[axis] for axis in self.row_axes), []).append(values)
-        return rows
 
     def label(self, value: Value) -> str:
         return (self.labels or {}).get(value, str(value))
@@ -124,6 +124,11 @@ class Grid:
 def path_of(values: Values) -> str:
     """A cell as users name it, such as `pattern/retina_net/n=300/seed=0`."""
     return "/".join(value if isinstance(value, str) else f"{axis}={value}" for axis, value in values.items())
+
+
+def chooses(chosen: Values, values: Values) -> bool:
+    """Whether `values` has all that `chosen` names."""
+    return all(values.get(axis) == value for axis, value in chosen.items())
 
 
 def fits(values: Values, pattern: str) -> bool:

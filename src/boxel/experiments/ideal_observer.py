@@ -5,10 +5,8 @@ the range of its noise, and all possible ones are equally likely, since the nois
 centre: Bayes' rule is to count them.
 """
 
-from collections.abc import Sequence
-from itertools import product
-
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from boxel.datasets.toy import CONTRAST, DIAMETERS, MARGIN, PRESETS, SCALES, toy_object
 from boxel.types import Detections
@@ -47,25 +45,19 @@ def _template(task: str, preset: str, ndim: int, label: int, scale: float) -> tu
 
 def _possible_centres(image: np.ndarray, template: np.ndarray, offset: np.ndarray, scale: float) -> np.ndarray:
     """`(n, d)` centres at which no voxel of the object is below 0.2, and no voxel above 1 is outside of it."""
-    reach = max(template.shape)
+    margin, reach = max(1, round(MARGIN * scale)), max(template.shape)
+    first, last = np.full(image.ndim, margin), np.array(image.shape) - margin
+    bright = np.argwhere(image > 1)
+    if len(bright):  # the object holds every such voxel, so its centre is near all of them
+        first = np.maximum(first, bright.max(axis=0) - reach)
+        last = np.minimum(last, bright.min(axis=0) + reach + 1)
+    if (first >= last).any():
+        return np.zeros((0, image.ndim))
     padded = np.pad(image, reach, constant_values=0.5)
-    too_dark, too_bright = (padded < CONTRAST), (padded > 1)
-    margin = max(1, round(MARGIN * scale))
-    candidates = product(*(range(margin, n - margin) for n in image.shape))
-    if (anchor := np.argwhere(image > 1)).size:  # the object holds every such voxel, so its centre is near all of them
-        low, high = anchor.max(axis=0) - template.shape, anchor.min(axis=0) + template.shape
-        ranges = [range(max(margin, a), min(n - margin, b + 1)) for a, b, n in zip(low, high, image.shape, strict=True)]
-        candidates = product(*ranges)
-    number = int(too_bright.sum())
-    possible = [centre for centre in candidates if _fits(centre, template, offset, reach, too_dark, too_bright, number)]
-    return np.array(possible, float).reshape(-1, image.ndim)
-
-
-def _fits(
-    centre: Sequence[int], template: np.ndarray, offset: np.ndarray, reach: int,
-    too_dark: np.ndarray, too_bright: np.ndarray, number: int,
-) -> bool:  # fmt: skip
-    window = tuple(
-        slice(c - o + reach, c - o + reach + n) for c, o, n in zip(centre, offset, template.shape, strict=True)
-    )
-    return not (too_dark[window] & template).any() and int((too_bright[window] & template).sum()) == number
+    lower = first - offset + reach
+    region = padded[tuple(slice(a, a + n) for a, n in zip(lower, last - first + template.shape - 1, strict=True))]
+    windows = sliding_window_view(region, template.shape)
+    inside = tuple(range(-image.ndim, 0))
+    dark = ((windows < CONTRAST) & template).any(axis=inside)
+    held = ((windows > 1) & template).sum(axis=inside)
+    return np.argwhere(~dark & (held == len(bright))) + first

@@ -7,14 +7,20 @@ Reference: Jaeger et al., Retina U-Net, 2018, section 4.3 and figure 5.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
+from boxel.datasets.cases import Dataset, read_case_image
+from boxel.experiments.baseline_cells import predictions_of
 from boxel.experiments.cell import Cell
 from boxel.experiments.grid import Claim, Grid, Value, Values
+from boxel.experiments.ideal_observer import ideal_detections
 from boxel.experiments.six_models import MODELS
 from boxel.experiments.sources import Source, ToyImages
 from boxel.loading.augment import NO_AUGMENTATION
 from boxel.models import IoUMatcherConfig, MiningConfig, SmoothL1Config
 from boxel.recipes import Experiment, get_recipe
+from boxel.types import Detections
 
 PRESETS = ("quick", "full")
 TASKS = {"pattern": "donuts_pattern", "shape": "donuts_shape", "scale": "circles_scale"}
@@ -60,7 +66,8 @@ def toy(preset: str, source: Source | None) -> Grid:
         reference={"model": "retina_net"},
         metrics=("AP@0.10", "AP@0.50"),
         claims=_claims(sizes),
-        labels={**MODELS, **CONTROLS},
+        baselines={"ideal_observer": _ideal_observer},
+        labels={**MODELS, **CONTROLS, "ideal_observer": "ideal observer"},
         seconds=150.0 if preset == "quick" else 3600.0,
     )
 
@@ -82,6 +89,14 @@ def _cell(preset: str, values: Values) -> Cell:
     return Cell(
         source=images, experiment=experiment.override([f"seed={seed}"]), fold=SIZES[preset].index(int(values["n"]))
     )
+
+
+def _ideal_observer(cell: Cell, dataset: Dataset, reference: Path) -> dict[str, Detections]:
+    images: Any = cell.source
+    return {
+        case: ideal_detections(read_case_image(dataset[case], dataset).array[0], images.task, images.preset)
+        for case in predictions_of(reference)
+    }
 
 
 def _with_matching_of_toolkit(experiment: Experiment) -> Experiment:
