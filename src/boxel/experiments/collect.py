@@ -13,6 +13,7 @@ import numpy as np
 from boxel.api.evaluation import evaluate, write_results
 from boxel.datasets.cases import Dataset
 from boxel.experiments.baseline_cells import baseline_cells
+from boxel.experiments.baselines import evaluate_stratum
 from boxel.experiments.cell import Cell, hash_of, open_source, write_resamples
 from boxel.experiments.grid import Claim, Grid, Value, Values, chooses
 from boxel.experiments.state import CellState, states
@@ -87,8 +88,20 @@ def _samples(grid: Grid, out: Path, cells: Sequence[CellState]) -> Samples:
         if any(cell.state != "done" for cell in same):
             continue
         folder = out / "cells" / same[0].name if len(same) == 1 else _pooled(grid, out, same)
-        samples[key][seed] = read_samples(folder / "resamples.npz")
+        samples[key][seed] = read_samples(folder / "resamples.npz") | _of_strata(grid, out, folder, same[0])
     return samples
+
+
+def _of_strata(grid: Grid, out: Path, folder: Path, cell: CellState) -> dict[str, Sample]:
+    """The metrics with objects of some diameters only; what is there is used again."""
+    chosen = {}
+    for name, (metric, lower, upper) in grid.strata.items():
+        path = folder / f"resamples_{lower:g}_{upper:g}.npz"
+        if not path.exists():
+            source = Cell.load(out / "cells" / cell.name / "cell.json").source
+            write_resamples(path, evaluate_stratum(folder / "predictions", open_source(source, out), lower, upper))
+        chosen[name] = read_samples(path)[metric]
+    return chosen
 
 
 def _by_row_and_seed(grid: Grid, cells: Sequence[CellState]) -> dict[tuple[Key, Value], list[CellState]]:

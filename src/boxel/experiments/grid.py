@@ -63,6 +63,8 @@ class Grid:
         claims: decided by `collect`.
         baselines: rows without training by their value on the axis `model`: from the cell of the reference row with the
             same values, its data and its folder, the detections of its test cases.
+        strata: further metrics by name: a metric with objects of some diameters only, in mm; others are ignored.
+        published: metrics that a paper reports, by the values of the axes that make rows.
         labels: how the values of axes are shown, if not as they are.
         seconds: a guess of what a cell costs, until some are measured.
     """
@@ -77,6 +79,8 @@ class Grid:
     metrics: tuple[str, ...] = ("AP@0.10", "AP@0.50")
     claims: tuple[Claim, ...] = ()
     baselines: Mapping[Value, Baseline] = field(default_factory=dict)
+    strata: Mapping[str, tuple[str, float, float]] = field(default_factory=dict)
+    published: Mapping[tuple[Value, ...], Mapping[str, float]] = field(default_factory=dict)
     labels: Mapping[Value, str] | None = None
     seconds: float = 100.0
 

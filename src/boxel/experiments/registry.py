@@ -8,6 +8,10 @@ from boxel.config import Config, did_you_mean, read_json
 from boxel.experiments.cell import Cell
 from boxel.experiments.cross_validation import PRESETS, cross_validation
 from boxel.experiments.grid import Grid, Values
+from boxel.experiments.lesions import PRESETS as LESION_PRESETS
+from boxel.experiments.lesions import lesions
+from boxel.experiments.published import PRESETS as TABLE_PRESETS
+from boxel.experiments.published import breast, lidc
 from boxel.experiments.six_models import six_models
 from boxel.experiments.sources import Source
 from boxel.experiments.toy import PRESETS as TOY_PRESETS
@@ -28,6 +32,9 @@ class Entry:
 
 EXPERIMENTS = {
     "toy": Entry(toy, "figure 5 of Retina U-Net: toy tasks with few training images", TOY_PRESETS, takes_data=False),
+    "lesions": Entry(lesions, "benign and malignant nodules of LIDC-IDRI in mosaics of crops", LESION_PRESETS),
+    "lidc": Entry(lidc, "table 1 of Retina U-Net, for whoever has LIDC-IDRI", TABLE_PRESETS),
+    "breast": Entry(breast, "table 2 of Retina U-Net, for whoever has such data", TABLE_PRESETS),
     "six_models": Entry(six_models, "the papers' six detectors, each trained for the same time"),
     "cross_validation": Entry(
         cross_validation, "five folds of your own data, pooled; preset `models` for all six", PRESETS

@@ -1,13 +1,15 @@
-"""Where the images of a cell come from: generated toy images, or a folder of the user's."""
+"""Where the images of a cell come from: generated toy images, mosaics of crops, or a folder of the user's."""
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
 from boxel.config import Choice
 from boxel.datasets.cases import Dataset
 from boxel.datasets.formats import open_dataset
+from boxel.datasets.formats.mosaic import Mosaic, make_mosaic
 from boxel.datasets.toy import make_toy
 from boxel.types import Progress
 
@@ -65,3 +67,30 @@ class DataFolder(Source, name="folder"):
 
     def open(self, folder: Path, progress: Progress) -> Dataset:
         return open_dataset(Path(self.path), format=self.format, options=self.options)
+
+
+class MosaicOfCrops(Source, name="mosaic"):
+    """Canvases composed of crops around one lesion each, see `boxel.datasets.formats.mosaic`.
+
+    Attributes:
+        path: absolute path of the folder of crops.
+        format: its layout; recognised if empty.
+        options: settings of that layout.
+        canvases: in each of the four parts.
+        control: "seam" hides the lesions.
+        seed: random seed of parts and canvases.
+    """
+
+    path: str
+    format: str = ""
+    options: tuple[str, ...] = ()
+    canvases: int = 100
+    control: Literal["none", "seam"] = "none"
+    seed: int = 0
+
+    def open(self, folder: Path, progress: Progress) -> Dataset:
+        settings = Mosaic(
+            source=self.path, format=self.format, options=self.options, canvases=self.canvases, control=self.control,
+            seed=self.seed,
+        )  # fmt: skip
+        return open_dataset(make_mosaic(folder, settings, progress=progress))

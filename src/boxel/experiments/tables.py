@@ -48,6 +48,7 @@ def markdown(results: Results) -> str:
     for name in grid.metrics:
         head += [name, *([f"{name}, mean of folds"] if folds else [])]
         head += [f"{name}, difference"] if grid.reference else []
+        head += [f"{name}, published"] if grid.published else []
     lines = [f"# {grid.about}", "", _line([*head, *(title for title, _ in costs.values())])]
     lines.append("|" + "---|" * (len(head) + len(costs)))
     for row in rows:
@@ -56,6 +57,7 @@ def markdown(results: Results) -> str:
             values.append(_shown(row.metrics.get(name)))
             values += [f"{row.fold_means[name]:.3f}" if name in row.fold_means else ""] if folds else []
             values += [_shown(row.differences.get(name), sign="+")] if grid.reference else []
+            values += [_published(grid, row, name)] if grid.published else []
         values += [form.format(row.cost[key]) if key in row.cost else "" for key, (_, form) in costs.items()]
         lines.append(_line(values))
     lines += ["", _legend(grid)]
@@ -85,6 +87,11 @@ def _names(grid: Grid, values: Values) -> list[str]:
 
 def _done(row: Row) -> int:
     return max((one.num_seeds for one in row.metrics.values()), default=0)
+
+
+def _published(grid: Grid, row: Row, name: str) -> str:
+    value = grid.published.get(tuple(row.values.values()), {}).get(name)
+    return "" if value is None else f"{value:.3f}"
 
 
 def _shown(value: Estimate | None, sign: str = "") -> str:
