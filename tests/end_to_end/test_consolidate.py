@@ -10,7 +10,7 @@ from tests.end_to_end.commands import boxel as run_boxel
 from tests.end_to_end.commands import contents, refused
 
 SETTINGS = (
-    "train.steps=2", "train.validate_every=2", "train.batch_size=2", "train.num_workers=0",
+    "train.steps=2", "train.validate_every=1", "train.keep=2", "train.batch_size=2", "train.num_workers=0",
     "model.backbone.start_filters=4", "model.backbone.depth=10", "predict.views=plane", "predict.masks=true",
     "predict.segmentation=true",
     "model.dense.min_score=0.0", "consolidate.min_score=0.0", "consolidate.max_detections=7",
@@ -148,3 +148,59 @@ def test_an_unfinished_prediction_is_said_until_it_is_resumed(root, tmp_path, pa
 def _words(result):
     """What a command said, without line breaks."""
     return " ".join((result.stdout + result.stderr).split())
+
+
+def without_detector(folder):
+    """The content of each JSON file; the stamps of the detectors differ."""
+    records = {path.name: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    assert records
+    for record in records.values():
+        record["extra"].pop("detector")
+    return records
+
+
+@pytest.mark.parametrize(
+    ("choice", "setting"),
+    [
+        ({"views": 1}, "views=identity"),
+        ({"views": "identity"}, "views=identity"),
+        ({"checkpoints": 1}, "checkpoints=1"),
+    ],
+    ids=str,
+)
+def test_some_of_the_views_or_checkpoints_give_the_detections_predicted_with_these(root, tmp_path, choice, setting):
+    images = [root / "data" / "imagesTs" / "test_00000_0000.mha"]
+    plain = ("predict.masks=false", "predict.segmentation=false")
+    boxel.predict(root / "run", images, tmp_path / "all", overrides=plain)
+    boxel.consolidate_folder(tmp_path / "all", tmp_path / "some", **choice)
+    boxel.predict(root / "run", images, tmp_path / "only", overrides=(*plain, f"predict.{setting}"))
+    some = without_detector(tmp_path / "some")
+    assert some == without_detector(tmp_path / "only")
+    assert some != without_detector(tmp_path / "all")
+    with pytest.raises(ValueError, match=r"--(views|checkpoints) .* instead of null"):
+        boxel.consolidate_folder(tmp_path / "all", tmp_path / "some")
+
+
+@pytest.mark.parametrize("root", ["3d"], indirect=True)
+def test_views_by_name_are_those_of_the_name_and_leave_out_the_segmentation(root, tmp_path, caplog):
+    images, plain = (
+        [root / "data" / "imagesTs" / "test_00000_0000.mha"],
+        ("predict.masks=false", "predict.checkpoints=1"),
+    )
+    boxel.predict(root / "run", images, tmp_path / "all", overrides=[*plain, "predict.views=all"])
+    boxel.predict(root / "run", images, tmp_path / "predicted", overrides=[*plain, "predict.segmentation=false"])
+    boxel.consolidate_folder(tmp_path / "all", tmp_path / "plane", views="plane")
+    assert "segmentations of 1 images are means over all views" in caplog.text
+    assert without_detector(tmp_path / "plane") == without_detector(tmp_path / "predicted")
+    assert not list((tmp_path / "plane").glob("*_seg.nii.gz"))
+
+
+@pytest.mark.parametrize("root", ["2d"], indirect=True)
+def test_views_and_checkpoints_that_were_not_recorded_are_refused(root, tmp_path):
+    words = ("consolidate", root / "predictions", "--out", tmp_path / "out")
+    refused(*words, "--views", 5, says="views 5: must be 1 to 4, the number of recorded views")
+    refused(*words, "--views", "plan", says="did you mean 'plane'")
+    refused(*words, "--checkpoints", 3, says="checkpoints 3: must be 1 to 2, the number that predicted in each run")
+    boxel.predict(root / "run", root / "data" / "imagesTs", tmp_path / "one", overrides=["predict.views=identity"])
+    refused("consolidate", tmp_path / "one", *words[2:], "--views", "all", says="predict again with --set predict.view")
+    assert not (tmp_path / "out").exists()

@@ -2,7 +2,8 @@
 
 import pytest
 
-from boxel.output_folder import check_empty, check_file, claimed, unfinished
+from boxel import output_folder
+from boxel.output_folder import case_file, check_empty, check_file, claimed, list_files, unfinished
 
 JOB = {"--to": "csv", "limits": (1, 2)}
 
@@ -86,3 +87,54 @@ def test_a_folder_knows_which_cases_an_interrupted_command_lacks(tmp_path):
     assert unfinished(tmp_path / "nowhere", []) == unfinished(tmp_path / "a.json", []) == ""
     (tmp_path / ".boxel").write_text('{"verb": "predict", "source": "", "job": {}}')  # of an earlier version
     assert unfinished(tmp_path, []) == ""
+
+
+def test_processes_that_begin_at_the_same_time_share_a_folder_for_one_job_only(tmp_path):
+    """Ten processes each with their own file; one in three has another job and is refused or refuses the others."""
+    from concurrent.futures import ThreadPoolExecutor
+    from threading import Barrier
+
+    start = Barrier(9)
+
+    def work(number):
+        start.wait()
+        try:
+            with claimed(tmp_path / "out", "predict", {"setting": number % 3 == 0}, shared=True):
+                (tmp_path / "out" / f"{number}.txt").touch()
+        except ValueError as error:
+            return str(error)
+        return number % 3 == 0
+
+    with ThreadPoolExecutor(9) as pool:
+        results = list(pool.map(work, range(9)))
+    refused = [result for result in results if isinstance(result, str)]
+    assert all("instead of" in message for message in refused)
+    assert len(refused) in (3, 6)
+    assert len({*results} - {*refused}) == 1
+    assert len(list((tmp_path / "out").glob("*.txt"))) == 9 - len(refused)
+    assert {path.suffix for path in (tmp_path / "out").glob("*")} == {".txt", ""}
+
+
+def test_a_shared_folder_stays_claimed_after_an_error(tmp_path):
+    with pytest.raises(KeyError), claimed(tmp_path / "out", "predict", {}, shared=True):
+        raise KeyError
+    with claimed(tmp_path / "out", "predict", {}):
+        pass
+    with pytest.raises(ValueError, match="holds the output of `boxel predict`"), claimed(tmp_path / "out", "convert"):
+        pass
+
+
+@pytest.mark.parametrize("total", [3, 4])
+def test_the_files_of_many_cases_are_in_subfolders_and_are_listed_by_name(tmp_path, monkeypatch, total):
+    monkeypatch.setattr(output_folder, "MANY", 3)
+    names = ["b", "a", "d", "c"][:total]
+    for name in names:
+        path = case_file(tmp_path, name, ".json", total)
+        assert path.parent.parent == tmp_path if total > 3 else path.parent == tmp_path
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    assert [path.stem for path in list_files(tmp_path, ".json")] == sorted(names)
+    for other in (1, 10):  # a file stays where it is when cases are added
+        assert case_file(tmp_path, "a", ".json", other).exists()
+    with pytest.raises(ValueError, match="cannot be the name of a file"):
+        case_file(tmp_path, "../a", ".json")

@@ -3,17 +3,18 @@
 import hashlib
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from boxel.api.prediction import segmentation_file, settings_of
+from boxel.api.case_prediction import segmentation_file
+from boxel.api.prediction import settings_of
 from boxel.caps import warn_of_caps
 from boxel.config import Config, read_json, write_bytes
 from boxel.consolidation import ConsolidateConfig, RawPrediction
 from boxel.consolidation.raw_file import raw_files, read_raw_file
 from boxel.export.boxel_json import write_detections
-from boxel.export.entries import case_file
-from boxel.output_folder import claimed, unfinished, wanted_cases
+from boxel.output_folder import case_file, claimed, unfinished, wanted_cases
 from boxel.types import Progress, silent
 
 
@@ -28,6 +29,8 @@ def consolidate_folder(
     out: Path | str,
     *,
     overrides: Sequence[str] = (),
+    views: int | str | None = None,
+    checkpoints: int | None = None,
     progress: Progress = silent,
 ) -> list[Path]:
     """Consolidate stored raw predictions again and write one JSON of detections per image into `out`.
@@ -40,36 +43,45 @@ def consolidate_folder(
         out: a new or empty folder, or one that these predictions were consolidated into with the same settings. It can
             be evaluated, converted and reported like `predictions`. Segmentations are copied.
         overrides: settings such as `consolidate.iou_threshold=0.5`; the others are those of the run that predicted.
+        views: use only some of the recorded mirrored views: the first so many, or `"identity"`, `"plane"` or `"all"`.
+        checkpoints: use only the best so many checkpoints of each run.
 
     Returns:
         The files, one per image.
 
     Raises:
-        ValueError: no raw predictions there, a missing or damaged file, an unknown setting, or `out` holds anything
-            else. Every file is read before the first result is written.
+        ValueError: no raw predictions there, a missing or damaged file, an unknown setting, views or checkpoints that
+            were not recorded, or `out` holds anything else. Every file is read before the first result is written.
     """
     files, out = raw_files(predictions), Path(out)
+    choice = _Choice(overrides, views, checkpoints)
     written: dict[Path, Path] = {}
     settings: dict[str, Any] = {}
     runs = set()
-    capped = 0
+    capped = left_out = 0
     for done, file in enumerate(files):
         progress("verify", done, len(files))
         prediction = read_raw_file(file)
-        config = _override(prediction, overrides)
-        path = case_file(out, prediction.case, ".json")
+        selected, config = choice.of(prediction)
+        path = case_file(out, prediction.case, ".json", len(files))
         if path in written:
             raise ValueError(f"{file}: case {prediction.case!r} was already read from another file; remove one of them")
-        if "segmentation" in prediction.extra and not _segmentation_of(file, prediction).exists():
+        label_map = _segmentation_of(file, prediction.case)
+        if "segmentation" in selected.extra and not label_map.exists():
             raise ValueError(
-                f"{_segmentation_of(file, prediction)}: the segmentation of this prediction is missing; predict again, "
-                "or restore the file"
+                f"{label_map}: the segmentation of this prediction is missing; predict again, or restore the file"
             )
         written[path] = file
+        left_out += "segmentation" in prediction.extra and "segmentation" not in selected.extra
         runs.add(str(prediction.extra.get("detector")))
         settings |= settings_of(consolidate=config)
     progress("verify", len(files), len(files))
-    job = settings | {"detectors": sorted(runs)}
+    if left_out:
+        logging.getLogger("boxel").warning(
+            f"the segmentations of {left_out} images are means over all views and are left out; to have those of some "
+            "views, predict again with these"
+        )
+    job = settings | {"detectors": sorted(runs), "--views": views, "--checkpoints": checkpoints}
     cases = {path.name.removesuffix(".json") for path in written}
     folder = Path(predictions).parent if Path(predictions).name == "raw" else Path(predictions)
     if warning := unfinished(folder, cases):
@@ -78,25 +90,42 @@ def consolidate_folder(
     with claimed(out, "consolidate", job, source=str(Path(predictions).resolve()), cases=cases):
         for done, (path, file) in enumerate(written.items()):
             progress("consolidate", done, len(files))
-            capped += _consolidate_file(file, path, overrides)
+            capped += _consolidate_file(file, path, choice)
     progress("consolidate", len(files), len(files))
     warn_of_caps(capped, len(files))
     return list(written)
 
 
-def _override(prediction: RawPrediction, overrides: Sequence[str]) -> ConsolidateConfig:
-    return _Settings(consolidate=prediction.config).override(overrides).consolidate
+@dataclass(frozen=True)
+class _Choice:
+    """What is consolidated, and how; see `consolidate_folder`."""
+
+    overrides: Sequence[str]
+    views: int | str | None
+    checkpoints: int | None
+
+    def of(self, prediction: RawPrediction) -> tuple[RawPrediction, ConsolidateConfig]:
+        """The chosen views of a prediction, stamped as another one if they are not all; and its settings."""
+        config = _Settings(consolidate=prediction.config).override(self.overrides).consolidate
+        selected = prediction.select(views=self.views, checkpoints=self.checkpoints)
+        changes = [selected.views.to_json()] if selected.views and selected.views != prediction.views else []
+        extra = dict(prediction.extra)
+        if changes:
+            extra.pop("segmentation", None)  # a mean over all views
+        if config != prediction.config:
+            changes.insert(0, config.to_json())
+        if changes:  # other settings have another stamp, as with `predict`
+            digest = hashlib.sha256("".join([str(extra.get("detector")), *changes]).encode())
+            extra["detector"] = digest.hexdigest()[:16]
+        return replace(selected, extra=extra), config
 
 
-def _consolidate_file(file: Path, path: Path, overrides: Sequence[str]) -> bool:
+def _consolidate_file(file: Path, path: Path, choice: _Choice) -> bool:
     """Write the detections of one case, unless they are there; return whether a cap left some out."""
-    prediction = read_raw_file(file)
-    config, extra = _override(prediction, overrides), dict(prediction.extra)
+    prediction, config = choice.of(read_raw_file(file))
+    extra = prediction.extra
     if "segmentation" in extra:  # it does not depend on the settings
-        _copy_segmentation(_segmentation_of(file, prediction), path.parent)
-    if config != prediction.config:  # other settings have another stamp, as with `predict`
-        digest = hashlib.sha256((str(extra.get("detector")) + config.to_json()).encode())
-        extra["detector"] = digest.hexdigest()[:16]
+        _copy_segmentation(_segmentation_of(file, prediction.case), path.parent)
     record = read_json(path) if path.exists() else None
     if isinstance(record, dict) and record.get("extra") == extra:
         return bool(record.get("capped", False))
@@ -112,8 +141,11 @@ def _consolidate_file(file: Path, path: Path, overrides: Sequence[str]) -> bool:
     return detections.capped
 
 
-def _segmentation_of(file: Path, prediction: RawPrediction) -> Path:
-    return segmentation_file(file.resolve().parent.parent, prediction.case)
+def _segmentation_of(file: Path, case: str) -> Path:
+    """The segmentation that was predicted with the raw file of a case; the files of many cases are in subfolders."""
+    folder = file.resolve().parent
+    root = folder.parent.parent if folder.parent.name == "raw" else folder.parent
+    return segmentation_file(case_file(root, case, ".json").parent, case)
 
 
 def _copy_segmentation(file: Path, out: Path) -> None:

@@ -1,6 +1,5 @@
 """A trained detector: images in, detections in their own voxels out."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -8,18 +7,15 @@ from typing import Self
 import numpy as np
 import torch
 
-from boxel.api.run import read_run
-from boxel.api.run_plugins import is_needed, used_plugins
+from boxel.api.ensemble import load_models, read_members
 from boxel.consolidation import ConsolidateConfig, consolidate
+from boxel.consolidation.views import RecordedViews, view_axes
 from boxel.inference.config import PredictConfig
 from boxel.inference.raw import predict_raw
 from boxel.inference.segmentation import paint
 from boxel.io.channels import fit_image, read_channels
-from boxel.models.base import Model, ModelConfig
-from boxel.nn.nd import channels_last
+from boxel.models.base import Model
 from boxel.preparation.preprocess import preprocess
-from boxel.recipes import Experiment
-from boxel.training.checkpoints import load_weights, read_ranking
 from boxel.training.memory import keep_freed_memory
 from boxel.types import Detections, Geometry, Image, RawDetections, Task
 
@@ -33,6 +29,7 @@ class Detector:
             `segmentation_classes[k]`. Empty if the models do not segment, or were trained without masks.
         fingerprint: of weights and settings; equal fingerprints give equal detections.
         weights: fingerprint of the weights, and of the plug-ins that the models need.
+        checkpoints: number of models of each run, in their order.
     """
 
     def __init__(
@@ -46,64 +43,60 @@ class Detector:
         fingerprint: str = "",
         weights: str = "",
         segmentation_classes: Sequence[str] = (),
+        checkpoints: Sequence[int] = (),
     ) -> None:
         self.task, self.predict_config, self.consolidate_config = task, predict, consolidate
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.models = [model.to(self.device).eval() for model in models]
         self.fingerprint, self.weights = fingerprint, weights
         self.segmentation_classes = tuple(segmentation_classes)
+        self.checkpoints = tuple(checkpoints) or (len(self.models),)
 
     @classmethod
     def load(
-        cls, run: Path | str, *, overrides: Sequence[str] = (), device: str | None = None, trust: bool = False
+        cls,
+        run: Path | str,
+        *,
+        ensemble: Sequence[Path | str] = (),
+        overrides: Sequence[str] = (),
+        device: str | None = None,
+        trust: bool = False,
     ) -> Self:
         """Load the detector of a run folder; `overrides` change settings such as `predict.views=identity`.
 
         Args:
             run: The folder.
+            ensemble: Folders of further runs of the same task, such as the other folds: the checkpoints of all runs
+                vote. The settings of prediction and consolidation are those of the first run.
             overrides: Settings to change, each `"key=value"`.
             device: Where to run; the GPU if there is one.
             trust: Import the plug-in files in the folder, where the run uses some; they are code.
 
         Raises:
-            ValueError: the folder is not a run, is not trained yet, has weights of another model, needs a plug-in,
-                or has a model that cannot give the masks or the segmentation asked for.
+            ValueError: a folder is not a run, is not trained yet, has weights of another model, needs a plug-in, is a
+                run of another task, or has a model that cannot give the masks or the segmentation asked for.
         """
-        run = Path(run)
         keep_freed_memory()
-        experiment, task, _ = read_run(run, trust=trust)
-        trained, experiment = experiment, experiment.override(overrides)
-        task = _with_cap(task, trained, experiment)
-        _check_masks(run, experiment, task)
-        files = [run / "checkpoints" / entry.file for entry in read_ranking(run)][: experiment.predict.checkpoints]
-        files = files if files and all(file.exists() for file in files) else [run / "weights.safetensors"]
-        digest = hashlib.sha256((experiment.predict.to_json() + experiment.consolidate.to_json()).encode())
-        of_weights, models = hashlib.sha256(), []
-        if experiment.plan != trained.plan:
-            digest.update(experiment.plan.to_json().encode())
-        for plugin in used_plugins(experiment):
-            if is_needed(plugin.registered):
-                digest.update(plugin.source)
-                of_weights.update(plugin.source)
-        for file in files:
-            if not file.exists():
-                raise ValueError(f"{run}: no weights yet; finish the training with `boxel train` first")
-            model = channels_last(experiment.model.build(task), task.ndim)
-            load_weights(model, file)
-            content = file.read_bytes()
-            digest.update(content)
-            of_weights.update(content)
-            models.append(model)
+        members = read_members([run, *ensemble], overrides, trust)
+        models, checkpoints, fingerprint, weights = load_models(members)
+        experiment, segmentation = members[0].experiment, {member.segmentation_classes for member in members}
         return cls(
-            task,
+            members[0].task,
             models,
             experiment.predict,
             experiment.consolidate,
             device=device,
-            fingerprint=digest.hexdigest()[:16],
-            weights=of_weights.hexdigest()[:16],
-            segmentation_classes=_segmentation_classes(experiment.model, task),
+            fingerprint=fingerprint,
+            weights=weights,
+            segmentation_classes=segmentation.pop() if len(segmentation) == 1 else (),
+            checkpoints=checkpoints,
         )
+
+    @property
+    def views(self) -> RecordedViews:
+        """The mirrored views and checkpoints that every image is predicted in."""
+        mirrors = tuple(view_axes(self.predict_config.views, self.task.ndim))
+        return RecordedViews(mirrors=mirrors, checkpoints=self.checkpoints)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -185,41 +178,13 @@ class Detector:
         return config.model_copy(update={"max_detections": self.task.detections_in(shape)})
 
 
-def _with_cap(task: Task, trained: Experiment, experiment: Experiment) -> Task:
-    """The task with the chosen number of detections, the only choice of the plan that prediction may change.
-
-    Raises:
-        ValueError: another choice of the plan is changed.
-    """
-    before, after = trained.plan.to_dict(), experiment.plan.to_dict()
-    changed = sorted(name for name in after if after[name] != before[name])
-    if fixed := [name for name in changed if name != "max_detections"]:
-        raise ValueError(
-            f"plan.{fixed[0]}: fixed since the data were prepared; leave out this --set, or prepare and train with it"
-        )
-    chosen = experiment.plan.max_detections
-    if not changed or chosen is None:
-        return task
-    return task.model_copy(update={"max_detections": chosen, "image_voxels": None})
-
-
-def _check_masks(run: Path, experiment: Experiment, task: Task) -> None:
-    """Raise ValueError if masks or a segmentation are asked for that the model cannot give."""
-    config, name = experiment.model, experiment.model.type_name
-    if experiment.predict.masks and not (config.gives_masks and task.masks):
-        why = "was trained without masks" if config.gives_masks else "predicts boxes only"
-        raise ValueError(f"{run}: no masks available, its {name} {why}; leave out --masks")
-    if experiment.predict.segmentation and not _segmentation_classes(config, task):
-        why = "was trained without masks" if config.segmentation_classes(task.classes) else "does not segment"
-        raise ValueError(f"{run}: no segmentation available, its {name} {why}; leave out --segmentation")
-
-
-def _segmentation_classes(config: ModelConfig, task: Task) -> tuple[str, ...]:
-    """The classes that a trained model segments: none if it had neither masks nor ellipses in their place to learn."""
-    learns = task.masks or getattr(config, "boxes_without_mask", "") == "fill"
-    return config.segmentation_classes(task.classes) if learns else ()
-
-
-def load(run: Path | str, *, overrides: Sequence[str] = (), device: str | None = None, trust: bool = False) -> Detector:
-    """The detector of a run folder; see `Detector.load`."""
-    return Detector.load(run, overrides=overrides, device=device, trust=trust)
+def load(
+    run: Path | str,
+    *,
+    ensemble: Sequence[Path | str] = (),
+    overrides: Sequence[str] = (),
+    device: str | None = None,
+    trust: bool = False,
+) -> Detector:
+    """The detector of a run folder, or of several as an ensemble; see `Detector.load`."""
+    return Detector.load(run, ensemble=ensemble, overrides=overrides, device=device, trust=trust)

@@ -1,23 +1,24 @@
 """`boxel predict`."""
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from boxel.api.case_prediction import is_done, predict_case, stamp_of
 from boxel.api.channel_files import RunImages
 from boxel.api.detector import Detector
 from boxel.api.prediction_inputs import Images, find_images, images_of
+from boxel.api.ray_prediction import RayWork
 from boxel.api.run import RunSplit
 from boxel.caps import warn_of_caps
 from boxel.config import Config, did_you_mean, read_json
-from boxel.consolidation import RawPrediction, write_raw
 from boxel.datasets.cases import Dataset
+from boxel.datasets.problems import some
 from boxel.export import get_format
-from boxel.export.boxel_json import read_prediction, write_detections
-from boxel.inference.segmentation import paint
-from boxel.io import write_label_map
-from boxel.output_folder import claimed
+from boxel.export.boxel_json import read_prediction
+from boxel.output_folder import case_file, claimed
 from boxel.types import Progress, silent
 
 
@@ -26,34 +27,53 @@ def predict(
     images: Path | str | Sequence[Path | str] | Dataset,
     out: Path | str,
     *,
+    ensemble: Sequence[Path | str] = (),
     overrides: Sequence[str] = (),
     formats: Sequence[str] = (),
     part: str = "all",
+    shard: str = "",
+    ray: str = "",
+    workers: int | None = None,
     trust: bool = False,
     progress: Progress = silent,
 ) -> list[Path]:
     """Write one JSON of detections per image into `out`, and every raw box into `out/raw`.
 
-    With the setting `predict.segmentation`, also write the label map `out/CASE_seg.nii.gz` on the grid of the image;
-    the JSON names its values. Repeat the call to resume an interrupted prediction: images that are done are skipped.
+    With the setting `predict.segmentation`, also write the label map `CASE_seg.nii.gz` on the grid of the image; the
+    JSON names its values. More than 10,000 cases are divided among subfolders. Repeat the call to resume an interrupted
+    prediction: images that are done are skipped.
 
     Args:
         run: the run folder.
         images: image files, DICOM files, or folders of these and of further folders; or one data set in any layout.
             In a run on several channels, the files `CASE_0000`, `CASE_0001` ... are those of one image.
         out: a new or empty folder, or one that this run predicted into with the same settings.
+        ensemble: folders of further runs of the same task that vote too, such as the other folds (`--with`). Settings
+            and `part` are those of `run`.
         overrides: settings such as `predict.views=identity`.
         formats: further formats (see `convert`), each written into `out/NAME` when all images are done.
         part: only the `train`, `val` or `test` cases of the run's fold; `all` for every image.
+        shard: `"i/n"` predicts the i-th of n parts of the cases, i from 1. Any number of these may run at the same
+            time, on machines that share `out`; the same call without `shard` completes what is missing.
+        ray: predict on a Ray cluster: `"local"` starts one in this machine, anything else is the address of one. Each
+            worker keeps the models loaded; run, images and `out` are on storage that all machines share.
+        workers: number of workers on the cluster; None: one per GPU, or per as many cores as this process uses.
         trust: import the plug-in files in the run folder, where the run uses some; they are code.
 
+    Returns:
+        The JSON files, one per image.
+
     Raises:
-        ValueError: an unknown format; an image that cannot be read or does not fit the detector; `out` holds anything
-            else.
+        ValueError: an unknown format; an image that cannot be read or does not fit the detector; runs of different
+            tasks; `formats` with `shard`; no Ray, or no cluster at that address; `out` holds anything else.
     """
     writers = {name: get_format(name).writer for name in formats}
-    detector = Detector.load(run, overrides=overrides, trust=trust)
-    layout = RunImages.of(detector.task, RunSplit.load(Path(run) / "split.json"))
+    own_part = _parse_shard(shard, formats)
+    if workers is not None and (not ray or workers < 1):
+        raise ValueError(f"--workers {workers}: must be at least 1 and needs --ray; add --ray local, or leave it out")
+    runs = [Path(run), *map(Path, ensemble)]
+    detector = Detector.load(run, ensemble=ensemble, overrides=overrides, trust=trust, device="cpu" if ray else None)
+    layout = RunImages.of(detector.task, RunSplit.load(runs[0] / "split.json"))
     if isinstance(images, Dataset):
         inputs = images_of(images, layout)
     else:
@@ -62,12 +82,15 @@ def predict(
     logging.getLogger("boxel").log(logging.WARNING if inputs.left_out else logging.INFO, inputs)
     cases = {name: list(case.channels) for name, case in inputs.cases.items()}
     _check_names(cases, len(detector.task.channels))
-    cases = _choose(cases, Path(run), part)
-    out = Path(out)
+    cases = _choose(cases, runs, part)
+    out, everything = Path(out), sorted(cases)
+    cases = {case: cases[case] for case in everything[own_part]}
     job = settings_of(predict=detector.predict_config, consolidate=detector.consolidate_config)
     job |= {"weights": detector.weights, "plan.max_detections": detector.task.max_detections}
-    with claimed(out, "predict", job, source=f"the run {Path(run).resolve()}", cases=cases):
-        written = _predict_cases(detector, cases, inputs, out, progress)
+    source = ", ".join(str(one.resolve()) for one in runs)
+    with claimed(out, "predict", job, source=f"the run {source}", shared=bool(shard), cases=everything):
+        work = RayWork(ray, runs, tuple(overrides), trust, workers) if ray else None
+        written = _predict_cases(detector, cases, inputs, out, len(everything), work, progress)
         predictions = [read_prediction(path) for path in written] if formats else []
         for name, write in writers.items():
             write(out / name, predictions)
@@ -75,68 +98,35 @@ def predict(
 
 
 def _predict_cases(
-    detector: Detector, cases: Mapping[str, Sequence[Path]], inputs: Images, out: Path, progress: Progress
+    detector: Detector,
+    cases: Mapping[str, Sequence[Path]],
+    inputs: Images,
+    out: Path,
+    num_cases: int,
+    work: RayWork | None,
+    progress: Progress,
 ) -> list[Path]:
-    written, capped = [], 0
-    for done, (case, files) in enumerate(sorted(cases.items())):
+    written = {case: case_file(out, case, ".json", num_cases) for case in cases}
+    rest = [case for case, path in written.items() if not is_done(path, stamp_of(detector, case, cases[case]))]
+    capped = sum(read_json(written[case]).get("capped", False) for case in cases.keys() - set(rest))
+    if work:
+        results = work.predict(detector.fingerprint, inputs, rest, out, num_cases)
+    else:
+        results = (predict_case(detector, inputs, case, out, num_cases) for case in rest)
+    begin = len(cases) - len(rest)
+    progress("predict", begin, len(cases))
+    for done, result in enumerate(results, begin + 1):
+        for remark in result.remarks:
+            logging.getLogger("boxel").warning(f"{result.case}: {remark}")
+        capped += result.capped
         progress("predict", done, len(cases))
-        written.append(out / f"{case}.json")
-        stamp = stamp_of(detector, case, files)
-        if is_done(written[-1], stamp):
-            capped += read_json(written[-1]).get("capped", False)
-            continue
-        image = inputs.read(case)
-        for remark in image.remarks:
-            logging.getLogger("boxel").warning(f"{case}: {remark}")
-        raw, probabilities, shape = detector.predict_raw(image)
-        prediction = RawPrediction(
-            case, raw, shape, image.geometry, detector.classes, detector.consolidation_of(shape), tuple(files), stamp
-        )
-        write_raw(out / "raw" / f"{case}.npz", prediction)
-        if probabilities is not None:
-            labels = paint(probabilities, image.geometry.shape)
-            write_label_map(segmentation_file(out, case), labels, image.geometry)
-        detections = prediction.consolidate()
-        capped += detections.capped
-        # Last, as it says that all else is there.
-        write_detections(written[-1], detections, case, detector.classes, image_files=files, extra=stamp)
-    progress("predict", len(cases), len(cases))
     warn_of_caps(capped, len(cases))
-    return written
+    return list(written.values())
 
 
 def settings_of(**configs: Config) -> dict[str, Any]:
     """Every setting by its dotted key, as after `--set`."""
     return {f"{name}.{key}": value for name, config in configs.items() for key, value in config.to_dict().items()}
-
-
-def stamp_of(detector: Detector, case: str, files: Sequence[Path]) -> dict[str, Any]:
-    """What a prediction is made from; with a segmentation, also its file and the meaning of its values."""
-    source = [{"file": str(file), "bytes": file.stat().st_size, "modified": file.stat().st_mtime_ns} for file in files]
-    stamp: dict[str, Any] = {"detector": detector.fingerprint, "source": source}
-    if detector.predict_config.segmentation:
-        names = ("background", *detector.segmentation_classes)
-        values = {str(value): name for value, name in enumerate(names)}
-        stamp["segmentation"] = {"file": segmentation_file(Path(), case).name, "values": values}
-    return stamp
-
-
-def is_done(path: Path, stamp: Mapping[str, Any]) -> bool:
-    """Whether a prediction with this stamp is complete.
-
-    Raises:
-        ValueError: the file exists but is not a prediction, and must not be overwritten.
-    """
-    content = read_json(path) if path.exists() else {}
-    before = (content.get("extra") or {}) if isinstance(content, dict) else None
-    if not isinstance(before, dict):
-        raise ValueError(f"{path}: exists but is not a prediction of Boxel; move it, or choose another folder")
-    label_map = segmentation_file(path.parent, path.name.removesuffix(".json"))
-    return before == stamp and ("segmentation" not in stamp or label_map.exists())
-
-
-def segmentation_file(out: Path, case: str) -> Path:
-    return out / f"{case}_seg.nii.gz"
 
 
 def _check_names(cases: Mapping[str, Sequence[Path]], num_channels: int) -> None:
@@ -152,22 +142,45 @@ def _check_names(cases: Mapping[str, Sequence[Path]], num_channels: int) -> None
             )
 
 
-def _choose(cases: dict[str, list[Path]], run: Path, part: str) -> dict[str, list[Path]]:
-    """The cases of one part of the run's fold; all of them with a warning where the run was trained on some."""
-    split = RunSplit.load(run / "split.json")
-    parts = {"train": split.train, "val": split.val, "test": split.test}
-    if part == "all":
+def _parse_shard(shard: str, formats: Sequence[str]) -> slice:
+    """Which of the sorted cases belong to the shard `i/n`.
+
+    Raises:
+        ValueError: not of this form, or combined with formats.
+    """
+    if not shard:
+        return slice(None)
+    match = re.fullmatch(r"(\d+)/(\d+)", shard)
+    index, number = map(int, match.groups()) if match else (0, 0)
+    if not 1 <= index <= number:
+        raise ValueError(f"--shard {shard}: must be i/n with i from 1 to n, such as 1/4")
+    if formats:
+        raise ValueError(
+            f"--to {formats[0]}: formats are written when all cases are done, and --shard predicts some; leave it out, "
+            f"and run the command without --shard when all are done, or `boxel convert --to {formats[0]}`"
+        )
+    return slice(index - 1, None, number)
+
+
+def _choose(cases: dict[str, list[Path]], runs: Sequence[Path], part: str) -> dict[str, list[Path]]:
+    """The cases of one part of the first run's fold; a warning if any run was trained on some of the chosen."""
+    splits = [RunSplit.load(run / "split.json") for run in runs]
+    parts = {"train": splits[0].train, "val": splits[0].val, "test": splits[0].test}
+    if part != "all":
+        if part not in parts:
+            raise ValueError(f"part {part!r}{did_you_mean(part, [*parts, 'all'])}")
+        lost = sorted(set(parts[part]) - cases.keys())
+        if lost or not parts[part]:
+            what = f"case {lost[0]!r} is not among the images" if lost else f"its fold has no {part} cases"
+            raise ValueError(f"{runs[0]}: {what}; give the data set that the run was trained on, or leave out --part")
+        cases = {case: cases[case] for case in parts[part]}
+    for run, split in zip(runs, splits, strict=True):
         seen = sorted(cases.keys() & set(split.train))
-        if seen:
+        if seen and (part == "all" or run != runs[0]):
+            advice = ", --part test leaves them out" if len(runs) == 1 else "; leave this run out, or these images"
+            which = "the run" if len(runs) == 1 else str(run)
             logging.getLogger("boxel").warning(
-                f"{len(seen)} of {len(cases)} images may be those the run was trained on, such as {seen[0]}; "
-                "metrics on training images are optimistic, --part test leaves them out"
+                f"{len(seen)} of {len(cases)} images may be those {which} was trained on: {some(seen)}; "
+                f"metrics on training images are optimistic{advice}"
             )
-        return cases
-    if part not in parts:
-        raise ValueError(f"part {part!r}{did_you_mean(part, [*parts, 'all'])}")
-    lost = sorted(set(parts[part]) - cases.keys())
-    if lost or not parts[part]:
-        what = f"case {lost[0]!r} is not among the images" if lost else f"its fold has no {part} cases"
-        raise ValueError(f"{run}: {what}; give the data set that the run was trained on, or leave out --part")
-    return {case: cases[case] for case in parts[part]}
+    return cases

@@ -5,7 +5,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from boxel.api.channel_files import RunImages, group_files
@@ -18,6 +18,7 @@ from boxel.datasets.names import case_ids, is_clutter
 from boxel.datasets.problems import some
 from boxel.io import SUFFIXES, is_dicom, read_image, split_suffix
 from boxel.io.channels import fit_image, read_channels
+from boxel.output_folder import list_files
 from boxel.types import Image
 
 __all__ = ["Images", "find_images", "images_of", "open_images"]
@@ -46,6 +47,12 @@ class Images:
         number = sum(map(len, self.left_out.values()))
         reasons = "; ".join(f"{reason}: {some(names)}" for reason, names in self.left_out.items())
         return self.taken + (f"; {number} left out ({reasons})" if number else "")
+
+    def only(self, name: str) -> "Images":
+        """One of the cases, small enough to travel to another process."""
+        data = self.datasets.get(name)
+        datasets = {name: replace(data, cases=(), splits=None, unlabelled=())} if data else {}
+        return Images(self.run, {name: self.cases[name]}, datasets)
 
     def read(self, name: str) -> Image:
         """The image of a case, with the axes and channels that the run takes.
@@ -176,7 +183,7 @@ def _walk(root: Path, skip: Path | None, left_out: dict[str, list[str]]) -> Iter
                 continue
             if skip is not None and inner.resolve() == skip.resolve():
                 continue
-            results = any((inner / "raw").glob("*.npz"))
+            results = any(list_files(inner / "raw", ".npz"))
             if LABELS.fullmatch(name) or results:
                 left_out["predictions" if results else "label maps"].append(f"{inner.relative_to(root)}/")
             else:

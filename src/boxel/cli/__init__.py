@@ -13,10 +13,10 @@ from typing import Annotated, Any
 
 import typer
 
-from boxel.cli import consolidating, converting, evaluating, experimenting
+from boxel.cli import consolidating, converting, evaluating, experimenting, predicting
 from boxel.cli.console import print_table, progress_bars, short, show_warning
-from boxel.cli.data_sets import check, named_images, open_named, toy
-from boxel.cli.options import AsJson, DatasetPath, Format, Options, Plugins, Trust, with_options
+from boxel.cli.data_sets import check, open_named, toy
+from boxel.cli.options import AsJson, DatasetPath, Format, Options, Plugins, RunPath, Settings, Trust, with_options
 from boxel.plugins import failed_plugin
 
 app = typer.Typer(
@@ -29,7 +29,6 @@ app = typer.Typer(
 )
 
 WorkPath = Annotated[Path, typer.Argument(metavar="WORK", help="Folder that `boxel prepare` wrote.")]
-RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `boxel train` wrote.")]
 Recipe = Annotated[
     str,
     typer.Option(
@@ -38,10 +37,6 @@ Recipe = Annotated[
 ]
 ModelName = Annotated[
     str | None, typer.Option("--model", metavar="NAME", help="Use the recipe for this model instead of its own.")
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting of the recipe; may be repeated."),
 ]
 Fold = Annotated[int, typer.Option(min=0, help="Fold to leave out of training.")]
 
@@ -107,49 +102,9 @@ def train(
     print(f"trained {run}: best validation score {best['score']:.3f} at step {best['step']}")
 
 
-@app.command(
+app.command(
     epilog="Example: **boxel predict run scans/ --out out**, or **boxel predict run my_dataset --part test --out out**"
-)
-def predict(
-    run: RunPath,
-    images: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="IMAGE...", help="Image files, DICOM files, folders with these, or one data set in any layout."
-        ),
-    ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for one JSON file per image.")],
-    masks: Annotated[bool, typer.Option("--masks", help="Also predict instance masks, if the model has them.")] = False,
-    segmentation: Annotated[
-        bool, typer.Option("--segmentation", help="Also write CASE_seg.nii.gz, a label map of the classes.")
-    ] = False,
-    set_: Settings = None,
-    to: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME", help="Also write this format into DIR/NAME; may be repeated. See `boxel convert`."
-        ),
-    ] = None,
-    part: Annotated[
-        str, typer.Option(help="Cases to predict: `all`, or the `train`, `val` or `test` cases of the run's fold.")
-    ] = "all",
-    format: Format = "",  # noqa: A002
-    option: Options = None,
-    plugin: Plugins = None,
-    trust: Trust = False,
-) -> None:
-    """Detect objects in images; boxes are written in voxels of the original image and in mm."""
-    from boxel.api.prediction import predict as run_predict
-
-    with progress_bars() as progress:
-        given = named_images(images, format, option)
-        flags = {"predict.masks=true": masks, "predict.segmentation=true": segmentation}
-        settings = [*(set_ or ()), *(setting for setting, chosen in flags.items() if chosen)]
-        written = run_predict(
-            run, given, out, overrides=settings, formats=to or (), part=part, trust=trust, progress=progress
-        )  # fmt: skip
-    print(f"predicted {len(written)} images in {out}")
-
+)(predicting.predict)
 
 app.command(epilog="Example: **boxel consolidate predictions --set consolidate.method=nms --out predictions_nms**")(
     consolidating.consolidate

@@ -16,6 +16,16 @@ def consolidate(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, such as `consolidate.iou_threshold=0.5`."),
     ] = None,
+    views: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|NAME",
+            help="Use only the first N recorded mirrored views, or `identity`, `plane` or `all` of them [all].",
+        ),
+    ] = None,
+    checkpoints: Annotated[
+        int | None, typer.Option(metavar="N", help="Use only the N best checkpoints of each run [all].")
+    ] = None,
     plugin: Plugins = None,
 ) -> None:
     """Merge the stored boxes of all views again, with other settings; needs no GPU.
@@ -25,5 +35,7 @@ def consolidate(
     from boxel.api.consolidation import consolidate_folder
 
     with progress_bars() as progress:
-        written = consolidate_folder(predictions, out, overrides=set_ or (), progress=progress)
+        written = consolidate_folder(
+            predictions, out, overrides=set_ or (), views=views, checkpoints=checkpoints, progress=progress
+        )
     print(f"consolidated {len(written)} images in {out}")

@@ -11,6 +11,11 @@ import typer
 DatasetPath = Annotated[
     Path, typer.Argument(metavar="DATASET", help="Data set, in any layout described in docs/bring-your-data.md.")
 ]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `boxel train` wrote.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting of the recipe; may be repeated."),
+]
 Format = Annotated[str, typer.Option(metavar="NAME", help="Layout of the data set; recognised by default.")]
 Options = Annotated[
     list[str] | None,

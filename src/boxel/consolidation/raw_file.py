@@ -1,13 +1,13 @@
 """Raw predictions as files: every box of every view of one image, with what turns them into detections.
 
 `PREDICTIONS/raw/CASE.npz` holds the columns of `RawDetections` as numpy arrays, and beside them one JSON text under the
-name `record`. Nothing is pickled.
+name `record`. Nothing is pickled. The files of many cases are in subfolders (`boxel.output_folder`).
 """
 
 import json
 import zipfile
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
@@ -18,9 +18,11 @@ from pydantic import Field
 from boxel.config import Config, write_bytes
 from boxel.consolidation.config import ConsolidateConfig
 from boxel.consolidation.merging import consolidate
+from boxel.consolidation.views import RecordedViews
+from boxel.output_folder import list_files
 from boxel.types import Detections, Geometry, RawDetections
 
-VERSION = 1
+VERSION = 2  # 1: without `views`
 
 _COLUMNS = {"boxes": "f", "scores": "f", "labels": "i", "views": "i", "tiles": "i", "weights": "f", "coverage": "f"}
 
@@ -38,6 +40,7 @@ class RawPrediction:
         config: the settings of the run that predicted.
         image_files: what the image was read from.
         extra: anything else worth keeping with the result; JSON-ready.
+        views: the mirrored views and checkpoints that `raw.views` counts; None if they were not recorded.
     """
 
     case: str
@@ -48,6 +51,33 @@ class RawPrediction:
     config: ConsolidateConfig
     image_files: tuple[Path, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
+    views: RecordedViews | None = None
+
+    def select(self, *, views: int | str | None = None, checkpoints: int | None = None) -> "RawPrediction":
+        """The boxes of some views only: what would have been predicted with these alone.
+
+        `raw.capped` still refers to all views.
+
+        Args:
+            views: the first so many mirrored views, or `"identity"`, `"plane"` or `"all"`; None keeps all.
+            checkpoints: the best so many checkpoints of each run; None keeps all.
+
+        Raises:
+            ValueError: these views were not recorded.
+        """
+        if views is None and checkpoints is None:
+            return self
+        if self.views is None:
+            raise ValueError(
+                f"case {self.case!r}: the raw prediction does not say which view and checkpoint each box is from (an "
+                "earlier Boxel wrote it); predict again into a new folder"
+            )
+        chosen, numbers = self.views.choose(views, checkpoints, len(self.shape) - self.raw.slice_axes)
+        renumbered = np.full(self.raw.num_views, -1)
+        renumbered[numbers] = np.arange(len(numbers))
+        kept = renumbered[self.raw.views] >= 0
+        raw = replace(self.raw[kept], views=renumbered[self.raw.views[kept]], num_views=len(numbers))
+        return replace(self, raw=raw, views=chosen)
 
     def consolidate(self, config: ConsolidateConfig | None = None) -> Detections:
         """Detections in the voxels of the original image; without `config`, by the settings of the run."""
@@ -66,6 +96,7 @@ class _Record(Config):
     geometry: Geometry
     num_views: int = Field(ge=1)
     slice_axes: int = Field(ge=0)
+    views: RecordedViews | None = None
     capped: bool = False
     consolidate: ConsolidateConfig
     extra: dict[str, Any]
@@ -84,6 +115,7 @@ def write_raw(path: Path | str, prediction: RawPrediction) -> None:
         geometry=prediction.geometry,
         num_views=raw.num_views,
         slice_axes=raw.slice_axes,
+        views=prediction.views,
         capped=raw.capped,
         consolidate=prediction.config,
         extra=prediction.extra,
@@ -118,11 +150,11 @@ def raw_files(path: Path | str) -> list[Path]:
     if path.is_file():
         return [path]
     folder = path / "raw" if (path / "raw").is_dir() else path
-    files = sorted(file for file in folder.glob("*.npz") if not file.name.startswith("."))
+    files = list_files(folder, ".npz")
     if not files:
         raise ValueError(f"{path}: no raw predictions (raw/*.npz); give the folder that `boxel predict` wrote")
     cases = {file.stem for file in files}
-    for other in sorted(folder.parent.glob("*.json")) if folder.name == "raw" else ():
+    for other in list_files(folder.parent, ".json") if folder.name == "raw" else ():
         if other.stem not in cases and _is_prediction(other):
             raise ValueError(
                 f"{folder / other.stem}.npz: missing, although {other.name} was predicted; predict this case again, or "
@@ -171,9 +203,13 @@ def read_raw_file(path: Path) -> RawPrediction:
         raise ValueError(f"{path}: damaged, its boxes must be finite and its scores in 0..1; predict this case again")
     if ((raw.labels < 0) | (raw.labels >= len(record.classes))).any():
         raise ValueError(f"{path}: damaged, a label is not one of {len(record.classes)} classes; predict again")
+    views = record.views
+    number = len(views.mirrors) * sum(views.checkpoints) if views else raw.num_views
+    if number != raw.num_views or ((raw.views < 0) | (raw.views >= number)).any():
+        raise ValueError(f"{path}: damaged, its views are not {raw.num_views}; predict this case again")
     files = tuple(map(Path, record.images))
     return RawPrediction(
-        record.case, raw, record.shape, record.geometry, record.classes, record.consolidate, files, record.extra
+        record.case, raw, record.shape, record.geometry, record.classes, record.consolidate, files, record.extra, views
     )
 
 

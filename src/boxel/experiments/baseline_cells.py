@@ -10,6 +10,7 @@ from boxel.experiments.cell import Cell, hash_of, open_source, write_resamples
 from boxel.experiments.grid import Grid, chooses, path_of
 from boxel.experiments.state import CellState
 from boxel.export.boxel_json import read_prediction, write_detections
+from boxel.output_folder import list_files
 from boxel.types import Detections
 
 
@@ -48,5 +49,5 @@ def _cost(folder: Path) -> dict[str, object]:
 
 def predictions_of(reference: Path) -> dict[str, Detections]:
     """The detections of the reference row's cell, by case."""
-    paths = sorted((reference / "predictions").glob("*.json"))
+    paths = list_files(reference / "predictions", ".json")
     return {path.stem: read_prediction(path).detections for path in paths}

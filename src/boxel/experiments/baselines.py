@@ -65,7 +65,7 @@ def fit_size_classifier(diameters: np.ndarray, labels: np.ndarray) -> SizeClassi
     diameters, labels = np.asarray(diameters, np.float64), np.asarray(labels)
     if set(np.unique(labels).tolist()) != {0, 1}:
         raise ValueError(
-            f"labels are {np.unique(labels).tolist()}; the size tells two classes apart: give both 0 and 1"
+            f"labels are {np.unique(labels).tolist()}; a classifier of sizes has two classes: give both 0 and 1"
         )
     if not (np.isfinite(diameters) & (diameters > 0)).all():
         raise ValueError(f"a diameter is {diameters.min():g} mm; give finite diameters above 0")

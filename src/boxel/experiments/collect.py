@@ -18,6 +18,7 @@ from boxel.experiments.cell import Cell, hash_of, open_source, write_resamples
 from boxel.experiments.grid import Claim, Grid, Value, Values, chooses
 from boxel.experiments.state import CellState, states
 from boxel.experiments.statistics import Estimate, Sample, Verdict, decide, estimate
+from boxel.output_folder import list_files
 
 Key = tuple[Value, ...]
 
@@ -162,8 +163,8 @@ def check_parts(tested: Mapping[str, Sequence[str]], dataset: Dataset) -> None:
         raise ValueError(f"no fold was tested on case {lost[0]!r} ({len(lost)} in all), so the folds cannot be pooled")
 
 
-def _detections(out: Path, cell: CellState) -> Iterator[Path]:
-    return (out / "cells" / cell.name / "predictions").glob("*.json")
+def _detections(out: Path, cell: CellState) -> list[Path]:
+    return list_files(out / "cells" / cell.name / "predictions", ".json")
 
 
 def _link(source: Path, target: Path) -> None:

@@ -77,6 +77,7 @@ class MosaicOfCrops(Source, name="mosaic"):
         format: its layout; recognised if empty.
         options: settings of that layout.
         canvases: in each of the four parts.
+        patients: whose tissue a canvas holds; with one, a canvas belongs to one patient.
         control: "seam" hides the lesions.
         seed: random seed of parts and canvases.
     """
@@ -84,13 +85,14 @@ class MosaicOfCrops(Source, name="mosaic"):
     path: str
     format: str = ""
     options: tuple[str, ...] = ()
-    canvases: int = 100
+    canvases: int = 150
+    patients: int = 1
     control: Literal["none", "seam"] = "none"
     seed: int = 0
 
     def open(self, folder: Path, progress: Progress) -> Dataset:
         settings = Mosaic(
-            source=self.path, format=self.format, options=self.options, canvases=self.canvases, control=self.control,
-            seed=self.seed,
+            source=self.path, format=self.format, options=self.options, canvases=self.canvases,
+            patients=self.patients, control=self.control, seed=self.seed,
         )  # fmt: skip
         return open_dataset(make_mosaic(folder, settings, progress=progress))

@@ -18,6 +18,7 @@ from boxel.config import did_you_mean, read_json, write_text
 from boxel.export.entries import rounded
 from boxel.export.mask_text import mask_from_text, mask_to_text
 from boxel.export.prediction import Prediction
+from boxel.output_folder import list_files
 from boxel.types import Detections, Geometry
 
 FORMAT = "boxel-detections"
@@ -137,7 +138,7 @@ def read_predictions(folder: Path) -> list[Prediction]:
     """
     predictions: dict[str, Prediction] = {}
     origin: dict[str, Path] = {}
-    for path in sorted(Path(folder).glob("*.json")):
+    for path in list_files(Path(folder), ".json"):
         read = read_prediction(path)
         if read.case in predictions:
             raise ValueError(

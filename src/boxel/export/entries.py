@@ -9,21 +9,11 @@ import numpy as np
 
 from boxel.config import did_you_mean, write_text
 from boxel.export.prediction import Prediction
+from boxel.output_folder import case_file, list_files
 from boxel.types import Detections, Geometry
 
 Entry = tuple[np.ndarray, float, str]
 """Box `(2, d)`, score and class name of a detection."""
-
-
-def case_file(out: Path, case: str, suffix: str) -> Path:
-    """`out/CASE + suffix`.
-
-    Raises:
-        ValueError: a case name that would lead out of the folder.
-    """
-    if case in ("", ".", "..") or case != Path(case).name:
-        raise ValueError(f"case {case!r}: cannot be the name of a file in {out}; rename the case")
-    return Path(out) / f"{case}{suffix}"
 
 
 def case_files(path: Path, suffix: str) -> dict[str, Path]:
@@ -43,9 +33,9 @@ def holds(path: Path, pattern: str) -> bool:
     return any(path.glob(pattern)) if path.is_dir() else path.match(pattern)
 
 
-def begins_with(path: Path, pattern: str, text: str) -> bool:
+def begins_with(path: Path, suffix: str, text: str) -> bool:
     """Whether `text` is in the first kilobyte of the file at `path`, or of the first such file of that folder."""
-    files = sorted(path.glob(pattern)) if path.is_dir() else [path] if path.match(pattern) else []
+    files = list_files(path, suffix) if path.is_dir() else [path] if path.name.endswith(suffix) else []
     if not files:
         return False
     with files[0].open("rb") as stream:

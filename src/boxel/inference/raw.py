@@ -12,17 +12,12 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from boxel.consolidation.views import view_axes
 from boxel.inference.config import PredictConfig
 from boxel.inference.segmentation import MeanProbability
 from boxel.models.base import Model
 from boxel.ops.tiling import fold_slices, mean_coverage, patch_centre_weight, tile_starts, whole_coverage
 from boxel.types import Detections, RawDetections, Task
-
-
-def view_axes(config: PredictConfig, ndim: int) -> list[tuple[int, ...]]:
-    """The mirrored axes of each view, identity first."""
-    axes = {"identity": (), "plane": range(max(0, ndim - 2), ndim), "all": range(ndim)}[config.views]
-    return [tuple(c) for n in range(len(axes) + 1) for c in itertools.combinations(axes, n)]
 
 
 def predict_raw(
@@ -46,7 +41,7 @@ def predict_raw(
     tile_size = choose_tile(shape[lead:], task, config)
     patch = (1,) * lead + tile_size
     starts = place_tiles(shape, patch, config)
-    views = view_axes(config, task.ndim)
+    views = view_axes(config.views, task.ndim)
     mean: MeanProbability | None = None
     voxels = task.batch_size * math.prod(task.patch_size)
     batch_size = config.batch_size or max(1, voxels // math.prod(tile_size))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from boxel.api.prediction import is_done
+from boxel.api.case_prediction import is_done
 
 STAMP = {"detector": "abc", "source": []}
 

@@ -9,6 +9,7 @@ import pytest
 
 import boxel
 from boxel.consolidation import ConsolidateConfig, RawPrediction, write_raw
+from boxel.consolidation.views import RecordedViews
 from boxel.types import Geometry, RawDetections
 
 
@@ -106,3 +107,45 @@ def test_a_folder_without_raw_predictions_is_named(tmp_path):
     for place in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(ValueError, match=f"{place}: no .*boxel predict"):
             boxel.read_raw(place)
+
+
+def with_views(ndim, mirrors, checkpoints):
+    """One box of score 0.1 x view in each view."""
+    number = len(mirrors) * sum(checkpoints)
+    one = prediction(ndim, count=number, masks=False)
+    raw = replace(one.raw, num_views=number, views=np.arange(number), scores=np.arange(number, dtype=np.float32) / 10)
+    return replace(one, raw=raw, views=RecordedViews(mirrors=mirrors, checkpoints=checkpoints))
+
+
+@pytest.mark.parametrize(
+    ("views", "checkpoints", "kept"),
+    [
+        (1, None, [0, 2, 4]),
+        ("2", 1, [0, 1, 4, 5]),
+        ("identity", 1, [0, 4]),
+        (None, 1, [0, 1, 4, 5]),
+        (2, None, range(6)),
+    ],
+)
+def test_views_are_selected_in_every_checkpoint_and_the_best_checkpoints_in_every_run(ndim, views, checkpoints, kept):
+    """Two checkpoints of a first run and one of a second, each in two mirrored views."""
+    checkpoints = {"checkpoints": checkpoints}
+    selected = with_views(ndim, ((), (ndim - 1,)), (2, 1)).select(views=views, **checkpoints)
+    assert (10 * selected.raw.scores).round().tolist() == list(kept)
+    assert selected.raw.views.tolist() == list(range(len(kept)))
+    assert selected.raw.num_views == len(kept)
+
+
+def test_an_earlier_file_keeps_its_boxes_but_cannot_be_selected_from(ndim, tmp_path):
+    write_raw(tmp_path / "raw" / "a.npz", prediction(ndim))
+    (back,) = boxel.read_raw(tmp_path).values()
+    assert len(back.select().raw) == 3
+    with pytest.raises(ValueError, match=r"case 'a'.* does not say which view .*earlier Boxel.* predict again"):
+        back.select(views=1)
+
+
+def test_a_file_with_more_views_than_it_says_is_damaged(ndim, tmp_path):
+    path = tmp_path / "raw" / "a.npz"
+    write_raw(path, replace(prediction(ndim), views=RecordedViews(mirrors=((),), checkpoints=(3,))))
+    with pytest.raises(ValueError, match=r"a\.npz: damaged, its views are not 4"):
+        boxel.read_raw(path)

@@ -12,9 +12,10 @@ import torch
 from boxel.api.detector import Detector
 from boxel.caps import warn_of_caps
 from boxel.consolidation import ConsolidateConfig, RawPrediction, consolidate, read_raw, write_raw
+from boxel.consolidation.views import view_axes
 from boxel.export.boxel_json import read_prediction, write_detections
 from boxel.inference.config import PredictConfig
-from boxel.inference.raw import crop, predict_raw, view_axes
+from boxel.inference.raw import crop, predict_raw
 from boxel.ops import boxes_from_label_map, paste_mask
 from boxel.types import Detections, Geometry
 from tests.unit.builders import MODELS, make_batch, make_task
@@ -31,7 +32,7 @@ def test_views_and_tiles_agree_on_one_box_of_unchanged_score(ndim, views):
     image = np.zeros((41, 37, 30)[:ndim], np.float32)
     image[(slice(12, 15),) * ndim] = 1
     raw = predict(image, task, PredictConfig(views=views, overlap=0.5))
-    assert len(raw) >= raw.num_views == len(view_axes(PredictConfig(views=views), ndim))
+    assert len(raw) >= raw.num_views == len(view_axes(views, ndim))
     detections = consolidate(raw, ConsolidateConfig(min_score=0.1))
     best = detections.boxes[0]
     assert np.allclose(best, [[12] * ndim, [15] * ndim], atol=0.3)

@@ -92,7 +92,7 @@ def detect(path: Path) -> bool:
 
 
 def read(path: Path, report: Report) -> Dataset:
-    """The canvases of folder `path`; composes them if they are not there yet, which takes 0.4 s for each.
+    """The canvases of folder `path`; composes them if they are not there yet, about 0.3 s for each.
 
     Raises:
         ValueError: mosaic.json or the crops cannot be used, or `canvases` holds those of other settings.

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from boxel.export.boxel_json import FORMAT, read_prediction, read_predictions, write_detections
-from boxel.export.entries import begins_with, case_file
+from boxel.export.entries import begins_with
 from boxel.export.prediction import DatasetInfo, Prediction
 from boxel.export.registry import register_export
+from boxel.output_folder import case_file
 
 
 def write(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
@@ -27,7 +28,7 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
 
 def detect(path: Path) -> bool:
     """Whether a JSON file there names this format."""
-    return begins_with(path, "*.json", FORMAT)
+    return begins_with(path, ".json", FORMAT)
 
 
 register_export("boxel", write, read, detect)

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from boxel.export.dicom_source import Source, made_by, need_highdicom, same_uid, save, source_of
-from boxel.export.entries import Entry, case_file, case_files, collect, holds
+from boxel.export.entries import Entry, case_files, collect, holds
 from boxel.export.painting import voxels_of
 from boxel.export.prediction import DatasetInfo, Prediction
 from boxel.export.registry import register_export
 from boxel.export.world import box_around
+from boxel.output_folder import case_file
 from boxel.types import Geometry
 
 SUFFIX = "_rtstruct.dcm"

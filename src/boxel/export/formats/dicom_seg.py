@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from boxel.export.dicom_source import SCHEME, keep_patient_name, made_by, need_highdicom, same_uid, save, source_of
-from boxel.export.entries import Entry, case_file, collect, holds
+from boxel.export.entries import Entry, collect, holds
 from boxel.export.painting import paint
 from boxel.export.prediction import DatasetInfo, Prediction
 from boxel.export.registry import register_export
 from boxel.export.world import box_around
+from boxel.output_folder import case_file
 from boxel.types import Geometry
 
 SUFFIX, PATTERN = "_seg.dcm", "*_seg*.dcm"

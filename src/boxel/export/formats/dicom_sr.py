@@ -21,10 +21,11 @@ from boxel.export.dicom_source import (
     save,
     source_of,
 )
-from boxel.export.entries import case_file, case_files, collect, holds
+from boxel.export.entries import case_files, collect, holds
 from boxel.export.prediction import DatasetInfo, Prediction
 from boxel.export.registry import register_export
 from boxel.export.world import box_around
+from boxel.output_folder import case_file
 
 SUFFIX = "_sr.dcm"
 CERTAINTY = ("111012", "DCM", "Certainty of Finding")

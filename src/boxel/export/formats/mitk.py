@@ -49,7 +49,7 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
 
 def detect(path: Path) -> bool:
     """Whether a JSON file there names this format."""
-    return begins_with(path, "*.json", f'"{FORMAT}"')
+    return begins_with(path, ".json", f'"{FORMAT}"')
 
 
 def _record(prediction: Prediction) -> dict[str, Any]:

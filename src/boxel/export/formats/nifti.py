@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from boxel.config import read_json, write_text
-from boxel.export.entries import box_of, case_file, case_files, collect, holds, row_of
+from boxel.export.entries import box_of, case_files, collect, holds, row_of
 from boxel.export.painting import paint
 from boxel.export.prediction import DatasetInfo, Prediction
 from boxel.export.registry import register_export
 from boxel.io import read_geometry, write_label_map
+from boxel.output_folder import case_file
 
 SUFFIX, MAP_SUFFIX = "_boxes.json", "_boxes.nii.gz"
 

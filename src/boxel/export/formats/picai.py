@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from boxel.export.entries import Entry, case_file, collect, holds
+from boxel.export.entries import Entry, collect, holds
 from boxel.export.painting import voxels_of
 from boxel.export.prediction import DatasetInfo, Prediction
 from boxel.export.registry import register_export
 from boxel.io import read_image, write_image
+from boxel.output_folder import case_file
 from boxel.types import Geometry, Image
 
 SUFFIX = "_detection_map.nii.gz"

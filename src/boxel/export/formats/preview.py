@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from boxel.config import write_bytes
-from boxel.export.entries import case_file
 from boxel.export.prediction import Prediction
 from boxel.export.registry import register_export
 from boxel.io import read_image
+from boxel.output_folder import case_file
 
 MAX_TILES = 24
 COLUMNS = 6

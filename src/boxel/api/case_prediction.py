@@ -1,0 +1,82 @@
+"""The files that `boxel predict` writes for one case: its raw boxes, its segmentation, its detections."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from boxel.api.detector import Detector
+from boxel.api.prediction_inputs import Images
+from boxel.config import read_json
+from boxel.consolidation import RawPrediction, write_raw
+from boxel.export.boxel_json import write_detections
+from boxel.inference.segmentation import paint
+from boxel.io import write_label_map
+from boxel.output_folder import case_file
+
+__all__ = ["CaseResult", "is_done", "predict_case", "segmentation_file", "stamp_of"]
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """A case that was predicted.
+
+    Attributes:
+        case: its name.
+        capped: whether detections were left out.
+        remarks: what its image files say that a user should know.
+    """
+
+    case: str
+    capped: bool
+    remarks: Sequence[str] = ()
+
+
+def predict_case(detector: Detector, inputs: Images, case: str, out: Path, num_cases: int) -> CaseResult:
+    """Predict a case and write its files; `num_cases` in all go into `out`."""
+    files, image = list(inputs.cases[case].channels), inputs.read(case)
+    stamp = stamp_of(detector, case, files)
+    raw, probabilities, shape = detector.predict_raw(image)
+    prediction = RawPrediction(
+        case, raw, shape, image.geometry, detector.classes, detector.consolidation_of(shape), tuple(files), stamp,
+        detector.views,
+    )  # fmt: skip
+    write_raw(case_file(out / "raw", case, ".npz", num_cases), prediction)
+    path = case_file(out, case, ".json", num_cases)
+    if probabilities is not None:
+        labels = paint(probabilities, image.geometry.shape)
+        write_label_map(segmentation_file(path.parent, case), labels, image.geometry)
+    detections = prediction.consolidate()
+    # Last, as it says that all else is there.
+    write_detections(path, detections, case, detector.classes, image_files=files, extra=stamp)
+    return CaseResult(case, detections.capped, tuple(image.remarks))
+
+
+def stamp_of(detector: Detector, case: str, files: Sequence[Path]) -> dict[str, Any]:
+    """What a prediction is made from; with a segmentation, also its file and the meaning of its values."""
+    source = [{"file": str(file), "bytes": file.stat().st_size, "modified": file.stat().st_mtime_ns} for file in files]
+    stamp: dict[str, Any] = {"detector": detector.fingerprint, "source": source}
+    if detector.predict_config.segmentation:
+        names = ("background", *detector.segmentation_classes)
+        values = {str(value): name for value, name in enumerate(names)}
+        stamp["segmentation"] = {"file": segmentation_file(Path(), case).name, "values": values}
+    return stamp
+
+
+def is_done(path: Path, stamp: Mapping[str, Any]) -> bool:
+    """Whether a prediction with this stamp is complete.
+
+    Raises:
+        ValueError: the file exists but is not a prediction, and must not be overwritten.
+    """
+    content = read_json(path) if path.exists() else {}
+    before = (content.get("extra") or {}) if isinstance(content, dict) else None
+    if not isinstance(before, dict):
+        raise ValueError(f"{path}: exists but is not a prediction of Boxel; move it, or choose another folder")
+    label_map = segmentation_file(path.parent, path.name.removesuffix(".json"))
+    return before == stamp and ("segmentation" not in stamp or label_map.exists())
+
+
+def segmentation_file(folder: Path, case: str) -> Path:
+    """The label map of a case, in the folder of its JSON file."""
+    return folder / f"{case}_seg.nii.gz"

@@ -1,0 +1,78 @@
+"""The verb that applies runs to images: `boxel predict`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from boxel.cli.console import progress_bars
+from boxel.cli.data_sets import named_images
+from boxel.cli.options import Format, Options, Plugins, RunPath, Settings, Trust
+
+
+def predict(
+    run: RunPath,
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="IMAGE...", help="Image files, DICOM files, folders with these, or one data set in any layout."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for one JSON file per image.")],
+    with_: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--with",
+            metavar="RUN",
+            help="A further run of the same task that votes too, such as another fold; may be repeated.",
+        ),
+    ] = None,
+    masks: Annotated[bool, typer.Option("--masks", help="Also predict instance masks, if the model has them.")] = False,
+    segmentation: Annotated[
+        bool, typer.Option("--segmentation", help="Also write CASE_seg.nii.gz, a label map of the classes.")
+    ] = False,
+    set_: Settings = None,
+    to: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Also write this format into DIR/NAME; may be repeated. See `boxel convert`."
+        ),
+    ] = None,
+    part: Annotated[
+        str, typer.Option(help="Cases to predict: `all`, or the `train`, `val` or `test` cases of the run's fold.")
+    ] = "all",
+    shard: Annotated[
+        str,
+        typer.Option(
+            metavar="I/N", help="Predict the I-th of N parts of the cases; any number of parts at the same time."
+        ),
+    ] = "",
+    ray: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS", help="Predict on a Ray cluster: HOST:PORT, or `local` for one in this machine only."
+        ),
+    ] = "",
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Workers on the Ray cluster [one per GPU, else by cores].")
+    ] = None,
+    format: Format = "",  # noqa: A002
+    option: Options = None,
+    plugin: Plugins = None,
+    trust: Trust = False,
+) -> None:
+    """Detect objects in images; boxes are written in voxels of the original image and in mm.
+
+    Rerun an interrupted command to resume it. Large cohorts: docs/how_to/cohorts.md.
+    """
+    from boxel.api.prediction import predict as run_predict
+
+    with progress_bars() as progress:
+        given = named_images(images, format, option)
+        flags = {"predict.masks=true": masks, "predict.segmentation=true": segmentation}
+        settings = [*(set_ or ()), *(setting for setting, chosen in flags.items() if chosen)]
+        written = run_predict(
+            run, given, out, ensemble=with_ or (), overrides=settings, formats=to or (), part=part, shard=shard,
+            ray=ray, workers=workers, trust=trust, progress=progress,
+        )  # fmt: skip
+    print(f"predicted {len(written)} images in {out}")

@@ -1,0 +1,70 @@
+"""Views of an image: the mirrored views and the checkpoints that raw boxes come from, and a choice of some of them."""
+
+import itertools
+from collections.abc import Sequence
+
+from boxel.config import Config, did_you_mean
+
+KINDS = ("identity", "plane", "all")
+
+
+def view_axes(views: str, ndim: int) -> list[tuple[int, ...]]:
+    """The mirrored axes of each view, identity first; `views` is one of `KINDS`."""
+    axes = {"identity": (), "plane": range(max(0, ndim - 2), ndim), "all": range(ndim)}[views]
+    return [tuple(c) for n in range(len(axes) + 1) for c in itertools.combinations(axes, n)]
+
+
+class RecordedViews(Config):
+    """The views that a raw prediction was made in.
+
+    `RawDetections.views` counts the mirrored views of the first checkpoint first: view `v` is mirrored view
+    `v % len(mirrors)` of checkpoint `v // len(mirrors)`.
+
+    Attributes:
+        mirrors: the mirrored axes of each view, identity first.
+        checkpoints: number of checkpoints of each run; those of a run follow each other, best first.
+    """
+
+    mirrors: tuple[tuple[int, ...], ...]
+    checkpoints: tuple[int, ...]
+
+    def choose(
+        self, views: int | str | None, checkpoints: int | None, ndim: int
+    ) -> tuple["RecordedViews", Sequence[int]]:
+        """Some of the views, and the numbers that they have among all.
+
+        Args:
+            views: the first so many mirrored views, or one of `KINDS`; None keeps all.
+            checkpoints: the best so many checkpoints of each run; None keeps all.
+            ndim: number of axes of the network.
+
+        Raises:
+            ValueError: they were not recorded.
+        """
+        mirrors, most = self._mirrors(views, ndim), min(self.checkpoints)
+        if checkpoints is not None and not 1 <= checkpoints <= most:
+            raise ValueError(f"checkpoints {checkpoints}: must be 1 to {most}, the number that predicted in each run")
+        kept = tuple(checkpoints or number for number in self.checkpoints)
+        first = itertools.accumulate(self.checkpoints, initial=0)
+        members = [begin + rank for begin, number in zip(first, kept, strict=False) for rank in range(number)]
+        places = [self.mirrors.index(axes) for axes in mirrors]
+        numbers = [member * len(self.mirrors) + place for member in members for place in places]
+        return RecordedViews(mirrors=mirrors, checkpoints=kept), numbers
+
+    def _mirrors(self, views: int | str | None, ndim: int) -> tuple[tuple[int, ...], ...]:
+        if views is None:
+            return self.mirrors
+        number = int(views) if str(views).isdecimal() else None
+        if number is not None:
+            if not 1 <= number <= len(self.mirrors):
+                raise ValueError(f"views {number}: must be 1 to {len(self.mirrors)}, the number of recorded views")
+            return self.mirrors[:number]
+        if views not in KINDS:
+            raise ValueError(f"views {views!r}{did_you_mean(str(views), KINDS)}; or give a number")
+        wanted = tuple(view_axes(str(views), ndim))
+        if not set(wanted) <= set(self.mirrors):
+            raise ValueError(
+                f"views {views!r}: not recorded, the prediction has {len(self.mirrors)} mirrored views; predict again "
+                f"with --set predict.views={views}"
+            )
+        return wanted

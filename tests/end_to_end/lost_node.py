@@ -1,0 +1,41 @@
+"""A program of its own, as Ray reads its environment once: predict on two nodes of which one is killed in the middle.
+
+python -m tests.end_to_end.lost_node RUN IMAGES OUT DAMAGED: the folder DAMAGED holds an image that cannot be read.
+"""
+
+import logging
+import os
+import resource
+import secrets
+import sys
+
+import boxel
+from boxel.api.ray_cluster import connect
+
+
+def main(run: str, images: str, out: str, damaged: str) -> None:
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 80_000_000}
+    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    other = cluster.add_node(**node)
+
+    def progress(what: str, done: int, total: int) -> None:
+        print(what, done, total, flush=True)
+        if (what, done) == ("predict", 2):
+            cluster.remove_node(other, allow_graceful=False)
+
+    logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.WARNING)
+    with connect(cluster.address):
+        boxel.predict(run, images, out, ray=cluster.address, progress=progress)
+        try:
+            boxel.predict(run, damaged, f"{out}_damaged", ray=cluster.address)
+        except ValueError as error:
+            print("refused:", error)
+    cluster.shutdown()
+    print("MB at most in one process:", resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1000)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
