@@ -11,7 +11,9 @@ from boxel.cli.console import progress_bars
 from boxel.cli.options import AsJson, Format, Options, Plugins
 
 app = typer.Typer(
-    help="Run the papers' comparisons, or a cross-validation of your own data, as grids of runs.", no_args_is_help=True
+    help="Run the papers' comparisons, or a cross-validation of your own data, as grids of runs.",
+    epilog="Example: **boxel experiment run cross_validation --data my_dataset --out folds**",
+    no_args_is_help=True,
 )
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder that `boxel experiment run` wrote.")]
