@@ -5,7 +5,6 @@ python -m tests.end_to_end.lost_node RUN IMAGES OUT DAMAGED: the folder DAMAGED 
 
 import logging
 import os
-import resource
 import secrets
 import sys
 
@@ -18,13 +17,14 @@ def main(run: str, images: str, out: str, damaged: str) -> None:
     from ray.cluster_utils import Cluster
 
     node = {"num_cpus": 1, "num_gpus": 0, "object_store_memory": 80_000_000}
-    cluster = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
-    other = cluster.add_node(**node)
+    cluster = Cluster(initialize_head=True, head_node_args={**node, "num_cpus": 0, "include_dashboard": False})
+    first = cluster.add_node(**node)
 
     def progress(what: str, done: int, total: int) -> None:
         print(what, done, total, flush=True)
         if (what, done) == ("predict", 2):
-            cluster.remove_node(other, allow_graceful=False)
+            cluster.add_node(**node)
+            cluster.remove_node(first, allow_graceful=False)  # with the worker that predicted so far
 
     logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.WARNING)
     with connect(cluster.address):
@@ -34,7 +34,6 @@ def main(run: str, images: str, out: str, damaged: str) -> None:
         except ValueError as error:
             print("refused:", error)
     cluster.shutdown()
-    print("MB at most in one process:", resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1000)
 
 
 if __name__ == "__main__":
