@@ -51,9 +51,9 @@ def run(
     chosen, out, executor = choose(name, preset, source, overrides), Path(out), executor or Here()
     grid = chosen.grid()
     cells = grid.select(only)
+    paths = {out / "cells" / state.name: state.path for state in reversed(states(grid, out, cells))}
     with claimed(out, "experiment", _job(chosen)):
         chosen.save(out / RECORD)
-        paths = {out / "cells" / state.name: state.path for state in reversed(states(grid, out, cells))}
         for values in cells:
             cell = grid.cell(values)
             if not (out / "cells" / cell.name / "cell.json").exists():

@@ -70,7 +70,11 @@ def markdown(results: Results) -> str:
             "|---|---|---|---|---|",
         ]
         lines += [_decision(grid, decision) for decision in results.decisions]
-        lines += ["", "A claim holds if every interval is on its side of the margin, and fails if one is on the other."]
+        lines += [
+            "",
+            "A claim holds if every interval is on its side of the margin, and fails if one is on the other. "
+            "A single seed decides nothing.",
+        ]
     if results.missing:
         lines += ["", "## Missing", ""]
         lines += [f"- {cell.path}: {cell.state}{': ' + cell.note if cell.note else ''}" for cell in results.missing]
