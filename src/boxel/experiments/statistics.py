@@ -78,7 +78,7 @@ def t_interval(values: np.ndarray, level: float = 0.95) -> Interval | None:
 def decide(
     kind: Literal["better", "equal", "not_worse"], margin: float, intervals: Sequence[Interval | None]
 ) -> Verdict:
-    """The verdict on a difference: `holds` if every interval lies on the side of the claim, `fails` if one on the other.
+    """The verdict on a difference: `holds` if every interval is on the claim's side, `fails` if one is on the other.
 
     Without one of the intervals nothing is decided: a single seed does not show how trainings vary.
     """

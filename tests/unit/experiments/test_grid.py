@@ -1,4 +1,4 @@
-"""Grids: the paths of cells, patterns that choose some, names that equal cells share, and the grids that Boxel brings."""
+"""Grids: the paths of cells, patterns that choose some, names that equal cells share; the grids of Boxel."""
 
 import re
 import warnings
@@ -140,7 +140,7 @@ def test_the_name_of_a_cell_depends_on_every_setting_that_changes_the_result(mod
 
 
 def test_every_setting_that_does_not_change_the_result_exists():
-    assert set(path for _, path in LEAVES) >= SAME_RESULT
+    assert {path for _, path in LEAVES} >= SAME_RESULT
 
 
 def test_the_name_of_a_cell_survives_its_file(tmp_path):
