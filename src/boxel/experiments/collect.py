@@ -4,7 +4,7 @@ import io
 import os
 import shutil
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -14,13 +14,16 @@ import numpy as np
 
 from boxel.api.evaluation import evaluate, write_results
 from boxel.datasets.cases import Dataset
+from boxel.datasets.split import dataset_splits
 from boxel.experiments.baseline_cells import baseline_cells
 from boxel.experiments.baselines import evaluate_stratum
 from boxel.experiments.cell import Cell, hash_of, open_source, write_resamples
 from boxel.experiments.grid import Claim, Grid, Value, Values, chooses
+from boxel.experiments.sources import DataFolder
 from boxel.experiments.state import CellState, states
 from boxel.experiments.statistics import Estimate, Sample, Verdict, decide, estimate
 from boxel.output_folder import list_files
+from boxel.types import silent
 
 Key = tuple[Value, ...]
 
@@ -162,7 +165,28 @@ def check_parts(tested: Mapping[str, Sequence[str]], dataset: Dataset) -> None:
             seen[case] = fold
     lost = sorted({case.id for case in dataset.cases} - seen.keys())
     if lost:
-        raise ValueError(f"no fold was tested on case {lost[0]!r} ({len(lost)} in all), so the folds cannot be pooled")
+        raise ValueError(
+            f"none of {', '.join(tested)} was tested on case {lost[0]!r} ({len(lost)} in all), so they cannot be pooled"
+        )
+
+
+def check_folds(grid: Grid, cells: Iterable[Values]) -> None:
+    """Raise ValueError, before anything is trained, if the folds of a data set of the user cannot be pooled."""
+    folds: dict[tuple[DataFolder, int, int], set[int]] = {}
+    for cell in map(grid.cell, cells):
+        if "fold" in grid.axes and isinstance(cell.source, DataFolder):
+            folds.setdefault((cell.source, cell.num_folds, cell.split_seed), set()).add(cell.fold)
+    for (source, num_folds, seed), wanted in folds.items():
+        if len(wanted) == 1:
+            continue
+        dataset = source.open(Path(), silent)
+        splits = dataset_splits(dataset, num_folds=num_folds, seed=seed)
+        if max(wanted) >= len(splits):
+            raise ValueError(
+                f"{source.path}: has {len(splits)} folds, {grid.name} needs {max(wanted) + 1}; "
+                f"add patients, or write {max(wanted) + 1} folds into splits.json"
+            )
+        check_parts({f"fold={fold}": splits[fold].test for fold in sorted(wanted)}, dataset)
 
 
 def _detections(out: Path, cell: CellState) -> list[Path]:
