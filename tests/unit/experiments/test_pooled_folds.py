@@ -37,7 +37,7 @@ def grid_of(data, seeds=(0,)):
 
 
 def detections_of(ndim: int, number: int, rng: np.random.Generator) -> Detections:
-    """The object of the case, sometimes as the wrong class, and a false positive; the scale of scores differs by fold."""
+    """The object of the case, sometimes as the wrong class, and a false positive; scores shrink from fold to fold."""
     right, wrong = [[2] * ndim, [6] * ndim], [[0] * ndim, [1] * ndim]
     scores = np.array([0.9, 0.2]) * rng.uniform(0.2, 1.0) / (1 + number // 2)
     labels = np.array([number % 2 if rng.random() < 0.8 else 1 - number % 2, number % 2])
