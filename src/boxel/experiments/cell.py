@@ -91,6 +91,7 @@ def run_cell(folder: Path, progress: Progress = silent) -> None:
     with FileLock(folder / ".lock"):
         if is_done(folder):
             return
+        (folder / "error.txt").unlink(missing_ok=True)
         cell, out = Cell.load(folder / "cell.json"), folder.parent.parent
         fresh, begin = not (folder / "run").exists(), time.monotonic()
         dataset = open_source(cell.source, out, progress)
@@ -104,7 +105,6 @@ def run_cell(folder: Path, progress: Progress = silent) -> None:
         write_resamples(folder / "resamples.npz", evaluation)
         record = _cost(folder, evaluation) | {"seconds": round(time.monotonic() - begin, 1) if fresh else None}
         write_text(folder / "done.json", json.dumps(record | {"environment": environment()}, indent=2) + "\n")
-        (folder / "error.txt").unlink(missing_ok=True)
 
 
 def open_source(source: Source, out: Path, progress: Progress = silent) -> Dataset:

@@ -244,9 +244,7 @@ def _costs(cells: Sequence[CellState]) -> dict[str, float]:
 
 def _decide(claim: Claim, grid: Grid, cells: Sequence[CellState], samples: Samples) -> Iterator[Decision]:
     """The verdict at each combination of values of the axes that the claim leaves open."""
-    planned: dict[Key, set[Value]] = {}
-    for key, seed in _by_row_and_seed(grid, cells):
-        planned.setdefault(key, set()).add(seed)
+    planned = _planned(grid, cells)
     named = {*claim.better, *claim.worse, *claim.where, *(claim.minus or {})}
     open_axes = [axis for axis in grid.row_axes if axis not in named]
     for combination in product(*(grid.axes[axis] for axis in open_axes)):
@@ -259,12 +257,22 @@ def _decide(claim: Claim, grid: Grid, cells: Sequence[CellState], samples: Sampl
         if not all(row in planned for row in rows):
             continue  # a combination that the grid skips
         of_seeds = len(set.intersection(*(planned[row] for row in rows)))
-        seeds = [seed for seed in samples[rows[0]] if all(seed in samples[row] for row in rows)]
+        seeds = [seed for seed in samples.get(rows[0], {}) if all(seed in samples.get(row, {}) for row in rows)]
         if not seeds:
             yield Decision(claim, place, "not resolved", of_seeds=of_seeds)
             continue
         mean = estimate([_difference(claim, pairs, samples, seed) for seed in seeds], difference=True)
         yield Decision(claim, place, decide(claim.kind, claim.margin, mean.intervals), mean, of_seeds)
+
+
+def _planned(grid: Grid, cells: Sequence[CellState]) -> dict[Key, set[Value]]:
+    """The seeds of each row; those of a baseline are the reference row's."""
+    planned: dict[Key, set[Value]] = {}
+    for cell in cells:
+        names = grid.baselines if grid.reference and chooses(grid.reference, cell.values) else ()
+        for values in (cell.values, *({**cell.values, "model": name} for name in names)):
+            planned.setdefault(_at(grid, values), set()).add(cell.values.get("seed", 0))
+    return planned
 
 
 def _difference(claim: Claim, pairs: Sequence[Sequence[Key]], samples: Samples, seed: Value) -> Sample:

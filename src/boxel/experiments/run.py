@@ -53,7 +53,9 @@ def run(
     grid = chosen.grid()
     cells = grid.select(only)
     check_folds(grid, grid)
-    paths = {out / "cells" / state.name: state.path for state in reversed(states(grid, out, cells))}
+    paths = dict[Path, str]()
+    for state in states(grid, out, cells):
+        paths.setdefault(out / "cells" / state.name, state.path)
     with claimed(out, "experiment", _job(chosen)):
         chosen.save(out / RECORD)
         for values in cells:

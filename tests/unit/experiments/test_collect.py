@@ -174,6 +174,12 @@ def test_a_claim_about_rows_that_the_grid_skips_is_left_out(tmp_path):
     assert [(one.claim.text, dict(one.where)) for one in decisions] == [("it helps", {"n": 10}), ("it helps much", {})]
 
 
+def test_a_claim_about_a_baseline_waits_for_its_reference_row(tmp_path):
+    claim = Claim(text="above the floor", better=NET, worse={"model": "floor"}, where={"n": 10})
+    results = collect_results(made_up_grid(claims=(claim,), baselines={"floor": lambda *_: {}}), tmp_path)
+    assert "| above the floor |  | AP@0.10 | > 0.02 | not resolved (0 of 3 seeds) |" in markdown(results)
+
+
 def test_seeds_that_a_row_does_not_have_are_not_missing_in_its_claim(tmp_path):
     grid = made_up_grid(claims=(HELPS,), skip=lambda values: values["n"] == 20 and values["seed"] == 2)
     write_values(tmp_path, grid, {path: value for path, value in VALUES.items() if not path.endswith("n=20/seed=2")})
