@@ -44,6 +44,7 @@ _SAME_RESULT: Any = {
     "train": {"accelerator", "compile", "num_workers", "save_every"},
     "predict": {"batch_size"},
 }
+_PATIENCE = 1.0  # seconds: whoever only looks whether a cell is locked holds the lock for a moment
 
 
 class Cell(Config):
@@ -83,12 +84,16 @@ def hash_of(values: Mapping[str, Any]) -> str:
 
 
 def run_cell(folder: Path, progress: Progress = silent) -> None:
-    """Carry out the cell of `folder/cell.json`; what is complete is skipped, and a running one is waited for.
+    """Carry out the cell of `folder/cell.json`; what is complete is skipped, and so is the work of another process.
 
     Raises:
         ValueError: something is wrong with its data or its settings.
     """
-    with FileLock(folder / ".lock"):
+    try:
+        held = FileLock(folder / ".lock").acquire(timeout=_PATIENCE)
+    except Timeout:
+        return
+    with held:
         if is_done(folder):
             return
         (folder / "error.txt").unlink(missing_ok=True)

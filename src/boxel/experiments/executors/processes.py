@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 from boxel.config import read_json
-from boxel.experiments.cell import main, record_failure
+from boxel.experiments.cell import is_done, main, record_failure
 from boxel.experiments.executors.base import OnEnd, is_free
 from boxel.plugins import loaded_plugins
 from boxel.types import Progress
@@ -61,7 +61,8 @@ class Processes:
                 ended = {place: pair for place, pair in running.items() if pair[0].exitcode is not None}
                 for place, (process, folder) in ended.items():
                     del running[place]
-                    on_end(folder, self._end(process.exitcode or 0, folder))
+                    if process.exitcode or is_done(folder):  # else another process works on it
+                        on_end(folder, self._end(process.exitcode or 0, folder))
                 if not ended:
                     time.sleep(_POLL)
         finally:
