@@ -120,7 +120,7 @@ def make_toy(
         task: "donuts_shape" (hole in image and mask), "donuts_pattern" (in the image only), "circles_scale".
         preset: "paper" (the numbers of the paper are diameters) or "mdt" (the toolkit's: the same numbers are radii).
         num_train: training images.
-        num_val: validation images, listed in `splits.json`.
+        num_val: validation images, listed in `splits.json`; 0: no file, so that `prepare` draws folds.
         num_test: test images.
         ndim: 2 or 3.
         size: voxels per axis; by default 320 in 2D and 64 in 3D, where objects are half as large.
@@ -165,7 +165,8 @@ def make_toy(
     if len(digests) != total:
         raise RuntimeError(f"{total - len(digests)} of {total} toy images are duplicates")
     ids = {part: [f"{part}_{index:05d}" for index in range(count)] for part, count in counts.items()}
-    write_splits(out, [ids])
+    if num_val:  # without, folds are drawn
+        write_splits(out, [ids])
     write_dataset(out, f"toy_{task}_{preset}", ndim, TASKS[task], ["intensity"])
     return out
 

@@ -44,6 +44,7 @@ _SAME_RESULT: Any = {
     "train": {"accelerator", "compile", "num_workers", "save_every"},
     "predict": {"batch_size"},
 }
+_PATIENCE = 1.0  # seconds: whoever only looks whether a cell is locked holds the lock for a moment
 
 
 class Cell(Config):
@@ -83,14 +84,19 @@ def hash_of(values: Mapping[str, Any]) -> str:
 
 
 def run_cell(folder: Path, progress: Progress = silent) -> None:
-    """Carry out the cell of `folder/cell.json`; what is complete is skipped, and a running one is waited for.
+    """Carry out the cell of `folder/cell.json`; what is complete is skipped, and so is the work of another process.
 
     Raises:
         ValueError: something is wrong with its data or its settings.
     """
-    with FileLock(folder / ".lock"):
+    try:
+        held = FileLock(folder / ".lock").acquire(timeout=_PATIENCE)
+    except Timeout:
+        return
+    with held:
         if is_done(folder):
             return
+        (folder / "error.txt").unlink(missing_ok=True)
         cell, out = Cell.load(folder / "cell.json"), folder.parent.parent
         fresh, begin = not (folder / "run").exists(), time.monotonic()
         dataset = open_source(cell.source, out, progress)
@@ -104,7 +110,6 @@ def run_cell(folder: Path, progress: Progress = silent) -> None:
         write_resamples(folder / "resamples.npz", evaluation)
         record = _cost(folder, evaluation) | {"seconds": round(time.monotonic() - begin, 1) if fresh else None}
         write_text(folder / "done.json", json.dumps(record | {"environment": environment()}, indent=2) + "\n")
-        (folder / "error.txt").unlink(missing_ok=True)
 
 
 def open_source(source: Source, out: Path, progress: Progress = silent) -> Dataset:

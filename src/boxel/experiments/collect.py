@@ -1,24 +1,29 @@
 """From finished cells to rows with intervals, paired differences and the verdicts of claims."""
 
+import io
 import os
 import shutil
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
 from boxel.api.evaluation import evaluate, write_results
 from boxel.datasets.cases import Dataset
+from boxel.datasets.split import dataset_splits
 from boxel.experiments.baseline_cells import baseline_cells
 from boxel.experiments.baselines import evaluate_stratum
 from boxel.experiments.cell import Cell, hash_of, open_source, write_resamples
 from boxel.experiments.grid import Claim, Grid, Value, Values, chooses
+from boxel.experiments.sources import DataFolder
 from boxel.experiments.state import CellState, states
 from boxel.experiments.statistics import Estimate, Sample, Verdict, decide, estimate
 from boxel.output_folder import list_files
+from boxel.types import silent
 
 Key = tuple[Value, ...]
 
@@ -74,7 +79,7 @@ def collect_results(grid: Grid, out: Path) -> Results:
     cells += baseline_cells(grid, out, cells)
     samples = _samples(grid, out, cells)
     rows = [_row(grid, key, cells, samples) for key in samples]
-    decisions = [decision for claim in grid.claims for decision in _decide(claim, grid, samples)]
+    decisions = [decision for claim in grid.claims for decision in _decide(claim, grid, cells, samples)]
     return Results(grid, rows, decisions, [cell for cell in cells if cell.state != "done"])
 
 
@@ -119,12 +124,12 @@ def read_samples(path: Path) -> dict[str, Sample]:
         ValueError: it is damaged.
     """
     try:
-        with np.load(path) as arrays:
+        with np.load(io.BytesIO(path.read_bytes())) as arrays:
             groups = int(arrays["num_groups"][0])
             names = [key.removesuffix("/value") for key in arrays.files if key.endswith("/value")]
             return {name: Sample(float(arrays[f"{name}/value"][0]), arrays[f"{name}/resamples"].astype(float), groups)
                     for name in names}  # fmt: skip
-    except (OSError, KeyError, ValueError, EOFError) as error:
+    except (OSError, KeyError, ValueError, EOFError, BadZipFile) as error:
         raise ValueError(f"{path}: damaged ({error}); remove the folder {path.parent} and run the cell again") from None
 
 
@@ -160,7 +165,28 @@ def check_parts(tested: Mapping[str, Sequence[str]], dataset: Dataset) -> None:
             seen[case] = fold
     lost = sorted({case.id for case in dataset.cases} - seen.keys())
     if lost:
-        raise ValueError(f"no fold was tested on case {lost[0]!r} ({len(lost)} in all), so the folds cannot be pooled")
+        raise ValueError(
+            f"none of {', '.join(tested)} was tested on case {lost[0]!r} ({len(lost)} in all), so they cannot be pooled"
+        )
+
+
+def check_folds(grid: Grid, cells: Iterable[Values]) -> None:
+    """Raise ValueError, before anything is trained, if the folds of a data set of the user cannot be pooled."""
+    folds: dict[tuple[DataFolder, int, int], set[int]] = {}
+    for cell in map(grid.cell, cells):
+        if "fold" in grid.axes and isinstance(cell.source, DataFolder):
+            folds.setdefault((cell.source, cell.num_folds, cell.split_seed), set()).add(cell.fold)
+    for (source, num_folds, seed), wanted in folds.items():
+        if len(wanted) == 1:
+            continue
+        dataset = source.open(Path(), silent)
+        splits = dataset_splits(dataset, num_folds=num_folds, seed=seed)
+        if max(wanted) >= len(splits):
+            raise ValueError(
+                f"{source.path}: has {len(splits)} folds, {grid.name} needs {max(wanted) + 1}; "
+                f"add patients, or write {max(wanted) + 1} folds into splits.json"
+            )
+        check_parts({f"fold={fold}": splits[fold].test for fold in sorted(wanted)}, dataset)
 
 
 def _detections(out: Path, cell: CellState) -> list[Path]:
@@ -216,31 +242,40 @@ def _costs(cells: Sequence[CellState]) -> dict[str, float]:
     return {key: statistics.median(values) for key, values in known.items() if values}
 
 
-def _decide(claim: Claim, grid: Grid, samples: Samples) -> Iterator[Decision]:
+def _decide(claim: Claim, grid: Grid, cells: Sequence[CellState], samples: Samples) -> Iterator[Decision]:
     """The verdict at each combination of values of the axes that the claim leaves open."""
+    planned = _planned(grid, cells)
     named = {*claim.better, *claim.worse, *claim.where, *(claim.minus or {})}
     open_axes = [axis for axis in grid.row_axes if axis not in named]
     for combination in product(*(grid.axes[axis] for axis in open_axes)):
         place = dict(zip(open_axes, combination, strict=True))
-        sides = [_differences(claim, grid, samples, {**place, **where})
-                 for where in (claim.where, claim.minus) if where is not None]  # fmt: skip
-        if any(side is None for side in sides):
+        pairs = [
+            [_at(grid, {**place, **where, **side}) for side in (claim.better, claim.worse)]
+            for where in (claim.where, claim.minus) if where is not None
+        ]  # fmt: skip
+        rows = [row for pair in pairs for row in pair]
+        if not all(row in planned for row in rows):
             continue  # a combination that the grid skips
-        first, *minus = (side for side in sides if side is not None)
-        by_seed = {seed: first[seed] - minus[0][seed] if minus else first[seed]
-                   for seed in first if all(seed in other for other in minus)}  # fmt: skip
-        seeds = len({values.get("seed", 0) for values in grid})
-        if not by_seed:
-            yield Decision(claim, place, "not resolved", of_seeds=seeds)
+        of_seeds = len(set.intersection(*(planned[row] for row in rows)))
+        seeds = [seed for seed in samples.get(rows[0], {}) if all(seed in samples.get(row, {}) for row in rows)]
+        if not seeds:
+            yield Decision(claim, place, "not resolved", of_seeds=of_seeds)
             continue
-        mean = estimate(list(by_seed.values()), difference=True)
-        yield Decision(claim, place, decide(claim.kind, claim.margin, mean.intervals), mean, seeds)
+        mean = estimate([_difference(claim, pairs, samples, seed) for seed in seeds], difference=True)
+        yield Decision(claim, place, decide(claim.kind, claim.margin, mean.intervals), mean, of_seeds)
 
 
-def _differences(claim: Claim, grid: Grid, samples: Samples, values: Values) -> dict[Value, Sample] | None:
-    """By seed, better minus worse; None if the grid has no such rows."""
-    better, worse = (_at(grid, {**values, **side}) for side in (claim.better, claim.worse))
-    if better not in samples or worse not in samples:
-        return None
-    a, b = samples[better], samples[worse]
-    return {seed: a[seed][claim.metric] - b[seed][claim.metric] for seed in a if seed in b}
+def _planned(grid: Grid, cells: Sequence[CellState]) -> dict[Key, set[Value]]:
+    """The seeds of each row; those of a baseline are the reference row's."""
+    planned: dict[Key, set[Value]] = {}
+    for cell in cells:
+        names = grid.baselines if grid.reference and chooses(grid.reference, cell.values) else ()
+        for values in (cell.values, *({**cell.values, "model": name} for name in names)):
+            planned.setdefault(_at(grid, values), set()).add(cell.values.get("seed", 0))
+    return planned
+
+
+def _difference(claim: Claim, pairs: Sequence[Sequence[Key]], samples: Samples, seed: Value) -> Sample:
+    """Better minus worse; with `minus`, less the same difference there."""
+    first, *minus = (samples[a][seed][claim.metric] - samples[b][seed][claim.metric] for a, b in pairs)
+    return first - minus[0] if minus else first

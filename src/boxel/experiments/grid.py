@@ -117,10 +117,15 @@ class Grid:
 
     def _hint(self, pattern: str) -> str:
         known = {part for values in self for part in path_of(values).split("/")}
-        parts = pattern.split("/")
+        parts = pattern.strip("/").split("/")
         wrong = [part for part in parts if not any(fnmatchcase(one, part) for one in known)]
         if wrong:
             return f": {wrong[0]!r} is not a value of an axis{did_you_mean(wrong[0], known)}"
+        if len(parts) == len(self.axes) and all(
+            any(fnmatchcase(path_of({axis: value}), part) for value in values)
+            for (axis, values), part in zip(self.axes.items(), parts, strict=True)
+        ):
+            return "; the grid skips this combination"
         axes = "/".join(axis.upper() for axis in self.axes)
         return f"; a pattern has one part, or one for each axis: {axes}"
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from boxel.experiments.cell import is_done, is_locked
+from boxel.experiments.collect import check_folds
 from boxel.experiments.executors import Executor, Here
 from boxel.experiments.registry import RECORD, Chosen, choose
 from boxel.experiments.sources import Source
@@ -51,9 +52,12 @@ def run(
     chosen, out, executor = choose(name, preset, source, overrides), Path(out), executor or Here()
     grid = chosen.grid()
     cells = grid.select(only)
+    check_folds(grid, grid)
+    paths = dict[Path, str]()
+    for state in states(grid, out, cells):
+        paths.setdefault(out / "cells" / state.name, state.path)
     with claimed(out, "experiment", _job(chosen)):
         chosen.save(out / RECORD)
-        paths = {out / "cells" / state.name: state.path for state in reversed(states(grid, out, cells))}
         for values in cells:
             cell = grid.cell(values)
             if not (out / "cells" / cell.name / "cell.json").exists():

@@ -78,12 +78,15 @@ def t_interval(values: np.ndarray, level: float = 0.95) -> Interval | None:
 def decide(
     kind: Literal["better", "equal", "not_worse"], margin: float, intervals: Sequence[Interval | None]
 ) -> Verdict:
-    """The verdict on a difference: what holds, or fails, must do so for every interval, or any, respectively."""
+    """The verdict on a difference: `holds` if every interval is on the claim's side, `fails` if one is on the other.
+
+    Without one of the intervals nothing is decided: a single seed does not show how trainings vary.
+    """
     least = {"better": margin, "equal": -margin, "not_worse": -margin}[kind]
     most = margin if kind == "equal" else np.inf
     known = [ends for ends in intervals if ends is not None]
+    if len(known) < len(intervals):
+        return "not resolved"
     if any(high <= least or low >= most for low, high in known):
         return "fails"
-    if len(known) == len(intervals) and all(low > least and high < most for low, high in known):
-        return "holds"
-    return "not resolved"
+    return "holds" if all(low > least and high < most for low, high in known) else "not resolved"

@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,11 @@ def markdown(results: Results) -> str:
             "|---|---|---|---|---|",
         ]
         lines += [_decision(grid, decision) for decision in results.decisions]
-        lines += ["", "A claim holds if every interval is on its side of the margin, and fails if one is on the other."]
+        lines += [
+            "",
+            "A claim holds if every interval is on its side of the margin, and fails if one is on the other. "
+            "A single seed decides nothing.",
+        ]
     if results.missing:
         lines += ["", "## Missing", ""]
         lines += [f"- {cell.path}: {cell.state}{': ' + cell.note if cell.note else ''}" for cell in results.missing]
@@ -96,7 +101,7 @@ def _published(grid: Grid, row: Row, name: str) -> str:
 
 def _shown(value: Estimate | None, sign: str = "") -> str:
     """A mean with its intervals: square brackets over patients, round ones over seeds."""
-    if value is None or value.value != value.value:
+    if value is None or not isfinite(value.value):
         return ""
     over = [_ends(value.over_patients, "[]", sign), _ends(value.over_seeds, "()", sign)]
     return " ".join([f"{value.value:{sign}.3f}", *filter(None, over)])
@@ -151,13 +156,13 @@ def _csv(results: Results) -> str:
 
 
 def _numbers(value: Estimate | None) -> list[float | str]:
-    if value is None:
+    if value is None or not isfinite(value.value):
         return [""] * 5
     return [value.value, *(end for ends in value.intervals for end in (ends or ("", "")))]
 
 
 def _json(results: Results) -> dict[str, Any]:
-    return {
+    content = {
         "experiment": results.grid.name,
         "version": results.grid.version,
         "rows": [asdict(row) for row in results.rows],
@@ -165,6 +170,7 @@ def _json(results: Results) -> dict[str, Any]:
         "missing": [{"cell": cell.path, "state": cell.state, "note": cell.note} for cell in results.missing],
         "environment": environment(),
     }
+    return json.loads(json.dumps(content), parse_constant=lambda _: None)  # an undefined metric is null
 
 
 def figure(results: Results) -> bytes | None:
@@ -181,7 +187,7 @@ def figure(results: Results) -> bytes | None:
     name, axis = grid.metrics[0], numeric[0]
     lines: dict[str, list[tuple[float, Estimate]]] = {}
     for row in results.rows:
-        if name in row.metrics:
+        if name in row.metrics and isfinite(row.metrics[name].value):
             label = ", ".join(grid.label(value) for other, value in row.values.items() if other != axis)
             lines.setdefault(label, []).append((float(row.values[axis]), row.metrics[name]))
     if not lines:

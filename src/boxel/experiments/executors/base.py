@@ -33,7 +33,8 @@ class Here:
             except Exception as error:
                 on_end(folder, record_failure(folder, error))
             else:
-                on_end(folder, None)
+                if is_done(folder):  # else another process works on it
+                    on_end(folder, None)
 
 
 def is_free(folder: Path) -> bool:

@@ -1,15 +1,18 @@
 """Cells in processes of this machine, several at a time within a budget of memory, cores and GPUs."""
 
+import multiprocessing
 import os
-import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import ModuleType
 
 from boxel.config import read_json
-from boxel.experiments.cell import record_failure
+from boxel.experiments.cell import is_done, main, record_failure
 from boxel.experiments.executors.base import OnEnd, is_free
 from boxel.plugins import loaded_plugins
 from boxel.types import Progress
@@ -18,6 +21,11 @@ GIB = 2**30
 # What a cell is taken to need until one has ended and was measured.
 FIRST_BYTES = 3 * GIB
 _POLL = 0.2
+# Imported once, by the process that the others are forked from; none of these starts a thread.
+_PRELOAD = [
+    "boxel.experiments.cell", "boxel.ops.kernels.jit", "boxel.evaluation.kernels", "torch._dynamo", "lightning_fabric",
+    "matplotlib.backends.backend_agg", "matplotlib.figure", "scipy.special", "SimpleITK",
+]  # fmt: skip
 
 
 class Processes:
@@ -35,14 +43,14 @@ class Processes:
     def __init__(self, workers: int | None = None, memory: int | None = None, threads: int | None = None) -> None:
         import torch
 
-        cores, gpus = len(os.sched_getaffinity(0)), torch.cuda.device_count()
+        cores, gpus = num_cores(), torch.cuda.device_count()
         self.workers = workers or gpus or cores
         self.memory, self.gpus = memory, gpus
         self.threads = threads or max(1, cores // self.workers)
         self.largest = 0
 
     def run(self, folders: Sequence[Path], on_end: OnEnd, progress: Progress) -> None:
-        waiting, running = deque(folders), dict[int, tuple[subprocess.Popen[bytes], Path]]()
+        waiting, running = deque(folders), dict[int, tuple[BaseProcess, Path]]()
         try:
             while waiting or running:
                 while waiting and len(running) < self._at_a_time():
@@ -50,43 +58,80 @@ class Processes:
                     if is_free(folder):
                         place = min(set(range(self.workers)) - running.keys())
                         running[place] = self._start(folder, place), folder
-                ended = {place: pair for place, pair in running.items() if pair[0].poll() is not None}
+                ended = {place: pair for place, pair in running.items() if pair[0].exitcode is not None}
                 for place, (process, folder) in ended.items():
                     del running[place]
-                    on_end(folder, self._end(process, folder))
+                    if process.exitcode or is_done(folder):  # else another process works on it
+                        on_end(folder, self._end(process.exitcode or 0, folder))
                 if not ended:
                     time.sleep(_POLL)
         finally:
             for process, _ in running.values():
                 process.terminate()
             for process, _ in running.values():
-                process.wait()
+                process.join()
 
     def _at_a_time(self) -> int:
         if self.memory is None:
             return self.workers
         return max(1, min(self.workers, self.memory // (self.largest or FIRST_BYTES)))
 
-    def _start(self, folder: Path, place: int) -> "subprocess.Popen[bytes]":
+    def _start(self, folder: Path, place: int) -> BaseProcess:
         settings = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(self.threads))
         if self.gpus:
-            settings["CUDA_VISIBLE_DEVICES"] = str(place % self.gpus)
+            given = os.environ.get("CUDA_VISIBLE_DEVICES")
+            devices = given.split(",") if given else [str(index) for index in range(self.gpus)]
+            settings["CUDA_VISIBLE_DEVICES"] = devices[place % self.gpus]
         plugins = [str(plugin.path) for plugin in loaded_plugins()]
-        with (folder / "log.txt").open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "boxel.experiments.cell", str(folder), *plugins],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=os.environ | settings,
-            )  # fmt: skip
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(_PRELOAD)
+        process = context.Process(
+            target=_run_child, args=(str(folder), plugins, {**os.environ, **settings}, self.threads)
+        )
+        with _plain_server():
+            process.start()
+        return process
 
-    def _end(self, process: "subprocess.Popen[bytes]", folder: Path) -> str | None:
-        if process.returncode == 0:
+    def _end(self, exit_status: int, folder: Path) -> str | None:
+        if exit_status == 0:
             self.largest = max(self.largest, read_json(folder / "done.json")["peak_bytes"])
             return None
-        if process.returncode < 0:
+        if exit_status < 0:
             return record_failure(
-                folder, f"ended by signal {-process.returncode}; if memory was short, use fewer --jobs or set --memory"
+                folder, f"ended by signal {-exit_status}; if memory was short, use fewer --jobs or set --memory"
             )
         error = folder / "error.txt"
         if error.exists():
             return error.read_text().strip()
-        return record_failure(folder, f"exit status {process.returncode}; see {folder / 'log.txt'}")
+        return record_failure(folder, f"exit status {exit_status}; see {folder / 'log.txt'}")
+
+
+def num_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _plain_server() -> Iterator[None]:
+    """The process that others are forked from has one thread, and they import no main module again."""
+    main_module, before = sys.modules["__main__"], dict(os.environ)
+    sys.modules["__main__"] = ModuleType("__main__")
+    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main_module
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _run_child(folder: str, plugins: Sequence[str], environment: Mapping[str, str], threads: int) -> None:
+    import torch
+
+    os.environ.clear()
+    os.environ.update(environment)
+    with (Path(folder) / "log.txt").open("ab") as log:
+        for stream in (1, 2):
+            os.dup2(log.fileno(), stream)
+    torch.set_num_threads(threads)
+    sys.exit(main(folder, *plugins))
