@@ -36,7 +36,7 @@ class RayTasks:
             number = self.chosen or int(resources.get("GPU", 0)) or max(1, int(resources.get("CPU", 1)))
             self.workers, threads, reserved = divide(resources, number)
             # A process per cell: its peak memory is the cell's, and nothing is left over for the next one.
-            task = ray.remote(carry_out).options(**reserved, max_retries=TRIES - 1, max_calls=1)
+            task = ray.remote(**reserved, max_retries=TRIES - 1, max_calls=1)(carry_out)
             waiting, running, warned = deque(folders), dict[Any, Path](), False
             while waiting or running:
                 while waiting and len(running) < self.workers:
