@@ -3,15 +3,14 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from boxel.experiments.executors import Here, RayTasks, Slurm
+from boxel.experiments.executors import Here, Slurm
 from boxel.experiments.run import run
 from boxel.plugins import load_plugin
-from tests.end_to_end.commands import contents, refused
+from tests.end_to_end.commands import contents
 
 RESULTS = ("metrics.json", "resamples.npz")
 

@@ -1,4 +1,4 @@
-"""A plug-in and an experiment of the smallest cells: three seeds of a model that stalls on a node that is to be lost."""
+"""A plug-in and an experiment of tiny cells: three seeds of a model that stalls on a node that is to be lost."""
 
 import os
 import time
