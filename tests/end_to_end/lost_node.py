@@ -1,7 +1,8 @@
 """A program of its own, as Ray reads its environment once: work on two nodes of which one is killed in the middle.
 
 python -m tests.end_to_end.lost_node predict RUN IMAGES OUT DAMAGED: the folder DAMAGED holds an image that cannot be
-read. python -m tests.end_to_end.lost_node cells OUT: the cells of `tiny_grid`.
+read. python -m tests.end_to_end.lost_node cells OUT: the cells of `tiny_grid`. The same with
+`jobs`: two of them as jobs, with nothing killed in here.
 """
 
 import logging
@@ -17,7 +18,7 @@ from typing import Any
 
 import boxel
 from boxel.api.ray_cluster import connect
-from boxel.experiments.executors import RayTasks
+from boxel.experiments.executors import RayTasks, Slurm
 from boxel.experiments.run import run as run_experiment
 from boxel.plugins import load_plugin
 
@@ -71,6 +72,11 @@ def cells(out: str) -> None:
             print(cell.path, cell.state, cell.note)
 
 
+def jobs(out: str) -> None:
+    load_plugin(Path(__file__).with_name("tiny_grid.py"))
+    run_experiment("tiny", out, only=["seed=0", "seed=1"], executor=Slurm(["cluster=local"]))
+
+
 if __name__ == "__main__":
     logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.WARNING)
-    {"predict": predict, "cells": cells}[sys.argv[1]](*sys.argv[2:])
+    {"predict": predict, "cells": cells, "jobs": jobs}[sys.argv[1]](*sys.argv[2:])

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -41,14 +42,20 @@ def test_a_node_that_is_lost_with_a_cell_changes_no_result(one_process, tmp_path
     assert results(tmp_path / "out") == results(one_process)
 
 
-@pytest.fixture
-def submitit():
-    return pytest.importorskip("submitit", reason="the extra boxel[slurm] is not installed")
-
-
-def test_cells_as_jobs_have_the_results_of_one_process(one_process, tmp_path, submitit):
+def test_jobs_go_on_without_the_process_that_submitted_them_and_have_the_results_of_one_process(one_process, tmp_path):
+    """The same command then waits for the cells that are running, and submits none again."""
+    pytest.importorskip("submitit", reason="the extra boxel[slurm] is not installed")
+    program = [sys.executable, "-m", "tests.end_to_end.lost_node", "jobs", str(tmp_path)]
+    with subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while len(list(tmp_path.glob("cells/*/run"))) < 2:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.kill()
     states = run("tiny", tmp_path, only=["seed=0", "seed=1"], executor=Slurm(["cluster=local"]))
     assert [cell.state for cell in states] == ["done", "done"]
+    assert len(list(tmp_path.glob("slurm/*_submitted.pkl"))) == 2
     both = results(tmp_path)
     assert len(both) == 4
     assert both.items() <= results(one_process).items()
