@@ -194,7 +194,3 @@ def attempt(folder: Path, plugins: Iterable[Path | str] = ()) -> str | None:
         traceback.print_exc()
         return record_failure(folder, error)
     return None
-
-
-if __name__ == "__main__":
-    sys.exit(1 if attempt(Path(sys.argv[1]), sys.argv[2:]) else 0)

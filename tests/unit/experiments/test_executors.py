@@ -10,16 +10,7 @@ from boxel.cli import main
 from boxel.experiments.executors import RayTasks, Slurm
 from boxel.experiments.executors import ray as ray_executor
 from boxel.experiments.executors.elsewhere import carry_out
-
-
-class RayError(Exception):
-    pass
-
-
-class RayTaskError(RayError):
-    def __init__(self, cause):
-        super().__init__(str(cause))
-        self.cause = cause
+from tests.unit.api.test_ray_cluster import RayError, RayTaskError
 
 
 class FakeRay:

@@ -6,7 +6,6 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from boxel.experiments.cell import attempt
-from boxel.experiments.executors.base import is_free
 from boxel.plugins import loaded_plugins
 
 
@@ -29,4 +28,4 @@ def carry_out(folder: Path, plugins: Sequence[Path], threads: int) -> str | None
         return f"{folder}: not on the machine {platform.node()}; all machines need the same shared storage"
     torch.set_num_threads(threads)
     with (folder / "log.txt").open("a") as log, redirect_stdout(log), redirect_stderr(log):
-        return attempt(folder, plugins) if is_free(folder) else None
+        return attempt(folder, plugins)
