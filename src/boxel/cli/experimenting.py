@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,6 +56,21 @@ def run(
         int | None, typer.Option(min=0, help="Cells at a time (0: main process); by default one per GPU or core.")
     ] = None,
     memory: Annotated[float | None, typer.Option(min=0, metavar="GIB", help="Memory for all cells together.")] = None,
+    ray: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Run the cells on a Ray cluster: HOST:PORT, or `local` for one in this machine only.",
+        ),
+    ] = "",
+    slurm: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE",
+            help="Run cells as a SLURM job array: partition, account, qos, constraint, timeout_min, mem_gb, cpus, "
+            "gpus; may be repeated.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the cells and what they will cost; run none.")
     ] = False,
@@ -72,7 +88,7 @@ def run(
     from boxel.experiments.tables import collect as collect_tables
 
     source = _folder(data, format, option)
-    executor = _executor(jobs, memory)
+    executor = _executor(jobs, memory, ray, slurm or ())
     grid = choose(name, preset, source, set_ or ()).grid()
     if dry_run:
         cells = states(grid, out, grid.select(only or ()))
@@ -141,7 +157,13 @@ def _folder(data: Path | None, layout: str, options: list[str] | None) -> Any:
     return DataFolder(path=str(data.resolve()), format=layout or dataset.format, options=tuple(options or ()))
 
 
-def _executor(jobs: int | None, memory: float | None) -> Any:
-    from boxel.experiments.executors import Here, Processes
+def _executor(jobs: int | None, memory: float | None, ray: str, slurm: Sequence[str]) -> Any:
+    from boxel.experiments.executors import Here, Processes, RayTasks, Slurm
 
-    return Here() if jobs == 0 else Processes(jobs, int(memory * 2**30) if memory else None)
+    if not (ray or slurm):
+        return Here() if jobs == 0 else Processes(jobs, int(memory * 2**30) if memory else None)
+    if ray and slurm:
+        raise ValueError("--ray and --slurm: one of them can run the cells; leave the other out")
+    if jobs == 0 or memory:
+        raise ValueError("--jobs 0 and --memory are for this machine; leave them out with --ray and --slurm")
+    return RayTasks(ray, jobs) if ray else Slurm(slurm, jobs)

@@ -16,7 +16,7 @@ import statistics
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -184,18 +184,13 @@ def record_failure(folder: Path, error: BaseException | str) -> str:
     return reason
 
 
-def main(folder: str, *plugins: str) -> int:
-    """Carry out a cell in a process of its own; a reason for failure is left in `error.txt`."""
+def attempt(folder: Path, plugins: Iterable[Path | str] = ()) -> str | None:
+    """Carry out the cell of a folder; returns the reason if it fails, after its traceback was printed."""
     try:
         for file in plugins:
             load_plugin(file)
-        run_cell(Path(folder))
+        run_cell(folder)
     except Exception as error:
         traceback.print_exc()
-        record_failure(Path(folder), error)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+        return record_failure(folder, error)
+    return None

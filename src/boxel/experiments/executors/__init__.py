@@ -2,5 +2,7 @@
 
 from boxel.experiments.executors.base import Executor, Here
 from boxel.experiments.executors.processes import Processes
+from boxel.experiments.executors.ray import RayTasks
+from boxel.experiments.executors.slurm import Slurm
 
-__all__ = ["Executor", "Here", "Processes"]
+__all__ = ["Executor", "Here", "Processes", "RayTasks", "Slurm"]

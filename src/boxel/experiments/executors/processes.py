@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 from boxel.config import read_json
-from boxel.experiments.cell import is_done, main, record_failure
+from boxel.experiments.cell import attempt, is_done, record_failure
 from boxel.experiments.executors.base import OnEnd, is_free
 from boxel.plugins import loaded_plugins
 from boxel.types import Progress
@@ -134,4 +134,4 @@ def _run_child(folder: str, plugins: Sequence[str], environment: Mapping[str, st
         for stream in (1, 2):
             os.dup2(log.fileno(), stream)
     torch.set_num_threads(threads)
-    sys.exit(main(folder, *plugins))
+    sys.exit(1 if attempt(Path(folder), plugins) else 0)
