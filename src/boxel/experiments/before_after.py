@@ -1,7 +1,6 @@
 """The figure of one case before and after consolidation."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -37,16 +36,22 @@ def before_after_png(prediction: RawPrediction, image: np.ndarray, detections: D
         inside = np.hstack([within, boxes[:, 1, -2:] > start, boxes[:, 0, -2:] < stop])
         return np.asarray(inside.all(axis=1))
 
-    def panel(title: str, boxes: np.ndarray, scores: np.ndarray | None = None, reference: Any = None) -> BoxPanel:
-        kept = seen(boxes)
-        flat = boxes[kept][..., -2:] - start
-        return BoxPanel(title.format(kept.sum()), flat, None if scores is None else scores[kept], reference)
+    def flat(boxes: np.ndarray) -> np.ndarray:
+        return boxes[..., -2:] - start
 
-    truth = panel("{} objects", np.asarray(objects.boxes))
+    boxes = np.asarray(objects.boxes)
+    shown = flat(boxes[seen(boxes)])
+    raw_seen, kept = seen(raw_boxes), seen(detections.boxes)
     panels = [
-        BoxPanel(truth.title, truth.boxes[:0], reference=truth.boxes),
-        panel(f"{{}} boxes of {raw.num_views} views", raw_boxes, raw.scores),
-        panel("{} detections", detections.boxes, detections.scores, truth.boxes),
+        BoxPanel(_count(len(shown), "object"), shown[:0], reference=shown),
+        BoxPanel(
+            f"{_count(raw_seen.sum(), 'box', 'boxes')} of {_count(raw.num_views, 'view')}",
+            flat(raw_boxes[raw_seen]),
+            raw.scores[raw_seen],
+        ),
+        BoxPanel(
+            _count(kept.sum(), "detection"), flat(detections.boxes[kept]), detections.scores[kept], reference=shown
+        ),
     ]
     place = ", ".join(f"{index + 1} of {size}" for index, size in zip(position, image.shape, strict=False))
     title = f"{prediction.case}{f', slice {place}' if place else ''}: opacity is the score, objects are dashed"
@@ -69,3 +74,7 @@ def _best_object(detections: Detections, objects: Instances, shape: Sequence[int
     elif not len(boxes):
         boxes = np.array([[[0] * len(shape), shape]], np.float32)
     return boxes[0].mean(axis=0), float((boxes[0, 1] - boxes[0, 0])[-2:].max())
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
