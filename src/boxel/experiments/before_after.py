@@ -4,18 +4,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from boxel.caps import CAP_SCORE
 from boxel.consolidation import RawPrediction
 from boxel.reporting.drawing import BoxPanel, boxes_png
 from boxel.reporting.planes import region_around
 from boxel.types import Detections, Instances, rescale_boxes
 
+FAINT_FROM = 4  # views above which raw boxes are fainter, so that only boxes of many views look solid
 MIN_SIDE = 128  # voxels of a slice that are shown, at least
 
 
 def before_after_png(prediction: RawPrediction, image: np.ndarray, detections: Detections, objects: Instances) -> bytes:
     """One case before and after: its objects, the boxes of all views, and the detections that they become, as a PNG.
 
-    Volumes are shown in the slice through the object that is detected best.
+    Boxes with scores below `CAP_SCORE` are not drawn: a view has hundreds of them. Volumes are shown in the slice
+    through the object that is detected best.
 
     Args:
         prediction: the raw boxes.
@@ -41,20 +44,24 @@ def before_after_png(prediction: RawPrediction, image: np.ndarray, detections: D
 
     boxes = np.asarray(objects.boxes)
     shown = flat(boxes[seen(boxes)])
-    raw_seen, kept = seen(raw_boxes), seen(detections.boxes)
+    raw_seen = seen(raw_boxes) & (raw.scores >= CAP_SCORE)
+    kept = seen(detections.boxes) & (detections.scores >= CAP_SCORE)
     panels = [
         BoxPanel(_count(len(shown), "object"), shown[:0], reference=shown),
         BoxPanel(
             f"{_count(raw_seen.sum(), 'box', 'boxes')} of {_count(raw.num_views, 'view')}",
             flat(raw_boxes[raw_seen]),
-            raw.scores[raw_seen],
+            raw.scores[raw_seen] * min(1, FAINT_FROM / raw.num_views),
         ),
         BoxPanel(
             _count(kept.sum(), "detection"), flat(detections.boxes[kept]), detections.scores[kept], reference=shown
         ),
     ]
     place = ", ".join(f"{index + 1} of {size}" for index, size in zip(position, image.shape, strict=False))
-    title = f"{prediction.case}{f', slice {place}' if place else ''}: opacity is the score, objects are dashed"
+    title = f"{prediction.case}{f', slice {place}' if place else ''}\n"
+    title += (
+        f"Objects are dashed; boxes with scores of {CAP_SCORE} or more, solid where scores are high and views agree"
+    )
     crop = image[position][start[0] : stop[0], start[1] : stop[1]]
     return boxes_png(crop, panels, title, prediction.geometry.spacing[-2:])
 

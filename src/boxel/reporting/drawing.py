@@ -30,8 +30,9 @@ PNG_DPI = 160
 INK, SOFT, LINE = "#1d2733", "#5c6b7a", "#dde3e9"
 # The palette of Okabe and Ito, legible without colour vision; dashes separate the lines as well.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b07c00", "#3f8fc0", "#444444")
-DRAWN_BOX: Any = {"edgecolor": "#ffb000", "linewidth": 1.2}  # on images, which are dark or bright
-DRAWN_REFERENCE: Any = {"edgecolor": "#56b4e9", "linewidth": 1.2, "linestyle": (0, (4, 2))}
+CROWD = 200  # boxes on an image above which their lines are thin
+DRAWN_BOX: Any = {"edgecolor": "#ffb000"}  # on images, which are dark or bright
+DRAWN_REFERENCE: Any = {"edgecolor": "#56b4e9", "linestyle": (0, (4, 2))}
 DASHES = ((), (7, 3), (2, 3), (9, 3, 2, 3), (4, 2), (12, 4), (1, 2))
 STYLE = {
     "figure.constrained_layout.h_pad": 6 / 72,
@@ -143,19 +144,23 @@ def boxes_png(image: np.ndarray, panels: Sequence[BoxPanel], title: str, spacing
         from matplotlib.figure import Figure
 
         height = min(2 * WIDTH, WIDTH * image.shape[0] * spacing[0] / (image.shape[1] * spacing[1]))
-        figure = Figure((len(panels) * WIDTH / 72, (height + 70) / 72), layout="constrained")
-        figure.suptitle(_wrap(title, 60 * len(panels)), x=0.01, ha="left", size=TEXT + 2)
+        figure = Figure((len(panels) * WIDTH / 72, (height + 80) / 72), layout="constrained")
+        lines = [_wrap(line, 60 * len(panels)) for line in title.split("\n")]
+        figure.suptitle("\n".join(lines), x=0.005, ha="left", size=TEXT)
         for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
             axes.imshow(image, cmap="gray", vmin=low, vmax=high, aspect=spacing[0] / spacing[1])
             axes.set_title(_wrap(panel.title, 48), size=TEXT)
             axes.axis("off")
+            width = 1.2 if len(panel.boxes) <= CROWD else 0.6
             opacities = np.ones(len(panel.boxes)) if panel.opacities is None else panel.opacities
             reference = () if panel.reference is None else panel.reference
             drawn = [(box, 1.0, DRAWN_REFERENCE) for box in reference]
             drawn += [(box, float(opacity), DRAWN_BOX) for box, opacity in zip(panel.boxes, opacities, strict=True)]
             for ((top, left), (bottom, right)), opacity, look in drawn:
                 corner = (left - 0.5, top - 0.5)  # the middle of the first pixel is at 0
-                axes.add_patch(Rectangle(corner, right - left, bottom - top, fill=False, alpha=opacity, **look))
+                axes.add_patch(
+                    Rectangle(corner, right - left, bottom - top, fill=False, alpha=opacity, linewidth=width, **look)
+                )
         return _png(figure)
 
 
