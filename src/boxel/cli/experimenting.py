@@ -1,4 +1,4 @@
-"""The verb for grids of runs: `boxel experiment list | run | status | collect`."""
+"""The verb for grids of runs: `boxel experiment list | run | status | collect`, and `ablation` of finished ones."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from boxel.cli.console import progress_bars
-from boxel.cli.options import AsJson, Format, Options, Plugins
+from boxel.cli.options import AsJson, DatasetPath, Format, Options, Plugins
 
 app = typer.Typer(
     help="Run the papers' comparisons, or a cross-validation of your own data, as grids of runs.",
@@ -135,6 +135,36 @@ def collect(out: Folder, plugin: Plugins = None) -> None:
     from boxel.experiments.tables import collect as collect_tables
 
     collect_tables(out)
+    print((out / "table.md").read_text(), end="")
+
+
+@app.command(epilog="Example: **boxel experiment ablation predictions my_dataset --out ablation**")
+def ablation(
+    predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="Folder that `boxel predict` wrote.")],
+    dataset: DatasetPath,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for table.md, table.csv, results.json, figure.png.")],
+    case: Annotated[str, typer.Option(metavar="NAME", help="Case in the figure [the one with most boxes].")] = "",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, such as `consolidate.iou_threshold=0.5`."),
+    ] = None,
+    resamples: Annotated[int, typer.Option(help="Bootstrap resamples and permutations.")] = 1000,
+    format: Format = "",  # noqa: A002
+    option: Options = None,
+    plugin: Plugins = None,
+) -> None:
+    """Compare consolidation methods, with few and with all views, from stored raw boxes; needs no GPU.
+
+    Rerun an interrupted command to resume it.
+    """
+    from boxel.cli.data_sets import open_named
+    from boxel.experiments.ablation import ablate
+
+    data = open_named(dataset, format, option)
+    with progress_bars() as progress:
+        ablate(
+            predictions, data, out, case=case, overrides=set_ or (), num_resamples=resamples, progress=progress
+        )  # fmt: skip
     print((out / "table.md").read_text(), end="")
 
 

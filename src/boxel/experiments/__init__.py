@@ -1,5 +1,6 @@
 """Experiments: grids of runs on the same data, carried out cell by cell, and the tables and verdicts they give."""
 
+from boxel.experiments.ablation import ablate
 from boxel.experiments.collect import Results, collect_results
 from boxel.experiments.grid import Claim, Grid
 from boxel.experiments.registry import EXPERIMENTS, choose, read_chosen
@@ -12,6 +13,7 @@ __all__ = [
     "Claim",
     "Grid",
     "Results",
+    "ablate",
     "choose",
     "collect",
     "collect_results",

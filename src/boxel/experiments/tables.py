@@ -50,24 +50,24 @@ def markdown(results: Results) -> str:
         head += [name, *([f"{name}, mean of folds"] if folds else [])]
         head += [f"{name}, difference"] if grid.reference else []
         head += [f"{name}, published"] if grid.published else []
-    lines = [f"# {grid.about}", "", _line([*head, *(title for title, _ in costs.values())])]
+    lines = [f"# {grid.about}", "", line([*head, *(title for title, _ in costs.values())])]
     lines.append("|" + "---|" * (len(head) + len(costs)))
     for row in rows:
         values = [*_names(grid, row.values), f"{_done(row)} of {row.num_seeds}"]
         for name in grid.metrics:
-            values.append(_shown(row.metrics.get(name)))
+            values.append(shown(row.metrics.get(name)))
             values += [f"{row.fold_means[name]:.3f}" if name in row.fold_means else ""] if folds else []
-            values += [_shown(row.differences.get(name), sign="+")] if grid.reference else []
+            values += [shown(row.differences.get(name), sign="+")] if grid.reference else []
             values += [_published(grid, row, name)] if grid.published else []
         values += [form.format(row.cost[key]) if key in row.cost else "" for key, (_, form) in costs.items()]
-        lines.append(_line(values))
+        lines.append(line(values))
     lines += ["", _legend(grid)]
     if results.decisions:
         lines += [
             "",
             "## Claims",
             "",
-            _line(["claim", "at", "difference", "margin", "verdict"]),
+            line(["claim", "at", "difference", "margin", "verdict"]),
             "|---|---|---|---|---|",
         ]
         lines += [_decision(grid, decision) for decision in results.decisions]
@@ -79,10 +79,10 @@ def markdown(results: Results) -> str:
     if results.missing:
         lines += ["", "## Missing", ""]
         lines += [f"- {cell.path}: {cell.state}{': ' + cell.note if cell.note else ''}" for cell in results.missing]
-    return "\n".join([*lines, "", _made_by(), ""])
+    return "\n".join([*lines, "", made_by(), ""])
 
 
-def _line(values: Sequence[str]) -> str:
+def line(values: Sequence[str]) -> str:
     return f"| {' | '.join(values)} |"
 
 
@@ -99,7 +99,7 @@ def _published(grid: Grid, row: Row, name: str) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def _shown(value: Estimate | None, sign: str = "") -> str:
+def shown(value: Estimate | None, sign: str = "") -> str:
     """A mean with its intervals: square brackets over patients, round ones over seeds."""
     if value is None or not isfinite(value.value):
         return ""
@@ -131,10 +131,10 @@ def _decision(grid: Grid, decision: Decision) -> str:
         verdict += f" ({mean.num_seeds if mean else 0} of {decision.of_seeds} seeds)"
     sign = {"better": ">", "equal": "within", "not_worse": "> -"}[claim.kind]
     margin = f"{sign}{'' if claim.kind == 'not_worse' else ' '}{claim.margin:g}"
-    return _line([claim.text, where, f"{claim.metric} {_shown(mean, sign='+')}".strip(), margin, verdict])
+    return line([claim.text, where, f"{claim.metric} {shown(mean, sign='+')}".strip(), margin, verdict])
 
 
-def _made_by() -> str:
+def made_by() -> str:
     where = environment(["boxel", "torch"])
     versions: Any = where["versions"]
     made_by = ", ".join(f"{package} {version}" for package, version in versions.items())
@@ -150,12 +150,12 @@ def _csv(results: Results) -> str:
     writer.writerow([*grid.row_axes, "seeds", "metric", *columns, *(f"difference_{name}" for name in columns)])
     for row in results.rows:
         for name, value in row.metrics.items():
-            writer.writerow([*row.values.values(), value.num_seeds, name, *_numbers(value),
-                             *_numbers(row.differences.get(name))])  # fmt: skip
+            writer.writerow([*row.values.values(), value.num_seeds, name, *numbers(value),
+                             *numbers(row.differences.get(name))])  # fmt: skip
     return text.getvalue()
 
 
-def _numbers(value: Estimate | None) -> list[float | str]:
+def numbers(value: Estimate | None) -> list[float | str]:
     if value is None or not isfinite(value.value):
         return [""] * 5
     return [value.value, *(end for ends in value.intervals for end in (ends or ("", "")))]
