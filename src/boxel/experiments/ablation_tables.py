@@ -85,8 +85,8 @@ def markdown(results: Ablation) -> str:
         f"bootstrap; differences are paired, to {reference.method} with {reference.num_views} views; p values are of "
         f"paired permutation tests, corrected by Holm's method for {len(results.rows) - 1} combinations. That "
         "test presumes scores of one scale, and methods differ in theirs: go by the intervals where the two disagree. "
-        "Checkpoints are the best ones of each run. Images are capped where `max_detections` left out detections with scores of "
-        "0.1 or more.",
+        "Checkpoints are the best ones of each run. Images are capped where `max_detections` left out detections with "
+        "scores of 0.1 or more.",
     ]
     if results.left_out:
         lines += ["", "## Left out", "", *(f"- {reason}" for reason in results.left_out)]
