@@ -24,7 +24,7 @@ BETTER = {
     r"figures?": "metric (a figure is a picture)",
 }
 ALLOWED = re.compile(
-    r"figures?/|figures?`|[Ff]igures? (\d|\(|of|shows?)|[Ff]igures? as (PNG|SVG)"
+    r"figures?/|figures?`|figure\.png|[Ff]igures? (\d|\(|of|shows?)|[Ff]igures? as (PNG|SVG)"
     r"|[Mm]atplotlib.figure|</?figure|figure \{|\bFigure, Axes"
 )
 # Calls whose texts users see.

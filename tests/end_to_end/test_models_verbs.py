@@ -1,4 +1,4 @@
-"""All six models through the verbs: masks, objects without masks, and the experiment that compares them."""
+"""All six models through the verbs: masks, objects without masks."""
 
 import json
 
@@ -8,7 +8,6 @@ import pytest
 import boxel
 from boxel.datasets.formats.native_writer import write_case, write_dataset
 from boxel.datasets.toy import make_toy
-from boxel.experiments.run import experiment
 from boxel.export.boxel_json import read_detections
 from boxel.io import read_image
 from boxel.models import ModelConfig
@@ -103,17 +102,3 @@ def test_objects_known_by_boxes_alone_train_every_model_and_the_log_says_so(rng,
     image = tmp_path / "data" / "imagesTr" / "a_0000.nii.gz"
     refused("predict", tmp_path / "mask_rcnn", image, "--out", tmp_path / "p", "--masks", says="trained without masks")
     assert boxel.load(tmp_path / "det_unet", overrides=["predict.segmentation=true"]).segment(image)[1].any()
-
-
-def test_the_experiment_compares_the_six_models_and_goes_on_where_it_was(tmp_path):
-    make_toy(tmp_path / "data", num_train=4, num_val=1, num_test=2, size=64)
-    settings = [*QUICK, "train.max_seconds=100"]
-    first = experiment("six_models", tmp_path / "out", data=tmp_path / "data", overrides=settings)
-    again = experiment("six_models", tmp_path / "out", data=tmp_path / "data", overrides=settings)
-    assert first == again
-    assert {result.recipe.removesuffix("_small") for result in first} == set(ModelConfig.registry)
-    table = (tmp_path / "out" / "table.md").read_text()
-    assert all(f"| {result.label} |" in table for result in first)
-    assert all(result.steps == 3 for result in first)
-    with pytest.raises(ValueError, match="did you mean 'six_models'"):
-        experiment("six_model", tmp_path / "other")

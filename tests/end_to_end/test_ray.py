@@ -34,7 +34,7 @@ def test_a_node_that_is_lost_in_the_middle_changes_no_file(root, tmp_path):
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "a.mha").write_bytes(b"no image")
     words = [root / "run", images, tmp_path / "out", tmp_path / "damaged"]
-    program = [sys.executable, "-m", "tests.end_to_end.lost_node", *map(str, words)]
+    program = [sys.executable, "-m", "tests.end_to_end.lost_node", "predict", *map(str, words)]
     result = subprocess.run(program, capture_output=True, text=True, timeout=240, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     lines = result.stdout.splitlines()

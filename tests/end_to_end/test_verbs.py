@@ -127,7 +127,7 @@ def test_a_verb_writes_into_no_folder_that_holds_something_else(way, scans, tmp_
         "check --fix": ("check", data),
         "check": ("check", data, "--preview", 1),
         "demo": ("demo", "--data", data),
-        "experiment": ("experiment", "six_models", "--data", data),
+        "experiment": ("experiment", "run", "six_models", "--data", data),
     }
     for verb, words in verbs.items():
         option = "--fix" if verb == "check --fix" else "--out"

@@ -178,13 +178,4 @@ class Detector:
         return config.model_copy(update={"max_detections": self.task.detections_in(shape)})
 
 
-def load(
-    run: Path | str,
-    *,
-    ensemble: Sequence[Path | str] = (),
-    overrides: Sequence[str] = (),
-    device: str | None = None,
-    trust: bool = False,
-) -> Detector:
-    """The detector of a run folder, or of several as an ensemble; see `Detector.load`."""
-    return Detector.load(run, ensemble=ensemble, overrides=overrides, device=device, trust=trust)
+load = Detector.load

@@ -1,4 +1,4 @@
-"""The steps of `boxel demo` and of each row of `boxel experiment`: prepare, train, predict test images, evaluate."""
+"""The steps of `boxel demo` and of each cell of `boxel experiment`: prepare, train, predict test images, evaluate."""
 
 from pathlib import Path
 
@@ -11,13 +11,20 @@ from boxel.recipes import Experiment
 from boxel.types import Progress
 
 
-def run_fold(dataset: Dataset, out: Path, experiment: Experiment, fold: int, progress: Progress) -> Evaluation:
+def run_fold(
+    dataset: Dataset, out: Path, experiment: Experiment, fold: int, progress: Progress, *, work: Path | None = None
+) -> Evaluation:
     """Write `out/work`, `out/run`, `out/predictions` and the metrics; completed steps are skipped.
 
     The test images are the data set's own (`imagesTs`), or those of the fold.
+
+    Args:
+        work: the data set as `prepare` wrote it; None prepares it.
     """
-    prepare(dataset, out / "work", recipe=experiment, progress=progress)
-    run = train(out / "work", out / "run", fold=fold, recipe=experiment, progress=progress)
+    if work is None:
+        work = out / "work"
+        prepare(dataset, work, recipe=experiment, progress=progress)
+    run = train(work, out / "run", fold=fold, recipe=experiment, progress=progress)
     predict(run, dataset, out / "predictions", part="test", progress=progress)
     evaluation = evaluate(out / "predictions", dataset, progress=progress)
     write_results(out, evaluation)

@@ -4,11 +4,11 @@ import logging
 import os
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["connect", "run_on_actors"]
+__all__ = ["connect", "divide", "first_line", "run_on_actors"]
 
 OLDEST = (2, 52)  # older ones cannot demand a token (CVE-2025-62593)
 STORE_BYTES = 100_000_000  # paths and names travel, images do not
@@ -56,6 +56,17 @@ def connect(address: str) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def divide(resources: Mapping[str, float], workers: int | None) -> tuple[int, int, dict[str, Any]]:
+    """The number of workers on a cluster, the cores of each, and what Ray reserves for each."""
+    import torch
+
+    gpus, cpus = int(resources.get("GPU", 0)), max(1, int(resources.get("CPU", 1)))
+    number = workers or gpus or max(1, cpus // torch.get_num_threads())
+    cores = max(1, cpus // number) if workers or gpus else min(cpus, torch.get_num_threads())
+    share = 1.0 if number <= gpus else int(1e4 * gpus / number) / 1e4
+    return number, cores, {"num_cpus": cores, "num_gpus": share if gpus else 0}
 
 
 def run_on_actors(ray: Any, start: Callable[[], Any], calls: Sequence[Any], number: int) -> Iterator[Any]:
@@ -109,7 +120,7 @@ def run_on_actors(ray: Any, start: Callable[[], Any], calls: Sequence[Any], numb
                     logging.getLogger("boxel").warning(f"a worker was lost{f' with {call}' if task else ''}")
                     if tries >= TRIES or failures >= TRIES * number:
                         what = f"{call}: its worker was lost {tries} times" if task else "the workers cannot start"
-                        raise ValueError(f"{what} ({_first_line(error)}); is its memory large enough?") from error
+                        raise ValueError(f"{what} ({first_line(error)}); is its memory large enough?") from error
                     if task:
                         waiting.appendleft((call, tries + 1))
                     launch()
@@ -122,7 +133,8 @@ def run_on_actors(ray: Any, start: Callable[[], Any], calls: Sequence[Any], numb
             ray.kill(actor)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of a message of Ray, which often has many."""
     return str(error).strip().splitlines()[0]
 
 

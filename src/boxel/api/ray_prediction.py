@@ -4,12 +4,11 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from boxel.api.case_prediction import CaseResult, predict_case
 from boxel.api.detector import Detector
 from boxel.api.prediction_inputs import Images
-from boxel.api.ray_cluster import connect, run_on_actors
+from boxel.api.ray_cluster import connect, divide, run_on_actors
 from boxel.plugins import load_plugin, loaded_plugins
 
 __all__ = ["RayWork"]
@@ -47,7 +46,7 @@ class RayWork:
         if not cases:
             return
         with connect(self.address) as ray:
-            number, cores, options = _divide(ray.cluster_resources(), self.workers)
+            number, cores, options = divide(ray.cluster_resources(), self.workers)
             make = ray.remote(_Worker).options(**options)
             plugins = [plugin.path.resolve() for plugin in loaded_plugins()]
             setup = (self, fingerprint, plugins, Path.cwd(), cores, out, num_cases)
@@ -81,14 +80,3 @@ class _Worker:
 
     def run(self, call: _Call) -> CaseResult:
         return predict_case(self.detector, call.images, call.case, self.out, self.total)
-
-
-def _divide(resources: dict[str, float], workers: int | None) -> tuple[int, int, dict[str, Any]]:
-    """The number of workers on a cluster, the cores of each, and what Ray reserves for each."""
-    import torch
-
-    gpus, cpus = int(resources.get("GPU", 0)), max(1, int(resources.get("CPU", 1)))
-    number = workers or gpus or max(1, cpus // torch.get_num_threads())
-    cores = max(1, cpus // number) if workers or gpus else min(cpus, torch.get_num_threads())
-    share = 1.0 if number <= gpus else int(1e4 * gpus / number) / 1e4
-    return number, cores, {"num_cpus": cores, "num_gpus": share if gpus else 0, "max_restarts": 0}

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from boxel.api.detector import Detector
-from boxel.caps import warn_of_caps
 from boxel.config import did_you_mean
 from boxel.datasets.split import draw_cases
 from boxel.evaluation import IOU_THRESHOLDS, EvaluateConfig, evaluate
@@ -36,15 +35,9 @@ def make_validation(
     check_metric(select_by, ground_truth, task.classes)
     look = experiment.predict.model_copy(update={"views": "identity", "masks": False, "segmentation": False})
 
-    warned: list[int] = []
-
     def validate(model: Model) -> dict[str, float]:
         detector = Detector(task, [model], look, experiment.consolidate, device=next(model.parameters()).device)
         detections = predict_stored(detector, store, ids)
-        capped = sum(one.capped for one in detections.values())
-        if capped and not warned:
-            warned.append(capped)
-            warn_of_caps(capped, len(ids))
         metrics = compute(detections, ground_truth, task.classes, select_by)
         return {name: metrics[name] or 0.0 for name in dict.fromkeys((*REPORTED, select_by))}
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from boxel.cli import consolidating, converting, evaluating, predicting
+from boxel.cli import consolidating, converting, evaluating, experimenting, predicting
 from boxel.cli.console import print_table, progress_bars, short, show_warning
 from boxel.cli.data_sets import check, open_named, toy
 from boxel.cli.options import AsJson, DatasetPath, Format, Options, Plugins, RunPath, Settings, Trust, with_options
@@ -175,22 +175,7 @@ def demo(
     print(f"open {result.report}")
 
 
-@app.command(name="experiment", epilog="Example: **boxel experiment six_models --out six_models**")
-@with_options(training_options, "training")
-def run_experiment(
-    name: Annotated[
-        str, typer.Argument(metavar="NAME", help="`six_models`: the papers' detectors, each trained for the same time.")
-    ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Output folder; work in it is resumed.")],
-    training: Any,
-) -> None:
-    """Train and evaluate several detectors on the same data; writes table.md and table.json."""
-    from boxel.experiments import experiment
-
-    with progress_bars() as progress:
-        experiment(name, out, **training, progress=progress)
-    print((out / "table.md").read_text(), end="")
-
+app.add_typer(experimenting.app, name="experiment")
 
 app.command(
     epilog="Example: **boxel toy --task donuts_shape --preset mdt --out toys --train 200 --val 50 --test 100**"

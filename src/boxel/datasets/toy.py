@@ -18,6 +18,7 @@ Reference: Jaeger et al., Retina U-Net, 2018, section 4; Medical Detection Toolk
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from boxel.datasets.formats.native_writer import write_case, write_dataset, writ
 from boxel.output_folder import check_empty
 from boxel.types import Geometry, Image, Progress, silent
 
-__all__ = ["PRESETS", "TASKS", "make_toy", "toy_image"]
+__all__ = ["PRESETS", "TASKS", "make_toy", "toy_image", "toy_object"]
 
 TASKS = {
     "donuts_shape": ("disc", "donut"),
@@ -54,15 +55,22 @@ def toy_image(
     label = int(rng.integers(2))
     margin = max(1, round(MARGIN * scale))
     centre = [int(rng.integers(margin, n - margin)) for n in shape]
-    exact = _is_exact(task, preset, scale)
-    factor = PRESETS[preset] * scale
-    bright = _ball(shape, centre, DIAMETERS[task][label] * factor, exact=exact)
-    mask = bright
-    if task != "circles_scale" and label == 1:
-        bright = bright & ~_ball(shape, centre, HOLE * factor, exact=exact)
-        mask = bright if task == "donuts_shape" else mask
+    bright, mask = toy_object(task, preset, shape, centre, label, scale)
     image = rng.random(shape, dtype=np.float32) + CONTRAST * bright.astype(np.float32)
     return image, mask.astype(np.uint8), label
+
+
+def toy_object(
+    task: str, preset: str, shape: tuple[int, ...], centre: Sequence[int], label: int, scale: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """What an object of class `label` at `centre` brightens, and its mask, each `(*s)` bool."""
+    exact = _is_exact(task, preset, scale)
+    factor = PRESETS[preset] * scale
+    whole = _ball(shape, centre, DIAMETERS[task][label] * factor, exact=exact)
+    if task == "circles_scale" or label == 0:
+        return whole, whole
+    ring = whole & ~_ball(shape, centre, HOLE * factor, exact=exact)
+    return ring, ring if task == "donuts_shape" else whole
 
 
 def _is_exact(task: str, preset: str, scale: float) -> bool:
@@ -73,7 +81,7 @@ def _is_exact(task: str, preset: str, scale: float) -> bool:
     return preset == "paper" or any(diameter * PRESETS[preset] * scale % 2 for diameter in DIAMETERS[task])
 
 
-def _ball(shape: tuple[int, ...], centre: list[int], diameter: float, *, exact: bool) -> np.ndarray:
+def _ball(shape: tuple[int, ...], centre: Sequence[int], diameter: float, *, exact: bool) -> np.ndarray:
     """The voxels nearer than half a diameter to the voxel `centre`, or, if the diameter is even, to its lower edge.
 
     Args:
@@ -112,7 +120,7 @@ def make_toy(
         task: "donuts_shape" (hole in image and mask), "donuts_pattern" (in the image only), "circles_scale".
         preset: "paper" (the numbers of the paper are diameters) or "mdt" (the toolkit's: the same numbers are radii).
         num_train: training images.
-        num_val: validation images, listed in `splits.json`.
+        num_val: validation images, listed in `splits.json`; 0: no file, so that `prepare` draws folds.
         num_test: test images.
         ndim: 2 or 3.
         size: voxels per axis; by default 320 in 2D and 64 in 3D, where objects are half as large.
@@ -157,7 +165,8 @@ def make_toy(
     if len(digests) != total:
         raise RuntimeError(f"{total - len(digests)} of {total} toy images are duplicates")
     ids = {part: [f"{part}_{index:05d}" for index in range(count)] for part, count in counts.items()}
-    write_splits(out, [ids])
+    if num_val:  # without, folds are drawn
+        write_splits(out, [ids])
     write_dataset(out, f"toy_{task}_{preset}", ndim, TASKS[task], ["intensity"])
     return out
 

@@ -5,9 +5,14 @@ Sizes are diameters: the longest side of a box, in mm.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from boxel.api.evaluation_inputs import read_evaluation_inputs
+from boxel.datasets.cases import Dataset, read_case_image
+from boxel.evaluation import Evaluation, evaluate
+from boxel.evaluation.evaluate import Context
 from boxel.types import Detections, Instances
 
 __all__ = ["SizeClassifier", "box_diameters", "classify_by_size", "fit_size_classifier", "split_by_diameter"]
@@ -117,3 +122,15 @@ def split_by_diameter(
         inside = (diameters >= lower) & (diameters <= upper)
         kept[case], ignored[case] = objects[inside], objects[~inside]
     return kept, ignored
+
+
+def evaluate_stratum(predictions: Path, dataset: Dataset, lower: float, upper: float) -> Evaluation:
+    """The metrics of predictions in a folder where only objects of `lower..upper` mm count and others are ignored."""
+    inputs = read_evaluation_inputs(predictions, dataset)
+    spacings = {case: read_case_image(dataset[case], dataset).geometry.spacing for case in inputs.ground_truth}
+    kept, others = split_by_diameter(inputs.ground_truth, spacings, lower, upper)
+    ignored = dict(inputs.context.get("ignored") or {})
+    joined = {case: Instances.concatenate([ignored[case], own]) if case in ignored else own
+              for case, own in others.items()}  # fmt: skip
+    context: Context = {**inputs.context, "ignored": joined}
+    return evaluate(inputs.detections, kept, criterion=inputs.criterion, **context)

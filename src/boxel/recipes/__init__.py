@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from boxel.config import did_you_mean, read_json
@@ -30,7 +31,7 @@ def recipes() -> dict[str, Recipe]:
     return {
         **{name: Recipe(_summary(kind), name, full) for name, kind in kinds},
         **{f"{name}_small": Recipe(f"{_summary(kind)} Small, for a CPU.", name, small) for name, kind in kinds},
-        **{paper.__name__: Recipe(_summary(paper), "retina_unet", paper) for paper in PAPERS},
+        **{name: Recipe(about, "retina_unet", partial(build, name)) for name, (about, build) in PAPERS.items()},
     }
 
 

@@ -11,7 +11,9 @@ validates on 20 cases of whole patients and, for the five checkpoints that are k
 is named in `reproduces`, which is empty for models whose result the papers do not report.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from boxel.consolidation import ConsolidateConfig
@@ -46,69 +48,6 @@ _LIDC = _Data(
 _BREAST = _Data("breast", (3.0, 1.25, 1.25), (160, 160), (56, 160, 160), None, "; schedule as for LIDC")
 
 
-def mdt_toy(model: str) -> Experiment:
-    """The toy experiments: 320 x 320, no augmentation, one positive anchor per image."""
-    return _toy("mdt_toy", model, Source.TOOLKIT, components=3, epochs=24, batches=100)
-
-
-def mdt_lidc_2d(model: str) -> Experiment:
-    """LIDC slice by slice, merged to volumes."""
-    return _slices("mdt_lidc_2d", model, Source.TOOLKIT, _LIDC)
-
-
-def mdt_lidc_2dc(model: str) -> Experiment:
-    """LIDC slices with three neighbours on either side as channels."""
-    return _slices("mdt_lidc_2dc", model, Source.TOOLKIT, _LIDC, context=3)
-
-
-def mdt_lidc_3d(model: str) -> Experiment:
-    """LIDC as volumes: 128 x 128 x 64 patches."""
-    return _volumes("mdt_lidc_3d", model, Source.TOOLKIT, _LIDC)
-
-
-def paper_toy(model: str) -> Experiment:
-    """The toy experiments with the papers' numbers; for `boxel toy --preset paper`."""
-    # The papers state no schedule; 100 epochs of 200 batches are the toolkit's when they appeared (commit bf77e01).
-    # Scaling would mix 19 and 20 pixels, the classes of one task: there is no augmentation, as in the toolkit.
-    return _toy("paper_toy", model, Source.PAPER, components=5, epochs=100, batches=200)
-
-
-def paper_lidc_2d(model: str) -> Experiment:
-    """LIDC slice by slice with the papers' numbers: anchors of 4 to 32 pixels, eq. (1)."""
-    return _slices("paper_lidc_2d", model, Source.PAPER, _LIDC)
-
-
-def paper_lidc_2dc(model: str) -> Experiment:
-    """LIDC slices with three neighbours on either side, with the papers' numbers."""
-    return _slices("paper_lidc_2dc", model, Source.PAPER, _LIDC, context=3)
-
-
-def paper_lidc_3d(model: str) -> Experiment:
-    """LIDC as volumes with the papers' numbers: anchors of 4 to 32 pixels and 1 to 8 planes, eq. (1)."""
-    return _volumes("paper_lidc_3d", model, Source.PAPER, _LIDC)
-
-
-def paper_breast_2d(model: str) -> Experiment:
-    """Breast diffusion MRI slice by slice: 1.25 x 1.25 x 3 mm, 160 x 160."""
-    return _slices("paper_breast_2d", model, Source.PAPER, _BREAST)
-
-
-def paper_breast_2dc(model: str) -> Experiment:
-    """Breast diffusion MRI, slices with three neighbours on either side: 1.25 x 1.25 x 3 mm, 160 x 160."""
-    return _slices("paper_breast_2dc", model, Source.PAPER, _BREAST, context=3)
-
-
-def paper_breast_3d(model: str) -> Experiment:
-    """Breast diffusion MRI as volumes: 1.25 x 1.25 x 3 mm, 160 x 160 x 56."""
-    return _volumes("paper_breast_3d", model, Source.PAPER, _BREAST)
-
-
-PAPERS = (
-    mdt_toy, mdt_lidc_2d, mdt_lidc_2dc, mdt_lidc_3d,
-    paper_toy, paper_lidc_2d, paper_lidc_2dc, paper_lidc_3d, paper_breast_2d, paper_breast_2dc, paper_breast_3d,
-)  # fmt: skip
-
-
 def _name(recipe: str, model: str) -> str:
     return recipe if model == "retina_unet" else f"{recipe}_{model}"
 
@@ -118,12 +57,7 @@ def _toy(name: str, model: str, source: Source, *, components: int, epochs: int,
         recipe=_name(name, model),
         reproduces=in_figure(model, f"one fixed split, {epochs} epochs of {batches} batches of 20"),
         plan=_plan(
-            source,
-            strides=_PLANE,
-            patch_size=(320, 320),
-            batch_size=20,
-            max_detections=10,
-            normalisation=("none",),
+            source, strides=_PLANE, patch_size=(320, 320), batch_size=20, max_detections=10, normalisation=("none",)
         ),
         model=paper_model(model, Sizes.PLANE, source, positives=1, components=components),
         train=_train(epochs=epochs, batches=batches, augment=NO_AUGMENTATION, foreground=0.0),
@@ -158,12 +92,7 @@ def _volumes(name: str, model: str, source: Source, data: _Data) -> Experiment:
         recipe=_name(name, model),
         reproduces=in_table(data.name, "3d", model, f" (their z axis is our first){data.remark}"),
         plan=_plan(
-            source,
-            spacing=data.spacing,
-            strides=_VOLUME,
-            patch_size=data.volume,
-            batch_size=8,
-            max_detections=30,
+            source, spacing=data.spacing, strides=_VOLUME, patch_size=data.volume, batch_size=8, max_detections=30
         ),
         model=paper_model(model, Sizes.VOLUME, source, positives=3, components=source.components[1]),
         train=_train(augment=_augmentation(elastic=0.0), foreground=0.5, validation_cases=data.validation_cases),
@@ -223,3 +152,33 @@ def _consolidate(max_detections: int) -> ConsolidateConfig:
         max_detections=max_detections,
         merge_slices_iou=0.1,
     )
+
+
+_SERIES = {
+    "mdt_lidc": ("LIDC", Source.TOOLKIT, _LIDC),
+    "paper_lidc": ("LIDC with the papers' numbers", Source.PAPER, _LIDC),
+    "paper_breast": ("Breast diffusion MRI of 1.25 x 1.25 x 3 mm", Source.PAPER, _BREAST),
+}
+_SEEN: dict[str, tuple[str, Callable[..., Experiment]]] = {
+    "2d": ("slice by slice, merged to volumes", _slices),
+    "2dc": ("slices with three neighbours on either side as channels", partial(_slices, context=3)),
+    "3d": ("as volumes", _volumes),
+}
+# By name: what it is, and `build(name, model)`.
+# The papers state no schedule for the toy experiments; 100 epochs of 200 batches are the toolkit's when they appeared
+# (commit bf77e01). Scaling would mix 19 and 20 pixels, the classes of one task: there is no augmentation.
+PAPERS: dict[str, tuple[str, Callable[[str, str], Experiment]]] = {
+    "mdt_toy": (
+        "The toy experiments: 320 x 320, no augmentation, one positive anchor per image.",
+        partial(_toy, source=Source.TOOLKIT, components=3, epochs=24, batches=100),
+    ),
+    "paper_toy": (
+        "The toy experiments with the papers' numbers; for `boxel toy --preset paper`.",
+        partial(_toy, source=Source.PAPER, components=5, epochs=100, batches=200),
+    ),
+    **{
+        f"{series}_{seen}": (f"{data}, {how}.", partial(build, source=source, data=extents))
+        for series, (data, source, extents) in _SERIES.items()
+        for seen, (how, build) in _SEEN.items()
+    },
+}

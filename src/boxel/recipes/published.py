@@ -4,7 +4,7 @@ Reference: Jaeger et al., arXiv 1811.08661, tables 1 and 2, and figure 5; PMLR 1
 for slices with context and volumes.
 """
 
-# mAP at IoU 0.10 and patient-level AP (%) by data set and by what the model sees, in the order of `_OF_TABLES`.
+# mAP at IoU 0.10 and patient-level AP (%) by data set and by what the model sees, in the order of `OF_TABLES`.
 _TABLES = {
     "lidc": {
         "2d": ((40.8, 68.0), (39.5, 67.7), (29.0, 59.8), (38.6, 66.4), (35.3, 63.6)),
@@ -18,19 +18,24 @@ _TABLES = {
     },
 }
 # The tables have no Faster R-CNN+; figure 5 compares all six on toy images.
-_OF_TABLES = ("retina_unet", "retina_net", "det_unet", "ufrcnn_plus", "mask_rcnn")
-_OF_FIGURE = (*_OF_TABLES, "faster_rcnn_plus")
+OF_TABLES = ("retina_unet", "retina_net", "det_unet", "ufrcnn_plus", "mask_rcnn")
+_OF_FIGURE = (*OF_TABLES, "faster_rcnn_plus")
 _SOURCES = {
     "lidc": "LIDC {}, arXiv 1811.08661 table 1",
     "breast": "breast DWI (in-house data, not public) {}, arXiv 1811.08661 table 2",
 }
 
 
+def result_in_table(data: str, seen: str, model: str) -> tuple[float, float]:
+    """MAP at IoU 0.10 and patient-level AP (%) of a model on "lidc" or "breast", in "2d", "2dc" or "3d"."""
+    return _TABLES[data][seen][OF_TABLES.index(model)]
+
+
 def in_table(data: str, seen: str, model: str, remark: str = "") -> str:
     """The papers' result of a model on "lidc" or "breast", in "2d", "2dc" or "3d"; empty where they report none."""
-    if model not in _OF_TABLES:
+    if model not in OF_TABLES:
         return ""
-    precision, patient = _TABLES[data][seen][_OF_TABLES.index(model)]
+    precision, patient = result_in_table(data, seen, model)
     return f"{_SOURCES[data].format(model)}: mAP10 {precision}, patient AP {patient}{remark}"
 
 

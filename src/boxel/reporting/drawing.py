@@ -7,8 +7,9 @@ imported when the first chart is drawn.
 import re
 import textwrap
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,9 @@ PNG_DPI = 160
 INK, SOFT, LINE = "#1d2733", "#5c6b7a", "#dde3e9"
 # The palette of Okabe and Ito, legible without colour vision; dashes separate the lines as well.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b07c00", "#3f8fc0", "#444444")
+CROWD = 200  # boxes on an image above which their lines are thin
+DRAWN_BOX: Any = {"edgecolor": "#ffb000"}  # on images, which are dark or bright
+DRAWN_REFERENCE: Any = {"edgecolor": "#56b4e9", "linestyle": (0, (4, 2))}
 DASHES = ((), (7, 3), (2, 3), (9, 3, 2, 3), (4, 2), (12, 4), (1, 2))
 STYLE = {
     "figure.constrained_layout.h_pad": 6 / 72,
@@ -110,6 +114,53 @@ def confusion_png(table: Mapping[str, Any], title: str) -> bytes:
         axes.set_xticks(range(len(columns)), columns)
         axes.set_yticks(range(len(rows)), rows)
         axes.set(xlabel="Detected class", ylabel="Annotated class")
+        return _png(figure)
+
+
+@dataclass(frozen=True)
+class BoxPanel:
+    """Boxes of one kind on an image.
+
+    Attributes:
+        title: what they are.
+        boxes: `(n, 2, 2)`, in voxels of the image.
+        opacities: `(n,)` in 0..1; None: 1.
+        reference: `(m, 2, 2)` boxes that are drawn dashed below them.
+    """
+
+    title: str
+    boxes: np.ndarray
+    opacities: np.ndarray | None = None
+    reference: np.ndarray | None = None
+
+
+def boxes_png(image: np.ndarray, panels: Sequence[BoxPanel], title: str, spacing: Sequence[float] = (1, 1)) -> bytes:
+    """The image `(h, w)` with the boxes of each panel, side by side, as a PNG file; `spacing` is that of its axes."""
+    from matplotlib.patches import Rectangle
+
+    finite = image[np.isfinite(image)]
+    low, high = np.percentile(finite, [0.5, 99.7]) if finite.size else (0.0, 1.0)
+    with _style(title, *(panel.title for panel in panels)):
+        from matplotlib.figure import Figure
+
+        height = min(2 * WIDTH, WIDTH * image.shape[0] * spacing[0] / (image.shape[1] * spacing[1]))
+        figure = Figure((len(panels) * WIDTH / 72, (height + 80) / 72), layout="constrained")
+        lines = [_wrap(line, 60 * len(panels)) for line in title.split("\n")]
+        figure.suptitle("\n".join(lines), x=0.005, ha="left", size=TEXT)
+        for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+            axes.imshow(image, cmap="gray", vmin=low, vmax=high, aspect=spacing[0] / spacing[1])
+            axes.set_title(_wrap(panel.title, 48), size=TEXT)
+            axes.axis("off")
+            width = 1.2 if len(panel.boxes) <= CROWD else 0.6
+            opacities = np.ones(len(panel.boxes)) if panel.opacities is None else panel.opacities
+            reference = () if panel.reference is None else panel.reference
+            drawn = [(box, 1.0, DRAWN_REFERENCE) for box in reference]
+            drawn += [(box, float(opacity), DRAWN_BOX) for box, opacity in zip(panel.boxes, opacities, strict=True)]
+            for ((top, left), (bottom, right)), opacity, look in drawn:
+                corner = (left - 0.5, top - 0.5)  # the middle of the first pixel is at 0
+                axes.add_patch(
+                    Rectangle(corner, right - left, bottom - top, fill=False, alpha=opacity, linewidth=width, **look)
+                )
         return _png(figure)
 
 

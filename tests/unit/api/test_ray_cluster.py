@@ -5,8 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from boxel.api.ray_cluster import connect, run_on_actors
-from boxel.api.ray_prediction import _divide
+from boxel.api.ray_cluster import connect, divide, run_on_actors
 
 
 class RayError(Exception):
@@ -95,7 +94,7 @@ def test_a_cluster_is_divided_by_gpus_or_else_by_the_cores_that_one_process_uses
     resources, workers, number, cores, gpus, monkeypatch
 ):
     monkeypatch.setattr("torch.get_num_threads", lambda: 1)
-    divided = _divide(resources, workers)
+    divided = divide(resources, workers)
     assert divided[:2] == (number, cores)
     assert (divided[2]["num_cpus"], divided[2]["num_gpus"]) == (cores, gpus)
 

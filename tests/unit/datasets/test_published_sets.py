@@ -122,8 +122,10 @@ def test_vindr_cxr_images_of_one_name_and_stated_sizes(tmp_path, between):
         picture(tmp_path / place)
     rows = [
         "image_id,rad_id,class_name,x_min,y_min,x_max,y_max,width,height",
-        f"a,R1,Mass,10,8,34,20,{COLUMNS},{ROWS}", "b,R1,Mass,10,8,34,20,,", f"c,R1,Mass,10,8,34,20,{2 * COLUMNS},{2 * ROWS}",
-    ]  # fmt: skip
+        f"a,R1,Mass,10,8,34,20,{COLUMNS},{ROWS}",
+        "b,R1,Mass,10,8,34,20,,",
+        f"c,R1,Mass,10,8,34,20,{2 * COLUMNS},{2 * ROWS}",
+    ]
     write(tmp_path / "train.csv", "\n".join(rows).replace(",", between))
     problems = []
     data = open_dataset(tmp_path, problems.append)

@@ -34,26 +34,17 @@ def uncut(task, preset, label, ndim=2):
 @pytest.mark.parametrize(
     ("ndim", "task", "preset", "label", "voxels", "extent"),
     [
-        (2, "donuts_shape", "mdt", 0, 1245, 39),
-        (2, "donuts_shape", "mdt", 1, 1245 - 45, 39),
-        (2, "donuts_pattern", "mdt", 1, 1245, 39),
-        (2, "circles_scale", "mdt", 0, 1125, 37),
-        (2, "circles_scale", "mdt", 1, 1245, 39),
-        (2, "donuts_shape", "paper", 0, 316, 20),
-        (2, "donuts_shape", "paper", 1, 316 - 12, 20),
-        (2, "donuts_pattern", "paper", 1, 316, 20),
-        (2, "circles_scale", "paper", 0, 293, 19),
-        (2, "circles_scale", "paper", 1, 316, 20),
-        (3, "donuts_shape", "mdt", 0, 4139, 19),
-        (3, "donuts_shape", "mdt", 1, 4139 - 27, 19),
-        (3, "circles_scale", "mdt", 0, 3695, 19),
-        (3, "circles_scale", "mdt", 1, 4224, 20),
-        (3, "donuts_shape", "paper", 0, 552, 10),
-        (3, "donuts_shape", "paper", 1, 552 - 8, 10),
-        (3, "circles_scale", "paper", 0, 389, 9),
-        (3, "circles_scale", "paper", 1, 552, 10),
+        (2, "donuts_shape", "mdt", 0, 1245, 39), (2, "donuts_shape", "mdt", 1, 1245 - 45, 39),
+        (2, "donuts_pattern", "mdt", 1, 1245, 39), (2, "circles_scale", "mdt", 0, 1125, 37),
+        (2, "circles_scale", "mdt", 1, 1245, 39), (2, "donuts_shape", "paper", 0, 316, 20),
+        (2, "donuts_shape", "paper", 1, 316 - 12, 20), (2, "donuts_pattern", "paper", 1, 316, 20),
+        (2, "circles_scale", "paper", 0, 293, 19), (2, "circles_scale", "paper", 1, 316, 20),
+        (3, "donuts_shape", "mdt", 0, 4139, 19), (3, "donuts_shape", "mdt", 1, 4139 - 27, 19),
+        (3, "circles_scale", "mdt", 0, 3695, 19), (3, "circles_scale", "mdt", 1, 4224, 20),
+        (3, "donuts_shape", "paper", 0, 552, 10), (3, "donuts_shape", "paper", 1, 552 - 8, 10),
+        (3, "circles_scale", "paper", 0, 389, 9), (3, "circles_scale", "paper", 1, 552, 10),
     ],
-)
+)  # fmt: skip
 def test_objects_have_the_published_size_and_are_symmetric(ndim, task, preset, label, voxels, extent):
     _, mask = uncut(task, preset, label, ndim)
     positions = np.argwhere(mask)

@@ -25,29 +25,23 @@ class Cell(NamedTuple):
     patient: float
 
 
-# Table 1 (LIDC), copied row by row.
+# Tables 1 (LIDC) and 2 (breast), copied row by row, in the order of `COLUMNS`.
+COLUMNS = ("retina_unet", "retina_net", "det_unet", "ufrcnn_plus", "mask_rcnn")
 LIDC = {
-    "3d": {"retina_unet": Cell(49.8, 70.4), "retina_net": Cell(45.9, 68.8), "det_unet": Cell(36.6, 62.8),
-           "ufrcnn_plus": Cell(50.5, 70.7), "mask_rcnn": Cell(48.3, 71.8)},
-    "2dc": {"retina_unet": Cell(50.2, 73.9), "retina_net": Cell(48.2, 71.5), "det_unet": Cell(41.1, 66.1),
-            "ufrcnn_plus": Cell(49.1, 71.6), "mask_rcnn": Cell(45.4, 69.1)},
-    "2d": {"retina_unet": Cell(40.8, 68.0), "retina_net": Cell(39.5, 67.7), "det_unet": Cell(29.0, 59.8),
-           "ufrcnn_plus": Cell(38.6, 66.4), "mask_rcnn": Cell(35.3, 63.6)},
-}  # fmt: skip
-# Table 2 (breast), copied row by row.
+    "3d": ((49.8, 70.4), (45.9, 68.8), (36.6, 62.8), (50.5, 70.7), (48.3, 71.8)),
+    "2dc": ((50.2, 73.9), (48.2, 71.5), (41.1, 66.1), (49.1, 71.6), (45.4, 69.1)),
+    "2d": ((40.8, 68.0), (39.5, 67.7), (29.0, 59.8), (38.6, 66.4), (35.3, 63.6)),
+}
 BREAST = {
-    "3d": {"retina_unet": Cell(35.8, 88.0), "retina_net": Cell(31.9, 86.4), "det_unet": Cell(26.9, 85.1),
-           "ufrcnn_plus": Cell(35.1, 86.5), "mask_rcnn": Cell(34.0, 84.8)},
-    "2dc": {"retina_unet": Cell(33.4, 86.9), "retina_net": Cell(33.2, 84.4), "det_unet": Cell(25.8, 81.6),
-            "ufrcnn_plus": Cell(33.2, 84.7), "mask_rcnn": Cell(32.3, 86.4)},
-    "2d": {"retina_unet": Cell(31.8, 85.2), "retina_net": Cell(32.3, 86.1), "det_unet": Cell(22.3, 80.1),
-           "ufrcnn_plus": Cell(33.1, 83.7), "mask_rcnn": Cell(33.6, 86.8)},
-}  # fmt: skip
+    "3d": ((35.8, 88.0), (31.9, 86.4), (26.9, 85.1), (35.1, 86.5), (34.0, 84.8)),
+    "2dc": ((33.4, 86.9), (33.2, 84.4), (25.8, 81.6), (33.2, 84.7), (32.3, 86.4)),
+    "2d": ((31.8, 85.2), (32.3, 86.1), (22.3, 80.1), (33.1, 83.7), (33.6, 86.8)),
+}
 PUBLISHED = [
     (f"{prefix}_{seen}", model, table, cell)
     for prefix, table, rows in (("mdt_lidc", 1, LIDC), ("paper_lidc", 1, LIDC), ("paper_breast", 2, BREAST))
     for seen, cells in rows.items()
-    for model, cell in cells.items()
+    for model, cell in zip(COLUMNS, map(Cell._make, cells), strict=True)
 ]
 
 

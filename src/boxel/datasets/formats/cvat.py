@@ -12,10 +12,10 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from boxel.datasets.cases import Dataset
-from boxel.datasets.formats.files import listing, numbers, read_xml
+from boxel.datasets.formats.files import numbers, read_xml
 from boxel.datasets.formats.outlines import Entry, Options, Outlined, build, ellipse, left_out, rectangle, too_few
 from boxel.datasets.formats.registry import register_format
-from boxel.datasets.formats.text_kinds import text_kind, texts_of_kind
+from boxel.datasets.formats.text_kinds import text_kind, texts_in
 from boxel.datasets.names import split_word
 from boxel.datasets.problems import InputError, Report
 
@@ -27,12 +27,7 @@ DRAWN = ("box", "ellipse", "polygon", "mask")
 
 
 def detect(path: Path) -> bool:
-    return bool(_files(path))
-
-
-def _files(path: Path) -> list[Path]:
-    places = [path] if path.is_file() else listing(path)
-    return texts_of_kind(places, (".xml",), _is_cvat)
+    return bool(texts_in(path, (".xml",), _is_cvat))
 
 
 @text_kind
@@ -43,7 +38,7 @@ def _is_cvat(text: str) -> bool:
 def read(path: Path, report: Report, options: Options) -> Dataset:
     """Open the data set in folder (or file) `path`; problems of single cases go to `report`."""
     entries = []
-    for file in _files(path):
+    for file in texts_in(path, (".xml",), _is_cvat):
         root = read_xml(file)
         if root.find("track") is not None:
             raise InputError(file, "has tracks of a video", 'export it as "CVAT for images"')

@@ -14,10 +14,10 @@ from typing import Any
 from urllib.parse import unquote
 
 from boxel.datasets.cases import Dataset
-from boxel.datasets.formats.files import listing, numbers, read_mapping
+from boxel.datasets.formats.files import numbers, read_mapping
 from boxel.datasets.formats.outlines import Entry, Options, Outlined, build, ellipse, left_out, rectangle, too_few
 from boxel.datasets.formats.registry import register_format
-from boxel.datasets.formats.text_kinds import text_kind, texts_of_kind
+from boxel.datasets.formats.text_kinds import text_kind, texts_in
 from boxel.datasets.problems import InputError, Report, some
 
 __all__ = ["detect", "read"]
@@ -27,12 +27,7 @@ KINDS = ("rectanglelabels", "polygonlabels", "ellipselabels", "brushlabels", "ke
 
 
 def detect(path: Path) -> bool:
-    return bool(_files(path))
-
-
-def _files(path: Path) -> list[Path]:
-    places = [path] if path.is_file() else listing(path)
-    return texts_of_kind(places, (".json",), _is_export)
+    return bool(texts_in(path, (".json",), _is_export))
 
 
 @text_kind
@@ -43,7 +38,7 @@ def _is_export(text: str) -> bool:
 def read(path: Path, report: Report, options: Options) -> Dataset:
     """Open the data set in folder (or file) `path`; problems of single cases go to `report`."""
     entries = []
-    for file in _files(path):
+    for file in texts_in(path, (".json",), _is_export):
         tasks = read_mapping(file, report)
         tasks = tasks if isinstance(tasks, list) else []
         bare = [number for number, task in enumerate(tasks) if not _is_annotated(task)]

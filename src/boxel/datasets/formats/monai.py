@@ -14,10 +14,10 @@ import numpy as np
 
 from boxel.datasets.annotations import Shape, Shapes
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.formats.files import class_names, listing, numbers, pictures_layout, read_mapping, report_bare_parts
+from boxel.datasets.formats.files import class_names, numbers, pictures_layout, read_mapping, report_bare_parts
 from boxel.datasets.formats.options import ImageOptions, Names
 from boxel.datasets.formats.registry import register_format
-from boxel.datasets.formats.text_kinds import text_kind, texts_of_kind
+from boxel.datasets.formats.text_kinds import text_kind, texts_in
 from boxel.datasets.lookup import Lookup, root_of
 from boxel.datasets.names import as_id, case_ids
 from boxel.datasets.problems import InputError, Report, counted, some
@@ -46,12 +46,7 @@ class Options(ImageOptions):
 
 
 def detect(path: Path) -> bool:
-    return bool(_datalists(path))
-
-
-def _datalists(path: Path) -> list[Path]:
-    files = [path] if path.is_file() else listing(path)
-    return texts_of_kind(files, (".json",), _is_datalist)
+    return bool(texts_in(path, (".json",), _is_datalist))
 
 
 @text_kind
@@ -61,7 +56,7 @@ def _is_datalist(text: str) -> bool:
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
     """Open the data set of the JSON at (or in) `path`; problems of single cases go to `report`."""
-    file, *others = _datalists(path) or [path]
+    file, *others = texts_in(path, (".json",), _is_datalist) or [path]
     if file.is_dir():
         raise InputError(file, "no datalist", f"add one: {DESCRIPTION.partition(': ')[2]}")
     if others:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from boxel.datasets.annotations import Shape, Shapes
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.formats.files import is_empty, listing, numbers, read_table
+from boxel.datasets.formats.files import is_empty, numbers, read_table
 from boxel.datasets.formats.options import ReaderOptions
 from boxel.datasets.formats.radiographs import RadiographOpener, corners, find_radiographs, the_radiograph
 from boxel.datasets.formats.registry import register_format
-from boxel.datasets.formats.text_kinds import has_columns, texts_of_kind
+from boxel.datasets.formats.text_kinds import has_columns, texts_in
 from boxel.datasets.problems import InputError, Report
 
 __all__ = ["Options", "detect", "read"]
@@ -37,8 +37,7 @@ def detect(path: Path) -> bool:
 
 
 def _table(path: Path) -> Path | None:
-    places = [path] if path.is_file() else listing(path)
-    return next(iter(texts_of_kind(places, (".csv",), _has_boxes)), None)
+    return next(iter(texts_in(path, (".csv",), _has_boxes)), None)
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:

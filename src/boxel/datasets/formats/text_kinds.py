@@ -5,9 +5,9 @@ from collections.abc import Callable, Container, Iterable
 from functools import lru_cache
 from pathlib import Path
 
-from boxel.datasets.formats.files import read_text
+from boxel.datasets.formats.files import listing, read_text
 
-__all__ = ["forget_kinds", "has_columns", "text_kind", "texts_of_kind"]
+__all__ = ["forget_kinds", "has_columns", "text_kind", "texts_in", "texts_of_kind"]
 
 _CELLS = re.compile(r"[,;\t]")
 _rules: list[Callable[[str], bool]] = []
@@ -47,6 +47,11 @@ def forget_kinds() -> None:
 def texts_of_kind(places: Iterable[Path], suffixes: Container[str], is_kind: Callable[[Path], bool]) -> list[Path]:
     """The files among `places` with one of the suffixes that are of a kind; see `text_kind`."""
     return [file for file in places if file.suffix.lower() in suffixes and file.is_file() and is_kind(file)]
+
+
+def texts_in(path: Path, suffixes: Container[str], is_kind: Callable[[Path], bool]) -> list[Path]:
+    """The files of a kind in a folder, or `path` itself if it is such a file."""
+    return texts_of_kind([path] if path.is_file() else listing(path), suffixes, is_kind)
 
 
 def has_columns(*names: str) -> Callable[[Path], bool]:

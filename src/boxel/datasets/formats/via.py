@@ -17,10 +17,10 @@ from typing import Any
 
 from boxel.datasets.cases import Dataset
 from boxel.datasets.formats import outlines
-from boxel.datasets.formats.files import listing, numbers, read_mapping, read_table
+from boxel.datasets.formats.files import numbers, read_mapping, read_table
 from boxel.datasets.formats.outlines import Entry, Outlined, build, ellipse, left_out, too_few
 from boxel.datasets.formats.registry import register_format
-from boxel.datasets.formats.text_kinds import text_kind, texts_of_kind
+from boxel.datasets.formats.text_kinds import text_kind, texts_in
 from boxel.datasets.problems import InputError, Report
 
 __all__ = ["Options", "detect", "read"]
@@ -40,12 +40,7 @@ class Options(outlines.Options):
 
 
 def detect(path: Path) -> bool:
-    return bool(_files(path))
-
-
-def _files(path: Path) -> list[Path]:
-    places = [path] if path.is_file() else listing(path)
-    return texts_of_kind(places, (".json", ".csv"), _is_via)
+    return bool(texts_in(path, (".json", ".csv"), _is_via))
 
 
 @text_kind
@@ -55,7 +50,7 @@ def _is_via(text: str) -> bool:
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
     """Open the data set in folder (or file) `path`; problems of single cases go to `report`."""
-    files = _files(path)
+    files = texts_in(path, (".json", ".csv"), _is_via)
     if not files:
         raise InputError(path, "no annotations of the VGG Image Annotator", "export the annotations as JSON or CSV")
     if len(files) > 1 and {file.suffix for file in files} == {".json", ".csv"}:  # one annotation, exported twice

@@ -1,0 +1,196 @@
+"""One run of an experiment: its data, its settings, its fold; and how it is carried out in a folder of its own.
+
+OUT/cells/NAME/cell.json          what to run; NAME is the hash of it
+              run/ predictions/   as `boxel train` and `boxel predict` write them
+              metrics.json        as `boxel evaluate` writes it
+              resamples.npz       the metrics of bootstrap resamples of the patients, the same for all cells of one data
+              done.json           what it cost; written last
+              error.txt           the reason why it failed last time, in one line
+OUT/data/NAME OUT/work/NAME       data that were generated and prepared, shared by cells
+"""
+
+import hashlib
+import json
+import resource
+import statistics
+import sys
+import time
+import traceback
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from pydantic import Field
+
+from boxel.api.fold import run_fold
+from boxel.api.run import environment, read_history, read_run
+from boxel.api.training import prepare
+from boxel.config import Config, write_bytes, write_text
+from boxel.datasets.cases import Dataset
+from boxel.evaluation import EvaluateConfig, Evaluation
+from boxel.evaluation.bootstrap import draw_groups, in_blocks, mean_of_present
+from boxel.experiments.sources import Source
+from boxel.plugins import load_plugin
+from boxel.recipes import Experiment
+from boxel.types import Progress, silent
+
+# How something is computed, not what: cells that differ in these only are the same.
+_SAME_RESULT: Any = {
+    "recipe": True,
+    "reproduces": True,
+    "train": {"accelerator", "compile", "num_workers", "save_every"},
+    "predict": {"batch_size"},
+}
+_PATIENCE = 1.0  # seconds: whoever only looks whether a cell is locked holds the lock for a moment
+
+
+class Cell(Config):
+    """A run of an experiment.
+
+    Attributes:
+        source: the data.
+        experiment: every setting of the run.
+        fold: the fold of the data that is left out of training.
+        num_folds: the number of folds, unless the data set prescribes them.
+        split_seed: random seed for the fold split.
+    """
+
+    source: Source
+    experiment: Experiment
+    fold: int = Field(0, ge=0)
+    num_folds: int = Field(5, ge=1)
+    split_seed: int = Field(0, ge=0)
+
+    @property
+    def name(self) -> str:
+        """Equal for cells with equal results: a hash of everything that these depend on."""
+        values = self.to_dict()
+        values["experiment"] = self.experiment.model_dump(mode="json", serialize_as_any=True, exclude=_SAME_RESULT)
+        return hash_of(values)
+
+    @property
+    def prepared_name(self) -> str:
+        """Equal for cells that can share prepared data."""
+        values = {**self.to_dict(), "experiment": self.experiment.plan.to_dict(), "fold": 0}
+        return hash_of(values)
+
+
+def hash_of(values: Mapping[str, Any]) -> str:
+    """The name of what is made from these values."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def run_cell(folder: Path, progress: Progress = silent) -> None:
+    """Carry out the cell of `folder/cell.json`; what is complete is skipped, and so is the work of another process.
+
+    Raises:
+        ValueError: something is wrong with its data or its settings.
+    """
+    try:
+        held = FileLock(folder / ".lock").acquire(timeout=_PATIENCE)
+    except Timeout:
+        return
+    with held:
+        if is_done(folder):
+            return
+        (folder / "error.txt").unlink(missing_ok=True)
+        cell, out = Cell.load(folder / "cell.json"), folder.parent.parent
+        fresh, begin = not (folder / "run").exists(), time.monotonic()
+        dataset = open_source(cell.source, out, progress)
+        work = out / "work" / cell.prepared_name
+        with _locked(work):
+            prepare(
+                dataset, work, recipe=cell.experiment, num_folds=cell.num_folds, seed=cell.split_seed, workers=0,
+                progress=progress,
+            )  # fmt: skip
+        evaluation = run_fold(dataset, folder, cell.experiment, cell.fold, progress, work=work)
+        write_resamples(folder / "resamples.npz", evaluation)
+        record = _cost(folder, evaluation) | {"seconds": round(time.monotonic() - begin, 1) if fresh else None}
+        write_text(folder / "done.json", json.dumps(record | {"environment": environment()}, indent=2) + "\n")
+
+
+def open_source(source: Source, out: Path, progress: Progress = silent) -> Dataset:
+    """The data of a cell; what is generated is shared by all cells in `out`."""
+    place = out / "data" / hash_of(source.to_dict())
+    with _locked(place):
+        return source.open(place, progress)
+
+
+def is_done(folder: Path) -> bool:
+    return (folder / "done.json").exists()
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process is working on the cell of this folder."""
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def _locked(place: Path) -> FileLock:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(place.parent / f".{place.name}.lock")
+
+
+def _cost(folder: Path, evaluation: Evaluation) -> dict[str, Any]:
+    """What the training needed; seconds per step are the median over the steps without validation."""
+    experiment, task, _ = read_run(folder / "run")
+    history = read_history(folder / "run")
+    times = [b["seconds"] - a["seconds"] for a, b in pairwise(history) if not any(key.startswith("val/") for key in a)]
+    unit = 1 if sys.platform == "darwin" else 1024
+    return {
+        "recipe": experiment.recipe,
+        "parameters": sum(p.numel() for p in experiment.model.build(task).parameters()),
+        "steps": int(history[-1]["step"]),
+        "seconds_per_step": round(statistics.median(times), 4) if times else 0.0,
+        "train_seconds": history[-1]["seconds"],
+        "metrics": {key: value for key, value in evaluation.metrics.items() if isinstance(value, float)},
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+    }
+
+
+def write_resamples(path: Path, evaluation: Evaluation) -> None:
+    """Write each metric `(r,)` of bootstrap resamples of the patients, and its value on all of them.
+
+    The resamples of two evaluations of the same patients are the same, so that their differences are paired.
+    """
+    config, groups = EvaluateConfig(), len(set(evaluation.groups))
+    drawn = in_blocks(evaluation.compute, draw_groups(groups, config.num_resamples, config.seed))
+    arrays = {f"{key}/resamples": mean_of_present(values).astype(np.float32) for key, values in drawn.items()}
+    values = evaluation.compute(np.ones((1, groups)))
+    arrays |= {f"{key}/value": mean_of_present(value) for key, value in values.items()}
+    write_arrays(path, arrays | {"num_groups": np.array([groups])})
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write an `.npz`; the file appears whole or not at all."""
+    import io
+
+    buffer = io.BytesIO()
+    np.savez(buffer, **dict(arrays))  # type: ignore[arg-type]
+    write_bytes(path, buffer.getvalue())
+
+
+def record_failure(folder: Path, error: BaseException | str) -> str:
+    """Write the reason in one line into the cell's folder, where `status` reads it, and return it."""
+    named = "" if isinstance(error, ValueError | str) else f"{type(error).__name__}: "
+    reason = " ".join(f"{named}{error}".split())
+    write_text(folder / "error.txt", reason + "\n")
+    return reason
+
+
+def attempt(folder: Path, plugins: Iterable[Path | str] = ()) -> str | None:
+    """Carry out the cell of a folder; returns the reason if it fails, after its traceback was printed."""
+    try:
+        for file in plugins:
+            load_plugin(file)
+        run_cell(folder)
+    except Exception as error:
+        traceback.print_exc()
+        return record_failure(folder, error)
+    return None

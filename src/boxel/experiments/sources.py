@@ -1,0 +1,98 @@
+"""Where the images of a cell come from: generated toy images, mosaics of crops, or a folder of the user's."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from boxel.config import Choice
+from boxel.datasets.cases import Dataset
+from boxel.datasets.formats import open_dataset
+from boxel.datasets.formats.mosaic import Mosaic, make_mosaic
+from boxel.datasets.toy import make_toy
+from boxel.types import Progress
+
+
+class Source(Choice):
+    """Data that a cell trains and tests on; equal sources are the same images."""
+
+    def open(self, folder: Path, progress: Progress) -> Dataset:
+        """The data set; what is generated is written into `folder`, where a second call finds it.
+
+        Raises:
+            ValueError: there is no such data set, or something is wrong with it.
+        """
+        raise NotImplementedError
+
+
+class ToyImages(Source, name="toy"):
+    """Toy images of the papers, see `boxel.datasets.toy.make_toy`.
+
+    Attributes:
+        train_sizes: numbers of training images: fold k trains on the first `train_sizes[k]` images and has the same
+            validation and test images as the others. The plan is made from all of them.
+    """
+
+    task: str
+    preset: str = "paper"
+    train_sizes: tuple[int, ...] = Field(min_length=1)
+    num_val: int = 500
+    num_test: int = 1000
+    ndim: int = 2
+    size: int | None = None
+    seed: int = 0
+
+    def open(self, folder: Path, progress: Progress) -> Dataset:
+        settings = {key: getattr(self, key) for key in type(self).model_fields if key != "train_sizes"}
+        dataset = open_dataset(make_toy(folder, **settings, num_train=max(self.train_sizes), progress=progress))
+        train = [case.id for case in dataset.train if case.id.startswith("train")]
+        val = tuple(case.id for case in dataset.train if case.id.startswith("val"))
+        folds = tuple({"train": tuple(train[:size]), "val": val} for size in self.train_sizes)
+        return replace(dataset, splits=folds)
+
+
+class DataFolder(Source, name="folder"):
+    """A data set in any layout.
+
+    Attributes:
+        path: absolute path of the folder.
+        format: its layout; recognised if empty.
+        options: settings of the layout, each `"key=value"`.
+    """
+
+    path: str
+    format: str = ""
+    options: tuple[str, ...] = ()
+
+    def open(self, folder: Path, progress: Progress) -> Dataset:
+        return open_dataset(Path(self.path), format=self.format, options=self.options)
+
+
+class MosaicOfCrops(Source, name="mosaic"):
+    """Canvases composed of crops around one lesion each, see `boxel.datasets.formats.mosaic`.
+
+    Attributes:
+        path: absolute path of the folder of crops.
+        format: its layout; recognised if empty.
+        options: settings of that layout.
+        canvases: in each of the four parts.
+        patients: whose tissue a canvas holds; with one, a canvas belongs to one patient.
+        control: "seam" hides the lesions.
+        seed: random seed of parts and canvases.
+    """
+
+    path: str
+    format: str = ""
+    options: tuple[str, ...] = ()
+    canvases: int = 150
+    patients: int = 1
+    control: Literal["none", "seam"] = "none"
+    seed: int = 0
+
+    def open(self, folder: Path, progress: Progress) -> Dataset:
+        settings = Mosaic(
+            source=self.path, format=self.format, options=self.options, canvases=self.canvases,
+            patients=self.patients, control=self.control, seed=self.seed,
+        )  # fmt: skip
+        return open_dataset(make_mosaic(folder, settings, progress=progress))

@@ -1,0 +1,92 @@
+"""The state of an experiment's folder: which cells are done, running, failed or missing, and what they cost."""
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from boxel.api.run import read_history
+from boxel.config import read_json
+from boxel.experiments.cell import Cell, is_done, is_locked
+from boxel.experiments.grid import Grid, Value, path_of
+
+STATES = ("done", "running", "failed", "missing")
+
+
+@dataclass(frozen=True)
+class CellState:
+    """The state of one cell.
+
+    Attributes:
+        path: as users name it.
+        name: of its folder, `OUT/cells/NAME`, which other cells with the same result share.
+        note: the step and rate of a running cell, the reason of a failed one.
+        cost: the content of `done.json`.
+    """
+
+    path: str
+    name: str
+    values: Mapping[str, Value]
+    state: Literal["done", "running", "failed", "missing"]
+    note: str = ""
+    cost: Mapping[str, Any] | None = None
+
+
+def states(grid: Grid, out: Path, chosen: Iterable[Mapping[str, Value]] | None = None) -> list[CellState]:
+    """The state of every cell of the grid, or of those with the `chosen` values."""
+    known: dict[str, tuple[Any, ...]] = {}
+    result = []
+    for values in grid if chosen is None else chosen:
+        cell = grid.cell(values)
+        if cell.name not in known:
+            known[cell.name] = _look(out / "cells" / cell.name, cell)
+        result.append(CellState(path_of(values), cell.name, dict(values), *known[cell.name]))
+    return result
+
+
+def _look(folder: Path, cell: Cell) -> tuple[Any, ...]:
+    if is_done(folder):
+        return "done", "", read_json(folder / "done.json")
+    if not folder.exists():
+        return ("missing",)
+    if is_locked(folder):
+        history = read_history(folder / "run")
+        if not history:
+            return "running", "preparing"
+        last, total = history[-1], cell.experiment.train.steps
+        return "running", f"step {int(last['step'])} of {total}, {last['step'] / max(last['seconds'], 1e-9):.2f} per s"
+    error = folder / "error.txt"
+    return ("failed", error.read_text().strip()) if error.exists() else ("missing",)
+
+
+def seconds_per_cell(cells: Sequence[CellState], grid: Grid) -> tuple[float, int]:
+    """The median cost of the cells that ran from start to end without interruption, and how many these are."""
+    unique = {cell.name: cell.cost for cell in cells if cell.cost}
+    measured = [cost["seconds"] for cost in unique.values() if cost["seconds"] is not None]
+    return (statistics.median(measured) if measured else grid.seconds), len(measured)
+
+
+def summary(cells: Sequence[CellState], grid: Grid, workers: int = 1) -> str:
+    """One line: the number of cells in each state, and the time that the rest will take."""
+    names = {state: {cell.name for cell in cells if cell.state == state} for state in STATES}
+    total = len({cell.name for cell in cells})
+    counts = ", ".join(f"{len(group)} {state}" for state, group in names.items() if group)
+    seconds, measured = seconds_per_cell(cells, grid)
+    left = total - len(names["done"])
+    shared = f" ({len(cells)} with those that are the same as others)" if len(cells) > total else ""
+    line = f"{grid.name}: {total} cells{shared}: {counts}"
+    if left:
+        basis = f"median of {measured} measured" if measured else "a guess, none is measured yet"
+        per = (
+            f"{seconds:.0f} s per cell, {basis}; {workers} at a time"
+            if workers > 1
+            else f"{seconds:.0f} s per cell, {basis}"
+        )
+        line += f"; about {_duration(left * seconds / workers)} left ({per})"
+    return line
+
+
+def _duration(seconds: float) -> str:
+    minutes = max(1, round(seconds / 60))
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
