@@ -143,7 +143,7 @@ def ablation(
     predictions: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="Folder that `boxel predict` wrote.")],
     dataset: DatasetPath,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for table.md, table.csv, results.json, figure.png.")],
-    case: Annotated[str, typer.Option(metavar="NAME", help="Case in the figure [the one with most boxes].")] = "",
+    case: Annotated[str, typer.Option(metavar="NAME", help="Case in figure.png [the one with most boxes].")] = "",
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, such as `consolidate.iou_threshold=0.5`."),

@@ -150,7 +150,7 @@ def _survey(predictions: Path | str, data: Dataset) -> _Recorded:
 def _combinations(recorded: _Recorded) -> tuple[list[Combination], list[str]]:
     """All that the recorded views allow, from most to fewest views, and the reasons why others are left out."""
     views, left_out = recorded.views, []
-    kinds = ["identity", "plane", *(["all"] if recorded.ndim > 2 and len(views.mirrors) > 4 else [])]
+    kinds = ["identity", "plane", *(["all"] if len(views.mirrors) > 4 else [])]
     possible = {kind: set(view_axes(kind, recorded.ndim)) <= set(views.mirrors) for kind in kinds}
     if not possible["plane"]:
         left_out.append(f"4 mirrored views: only {len(views.mirrors)} recorded; predict with --set predict.views=plane")

@@ -6,7 +6,7 @@ import pytest
 from boxel.datasets.cases import read_case
 from boxel.datasets.formats import open_dataset
 from boxel.io import write_image, write_label_map
-from boxel.types import Image
+from boxel.types import Geometry, Image
 
 from .test_pairs import GRID, SHAPE, label_map
 
@@ -101,3 +101,11 @@ def test_a_folder_of_images_that_does_not_exist_is_an_error(tmp_path):
         open_dataset(tmp_path, options=["images=scan"])
     with pytest.raises(ValueError, match=r"masks=roi: no folder and no file"):
         open_dataset(tmp_path, options=["masks=roi"])
+
+
+def test_names_that_a_label_map_has_are_never_left_out(tmp_path):
+    names = ["0a1b", "petri", "mri", "x_ct"]  # words for images, alone and within other words
+    for name in names:
+        write_image(tmp_path / "images" / f"{name}.png", Image(np.zeros((1, 8, 8), np.uint8), Geometry.plain((8, 8))))
+        write_label_map(tmp_path / "labels" / f"{name}.png", np.eye(8, dtype=np.uint8), Geometry.plain((8, 8)))
+    assert sorted(case.id for case in open_dataset(tmp_path).cases) == sorted(names)

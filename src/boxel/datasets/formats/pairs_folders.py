@@ -34,7 +34,10 @@ def sibling_folders(path: Path, report: Report, words: Words) -> dict[str, tuple
             report(InputError(file, problem, "keep one label map per image", name))
         mine[name] = file
     files = [file for file in images_below(images) if labels not in file.parents]
-    files = [file for file in files if re.search(rf"(^|[_-]){words.of_images}($|[_-])", stem(file).lower())] or files
+    called = re.compile(rf"(^|[_-])({words.of_images})($|[_-])")
+    if any(called.search(stem(file).lower()) for file in files):  # and others may be other channels
+        same = {(place, name) for place, names_there in maps.items() for name in names_there}
+        files = [f for f in files if called.search(stem(f).lower()) or (below(f.parent, images), stem(f)) in same]
     names = dict(zip(files, case_ids(files, images), strict=True))
     here: dict[Path, dict[str, Path]] = defaultdict(dict)
     for file in files:
