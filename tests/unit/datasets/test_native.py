@@ -143,7 +143,7 @@ def test_the_head_may_be_yaml_and_session_ids_name_the_patient(native):
 
 
 def test_another_folder_is_refused_with_the_known_layouts(tmp_path):
-    with pytest.raises(ValueError, match=r"native: Boxel and nnDetection: dataset\.json"):
+    with pytest.raises(ValueError, match="not a data set in a layout that Boxel knows"):
         open_dataset(tmp_path)
     with pytest.raises(ValueError, match="no such folder"):
         open_dataset(tmp_path / "nowhere")

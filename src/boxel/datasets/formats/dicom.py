@@ -91,7 +91,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             report(InputError(file, f"cannot be read ({error})"[:300], "copy or export it again", "", "error"))
     classes = options.classes or tuple(sorted(names)) or ("object",)
     lookup = {name: label for label, name in enumerate(classes)}
-    masks = _masks(path, images)
+    masks = _masks(path, images, annotations)
     if any(not of_image[index] for index in masks):
         listed = some({str(below(images[index].folder, path)) for index in masks if not of_image[index]})
         problem = f"images in folders of masks are left out: {listed}"
@@ -140,13 +140,16 @@ def _of_one_rank(path: Path, images: list[DicomSeries], report: Report) -> list[
     return volumes or images
 
 
-def _masks(path: Path, images: Sequence[DicomSeries]) -> list[int]:
-    """The images in folders of masks, if others are not."""
-    named = [
-        index
-        for index, series in enumerate(images)
-        if any(MASKS & set(words(part)) for part in below(series.folder, path).parts)
-    ]
+def _masks(path: Path, images: Sequence[DicomSeries], annotations: Sequence[DicomSeries]) -> list[int]:
+    """The images in folders of masks, if others are not; where DICOM annotations lie, the name means these."""
+
+    def named_folder(series: DicomSeries) -> Path | None:
+        parts = below(series.folder, path).parts
+        named = next((k for k, part in enumerate(parts) if MASKS & set(words(part))), None)
+        return None if named is None else Path(*parts[: named + 1])
+
+    of_annotations = {named_folder(series) for series in annotations}
+    named = [index for index, series in enumerate(images) if named_folder(series) not in {None, *of_annotations}]
     return named if len(named) < len(images) else []
 
 

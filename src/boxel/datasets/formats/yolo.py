@@ -212,7 +212,7 @@ def _masks(place: _Part) -> set[Path]:
         name = split_suffix(image)[0]
         start, _, last = re.sub(r"[-. ]", "_", name).rpartition("_")
         inner = image.relative_to(place.images).parts[:-1]
-        named = last.lower() in MASKS and image.with_name(name[: len(start)]) in stems
+        named = bool(start) and last.lower() in MASKS and image.with_name(name[: len(start)]) in stems
         return named or any(MASKS & set(words(folder)) for folder in inner)
 
     return {image for image in images if is_mask(image) and not place.text(image).exists()}
