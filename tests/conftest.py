@@ -1,6 +1,7 @@
 """What all tests share: both ranks, seeded randomness, real data where there is some, a small data set."""
 
 import os
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -32,12 +33,21 @@ def ndim(request) -> int:
 def independent():
     """Every test starts from the same seed, and what it registers ends with it: the order of tests has no effect."""
     torch.manual_seed(0)
+    with registries_restored():
+        yield
+
+
+@contextmanager
+def registries_restored():
+    """What is registered meanwhile is forgotten at the end. Fixtures of wider scope that register need it too."""
     entries = [(registry, dict(registry._entries)) for registry in Registry.known]
     imported = dict(plugins._plugins)
-    yield
-    for registry, before in entries:
-        registry._entries = before
-    plugins._plugins = imported
+    try:
+        yield
+    finally:
+        for registry, before in entries:
+            registry._entries = before
+        plugins._plugins = imported
 
 
 @pytest.fixture

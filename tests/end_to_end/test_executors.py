@@ -11,6 +11,7 @@ import pytest
 from boxel.experiments.executors import Here, Slurm
 from boxel.experiments.run import run
 from boxel.plugins import load_plugin
+from tests.conftest import registries_restored
 from tests.end_to_end.commands import contents
 
 RESULTS = ("metrics.json", "resamples.npz")
@@ -19,10 +20,11 @@ RESULTS = ("metrics.json", "resamples.npz")
 @pytest.fixture(scope="module")
 def one_process(tmp_path_factory):
     """The cells of `tiny_grid` in this process."""
-    load_plugin(Path(__file__).with_name("tiny_grid.py"))
-    out = tmp_path_factory.mktemp("cells") / "out"
-    assert [cell.state for cell in run("tiny", out, executor=Here())] == ["done"] * 3
-    return out
+    with registries_restored():
+        load_plugin(Path(__file__).with_name("tiny_grid.py"))
+        out = tmp_path_factory.mktemp("cells") / "out"
+        assert [cell.state for cell in run("tiny", out, executor=Here())] == ["done"] * 3
+        yield out
 
 
 def results(out: Path) -> dict[str, bytes]:
