@@ -24,7 +24,8 @@ from boxel.types import Detections
 
 PRESETS = ("quick", "full")
 TASKS = {"pattern": "donuts_pattern", "shape": "donuts_shape", "scale": "circles_scale"}
-SIZES = {"quick": (100, 300, 1000), "full": (50, 100, 250, 500, 1000)}
+# Chosen on validation images with Retina Net alone: from 100 on, more images changed its AP less than another seed.
+SIZES = {"quick": (20, 40, 300), "full": (50, 100, 250, 500, 1000)}
 KEY_PAIR = ("retina_net", "retina_unet")
 NUM_SEEDS, NUM_SEEDS_OF_KEY_PAIR = 5, 12
 # Models that see boxes only: patterns and shapes, which differ in the masks only, are the same to them.
@@ -53,7 +54,7 @@ def toy(preset: str, source: Source | None) -> Grid:
 
     return Grid(
         name="toy",
-        version=1,
+        version=2,
         about=f"Toy images of the Retina U-Net paper, figure 5 ({preset})",
         axes={
             "task": tuple(TASKS),
