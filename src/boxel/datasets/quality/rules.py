@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -84,8 +85,7 @@ def _remarks(case: Case, loaded: LoadedCase) -> Iterator[Finding]:
         problem = f"all voxels are {loaded.image.array.min():g}"
         yield Finding("warning", case.id, case.channels[0], problem, "export the image again, or remove the case")
     for remark in loaded.image.remarks:
-        fix = "check that boxes lie on their objects (--preview)"
-        yield Finding("warning", case.id, case.channels[0], remark, fix)
+        yield _finding(case, case.channels[0], remark, "check that boxes lie on their objects (--preview)")
     instances = loaded.instances
     extents = instances.boxes[:, 1] - instances.boxes[:, 0]
     small = instances.ids[(extents < MIN_EXTENT).any(axis=1)].tolist()
@@ -100,9 +100,7 @@ def _remarks(case: Case, loaded: LoadedCase) -> Iterator[Finding]:
         problem = f"{_objects(instances.ids[overlaid & ~copies].tolist())} in the box of an object of another class"
         yield Finding("warning", case.id, case.file, problem, "decide which class is right, and remove the other")
     for remark in case.annotate.remarks(loaded.image.geometry) if case.annotate else ():
-        yield Finding(
-            "warning", case.id, case.file, remark, "check axis order, unit and origin if this is more than a margin"
-        )
+        yield _finding(case, case.file, remark, "check axis order, unit and origin if this is more than a margin")
     masked = instances.ids[instances.has_mask]
     if len(masked) and masked.max() > len(instances):
         problem = f"object numbers go up to {masked.max()} but there are {len(instances)} objects"
@@ -111,6 +109,12 @@ def _remarks(case: Case, loaded: LoadedCase) -> Iterator[Finding]:
     if parts:
         fix = "give each part its own number, or remove stray voxels: the box spans all parts"
         yield Finding("warning", case.id, case.file, f"{_objects(parts)} in several parts", fix)
+
+
+def _finding(case: Case, file: Path, remark: str, usual_fix: str) -> Finding:
+    """The warning of a remark, which may name its own suggested fix."""
+    problem, _, suggested_fix = remark.partition("; ")
+    return Finding("warning", case.id, file, problem, suggested_fix or usual_fix)
 
 
 def _hounsfield(case: Case, array: np.ndarray, channels: Sequence[str]) -> Iterator[Finding]:
