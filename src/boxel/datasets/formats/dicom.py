@@ -23,7 +23,7 @@ from boxel.datasets.formats.dicom_files import (
 )
 from boxel.datasets.formats.options import Names, ReaderOptions
 from boxel.datasets.formats.outlines import left_out
-from boxel.datasets.formats.pairs_dicom import pairs_hint, volumes_below
+from boxel.datasets.formats.pairs_dicom import maps_of_series, pairs_hint, volumes_below
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.label_maps import Connectivity
 from boxel.datasets.lookup import MASKS
@@ -111,12 +111,13 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         opener = None if series.is_flat else SeriesOpener(series.uid, frames=options.frames)
         cases.append(Case(name, (place,), group=series.patient, annotate=annotate, opener=opener))
     maps = volumes_below(path) if bare or options.negatives else []
-    if maps:
-        problem = (
-            f"{counted(len(maps), 'possible label map')} not read: {some(str(below(file, path)) for file in maps)}"
-        )
-        fix = f"{pairs_hint(path, maps)}, or move other files elsewhere"
-        report(InputError(path, problem, fix, severity="error" if options.negatives else "warning"))
+    near = maps_of_series(path, maps, {series.folder for series in images}) if options.negatives else []
+    for files, severity in ((near, "error"), ([file for file in maps if file not in near], "warning")):
+        if files:
+            listed = some(str(below(file, path)) for file in files)
+            problem = f"{counted(len(files), 'possible label map')} not read: {listed}"
+            fix = f"{pairs_hint(path, files)}, or move other files elsewhere"
+            report(InputError(path, problem, fix, severity=severity))
     if bare:
         problem = f"{counted(len(bare), 'image')} without annotation left out: {some(bare)}"
         fix = "annotate them" if maps else "use them as images without objects with --option negatives=true"

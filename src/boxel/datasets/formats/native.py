@@ -37,7 +37,7 @@ from boxel.types import Instances
 __all__ = ["detect", "read"]
 
 HEADS = ("dataset.json", "dataset.yaml", "dataset.yml")
-DIGITS = 10  # no object has a longer number
+DIGITS = 12  # no number of an object is longer, with its .0
 COMPANIONS = (".raw", ".zraw")  # voxels of a .mhd header
 
 
@@ -248,7 +248,7 @@ def _is_number(value: Any) -> bool:
 
 def _number(key: str) -> int:
     """The number of an object, also from `1.0`; -1 if it is none."""
-    number = int(key) if key.isdecimal() and len(key) <= DIGITS else as_id(key)
+    number = (int(key) if key.isdecimal() else as_id(key)) if len(key) <= DIGITS else -1
     return number if isinstance(number, int) else -1
 
 
