@@ -131,6 +131,7 @@ def _left_out(path: Path, series: Sequence[Any]) -> tuple[str, ...]:
         shapes = ", ".join(str(each.shape) for each in series[:4])
         problem = f"its pages do not form one image: shapes {shapes}{', ...' if series[4:] else ''}"
         raise ValueError(f"{path}: {problem}; save each image as a file of its own")
+    small += first.levels[1:]  # a pyramid
     if not small:
         return ()
     shapes = ", ".join(str(each.shape) for each in small[:4])

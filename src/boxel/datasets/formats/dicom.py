@@ -28,7 +28,7 @@ from boxel.datasets.formats.registry import register_format
 from boxel.datasets.label_maps import Connectivity
 from boxel.datasets.lookup import MASKS
 from boxel.datasets.names import below, words
-from boxel.datasets.problems import InputError, Report, counted, some
+from boxel.datasets.problems import InputError, Report, Severity, counted, some
 from boxel.io.dicom_frames import pydicom_module
 
 __all__ = ["Options", "detect", "read", "series_names"]
@@ -112,11 +112,12 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         cases.append(Case(name, (place,), group=series.patient, annotate=annotate, opener=opener))
     maps = volumes_below(path) if bare or options.negatives else []
     near = maps_of_series(path, maps, {series.folder for series in images}) if options.negatives else []
-    for files, severity in ((near, "error"), ([file for file in maps if file not in near], "warning")):
-        if files:
-            listed = some(str(below(file, path)) for file in files)
-            problem = f"{counted(len(files), 'possible label map')} not read: {listed}"
-            fix = f"{pairs_hint(path, files)}, or move other files elsewhere"
+    levels: tuple[Severity, ...] = ("error", "warning")
+    for severity, own in zip(levels, (near, [file for file in maps if file not in near]), strict=True):
+        if own:
+            listed = some(str(below(file, path)) for file in own)
+            problem = f"{counted(len(own), 'possible label map')} not read: {listed}"
+            fix = f"{pairs_hint(path, own)}, or move other files elsewhere"
             report(InputError(path, problem, fix, severity=severity))
     if bare:
         problem = f"{counted(len(bare), 'image')} without annotation left out: {some(bare)}"

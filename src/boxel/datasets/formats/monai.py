@@ -101,8 +101,8 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     ndim, _ = pictures_layout(case.channels[0] for case in cases)
     flat = next((image for _, image, shapes in found if shapes and not has_geometry(image)), None)
     if flat and options.frame != "voxel":
-        problem = f"the boxes are in mm (frame={options.frame}), but {flat.name} stores no patient coordinates"
-        raise InputError(file, problem, "if the boxes are in pixels, use --option frame=voxel")
+        in_mm = f"the boxes are in mm (frame={options.frame}), but {flat.name} stores no patient coordinates"
+        raise InputError(file, in_mm, "if the boxes are in pixels, use --option frame=voxel")
     folds = ({part: tuple(ids) for part, ids in parts.items()},) if parts["train"] and parts["val"] else None
     return Dataset(path, file.stem, ndim, classes, (options.modality,), tuple(cases), folds)
 
