@@ -68,7 +68,7 @@ def rescale_boxes(boxes: np.ndarray, shape: Sequence[int], new_shape: Sequence[i
 
 @dataclass(frozen=True)
 class Image:
-    """A sampled image: `array (c, *s)`, its geometry, and remarks for the user about how it was read."""
+    """A sampled image: `array (c, *s)`, its geometry, and remarks on its reading (perhaps with `; suggested fix`)."""
 
     array: np.ndarray
     geometry: Geometry

@@ -137,7 +137,7 @@ class Shapes(Annotator):
         if not (beyond > MARGIN).any():
             return ()
         count = int((beyond > MARGIN).sum())
-        return (f"{count} of {len(boxes)} objects extend beyond the image by up to {beyond.max():.1f} voxels; clipped",)
+        return (f"{count} of {len(boxes)} objects extend beyond the image by up to {beyond.max():.1f} voxels, clipped",)
 
     def _chosen(self, geometry: Geometry, *, ignore: bool) -> Instances:
         rows = [row for row, shape in enumerate(self.shapes) if shape.ignore == ignore]

@@ -4,8 +4,9 @@ Frames are placed here and not by `highdicom.seg.Segmentation.get_volume`: that 
 gantry and frames with empty planes between them if `SpacingBetweenSlices` is missing; both occur.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from boxel.datasets.dicom_reports import FrameKey, frame_keys, regions_in, shape
 from boxel.datasets.label_maps import Connectivity, Mask, components, overlay
 from boxel.datasets.names import is_clutter
 from boxel.datasets.polygons import fill_polygon
-from boxel.datasets.problems import InputError
+from boxel.datasets.problems import InputError, counted
 from boxel.io.dicom_damage import is_dicom
 from boxel.io.dicom_frames import frames_of, pydicom_module
 from boxel.io.dicom_stack import Slice
@@ -24,6 +25,7 @@ from boxel.types import Geometry, Instances
 
 __all__ = ["DicomObjects", "names_in", "segments"]
 
+SAME = 0.5  # intersection over union from which the boxes of two files are of one object
 AGAIN = "export it again for this image series"
 
 
@@ -70,6 +72,20 @@ class DicomObjects(Annotator):
         numbers = tuple(range(len(drawn) + 1, len(drawn) + len(shapes) + 1))
         return label_map, Instances.concatenate([drawn, Shapes(tuple(shapes), numbers).read(geometry)[1]])
 
+    def remarks(self, geometry: Geometry) -> tuple[str, ...]:
+        """Objects that two files contain: those of a class whose boxes overlap by half or more."""
+        own = [replace(self, paths=(path,)).read(geometry)[1] for path in self.paths] if self.paths[1:] else []
+        remarks = []
+        for (first, mine), (second, others) in itertools.combinations(zip(self.paths, own, strict=False), 2):
+            same = mine.labels[:, None] == others.labels
+            twice = int((same & (_overlaps(mine.boxes, others.boxes) >= SAME)).any(axis=0).sum())
+            if twice:
+                problem = (
+                    f"{second.name} has {counted(twice, 'object')} that {first.name} has too: same class and place"
+                )
+                remarks.append(f"{problem}; keep one version of the annotation, or one reader's")
+        return tuple(remarks)
+
     def _parts(self, mask: np.ndarray) -> list[Mask]:
         whole = Mask.crop(mask)
         if not self.split:
@@ -77,6 +93,14 @@ class DicomObjects(Annotator):
         parts, instances = components(whole.voxels.astype(np.int32), {1: 0}, self.connectivity, self.min_size)
         pieces = [Mask.crop(parts == number) for number in instances.ids]
         return [Mask(tuple(np.add(piece.lower, whole.lower).tolist()), piece.voxels) for piece in pieces]
+
+
+def _overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Intersection over union `(n, m)` of boxes `(n, 2, d)` and `(m, 2, d)`."""
+    lower, upper = np.maximum(a[:, None, 0], b[:, 0]), np.minimum(a[:, None, 1], b[:, 1])
+    common = np.prod(np.clip(upper - lower, 0, None), axis=-1)
+    sizes = [np.prod(boxes[:, 1] - boxes[:, 0], axis=-1) for boxes in (a, b)]
+    return common / (sizes[0][:, None] + sizes[1] - common)
 
 
 def _source_frames(image: Path | None) -> dict[FrameKey, Slice]:

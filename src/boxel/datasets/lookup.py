@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from boxel.datasets.names import below, is_clutter, split_word, stem_of, words
+from boxel.datasets.names import as_id, below, is_clutter, split_word, stem_of, words
 from boxel.datasets.problems import InputError, Report, counted, some
 from boxel.io import split_suffix
 
@@ -70,7 +70,8 @@ class Lookup:
             InputError: there is none, there are several, or another name has got this image.
         """
         *first, last = name, *others
-        for other in first:
+        number = as_id(last)  # such as 2.0 for 2.png, as a spreadsheet writes it
+        for other in (*first, *([last, str(number)] if isinstance(number, int) else [])):
             with contextlib.suppress(MissingError):
                 return self._find(other, annotation)
         return self._find(last, annotation)

@@ -12,7 +12,7 @@ from boxel.datasets.annotations import Annotator, Shape, Shapes
 from boxel.datasets.label_maps import Mask, overlay
 from boxel.types import Geometry, Instances
 
-__all__ = ["CocoMasks", "CocoObject", "fill_polygon"]
+__all__ = ["CocoMasks", "CocoObject", "contradiction", "fill_polygon", "fits_as_corners"]
 
 
 def fill_polygon(points: np.ndarray, shape: Sequence[int]) -> np.ndarray:
@@ -33,6 +33,9 @@ def fill_polygon(points: np.ndarray, shape: Sequence[int]) -> np.ndarray:
         x = np.sort(a[:, 1] + (y - a[:, 0]) / (b[:, 0] - a[:, 0]) * (b[:, 1] - a[:, 1]))
         mask[row] = np.searchsorted(x, columns, side="right") % 2 == 1
     return mask
+
+
+AS_SIDES = "write bbox as [x, y, width, height] in pixels"
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,25 @@ class CocoObject:
                 raise ValueError(f"run lengths of {tuple(size)} but the image has {shape}; export them again")
             mask |= np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(shape[::-1]).T
         return mask
+
+
+def contradiction(box: tuple[float, ...] | None, drawn: tuple[float, ...]) -> str:
+    """How a box `x, y, width, height` contradicts the outline whose corners are `drawn`; empty if it does not."""
+    if box is None or min(box[2:]) <= 0:
+        return ""
+    if any(drawn[k] > box[k] + box[k + 2] or drawn[k + 2] < box[k] for k in (0, 1)):
+        return f"bbox {list(box)} lies beside its polygon or mask; correct one of them, {AS_SIDES}"
+    as_corners, as_sides = np.abs(np.subtract(drawn, box)), np.abs(np.subtract(drawn[2:], np.add(box[:2], box[2:])))
+    if as_corners.max() <= 1 and as_sides.max() > 2:
+        return f"bbox {list(box)} fits its polygon or mask only as [x1, y1, x2, y2]; {AS_SIDES}"
+    return ""
+
+
+def fits_as_corners(box: tuple[float, ...], area: float) -> bool:
+    """Whether the area of a box is that of `x1, y1, x2, y2`, and not that of `x, y, width, height`."""
+    corners = (box[2] - box[0]) * (box[3] - box[1])
+    ordered = 0 <= box[0] < box[2] and 0 <= box[1] < box[3]
+    return ordered and abs(corners - area) <= 0.02 * area < 0.1 * area < abs(box[2] * box[3] - area)
 
 
 def decompress(text: str) -> list[int]:
@@ -132,6 +154,10 @@ class CocoMasks(Annotator):
             mask = entry.mask(geometry.shape) if entry.polygons or entry.rle else None
             if mask is not None and mask.any():
                 drawn.append((entry, Mask.crop(mask)))
+                rows, columns = drawn[-1][1].region
+                wrong = contradiction(entry.box, (columns.start, rows.start, columns.stop, rows.stop))
+                if wrong:
+                    raise ValueError(wrong)
                 continue
             if entry.box is None:
                 raise ValueError("an outline has no pixels, and there is no box; draw it again, or remove the object")

@@ -168,7 +168,7 @@ def _read(path: Path, colours: bool, upright: bool) -> Image:
             return read_file(path)
         if has_geometry(path):
             return itk.read(path)
-        array = pictures.read(path, colours)
+        array, remarks = pictures.read(path, colours)
     except (ValueError, MemoryError) as error:
         if str(path) in str(error):
             raise
@@ -176,10 +176,9 @@ def _read(path: Path, colours: bool, upright: bool) -> Image:
     except Exception as error:  # decoders raise almost anything on damaged files
         raise _damaged(path, error) from None
     turn = pictures.orientation(path) if upright else pictures.AS_STORED
-    remarks: tuple[str, ...] = ()
     if turn != pictures.AS_STORED:
         array = np.ascontiguousarray(pictures.turn_upright(array, turn))
-        remarks = (f"turned upright, as its orientation {turn} (EXIF) says",)
+        remarks += (f"turned upright, as its orientation {turn} (EXIF) says",)
     spacing = pictures.spacing_beside(path, array.ndim - 1)
     return Image(array, Geometry.plain(array.shape[1:], spacing), remarks)
 

@@ -134,7 +134,7 @@ def _positioned(slices: list[Slice], headers: dict[Path, Any], path: Path) -> tu
         )
     axes = np.eye(3)[:2] if slices[0].axes is None else slices[0].axes
     normal, step = np.cross(*axes), abs(float(step))
-    remark = f"the frames have no positions; they are taken in file order, {step:g} mm apart (SpacingBetweenSlices)"
+    remark = f"the frames have no positions and are taken in file order, {step:g} mm apart (SpacingBetweenSlices)"
     return [entry._replace(position=k * step * normal, axes=axes) for k, entry in enumerate(slices)], (remark,)
 
 

@@ -92,7 +92,7 @@ def _straightened(
     step = np.asarray(geometry.direction)[:, 1:] @ (lower * geometry.spacing[1:])
     origin = tuple((np.asarray(geometry.origin) + step).tolist())
     moved = np.abs(offsets * geometry.spacing[1:]).max()
-    remark = f"{what}; they were moved by up to {moved:.1f} mm onto a regular grid"
+    remark = f"{what}, so they were moved by up to {moved:.1f} mm onto a regular grid"
     return Image(array[None], replace(geometry, shape=array.shape, origin=origin), (remark,))
 
 

@@ -7,7 +7,9 @@ import numpy as np
 
 from boxel.types import Geometry, Image
 
-__all__ = ["place", "reorient", "right_angled", "same_grid"]
+__all__ = ["UNKNOWN_SPACING", "place", "reorient", "right_angled", "same_grid"]
+
+UNKNOWN_SPACING = "its header has no voxel size ({}), and 1 mm is assumed; write the voxel size into the header"
 
 ROUNDING = 1e-3  # differences of unit vectors that come from the precision of headers
 OFFSET = 0.05  # share of a voxel by which two grids may lie apart
@@ -71,7 +73,7 @@ def right_angled(path: Path, geometry: Geometry) -> tuple[Geometry, tuple[str, .
     geometry = replace(
         geometry, origin=tuple((centre - square @ half).tolist()), direction=tuple(map(tuple, square.tolist()))
     )
-    remark = f"its voxel grid is sheared by {angle:.2g} degrees; with right angles, voxels move by up to {moved:.2g} mm"
+    remark = f"its voxel grid is sheared by {angle:.2g} degrees: voxels move by up to {moved:.2g} mm"
     return geometry, (remark,) if moved > OFFSET * min(geometry.spacing) else ()
 
 

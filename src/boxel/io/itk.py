@@ -10,7 +10,7 @@ import numpy as np
 
 from boxel.io import metaimage, nifti
 from boxel.io.claims import LOSSLESS, check_claim
-from boxel.io.grids import right_angled
+from boxel.io.grids import UNKNOWN_SPACING, right_angled
 from boxel.types import Geometry, Image
 
 if TYPE_CHECKING:
@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["SUFFIXES", "read", "read_geometry", "read_layout", "resample", "write"]
 
-SUFFIXES = (*nifti.SUFFIXES, ".mha", ".mhd", ".nrrd", ".nhdr")
+METAIMAGE, NRRD = (".mha", ".mhd"), (".nrrd", ".nhdr")
+SUFFIXES = (*nifti.SUFFIXES, *METAIMAGE, *NRRD)
+SPACING = {  # fields of which a header must have one, with numbers
+    **dict.fromkeys(METAIMAGE, ("ElementSpacing or ElementSize", rb"(?im)^Element(Spacing|Size)\s*=\s*[\d.]")),
+    **dict.fromkeys(NRRD, ("space directions or spacings", rb"(?im)^(space directions:.*\(|spacings:[^\n]*\d)")),
+}
 
 
 def read(path: Path, reader: str = "") -> Image:
@@ -48,7 +53,7 @@ def _is_nifti(path: Path) -> bool:
 
 
 def _class(path: Path) -> str:
-    return "MetaImageIO" if path.suffix.lower() in (".mha", ".mhd") else "NrrdImageIO"
+    return "MetaImageIO" if path.suffix.lower() in METAIMAGE else "NrrdImageIO"
 
 
 def _check_claim(path: Path, header: "sitk.ImageFileReader") -> None:
@@ -58,8 +63,7 @@ def _check_claim(path: Path, header: "sitk.ImageFileReader") -> None:
     bits = re.search(r"\d+", sitk.GetPixelIDValueAsString(header.GetPixelID()))
     size = int(bits[0]) // 8 if bits else 1  # such as "16-bit signed integer"
     claimed = math.prod(header.GetSize()) * header.GetNumberOfComponents() * size
-    with path.open("rb") as file:
-        head = file.read(4096)
+    head = _start(path)
     named = re.findall(rb"(?mi)^(?:ElementDataFile\s*=|data ?file:)\s*(\S+)", head)
     others = [path.parent / name.decode("latin-1") for name in named if name.upper() != b"LOCAL"]
     if not all(file.is_file() for file in others):
@@ -156,7 +160,16 @@ def _geometry(header: "sitk.Image | sitk.ImageFileReader", path: Path) -> tuple[
         raise ValueError(f"{path}: has {d} axes; save every time point or channel as a file of 2 or 3 axes")
     direction = np.asarray(header.GetDirection()).reshape(d, d)[:, ::-1]  # columns in array order
     geometry = Geometry(shape, header.GetSpacing()[::-1], header.GetOrigin(), tuple(map(tuple, direction.tolist())))
-    return right_angled(path, geometry)
+    geometry, remarks = right_angled(path, geometry)
+    fields, pattern = SPACING.get(path.suffix.lower(), ("", b""))
+    known = re.search(pattern, _start(path))
+    return geometry, remarks if known else (UNKNOWN_SPACING.format(fields), *remarks)
+
+
+def _start(path: Path) -> bytes:
+    """The first bytes of a file, which contain the header's fields about its voxels."""
+    with path.open("rb") as file:
+        return file.read(1 << 16)
 
 
 def _to_itk(source: Image) -> "sitk.Image":

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from boxel.io.claims import DEFLATE, check_claim
-from boxel.io.grids import right_angled
+from boxel.io.grids import UNKNOWN_SPACING, right_angled
 from boxel.types import Geometry, Image
 
 __all__ = ["SUFFIXES", "is_whole", "read", "read_header"]
@@ -155,15 +155,17 @@ def _affine(
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """The matrix `(3, 4)` from voxels (fastest axis first) to RAS, and remarks."""
     steps = np.abs(sizes[1:4])
-    steps[~(np.isfinite(steps) & (steps > 0))] = 1
+    unknown = ~(np.isfinite(steps) & (steps > 0))
+    steps[unknown] = 1
+    notes = (UNKNOWN_SPACING.format("pixdim"),) if unknown[: len(shape)].any() else ()
     quaternion = None if qform is None else _of_quaternion(qform, steps, -1 if sizes[0] < 0 else 1)
     if sform is not None and (quaternion is None or abs(np.linalg.det(sform[:, :3])) > 1e-9):
         known = quaternion is None or np.abs(quaternion - sform).max() <= 0.05 * steps.max()
         return sform, () if known else ("its sform and qform differ, and the sform is used",)
     if quaternion is not None:
-        return quaternion, ()
+        return quaternion, notes
     centre = (np.array([*shape[::-1], 1][:3]) - 1) / 2 * steps * (-1, 1, 1)
-    return np.column_stack([np.diag(steps * (-1, 1, 1)), -centre]), ()
+    return np.column_stack([np.diag(steps * (-1, 1, 1)), -centre]), notes
 
 
 def _of_quaternion(qform: np.ndarray, steps: np.ndarray, handed: int) -> np.ndarray:

@@ -6,7 +6,9 @@ They store no geometry, but nnU-Net writes the spacing of `CASE_0000.tif` into `
 import json
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,15 +24,15 @@ LOSSY = (6, 7, 33007, 34892)  # JPEG compressions of TIFF
 SIDEWAYS = (5, 6, 7, 8)  # orientations that swap rows and columns
 
 
-def read(path: Path, colours: bool) -> np.ndarray:
-    """Read a picture `(c, *s)`; pages are planes, transparency is dropped.
+def read(path: Path, colours: bool) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Read a picture `(c, *s)`, with remarks; pages are planes, transparency is dropped.
 
     Args:
         path: the file.
         colours: look up the entries of a palette and turn a scale on which 0 is white; otherwise the numbers of a label
             map are returned.
     """
-    return _read_tiff(path, colours) if path.suffix.lower() in TIFF_SUFFIXES else _read_pillow(path, colours)
+    return _read_tiff(path, colours) if path.suffix.lower() in TIFF_SUFFIXES else (_read_pillow(path, colours), ())
 
 
 def spacing_beside(path: Path, ndim: int) -> tuple[float, ...] | None:
@@ -118,10 +120,39 @@ def _deep_colours(path: Path) -> int:
     return {2: 3, 4: 1, 6: 3}.get(head[-1], 0) if head.startswith(b"\x89PNG") and head[24:25] == b"\x10" else 0
 
 
-def _read_tiff(path: Path, colours: bool) -> np.ndarray:
+def _left_out(path: Path, series: Sequence[Any]) -> tuple[str, ...]:
+    """What a TIFF holds besides its first image: thumbnails and labels of a slide, which are left out.
+
+    Raises:
+        ValueError: there is another image.
+    """
+    (first, *others), small = series, [each for each in series[1:] if _is_small_copy(each, series[0])]
+    if len(small) < len(others):
+        shapes = ", ".join(str(each.shape) for each in series[:4])
+        problem = f"its pages do not form one image: shapes {shapes}{', ...' if series[4:] else ''}"
+        raise ValueError(f"{path}: {problem}; save each image as a file of its own")
+    small += first.levels[1:]  # a pyramid
+    if not small:
+        return ()
+    shapes = ", ".join(str(each.shape) for each in small[:4])
+    return (f"only the image of shape {first.shape} is used, not its smaller copies or labels of shape {shapes}; "
+            "nothing to do if this is correct",)  # fmt: skip
+
+
+def _is_small_copy(series: Any, image: Any) -> bool:
+    """Whether a series of pages is a thumbnail, by its tag, its name, or its size of half the image or less."""
+    if series.keyframe.is_reduced or series.name.lower() in ("thumbnail", "label", "macro"):
+        return True
+    sizes = [(each.keyframe.imagelength, each.keyframe.imagewidth) for each in (image, series)]
+    ratios = [own / whole for whole, own in zip(*sizes, strict=True)]
+    return len(series) == len(image) == 1 and max(ratios) <= 0.5 and math.isclose(*ratios, rel_tol=0.05)
+
+
+def _read_tiff(path: Path, colours: bool) -> tuple[np.ndarray, tuple[str, ...]]:
     import tifffile
 
     with tifffile.TiffFile(path) as file:
+        remarks = _left_out(path, file.series)
         series = file.series[0]
         page, kinds = series.keyframe, tifffile.PHOTOMETRIC
         plain = page.compression == tifffile.COMPRESSION.NONE
@@ -138,14 +169,14 @@ def _read_tiff(path: Path, colours: bool) -> np.ndarray:
     if page.photometric == kinds.MINISWHITE and array.dtype.kind in "bu" and (colours or bits == 1):
         array = ~array if array.dtype == bool else (2**bits - 1 - array).astype(array.dtype)
     if palette is not None:
-        return (palette >> 8).astype(np.uint8)[:, array]
+        return (palette >> 8).astype(np.uint8)[:, array], remarks
     if "C" in axes:
-        return np.moveaxis(array, axes.index("C"), 0)
+        return np.moveaxis(array, axes.index("C"), 0), remarks
     if "S" not in axes:
-        return array[None]
+        return array[None], remarks
     array = np.moveaxis(array, axes.index("S"), 0)
     alpha = {tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA} & set(extra)
-    return array[:-1] if alpha else array
+    return array[:-1] if alpha else array, remarks
 
 
 def _write_pillow(path: Path, array: np.ndarray) -> None:

@@ -168,7 +168,7 @@ def test_tables_are_read_in_the_dialects_of_spreadsheets(root, text):
     [
         (HEAD + "a.png,20,5,10,5,32,0,18,0,cell\n", r"line 2 has more cells than the 6 columns.*; decimal commas"),
         (HEAD + "a.png,nan,10,32,18,cell\n", "write finite numbers"),
-        (HEAD + f"a.png,{ROW},\nb.png,{ROW},cell\n", r"unknown class ''"),
+        (HEAD + f"a.png,{ROW},\nb.png,{ROW},cell\n", r"line 2: an object without a class"),
         (HEAD + f"x.png,{ROW},cell\n", r"1 of 1 images do not exist: x.png"),
         (f"cell,a.png,{ROW}\n", r"no header; .*--option columns=file,x1,y1,x2,y2,label"),
         (HEAD.replace("label", "label,label") + f"a.png,{ROW},cell,mass\n", "several columns are called label"),

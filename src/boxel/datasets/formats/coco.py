@@ -20,7 +20,7 @@ from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.text_kinds import text_kind, texts_of_kind
 from boxel.datasets.lookup import Lookup, root_of
 from boxel.datasets.names import as_id, below, case_ids, split_word
-from boxel.datasets.polygons import CocoMasks, CocoObject
+from boxel.datasets.polygons import AS_SIDES, CocoMasks, CocoObject, contradiction, fits_as_corners
 from boxel.datasets.problems import InputError, Report, some
 
 __all__ = ["detect", "read"]
@@ -228,19 +228,14 @@ def _object(image: _Entry, case: str, entry: Mapping[str, Any], report: Report) 
     crowd = str(entry.get("iscrowd") or 0).strip().lower()
     if crowd not in CROWD:
         raise InputError(file, f"iscrowd of object {number} is {crowd[:80]!r}", "write 0 or 1")
-    if box and polygons and min(box[2:]) > 0 and not _overlap(box, polygons):
-        problem = f"bbox {list(box)} of object {number} lies beside its polygon"
-        raise InputError(file, problem, "correct one of them; bbox is [x, y, width, height] in pixels")
-    return CocoObject(image.labels[category], box, polygons, rle, CROWD[crowd], area)
-
-
-def _overlap(box: tuple[float, ...], polygons: Sequence[tuple[float, ...]]) -> bool:
-    """Whether a box `x, y, width, height` touches the box around polygons."""
     spans = [[value for polygon in polygons for value in polygon[axis::2]] for axis in (0, 1)]
-    return all(
-        start <= max(span) and min(span) <= start + extent
-        for start, extent, span in zip(box[:2], box[2:], spans, strict=True)
-    )
+    wrong = contradiction(box, (*map(min, spans), *map(max, spans))) if polygons else ""
+    if box and not drawn and area is not None and fits_as_corners(box, area):
+        wrong = f"bbox {list(box)} fits the area {area:g} only as [x1, y1, x2, y2]; {AS_SIDES}"
+    if wrong:
+        problem, _, fix = wrong.partition("; ")
+        raise InputError(file, f"object {number}: {problem}", fix)
+    return CocoObject(image.labels[category], box, polygons, rle, CROWD[crowd], area)
 
 
 register_format("coco", detect, read, DESCRIPTION, ImageOptions, order=60)

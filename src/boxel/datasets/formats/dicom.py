@@ -23,12 +23,12 @@ from boxel.datasets.formats.dicom_files import (
 )
 from boxel.datasets.formats.options import Names, ReaderOptions
 from boxel.datasets.formats.outlines import left_out
-from boxel.datasets.formats.pairs_dicom import pairs_hint, volumes_below
+from boxel.datasets.formats.pairs_dicom import maps_of_series, pairs_hint, volumes_below
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.label_maps import Connectivity
 from boxel.datasets.lookup import MASKS
 from boxel.datasets.names import below, words
-from boxel.datasets.problems import InputError, Report, counted, some
+from boxel.datasets.problems import InputError, Report, Severity, counted, some
 from boxel.io.dicom_frames import pydicom_module
 
 __all__ = ["Options", "detect", "read", "series_names"]
@@ -111,12 +111,14 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         opener = None if series.is_flat else SeriesOpener(series.uid, frames=options.frames)
         cases.append(Case(name, (place,), group=series.patient, annotate=annotate, opener=opener))
     maps = volumes_below(path) if bare or options.negatives else []
-    if maps:
-        problem = (
-            f"{counted(len(maps), 'possible label map')} not read: {some(str(below(file, path)) for file in maps)}"
-        )
-        fix = f"{pairs_hint(path, maps)}, or move other files elsewhere"
-        report(InputError(path, problem, fix, severity="error" if options.negatives else "warning"))
+    near = maps_of_series(path, maps, {series.folder for series in images}) if options.negatives else []
+    levels: tuple[Severity, ...] = ("error", "warning")
+    for severity, own in zip(levels, (near, [file for file in maps if file not in near]), strict=True):
+        if own:
+            listed = some(str(below(file, path)) for file in own)
+            problem = f"{counted(len(own), 'possible label map')} not read: {listed}"
+            fix = f"{pairs_hint(path, own)}, or move other files elsewhere"
+            report(InputError(path, problem, fix, severity=severity))
     if bare:
         problem = f"{counted(len(bare), 'image')} without annotation left out: {some(bare)}"
         fix = "annotate them" if maps else "use them as images without objects with --option negatives=true"

@@ -21,7 +21,7 @@ from boxel.datasets.formats.text_kinds import text_kind, texts_in
 from boxel.datasets.lookup import Lookup, root_of
 from boxel.datasets.names import as_id, case_ids
 from boxel.datasets.problems import InputError, Report, counted, some
-from boxel.io import split_suffix
+from boxel.io import has_geometry, split_suffix
 
 __all__ = ["Options", "detect", "read"]
 
@@ -99,6 +99,10 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     labels = {label for case in cases for label in case.labels}
     classes = class_names(options.classes, values.get("labels"), labels, file)
     ndim, _ = pictures_layout(case.channels[0] for case in cases)
+    flat = next((image for _, image, shapes in found if shapes and not has_geometry(image)), None)
+    if flat and options.frame != "voxel":
+        in_mm = f"the boxes are in mm (frame={options.frame}), but {flat.name} stores no patient coordinates"
+        raise InputError(file, in_mm, "if the boxes are in pixels, use --option frame=voxel")
     folds = ({part: tuple(ids) for part, ids in parts.items()},) if parts["train"] and parts["val"] else None
     return Dataset(path, file.stem, ndim, classes, (options.modality,), tuple(cases), folds)
 

@@ -28,6 +28,7 @@ from boxel.datasets.cases import Case, Dataset, InputError, Report
 from boxel.datasets.formats.files import listing, read_mapping
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.shapes_json import MOST, read_shapes
+from boxel.datasets.names import as_id
 from boxel.datasets.problems import as_input_error, some
 from boxel.io import SUFFIXES, has_geometry, split_suffix
 from boxel.io.channels import group_channels, in_order, split_channel
@@ -36,6 +37,7 @@ from boxel.types import Instances
 __all__ = ["detect", "read"]
 
 HEADS = ("dataset.json", "dataset.yaml", "dataset.yml")
+DIGITS = 12  # no number of an object is longer, with its .0
 COMPANIONS = (".raw", ".zraw")  # voxels of a .mhd header
 
 
@@ -193,14 +195,15 @@ def _read_annotation(
         )
     mask_labels = {}
     for key, label in values.get("instances", {}).items():
-        if not key.isdecimal() or not 0 < int(key) < MOST or not _is_int(label):
+        number, label_number = _number(key), as_id(label)
+        if not 0 < number < MOST or not isinstance(label_number, int) or number in mask_labels:
             raise InputError(
                 path,
                 f'"instances" has {key!r}: {label!r}',
                 'object numbers from "1", class numbers from 0',
                 case_id,
             )
-        mask_labels[int(key)] = label
+        mask_labels[number] = label_number
     boxes = _read_boxes(path, case_id, values.get("boxes", []), ndim, max(mask_labels, default=0))
     last = max([*mask_labels, *(boxes.ids.tolist() if boxes else ())], default=0)
     shapes = read_shapes(path, values.get("shapes", []), ndim, last)
@@ -212,14 +215,9 @@ def _read_attributes(path: Path, case_id: str, entries: Any) -> dict[int, dict[s
     if not isinstance(entries, dict):
         raise InputError(path, '"attributes" is not a mapping', rule, case_id)
     for number, known in entries.items():
-        if (
-            not number.isdecimal()
-            or len(number) > 10
-            or not isinstance(known, dict)
-            or not all(map(_is_number, known.values()))
-        ):
+        if not 0 < _number(number) < MOST or not isinstance(known, dict) or not all(map(_is_number, known.values())):
             raise InputError(path, f'"attributes" has {number!r}: {str(known)[:80]}', rule, case_id)
-    return {int(number): known for number, known in entries.items()}
+    return {_number(number): known for number, known in entries.items()}
 
 
 def _read_boxes(path: Path, case_id: str, entries: Any, ndim: int, last_id: int) -> Instances | None:
@@ -229,15 +227,16 @@ def _read_boxes(path: Path, case_id: str, entries: Any, ndim: int, last_id: int)
     corners, labels, ids = [], [], []
     for number, entry in enumerate(entries, start=last_id + 1):
         entry = entry if isinstance(entry, dict) else {}
-        lower, upper, label = entry.get("lower"), entry.get("upper"), entry.get("label")
+        lower, upper = entry.get("lower"), entry.get("upper")
+        label, own = as_id(entry.get("label")), as_id(entry.get("id", number))
         try:
             corners.append(np.array([lower, upper], dtype=np.float32).reshape(2, ndim))
         except (ValueError, TypeError):
             raise InputError(path, f'entry {number - last_id} of "boxes" has no valid corners', rule, case_id) from None
-        if not _is_int(label) or not _is_int(entry.get("id", number)) or not abs(entry.get("id", 0)) < MOST:
+        if not isinstance(label, int) or not isinstance(own, int) or not abs(own) < MOST:
             raise InputError(path, f'entry {number - last_id} of "boxes" lacks a whole number', rule, case_id)
         labels.append(label)
-        ids.append(entry.get("id", number))
+        ids.append(own)
     if not corners:
         return None
     return Instances(np.stack(corners), np.array(labels), np.array(ids), np.zeros(len(ids), bool))
@@ -247,8 +246,10 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _number(key: str) -> int:
+    """The number of an object, also from `1.0`; -1 if it is none."""
+    number = (int(key) if key.isdecimal() else as_id(key)) if len(key) <= DIGITS else -1
+    return number if isinstance(number, int) else -1
 
 
 register_format(

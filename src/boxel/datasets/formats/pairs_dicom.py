@@ -7,7 +7,7 @@ p1/mask.nii.gz                 the only label map among the slices, or beside th
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from boxel.datasets.formats.dicom_files import dicom_folders
@@ -18,7 +18,7 @@ from boxel.datasets.problems import InputError, Report, some
 from boxel.io import itk, pictures, split_suffix
 from boxel.io.dicom_damage import is_annotation
 
-__all__ = ["dicom_pairs", "pairs_hint", "volumes_below"]
+__all__ = ["dicom_pairs", "maps_of_series", "pairs_hint", "volumes_below"]
 
 VOLUMES = (*itk.SUFFIXES, *pictures.TIFF_SUFFIXES)
 
@@ -64,6 +64,18 @@ def volumes_below(path: Path) -> list[Path]:
     """Image files that may be label maps of DICOM series: those with such names, and volumes of any name."""
     named = Words().masks_below(path)
     return [file for file in images_below(path) if file in named or split_suffix(file)[1] in VOLUMES]
+
+
+def maps_of_series(path: Path, maps: Sequence[Path], folders: Collection[Path]) -> list[Path]:
+    """The label maps that belong to series: in their folder, directly above or below it, or called like it."""
+    above = {folder.parent for folder in folders}
+    called = {name.lower() for folder in folders for name in below(folder, path).parts}
+    inner = {*folders, *above} - {path}
+    return [
+        file
+        for file in maps
+        if file.parent in {*folders, *above} or file.parent.parent in inner or stem(file).lower() in called
+    ]
 
 
 def pairs_hint(path: Path, maps: Sequence[Path]) -> str:

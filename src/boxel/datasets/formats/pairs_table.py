@@ -48,6 +48,7 @@ def rows_by_case(
     for row in rows if key else ():
         place = Path(row[key].replace("\\", "/"))
         mine = names[row[key]] or names[str(place.with_name(split_suffix(place)[0] or place.name))]
+        mine = mine or names[identity(row[key])]
         if len(mine) > 1:
             raise InputError(table, f"{row[key]!r} may be any of {some(mine)}", "write the path with its folder")
         unknown += [] if mine else [row[key]]

@@ -15,6 +15,7 @@ import numpy as np
 
 from boxel.datasets.annotations import Shape, Shapes, ball
 from boxel.datasets.formats.files import numbers
+from boxel.datasets.names import as_id
 from boxel.datasets.problems import InputError
 
 __all__ = ["MOST", "read_shapes"]
@@ -31,7 +32,8 @@ def read_shapes(path: Path, entries: Any, ndim: int, last_id: int) -> Shapes | N
     shapes, ids = [], []
     for number, entry in enumerate(entries, start=1):
         where = f'entry {number} of "shapes"'
-        if not isinstance(entry, dict) or not entry.keys() <= KEYS or type(entry.get("label")) is not int:
+        label = as_id(entry.get("label")) if isinstance(entry, dict) else None
+        if not isinstance(entry, dict) or not entry.keys() <= KEYS or not isinstance(label, int):
             raise InputError(path, f"{where} is {str(entry)[:80]}", f"write {RULE}")
         points = _vectors(path, entry.get("points"), f"points of {where}", ndim)
         axes = _vectors(path, entry.get("axes", ()), f"axes of {where}", ndim)
@@ -45,10 +47,11 @@ def read_shapes(path: Path, entries: Any, ndim: int, last_id: int) -> Shapes | N
         extent = spread + np.abs(np.array(axes).reshape(-1, ndim)).sum(axis=0)
         if not points or (frame == "voxel" and not (extent > 0).all()):
             raise InputError(path, f"{where} has no extent", "give several points, a diameter or half axes")
-        shapes.append(Shape(entry["label"], points, axes, frame, bool(entry.get("ignore", False))))
-        ids.append(entry.get("id", last_id + number))
-        if type(ids[-1]) is not int or not 0 < ids[-1] < MOST:
-            raise InputError(path, f"{where} has the number {str(ids[-1])[:80]}", "write a whole number from 1")
+        shapes.append(Shape(label, points, axes, frame, bool(entry.get("ignore", False))))
+        own = as_id(entry.get("id", last_id + number))
+        if not isinstance(own, int) or not 0 < own < MOST:
+            raise InputError(path, f"{where} has the number {str(entry['id'])[:80]}", "write a whole number from 1")
+        ids.append(own)
     return Shapes(tuple(shapes), tuple(ids)) if shapes else None
 
 

@@ -206,6 +206,9 @@ class _Objects:
 
 
 def _label(value: str, known: tuple[str, ...], table: Path, line: int) -> int:
+    if is_empty(value):
+        problem = f"line {line}: an object without a class (empty, nan or none)"
+        raise InputError(table, problem, "write its class, or remove the line")
     if value not in known and not (value.isdecimal() and int(value) < len(known)):
         raise InputError(table, f"line {line}: unknown class {value!r}", f"use one of {', '.join(known)}")
     return known.index(value) if value in known else int(value)

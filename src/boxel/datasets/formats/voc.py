@@ -9,7 +9,7 @@ Pixels `xmin..xmax` become the half-open interval `[xmin - 1, xmax)`. Boxes with
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 from xml.etree.ElementTree import Element
@@ -21,7 +21,7 @@ from boxel.datasets.formats.options import ImageOptions, Names
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.lookup import IMAGE_FOLDERS, Lookup
 from boxel.datasets.names import case_ids, split_word
-from boxel.datasets.problems import InputError, Report, some
+from boxel.datasets.problems import InputError, Report
 
 __all__ = ["Options", "detect", "read"]
 
@@ -85,7 +85,8 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     base = _folder(path)
     trees: dict[Path, Element] = {}
     images: dict[Path, Path] = {}
-    for file in _files(path):
+    files = _files(path)
+    for file in files:
         try:
             tree = read_xml(file)
             images[file] = _image(file, tree, _place(file, path, base), lookup)
@@ -98,7 +99,9 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     classes = options.classes or tuple(sorted(present - {""}))
     lists = {part: set(_set(path, part)) for part in ("train", "val", "test")}
     cases, parts = [], {part: list[str]() for part in lists}
-    for (file, tree), case in zip(trees.items(), case_ids(list(images.values()), path), strict=True):
+    ids = case_ids(list(images.values()), path)
+    _report_strange(path, lists, {*ids, *(str(_place(file, path, base)) for file in files)}, report)
+    for (file, tree), case in zip(trees.items(), ids, strict=True):
         try:
             annotate = Shapes(tuple(_shapes(file, tree, classes, options, report)))
             size = _size(file, tree)
@@ -112,9 +115,6 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         cases.append(Case(case, (images[file],), split=split, annotation=file, annotate=annotate, declared=size))
         if part:
             parts[part].append(case)
-    if any(lists.values()) and not any(parts.values()):
-        strange = f"none of the names is an image of the data set: {some(set().union(*lists.values()))}"
-        report(InputError(path / "ImageSets" / "Main", strange, "write names without suffix, or remove the lists"))
     folds = ({part: tuple(ids) for part, ids in parts.items()},) if parts["train"] and parts["val"] else None
     _, channels = pictures_layout([case.channels[0] for case in cases])
     return Dataset(path, path.resolve().name, 2, classes, channels, tuple(cases), folds)
@@ -149,11 +149,27 @@ def _name(node: Element) -> str:
     return (node.findtext("name") or "").strip()
 
 
+def _report_strange(path: Path, lists: Mapping[str, set[str]], known: set[str], report: Report) -> None:
+    """Say which names in the lists of the parts are those of no annotation."""
+    for part, names in lists.items():
+        strange = sorted(names - known)
+        if strange:
+            problem = f"{len(strange)} of {len(names)} names have no annotation (XML), the first is {strange[0]!r}"
+            fix = (
+                "write names without suffix, add the annotations, without <object> where there is none, or remove them"
+            )
+            report(InputError(_list(path, part), problem, fix))
+
+
 def _set(path: Path, part: str) -> list[str]:
-    file = path / "ImageSets" / "Main" / f"{part}.txt"
+    file = _list(path, part)
     lines = read_text(file).splitlines() if file.exists() else []
     # The lists of single classes have -1, 0 or 1 after the name.
     return [re.sub(r"\s+-?[01]$", "", line.strip()) for line in lines if line.strip()]
+
+
+def _list(path: Path, part: str) -> Path:
+    return path / "ImageSets" / "Main" / f"{part}.txt"
 
 
 def _shapes(file: Path, tree: Element, classes: tuple[str, ...], options: Options, report: Report) -> list[Shape]:

@@ -6,6 +6,7 @@
     train/images, train/labels, valid/images ...    the folders the other way round, as in Roboflow's exports
     data.yaml                                       optional: `names: [cell, ...]`; `train`, `val`, `test`: folders,
                                                     or text files that list images
+    labels/classes.txt                              optional: the name of a class per line, if there is no data.yaml
 
 The folders may have folders in them, alike for images and labels. As in YOLO, an image without text file has no
 objects, but if no image of a part has one, their folder is missing. More than five numbers after the class are a
@@ -25,6 +26,7 @@ from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import (
     class_names,
     listing,
+    named_numbers,
     pictures_layout,
     read_mapping,
     read_text,
@@ -46,7 +48,7 @@ class Options(ReaderOptions):
     """Settings of the reader.
 
     Attributes:
-        classes: names of the classes in order, if there is no data.yaml.
+        classes: names of the classes in order, instead of those in data.yaml or classes.txt.
         lines: what the numbers after the class are: the centre and size of a box, the corners of a polygon, or a box
             and key points, which are not used. "auto" takes more than five numbers for key points if data.yaml has
             `kpt_shape`, and otherwise for a polygon if data.yaml exists or these lines differ in length.
@@ -95,9 +97,10 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     texts: set[Path] = set()
     chosen = _parts(path, report)
     for place in sorted(chosen, key=lambda place: -len(place.images.parts)):  # parts before `images`
-        known = {image for _, image, _ in found}
-        known |= set() if place.listed else _masks(place)
-        mine = [(place.name, image, place.text(image)) for image in place.files if image not in known]
+        known = {image: part for part, image, _ in found}
+        _report_twice(place, known, path, report)
+        masks = set() if place.listed else _masks(place)
+        mine = [(place.name, image, place.text(image)) for image in place.files if image not in {*known, *masks}]
         found += mine
         texts |= set(_texts(place.labels))
         whole = not any(text.exists() for _, _, text in mine)
@@ -133,7 +136,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         )
         parts[part].append(case)
     labels = {label for case in cases for label in case.labels}
-    names = next((values["names"] for values in heads if values.get("names")), None)
+    names = None if options.classes else _names(path, heads, [place.labels for place in chosen])
     classes = class_names(options.classes, names, labels, path)
     folds = None
     if parts["train"] and parts["val"]:
@@ -160,6 +163,40 @@ def _report_others(
     for file in sorted(texts - set(used.values()) - {text for _, text in places}):
         if is_annotation(file):
             report(InputError(file, "annotation without image", f"add an image named {file.stem}", file.stem))
+
+
+def _report_twice(place: _Part, known: Mapping[Path, str], path: Path, report: Report) -> None:
+    """Say which images of a part are also in another one, of `known`, which keeps them."""
+    twice = [image for image in place.files if known.get(image, "") not in ("", place.name)] if place.name else []
+    if not twice:
+        return
+    other, whole = known[twice[0]], len(twice) == len(place.files)
+    problem = f"{len(twice)} of {len(place.files)} images of {place.name} are also in {other}, such as {twice[0]}"
+    severity: Severity = "error" if (place.listed and not whole) or "test" in (place.name, other) else "warning"
+    if severity == "warning":
+        problem += f"; they are used for {other} only"
+    report(InputError(path, problem, "give each part its own images in data.yaml", severity=severity))
+
+
+def _names(path: Path, heads: Sequence[Mapping[str, Any]], folders: Sequence[Path]) -> Any:
+    """The names of the classes in data.yaml, or in the classes.txt that LabelImg and Label Studio write.
+
+    Raises:
+        InputError: two of these files contradict each other.
+    """
+    named = [values["names"] for values in heads if values.get("names")][:1]
+    places = {place for folder in folders for place in (folder, *folder.parents) if place.is_relative_to(path)}
+    for file in sorted(place / "classes.txt" for place in {*places, path}):
+        lines = [line.strip() for line in read_text(file).splitlines()] if file.is_file() else []
+        while lines and not lines[-1]:
+            lines.pop()
+        if not lines:
+            continue
+        if named and dict(named_numbers(named[0])) != dict(enumerate(lines)):
+            problem = f"its classes {', '.join(lines)[:200]} are not those of the others: {str(named[0])[:200]}"
+            raise InputError(file, problem, "correct data.yaml or this file, or use --option classes=FIRST,SECOND")
+        named.append(lines)
+    return named[0] if named else None
 
 
 def _parts(path: Path, report: Report) -> list[_Part]:

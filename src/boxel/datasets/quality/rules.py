@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -39,6 +40,7 @@ class Look:
         spacing: mm per voxel and axis.
         intensities: 1st, 50th and 99th percentile of the first channel.
         edges: how well the objects lie on edges of the image, for each turn of the label map.
+        parts: ids of the objects whose masks are in several parts.
     """
 
     case: Case
@@ -51,6 +53,7 @@ class Look:
     spacing: tuple[float, ...] = ()
     intensities: tuple[float, ...] = ()
     edges: Mapping[Turn, float] = field(default_factory=dict)
+    parts: Sequence[int] = ()
 
 
 def look(case: Case, dataset: Dataset) -> Look:
@@ -63,6 +66,7 @@ def look(case: Case, dataset: Dataset) -> Look:
     digest = hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).digest()
     findings = [*_remarks(case, loaded), *_hounsfield(case, array, dataset.channels)]
     edges = {} if loaded.label_map is None else edge_strengths(array, loaded.label_map)
+    parts = [] if loaded.label_map is None else split_instances(loaded.label_map)
     geometry, instances = loaded.image.geometry, loaded.instances
     sample = array[0].ravel()[:: max(array[0].size // SAMPLE, 1)]
     return Look(
@@ -76,6 +80,7 @@ def look(case: Case, dataset: Dataset) -> Look:
         geometry.spacing,
         tuple(np.percentile(sample, (1, 50, 99)).tolist()),
         edges,
+        parts,
     )
 
 
@@ -84,8 +89,7 @@ def _remarks(case: Case, loaded: LoadedCase) -> Iterator[Finding]:
         problem = f"all voxels are {loaded.image.array.min():g}"
         yield Finding("warning", case.id, case.channels[0], problem, "export the image again, or remove the case")
     for remark in loaded.image.remarks:
-        fix = "check that boxes lie on their objects (--preview)"
-        yield Finding("warning", case.id, case.channels[0], remark, fix)
+        yield _finding(case, case.channels[0], remark, "check that boxes lie on their objects (--preview)")
     instances = loaded.instances
     extents = instances.boxes[:, 1] - instances.boxes[:, 0]
     small = instances.ids[(extents < MIN_EXTENT).any(axis=1)].tolist()
@@ -100,17 +104,21 @@ def _remarks(case: Case, loaded: LoadedCase) -> Iterator[Finding]:
         problem = f"{_objects(instances.ids[overlaid & ~copies].tolist())} in the box of an object of another class"
         yield Finding("warning", case.id, case.file, problem, "decide which class is right, and remove the other")
     for remark in case.annotate.remarks(loaded.image.geometry) if case.annotate else ():
-        yield Finding(
-            "warning", case.id, case.file, remark, "check axis order, unit and origin if this is more than a margin"
-        )
+        yield _finding(case, case.file, remark, "check axis order, unit and origin if this is more than a margin")
     masked = instances.ids[instances.has_mask]
     if len(masked) and masked.max() > len(instances):
         problem = f"object numbers go up to {masked.max()} but there are {len(instances)} objects"
         yield Finding("note", case.id, case.file, problem, "this is harmless; --fix numbers them from 1")
-    parts = [] if loaded.label_map is None else split_instances(loaded.label_map)
-    if parts:
-        fix = "give each part its own number, or remove stray voxels: the box spans all parts"
-        yield Finding("warning", case.id, case.file, f"{_objects(parts)} in several parts", fix)
+    boxed = instances.ids[~instances.has_mask].tolist()
+    if boxed and len(masked):
+        fix = "training learns no shape from them and previews show boxes only; draw the missing masks if they should"
+        yield Finding("note", case.id, case.file, f"{_objects(boxed)} without a mask among objects with masks", fix)
+
+
+def _finding(case: Case, file: Path, remark: str, usual_fix: str) -> Finding:
+    """The warning of a remark, which may name its own suggested fix."""
+    problem, _, suggested_fix = remark.partition("; ")
+    return Finding("warning", case.id, file, problem, suggested_fix or usual_fix)
 
 
 def _hounsfield(case: Case, array: np.ndarray, channels: Sequence[str]) -> Iterator[Finding]:
@@ -141,6 +149,23 @@ def split_instances(label_map: np.ndarray) -> list[int]:
     ids[parts.ravel()] = label_map.ravel()
     present, counts = np.unique(ids[1:], return_counts=True)
     return present[counts > 1].tolist()
+
+
+def _parts(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Finding]:
+    """Objects in several parts, which may be all objects of a case whose label map has one value."""
+    numbered = sum(len(look.labels) > 1 for look in looks)
+    for look in looks:
+        if not look.parts:
+            continue
+        case, problem = look.case, f"{_objects(look.parts)} in several parts"
+        fix = "give each part its own number, or remove stray voxels: the box spans all parts"
+        if len(look.labels) == 1 and numbered:
+            problem = (
+                f"its label map has one value in several parts, but those of {numbered} cases number their objects: "
+                "all parts are one object"
+            )
+            fix = "number the parts if each is an object of its own, or remove stray voxels"
+        yield Finding("warning", case.id, case.file, problem, fix)
 
 
 def _sides(dataset: Dataset, a: Case, b: Case) -> str:
@@ -265,4 +290,4 @@ def _spacing(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Finding]:
         yield Finding("note", "", dataset.root, problem, "preparation resamples all cases to one spacing")
 
 
-ACROSS = (_folds, _orientation, _duplicates, _near_duplicates, _groups, _classes, _spacing)
+ACROSS = (_folds, _parts, _orientation, _duplicates, _near_duplicates, _groups, _classes, _spacing)
