@@ -3,8 +3,8 @@
 ```python blocks of a page share their names; in ```console blocks the lines `$ boxel ...` and `$ python docs/...` are
 run. A page with `<!-- needs data: NAME -->` is skipped where that folder of real data is absent; a block
 after `<!-- needs module: NAME -->` is left out, and the page reported as skipped, where that is not installed. A
-comment before a block changes what is run: `<!-- not run: REASON -->`, `<!-- run first: COMMAND -->` (files the reader already has),
-`<!-- run with: OLD -> NEW -->` (a shorter training, for example). Comments of the last two kinds may be repeated.
+comment before a block changes what is run: `<!-- not run: REASON -->`, `<!-- run first: COMMAND -->` (files the reader
+already has), `<!-- run with: OLD -> NEW -->` (a shorter training, for example). The last two kinds may be repeated.
 """
 
 import re

@@ -220,7 +220,7 @@ def test_images_that_cannot_be_predicted_stop_no_others_and_are_listed_at_the_en
 
 def test_formats_wait_for_images_that_cannot_be_predicted(root, images, tmp_path):
     copy, _ = spoil(images, tmp_path / "images")
-    with pytest.raises(ValueError, match="2 of 5 images .*, or `boxel convert --to csv` without them:"):
+    with pytest.raises(ValueError, match=r"2 of 5 images .*, or `boxel convert --to csv` without them:"):
         boxel.predict(root / "a", copy, tmp_path / "out", formats=["csv"])
     assert not (tmp_path / "out" / "csv").exists()
     boxel.convert(tmp_path / "out", tmp_path / "csv", "csv")
