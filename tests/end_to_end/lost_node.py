@@ -45,7 +45,6 @@ def kill_where_it_stalls(cluster: Any, node: Any, mark: Path) -> None:
     def kill_when_reached() -> None:
         while not (mark / "reached").exists():
             time.sleep(0.05)
-        cluster.add_node(**NODE)
         cluster.remove_node(node, allow_graceful=False)
 
     threading.Thread(target=kill_when_reached, daemon=True).start()
@@ -59,12 +58,15 @@ def mark_beside(out: str) -> Path:
 
 
 def predict(run: str, images: str, out: str, damaged: str) -> None:
-    def progress(what: str, done: int, total: int) -> None:
-        print(what, done, total, flush=True)
-
     load_plugin(Path(__file__).with_name("stalling_predictions.py"))
     mark = mark_beside(out)
     with cluster_of(1) as (cluster, (first,)):
+
+        def progress(what: str, done: int, total: int) -> None:
+            print(what, done, total, flush=True)
+            if (what, done) == ("predict", 2):
+                cluster.add_node(**NODE)
+
         kill_where_it_stalls(cluster, first, mark)
         boxel.predict(run, images, out, ray=cluster.address, progress=progress)
         try:

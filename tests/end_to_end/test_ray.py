@@ -50,4 +50,4 @@ def test_a_node_that_is_lost_with_a_case_changes_no_file(root, tmp_path):
     assert contents(tmp_path / "out") == contents(root / "predictions")
     (number,) = [number for number, line in enumerate(lines) if line.startswith("refused: 1 of 2 images")]
     assert lines[number + 1].startswith(f"{tmp_path / 'damaged' / 'a.mha'}: ")
-    assert [path.stem for path in (tmp_path / "out_damaged").glob("*.json")] == [Path(good).name.split("_0000.")[0]]
+    assert [path.stem for path in (tmp_path / "out_damaged").glob("*.json")] == [Path(good).stem]
