@@ -90,6 +90,10 @@ class Registry(MutableMapping[str, T], Generic[T]):
         _load_packages()
         return iter(tuple(self._entries))
 
+    def of_plugin(self, name: str) -> bool:
+        """Whether a plug-in registered the name, and not Boxel."""
+        return name in self._files
+
     def __len__(self) -> int:
         _load_packages()
         return len(self._entries)

@@ -1,9 +1,10 @@
 """What the README and the tutorials show is what happens: their blocks are executed, in order, in an empty folder.
 
 ```python blocks of a page share their names; in ```console blocks the lines `$ boxel ...` and `$ python docs/...` are
-run. A page with `<!-- needs data: NAME -->` is skipped where that folder of real data is absent. A comment before a
-block changes what is run: `<!-- not run: REASON -->`, `<!-- run first: COMMAND -->` (files the reader already has),
-`<!-- run with: OLD -> NEW -->` (a shorter training, for example). Comments of the last two kinds may be repeated.
+run. A page with `<!-- needs data: NAME -->` is skipped where that folder of real data is absent; a block
+after `<!-- needs module: NAME -->` is left out, and the page reported as skipped, where that is not installed. A
+comment before a block changes what is run: `<!-- not run: REASON -->`, `<!-- run first: COMMAND -->` (files the reader
+already has), `<!-- run with: OLD -> NEW -->` (a shorter training, for example). The last two kinds may be repeated.
 """
 
 import re
@@ -12,13 +13,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-FENCE = re.compile(r"^```(\S*)[^\n]*\n(.*?)^```\s*?$|<!--\s*(not run|run first|run with):\s*(.+?)\s*-->", re.M | re.S)
+FENCE = re.compile(
+    r"^```(\S*)[^\n]*\n(.*?)^```\s*?$|<!--\s*(not run|run first|run with|needs module):\s*(.+?)\s*-->", re.M | re.S
+)
 SHELLS = {"sh", "bash", "shell", "shell-session"}
 
 
@@ -28,14 +32,17 @@ class Block:
     text: str
     first: list[str] = field(default_factory=list)
     reason: str = ""
+    module: str = ""
 
 
 def blocks(page: str) -> Iterator[Block]:
     """The code blocks of a page, with what the comments before each say applied to it."""
-    first, changes, reason = [], [], ""
+    first, changes, reason, module = [], [], "", ""
     for language, text, kind, value in FENCE.findall(page):
         if kind == "not run":
             reason = value
+        elif kind == "needs module":
+            module = value
         elif kind == "run first":
             first.append(value)
         elif kind == "run with":
@@ -45,8 +52,8 @@ def blocks(page: str) -> Iterator[Block]:
                 if old not in text:
                     raise ValueError(f"`run with: {old} -> {new}` but the block after it has no {old!r}")
                 text = text.replace(old, new)
-            yield Block(language, text, first, reason)
-            first, changes, reason = [], [], ""
+            yield Block(language, text, first, reason, module)
+            first, changes, reason, module = [], [], "", ""
 
 
 def commands(text: str) -> Iterator[list[str]]:
@@ -88,9 +95,14 @@ def test_the_blocks_of_a_page_run_as_shown(page, tmp_path, monkeypatch, request)
         if not (request.getfixturevalue("data") / name).is_dir():
             pytest.skip(f"{page.name} needs the real data {name}")
     monkeypatch.chdir(tmp_path)
-    names = {"__name__": "__main__"}
+    names, absent = {"__name__": "__main__"}, []
     for block in runnable(page):
+        if block.module and not find_spec(block.module):
+            absent.append(block.module)
+            continue
         execute(block, tmp_path, names)
+    if absent:
+        pytest.skip(f"the other blocks of {page.name} ran; not installed: {', '.join(absent)}")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -122,6 +134,16 @@ clean
     assert not check.reason
     assert not check.first
     assert list(commands(check.text)) == [["boxel", "check", "data"]]
+
+
+def test_a_block_that_needs_an_absent_module_is_skipped_visibly_after_the_others_ran(tmp_path, monkeypatch):
+    page = tmp_path / "page.md"
+    block = "```python\nPath({!r}).touch()\n```\n"
+    first = "```python\nfrom pathlib import Path\n```\n"
+    page.write_text(first + "<!-- needs module: no_such_module -->\n" + block.format("no") + block.format("yes"))
+    with pytest.raises(pytest.skip.Exception, match=r"other blocks of page\.md ran; not installed: no_such_module"):
+        test_the_blocks_of_a_page_run_as_shown(page, tmp_path, monkeypatch, None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["page.md", "yes"]
 
 
 def test_a_block_that_fails_is_noticed(tmp_path):

@@ -1,7 +1,7 @@
 """A program of its own, as Ray reads its environment once: work on two nodes of which one is killed in the middle.
 
 python -m tests.end_to_end.lost_node predict RUN IMAGES OUT DAMAGED: the folder DAMAGED holds an image that cannot be
-read. python -m tests.end_to_end.lost_node cells OUT: the cells of `tiny_grid`. The same with
+read beside one that can. python -m tests.end_to_end.lost_node cells OUT: the cells of `tiny_grid`. The same with
 `jobs`: two of them as jobs, with nothing killed in here.
 """
 
@@ -38,15 +38,36 @@ def cluster_of(number: int) -> Iterator[tuple[Any, list[Any]]]:
     cluster.shutdown()
 
 
+def kill_where_it_stalls(cluster: Any, node: Any, mark: Path) -> None:
+    """Work on the node stalls at a point, see `tiny_grid.LOST`; it is killed when it has got there."""
+    (mark / "id").write_text(node.node_id)
+
+    def kill_when_reached() -> None:
+        while not (mark / "reached").exists():
+            time.sleep(0.05)
+        cluster.remove_node(node, allow_graceful=False)
+
+    threading.Thread(target=kill_when_reached, daemon=True).start()
+
+
+def mark_beside(out: str) -> Path:
+    mark = Path(f"{out}_lost")
+    mark.mkdir()
+    os.environ["BOXEL_TEST_LOST_NODE"] = str(mark)  # the nodes inherit it
+    return mark
+
+
 def predict(run: str, images: str, out: str, damaged: str) -> None:
+    load_plugin(Path(__file__).with_name("stalling_predictions.py"))
+    mark = mark_beside(out)
     with cluster_of(1) as (cluster, (first,)):
 
         def progress(what: str, done: int, total: int) -> None:
             print(what, done, total, flush=True)
             if (what, done) == ("predict", 2):
                 cluster.add_node(**NODE)
-                cluster.remove_node(first, allow_graceful=False)  # with the worker that predicted so far
 
+        kill_where_it_stalls(cluster, first, mark)
         boxel.predict(run, images, out, ray=cluster.address, progress=progress)
         try:
             boxel.predict(run, damaged, f"{out}_damaged", ray=cluster.address)
@@ -56,18 +77,9 @@ def predict(run: str, images: str, out: str, damaged: str) -> None:
 
 def cells(out: str) -> None:
     load_plugin(Path(__file__).with_name("tiny_grid.py"))
-    mark = Path(f"{out}_lost")
-    mark.mkdir()
-    os.environ["BOXEL_TEST_LOST_NODE"] = str(mark)  # the nodes inherit it
+    mark = mark_beside(out)
     with cluster_of(2) as (cluster, (first, _)):
-        (mark / "id").write_text(first.node_id)
-
-        def kill_when_reached() -> None:
-            while not (mark / "reached").exists():
-                time.sleep(0.05)
-            cluster.remove_node(first, allow_graceful=False)
-
-        threading.Thread(target=kill_when_reached, daemon=True).start()
+        kill_where_it_stalls(cluster, first, mark)
         for cell in run_experiment("tiny", out, executor=RayTasks(cluster.address)):
             print(cell.path, cell.state, cell.note)
 

@@ -11,6 +11,8 @@ import pytest
 
 import boxel
 from boxel import output_folder
+from boxel.io import read_image, write_image
+from boxel.types import Geometry, Image
 from tests.end_to_end.commands import boxel as run_boxel
 from tests.end_to_end.commands import contents
 
@@ -180,3 +182,50 @@ def test_segmentations_in_subfolders_are_consolidated_too(root, images, tmp_path
     before = {name: content for name, content in by_name(tmp_path / "out").items() if not name.endswith(".npz")}
     assert len(before) == 10
     assert by_name(tmp_path / "again") == before
+
+
+def spoil(images: Path, folder: Path) -> tuple[Path, dict[str, bytes]]:
+    """A copy of the five images of which one is cut and one has an axis too many or too few, and their content."""
+    copy = shutil.copytree(images, folder)
+    files = sorted(copy.iterdir())
+    before = {files[number].name: files[number].read_bytes() for number in (1, 3)}
+    files[1].write_bytes(before[files[1].name][:100])
+    array = read_image(files[3]).array
+    other = array[:, 0] if array.ndim == 4 else array[:, None].repeat(3, 1)
+    write_image(files[3], Image(other, Geometry.plain(other.shape[1:])))
+    return copy, before
+
+
+@pytest.mark.parametrize("more", [(), ("--shard", "1/1")])
+def test_images_that_cannot_be_predicted_stop_no_others_and_are_listed_at_the_end(root, images, tmp_path, more):
+    copy, before = spoil(images, tmp_path / "images")
+    words = ("predict", root / "run", copy, "--out", tmp_path / "out", *more)
+    result = run_boxel(*words, check=False)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    head, *listed = result.stderr[result.stderr.index("boxel: ") :].splitlines()
+    assert head == "boxel: 2 of 5 images could not be predicted; rerun the command to try these again:"
+    assert [line.split(": ")[0] for line in listed] == [str(copy / name) for name in before]
+    assert all(len(line.split(": ", 1)[1]) > 5 for line in listed)
+    done = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.*") if path.is_file()}
+    assert sorted(path.name for path in done if path.suffix in (".json", ".npz")) == [
+        f"test_0000{number}.{kind}" for number in (0, 2, 4) for kind in ("json", "npz")
+    ]
+    for name, content in before.items():
+        (copy / name).write_bytes(content)
+    assert "predicted 5 images" in run_boxel(*words).stdout
+    assert done.items() <= {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*.*")}.items()
+    assert len(list((tmp_path / "out").glob("raw/*.npz"))) == 5
+
+
+def test_formats_wait_for_images_that_cannot_be_predicted(root, images, tmp_path):
+    copy, _ = spoil(images, tmp_path / "images")
+    with pytest.raises(ValueError, match=r"2 of 5 images .*, or `boxel convert --to csv` without them:"):
+        boxel.predict(root / "a", copy, tmp_path / "out", formats=["csv"])
+    assert not (tmp_path / "out" / "csv").exists()
+    boxel.convert(tmp_path / "out", tmp_path / "csv", "csv")
+    for file in copy.iterdir():
+        file.write_bytes(b"no image")
+    with pytest.raises(ValueError, match="5 of 5 images"):
+        boxel.predict(root / "a", copy, tmp_path / "none")
+    assert not (tmp_path / "none").exists()

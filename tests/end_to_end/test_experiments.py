@@ -229,7 +229,9 @@ def test_a_model_from_a_file_runs_in_cells(data, tmp_path):
     assert json.loads(cell.read_text())["experiment"]["model"]["type"] == "my_model"
     assert (cell.parent / "run" / "plugins.json").exists()
     assert "fold=1/seed=0  missing" in command("experiment", "status", out, "--plugin", MODEL).stdout
-    assert "Missing" in command("experiment", "collect", out, "--plugin", MODEL).stdout
+    table = command("experiment", "collect", out, "--plugin", MODEL).stdout
+    assert "| my_model (plug-in) | 0 of 1 |" in table
+    assert "Missing" in table
     refused("experiment", "status", out, says="my_model")
 
 

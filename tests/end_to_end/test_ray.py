@@ -1,7 +1,9 @@
 """Predicting on a Ray cluster: whichever worker predicts, and whichever is lost, the files are those of one process."""
 
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -27,17 +29,25 @@ def root(tmp_path_factory):
     return root
 
 
-def test_a_node_that_is_lost_in_the_middle_changes_no_file(root, tmp_path):
-    """A damaged image is then an error that names the file, as in one process."""
+def test_a_node_that_is_lost_with_a_case_changes_no_file(root, tmp_path):
+    """It is killed at its third image, which another node then predicts; a damaged image stops no other."""
     pytest.importorskip("ray", reason="the extra boxel[ray] is not installed")
     images = root / "data" / "imagesTs"
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "a.mha").write_bytes(b"no image")
+    good = shutil.copy(min(images.iterdir()), tmp_path / "damaged")
     words = [root / "run", images, tmp_path / "out", tmp_path / "damaged"]
     program = [sys.executable, "-m", "tests.end_to_end.lost_node", "predict", *map(str, words)]
     result = subprocess.run(program, capture_output=True, text=True, timeout=240, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     lines = result.stdout.splitlines()
-    assert [line for line in lines if line.startswith("predict ")] == [f"predict {k} 6" for k in range(7)]
-    assert any(line.startswith("refused:") and "a.mha" in line for line in lines)
+    assert [line for line in lines if line.startswith(("predict ", "a worker was lost"))] == [
+        *(f"predict {done} 6" for done in range(3)),
+        "a worker was lost with case 'test_00002'",
+        *(f"predict {done} 6" for done in range(3, 7)),
+    ]
+    assert (tmp_path / "out_lost" / "reached").exists()
     assert contents(tmp_path / "out") == contents(root / "predictions")
+    (number,) = [number for number, line in enumerate(lines) if line.startswith("refused: 1 of 2 images")]
+    assert lines[number + 1].startswith(f"{tmp_path / 'damaged' / 'a.mha'}: ")
+    assert [path.stem for path in (tmp_path / "out_damaged").glob("*.json")] == [Path(good).stem]

@@ -19,24 +19,32 @@ __all__ = ["CaseResult", "is_done", "predict_case", "segmentation_file", "stamp_
 
 @dataclass(frozen=True)
 class CaseResult:
-    """A case that was predicted.
+    """A case that was predicted, or could not be.
 
     Attributes:
         case: its name.
         capped: whether detections were left out.
         remarks: what its image files say that a user should know.
+        failure: the file and the reason in one line, if it cannot be read or does not fit; nothing is written then.
     """
 
     case: str
-    capped: bool
+    capped: bool = False
     remarks: Sequence[str] = ()
+    failure: str = ""
 
 
 def predict_case(detector: Detector, inputs: Images, case: str, out: Path, num_cases: int) -> CaseResult:
     """Predict a case and write its files; `num_cases` in all go into `out`."""
-    files, image = list(inputs.cases[case].channels), inputs.read(case)
-    stamp = stamp_of(detector, case, files)
-    raw, probabilities, shape = detector.predict_raw(image)
+    files = list(inputs.cases[case].channels)
+    try:
+        image, stamp = inputs.read(case), stamp_of(detector, case, files)
+    except (ValueError, OSError) as error:
+        return CaseResult(case, failure=_reason(files[0], error))
+    try:
+        raw, probabilities, shape = detector.predict_raw(image)
+    except ValueError as error:
+        return CaseResult(case, failure=_reason(files[0], error))
     prediction = RawPrediction(
         case, raw, shape, image.geometry, detector.classes, detector.consolidation_of(shape), tuple(files), stamp,
         detector.views,
@@ -50,6 +58,11 @@ def predict_case(detector: Detector, inputs: Images, case: str, out: Path, num_c
     # Last, as it says that all else is there.
     write_detections(path, detections, case, detector.classes, image_files=files, extra=stamp)
     return CaseResult(case, detections.capped, tuple(image.remarks))
+
+
+def _reason(file: Path, error: Exception) -> str:
+    text = " ".join(str(error.strerror or error if isinstance(error, OSError) else error).split())
+    return text if str(file) in text else f"{file}: {text}"
 
 
 def stamp_of(detector: Detector, case: str, files: Sequence[Path]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def predict(
 
     With the setting `predict.segmentation`, also write the label map `CASE_seg.nii.gz` on the grid of the image; the
     JSON names its values. More than 10,000 cases are divided among subfolders. Repeat the call to resume an interrupted
-    prediction: images that are done are skipped.
+    prediction: images that are done are skipped. Images that cannot be predicted do not stop the others.
 
     Args:
         run: the run folder.
@@ -64,8 +64,9 @@ def predict(
         The JSON files, one per image.
 
     Raises:
-        ValueError: an unknown format; an image that cannot be read or does not fit the detector; runs of different
-            tasks; `formats` with `shard`; no Ray, or no cluster at that address; `out` holds anything else.
+        ValueError: an unknown format; runs of different tasks; `formats` with `shard`; no Ray, or no cluster at that
+            address; `out` holds anything else. When all other images are done: those that cannot be read or do not fit
+            the detector, a line for each; `formats` are not written then.
     """
     writers = {name: get_format(name).writer for name in formats}
     own_part = _parse_shard(shard, formats)
@@ -90,7 +91,13 @@ def predict(
     source = ", ".join(str(one.resolve()) for one in runs)
     with claimed(out, "predict", job, source=f"the run {source}", shared=bool(shard), cases=everything):
         work = RayWork(ray, runs, tuple(overrides), trust, workers) if ray else None
-        written = _predict_cases(detector, cases, inputs, out, len(everything), work, progress)
+        written, failures = _predict_cases(detector, cases, inputs, out, len(everything), work, progress)
+        if failures:
+            later = f", or `boxel convert --to {formats[0]}` without them" if formats else ""
+            raise ValueError(
+                f"{len(failures)} of {len(cases)} images could not be predicted; rerun the command to try these "
+                f"again{later}:\n" + "\n".join(failures)
+            )
         predictions = [read_prediction(path) for path in written] if formats else []
         for name, write in writers.items():
             write(out / name, predictions)
@@ -105,9 +112,11 @@ def _predict_cases(
     num_cases: int,
     work: RayWork | None,
     progress: Progress,
-) -> list[Path]:
+) -> tuple[list[Path], list[str]]:
+    """The files of all cases, and the reasons, by case, why some are missing."""
     written = {case: case_file(out, case, ".json", num_cases) for case in cases}
     rest = [case for case, path in written.items() if not is_done(path, stamp_of(detector, case, cases[case]))]
+    failures = {}
     capped = sum(read_json(written[case]).get("capped", False) for case in cases.keys() - set(rest))
     if work:
         results = work.predict(detector.fingerprint, inputs, rest, out, num_cases)
@@ -119,9 +128,11 @@ def _predict_cases(
         for remark in result.remarks:
             logging.getLogger("boxel").warning(f"{result.case}: {remark}")
         capped += result.capped
+        if result.failure:
+            failures[result.case] = result.failure
         progress("predict", done, len(cases))
     warn_of_caps(capped, len(cases))
-    return list(written.values())
+    return list(written.values()), [failures[case] for case in sorted(failures)]
 
 
 def settings_of(**configs: Config) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class RayWork:
         """Predict the cases in any order; see `predict_case`.
 
         Raises:
-            ValueError: the detector on a worker has another fingerprint; a case cannot be predicted.
+            ValueError: the detector on a worker has another fingerprint; the workers of a case were lost.
         """
         if not cases:
             return

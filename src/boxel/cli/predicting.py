@@ -67,6 +67,7 @@ def predict(
 ) -> None:
     """Detect objects in images; boxes are written in voxels of the original image and in mm.
 
+    Exit status 2 if an image could not be predicted; the others are not affected, and the next call tries it again.
     Rerun an interrupted command to resume it. Large cohorts: docs/how_to/cohorts.md.
     """
     from boxel.api.prediction import predict as run_predict

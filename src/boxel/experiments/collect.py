@@ -18,7 +18,7 @@ from boxel.datasets.split import dataset_splits
 from boxel.experiments.baseline_cells import baseline_cells
 from boxel.experiments.baselines import evaluate_stratum
 from boxel.experiments.cell import Cell, hash_of, open_source, write_resamples
-from boxel.experiments.grid import Claim, Grid, Value, Values, chooses
+from boxel.experiments.grid import Claim, Derived, Grid, Value, Values, chooses
 from boxel.experiments.sources import DataFolder
 from boxel.experiments.state import CellState, states
 from boxel.experiments.statistics import Estimate, Sample, Verdict, decide, estimate
@@ -67,6 +67,7 @@ class Results:
     rows: list[Row]
     decisions: list[Decision]
     missing: list[CellState]
+    derived: list[Derived] = field(default_factory=list)
 
 
 def collect_results(grid: Grid, out: Path) -> Results:
@@ -80,7 +81,10 @@ def collect_results(grid: Grid, out: Path) -> Results:
     samples = _samples(grid, out, cells)
     rows = [_row(grid, key, cells, samples) for key in samples]
     decisions = [decision for claim in grid.claims for decision in _decide(claim, grid, cells, samples)]
-    return Results(grid, rows, decisions, [cell for cell in cells if cell.state != "done"])
+    means = [(row.values, {name: one.value for name, one in row.metrics.items()}) for row in rows]
+    done = any(cell.state == "done" for cell in cells)
+    derived = [table(grid, out, cells, means) for table in grid.derived if done]
+    return Results(grid, rows, decisions, [cell for cell in cells if cell.state != "done"], derived)
 
 
 Samples = dict[Key, dict[Value, Mapping[str, Sample]]]

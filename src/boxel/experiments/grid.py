@@ -5,16 +5,21 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from boxel.config import Config, did_you_mean
 from boxel.datasets.cases import Dataset
 from boxel.experiments.cell import Cell
 from boxel.types import Detections
 
+if TYPE_CHECKING:
+    from boxel.experiments.state import CellState
+
 Value = str | int
 Values = Mapping[str, Value]
 Baseline = Callable[[Cell, Dataset, Path], Mapping[str, Detections]]
+# From the grid, its folder, all cells, and the means of the metrics by row, another table.
+DerivedTable = Callable[["Grid", Path, Sequence["CellState"], Sequence[tuple[Values, Mapping[str, float]]]], "Derived"]
 REPEATED = ("fold", "seed")  # axes that repeat a row instead of making another
 
 
@@ -42,6 +47,16 @@ class Claim(Config):
     kind: Literal["better", "equal", "not_worse"] = "better"
 
 
+@dataclass(frozen=True)
+class Derived:
+    """Another table of an experiment, with a heading and a remark."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
 def _nothing(values: Values) -> bool:
     return False
 
@@ -65,6 +80,7 @@ class Grid:
             same values, its data and its folder, the detections of its test cases.
         strata: further metrics by name: a metric with objects of some diameters only, in mm; others are ignored.
         published: metrics that a paper reports, by the values of the axes that make rows.
+        derived: further tables of the finished cells, see `boxel.experiments.derived`.
         labels: how the values of axes are shown, if not as they are.
         seconds: a guess of what a cell costs, until some are measured.
     """
@@ -81,6 +97,7 @@ class Grid:
     baselines: Mapping[Value, Baseline] = field(default_factory=dict)
     strata: Mapping[str, tuple[str, float, float]] = field(default_factory=dict)
     published: Mapping[tuple[Value, ...], Mapping[str, float]] = field(default_factory=dict)
+    derived: tuple[DerivedTable, ...] = ()
     labels: Mapping[Value, str] | None = None
     seconds: float = 100.0
 

@@ -17,6 +17,7 @@ from boxel.datasets.cases import Dataset, read_case
 from boxel.experiments.baseline_cells import predictions_of
 from boxel.experiments.baselines import SizeClassifier, box_diameters, classify_by_size, fit_size_classifier
 from boxel.experiments.cell import Cell
+from boxel.experiments.derived import FalsePositivesByScore, RankCorrelation
 from boxel.experiments.grid import Claim, Grid, Value, Values
 from boxel.experiments.six_models import MODELS
 from boxel.experiments.sources import DataFolder, MosaicOfCrops, Source
@@ -67,6 +68,7 @@ def lesions(preset: str, source: Source | None) -> Grid:
         strata={stratum: ("AP@0.10", *_STRATUM)} if two_classes else {},
         claims=_claims() if preset in ("first", "full") else (),
         baselines={"size_only": _size_only} if preset in ("first", "full") else {},
+        derived=(RankCorrelation("AP@0.10", "patient_AP"), FalsePositivesByScore({"model": "det_unet"})),
         labels={**MODELS, **VIEWS, "size_only": "class from size only"},
         seconds=300.0,
     )

@@ -6,6 +6,7 @@ Reference: Jaeger et al., arXiv 1811.08661, tables 1 (LIDC-IDRI) and 2 (breast d
 from functools import partial
 
 from boxel.experiments.cell import Cell
+from boxel.experiments.derived import CountsByRule
 from boxel.experiments.grid import Grid, Value, Values
 from boxel.experiments.lesions import VIEWS
 from boxel.experiments.six_models import MODELS
@@ -17,11 +18,15 @@ PRESETS = ("paper", "mdt", "small")
 _SMALL = {"2d": ("plan.ndim=2",), "2dc": ("plan.ndim=2", "plan.context=3"), "3d": ()}
 _ABOUT = {"lidc": "LIDC-IDRI, table 1", "breast": "breast diffusion MRI, table 2"}
 
+_RULES = {"all": "absent readers as 0 (`all`)", "present": "mean of the readers present (`present`)"}
+_COUNTS = {"benign": 1319, "malignant": 494}
+
 
 def _table(data: str, preset: str, source: Source | None) -> Grid:
     if not isinstance(source, DataFolder):
         raise ValueError(f"{data} has no data of its own; give your data set with --data")
-    if data == "lidc" and not any(option.startswith("malignancy=") for option in source.options):
+    by_rating = data == "lidc" and "classes=nodule" not in source.options
+    if by_rating and not any(option.startswith("malignancy=") for option in source.options):
         # The papers' counts are those with absent readers as 0, see the reader.
         source = source.model_copy(update={"options": (*source.options, "classes=malignancy", "malignancy=all")})
 
@@ -42,6 +47,7 @@ def _table(data: str, preset: str, source: Source | None) -> Grid:
         reference={"model": "retina_net"},
         metrics=("AP@0.10", "patient_AP"),
         published=published,
+        derived=(CountsByRule(source, "malignancy", _RULES, _COUNTS),) if by_rating else (),
         labels={**MODELS, **VIEWS},
         seconds=3600.0 if preset == "small" else 8 * 3600.0,
     )

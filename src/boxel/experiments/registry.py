@@ -7,7 +7,7 @@ from pathlib import Path
 from boxel.config import Config, did_you_mean, read_json
 from boxel.experiments.cell import Cell
 from boxel.experiments.cross_validation import PRESETS, cross_validation
-from boxel.experiments.grid import Grid, Values
+from boxel.experiments.grid import Grid, Value, Values
 from boxel.experiments.lesions import PRESETS as LESION_PRESETS
 from boxel.experiments.lesions import lesions
 from boxel.experiments.published import PRESETS as TABLE_PRESETS
@@ -16,6 +16,7 @@ from boxel.experiments.six_models import six_models
 from boxel.experiments.sources import Source
 from boxel.experiments.toy import PRESETS as TOY_PRESETS
 from boxel.experiments.toy import toy
+from boxel.models import ModelConfig
 
 RECORD = "grid.json"
 
@@ -71,7 +72,8 @@ class Chosen(Config):
         if self.source is not None and not entry.takes_data:
             raise ValueError(f"experiment {self.name} brings its own data; leave out --data")
         grid = entry.build(self.preset, self.source)
-        return replace(grid, cell=_with(grid.cell, self.overrides)) if self.overrides else grid
+        changed = replace(grid, cell=_with(grid.cell, self.overrides)) if self.overrides else grid
+        return replace(changed, labels={**(grid.labels or {}), **_labels(grid, changed)})
 
 
 def choose(name: str, preset: str = "", source: Source | None = None, overrides: Sequence[str] = ()) -> Chosen:
@@ -98,6 +100,18 @@ def read_chosen(out: Path) -> Chosen:
             "choose another folder with --out (finished cells can be moved: OUT/cells)"
         )
     return chosen
+
+
+def _labels(grid: Grid, changed: Grid) -> dict[Value, str]:
+    """Labels of the axis `model` where overrides choose another model than the grid, or a plug-in has the model."""
+    labels: dict[Value, str] = {}
+    for value, values in {values["model"]: values for values in grid if "model" in values}.items():
+        before, own = (one.cell(values).experiment.model.type_name for one in (grid, changed))
+        if ModelConfig.registry.of_plugin(own):
+            labels[value] = f"{own} (plug-in)"
+        elif own != before:
+            labels[value] = grid.label(own)
+    return labels
 
 
 def _with(build: Callable[[Values], Cell], overrides: Sequence[str]) -> Callable[[Values], Cell]:

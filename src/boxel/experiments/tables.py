@@ -76,6 +76,9 @@ def markdown(results: Results) -> str:
             "A claim holds if every interval is on its side of the margin, and fails if one is on the other. "
             "A single seed decides nothing.",
         ]
+    for table in results.derived:
+        lines += ["", f"## {table.title}", "", line(table.columns), "|" + "---|" * len(table.columns)]
+        lines += [*map(line, table.rows), *(["", table.note] if table.note else [])]
     if results.missing:
         lines += ["", "## Missing", ""]
         lines += [f"- {cell.path}: {cell.state}{': ' + cell.note if cell.note else ''}" for cell in results.missing]
@@ -167,6 +170,7 @@ def _json(results: Results) -> dict[str, Any]:
         "version": results.grid.version,
         "rows": [asdict(row) for row in results.rows],
         "claims": [asdict(decision) | {"claim": decision.claim.to_dict()} for decision in results.decisions],
+        "derived": [asdict(table) for table in results.derived],
         "missing": [{"cell": cell.path, "state": cell.state, "note": cell.note} for cell in results.missing],
         "environment": environment(),
     }

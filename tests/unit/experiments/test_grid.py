@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from boxel.config import Config
 from boxel.datasets.cases import read_case
@@ -17,6 +18,7 @@ from boxel.experiments import choose
 from boxel.experiments.cell import Cell
 from boxel.experiments.grid import Claim, path_of
 from boxel.experiments.sources import DataFolder, ToyImages
+from boxel.experiments.state import states
 from boxel.recipes import get_recipe
 from tests.unit.experiments.made_up import made_up_grid
 
@@ -235,3 +237,25 @@ def test_a_claim_with_an_unknown_kind_is_an_error():
 def test_a_choice_that_does_not_exist_is_an_error(words, says):
     with pytest.raises(ValueError, match=re.escape(says)):
         choose(*words)
+
+
+def test_a_row_is_labelled_by_the_model_that_overrides_choose(tmp_path):
+    source = DataFolder(path=str(tmp_path))
+    choices = ('model={"type": "retina_net"}',)
+    assert choose("cross_validation", source=source).grid().label("retina_unet") == "Retina U-Net"
+    assert choose("cross_validation", source=source, overrides=choices).grid().label("retina_unet") == "Retina Net"
+
+
+def test_a_running_cell_shows_its_step_and_rate(tmp_path):
+    grid = made_up_grid()
+    values = {"model": "retina_net", "n": 10, "seed": 0}  # ten steps
+    folder = tmp_path / "cells" / grid.cell(values).name
+    (folder / "run").mkdir(parents=True)
+    with FileLock(folder / ".lock"):
+        (state,) = states(grid, tmp_path, [values])
+        assert (state.state, state.note) == ("running", "preparing")
+        (folder / "run" / "metrics.jsonl").write_text('{"step": 3, "seconds": 1}\n{"step": 6, "seconds": 4}\n')
+        (state,) = states(grid, tmp_path, [values])
+        assert (state.state, state.note) == ("running", "step 6 of 10, 1.50 per s")
+    (state,) = states(grid, tmp_path, [values])
+    assert (state.state, state.note) == ("missing", "")
