@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from boxel.config import read_json, write_text
+from boxel.config import counted, read_json, write_text
 
 RECORD = ".boxel"
 MANY = 10_000
@@ -80,7 +80,7 @@ def unfinished(out: Path, done: Collection[str], among: Collection[str] | None =
         return ""
     listed = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
     return (
-        f"{out}: unfinished: {len(missing)} of {len(cases)} images are missing ({listed}); rerun the interrupted "
+        f"{out}: unfinished: {len(missing)} of {counted(len(cases), 'image')} missing ({listed}); rerun the interrupted "
         f"`boxel {verb}` to resume it"
     )
 

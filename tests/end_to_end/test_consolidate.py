@@ -133,7 +133,7 @@ def test_an_unfinished_prediction_is_said_until_it_is_resumed(root, tmp_path, pa
     with pytest.raises(KeyboardInterrupt):
         boxel.predict(root / "run", images, predictions, progress=stop)
     assert len(list(predictions.glob("*.json"))) == 1
-    said = f"unfinished: {total - 1} of {total} images are missing ("
+    said = f"unfinished: {total - 1} of {total} images missing ("
     assert said in consolidate()
     for folder, verb in ((predictions, "predict"), (tmp_path / "c", "consolidate")):
         words = evaluate(folder, f"e_{verb}", code=2 if refused else 0)
