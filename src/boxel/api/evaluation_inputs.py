@@ -118,8 +118,8 @@ def read_evaluation_inputs(
 def read_detections(path: Path, data: Dataset, form: Format) -> dict[str, Detections]:
     """The detections of each case in a file or folder of a format, by the data set's names of the cases.
 
-    A prediction made from the very image files of a case belongs to it, also under another name. Warns if the prediction
-    was interrupted.
+    A prediction made from the very image files of a case belongs to it, also under another name. Warns if the
+    prediction was interrupted.
 
     Raises:
         ValueError: no predictions there, or predictions of other classes than the data set's.

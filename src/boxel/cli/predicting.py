@@ -65,7 +65,7 @@ def predict(
     plugin: Plugins = None,
     trust: Trust = False,
 ) -> None:
-    """Detect objects in images; boxes are written in voxels of the original image and in mm.
+    """Detect objects in images; boxes are written in voxels of the original image and, if it has a spacing, in mm.
 
     Rerun an interrupted command to resume it. Large cohorts: docs/how_to/cohorts.md.
     """
