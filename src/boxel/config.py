@@ -144,11 +144,6 @@ def _kind(cls: type[Choice]) -> str:
     return cls.__name__.removesuffix("Config")
 
 
-def counted(number: int, noun: str, plural: str = "") -> str:
-    """A number with its noun, such as `1 image`, `2,000 images` and `2 boxes`; `plural` where it is not noun + s."""
-    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
-
-
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The end of an error message: `"; did you mean 'x'? Known: ..."`."""
     known = sorted(known)

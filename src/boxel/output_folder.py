@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from boxel.config import counted, read_json, write_text
+from boxel.config import read_json, write_text
+from boxel.wording import counted
 
 RECORD = ".boxel"
 MANY = 10_000

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from boxel.config import counted, read_json
+from boxel.config import read_json
 from boxel.datasets.cases import Case, Dataset, LoadedCase, read_case
 from boxel.datasets.formats import as_dataset
 from boxel.datasets.polygons import CocoMasks
@@ -23,6 +23,7 @@ from boxel.export import DatasetInfo, Format, ImageGeometries, Prediction, get_f
 from boxel.io import read_geometry
 from boxel.output_folder import unfinished
 from boxel.types import Detections, Geometry, Instances, Progress, silent
+from boxel.wording import counted
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,8 @@ def read_evaluation_inputs(
             everything[case.id], areas[case.id], ignored_regions[case.id] = case.annotate.as_written(geometry)
     if outside:
         warnings.warn(
-            f"{sum(outside.values())} detections in {len(outside)} cases, such as {next(iter(outside))!r}, have their "
-            "centre outside the image; were they made on another voxel grid?",
+            f"{counted(sum(outside.values()), 'detection')} in {counted(len(outside), 'case')}, such as "
+            f"{next(iter(outside))!r}, with the centre outside the image; were they made on another voxel grid?",
             stacklevel=2,
         )
     ground_truth, more_ignored, more_regions = _set_aside(dict(everything), ignore)
@@ -179,7 +180,7 @@ def _only_annotated(detections: dict[str, Detections], data: Dataset) -> dict[st
     others = sorted(detections.keys() & set(data.unlabelled))
     if others:
         warnings.warn(
-            f"{data.root}: {len(others)} predicted images have no annotation and are not evaluated, such as "
+            f"{data.root}: {counted(len(others), 'predicted image')} without annotation, not evaluated, such as "
             f"{others[0]}",
             stacklevel=3,
         )

@@ -8,6 +8,7 @@ import typer
 from boxel.cli.console import progress_bars
 from boxel.cli.data_sets import named_images
 from boxel.cli.options import Format, Options, Plugins, RunPath, Settings, Trust
+from boxel.wording import counted
 
 
 def predict(
@@ -79,4 +80,4 @@ def predict(
             run, given, out, ensemble=with_ or (), overrides=settings, formats=to or (), part=part, shard=shard,
             ray=ray, workers=workers, trust=trust, progress=progress,
         )  # fmt: skip
-    print(f"predicted {len(written)} images in {out}")
+    print(f"predicted {counted(len(written), 'image')} in {out}")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
-from boxel.config import counted
+from boxel.wording import counted
 
 __all__ = ["Finding", "InputError", "Report", "Severity", "as_input_error", "counted", "raise_it", "some"]
 

@@ -65,7 +65,7 @@ def test_detections_beside_the_image_are_a_warning(truth, native, tmp_path):
     detections = as_detections(loaded)
     far = Detections(detections.boxes * 20, detections.scores, detections.labels)
     folder = write_boxel(tmp_path / "p", data, cases, **{name: far})
-    with pytest.warns(UserWarning, match=rf"{len(far)} detections in 1 cases, such as '{name}'.*another voxel grid"):
+    with pytest.warns(UserWarning, match=rf"{len(far)} detections? in 1 case, such as '{name}'.*another voxel grid"):
         evaluate(folder, native, num_resamples=0)
 
 
