@@ -3,6 +3,8 @@
 import logging
 from typing import Any
 
+from boxel.wording import counted
+
 CAP_SCORE = 0.1  # every image has many detections below this, and hardly an object among them
 
 
@@ -15,7 +17,7 @@ def warn_of_caps(capped: int, total: int) -> None:
     """Log how many of the images have more such detections than were kept."""
     if capped:
         logging.getLogger("boxel").warning(
-            f"{capped} of {total} images have more detections than max_detections keeps: some with scores of "
-            f'{CAP_SCORE} or more were left out ("capped" in the JSON); to keep more, predict with '
+            f"{capped} of {counted(total, 'image')} with more detections than max_detections keeps: some with scores "
+            f'of {CAP_SCORE} or more were left out ("capped" in the JSON); to keep more, predict with '
             "--set plan.max_detections=N, or consolidate with --set consolidate.max_detections=N"
         )

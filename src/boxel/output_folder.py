@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from boxel.config import read_json, write_text
+from boxel.wording import counted
 
 RECORD = ".boxel"
 MANY = 10_000
@@ -80,8 +81,8 @@ def unfinished(out: Path, done: Collection[str], among: Collection[str] | None =
         return ""
     listed = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
     return (
-        f"{out}: unfinished: {len(missing)} of {len(cases)} images are missing ({listed}); rerun the interrupted "
-        f"`boxel {verb}` to resume it"
+        f"{out}: unfinished: {len(missing)} of {counted(len(cases), 'image')} missing ({listed}); rerun the "
+        f"interrupted `boxel {verb}` to resume it"
     )
 
 

@@ -116,7 +116,7 @@ def test_a_warning_names_the_images_that_any_run_was_trained_on(root, images, tm
     edit(changed / "split.json", train=["test_00003", "test_00001"])
     boxel.predict(root / "a", images, tmp_path / "out", ensemble=[changed])
     (warning,) = [record.message for record in caplog.records if "optimistic" in record.message]
-    assert f"2 of 5 images may be those {changed} was trained on: test_00001, test_00003" in warning
+    assert f"2 of 5 images may be among those {changed} was trained on: test_00001, test_00003" in warning
 
 
 def test_shards_that_run_at_the_same_time_write_the_files_of_one_process(root, images, tmp_path):

@@ -55,7 +55,7 @@ def test_a_folder_of_dicom_series_is_predicted_and_evaluated_where_it_is_annotat
     split = json.loads((run / "split.json").read_text())
     assert [path.stem for path in (tmp_path / "test").glob("*.json")] == split["test"]
     single = command("predict", run, tmp_path / "scans" / "patient_3" / "ct", "--out", tmp_path / "one")
-    assert "predicted 1 images" in single.stdout
+    assert "predicted 1 image in" in single.stdout
 
 
 def test_the_folds_are_as_many_as_wanted(tmp_path):

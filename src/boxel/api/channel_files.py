@@ -11,6 +11,7 @@ from boxel.config import read_json
 from boxel.io import read_layout, split_suffix
 from boxel.io.channels import in_order, split_channel
 from boxel.types import Task
+from boxel.wording import counted
 
 __all__ = ["RunImages", "group_files"]
 
@@ -96,6 +97,6 @@ def _complete(name: str, channels: Mapping[int, Sequence[Path]], run: RunImages)
         lost = f"channel {missing[0]} ({run.channels[missing[0]]})"
         raise ValueError(f"{ordered[0]}: case {name!r} has no {lost}; add the file {name}_{missing[0]:04d}")
     if len(channels) > len(wanted):
-        problem = f"case {name!r} has {len(channels)} files, the run takes {len(wanted)} channels"
+        problem = f"case {name!r} has {counted(len(channels), 'file')}, the run takes {counted(len(wanted), 'channel')}"
         raise ValueError(f"{ordered[-1]}: {problem} ({', '.join(run.channels)}); leave out the others")
     return ordered

@@ -16,6 +16,7 @@ from boxel.consolidation.raw_file import raw_files, read_raw_file
 from boxel.export.boxel_json import write_detections
 from boxel.output_folder import case_file, claimed, unfinished, wanted_cases
 from boxel.types import Progress, silent
+from boxel.wording import counted
 
 
 class _Settings(Config):
@@ -78,8 +79,8 @@ def consolidate_folder(
     progress("verify", len(files), len(files))
     if left_out:
         logging.getLogger("boxel").warning(
-            f"the segmentations of {left_out} images are means over all views and are left out; to have those of some "
-            "views, predict again with these"
+            f"the segmentations of {counted(left_out, 'image')} left out: means over all views; "
+            "to have those of some views, predict again with these"
         )
     job = settings | {"detectors": sorted(runs), "--views": views, "--checkpoints": checkpoints}
     cases = {path.name.removesuffix(".json") for path in written}

@@ -1,5 +1,6 @@
 """`boxel convert`: predictions of one format written in another."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from boxel.datasets.names import case_ids, is_clutter
 from boxel.export import DatasetInfo, ImageGeometries, Prediction, get_format, recognise
 from boxel.io import SUFFIXES, read_geometry, split_suffix
 from boxel.io.channels import group_channels, in_order, split_channel
-from boxel.output_folder import claimed
+from boxel.output_folder import claimed, unfinished
 
 
 def convert(
@@ -51,9 +52,12 @@ def convert(
     read = read or recognise(predictions).reader
     files = find_cases(Path(images)) if images is not None else {}
     geometries = ImageGeometries({case: paths[0] for case, paths in files.items()})
+    given = read(predictions, DatasetInfo(tuple(classes), geometries))
+    if warning := unfinished(predictions, {prediction.case for prediction in given}):
+        warnings.warn(warning, stacklevel=2)
     chosen = [
         replace(prediction, detections=prediction.detections[np.asarray(prediction.detections.scores) >= min_score])
-        for prediction in read(predictions, DatasetInfo(tuple(classes), geometries))
+        for prediction in given
     ]
     if files:
         chosen = [_with_image(prediction, files) for prediction in chosen]

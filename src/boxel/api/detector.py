@@ -18,6 +18,7 @@ from boxel.models.base import Model
 from boxel.preparation.preprocess import preprocess
 from boxel.training.memory import keep_freed_memory
 from boxel.types import Detections, Geometry, Image, RawDetections, Task
+from boxel.wording import counted
 
 
 class Detector:
@@ -139,7 +140,7 @@ class Detector:
         """
         if len(image.array) != len(self.task.channels):
             raise ValueError(
-                f"the image has {len(image.array)} channels, the detector was trained on "
+                f"the image has {counted(len(image.array), 'channel')}, the detector was trained on "
                 f"{len(self.task.channels)}: {', '.join(self.task.channels)}"
             )
         if image.array.ndim - 1 != len(self.task.spacing):

@@ -1,7 +1,9 @@
 """What an evaluation needs: predictions in any format, and the ground truth of the same cases."""
 
+import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +14,16 @@ from boxel.config import read_json
 from boxel.datasets.cases import Case, Dataset, LoadedCase, read_case
 from boxel.datasets.formats import as_dataset
 from boxel.datasets.polygons import CocoMasks
+from boxel.datasets.problems import some
 from boxel.evaluation import Criterion
 from boxel.evaluation.criteria import Kind
 from boxel.evaluation.evaluate import Context
 from boxel.evaluation.masks import LabelMap, MaskOverlap, ProbabilityGrids, join_overlaps, overlap_masks
-from boxel.export import DatasetInfo, Format, ImageGeometries, get_format, recognise
+from boxel.export import DatasetInfo, Format, ImageGeometries, Prediction, get_format, recognise
 from boxel.io import read_geometry
 from boxel.output_folder import unfinished
 from boxel.types import Detections, Geometry, Instances, Progress, silent
+from boxel.wording import counted
 
 
 @dataclass(frozen=True)
@@ -61,9 +65,8 @@ def read_evaluation_inputs(
     path, data = Path(predictions), as_dataset(dataset)
     form = recognise(path) if source == "auto" else get_format(source)
     detections = _only_annotated(read_detections(path, data, form), data)
+    _check_names(path, detections, data)
     cases = choose_cases(data, list(detections))
-    if warning := unfinished(path, detections, {case.id for case in data.cases}):
-        warnings.warn(warning, stacklevel=2)
     with_masks = criterion.startswith("mask")
     bare = [case for case, own in detections.items() if len(own) and own.masks is None]
     if with_masks and form.read_masks is None and bare:
@@ -97,8 +100,8 @@ def read_evaluation_inputs(
             everything[case.id], areas[case.id], ignored_regions[case.id] = case.annotate.as_written(geometry)
     if outside:
         warnings.warn(
-            f"{sum(outside.values())} detections in {len(outside)} cases, such as {next(iter(outside))!r}, have their "
-            "centre outside the image; were they made on another voxel grid?",
+            f"{counted(sum(outside.values()), 'detection')} in {counted(len(outside), 'case')}, such as "
+            f"{next(iter(outside))!r}, with the centre outside the image; were they made on another voxel grid?",
             stacklevel=2,
         )
     ground_truth, more_ignored, more_regions = _set_aside(dict(everything), ignore)
@@ -114,7 +117,10 @@ def read_evaluation_inputs(
 
 
 def read_detections(path: Path, data: Dataset, form: Format) -> dict[str, Detections]:
-    """The detections of each case in a file or folder of a format.
+    """The detections of each case in a file or folder of a format, by the data set's names of the cases.
+
+    A prediction made from the very image files of a case belongs to it, also under another name. Warns if the
+    prediction was interrupted.
 
     Raises:
         ValueError: no predictions there, or predictions of other classes than the data set's.
@@ -131,7 +137,42 @@ def read_detections(path: Path, data: Dataset, form: Format) -> dict[str, Detect
                 f"{path}: predicts the classes {', '.join(prediction.classes)}; the data set has "
                 f"{', '.join(info.classes)}: names and order must match, rename or reorder those of one of them"
             )
-    return {prediction.case: prediction.detections for prediction in predictions}
+    names = _names_by_files(predictions, data)
+    among = {case.id for case in data.cases} if not names else None
+    if warning := unfinished(path, {prediction.case for prediction in predictions}, among):
+        warnings.warn(warning, stacklevel=2)
+    detections: dict[str, Detections] = {}
+    for prediction in predictions:
+        case = names.get(prediction.case, prediction.case)
+        if case in detections:
+            raise ValueError(f"{path}: two predictions are of case {case!r} of the data set; remove one of them")
+        detections[case] = prediction.detections
+    return detections
+
+
+def _names_by_files(predictions: Sequence[Prediction], data: Dataset) -> dict[str, str]:
+    """The data set's name of each prediction that has another one, and whose image files are those of one case."""
+
+    def place(files: Sequence[Path]) -> tuple[str, ...]:
+        return tuple(map(os.path.realpath, files))
+
+    files = [(place(case.channels), case.id) for case in data.cases]
+    numbers = Counter(own for own, _ in files)
+    owners = {own: case for own, case in files if numbers[own] == 1}
+    named = {prediction.case: owners.get(place(prediction.image_files)) for prediction in predictions}
+    return {case: owner for case, owner in named.items() if owner is not None and owner != case}
+
+
+def _check_names(path: Path, detections: Mapping[str, Detections], data: Dataset) -> None:
+    """Raise ValueError if predicted cases are not in the data set, with the names of both."""
+    known = {case.id for case in data.cases}
+    if unknown := detections.keys() - known:
+        raise ValueError(
+            f"{path}: {len(unknown)} of {counted(len(detections), 'predicted case')} ({some(unknown)}) not in "
+            f"{data.root}, whose cases are {some(known - detections.keys() or known)}; predict the cases of the data "
+            f"set under its names with `boxel predict RUN {data.root} --out DIR` (only some: --part test), or remove "
+            "these predictions"
+        )
 
 
 def _only_annotated(detections: dict[str, Detections], data: Dataset) -> dict[str, Detections]:
@@ -139,7 +180,7 @@ def _only_annotated(detections: dict[str, Detections], data: Dataset) -> dict[st
     others = sorted(detections.keys() & set(data.unlabelled))
     if others:
         warnings.warn(
-            f"{data.root}: {len(others)} predicted images have no annotation and are not evaluated, such as "
+            f"{data.root}: {counted(len(others), 'predicted image')} without annotation, not evaluated, such as "
             f"{others[0]}",
             stacklevel=3,
         )

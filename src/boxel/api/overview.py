@@ -15,6 +15,7 @@ from boxel.reporting import Picture
 from boxel.reporting.charts import Chart, number
 from boxel.reporting.overview import OverviewContent, histogram_chart, ranked_chart, write_overview, write_picture
 from boxel.types import Detections, Instances
+from boxel.wording import counted
 
 __all__ = ["PAGE_PICTURES", "overview", "preview"]
 
@@ -106,7 +107,7 @@ def _pictures(examination: Examination, count: int) -> list[Picture]:
                                    np.zeros(len(seen.labels), bool)),
             detections=Detections.empty(data.ndim),
             classes=data.classes,
-            caption=f"{len(seen.labels)} object{'s' * (len(seen.labels) != 1)}",
+            caption=f"{counted(len(seen.labels), 'object')}",
             spacing=seen.spacing,
         )
         for seen in chosen

@@ -20,6 +20,7 @@ from boxel.export import get_format
 from boxel.export.boxel_json import read_prediction
 from boxel.output_folder import case_file, claimed
 from boxel.types import Progress, silent
+from boxel.wording import counted
 
 
 def predict(
@@ -191,7 +192,7 @@ def _choose(cases: dict[str, list[Path]], runs: Sequence[Path], part: str) -> di
             advice = ", --part test leaves them out" if len(runs) == 1 else "; leave this run out, or these images"
             which = "the run" if len(runs) == 1 else str(run)
             logging.getLogger("boxel").warning(
-                f"{len(seen)} of {len(cases)} images may be those {which} was trained on: {some(seen)}; "
-                f"metrics on training images are optimistic{advice}"
+                f"{len(seen)} of {counted(len(cases), 'image')} may be among those {which} was trained on: "
+                f"{some(seen)}; metrics on training images are optimistic{advice}"
             )
     return cases

@@ -20,6 +20,7 @@ from boxel.io import SUFFIXES, is_dicom, read_image, split_suffix
 from boxel.io.channels import fit_image, read_channels
 from boxel.output_folder import list_files
 from boxel.types import Image
+from boxel.wording import counted
 
 __all__ = ["Images", "find_images", "images_of", "open_images"]
 
@@ -76,7 +77,7 @@ def images_of(dataset: Dataset, run: RunImages) -> Images:
     others = [file for file in _walk(root, None, defaultdict(list)) if _is_image(file)]
     unused = [file for file in others if not {os.path.realpath(f) for f in (file, file.parent)} & used]
     layout = f", layout {dataset.format}" if dataset.format else ""
-    taken = f"{_count(len(cases), 'case')} of the data set {dataset.root}{layout}"
+    taken = f"{counted(len(cases), 'case')} of the data set {dataset.root}{layout}"
     left_out = {"not in the data set": [str(file.relative_to(root)) for file in unused]} if unused else {}
     return Images(run, cases, dict.fromkeys(cases, dataset), taken, left_out)
 
@@ -135,7 +136,7 @@ def find_images(paths: Sequence[Path], run: RunImages, skip: Path | None = None)
     folders = {channel if channel.is_dir() else channel.parent for case in cases for channel in case.channels}
     where = f" in {len(folders)} folders" if len(folders) > 1 else ""
     datasets = {case.id: dataset for case in dataset.cases} if dataset else {}
-    found = Images(run, unique, datasets, f"{_count(len(cases), 'image')}{where}", left_out)
+    found = Images(run, unique, datasets, f"{counted(len(cases), 'image')}{where}", left_out)
     if not cases:
         known = f"known: {', '.join(sorted(SUFFIXES))}, DICOM series, and data sets (boxel check FOLDER)"
         raise ValueError(f"{', '.join(map(str, paths))}: no image to predict: {found}; {known}")
@@ -226,7 +227,3 @@ def _visible(path: Path) -> list[Path]:
 
 def _is_image(path: Path) -> bool:
     return bool(split_suffix(path)[1]) and path.is_file()
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"

@@ -18,6 +18,7 @@ from boxel.io import read_geometry
 from boxel.io.display import visible_channels
 from boxel.output_folder import check_file
 from boxel.reporting import PAGE_BEGINS, Detail, Picture, ReportContent, choose_pictures, write_report
+from boxel.wording import counted
 
 NUM_ERRORS = 10
 
@@ -131,7 +132,8 @@ def rank_missed(
         rows: as in `per_object.csv`.
         score_thresholds: of each class; an object detected at a lower score counts as missed.
     """
-    missed = [(row, f"{row['class']}, {row['object_size']:,.0f} voxels") for row in rows if row["outcome"] == "fn"]
+    lost = [row for row in rows if row["outcome"] == "fn"]
+    missed = [(row, f"{row['class']}, {counted(round(row['object_size']), 'voxel')}") for row in lost]
     missed.sort(key=lambda item: -item[0]["object_size"])
     # The scores of the rows are rounded.
     rounded = {name: round(score or 0.0, 6) for name, score in score_thresholds.items()}

@@ -18,6 +18,7 @@ from boxel.cli.console import print_table, progress_bars, short, show_warning
 from boxel.cli.data_sets import check, open_named, toy
 from boxel.cli.options import AsJson, DatasetPath, Format, Options, Plugins, RunPath, Settings, Trust, with_options
 from boxel.plugins import failed_plugin
+from boxel.wording import counted
 
 app = typer.Typer(
     name="boxel",
@@ -73,7 +74,7 @@ def prepare(
             data, out, recipe=chosen, overrides=set_ or (), num_folds=folds, seed=seed, workers=workers,
             progress=progress,
         )  # fmt: skip
-    print(f"prepared {len(store.ids)} cases in {out}")
+    print(f"prepared {counted(len(store.ids), 'case')} in {out}")
     print_table("plan", {key: short(value) for key, value in store.task.to_dict().items() if key != "why"})
     for choice, reason in store.task.why.items():
         print(f"  {choice}: {reason}")

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from boxel.wording import counted
+
 MAX_CASE = 24  # characters
 
 
@@ -70,7 +72,7 @@ def print_findings(findings: list[Any]) -> None:
         where = " ".join(str(part) for part in (finding.case, finding.file) if part)
         print(f"{finding.severity.upper()} {where}: {finding.problem}; {finding.suggested_fix}")
     counts = {name: sum(f.severity == name for f in findings) for name in ("error", "warning", "note")}
-    print(", ".join(f"{count} {name}{'s' * (count != 1)}" for name, count in counts.items()))
+    print(", ".join(counted(count, name) for name, count in counts.items()))
 
 
 def print_cases(rows: list[dict[str, str]]) -> None:

@@ -7,6 +7,7 @@ import typer
 
 from boxel.cli.console import progress_bars
 from boxel.cli.options import Plugins
+from boxel.wording import counted
 
 
 def consolidate(
@@ -38,4 +39,4 @@ def consolidate(
         written = consolidate_folder(
             predictions, out, overrides=set_ or (), views=views, checkpoints=checkpoints, progress=progress
         )
-    print(f"consolidated {len(written)} images in {out}")
+    print(f"consolidated {counted(len(written), 'image')} in {out}")

@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperCommand
 
 from boxel.cli.options import Plugins
+from boxel.wording import counted
 
 
 class ListsFormats(TyperCommand):
@@ -51,4 +52,4 @@ def convert(
 
     names = [name.strip() for name in classes.split(",") if name.strip()]
     written = run_convert(predictions, out, to, source=source, images=images, classes=names, min_score=min_score)
-    print(f"wrote {len(written)} file{'s' * (len(written) != 1)} to {out}")
+    print(f"wrote {counted(len(written), 'file')} to {out}")

@@ -9,6 +9,7 @@ import typer
 
 from boxel.cli.console import plain, print_cases, print_findings, progress_bars
 from boxel.cli.options import AsJson, DatasetPath, Format, Options, Plugins
+from boxel.wording import counted
 
 
 def check(
@@ -61,7 +62,7 @@ def check(
                 examination.dataset, examination.findings, fix,
                 progress=progress,
             )  # fmt: skip
-        print(f"wrote {len(copy.cases)} of {len(examination.dataset.cases)} cases to {fix}", file=sys.stderr)
+        print(f"wrote {len(copy.cases)} of {counted(len(examination.dataset.cases), 'case')} to {fix}", file=sys.stderr)
     if any(finding.severity == "error" for finding in examination.findings):
         raise typer.Exit(2)
 
@@ -75,7 +76,7 @@ def write_pictures(examination: Any, out: Path, count: int, html: bool) -> None:
     with claimed(out, "check", {"DATASET": str(examination.dataset.root.resolve())}):
         if count:
             paths = preview(examination, out, count)
-            print(f"wrote {len(paths)} pictures to {out}", file=sys.stderr)
+            print(f"wrote {counted(len(paths), 'picture')} to {out}", file=sys.stderr)
         if html:
             overview(examination, out / "index.html", count or PAGE_PICTURES)
             print(f"wrote {out / 'index.html'}", file=sys.stderr)
@@ -104,7 +105,7 @@ def toy(
             out, task, preset, num_train=train_, num_val=val, num_test=test, ndim=ndim, size=size, seed=seed,
             progress=progress,
         )  # fmt: skip
-    print(f"wrote {train_ + val + test} images to {out}")
+    print(f"wrote {counted(train_ + val + test, 'image')} to {out}")
 
 
 def open_named(path: Path, layout: str, options: list[str] | None) -> Any:

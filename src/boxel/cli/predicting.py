@@ -8,6 +8,7 @@ import typer
 from boxel.cli.console import progress_bars
 from boxel.cli.data_sets import named_images
 from boxel.cli.options import Format, Options, Plugins, RunPath, Settings, Trust
+from boxel.wording import counted
 
 
 def predict(
@@ -65,7 +66,7 @@ def predict(
     plugin: Plugins = None,
     trust: Trust = False,
 ) -> None:
-    """Detect objects in images; boxes are written in voxels of the original image and in mm.
+    """Detect objects in images; boxes are written in voxels of the original image and, if it has a spacing, in mm.
 
     Exit status 2 if an image could not be predicted; the others are not affected, and the next call tries it again.
     Rerun an interrupted command to resume it. Large cohorts: docs/how_to/cohorts.md.
@@ -80,4 +81,4 @@ def predict(
             run, given, out, ensemble=with_ or (), overrides=settings, formats=to or (), part=part, shard=shard,
             ray=ray, workers=workers, trust=trust, progress=progress,
         )  # fmt: skip
-    print(f"predicted {len(written)} images in {out}")
+    print(f"predicted {counted(len(written), 'image')} in {out}")

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
+from boxel.wording import counted
+
 __all__ = ["Finding", "InputError", "Report", "Severity", "as_input_error", "counted", "raise_it", "some"]
 
 Severity = Literal["error", "warning", "note"]
@@ -65,11 +67,6 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.severity}: {self.file}: {self.problem}; {self.suggested_fix}"
-
-
-def counted(number: int, noun: str) -> str:
-    """A number with its noun, such as `1 image` and `2 images`."""
-    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def some(names: Iterable[int | str]) -> str:

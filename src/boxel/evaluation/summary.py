@@ -5,6 +5,7 @@ from typing import Any
 
 from boxel.evaluation.config import IOU_THRESHOLDS
 from boxel.evaluation.registry import added_metrics
+from boxel.wording import counted
 
 _AT_EACH = ("FROC", "precision", "recall", "F1")
 MOST_CLASSES = 5  # columns that fit a terminal
@@ -52,9 +53,9 @@ def _text(value: float | None) -> str:
 
 
 def _remarks(metrics: Mapping[str, Any]) -> Iterator[str]:
-    images, groups = metrics.get("num_images"), metrics.get("num_groups")
-    patients = f" of {groups:,} patients" if groups not in (None, images) else ""
-    yield f"{images:,} images{patients}"
+    images, groups = metrics["num_images"], metrics.get("num_groups")
+    patients = f" of {counted(groups, 'patient')}" if groups not in (None, images) else ""
+    yield f"{counted(images, 'image')}{patients}"
     if "patient_AP" in metrics and metrics["patient_AP"] is None:
         yield "patient metrics need patients with and without objects"
     if metrics.get("absent_classes"):

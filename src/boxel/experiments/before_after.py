@@ -9,6 +9,7 @@ from boxel.consolidation import RawPrediction
 from boxel.reporting.drawing import BoxPanel, boxes_png
 from boxel.reporting.planes import region_around
 from boxel.types import Detections, Instances, rescale_boxes
+from boxel.wording import counted
 
 FAINT_FROM = 4  # views above which raw boxes are fainter, so that only boxes of many views look solid
 MIN_SIDE = 128  # voxels of a slice that are shown, at least
@@ -47,14 +48,14 @@ def before_after_png(prediction: RawPrediction, image: np.ndarray, detections: D
     raw_seen = seen(raw_boxes) & (raw.scores >= CAP_SCORE)
     kept = seen(detections.boxes) & (detections.scores >= CAP_SCORE)
     panels = [
-        BoxPanel(_count(len(shown), "object"), shown[:0], reference=shown),
+        BoxPanel(counted(len(shown), "object"), shown[:0], reference=shown),
         BoxPanel(
-            f"{_count(raw_seen.sum(), 'box', 'boxes')} of {_count(raw.num_views, 'view')}",
+            f"{counted(raw_seen.sum(), 'box', 'boxes')} of {counted(raw.num_views, 'view')}",
             flat(raw_boxes[raw_seen]),
             raw.scores[raw_seen] * min(1, FAINT_FROM / raw.num_views),
         ),
         BoxPanel(
-            _count(kept.sum(), "detection"), flat(detections.boxes[kept]), detections.scores[kept], reference=shown
+            counted(kept.sum(), "detection"), flat(detections.boxes[kept]), detections.scores[kept], reference=shown
         ),
     ]
     place = ", ".join(f"{index + 1} of {size}" for index, size in zip(position, image.shape, strict=False))
@@ -81,7 +82,3 @@ def _best_object(detections: Detections, objects: Instances, shape: Sequence[int
     elif not len(boxes):
         boxes = np.array([[[0] * len(shape), shape]], np.float32)
     return boxes[0].mean(axis=0), float((boxes[0, 1] - boxes[0, 0])[-2:].max())
-
-
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"{number:,} {one if number == 1 else many or one + 's'}"

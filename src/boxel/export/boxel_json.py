@@ -1,8 +1,8 @@
 """Boxel JSON: the canonical file of the detections of one image.
 
 Each detection carries its box twice: as corners in the voxels of the image (array-axis order, continuous,
-half-open: voxel `i` covers `[i, i + 1)`) and, where the geometry is known, as centre (LPS `x, y[, z]`) and
-size along the array axes in mm. `detections.schema.json` next to this file is the JSON Schema.
+half-open: voxel `i` covers `[i, i + 1)`) and, where the image has a position or a spacing, as centre (LPS
+`x, y[, z]`) and size along the array axes in mm. `detections.schema.json` next to this file is the JSON Schema.
 """
 
 import json
@@ -17,7 +17,7 @@ import numpy as np
 from boxel.config import did_you_mean, read_json, write_text
 from boxel.export.entries import rounded
 from boxel.export.mask_text import mask_from_text, mask_to_text
-from boxel.export.prediction import Prediction
+from boxel.export.prediction import Prediction, in_mm
 from boxel.output_folder import list_files
 from boxel.types import Detections, Geometry
 
@@ -54,7 +54,8 @@ def write_detections(
     scores = np.asarray(detections.scores, dtype=np.float64)
     labels = np.asarray(detections.labels)
     _check_values(boxes, scores, labels, len(classes), f"detections of case {case_id!r}")
-    world = _world(boxes, detections.geometry)
+    geometry = detections.geometry
+    world = _world(boxes, geometry) if geometry is not None and in_mm(geometry, image_files) else {}
     entries = []
     for row in np.argsort(-scores, kind="stable"):
         label = int(labels[row])
@@ -62,7 +63,6 @@ def write_detections(
                  "lower": rounded(boxes[row, 0]), "upper": rounded(boxes[row, 1])}  # fmt: skip
         entry |= {key: rounded(values[row]) for key, values in world.items()}
         entries.append(entry if detections.masks is None else entry | {"mask": mask_to_text(detections.masks[row])})
-    geometry = detections.geometry
     record = {
         "format": FORMAT,
         "version": VERSION,
@@ -187,9 +187,7 @@ def _read_masks(entries: list[dict[str, Any]], ndim: int, check: "_Checker") -> 
     return np.stack(masks)
 
 
-def _world(boxes: np.ndarray, geometry: Geometry | None) -> dict[str, np.ndarray]:
-    if geometry is None:
-        return {}
+def _world(boxes: np.ndarray, geometry: Geometry) -> dict[str, np.ndarray]:
     sizes = (boxes[:, 1] - boxes[:, 0]) * np.asarray(geometry.spacing)
     return {"centre_mm": geometry.to_world(boxes.mean(axis=1)), "size_mm": sizes}
 

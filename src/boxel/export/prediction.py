@@ -1,13 +1,20 @@
 """What writers get and readers return: the detections of one case; and what readers may ask about the data set."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from boxel.io import read_geometry
+from boxel.io import has_geometry, read_geometry
 from boxel.types import Detections, Geometry
+
+
+def in_mm(geometry: Geometry | None, image_files: Sequence[str | Path]) -> bool:
+    """Whether mm mean something: not if the geometry is unknown, nor on pictures (PNG, JPEG ...) without a spacing."""
+    if geometry is None or geometry != Geometry.plain(geometry.shape):
+        return geometry is not None
+    return not image_files or any(has_geometry(Path(file)) for file in image_files)
 
 
 @dataclass(frozen=True)

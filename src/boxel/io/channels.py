@@ -9,6 +9,7 @@ import numpy as np
 
 from boxel.io import has_geometry, read_image, same_grid, split_suffix
 from boxel.types import Geometry, Image
+from boxel.wording import counted
 
 __all__ = [
     "as_declared",
@@ -86,7 +87,7 @@ def read_channels(files: Sequence[Path], open_file: Callable[[Path], Image] = re
         bad = int((~np.isfinite(arrays[-1])).sum()) if image.array.dtype.kind == "f" else 0
         if bad:
             raise ValueError(
-                f"{path}: {bad} voxels are NaN or infinite; replace them, for example by the background value"
+                f"{path}: {counted(bad, 'voxel')} NaN or infinite; replace them, for example by the background value"
             )
     array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
     return Image(array, images[0].geometry, images[0].remarks)
@@ -120,7 +121,7 @@ def fit_image(image: Image, channels: Sequence[str], ndim: int, file: Path) -> I
     if len(array) != len(channels):
         many = f"; give each channel as a file, CASE_0000 to CASE_{len(channels) - 1:04d}" if channels[1:] else ""
         raise ValueError(
-            f"{file}: has {len(array)} channels, the detector takes {len(channels)}: {', '.join(channels)}"
+            f"{file}: has {counted(len(array), 'channel')}, the detector takes {len(channels)}: {', '.join(channels)}"
             f"{many or '; save a grey image'}"
         )
     return image

@@ -1,4 +1,4 @@
-"""Images for people to look at: grey or colour in 8 bits, the colours of classes, and text in any European script."""
+"""Images for people to look at: grey or colour in 8 bits, the colours of classes, and text."""
 
 from collections.abc import Sequence
 from functools import cache
@@ -9,7 +9,19 @@ import numpy as np
 
 from boxel.io import itk, split_suffix
 
-__all__ = ["class_colour", "fit_text", "get_font", "to_picture", "visible_channels", "window_of"]
+__all__ = [
+    "class_colour",
+    "drawable",
+    "fit_text",
+    "get_font",
+    "lacking",
+    "to_picture",
+    "upright_fonts",
+    "visible_channels",
+    "window_of",
+]
+
+PLAIN = ("normal", 400)  # style and weight
 
 # Bright on grey and on stained images, and distinct without colour vision (after Okabe and Ito).
 _CLASS_COLOURS = ("#56b4e9", "#f0b000", "#35d69b", "#ff8fd0", "#ff6a3d", "#b9a6ff", "#f0e442", "#d0d0d0")
@@ -48,18 +60,70 @@ def to_picture(plane: np.ndarray, window: tuple[float, float]) -> Any:
     return Picture.fromarray(np.ascontiguousarray(np.moveaxis(pixels, 0, -1)) if len(plane) == 3 else pixels[0])
 
 
+def get_font(size: float, text: str = "") -> Any:
+    """A pillow font for a text: DejaVu Sans, which comes with matplotlib, or an installed font if that has more."""
+    return _open_font(_font_file(frozenset(text)), size)
+
+
+def drawable(text: str) -> str:
+    r"""The text, with codes for the characters that no installed font has.
+
+    Example:
+        >>> drawable("a\U0010ffff")
+        'a\\U0010ffff'
+    """
+    lost = lacking(_font_file(frozenset(text)), {ord(char) for char in text})
+    return "".join(char.encode("unicode_escape").decode() if ord(char) in lost else char for char in text)
+
+
+def lacking(font_file: str, characters: set[int]) -> set[int]:
+    """The characters (code points) that a font has no glyph for; all of them if it cannot be read."""
+    from matplotlib.font_manager import get_font
+
+    try:
+        font = get_font(font_file)
+    except (OSError, RuntimeError):  # removed or damaged since the list of fonts was made
+        return characters
+    return {code for code in characters if not font.get_char_index(code)}
+
+
+def upright_fonts() -> list[tuple[str, str]]:
+    """Name and file of each installed font of plain style; not Last Resort, which claims to have every character."""
+    from matplotlib.font_manager import fontManager
+
+    fonts = [(entry.name, entry.fname) for entry in fontManager.ttflist if (entry.style, entry.weight) == PLAIN]
+    return sorted(font for font in fonts if not font[0].startswith("Last Resort"))
+
+
 @cache
-def get_font(size: float) -> Any:
-    """DejaVu Sans, which comes with matplotlib, as a pillow font: Latin, Greek, Cyrillic, Arabic and symbols."""
+def _font_file(characters: frozenset[str]) -> str:
     import matplotlib
+
+    default = str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))
+    codes = {ord(char) for char in characters}
+    if not lacking(default, codes):
+        return default
+    for _, file in upright_fonts():
+        if not lacking(file, codes):
+            try:
+                _open_font(file, 12)
+            except OSError:  # such as bitmaps of one size
+                continue
+            return file
+    return default
+
+
+@cache
+def _open_font(file: str, size: float) -> Any:
     from PIL import ImageFont
 
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), size)
+    return ImageFont.truetype(file, size)
 
 
 def fit_text(name: str, rest: str, size: float, width: float) -> str:
-    """The text `name + rest`, with the end of the name left out if the text is wider than `width` pixels."""
-    font, shortened = get_font(size), name
+    """The text `name + rest`, `drawable`; if it is wider than `width` pixels, without the end of the name."""
+    name, rest = drawable(name), drawable(rest)
+    font, shortened = get_font(size, name + rest), name
     while shortened and font.getlength(f"{shortened}\N{HORIZONTAL ELLIPSIS}{rest}") > width:
         shortened = shortened[:-1]
     return name + rest if font.getlength(name + rest) <= width else f"{shortened}\N{HORIZONTAL ELLIPSIS}{rest}"

@@ -14,6 +14,7 @@ from boxel.preparation.fingerprint import Fingerprint
 from boxel.preparation.patch_and_strides import by, choose_grid
 from boxel.preparation.preprocess import stored_shape
 from boxel.types import Normalisation, Task
+from boxel.wording import counted
 
 # An axis this much coarser than the finest counts as coarse.
 ANISOTROPY = 3.0
@@ -234,7 +235,7 @@ def _max_detections(fingerprint: Fingerprint, config: PlanConfig, why: dict[str,
     most = int(fingerprint.objects_per_image["most"])
     number = config.max_detections or max(100, -(-3 * most // 50) * 50)
     rule = "Set to" if config.max_detections else "Three times that number, at least 100, and more in larger images:"
-    why["max_detections"] = f"No image has more than {most} object{'s' * (most != 1)}. {rule} {number}."
+    why["max_detections"] = f"No image has more than {counted(most, 'object')}. {rule} {number}."
     return number
 
 
@@ -246,7 +247,7 @@ def _image_voxels(fingerprint: Fingerprint, spacing: tuple[float, ...]) -> int:
 
 def _masks(fingerprint: Fingerprint, why: dict[str, str]) -> bool:
     masks, objects = sum(case.masks for case in fingerprint.cases), sum(len(case.labels) for case in fingerprint.cases)
-    why["masks"] = f"{masks} of {objects} objects have a mask" + (
+    why["masks"] = f"{masks} of {counted(objects, 'object')} with a mask" + (
         "." if masks else ", so masks are not trained: models learn from boxes alone."
     )
     return masks > 0

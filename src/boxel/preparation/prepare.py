@@ -20,6 +20,7 @@ from boxel.preparation.prepare_case import content, is_stored, store_case
 from boxel.preparation.store import Manifest, Store
 from boxel.preparation.stored_case import VERSION
 from boxel.types import Progress, Task, silent
+from boxel.wording import counted
 
 
 def prepare(
@@ -136,9 +137,9 @@ def _remove_others(out: Path, ids: Sequence[str]) -> int:
 
 
 def _notes(before: Task | None, task: Task, made: int, total: int, removed: int) -> list[str]:
-    notes = [f"{made} of {total} cases prepared" + (f", {total - made} were ready" if made < total else "")]
+    notes = [f"{made} of {counted(total, 'case')} prepared" + (f", {total - made} were ready" if made < total else "")]
     if removed:
-        notes.append(f"{removed} cases of an earlier preparation removed")
+        notes.append(f"{counted(removed, 'case')} of an earlier preparation removed")
     if before is not None:
         changed = [name for name in Task.model_fields if name != "why" and getattr(before, name) != getattr(task, name)]
         if changed:

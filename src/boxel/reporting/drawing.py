@@ -17,6 +17,7 @@ from unicodedata import east_asian_width
 
 import numpy as np
 
+from boxel.io.display import lacking, upright_fonts
 from boxel.reporting.charts import Axis, Chart, number
 
 if TYPE_CHECKING:
@@ -252,23 +253,14 @@ def _style(*texts: str) -> Iterator[None]:
 @cache
 def _fallback_fonts(characters: frozenset[str]) -> tuple[str, ...]:
     """Names of installed fonts that have the characters which DejaVu Sans lacks."""
-    from matplotlib.font_manager import findfont, fontManager, get_font
-
-    def lacking(path: str, codes: set[int]) -> set[int]:
-        try:
-            font = get_font(path)
-        except (OSError, RuntimeError):  # removed or damaged since the list of fonts was made
-            return codes
-        return {code for code in codes if not font.get_char_index(code)}
+    from matplotlib.font_manager import findfont
 
     missing = lacking(findfont("DejaVu Sans"), {ord(char) for char in characters if char.isprintable()})
     names: list[str] = []
-    upright = [entry for entry in fontManager.ttflist if (entry.style, entry.weight) == ("normal", 400)]
-    for entry in sorted(upright, key=lambda entry: (entry.name, entry.fname)):
-        # Last Resort claims every character; matplotlib turns to it by itself.
-        if missing and not entry.name.startswith("Last Resort"):
-            left = lacking(entry.fname, missing)
-            names += [entry.name] if left < missing else []
+    for name, file in upright_fonts():
+        if missing:
+            left = lacking(file, missing)
+            names += [name] if left < missing else []
             missing = left
     return tuple(names)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from boxel.config import write_bytes, write_text
-from boxel.io.display import class_colour, fit_text, get_font
+from boxel.io.display import class_colour, drawable, fit_text, get_font
 from boxel.reporting.charts import Axis, Chart, Line
 from boxel.reporting.drawing import chart_svg
 from boxel.reporting.page import get_template
@@ -76,7 +76,8 @@ def write_picture(out: Path, picture: Picture) -> None:
         canvas.rectangle((x0, y0, x1, y1), outline=box["colour"], width=2)
     for box in plane["boxes"]:
         place = (box["text_x"] * scale, box["text_y"] * scale)
-        canvas.text(place, box["text"], fill=box["colour"], font=get_font(round(plane["text_size"] * scale)),
+        text = drawable(box["text"])
+        canvas.text(place, text, fill=box["colour"], font=get_font(round(plane["text_size"] * scale), text),
                     stroke_width=2, stroke_fill="black", anchor="ls")  # fmt: skip
     buffer = io.BytesIO()
     text = ", ".join(filter(None, (picture.case, plane["name"])))
@@ -95,11 +96,11 @@ def _with_legend(drawn: Any, text: str, legend: Sequence[tuple[str, str]]) -> An
     """A picture with a line of text and the colours of the classes below it."""
     from PIL import Image, ImageDraw
 
-    font, rows, left = get_font(TEXT), 0, 4.0
+    rows, left = 0, 4.0
     entries: list[tuple[float, int, str, str]] = []
     for name, colour in legend:
         name = fit_text(name, "", TEXT, drawn.width - 24)
-        width = font.getlength(name) + 32
+        width = get_font(TEXT, name).getlength(name) + 32
         if left + width > drawn.width and entries:
             rows, left = rows + 1, 4.0
         entries.append((left, ROW * (rows + 1), name, colour))
@@ -107,11 +108,12 @@ def _with_legend(drawn: Any, text: str, legend: Sequence[tuple[str, str]]) -> An
     sheet = Image.new("RGB", (drawn.width, drawn.height + ROW * (rows + 1 + bool(entries)) + 6), "white")
     sheet.paste(drawn)
     canvas = ImageDraw.Draw(sheet)
-    canvas.text((4, drawn.height + 4), fit_text(text, "", TEXT, drawn.width - 8), fill="black", font=font)
+    text = fit_text(text, "", TEXT, drawn.width - 8)
+    canvas.text((4, drawn.height + 4), text, fill="black", font=get_font(TEXT, text))
     for x, y, name, colour in entries:
         y += drawn.height + 4
         canvas.rectangle((x, y + 2, x + 12, y + 14), fill=colour, outline="black")
-        canvas.text((x + 18, y), name, fill="black", font=font)
+        canvas.text((x + 18, y), name, fill="black", font=get_font(TEXT, name))
     return sheet
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from boxel.io.display import class_colour, window_of
 from boxel.reporting.planes import MAX_SIDE, draw_plane, region_around, visible_region
 from boxel.types import Detections, Instances
+from boxel.wording import counted
 
 # A page stays small enough to be mailed: 8 volumes of 48 slices weigh 2 to 4 MB.
 MAX_PLANES = 6
@@ -78,7 +79,7 @@ def choose_pictures(rows: Sequence[Mapping[str, Any]], limit: int = 8) -> list[t
             fresh = [case for case in sorted(candidates, key=key) if case not in chosen]
             for case in fresh[: min(quota, limit - len(chosen))]:
                 objects, tp, fp, _ = totals[case].tolist()
-                chosen[case] = f"{reason}: {tp} of {objects} detected, {fp} false positive{'s' * (fp != 1)}"
+                chosen[case] = f"{reason}: {tp} of {objects} detected, {counted(fp, 'false positive')}"
     order = [reason for reason, *_ in rankings]
     return sorted(chosen.items(), key=lambda item: order.index(item[1].split(":")[0]))
 
@@ -100,7 +101,7 @@ def draw(picture: Picture) -> dict[str, Any]:
     longest = MAX_SIDE if len(positions) <= MAX_PLANES else SLICE_SIDE
     planes = [draw_plane(image, place, boxes, window, picture.spacing, region, longest) for place in positions]
     hidden = len(picture.detections) - sum(box["kind"] == "detection" for box in boxes)
-    left_out = f"{len(positions)} of {count} slices" if len(positions) < count else ""
+    left_out = f"{len(positions)} of {counted(count, 'slice')}" if len(positions) < count else ""
     start = positions.index(_plane_through(boxes[0]["corners"], leading) if boxes else through_boxes[0])
     first = planes[start]
     planes[start] = first | {"uri": ""}  # already on the page

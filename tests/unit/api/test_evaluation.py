@@ -5,8 +5,12 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image as Picture
 
+from boxel.evaluation import case_rows
+from boxel.export import write_detections
 from boxel.io import read_label_map, write_label_map
+from boxel.output_folder import claimed
 from boxel.types import Detections, Geometry
 from tests.settings import compare_files as compare
 from tests.settings import evaluate_files as evaluate
@@ -61,7 +65,7 @@ def test_detections_beside_the_image_are_a_warning(truth, native, tmp_path):
     detections = as_detections(loaded)
     far = Detections(detections.boxes * 20, detections.scores, detections.labels)
     folder = write_boxel(tmp_path / "p", data, cases, **{name: far})
-    with pytest.warns(UserWarning, match=rf"{len(far)} detections in 1 cases, such as '{name}'.*another voxel grid"):
+    with pytest.warns(UserWarning, match=rf"{len(far)} detections? in 1 case, such as '{name}'.*another voxel grid"):
         evaluate(folder, native, num_resamples=0)
 
 
@@ -132,3 +136,52 @@ def test_two_sets_are_compared_and_the_seed_is_kept(truth, native, tmp_path):
     (good / f"{next(iter(cases))}.json").unlink()
     with pytest.raises(ValueError, match=r"only one of|no predictions for case"):
         compare(bad, good, native, num_resamples=20)
+
+
+@pytest.fixture
+def roboflow(tmp_path):
+    """Pictures of the same name in the parts of a YOLO data set, with one object in each."""
+    for part in ("train", "test"):
+        (tmp_path / "y" / part / "images").mkdir(parents=True)
+        (tmp_path / "y" / part / "labels").mkdir()
+        for name in "ab":
+            Picture.new("L", (40, 40)).save(tmp_path / "y" / part / "images" / f"{name}.png")
+            (tmp_path / "y" / part / "labels" / f"{name}.txt").write_text("0 0.5 0.5 0.25 0.25\n")
+    (tmp_path / "y" / "data.yaml").write_text("train: train/images\ntest: test/images\nnames: [cell]\n")
+    return tmp_path / "y"
+
+
+def write_named(folder, name, image=None):
+    box = np.array([[[15, 15], [25, 25]]], np.float32)
+    one = Detections(box, np.array([0.9], np.float32), np.array([0]), Geometry.plain((40, 40)))
+    write_detections(folder / f"{name}.json", one, name, ["cell"], image_files=[image] if image else [])
+
+
+def test_predictions_of_a_folder_belong_to_the_cases_with_these_image_files(roboflow, tmp_path):
+    """`predict RUN y/test/images` calls them a and b, the data set test_images_a and test_images_b."""
+    for name in "ab":
+        write_named(tmp_path / "p", name, roboflow / "test" / "images" / f"{name}.png")
+    evaluation = evaluate(tmp_path / "p", roboflow, num_resamples=0)
+    assert evaluation.metrics["AP@0.50"] == 1
+    assert {row["case"] for row in case_rows(evaluation)} == {"test_images_a", "test_images_b"}
+
+
+def test_an_interrupted_prediction_of_a_folder_is_said_to_lack_cases(roboflow, tmp_path):
+    with claimed(tmp_path / "p", "predict", {}, cases=["a", "b"]):
+        write_named(tmp_path / "p", "a", roboflow / "train" / "images" / "a.png")
+    with pytest.warns(UserWarning, match=r"unfinished: 1 of 2 images missing \(b\)"):
+        evaluate(tmp_path / "p", roboflow, num_resamples=0)
+
+
+def test_names_that_no_file_explains_are_listed_with_those_of_the_data_set(roboflow, tmp_path):
+    write_named(tmp_path / "p", "a")
+    expected = r"1 of 1 predicted case \(a\) not in .*test_images_a.*boxel predict RUN .*--part test"
+    with pytest.raises(ValueError, match=expected):
+        evaluate(tmp_path / "p", roboflow)
+
+
+def test_two_predictions_of_one_image_are_refused(roboflow, tmp_path):
+    for name in ("a", "test_images_a"):
+        write_named(tmp_path / "p", name, roboflow / "test" / "images" / "a.png")
+    with pytest.raises(ValueError, match="two predictions are of case 'test_images_a'"):
+        evaluate(tmp_path / "p", roboflow)

@@ -7,6 +7,7 @@ import pytest
 
 from boxel.datasets.formats import formats
 from boxel.datasets.formats.options import ReaderOptions
+from boxel.datasets.formats.table_columns import CASE, GROUP, LABEL, SIZE, SPLIT, plain, positions
 
 PAGE = (Path(__file__).parents[3] / "docs" / "bring-your-data.md").read_text()
 OWN = {name: known for name, known in formats().items() if known.reader.__module__.startswith("boxel.datasets.")}
@@ -40,3 +41,58 @@ def test_the_options_of_the_table_are_accepted(name):
 @pytest.mark.parametrize("name", OWN)
 def test_every_layout_has_a_section(name):
     assert f"**`{name}`**" in PAGE
+
+
+def _text(value):
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(value) if isinstance(value, tuple) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_the_table_says_every_default(name):
+    """Other options are not set: empty, or None."""
+    written = dict(re.findall(r"`(\w+)(?:=[^`]*)?`(?: \(([^)]*)\))?", ROWS[name]))
+    options = (OWN[name].options or ReaderOptions).model_fields
+    for option, text in written.items():
+        default = options[option].default
+        stated = re.search(r"\bdefault ([\w.]+)", text)
+        expected = None if default in ("", (), None) else _text(default)
+        assert (stated and stated[1]) == expected, option
+
+
+COLUMNS = {row[1]: re.findall(r"`([\w,]+)`", row[2]) for row in re.finditer(r"^\| (\w+) \| (.*) \|$", PAGE, re.M)}
+
+
+@pytest.mark.parametrize(
+    ("row", "names"), [("image", CASE), ("class", LABEL), ("patient", GROUP), ("part", SPLIT)], ids=lambda v: str(v)[:9]
+)
+def test_the_page_has_exactly_the_names_of_columns_that_are_read(row, names):
+    values = {"object", "train", "val", "test"}  # of cells
+    assert {plain(name) for name in COLUMNS[row] if name not in values} == set(names)
+
+
+FLAT = ("x1,y1,x2,y2", "xmin,ymin,xmax,ymax", "x,y,w,h", "x,y,width,height", "xmin,ymin,w,h", "xmin,ymin,width,height")
+DEEP = (
+    "x1,y1,z1,x2,y2,z2", "xmin,ymin,zmin,xmax,ymax,zmax", "x,y,z,w,h,d", "x,y,z,width,height,depth",
+    "xmin,ymin,zmin,w,h,d", "xmin,ymin,zmin,width,height,depth",
+)  # fmt: skip
+
+
+def test_positions_as_on_the_page_are_read():
+    """The page describes `FLAT` and `DEEP` in fewer words."""
+    for names in (*FLAT, *DEEP, *COLUMNS["ball"]):
+        expected = {plain(name) for name in names.split(",")}
+        assert set(positions(["file", *expected])) == expected
+    assert set(",".join(COLUMNS["box"]).split(",")) == set(",".join((*FLAT, *DEEP)).split(","))
+
+
+def _row(name):
+    return re.search(rf"^\| {name} \| (.*) \|$", PAGE, re.M)[1]
+
+
+def test_sizes_as_on_the_page_are_read():
+    pair, *before, last = re.findall(r"`([\w,]+)`", _row("size"))
+    width, height = pair.split(",")
+    names = {(plain(f"{word}{height}"), plain(f"{word}{width}")) for word in ("", *before)}
+    assert names | {tuple(last.split(","))} == set(SIZE)

@@ -178,3 +178,11 @@ def test_the_guide_has_a_row_for_every_format():
 
 def module(form):
     return (form.write or form.read).__module__
+
+
+def test_predictions_that_were_interrupted_are_converted_with_a_warning(predictions, tmp_path):
+    (predictions / ".boxel").write_text(
+        json.dumps({"verb": "predict", "source": "", "job": {}, "cases": ["late", "none", "some"]})
+    )
+    with pytest.warns(UserWarning, match=r"1 of 3 images missing \(late\); rerun the interrupted `boxel predict`"):
+        boxel.convert(predictions, tmp_path / "csv", "csv")

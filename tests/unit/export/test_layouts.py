@@ -3,12 +3,13 @@
 import json
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from boxel.export import Prediction, get_format
+from boxel.export import DatasetInfo, Prediction, get_format
 from boxel.types import Detections, Geometry
 from unit.export.examples import CLASSES, grid, predict, read, whole_voxels
 
@@ -98,6 +99,30 @@ def test_the_table_has_a_line_per_detection_and_the_names_of_empty_cases(tmp_pat
     # x: 1.5 voxels of 0.5 mm past the first centre; y: the first row.
     assert line == "c,malignant,0.930000,0.0000,0.0000,1.0000,4.0000,100.7500,200.0000,2.0000,2.0000"
     assert none == "none" + "," * 10
+
+
+@pytest.mark.parametrize(("image", "spacing", "has_mm"), [
+    ("c.png", (1.0, 1.0), False), ("c.png", (0.5, 0.5), True), ("c.nii.gz", (1.0, 1.0), True), (None, (1.0, 1.0), True),
+])  # fmt: skip
+def test_plain_pictures_have_no_columns_in_mm(tmp_path, image, spacing, has_mm):
+    prediction = one_box(Geometry.plain((10, 10), spacing), [[0, 0], [1, 4]])
+    prediction = replace(prediction, image_files=(Path(image),) if image else ())
+    [path] = get_format("csv").write(tmp_path, [prediction])
+    header = path.read_text().splitlines()[0]
+    assert header.startswith("case,class,score,lower_0,lower_1,upper_0,upper_1")
+    assert ("_mm" in header) == has_mm
+    back = get_format("csv").reader(path, DatasetInfo(CLASSES))
+    np.testing.assert_array_equal(back[0].detections.boxes, prediction.detections.boxes)
+    [json_file] = get_format("boxel").write(tmp_path / "json", [prediction])
+    assert ("centre_mm" in json_file.read_text()) == has_mm
+
+
+def test_beside_volumes_the_fields_in_mm_of_a_picture_are_empty(tmp_path):
+    volume = one_box(Geometry.plain((10, 10), (2.0, 0.5)), [[0, 0], [1, 4]])
+    picture = replace(one_box(Geometry.plain((10, 10)), [[0, 0], [1, 4]]), image_files=(Path("c.png"),))
+    _, first, second = get_format("csv").write(tmp_path, [volume, picture])[0].read_text().splitlines()
+    assert first.endswith(",2.0000,2.0000")
+    assert second.endswith("4.0000,,,,")
 
 
 def test_nifti_label_maps_lie_where_nibabel_puts_them_and_say_what_nndetection_says(tmp_path):

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from boxel.io.display import class_colour, fit_text, get_font, to_picture, visible_channels, window_of
+from boxel.io import display
+from boxel.io.display import class_colour, drawable, fit_text, get_font, to_picture, visible_channels, window_of
 
 
 def test_a_colour_picture_is_shown_in_its_colours(ndim):
@@ -31,6 +32,32 @@ def test_letters_of_european_scripts_are_drawn(text):
     missing = bytes(font.getmask("\uffff"))
     for letter in text:
         assert bytes(font.getmask(letter)) != missing
+
+
+@pytest.fixture
+def no_other_fonts(monkeypatch):
+    monkeypatch.setattr(display, "upright_fonts", list)
+    display._font_file.cache_clear()
+    yield
+    display._font_file.cache_clear()
+
+
+def test_letters_that_no_font_has_are_shown_by_their_codes(no_other_fonts):
+    """A row of empty boxes would look the same for every class."""
+    assert drawable("Gefäß \u5f71") == "Gefäß \\u5f71"
+    assert fit_text("\u5f71", " 0.93", 12, 200) == "\\u5f71 0.93"
+
+
+def test_an_installed_font_with_the_letters_is_used(monkeypatch):
+    """A stand-in for a font with Chinese letters: any font counts as having them."""
+    other = str(Path(get_font(12).path).with_name("STIXGeneral.ttf"))
+    monkeypatch.setattr(display, "lacking", lambda file, codes: set() if file == other else codes - {ord("a")})
+    monkeypatch.setattr(display, "upright_fonts", lambda: [("damaged", "/nowhere.ttf"), ("STIX", other)])
+    display._font_file.cache_clear()
+    assert get_font(12, "\u5f71").path == other
+    assert drawable("\u5f71") == "\u5f71"
+    assert get_font(12, "a").path != other
+    display._font_file.cache_clear()
 
 
 def test_the_end_of_a_long_name_gives_way_to_the_score():

@@ -80,7 +80,7 @@ def test_cases_that_left_the_data_set_leave_the_store(tmp_path):
     store = prepare(open_dataset(root), tmp_path / "work")
     assert store.ids == ("c0", "c1", "c2")
     assert not [path for path in content(store) if path.name.startswith("c3")]
-    assert "1 cases of an earlier preparation removed" in store.notes
+    assert "1 case of an earlier preparation removed" in store.notes
     with pytest.raises(ValueError, match="no case 'c3' among its 3"):
         store.meta("c3")
 

@@ -74,7 +74,7 @@ def _merged(findings: Sequence[Finding], root: Path) -> list[Finding]:
     for (_, shared, _), same in alike.items():
         cases = {finding.case for finding in same}
         if len(cases) > MANY and same[0].severity != "error":
-            problem = f"{len(cases)} cases: {shared} ({some(cases)})"
+            problem = f"{counted(len(cases), 'case')}: {shared} ({some(cases)})"
             same = [replace(same[0], case="", file=root, problem=problem)]
         merged += same
     return merged

@@ -14,6 +14,7 @@ from boxel.datasets.problems import Finding, as_input_error, some
 from boxel.datasets.quality.near_duplicates import hash_image, near_duplicates
 from boxel.datasets.quality.orientation import Turn, describe, edge_strengths, likely_turn
 from boxel.datasets.split import check_splits
+from boxel.wording import counted
 
 __all__ = ["ACROSS", "Look", "look", "split_instances"]
 
@@ -107,7 +108,7 @@ def _remarks(case: Case, loaded: LoadedCase) -> Iterator[Finding]:
         yield _finding(case, case.file, remark, "check axis order, unit and origin if this is more than a margin")
     masked = instances.ids[instances.has_mask]
     if len(masked) and masked.max() > len(instances):
-        problem = f"object numbers go up to {masked.max()} but there are {len(instances)} objects"
+        problem = f"object numbers go up to {masked.max()} but the case has {counted(len(instances), 'object')}"
         yield Finding("note", case.id, case.file, problem, "this is harmless; --fix numbers them from 1")
     boxed = instances.ids[~instances.has_mask].tolist()
     if boxed and len(masked):
@@ -204,7 +205,8 @@ def _near_duplicates(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Findin
         text = some(f"{a.id} and {b.id}" for a, b in apart)
         leaks = sum(bool(_sides(dataset, a, b)) for a, b in apart)
         leak = f", {leaks} of them on different sides of a split" if leaks else ""
-        yield Finding("warning", "", dataset.root, f"{len(apart)} pairs of images look alike{leak}: {text}", fix)
+        problem = f"{counted(len(apart), 'pair')} of images that look alike{leak}: {text}"
+        yield Finding("warning", "", dataset.root, problem, fix)
         return
     for a, b in apart:
         yield Finding("warning", b.id, b.channels[0], f"looks like case {a.id}{_sides(dataset, a, b)}", fix)
@@ -266,9 +268,8 @@ def _classes(dataset: Dataset, looks: Iterable[Look]) -> Iterator[Finding]:
         yield Finding("warning", "", dataset.root, problem, "expect worse results for them; add cases")
     else:
         for label in rare:
-            problem = (
-                f"class {names[label]} has {counts[label]} of {sum(counts.values())} objects in the training cases"
-            )
+            every = counted(sum(counts.values()), "object")
+            problem = f"class {names[label]} has {counts[label]} of {every} in the training cases"
             yield Finding("warning", "", dataset.root, problem, "expect worse results for it; add cases")
     negative = sum(not look.labels for look in train)
     if negative:

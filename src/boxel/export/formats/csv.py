@@ -1,6 +1,7 @@
 """CSV: one line per detection in `detections.csv`; a case without detections has one line with only its name.
 
-Boxes in voxels (axes in array order, half-open) and, where the geometry is known, centre and size in LPS mm.
+Boxes in voxels (axes in array order, half-open) and, where the image has a position or a spacing, centre and size in
+LPS mm: plain pictures have no columns in mm.
 """
 
 import csv
@@ -12,7 +13,7 @@ import numpy as np
 
 from boxel.config import write_text
 from boxel.export.entries import Entry, collect, holds
-from boxel.export.prediction import DatasetInfo, Prediction
+from boxel.export.prediction import DatasetInfo, Prediction, in_mm
 from boxel.export.registry import register_export
 
 NAME = "detections.csv"
@@ -22,14 +23,17 @@ def write(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
     """Write `out/detections.csv`."""
     ndim = max((p.detections.boxes.shape[-1] for p in predictions), default=0)
     columns = ["case", "class", "score", *(f"{end}_{axis}" for end in ("lower", "upper") for axis in range(ndim))]
-    columns += [f"centre_{axis}_mm" for axis in "xyz"[:ndim]] + [f"size_{axis}_mm" for axis in range(ndim)]
+    located = [in_mm(p.detections.geometry, p.image_files) for p in predictions]
+    if any(located):
+        columns += [f"centre_{axis}_mm" for axis in "xyz"[:ndim]] + [f"size_{axis}_mm" for axis in range(ndim)]
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
-    for prediction in predictions:
+    for prediction, has_mm in zip(predictions, located, strict=True):
+        geometry = prediction.detections.geometry if has_mm else None
         for _, box, score, name in prediction.ranking:
             values = [prediction.case, name, f"{score:.6f}", *_rounded(box.ravel())]
-            if geometry := prediction.detections.geometry:
+            if geometry:
                 values += _rounded(geometry.to_world(box.mean(axis=0)[None])[0])
                 values += _rounded((box[1] - box[0]) * geometry.spacing)
             writer.writerow(dict(zip(columns, values, strict=False)))

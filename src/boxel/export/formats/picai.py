@@ -18,6 +18,7 @@ from boxel.export.registry import register_export
 from boxel.io import read_image, write_image
 from boxel.output_folder import case_file
 from boxel.types import Geometry, Image
+from boxel.wording import counted
 
 SUFFIX = "_detection_map.nii.gz"
 
@@ -59,8 +60,8 @@ def _detection_map(prediction: Prediction, wanted: str) -> np.ndarray:
         scores[region][mask] = score
     if lost:
         warnings.warn(
-            f"case {prediction.case!r}: {lost} detections of class {wanted!r} are missing in the detection map; they "
-            "lie inside others, outside the image, or have the score 0, which this format cannot hold",
+            f"case {prediction.case!r}: {counted(lost, 'detection')} of class {wanted!r} missing in the detection map; "
+            "they lie inside others, outside the image, or have the score 0, which this format cannot hold",
             stacklevel=2,
         )
     return scores

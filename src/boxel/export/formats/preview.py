@@ -115,7 +115,7 @@ def _captioned(tile: Any, text: str, where: str) -> Any:
     whole = Picture.new("RGB", (TILE, TILE + CAPTION), "white")
     whole.paste(tile.convert("RGB"), (0, 0))
     draw = ImageDraw.Draw(whole)
-    draw.text((2, TILE + 2), text, fill="black", font=get_font(TEXT))
+    draw.text((2, TILE + 2), text, fill="black", font=get_font(TEXT, text))
     draw.text((2, TILE + 18), where, fill="#5c6b7a", font=get_font(TEXT))
     return whole
 
