@@ -68,10 +68,9 @@ def refused(*words: object, says: str) -> None:
         mock.patch.object(sys, "argv", ["boxel", *map(str, words)]),
         redirect_stdout(out),
         redirect_stderr(err),
-        warnings.catch_warnings(),
+        warnings.catch_warnings(action="default"),  # as outside of tests
         pytest.raises(SystemExit) as end,
     ):
-        warnings.simplefilter("default")  # as outside of tests
         main()
     assert end.value.code == 2, out.getvalue() + err.getvalue()
     assert says in err.getvalue().replace("\n", " ")

@@ -119,7 +119,7 @@ def test_a_case_without_all_its_channels_is_an_error(tmp_path, files, message):
 
 def test_an_image_with_other_channels_or_axes_names_its_file(tmp_path):
     images = find_images([volume(tmp_path / "a.nii.gz")], TWO)
-    with pytest.raises(ValueError, match=r"a\.nii\.gz: has 1 channels, the detector takes 2: T1, T2; give each"):
+    with pytest.raises(ValueError, match=r"a\.nii\.gz: has 1 channel, the detector takes 2: T1, T2; give each"):
         images.read("a")
     images = find_images([picture(tmp_path / "b.png")], CT)
     with pytest.raises(ValueError, match=r"b\.png: has 2 axes .* takes images of 3"):
