@@ -87,7 +87,8 @@ def read_channels(files: Sequence[Path], open_file: Callable[[Path], Image] = re
         bad = int((~np.isfinite(arrays[-1])).sum()) if image.array.dtype.kind == "f" else 0
         if bad:
             raise ValueError(
-                f"{path}: {counted(bad, 'voxel')} NaN or infinite; replace them, for example by the background value"
+                f"{path}: NaN or infinite values in {counted(bad, 'voxel')}; replace them, for example by the "
+                "background value"
             )
     array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
     return Image(array, images[0].geometry, images[0].remarks)

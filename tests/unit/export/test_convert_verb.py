@@ -89,7 +89,7 @@ def test_a_warning_is_a_line_without_the_place_in_the_code(tmp_path):
     result = subprocess.run(
         [sys.executable, "-m", "boxel", *map(str, words)], capture_output=True, text=True, check=True
     )
-    assert result.stderr.startswith("boxel: warning: case 'a': 1 detections of class 'lesion' are missing")
+    assert result.stderr.startswith("boxel: warning: case 'a': 1 detection of class 'lesion' missing")
     assert result.stderr.count("\n") == 1
 
 

@@ -98,7 +98,7 @@ def test_channels_become_one_finite_float32_array(native, tmp_path, ndim):
     assert (image.array.dtype, image.array.shape) == (np.float32, (2, *shape))
     assert image.array[1].min() == 1
     write_image(files[1], Image(np.full((1, *shape), np.nan, np.float32), Geometry.plain(shape)))
-    with pytest.raises(ValueError, match=rf"x_0001.*: {np.prod(shape)} voxels are NaN"):
+    with pytest.raises(ValueError, match=rf"x_0001.*: NaN or infinite values in {np.prod(shape)} voxels"):
         read_channels(files)
 
 

@@ -66,7 +66,7 @@ BAD = {
     "other shape": (rewrite("labelsTr", "a", lambda a: a[..., 1:]), "a.nii.gz", "shape"),
     "other origin": (rewrite("labelsTr", "a", geometry=shifted), "a.nii.gz", "origin"),
     "other direction": (rewrite("labelsTr", "a", geometry=mirrored), "a.nii.gz", "direction"),
-    "NaN": (rewrite("imagesTr", "a", with_nan), "a_0000.nii.gz", "1 voxel NaN or infinite"),
+    "NaN": (rewrite("imagesTr", "a", with_nan), "a_0000.nii.gz", "NaN or infinite values in 1 voxel"),
     "infinite": (rewrite("imagesTr", "a", lambda a: a.astype(float) * 1e300), "a_0000.nii.gz", "infinite"),
     "empty file": (lambda root: (root / "imagesTr/a_0000.nii.gz").write_bytes(b""), "a_0000.nii.gz", "empty"),
     "unreadable": (truncate, "a_0000.nii.gz", "copy or export it again"),
