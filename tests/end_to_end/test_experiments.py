@@ -117,7 +117,7 @@ def test_two_runs_at_once_share_the_cells(data, undisturbed, tmp_path):
         time.sleep(0.5)
     ended = [(process.communicate(), process.returncode) for process in both]
     assert [status for _, status in ended] == [0, 0], ended
-    assert {"running", "missing"} <= seen
+    assert "running" in seen
     assert results(out) == results(undisturbed[0])
     assert trained(out) == dict.fromkeys(trained(out), 3)
     done = [text.count(": done") for (_, text), _ in ended]

@@ -41,11 +41,12 @@ def test_a_node_that_is_lost_with_a_case_changes_no_file(root, tmp_path):
     result = subprocess.run(program, capture_output=True, text=True, timeout=240, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     lines = result.stdout.splitlines()
-    assert [line for line in lines if line.startswith(("predict ", "a worker was lost"))] == [
+    steps = [line for line in lines if line.startswith(("predict ", "a worker was lost with case"))]
+    assert steps == [
         *(f"predict {done} 6" for done in range(3)),
         "a worker was lost with case 'test_00002'",
         *(f"predict {done} 6" for done in range(3, 7)),
-    ]
+    ], result.stdout  # a busy machine may lose workers without a case, too, which start again
     assert (tmp_path / "out_lost" / "reached").exists()
     assert contents(tmp_path / "out") == contents(root / "predictions")
     (number,) = [number for number, line in enumerate(lines) if line.startswith("refused: 1 of 2 images")]
