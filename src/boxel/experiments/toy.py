@@ -24,7 +24,7 @@ from boxel.types import Detections
 
 PRESETS = ("quick", "full")
 TASKS = {"pattern": "donuts_pattern", "shape": "donuts_shape", "scale": "circles_scale"}
-# Chosen on validation images with Retina Net alone: from 100 on, more images did not raise its AP (docs/results/toy.md).
+# Chosen on validation images with Retina Net alone: from 100 on, more did not raise its AP (docs/results/toy.md).
 SIZES = {"quick": (20, 40, 300), "full": (50, 100, 250, 500, 1000)}
 KEY_PAIR = ("retina_net", "retina_unet")
 NUM_SEEDS, NUM_SEEDS_OF_KEY_PAIR = 5, 12
