@@ -107,7 +107,7 @@ def _pictures(examination: Examination, count: int) -> list[Picture]:
                                    np.zeros(len(seen.labels), bool)),
             detections=Detections.empty(data.ndim),
             classes=data.classes,
-            caption=f"{counted(len(seen.labels), 'object')}",
+            caption=counted(len(seen.labels), "object"),
             spacing=seen.spacing,
         )
         for seen in chosen

@@ -74,11 +74,18 @@ class DicomObjects(Annotator):
 
     def remarks(self, geometry: Geometry) -> tuple[str, ...]:
         """Objects that two files contain: those of a class whose boxes overlap by half or more."""
-        own = [replace(self, paths=(path,)).read(geometry)[1] for path in self.paths] if self.paths[1:] else []
+        if len(self.paths) < 2:
+            return ()
+        import torch  # not above: most readers can do without
+
+        from boxel.ops import iou
+
+        own = [replace(self, paths=(path,)).read(geometry)[1] for path in self.paths]
         remarks = []
-        for (first, mine), (second, others) in itertools.combinations(zip(self.paths, own, strict=False), 2):
+        for (first, mine), (second, others) in itertools.combinations(zip(self.paths, own, strict=True), 2):
             same = mine.labels[:, None] == others.labels
-            twice = int((same & (_overlaps(mine.boxes, others.boxes) >= SAME)).any(axis=0).sum())
+            overlap = iou(torch.from_numpy(mine.boxes), torch.from_numpy(others.boxes)).numpy()
+            twice = int((same & (overlap >= SAME)).any(axis=0).sum())
             if twice:
                 problem = (
                     f"{second.name} has {counted(twice, 'object')} that {first.name} has too: same class and place"
@@ -93,14 +100,6 @@ class DicomObjects(Annotator):
         parts, instances = components(whole.voxels.astype(np.int32), {1: 0}, self.connectivity, self.min_size)
         pieces = [Mask.crop(parts == number) for number in instances.ids]
         return [Mask(tuple(np.add(piece.lower, whole.lower).tolist()), piece.voxels) for piece in pieces]
-
-
-def _overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Intersection over union `(n, m)` of boxes `(n, 2, d)` and `(m, 2, d)`."""
-    lower, upper = np.maximum(a[:, None, 0], b[:, 0]), np.minimum(a[:, None, 1], b[:, 1])
-    common = np.prod(np.clip(upper - lower, 0, None), axis=-1)
-    sizes = [np.prod(boxes[:, 1] - boxes[:, 0], axis=-1) for boxes in (a, b)]
-    return common / (sizes[0][:, None] + sizes[1] - common)
 
 
 def _source_frames(image: Path | None) -> dict[FrameKey, Slice]:
