@@ -21,7 +21,7 @@ import numpy as np
 
 from boxel.datasets.tiles import BLEND, CLEARANCE, Crop, Tile
 
-__all__ = ["compose"]
+__all__ = ["compose", "has_tissue"]
 
 PATCH = 15  # voxels; the rims of LIDC crops are 15 to 17 wide
 LEAST = 10  # voxels of a patch, where rims are narrow
@@ -44,7 +44,7 @@ def compose(
         hide: replace the lesions by rim tissue; the label map stays.
 
     Raises:
-        ValueError: the crops have too little rim.
+        ValueError: the crops do not have the tissue that `has_tissue` asks for.
     """
     shape = tuple(canvas)
     weight, bands = np.zeros(shape, np.float32), np.zeros((2, *shape), np.float32)
@@ -65,6 +65,11 @@ def compose(
     deviation = (weight * bands[1] + rest * high) / np.sqrt(weight**2 + rest**2 * power)
     image = weight * bands[0] + rest * low + deviation
     return np.rint(image).clip(-32768, 32767).astype(np.int16), label_map
+
+
+def has_tissue(crops: Sequence[Crop]) -> bool:
+    """Whether the rims of the crops hold a patch, without which no canvas can be composed of them."""
+    return any(len(crop.windows(LEAST)) for crop in crops)
 
 
 def _indices(crop: Crop, tile: Tile, depth: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -162,4 +167,6 @@ def _windows(crops: Sequence[Crop]) -> tuple[int, np.ndarray]:
         windows = [(number, *corner) for number, crop in enumerate(crops) for corner in crop.windows(size).tolist()]
         if len(windows) >= ENOUGH or (windows and size == LEAST):
             return size, np.array(windows)
-    raise ValueError(f"the rims of {', '.join(crop.case for crop in crops)} hold no square of {LEAST} voxels")
+    raise ValueError(
+        f"the rims of {', '.join(crop.case for crop in crops)} hold no square of {LEAST} voxels; see has_tissue"
+    )

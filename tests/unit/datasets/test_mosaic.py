@@ -202,7 +202,7 @@ def test_a_damaged_or_wrong_mosaic_json_is_explained(tmp_path, crops, text, mess
         ((5, 16, 16), 5, r"no crop can be used \(its rim of 2 voxels is too narrow, a seam needs 4\)"),
         ((13, 44, 44), 5, r"no crop can be used \(an object of \[13, 11, 11\] voxels does not fit"),
         ((5, 99, 99), 35, r"no crop can be used \(an object of \[5, 71, 71\] voxels does not fit"),
-        ((5, 20, 20), 5, r"the rims of .* hold no square of 10 voxels"),
+        ((5, 20, 20), 5, r"part 0 has no crop that can be used \(the rims of a team hold no square of 10 voxels"),
     ],
 )
 def test_crops_without_room_for_a_seam_are_explained(tmp_path, shape, radius, message):
@@ -220,8 +220,22 @@ def test_crops_that_cannot_be_used_are_reported_whenever_the_mosaic_opens(tmp_pa
     reports = []
     open_dataset(tmp_path / "mosaic", reports.append)
     (warning,) = [str(report) for report in reports if report.severity == "warning"]
-    assert "1 crops are not used: c03 (2 objects, 2 with a mask, instead of one)" in warning
+    assert "the mosaic leaves out 1 crop: c03 (2 objects, 2 with a mask, instead of one)" in warning
     assert all(row["case"] != "c03" for row in sources(tmp_path / "mosaic"))
+
+
+def test_patients_whose_rims_cannot_fill_a_canvas_are_left_out_and_reported(tmp_path, crops):
+    grid = Geometry.plain((5, 20, 20), SPACING)
+    ball = np.zeros(grid.shape, np.uint8)
+    ball[:, 5:15, 5:15] = 1  # rims of 5 voxels
+    write_image(crops / "images" / "c03.nii.gz", Image(np.zeros((1, 5, 20, 20), np.int16), grid))
+    write_label_map(crops / "labels" / "c03.nii.gz", ball, grid)
+    made = make_mosaic(tmp_path / "mosaic", settings(patients=1, canvases=12))
+    reports = []
+    open_dataset(made, reports.append)
+    (warning,) = [str(report) for report in reports if report.severity == "warning"]
+    assert "c03 (the rims of a team hold no square of 10 voxels" in warning
+    assert {row["case"] for row in sources(made)} == {f"c{number:02d}" for number in range(12) if number != 3}
 
 
 def test_narrow_rims_are_mirrored_into_the_seam(tmp_path):

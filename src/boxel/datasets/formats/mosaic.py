@@ -12,7 +12,7 @@ others. How the pixels are composed, and what a canvas cannot show, is in `boxel
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
@@ -27,11 +27,12 @@ from boxel.datasets.formats.native_writer import write_case, write_dataset, writ
 from boxel.datasets.formats.options import read_splits
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.problems import InputError, Report, as_input_error, some
-from boxel.datasets.quilts import compose
+from boxel.datasets.quilts import LEAST, compose, has_tissue
 from boxel.datasets.split import make_splits
 from boxel.datasets.tiles import Crop, Tile, lay_out, obstacle
 from boxel.io import resample
 from boxel.types import Geometry, Image, Progress, silent
+from boxel.wording import counted
 
 __all__ = ["Mosaic", "detect", "make_mosaic", "read"]
 
@@ -102,7 +103,8 @@ def read(path: Path, report: Report) -> Dataset:
         report(InputError(path, f"canvases composed into {CANVASES}", "they are reused from now on", severity="note"))
     left_out = read_json(path / CANVASES / RECORD).get("left_out", {})
     if left_out:
-        problem = f"{len(left_out)} crops are not used: {some(left_out)} ({next(iter(left_out.values()))})"
+        reasons = "; ".join(dict.fromkeys(left_out.values()))
+        problem = f"the mosaic leaves out {counted(len(left_out), 'crop')}: {some(left_out)} ({reasons})"
         report(InputError(path / HEAD, problem, "nothing to do if the others are enough", severity="warning"))
     dataset = native.read(path / CANVASES, report)
     return replace(dataset, root=path, name=path.resolve().name, splits=read_splits(dataset, ""))
@@ -234,8 +236,8 @@ def _read_crops(source: Dataset, settings: Mosaic, progress: Progress) -> tuple[
     return crops, left_out
 
 
-def _parts(crops: Sequence[Crop], left_out: Mapping[str, str], settings: Mosaic, head: Path) -> list[list[list[Crop]]]:
-    """The crops of each team of each part."""
+def _parts(crops: Sequence[Crop], left_out: dict[str, str], settings: Mosaic, head: Path) -> list[list[list[Crop]]]:
+    """The crops of each team of each part; adds those of a team without tissue to `left_out`."""
     if not crops:
         reason = next(iter(left_out.values()), "there are none")
         raise InputError(head, f"no crop can be used ({reason})", "change the source, the canvas or the spacing")
@@ -252,8 +254,15 @@ def _parts(crops: Sequence[Crop], left_out: Mapping[str, str], settings: Mosaic,
         chosen = [crop for crop in crops if crop.case in set(fold.test)]
         patients = np.array(sorted({crop.group for crop in chosen}))
         np.random.default_rng([settings.seed, part]).shuffle(patients)
-        teams = np.array_split(patients, max(1, len(patients) // settings.patients))
-        parts.append([[crop for crop in chosen if crop.group in set(team)] for team in teams])
+        named = np.array_split(patients, max(1, len(patients) // settings.patients))
+        teams = [[crop for crop in chosen if crop.group in set(team)] for team in named]
+        bare = [crop for team in teams if not has_tissue(team) for crop in team]
+        reason = f"the rims of a team hold no square of {LEAST} voxels to fill the canvas with"
+        left_out.update({crop.case: reason for crop in bare})
+        parts.append([team for team in teams if has_tissue(team)])
+        if not parts[-1]:
+            problem = f"part {part} has no crop that can be used ({reason}: {some([crop.case for crop in bare])})"
+            raise InputError(head, problem, "give more patients per team, or wider crops")
     return parts
 
 
@@ -274,10 +283,7 @@ def _plan(part: int, teams: Sequence[Sequence[Crop]], settings: Mosaic) -> Itera
 
 
 def _write_canvas(folder: Path, canvas: _Canvas, tiles: Sequence[Tile], settings: Mosaic) -> None:
-    try:
-        image, label_map = compose(canvas.crops, tiles, settings.canvas, canvas.rng, hide=settings.control == "seam")
-    except ValueError as error:
-        raise InputError(folder.parent / HEAD, str(error), "give teams of more patients, or wider crops") from None
+    image, label_map = compose(canvas.crops, tiles, settings.canvas, canvas.rng, hide=settings.control == "seam")
     labels = {n: canvas.crops[tile.crop].label for n, tile in enumerate(tiles, start=1) if tile.lesion}
     grid = Geometry.plain(settings.canvas, settings.spacing)
     write_case(folder, canvas.id, Image(image[None], grid), label_map, labels, suffix=".mha", compress=False)
