@@ -7,7 +7,7 @@ from typing import Any, Unpack
 
 import numpy as np
 
-from boxel.evaluation.bootstrap import draw_groups
+from boxel.evaluation.bootstrap import draw_groups, in_blocks
 from boxel.evaluation.box_table import rank_in_group
 from boxel.evaluation.compare import compare_evaluations, twice, twice_context
 from boxel.evaluation.config import EvaluateConfig
@@ -83,9 +83,12 @@ def evaluate_coco(
 
     headline = GroupedMatches(overlaps.match(THRESHOLDS[0]), index)
     metrics = count(headline.table, headline.num_groups)
-    metrics |= summarise(compute, classes, draw_groups(headline.num_groups, config.num_resamples, config.seed))
+    resamples = in_blocks(compute, draw_groups(headline.num_groups, config.num_resamples, config.seed))
+    metrics |= summarise(compute, classes, resamples, headline.num_groups)
     metrics["settings"] = settings(config) | {"criterion": "box_iou"}
-    return Evaluation(metrics, tuple(make_curves(headline)), headline.table, names, best_scores(headline), compute)
+    return Evaluation(
+        metrics, tuple(make_curves(headline)), headline.table, names, best_scores(headline), compute, resamples
+    )
 
 
 def compare_coco(

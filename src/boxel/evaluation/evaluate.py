@@ -67,6 +67,7 @@ class Evaluation:
         score_thresholds: for each class the score with the highest F1 at the lowest threshold; None
             without true positives.
         compute: the metrics `(r, k)` by name, for weights `(r, g)` of the groups in alphabetical order.
+        resamples: what `compute` gave for the bootstrap resamples that the intervals come from.
     """
 
     metrics: dict[str, Any]
@@ -75,6 +76,7 @@ class Evaluation:
     groups: tuple[str, ...]
     score_thresholds: tuple[float | None, ...]
     compute: Compute
+    resamples: Mapping[str, np.ndarray]
 
     def __str__(self) -> str:
         return summary(self.metrics)
@@ -179,7 +181,8 @@ def evaluate(
     table = headline.table
     metrics = count(table, headline.num_groups)
     drawn = draw_groups(headline.num_groups, config.num_resamples, config.seed)
-    metrics |= summarise(compute, classes, drawn)
+    resamples = in_blocks(compute, drawn)
+    metrics |= summarise(compute, classes, resamples, headline.num_groups)
     for t in config.reported:
         metrics[_at("size_ratios", t)] = size_ratio_table(per_threshold[t].table)
         metrics[_at("calibration", t)] = calibration_curves(per_threshold[t].table, index, drawn)
@@ -188,7 +191,7 @@ def evaluate(
     metrics[_at("confusion", lowest)] = confusion_matrix(across, lowest, operating, index, drawn)
     metrics["settings"] = settings(config) | {"size_limits": limits}
     curves = tuple(curve for t in config.reported for curve in make_curves(per_threshold[t]))
-    return Evaluation(metrics, curves, table, group_names, operating, compute)
+    return Evaluation(metrics, curves, table, group_names, operating, compute, resamples)
 
 
 def settings(config: EvaluateConfig) -> dict[str, Any]:
@@ -199,10 +202,11 @@ def settings(config: EvaluateConfig) -> dict[str, Any]:
     return {key: values[key] for key in ("protocol", "num_resamples", "seed")}
 
 
-def summarise(compute: Compute, classes: Sequence[str], drawn: np.ndarray) -> dict[str, Any]:
-    """Each metric of the data set itself with its intervals from the resamples `drawn (r, g)`, by name."""
+def summarise(
+    compute: Compute, classes: Sequence[str], resampled: Mapping[str, np.ndarray], num_groups: int
+) -> dict[str, Any]:
+    """Each metric of the data set itself with its intervals from the values `(r, k)` of the resamples, by name."""
     metrics: dict[str, Any] = {}
-    resampled, num_groups = in_blocks(compute, drawn), drawn.shape[1]
     left_out = in_blocks(compute, leave_out(num_groups)) if resampled else {}
     for key, values in compute(np.ones((1, num_groups))).items():
         put(metrics, key, values, classes)

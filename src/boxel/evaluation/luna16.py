@@ -148,7 +148,9 @@ def evaluate_luna16(
             how: dict[str, Any] = {"num_groups": matches.num_groups, "corrected": is_smooth(key)}
             metrics[f"{key}/ci95"] = interval(resampled[key][:, 0], values[0, 0], left_out=left_out[key][:, 0], **how)
     metrics["settings"] = settings(config) | {"criterion": "relative_distance", "max_marks": MAX_MARKS}
-    return Evaluation(metrics, tuple(make_curves(matches)), table, table.cases, best_scores(matches), compute)
+    return Evaluation(
+        metrics, tuple(make_curves(matches)), table, table.cases, best_scores(matches), compute, resampled
+    )
 
 
 def compare_luna16(

@@ -7,7 +7,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from boxel.evaluation.average_precision import Ranking
-from boxel.evaluation.bootstrap import draw_groups
+from boxel.evaluation.bootstrap import draw_groups, in_blocks
 from boxel.evaluation.compare import compare_evaluations, twice, twice_context
 from boxel.evaluation.config import EvaluateConfig
 from boxel.evaluation.criteria import Criterion
@@ -66,9 +66,10 @@ def evaluate_picai(
         return values | {f"sensitivity/fp={rate:g}": one for rate, one in zip(FALSE_POSITIVE_RATES, rates, strict=True)}
 
     metrics = count(table, matches.num_groups)
-    metrics |= summarise(compute, classes, draw_groups(matches.num_groups, config.num_resamples, config.seed))
+    resamples = in_blocks(compute, draw_groups(matches.num_groups, config.num_resamples, config.seed))
+    metrics |= summarise(compute, classes, resamples, matches.num_groups)
     metrics["settings"] = settings(config) | {"criterion": "mask_iou"}
-    return Evaluation(metrics, tuple(make_curves(matches)), table, names, best_scores(matches), compute)
+    return Evaluation(metrics, tuple(make_curves(matches)), table, names, best_scores(matches), compute, resamples)
 
 
 def compare_picai(

@@ -30,8 +30,8 @@ from boxel.api.run import environment, read_history, read_run
 from boxel.api.training import prepare
 from boxel.config import Config, write_bytes, write_text
 from boxel.datasets.cases import Dataset
-from boxel.evaluation import EvaluateConfig, Evaluation
-from boxel.evaluation.bootstrap import draw_groups, in_blocks, mean_of_present
+from boxel.evaluation import Evaluation
+from boxel.evaluation.bootstrap import mean_of_present
 from boxel.experiments.sources import Source
 from boxel.plugins import load_plugin
 from boxel.recipes import Experiment
@@ -159,9 +159,9 @@ def write_resamples(path: Path, evaluation: Evaluation) -> None:
 
     The resamples of two evaluations of the same patients are the same, so that their differences are paired.
     """
-    config, groups = EvaluateConfig(), len(set(evaluation.groups))
-    drawn = in_blocks(evaluation.compute, draw_groups(groups, config.num_resamples, config.seed))
-    arrays = {f"{key}/resamples": mean_of_present(values).astype(np.float32) for key, values in drawn.items()}
+    arrays = {f"{key}/resamples": mean_of_present(values).astype(np.float32)
+              for key, values in evaluation.resamples.items()}  # fmt: skip
+    groups = len(set(evaluation.groups))
     values = evaluation.compute(np.ones((1, groups)))
     arrays |= {f"{key}/value": mean_of_present(value) for key, value in values.items()}
     write_arrays(path, arrays | {"num_groups": np.array([groups])})
