@@ -1,8 +1,8 @@
 """Scan folders of DICOM files for images and annotations: SEG, RTSTRUCT and SR."""
 
 from collections import defaultdict
-from collections.abc import Container, Iterator
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,24 @@ from boxel.io.dicom_damage import is_dicom, is_multi_frame
 from boxel.io.dicom_frames import pydicom_module
 from boxel.types import Image
 
-__all__ = ["PROJECTIONS", "VOLUMES", "DicomSeries", "SeriesOpener", "dicom_folders", "find_dicom", "has_dicom"]
+__all__ = [
+    "ANNOTATIONS",
+    "PROJECTIONS",
+    "VOLUMES",
+    "DicomSeries",
+    "SeriesOpener",
+    "dicom_folders",
+    "find_dicom",
+    "has_dicom",
+]
 
 TAGS = (
     "SOPClassUID",
     "Modality",
     "SeriesInstanceUID",
     "PatientID",
+    "StudyInstanceUID",
+    "ImageType",
     "FrameOfReferenceUID",
     "SOPInstanceUID",
     "ImagePositionPatient",
@@ -32,18 +43,24 @@ TAGS = (
     "PertinentOtherEvidenceSequence",
 )
 VOLUMES = ("CT", "MR", "PT", "NM", "US")
+ANNOTATIONS = ("SEG", "RTSTRUCT", "SR")
 PROJECTIONS = ("DX", "MG", "CR", "IO", "PX", "XA", "RF")
 OTHER = (".xml", ".json", ".csv", ".md", ".txt", ".gz", ".zip", ".png", ".jpg", ".nrrd", ".nii", ".html")
 
 
 @dataclass(frozen=True)
 class DicomSeries:
-    """One series, one 2D image, or one annotation object: its folder, files and the header of the first."""
+    """One series, one 2D image, or one annotation object: its folder, files and the header of the first.
+
+    Attributes:
+        instances: the file of each SOPInstanceUID.
+    """
 
     folder: Path
     uid: str
     files: tuple[Path, ...]
     header: Any
+    instances: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
@@ -53,6 +70,15 @@ class DicomSeries:
     @property
     def patient(self) -> str:
         return str(self.header.get("PatientID", "") or "")
+
+    @property
+    def study(self) -> str:
+        return str(self.header.get("StudyInstanceUID", "") or "")
+
+    @property
+    def is_localizer(self) -> bool:
+        """Whether it is an overview that was made to plan the scan, and not to find anything in it."""
+        return any(word in str(self.header.get("ImageType", "")).upper() for word in ("LOCALIZER", "SCOUT"))
 
     @property
     def is_flat(self) -> bool:
@@ -72,10 +98,10 @@ class DicomSeries:
         return {uid for name in names for item in self.header.get(name, ()) for uid in _references(item)}
 
     @property
-    def frame_of_reference(self) -> str:
-        frames = self.header.get("ReferencedFrameOfReferenceSequence", ())
-        known = self.header.get("FrameOfReferenceUID") or (frames[0].get("FrameOfReferenceUID") if frames else "")
-        return str(known or "")
+    def frames_of_reference(self) -> set[str]:
+        """FrameOfReferenceUIDs of the file and of what it refers to; coordinates in mm belong to one of them."""
+        items = (self.header, *self.header.get("ReferencedFrameOfReferenceSequence", ()))
+        return {str(item.FrameOfReferenceUID) for item in items if item.get("FrameOfReferenceUID")}
 
 
 @dataclass(frozen=True)
@@ -144,7 +170,8 @@ def find_dicom(
     for (place, _), entries in groups.items():
         header = entries[0][1]
         uid = str(header.get("SeriesInstanceUID", "") or "")
-        series = DicomSeries(place, uid, tuple(file for file, _ in entries), header)
+        instances = {str(own.SOPInstanceUID): file for file, own in entries if own.get("SOPInstanceUID")}
+        series = DicomSeries(place, uid, tuple(file for file, _ in entries), header, instances)
         if series.kind in modalities:
             images.append(series)
         elif series.kind in kinds:
