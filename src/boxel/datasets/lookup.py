@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from boxel.datasets.names import as_id, below, is_clutter, split_word, stem_of, words
+from boxel.datasets.names import as_id, below, is_clutter, split_of_folders, split_word, stem_of, words
 from boxel.datasets.problems import InputError, Report, counted, some
 from boxel.io import split_suffix
 
@@ -16,6 +16,7 @@ __all__ = ["IMAGE_FOLDERS", "Lookup", "MissingError", "images_below", "root_of",
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "JPEGImages", "pictures", "data")
 ANNOTATION_FOLDERS = ("annotations", "annotation", "labels", "label", "json", "jsons", "lists", "splits", "tables")
+DICOM = (".dcm", ".dicom")
 MASKS = {
     "mask", "masks", "label", "labels", "seg", "segs", "segmentation", "segmentations", "semantic", "instances", "gt",
     "groundtruth", "truth",
@@ -127,7 +128,7 @@ class Lookup:
         path = Path(name)
         places = [path] if path.is_absolute() else [base / path for base in self._bases(annotation)]
         try:
-            found = next((at for at in places if at.is_dir() or (at.is_file() and split_suffix(at)[1])), None)
+            found = next((at for at in places if at.is_dir() or (at.is_file() and _is_image(at))), None)
             plain = Path(os.path.normpath(found)) if found else None  # one image, one path
             return plain if plain and found and plain.exists() and plain.samefile(found) else found
         except (OSError, ValueError):  # longer than a name may be, or with a zero in it
@@ -167,7 +168,7 @@ class Lookup:
 
     def _contradicts(self, file: Path, annotation: Path) -> bool:
         """Whether an image lies in the folder of another part of a split than the annotation is made for."""
-        wanted = split_word(annotation.stem)
+        wanted = split_word(annotation.stem) or split_of_folders(annotation, self.root)
         parts = {split_word(folder) for folder in below(file, self.root).parts[:-1]} - {""}
         return bool(wanted and parts) and wanted not in parts
 
@@ -237,4 +238,8 @@ def walk(root: Path, onerror: Callable[[OSError], None] | None = None) -> Iterat
 
 
 def _images(paths: Iterable[Path]) -> Iterator[Path]:
-    return (path for path in paths if split_suffix(path)[1] and not is_clutter(path))
+    return (path for path in paths if _is_image(path) and not is_clutter(path))
+
+
+def _is_image(path: Path) -> bool:
+    return bool(split_suffix(path)[1]) or path.suffix.lower() in DICOM

@@ -8,16 +8,18 @@
 Boxes are boxes, turned boxes, polygons, ellipses and masks give instance masks.
 """
 
+from collections import defaultdict
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from boxel.datasets.cases import Dataset
+from boxel.datasets.declared import declared_size
 from boxel.datasets.formats.files import numbers, read_xml
 from boxel.datasets.formats.outlines import Entry, Options, Outlined, build, ellipse, left_out, rectangle, too_few
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.text_kinds import text_kind, texts_in
 from boxel.datasets.names import split_word
-from boxel.datasets.problems import InputError, Report
+from boxel.datasets.problems import InputError, Report, Severity, some
 
 __all__ = ["detect", "read"]
 
@@ -38,6 +40,7 @@ def _is_cvat(text: str) -> bool:
 def read(path: Path, report: Report, options: Options) -> Dataset:
     """Open the data set in folder (or file) `path`; problems of single cases go to `report`."""
     entries = []
+    strange: dict[tuple[Path, str], list[str]] = defaultdict(list)
     for file in texts_in(path, (".xml",), _is_cvat):
         root = read_xml(file)
         if root.find("track") is not None:
@@ -46,12 +49,20 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             name = node.get("name") or ""
             try:
                 objects = [made for child in node if (made := _object(file, name, child, report))]
-                size = numbers([node.get("height"), node.get("width")], file, f"size of {name}", 2)
+                size = declared_size(node.get("height"), node.get("width"), file, name)
             except InputError as problem:
                 report(problem.of(Path(name).stem))
                 continue
-            part = split_word(node.get("subset") or "")
-            entries.append(Entry(name, file, objects, (int(size[0]), int(size[1])), part))
+            subset = (node.get("subset") or "").strip()
+            part = split_word(subset)
+            if not part and subset.lower() not in ("", "default"):
+                strange[file, subset].append(name)
+            entries.append(Entry(name, file, objects, size, part))
+    severity: Severity = "error" if any(entry.part for entry in entries) else "warning"
+    for (file, subset), names in strange.items():
+        unknown = f"the subset {subset!r} is none of train, validation and test: {some(names)}"
+        fix = "rename it, or remove it if these are training images"
+        report(InputError(file, unknown, fix, severity=severity))
     return build(path, entries, options, report)
 
 
