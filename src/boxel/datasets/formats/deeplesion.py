@@ -9,6 +9,7 @@ left out. Diameters (mm) are stored as attributes. With `context` the neighbouri
 
 import re
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,6 +21,7 @@ from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import listing, numbers, read_table
 from boxel.datasets.formats.options import ReaderOptions
 from boxel.datasets.formats.registry import register_format
+from boxel.datasets.formats.table_columns import identity
 from boxel.datasets.problems import InputError, Report
 from boxel.io import read_image
 from boxel.types import Geometry, Image
@@ -97,7 +99,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         except InputError as wrong:
             report(wrong.of(case))
             continue
-        parts[PARTS.get(entries[0][0]["Train_Val_Test"].strip(), "train")].append(case)
+        parts[_part(*entries[0])].append(case)
     if missing:
         problem = f"{missing} of {len(lesions)} key slices are not in Images_png"
         report(InputError(tables[0], problem, "add them, or continue with the others", severity="warning"))
@@ -125,7 +127,7 @@ def _case(case: str, image: Path, entries: list[tuple[dict[str, str], Path]], op
             long, short = numbers(row["Lesion_diameters_Pixel_"], file, f"Lesion_diameters_Pixel_ of {case}", 2)
             attributes[len(shapes)] = {"diameter_mm": long * spacing[0], "short_diameter_mm": short * spacing[0]}
     patient = first.get("Patient_index") or case.split("_")[0]
-    split = "test" if PARTS.get(first["Train_Val_Test"].strip()) == "test" else "train"
+    split = "test" if _part(first, table) == "test" else "train"
     return Case(
         case,
         _slices(image, options.context),
@@ -136,6 +138,14 @@ def _case(case: str, image: Path, entries: list[tuple[dict[str, str], Path]], op
         opener=Hounsfield((spacing[1], spacing[0])),
         attributes=attributes,
     )
+
+
+def _part(row: Mapping[str, str], table: Path) -> str:
+    part = PARTS.get(identity(row["Train_Val_Test"]))
+    if part is None:
+        problem = f"Train_Val_Test of {row['File_name']} is {row['Train_Val_Test']!r}"
+        raise InputError(table, problem, "write 1 (training), 2 (validation) or 3 (test)")
+    return part
 
 
 def _slices(image: Path, context: int) -> tuple[Path, ...]:

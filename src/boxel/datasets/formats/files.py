@@ -111,11 +111,16 @@ def first_row(path: Path) -> list[str]:
 
 
 class Row(dict[str, str]):
-    """The cells of a row of a table by their columns; `line` is its (last) line in the file, from 1."""
+    """The cells of a row of a table by their columns.
 
-    def __init__(self, cells: Mapping[str, str], line: int) -> None:
+    Attributes:
+        line: its (last) line in the file, from 1.
+        names: the columns as the table writes them, where that differs.
+    """
+
+    def __init__(self, cells: Mapping[str, str], line: int, names: Mapping[str, str] | None = None) -> None:
         super().__init__(cells)
-        self.line = line
+        self.line, self.names = line, names or {}
 
 
 def read_table(

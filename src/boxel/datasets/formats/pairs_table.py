@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from boxel.datasets.formats.files import numbers, read_table
-from boxel.datasets.formats.table_columns import CASE, GROUP, SPLIT, first_of, identity, plain
+from boxel.datasets.formats.table_columns import CASE, GROUP, first_of, identity, plain
+from boxel.datasets.formats.table_values import parts_of
 from boxel.datasets.names import stem_of
 from boxel.datasets.problems import InputError, Report, Severity, some
 from boxel.io import split_suffix
@@ -26,16 +27,18 @@ def rows_by_case(
     rows = read_table(table, columns, report) if columns or table.exists() else []
     head = {plain(name): name for name in reversed(rows[0])} if rows else {}
     key = next((head[name] for name in ("file", "id", "case", "name", *CASE) if name in head), "")
-    usual = {"patient_id": first_of([head], GROUP), "split": first_of([head], SPLIT)}
-    for row in rows:
-        row |= {name: row[head[known]] for name, known in usual.items() if known and name not in row}
+    listed = ", ".join(rows[0])[:200] if rows else ""
+    parts = parts_of(rows, table, report, folds="note")
+    usual = {"patient_id": first_of([head], GROUP), "split": any(parts)}
+    for row, part in zip(rows, parts, strict=True):
+        row["split"] = part
+        row.setdefault("patient_id", row[head[usual["patient_id"]]] if usual["patient_id"] else "")
     if rows and not key:
-        listed = ", ".join(rows[0])[:200]
         severity: Severity = "error" if columns else "warning"
         problem = f"the table is not used: none of its columns {listed} names the images"
         report(InputError(table, problem, "call that column file or id", severity=severity))
     elif rows and not columns and not any(usual.values()):
-        problem = f"nothing of the table is used: none of its columns {', '.join(rows[0])[:200]} is patient_id or split"
+        problem = f"nothing of the table is used: none of its columns {listed} is patient_id or split"
         fix = "choose with --option group_column=NAME or --option class_column=NAME"
         report(InputError(table, problem, fix, severity="warning"))
     names: dict[str, set[str]] = defaultdict(set)

@@ -40,20 +40,17 @@ from boxel.datasets.formats.table_columns import (
     GROUP,
     LABEL,
     SIZE,
-    SPLIT,
     SUFFIXES,
-    declared_size,
     first_of,
     head,
     identity,
     is_negative,
     is_table,
-    one_value,
-    part_of,
     positions,
     read_rows,
     why_no_table,
 )
+from boxel.datasets.formats.table_values import declared_size, one_value, parts_of
 from boxel.datasets.lookup import Lookup, MissingError, images_below, root_of
 from boxel.datasets.names import case_ids, split_word
 from boxel.datasets.problems import InputError, Report, some
@@ -119,15 +116,14 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     if columns is None:
         problem = why_no_table(table) or f"no boxes or points in the columns {', '.join(names)}"[:200]
         raise InputError(table, problem, f"use {DESCRIPTION}")
-    of_case, of_label, of_group, of_split = (first_of(rows, names) for names in (CASE, LABEL, GROUP, SPLIT))
+    of_case, of_label, of_group = (first_of(rows, names) for names in (CASE, LABEL, GROUP))
     for file, own in rows_of.items():
         if own and set(own[0]) != set(names):
             problem = f"the columns are not those of {table.name}: {some(set(own[0]) ^ set(names))} only in one"
             raise InputError(file, problem, "give both the same columns, or choose with --option table=NAME")
-        if len(used) > 1 and not of_split:
-            for row in own:
-                row["split"] = split_word(file.stem)
-    of_split = of_split or ("split" if len(used) > 1 else "")
+        of_file = split_word(file.stem) if len(used) > 1 else ""
+        for row, part in zip(own, parts_of(own, file, report), strict=True):
+            row["split"] = part or of_file
     of_case = of_case or of_group  # one image per patient
     mm = columns not in BALL and (options.unit == "mm" or columns[0].endswith("mm"))
     size = next((names for names in SIZE if rows and set(names) <= rows[0].keys() - set(columns)), ())
@@ -163,7 +159,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     for (image, keys), case in zip(names_of.items(), case_ids(list(names_of), folder), strict=True):
         table = keys[0][1]
         lines = [row for key in keys for row in objects[key].rows]
-        split = part_of(one_value(lines, of_split, table, case), table, case)
+        split = "test" if one_value(lines, "split", table, case) == "test" else "train"
         shapes = tuple(shape for key in keys for shape in objects[key].shapes)
         cases.append(Case(case, (image,) if image.exists() else (), group=one_value(lines, of_group, table, case),
                           split=split, annotation=table,

@@ -4,14 +4,14 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from boxel.datasets.formats.files import Row, first_row, is_empty, numbers, read_table
-from boxel.datasets.names import as_id, split_word
-from boxel.datasets.problems import InputError, Report, some
+from boxel.datasets.formats.files import Row, first_row, is_empty, read_table
+from boxel.datasets.names import as_id
+from boxel.datasets.problems import InputError, Report
 from boxel.io import split_suffix
 
 __all__ = [
-    "BALL", "CASE", "GROUP", "LABEL", "SIZE", "SPLIT", "SUFFIXES", "declared_size", "first_of", "head",
-    "identity", "is_negative", "is_table", "one_value", "part_of", "plain", "positions", "read_rows", "why_no_table",
+    "BALL", "CASE", "GROUP", "LABEL", "SIZE", "SUFFIXES", "first_of", "head", "identity", "is_negative", "is_table",
+    "plain", "positions", "read_rows", "why_no_table",
 ]  # fmt: skip
 
 CASE = (
@@ -20,7 +20,6 @@ CASE = (
 )  # fmt: skip
 LABEL = ("label", "class", "classname", "category", "coarselesiontype", "klasse")
 GROUP = ("patient", "patientid", "group", "subject")
-SPLIT = ("split", "subset")
 BOX = (("x1", "y1", "z1", "x2", "y2", "z2"), ("xmin", "ymin", "zmin", "xmax", "ymax", "zmax"))
 SIDES = tuple(  # in 3D and in 2D
     (*start[:ndim], *extent[:ndim])
@@ -78,19 +77,6 @@ def identity(cell: str) -> str:
     return "" if number is None else str(number)
 
 
-def part_of(cell: str, table: Path, case: str) -> str:
-    """The part, train or test, that a cell says: a word such as `validation`, or the number of a fold.
-
-    Raises:
-        InputError: it says something else.
-    """
-    part = split_word(cell)
-    if not part and not is_empty(cell) and not re.fullmatch(r"(fold|subset)?[ _-]*\d+(\.0*)?", cell.strip().lower()):
-        problem = f"unknown split {cell!r} of case {case}"
-        raise InputError(table, problem, "write train, training, val, valid, validation, test or testing", case)
-    return "test" if part == "test" else "train"
-
-
 def positions(head: Sequence[str]) -> tuple[str, ...] | None:
     """The columns of positions; None if the table lacks them or a column that names the image or its patient."""
     if not set(head) & {*CASE, *GROUP}:
@@ -133,32 +119,13 @@ def read_rows(table: Path, report: Report, columns: Sequence[str]) -> list[Row]:
         problem = f"no header; the columns are taken for {', '.join(header)}"
         report(InputError(table, problem, "name others with --option columns=...", severity="note"))
     rows = read_table(table, (), report, header)
-    return [Row({plain(key): value for key, value in row.items()}, row.line) for row in rows]
+    names = {plain(name): name for name in reversed(rows[0])} if rows else {}
+    return [Row({key: row[name] for key, name in names.items()}, row.line, names) for row in rows]
 
 
 def is_negative(row: Mapping[str, str], columns: Sequence[str]) -> bool:
     """Whether a row only says that there is an image without objects."""
     return all(is_empty(row[column]) for column in columns)
-
-
-def declared_size(
-    rows: Sequence[Mapping[str, str]], columns: Sequence[str], table: Path, case: str
-) -> tuple[int, ...] | None:
-    """Rows and columns of the image that was annotated, if the table says so."""
-    texts = {tuple(row[column] for column in columns) for row in rows}
-    given = [numbers(size, table, f"size of {case}") for size in texts if not any(map(is_empty, size))]
-    sizes = sorted({tuple(map(int, size)) for size in given if size and all(size)})
-    if len(sizes) > 1:
-        raise InputError(table, f"case {case} has several sizes: {sizes[0]} and {sizes[1]}", "write one", case)
-    return sizes[0] if sizes else None
-
-
-def one_value(rows: Sequence[Mapping[str, str]], column: str, table: Path, case: str) -> str:
-    """The one value of a column in the rows of a case; empty without the column."""
-    values = sorted({row[column] for row in rows}) if column else []
-    if len(values) > 1:
-        raise InputError(table, f"case {case} has several values of {column}: {some(values)}", "write one", case)
-    return values[0] if values else ""
 
 
 def first_of(rows: Sequence[Mapping[str, str]], names: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ are the medians over the radiologists who marked it.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,10 +18,11 @@ import numpy as np
 
 from boxel.datasets.annotations import Shape, Shapes
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.formats.files import is_empty, listing, numbers, read_table
+from boxel.datasets.formats.files import Row, is_empty, listing, numbers, read_table
 from boxel.datasets.formats.options import Names, ReaderOptions
 from boxel.datasets.formats.radiographs import RadiographOpener, corners, find_radiographs, the_radiograph
 from boxel.datasets.formats.registry import register_format
+from boxel.datasets.formats.table_values import parts_by_case
 from boxel.datasets.formats.text_kinds import has_columns, texts_of_kind
 from boxel.datasets.names import split_word
 from boxel.datasets.problems import InputError, Report
@@ -71,8 +72,11 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     images = find_radiographs(folder, ("train", "test", "image", "dicom"))
     marked: dict[tuple[str, Path], list[Box]] = defaultdict(list)
     sizes: dict[tuple[str, Path], tuple[int, ...]] = {}
+    parts: dict[tuple[str, Path], str] = {}
     for table in _tables(path):
-        for case, box, size in _boxes(table, report):
+        rows = read_table(table, COLUMNS, report)
+        parts |= {(case, table): part for case, part in parts_by_case(rows, "image_id", table, report).items()}
+        for case, box, size in _boxes(rows, table):
             marked[case, table] += [box] if box else []
             sizes |= {(case, table): size} if size else {}
     names = sorted({box.name for boxes in marked.values() for box in boxes})
@@ -92,7 +96,8 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             for name, box, raters in fuse_boxes(boxes, options.iou)
             if raters >= options.min_raters or not boxes[0].rater
         )
-        split = "test" if "test" in (split_word(table.stem), split_word(image.parent.name)) else "train"
+        said = parts[case, table] or split_word(table.stem), split_word(image.parent.name)
+        split = "test" if "test" in said else "train"
         annotate, opener, size = Shapes(shapes), RadiographOpener(), sizes.get((case, table))
         cases.append(
             Case(case, (image,), split=split, annotation=table, annotate=annotate, opener=opener, declared=size)
@@ -100,9 +105,9 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     return Dataset(path, folder.resolve().name, 2, classes, ("radiograph",), tuple(cases))
 
 
-def _boxes(table: Path, report: Report) -> Iterator[tuple[str, Box | None, tuple[int, ...] | None]]:
+def _boxes(rows: Iterable[Row], table: Path) -> Iterator[tuple[str, Box | None, tuple[int, ...] | None]]:
     """Every row's image, with its box unless nothing was found, and its size (rows, columns) where that is stated."""
-    for row in read_table(table, COLUMNS, report):
+    for row in rows:
         negative = row["class_name"].strip().lower() == NEGATIVE
         if negative != is_empty(row["x_min"]):
             problem = f"line {row.line}: {row['class_name']!r} {'with' if negative else 'without'} a box"

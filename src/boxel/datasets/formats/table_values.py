@@ -1,0 +1,139 @@
+"""What the columns beside the boxes of a table say: part of a split, ignored objects, readers, size of the image."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from boxel.datasets.formats.files import Row, is_empty, numbers
+from boxel.datasets.formats.table_columns import plain
+from boxel.datasets.names import split_word
+from boxel.datasets.problems import InputError, Report, Severity, some
+
+__all__ = ["declared_size", "one_value", "parts_by_case", "parts_of"]
+
+SPLIT = ("split", "subset", "set", "partition", "fold")
+LOOSE = ("dataset", "part", "phase", "usage", "cohort")  # a split only if one of the values is the name of a part
+FLAGS = {
+    **dict.fromkeys(("istest", "istestset", "isholdout", "isheldout"), "test"),
+    **dict.fromkeys(("istrain", "istraining", "istrainset"), "train"),
+    **dict.fromkeys(("isval", "isvalidation", "isdev"), "val"),
+}
+PARTS = {**dict.fromkeys(("holdout", "heldout", "tests"), "test"), **dict.fromkeys(("dev", "development"), "val")}
+FLAG = {
+    **dict.fromkeys(("1", "1.0", "true", "t", "yes", "y", "ja", "wahr"), True),
+    **dict.fromkeys(("0", "0.0", "false", "f", "no", "n", "nein", "falsch"), False),
+}
+WORDS = "write train, training, val, valid, validation, test, testing or holdout"
+
+
+def parts_of(rows: Sequence[Row], table: Path, report: Report, folds: Severity = "warning") -> list[str]:
+    """The part (train, val or test) that the columns of a split say of every row; empty where there is none.
+
+    Args:
+        rows: the rows.
+        table: the file to name.
+        report: called with columns that look like a split but are not used.
+        folds: how severe it is that numbers of folds are not used.
+
+    Raises:
+        InputError: a value is missing or unknown, or two columns contradict each other.
+    """
+    names = {plain(name): name for name in reversed(rows[0])} if rows else {}
+    said: list[set[str]] = [set() for _ in rows]
+    for name in (names[known] for known in (*SPLIT, *LOOSE) if known in names):
+        cells = [row[name] for row in rows]
+        parts = [split_word(cell) or PARTS.get(plain(cell), "") for cell in cells]
+        if not any(parts):
+            _report_unused(rows[0].names.get(name, name), cells, rows[0].line, table, report, folds)
+            continue
+        for row, cell, part, own in zip(rows, cells, parts, said, strict=True):
+            if not part and not _is_fold(cell):
+                problem = f"line {row.line}: {cell!r} in the column {row.names.get(name, name)} is no part of a split"
+                raise InputError(table, problem, WORDS)
+            own.add(part or "train")
+    flags = {names[known]: part for known, part in FLAGS.items() if known in names}
+    for row, own in zip(rows, said, strict=True) if flags else ():
+        own.add(_flagged(row, flags, table))
+    for row, own in zip(rows, said, strict=True):
+        if "test" in own and len(own) > 1:
+            raise InputError(table, f"line {row.line}: the row is of several parts: {some(own)}", "write one part")
+    return [min(own, default="") for own in said]
+
+
+def parts_by_case(rows: Sequence[Row], column: str, table: Path, report: Report) -> dict[str, str]:
+    """The part of every case that `column` names; see `parts_of`.
+
+    Raises:
+        InputError: the rows of a case are of several parts.
+    """
+    parts: dict[str, str] = {}
+    for row, part in zip(rows, parts_of(rows, table, report), strict=True):
+        before = parts.setdefault(row[column], part)
+        if before != part:
+            problem = f"line {row.line}: {row[column]} belongs to {part}, but to {before} in an earlier line"
+            raise InputError(table, problem, "write one part for each image", row[column])
+    return parts
+
+
+def _is_fold(cell: str) -> bool:
+    return bool(re.fullmatch(r"(fold|subset|split)?[ _-]*\d+(\.0*)?", cell.strip().lower()))
+
+
+def _report_unused(name: str, cells: Sequence[str], line: int, table: Path, report: Report, folds: Severity) -> None:
+    """Report a column that is called like a split but names no part."""
+    filled = {cell for cell in cells if not is_empty(cell)}
+    if not filled or plain(name) not in SPLIT:
+        return
+    if any(map(_is_fold, filled)) and (plain(name) in ("fold", "subset") or not any(map(str.isdecimal, filled))):
+        problem = f"the folds of the column {name} are not used"
+        fix = 'give them with --option splits=FILE, a JSON list of {"train": [ids], "val": [ids], "test": [ids]}'
+        report(InputError(table, problem, fix, severity=folds))
+    elif plain(name) == "split":
+        problem = f"line {line}: {cells[0]!r} in the column {name} is no part of a split"
+        raise InputError(table, problem, f"{WORDS}; call the column fold if it numbers folds")
+    else:
+        problem = f"the column {name} is called like a split, but is not used: its values are {some(filled)}"
+        report(InputError(table, problem, f"{WORDS} if it is one, or rename the column", severity="warning"))
+
+
+def _flagged(row: Row, flags: Mapping[str, str], table: Path) -> str:
+    """The part of a row by columns such as `is_test`."""
+    marked = {part for name, part in flags.items() if flag(row, name, table)}
+    others = {"train", "test"} - set(flags.values())
+    if len(marked) > 1 or not (marked or others):
+        problem = f"line {row.line}: {', '.join(row.names.get(name, name) for name in flags)} mark {'several parts' if marked else 'no part'}"
+        raise InputError(table, problem, "mark one part in every row")
+    return next(iter(marked or {"train"} & others or others))
+
+
+def flag(row: Row, name: str, table: Path) -> bool:
+    """Whether a cell says yes; an empty one says no.
+
+    Raises:
+        InputError: it says something else than yes or no.
+    """
+    cell = row[name].strip().lower()
+    if cell not in FLAG and not is_empty(cell):
+        problem = f"line {row.line}: {row[name]!r} in the column {row.names.get(name, name)} is neither 0 nor 1"
+        raise InputError(table, problem, "write 0 or 1")
+    return FLAG.get(cell, False)
+
+
+def declared_size(
+    rows: Sequence[Mapping[str, str]], columns: Sequence[str], table: Path, case: str
+) -> tuple[int, ...] | None:
+    """Rows and columns of the image that was annotated, if the table says so."""
+    texts = {tuple(row[column] for column in columns) for row in rows}
+    given = [numbers(size, table, f"size of {case}") for size in texts if not any(map(is_empty, size))]
+    sizes = sorted({tuple(map(int, size)) for size in given if size and all(size)})
+    if len(sizes) > 1:
+        raise InputError(table, f"case {case} has several sizes: {sizes[0]} and {sizes[1]}", "write one", case)
+    return sizes[0] if sizes else None
+
+
+def one_value(rows: Sequence[Mapping[str, str]], column: str, table: Path, case: str) -> str:
+    """The one value of a column in the rows of a case; empty without the column."""
+    values = sorted({row[column] for row in rows}) if column else []
+    if len(values) > 1:
+        raise InputError(table, f"case {case} has several values of {column}: {some(values)}", "write one", case)
+    return values[0] if values else ""

@@ -1,0 +1,105 @@
+"""What the columns beside the boxes of a table say: parts of a split, ignored objects, readers, sizes."""
+
+import pytest
+
+from .test_contradictions import outcome, picture, said, text
+
+BOX = "8,5,20,13"
+LAYOUTS = {  # the head and the row of a table whose further columns and cells follow
+    "table": ("file,x1,y1,x2,y2", "{}.png," + BOX),
+    "pairs": ("file,note", "{}.png,n"),
+    "rsna_pneumonia": ("patientId,x,y,width,height,Target", "{},8,5,12,8,1"),
+    "vindr_cxr": ("image_id,class_name,x_min,y_min,x_max,y_max", "{},Nodule," + BOX),
+}
+every_layout = pytest.mark.parametrize("layout", LAYOUTS)
+
+
+def write(root, layout, columns, *cells, name="boxes.csv"):
+    """A table of the images a, b ... with further columns."""
+    head, row = LAYOUTS[layout]
+    names = "abcdefgh"[: len(cells)]
+    for case in names:
+        picture(root / "images" / f"{case}.png")
+        if layout == "pairs":
+            picture(root / "masks" / f"{case}.png")
+    lines = [f"{head},{columns}", *(f"{row.format(case)},{cell}" for case, cell in zip(names, cells, strict=True))]
+    text(root / ("meta.csv" if layout == "pairs" else name), "\n".join(lines) + "\n")
+
+
+def parts(cases):
+    return [case.split for _, case in sorted(cases.items())]
+
+
+@every_layout
+@pytest.mark.parametrize(
+    ("columns", "cells"),
+    [
+        *((name, ("training", "TEST", "valid")) for name in ("split", "Set", "dataset", "partition", "subset", "fold")),
+        ("split", ("train", "held-out", "dev")),
+        ("split", ("train", "Holdout", "fold 3")),
+        ("is_test", ("0", "1", "")),
+        ("IsTest", ("FALSCH", "WAHR", "nein")),
+        ("is_train", ("yes", "no", "True")),
+        ("is_train,is_val", ("1,0", "0,0", "0,1")),
+        ("split,is_test", ("train,0", "test,1", "val,0")),
+    ],
+)
+def test_the_test_cases_of_a_table_are_held_out_however_it_marks_them(tmp_path, layout, columns, cells):
+    write(tmp_path, layout, columns, *cells)
+    cases, problems = outcome(tmp_path, layout)
+    assert parts(cases) == ["train", "test", "train"]
+    assert not said(problems, "error") and not said(problems, "warning", "split")
+
+
+@every_layout
+@pytest.mark.parametrize(
+    ("columns", "cells", "words"),
+    [
+        ("split", ("train", "", "test"), ("line 3", "'' in the column split", "write train")),
+        ("Set", ("train", "trian", "test"), ("line 3", "'trian'", "Set")),
+        ("split", ("0", "1", "2"), ("line 2", "'0'", "call the column fold")),
+        ("is_test", ("0", "maybe", "1"), ("line 3", "'maybe'", "write 0 or 1")),
+        ("split,is_test", ("train,0", "test,0", "test,1"), ("line 3", "several parts: test, train")),
+        ("is_train,is_test", ("1,0", "1,1", "0,1"), ("line 3", "mark several parts")),
+        ("is_train,is_test", ("1,0", "0,0", "0,1"), ("line 3", "mark no part")),
+    ],
+)
+def test_a_split_that_is_incomplete_unknown_or_contradictory_is_an_error_with_its_line(
+    tmp_path, layout, columns, cells, words
+):
+    write(tmp_path, layout, columns, *cells)
+    assert said(outcome(tmp_path, layout)[1], "error", *words)
+
+
+@every_layout
+@pytest.mark.parametrize(
+    ("columns", "cells", "words"),
+    [
+        ("fold", ("0", "1", "2"), ("the folds of the column fold are not used", "splits=FILE")),
+        ("subset", ("subset0", "subset1", "subset2"), ("the folds of the column subset are not used", "splits=FILE")),
+        ("Set", ("A", "B", "A"), ("column Set", "A, B", "rename the column")),
+    ],
+)
+def test_folds_and_columns_that_only_look_like_a_split_are_reported(tmp_path, layout, columns, cells, words):
+    write(tmp_path, layout, columns, *cells)
+    cases, problems = outcome(tmp_path, layout)
+    assert parts(cases) == ["train"] * 3
+    assert said(problems, "note" if layout == "pairs" and "folds" in words[0] else "warning", *words)
+
+
+@every_layout
+@pytest.mark.parametrize(
+    ("columns", "cell"), [("dataset", "LIDC"), ("dataset", "1"), ("split", ""), ("phase", "portal")]
+)
+def test_a_column_that_says_nothing_of_a_split_is_not_reported(tmp_path, layout, columns, cell):
+    write(tmp_path, layout, columns, cell, cell)
+    problems = outcome(tmp_path, layout)[1]
+    assert not [one for one in problems if "split" in one.problem and "none of its columns" not in one.problem]
+
+
+@pytest.mark.parametrize("layout", ["rsna_pneumonia", "vindr_cxr", "table"])
+def test_an_image_in_two_parts_is_an_error(tmp_path, layout):
+    write(tmp_path, layout, "split", "train", "test")
+    file = tmp_path / "boxes.csv"
+    text(file, file.read_text() + LAYOUTS[layout][1].format("a") + ",test\n")
+    assert said(outcome(tmp_path, layout)[1], "error", "boxes.csv", "train", "test", "write one")
