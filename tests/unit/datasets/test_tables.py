@@ -145,6 +145,13 @@ def test_deeplesion_is_read_as_published(tmp_path, rng):
     assert len(open_dataset(tmp_path, options=["noisy=true"]).cases) == 4
 
 
+def test_a_part_of_deeplesion_that_is_unknown_is_an_error(tmp_path, rng):
+    table = write_deeplesion(tmp_path, rng) / "DL_info.csv"
+    table.write_text(table.read_text().replace("F,62,1", "F,62,").replace("F,62,2", "F,62,4"))
+    errors = [finding.problem for finding in check(tmp_path, workers=0) if finding.severity == "error"]
+    assert errors == [f"Train_Val_Test of {n:06d}_01_01_009.png is {part!r}" for n, part in ((1, ""), (2, "4"))]
+
+
 def test_deeplesion_has_options(tmp_path, rng):
     options = ["context=1", "boxes=recist", "classes=type"]
     dataset = open_dataset(write_deeplesion(tmp_path, rng), options=options)

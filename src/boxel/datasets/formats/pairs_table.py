@@ -29,10 +29,11 @@ def rows_by_case(
     key = next((head[name] for name in ("file", "id", "case", "name", *CASE) if name in head), "")
     listed = ", ".join(rows[0])[:200] if rows else ""
     parts = parts_of(rows, table, report, folds="note")
-    usual = {"patient_id": first_of([head], GROUP), "split": any(parts)}
+    patient = first_of([head], GROUP)
+    usual = {"patient_id": bool(patient), "split": any(parts)}
     for row, part in zip(rows, parts, strict=True):
         row["split"] = part
-        row.setdefault("patient_id", row[head[usual["patient_id"]]] if usual["patient_id"] else "")
+        row.setdefault("patient_id", row[head[patient]] if patient else "")
     if rows and not key:
         severity: Severity = "error" if columns else "warning"
         problem = f"the table is not used: none of its columns {listed} names the images"

@@ -101,7 +101,8 @@ def _flagged(row: Row, flags: Mapping[str, str], table: Path) -> str:
     marked = {part for name, part in flags.items() if flag(row, name, table)}
     others = {"train", "test"} - set(flags.values())
     if len(marked) > 1 or not (marked or others):
-        problem = f"line {row.line}: {', '.join(row.names.get(name, name) for name in flags)} mark {'several parts' if marked else 'no part'}"
+        listed = ", ".join(row.names.get(name, name) for name in flags)
+        problem = f"line {row.line}: {listed} mark {'several parts' if marked else 'no part'}"
         raise InputError(table, problem, "mark one part in every row")
     return next(iter(marked or {"train"} & others or others))
 
