@@ -1,6 +1,12 @@
 """What the columns beside the boxes of a table say: parts of a split, ignored objects, readers, sizes."""
 
+import numpy as np
 import pytest
+
+from boxel.datasets.cases import read_case
+from boxel.datasets.formats import open_dataset
+from boxel.io import write_image
+from boxel.types import Geometry, Image
 
 from .test_contradictions import outcome, picture, said, text
 
@@ -104,3 +110,44 @@ def test_an_image_in_two_parts_is_an_error(tmp_path, layout):
     file = tmp_path / "boxes.csv"
     text(file, file.read_text() + LAYOUTS[layout][1].format("a") + ",test\n")
     assert said(outcome(tmp_path, layout)[1], "error", "boxes.csv", "train", "test", "write one")
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize(
+    ("column", "crowds"),
+    [("difficult", False), ("ignore", False), ("is_ignored", False), ("iscrowd", True), ("Is Crowd", True)],
+)
+def test_objects_that_a_table_marks_as_ignored_are_not_trained(tmp_path, ndim, column, crowds):
+    write_image(tmp_path / "a.nii.gz", Image(np.zeros((1, *[30] * ndim), np.uint8), Geometry.plain((30,) * ndim)))
+    names = "xyz"[:ndim]
+    head = ",".join(f"{name}{end}" for end in "12" for name in names)
+    rows = [",".join([*[str(lower)] * ndim, *[str(lower + 5)] * ndim]) for lower in (2, 9, 16)]
+    cells = ("1", "0", "")
+    lines = [f"file,{head},{column}", *(f"a.nii.gz,{row},{cell}" for row, cell in zip(rows, cells, strict=True))]
+    text(tmp_path / "boxes.csv", "\n".join(lines))
+    dataset = open_dataset(tmp_path)
+    loaded = read_case(dataset["a"], dataset)
+    assert loaded.instances.boxes.tolist() == [[[9] * ndim, [14] * ndim], [[16] * ndim, [21] * ndim]]
+    assert loaded.ignored.boxes.tolist() == [[[2] * ndim, [7] * ndim]]
+    assert loaded.ignores_regions == crowds
+    text(tmp_path / "boxes.csv", "\n".join(lines).replace(",1\n", ",blurred\n"))
+    assert said(outcome(tmp_path, "table")[1], "error", "line 2", f"'blurred' in the column {column}", "write 0 or 1")
+
+
+@pytest.mark.parametrize("column", ["rater", "Reader", "annotator_id", "radiologist"])
+def test_boxes_of_several_readers_of_one_image_are_reported_and_one_reader_can_be_chosen(tmp_path, column):
+    write(tmp_path, "table", column, "R1", "R1", "R2")
+    assert not outcome(tmp_path, "table")[1]  # each image has one reader
+    file = tmp_path / "boxes.csv"
+    text(file, file.read_text() + "a.png,9,5,20,13,R2\n")
+    cases, problems = outcome(tmp_path, "table")
+    assert len(cases["a"].labels) == 2
+    assert said(problems, "warning", "1 image has boxes by several readers (R1, R2)", "--option reader=R1")
+    problems = []
+    dataset = open_dataset(tmp_path, problems.append, options=["reader=R2"])
+    assert {case.id: case.annotate.shapes[0].points for case in dataset.cases} == {
+        "a": ((5.0, 9.0), (13.0, 20.0)), "c": ((5.0, 8.0), (13.0, 20.0))
+    }  # fmt: skip
+    assert said(problems, "warning", "images/b.png")
+    with pytest.raises(ValueError, match="no row is by reader 'R3'; choose one of R1, R2"):
+        open_dataset(tmp_path, options=["reader=R3"])

@@ -24,6 +24,7 @@ import numpy as np
 from boxel.datasets.annotations import Shape, Shapes, ball
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import (
+    Row,
     first_row,
     is_empty,
     listing,
@@ -50,7 +51,16 @@ from boxel.datasets.formats.table_columns import (
     read_rows,
     why_no_table,
 )
-from boxel.datasets.formats.table_values import declared_size, one_value, parts_of
+from boxel.datasets.formats.table_values import (
+    CROWD,
+    IGNORED,
+    Crowds,
+    declared_size,
+    flagged,
+    of_reader,
+    one_value,
+    parts_of,
+)
 from boxel.datasets.lookup import Lookup, MissingError, images_below, root_of
 from boxel.datasets.names import case_ids, split_word
 from boxel.datasets.problems import InputError, Report, some
@@ -72,6 +82,7 @@ class Options(ImageOptions):
         unit: unit of boxes: voxels (half-open) or LPS mm. Points with a diameter are in LPS mm.
         classes: names of the classes in order; if empty, the values in the label column, or one class `object`.
         modality: name of the image channel, such as CT.
+        reader: use the boxes of this reader only, where several readers annotated the images.
     """
 
     table: str = ""
@@ -79,6 +90,7 @@ class Options(ImageOptions):
     unit: Literal["voxel", "mm"] = "voxel"
     classes: Names = ()
     modality: str = ""
+    reader: str = ""
 
 
 def detect(path: Path) -> bool:
@@ -109,7 +121,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
                 table, f"this table is used, not {some(unused)}", "choose with --option table=NAME", severity="note"
             )
         )
-    rows_of = {file: read_rows(file, report, options.columns) for file in used}
+    rows_of = {file: _rows(file, report, options) for file in used}
     rows = [row for own in rows_of.values() for row in own]
     names = list(rows[0]) if rows else head(first_row(table))
     columns = positions(names)
@@ -136,6 +148,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         name = row[of_case]
         entry = objects[name, file]
         entry.rows.append(row)
+        entry.crowds |= flagged(row, CROWD, file)
         if is_negative(row, columns):
             continue
         values = numbers([row[column] or "nan" for column in columns], file, f"line {row.line}")
@@ -145,7 +158,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             problem = f"line {row.line}: the object has no extent and is left out"
             report(InputError(file, problem, "correct it, or remove the line", name, "warning"))
             continue
-        entry.shapes.append(shape)
+        entry.shapes.append(replace(shape, ignore=flagged(row, (*CROWD, *IGNORED), file)))
     for name in _series(folder) if columns in BALL else ():
         objects[name, table]
     _ignore_excluded(folder, columns in BALL, objects, table)
@@ -161,9 +174,10 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         lines = [row for key in keys for row in objects[key].rows]
         split = "test" if one_value(lines, "split", table, case) == "test" else "train"
         shapes = tuple(shape for key in keys for shape in objects[key].shapes)
+        annotator = Crowds if any(objects[key].crowds for key in keys) else Shapes
         cases.append(Case(case, (image,) if image.exists() else (), group=one_value(lines, of_group, table, case),
                           split=split, annotation=table,
-                          annotate=Shapes(shapes, hint=hint),
+                          annotate=annotator(shapes, hint=hint),
                           declared=declared_size(lines, size, table, case)))  # fmt: skip
     cases.sort(key=lambda case: case.id)
     pictured = [case.channels[0] for case in cases if case.channels]
@@ -195,10 +209,17 @@ _Name = tuple[str, Path]  # of an image, and the table that says it
 
 @dataclass
 class _Objects:
-    """The rows of one image, and its objects."""
+    """The rows of one image, and its objects; `crowds`: whether ignored ones are regions."""
 
     rows: list[dict[str, str]] = field(default_factory=list)
     shapes: list[Shape] = field(default_factory=list)
+    crowds: bool = False
+
+
+def _rows(table: Path, report: Report, options: Options) -> list[Row]:
+    rows = read_rows(table, report, options.columns)
+    of_case = first_of(rows, (*CASE, *GROUP))
+    return of_reader(rows, options.reader, of_case, table, report) if of_case else rows
 
 
 def _label(value: str, known: tuple[str, ...], table: Path, line: int) -> int:

@@ -1,24 +1,43 @@
 """What the columns beside the boxes of a table say: part of a split, ignored objects, readers, size of the image."""
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from boxel.datasets.annotations import Shapes
 from boxel.datasets.formats.files import Row, is_empty, numbers
-from boxel.datasets.formats.table_columns import plain
+from boxel.datasets.formats.table_columns import first_of, identity, plain
 from boxel.datasets.names import split_word
-from boxel.datasets.problems import InputError, Report, Severity, some
+from boxel.datasets.problems import InputError, Report, Severity, counted, some
 
-__all__ = ["declared_size", "one_value", "parts_by_case", "parts_of"]
+__all__ = [
+    "CROWD",
+    "IGNORED",
+    "Crowds",
+    "declared_size",
+    "flagged",
+    "of_reader",
+    "one_value",
+    "parts_by_case",
+    "parts_of",
+]
 
 SPLIT = ("split", "subset", "set", "partition", "fold")
 LOOSE = ("dataset", "part", "phase", "usage", "cohort")  # a split only if one of the values is the name of a part
 FLAGS = {
-    **dict.fromkeys(("istest", "istestset", "isholdout", "isheldout"), "test"),
-    **dict.fromkeys(("istrain", "istraining", "istrainset"), "train"),
-    **dict.fromkeys(("isval", "isvalidation", "isdev"), "val"),
+    **dict.fromkeys(("istest", "isholdout"), "test"),
+    **dict.fromkeys(("istrain", "istraining"), "train"),
+    **dict.fromkeys(("isval", "isvalidation"), "val"),
 }
 PARTS = {**dict.fromkeys(("holdout", "heldout", "tests"), "test"), **dict.fromkeys(("dev", "development"), "val")}
+IGNORED = ("difficult", "isdifficult", "ignore", "ignored", "isignored")
+CROWD = ("iscrowd", "crowd", "isgroupof")
+READER = (
+    "rater", "raterid", "reader", "readerid", "annotator", "annotatorid", "radid", "radiologist", "radiologistid",
+    "observer", "observerid", "labeler", "labeller", "annotatedby", "labeledby", "labelledby",
+)  # fmt: skip
 FLAG = {
     **dict.fromkeys(("1", "1.0", "true", "t", "yes", "y", "ja", "wahr"), True),
     **dict.fromkeys(("0", "0.0", "false", "f", "no", "n", "nein", "falsch"), False),
@@ -118,6 +137,44 @@ def flag(row: Row, name: str, table: Path) -> bool:
         problem = f"line {row.line}: {row[name]!r} in the column {row.names.get(name, name)} is neither 0 nor 1"
         raise InputError(table, problem, "write 0 or 1")
     return FLAG.get(cell, False)
+
+
+def flagged(row: Row, names: Sequence[str], table: Path) -> bool:
+    """Whether one of the columns says yes; see `flag`."""
+    return any(flag(row, name, table) for name in names if name in row)
+
+
+@dataclass(frozen=True)
+class Crowds(Shapes):
+    """Shapes whose ignored ones are regions that hold any number of objects."""
+
+    @property
+    def ignores_regions(self) -> bool:
+        return True
+
+
+def of_reader(rows: Sequence[Row], reader: str, of_case: str, table: Path, report: Report) -> list[Row]:
+    """The rows of `reader`, all rows without one; images that have rows of several readers are then reported.
+
+    Raises:
+        InputError: nobody in the table is called `reader`.
+    """
+    column = first_of(rows, READER)
+    readers: dict[str, set[str]] = defaultdict(set)
+    for row in rows if column else ():
+        readers[row[of_case]] |= {identity(row[column])} - {""}
+    known = set().union(*readers.values())
+    if reader and reader not in known:
+        problem = f"no row is by reader {reader!r}"
+        raise InputError(table, problem, f"choose one of {some(known)}" if known else "remove --option reader")
+    shared = [case for case, names in readers.items() if len(names) > 1]
+    if reader or not shared:
+        return [row for row in rows if not reader or identity(row[column]) == reader]
+    several = f"{counted(len(shared), 'image')} {'has' if len(shared) == 1 else 'have'} boxes by several readers"
+    problem = f"{several} ({some(known)}), which are all used as objects of their own: {some(shared)}"
+    fix = f"choose one reader with --option reader={min(readers[shared[0]])}"
+    report(InputError(table, problem, fix, severity="warning"))
+    return list(rows)
 
 
 def declared_size(
