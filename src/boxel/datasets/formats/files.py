@@ -116,11 +116,14 @@ class Row(dict[str, str]):
     Attributes:
         line: its (last) line in the file, from 1.
         names: the columns as the table writes them, where that differs.
+        commas: the columns whose decimal comma became a point.
     """
 
-    def __init__(self, cells: Mapping[str, str], line: int, names: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, cells: Mapping[str, str], line: int, names: Mapping[str, str] | None = None, commas: Iterable[str] = ()
+    ) -> None:
         super().__init__(cells)
-        self.line, self.names = line, names or {}
+        self.line, self.names, self.commas = line, names or {}, frozenset(commas)
 
 
 def read_table(
@@ -147,9 +150,11 @@ def read_table(
             line = before + reader.line_num
             beyond = row.pop(None, ())  # type: ignore[call-overload]  # cells that no column names
             if any(cell.strip() for cell in beyond):
-                problem = f"line {line} has more cells than the {len(present)} columns: {str(beyond)[:80]}"
+                problem = f"line {line} has more cells than the {len(present)} columns: {', '.join(beyond)[:80]}"
                 raise InputError(path, problem, "decimal commas need another separator, or quotes around the number")
-            cells = Row({name.strip(): _cell(value, between) for name, value in row.items()}, line)
+            given = {name.strip(): value.strip() for name, value in row.items()}
+            decimal = {name: text.replace(",", ".") for name, text in given.items() if _has_comma(text, between)}
+            cells = Row(given | decimal, line, commas=decimal)
             rows += [cells] if any(cells.values()) else []
     except csv.Error as error:
         raise InputError(path, f"not a table ({error})", AGAIN) from None
@@ -164,9 +169,9 @@ def read_table(
     return rows
 
 
-def _cell(text: str, between: str) -> str:
-    text = text.strip()
-    return text.replace(",", ".") if between != "," and re.fullmatch(r"[+-]?\d*,\d+", text) else text
+def _has_comma(text: str, between: str) -> bool:
+    """Whether a cell is a number with a decimal comma."""
+    return between != "," and bool(re.fullmatch(r"[+-]?\d*,\d+", text))
 
 
 def is_empty(cell: str) -> bool:

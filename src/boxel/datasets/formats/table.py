@@ -12,14 +12,11 @@ Column names may differ in case and underscores; semicolons, tabs and decimal co
 numbers is an image without objects. Without images only the table is checked.
 """
 
-import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
-
-import numpy as np
 
 from boxel.datasets.annotations import Shape, Shapes, ball
 from boxel.datasets.cases import Case, Dataset
@@ -35,12 +32,12 @@ from boxel.datasets.formats.files import (
 )
 from boxel.datasets.formats.options import ImageOptions, Names
 from boxel.datasets.formats.registry import register_format
+from boxel.datasets.formats.table_boxes import check_thousands, label_of, shape_of
 from boxel.datasets.formats.table_columns import (
     BALL,
     CASE,
     GROUP,
     LABEL,
-    SIZE,
     SUFFIXES,
     first_of,
     head,
@@ -60,6 +57,7 @@ from boxel.datasets.formats.table_values import (
     of_reader,
     one_value,
     parts_of,
+    size_columns,
 )
 from boxel.datasets.lookup import Lookup, MissingError, images_below, root_of
 from boxel.datasets.names import case_ids, split_word
@@ -138,7 +136,9 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             row["split"] = part or of_file
     of_case = of_case or of_group  # one image per patient
     mm = columns not in BALL and (options.unit == "mm" or columns[0].endswith("mm"))
-    size = next((names for names in SIZE if rows and set(names) <= rows[0].keys() - set(columns)), ())
+    size = size_columns(rows, columns, table, report)
+    for file, own in rows_of.items():
+        check_thousands(own, columns, file)
     for row in rows:
         row |= {column: identity(row[column]) for column in (of_label, of_group) if column and column != of_case}
     labels = {row[of_label] for row in rows if not is_empty(row[of_label])} if of_label else {"object"}
@@ -151,9 +151,8 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         entry.crowds |= flagged(row, CROWD, file)
         if is_negative(row, columns):
             continue
-        values = numbers([row[column] or "nan" for column in columns], file, f"line {row.line}")
-        label = _label(row[of_label], known, file, row.line) if of_label else 0
-        shape = _shape(values, label, is_ball=columns in BALL, sides=not columns[-1].startswith(("x", "y", "z")), mm=mm)
+        label = label_of(row[of_label], known, file, row.line) if of_label else 0
+        shape = shape_of(row, columns, label, file, mm=mm)
         if shape is None:
             problem = f"line {row.line}: the object has no extent and is left out"
             report(InputError(file, problem, "correct it, or remove the line", name, "warning"))
@@ -220,30 +219,6 @@ def _rows(table: Path, report: Report, options: Options) -> list[Row]:
     rows = read_rows(table, report, options.columns)
     of_case = first_of(rows, (*CASE, *GROUP))
     return of_reader(rows, options.reader, of_case, table, report) if of_case else rows
-
-
-def _label(value: str, known: tuple[str, ...], table: Path, line: int) -> int:
-    if is_empty(value):
-        problem = f"line {line}: an object without a class (empty, nan or none)"
-        raise InputError(table, problem, "write its class, or remove the line")
-    if value not in known and not (value.isdecimal() and int(value) < len(known)):
-        raise InputError(table, f"line {line}: unknown class {value!r}", f"use one of {', '.join(known)}")
-    return known.index(value) if value in known else int(value)
-
-
-def _shape(values: tuple[float, ...], label: int, *, is_ball: bool, sides: bool, mm: bool) -> Shape | None:
-    """A ball from x, y, z, diameter, or a box from its corners in x, y[, z]; array order reverses these axes."""
-    if is_ball:
-        return ball(label, values[:3], values[3]) if values[3] > 0 else None
-    corners = np.array(values).reshape(2, -1)
-    if sides:
-        corners[1] += corners[0]
-    if not (corners[0] < corners[1]).all():
-        return None
-    if mm:
-        points = tuple(itertools.product(*corners.T.tolist()))
-        return Shape(label, points, frame="world")
-    return Shape(label, tuple(map(tuple, corners[:, ::-1].tolist())))
 
 
 def _series(folder: Path) -> list[str]:

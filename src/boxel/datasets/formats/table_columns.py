@@ -1,6 +1,7 @@
 """The columns of tables of objects: which they are, also without header, and what they say of an image."""
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -24,13 +25,26 @@ BOX = (("x1", "y1", "z1", "x2", "y2", "z2"), ("xmin", "ymin", "zmin", "xmax", "y
 SIDES = tuple(  # in 3D and in 2D
     (*start[:ndim], *extent[:ndim])
     for ndim in (3, 2)
-    for start in (("x", "y", "z"), ("xmin", "ymin", "zmin"))
+    for start in (("x", "y", "z"), ("xmin", "ymin", "zmin"), ("cx", "cy", "cz"))
     for extent in (("w", "h", "d"), ("width", "height", "depth"))
 )
 BALL = (("coordx", "coordy", "coordz", "diametermm"), ("x", "y", "z", "diameter"), ("x", "y", "z", "diametermm"))
+OF_IMAGE = ("image", "img", "original", "orig", "originalimage")
 SIZE = (
-    *((f"{of}height", f"{of}width") for of in ("", "image", "img", "original", "orig", "originalimage")),
+    *(
+        (f"{of}{height}", f"{of}{width}")
+        for height, width in (("height", "width"), ("h", "w"))
+        for of in ("", *OF_IMAGE)
+    ),
     ("rows", "columns"),
+    ("rows", "cols"),
+    ("sizey", "sizex"),
+)
+ALIASES = (  # of the plain names of columns
+    (r"(?:center|centre|mid|c)([xyz])(mm)?|([xyz])(?:center|centre|mid|c)(mm)?", r"c\1\3\2\4"),
+    (r"(bild)?breite(mm)?", r"\1width\2"),
+    (r"(bild)?(?:hohe|hoehe)(mm)?", r"\1height\2"),
+    (r"(bild)?tiefe(mm)?", r"\1depth\2"),
 )
 SUFFIXES = (".csv", ".tsv")
 PLAIN = ("file", "x1", "y1", "x2", "y2", "label")  # of tables without header
@@ -68,7 +82,12 @@ def _is_number(cell: str) -> bool:
 
 
 def plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+    """The name of a column in lower case without accents, blanks and signs; centres and German sides as in English."""
+    name = re.sub(r"[^a-z0-9]", "", unicodedata.normalize("NFKD", name.lower()))
+    for other, usual in ALIASES:
+        if re.fullmatch(other, name):
+            return re.sub(other, usual, name).replace("bild", "image")
+    return name
 
 
 def identity(cell: str) -> str:
@@ -100,7 +119,8 @@ def why_no_table(file: Path) -> str:
         return text + f"none names the image (accepted: file, {', '.join(name for name in CASE if name != 'file')})"
     return text + (
         "none give a box (accepted: x1,y1,x2,y2 or xmin,ymin,xmax,ymax, with z1,z2 or zmin,zmax in 3D; "
-        "x,y,width,height or x,y,w,h, with z and depth or d in 3D; any of these with _mm) or a ball (x,y,z,diameter)"
+        "x,y,width,height or x,y,w,h, with z and depth or d in 3D; cx,cy for the centre; any of these with _mm) "
+        "or a ball (x,y,z,diameter)"
     )
 
 
@@ -120,7 +140,9 @@ def read_rows(table: Path, report: Report, columns: Sequence[str]) -> list[Row]:
         report(InputError(table, problem, "name others with --option columns=...", severity="note"))
     rows = read_table(table, (), report, header)
     names = {plain(name): name for name in reversed(rows[0])} if rows else {}
-    return [Row({key: row[name] for key, name in names.items()}, row.line, names) for row in rows]
+    return [
+        Row({key: row[name] for key, name in names.items()}, row.line, names, map(plain, row.commas)) for row in rows
+    ]
 
 
 def is_negative(row: Mapping[str, str], columns: Sequence[str]) -> bool:

@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from boxel.datasets.annotations import Shapes
 from boxel.datasets.formats.files import Row, is_empty, numbers
-from boxel.datasets.formats.table_columns import first_of, identity, plain
+from boxel.datasets.formats.table_boxes import corners_of
+from boxel.datasets.formats.table_columns import BALL, OF_IMAGE, SIZE, first_of, identity, is_negative, plain
 from boxel.datasets.names import split_word
 from boxel.datasets.problems import InputError, Report, Severity, counted, some
 
@@ -22,6 +25,7 @@ __all__ = [
     "one_value",
     "parts_by_case",
     "parts_of",
+    "size_columns",
 ]
 
 SPLIT = ("split", "subset", "set", "partition", "fold")
@@ -32,6 +36,7 @@ FLAGS = {
     **dict.fromkeys(("isval", "isvalidation"), "val"),
 }
 PARTS = {**dict.fromkeys(("holdout", "heldout", "tests"), "test"), **dict.fromkeys(("dev", "development"), "val")}
+SIZE_TEXT = ("imagesize", "imgsize", "resolution", "imageresolution")  # as width x height
 IGNORED = ("difficult", "isdifficult", "ignore", "ignored", "isignored")
 CROWD = ("iscrowd", "crowd", "isgroupof")
 READER = (
@@ -175,6 +180,59 @@ def of_reader(rows: Sequence[Row], reader: str, of_case: str, table: Path, repor
     fix = f"choose one reader with --option reader={min(readers[shared[0]])}"
     report(InputError(table, problem, fix, severity="warning"))
     return list(rows)
+
+
+def size_columns(rows: Sequence[Row], columns: Sequence[str], table: Path, report: Report) -> tuple[str, ...]:
+    """The columns of the height and width of the annotated images; empty if there are none.
+
+    A text such as `120x80` is split into such columns. The sides of the boxes may be called alike.
+
+    Args:
+        rows: the rows.
+        columns: the columns of the boxes.
+        table: the file to name.
+        report: called with a column that gives one side only.
+    """
+    names = rows[0].keys() - set(columns) if rows else set()
+    for text in (name for name in SIZE_TEXT if name in names):
+        for row in rows:
+            both = re.fullmatch(r"(\d+)\s*[x*]\s*(\d+)", row[text].strip().lower())
+            row |= {"imagewidth": both[1] if both else "", "imageheight": both[2] if both else ""}
+        return ("imageheight", "imagewidth")
+    for pair in SIZE:
+        if set(pair) <= names and (pair[0].startswith(OF_IMAGE) or not _are_sides(rows, pair, columns, table)):
+            return pair
+    for height, width in SIZE:
+        alone = {height, width} & names
+        of_image = height.startswith(OF_IMAGE) or height == "height"
+        if (
+            len(alone) == 1
+            and of_image
+            and (height != "height" or not _are_sides(rows, (height, width), columns, table))
+        ):
+            given = "".join(alone)
+            problem = (
+                f"the column {rows[0].names.get(given, given)} gives one side of the images, which is not compared"
+            )
+            fix = f"add the {'width' if given == height else 'height'}, or rename the column if it is something else"
+            report(InputError(table, problem, fix, severity="warning"))
+    return ()
+
+
+def _are_sides(rows: Sequence[Row], pair: Sequence[str], columns: Sequence[str], table: Path) -> bool:
+    """Whether the columns of a height and a width, of which one may be absent, are those of boxes, or no pixels."""
+    axes = [axis for axis in (0, 1) if pair[axis] in rows[0]]
+    pair = [pair[axis] for axis in axes]
+    boxed = [row for row in rows if not is_negative(row, columns)]
+    given = [
+        numbers([row[name] for name in pair], table, f"line {row.line}") for row in boxed if all(map(row.get, pair))
+    ]
+    if not all(side.is_integer() for sides in given for side in sides):
+        return True
+    if columns in BALL or not given or len(given) < len(boxed):
+        return False
+    corners = np.array([corners_of(row, columns, table) for row in boxed])
+    return bool((abs((corners[:, 1] - corners[:, 0])[:, 1::-1][:, axes] - given) <= 1).all())
 
 
 def declared_size(
