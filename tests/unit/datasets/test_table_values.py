@@ -151,3 +151,37 @@ def test_boxes_of_several_readers_of_one_image_are_reported_and_one_reader_can_b
     assert said(problems, "warning", "images/b.png")
     with pytest.raises(ValueError, match="no row is by reader 'R3'; choose one of R1, R2"):
         open_dataset(tmp_path, options=["reader=R3"])
+
+
+def test_a_patient_of_rsna_with_and_without_pneumonia_is_an_error(tmp_path):
+    write(tmp_path, "rsna_pneumonia", "note", "n", "n")
+    file = tmp_path / "boxes.csv"
+    rows = file.read_text()
+    text(file, rows + "a,20,5,12,8,1,n\n")
+    assert outcome(tmp_path, "rsna_pneumonia")[1] == []
+    text(file, rows + "a,,,,,0,n\n")
+    assert said(outcome(tmp_path, "rsna_pneumonia")[1], "error", "line 4", "patient a has rows with Target 0 and")
+
+
+VINDR = ("a,Nodule,8,5,20,13,0,R1", "a,Mass,8,5,20,13,1,R1", "b,No finding,,,,,14,R1")
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ("b,Nodule,8,5,20,13,0,R2", ()),
+        ("a,nodule,9,5,20,13,0.0,R2", ()),
+        ("b,Nodule,8,5,20,13,,R2", ()),
+        ("b,Nodule,8,5,20,13,1,R2", ("line 5: class_name nodule has class_id 1, but class_id 0 in an earlier line",)),
+        ("b,Cyst,8,5,20,13,1,R2", ("line 5: class_id 1 has class_name cyst, but class_name mass in an earlier line",)),
+        ("a,No finding,,,,,0,R2", ("line 5", "but class_id 14")),
+        ("b,Nodule,8,5,20,13,0,R1", ("line 5: image b R1 has a finding, but no finding in an earlier line",)),
+    ],
+)
+def test_rows_of_vindr_must_agree_about_classes_and_findings(tmp_path, row, words):
+    for name in "ab":
+        picture(tmp_path / "train" / f"{name}.png")
+    head = "image_id,class_name,x_min,y_min,x_max,y_max,class_id,rad_id"
+    text(tmp_path / "train.csv", "\n".join([head, *VINDR, row]))
+    cases, problems = outcome(tmp_path, "vindr_cxr")
+    assert said(problems, "error", *words) if words else (len(cases), problems) == (2, [])

@@ -46,6 +46,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     table = _table(path) or path
     folder = table.parent
     shapes: dict[str, list[Shape]] = defaultdict(list)
+    negative: set[str] = set()
     rows = read_table(table, COLUMNS, report)
     parts = parts_by_case(rows, "patientId", table, report)
     for row in rows:
@@ -60,6 +61,11 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
                 raise InputError(table, f"line {row.line}: a box of {width:g} x {height:g}", "correct or remove it")
             lower, upper = corners((x, y, x + width, y + height)).tolist()
             mine.append(Shape(0, (tuple(lower), tuple(upper))))
+        else:
+            negative.add(row["patientId"])
+        if mine and row["patientId"] in negative:
+            problem = f"line {row.line}: patient {row['patientId']} has rows with Target 0 and with Target 1"
+            raise InputError(table, problem, "remove the wrong ones", row["patientId"])
     images = find_radiographs(folder, ("train", "image", "dicom"))
     cases = []
     for case, drawn in shapes.items():

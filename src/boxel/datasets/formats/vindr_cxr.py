@@ -22,6 +22,7 @@ from boxel.datasets.formats.files import Row, is_empty, listing, numbers, read_t
 from boxel.datasets.formats.options import Names, ReaderOptions
 from boxel.datasets.formats.radiographs import RadiographOpener, corners, find_radiographs, the_radiograph
 from boxel.datasets.formats.registry import register_format
+from boxel.datasets.formats.table_columns import identity
 from boxel.datasets.formats.table_values import parts_by_case
 from boxel.datasets.formats.text_kinds import has_columns, texts_of_kind
 from boxel.datasets.names import split_word
@@ -76,6 +77,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     for table in _tables(path):
         rows = read_table(table, COLUMNS, report)
         parts |= {(case, table): part for case, part in parts_by_case(rows, "image_id", table, report).items()}
+        _check_rows(rows, table)
         for case, box, size in _boxes(rows, table):
             marked[case, table] += [box] if box else []
             sizes |= {(case, table): size} if size else {}
@@ -124,32 +126,51 @@ def _boxes(rows: Iterable[Row], table: Path) -> Iterator[tuple[str, Box | None, 
         yield row["image_id"], Box(row["class_name"].strip(), row.get("rad_id", ""), box), size
 
 
+def _check_rows(rows: Iterable[Row], table: Path) -> None:
+    """Refuse rows that contradict each other: about the id of a class, or about whether a radiologist found anything.
+
+    Names of classes that differ in case only are one here.
+    """
+    known: dict[tuple[str, ...], str] = {}
+    for row in rows:
+        name, number = row["class_name"].strip().lower(), identity(row.get("class_id", ""))
+        pairs = [(("class_name", name), f"class_id {number}"), (("class_id", number), f"class_name {name}")] * bool(
+            number
+        )
+        marked = "no finding" if name == NEGATIVE else "a finding"
+        for key, value in (*pairs, (("image", row["image_id"], row.get("rad_id", "")), marked)):
+            before = known.setdefault(key, value)
+            if before != value:
+                problem = f"line {row.line}: {' '.join(key).strip()} has {value}, but {before} in an earlier line"
+                raise InputError(table, problem, "correct or remove one of the lines")
+
+
 def fuse_boxes(boxes: Sequence[Box], iou: float) -> list[tuple[str, np.ndarray, int]]:
     """The findings: class, box `(2, d)` and number of radiologists.
 
     Boxes of one class by different radiologists are joined, those that overlap most first; a finding has at most one
     box of each radiologist. The boxes of a consensus, which have no radiologist, stay as they are.
     """
-    groups = [[box] for box in boxes]
+    import torch  # not above: most readers can do without
+
+    from boxel.ops import iou as overlaps_of
+
+    groups = [[number] for number in range(len(boxes))]
+    corners = torch.from_numpy(np.array([box.box for box in boxes], float).reshape(-1, 2, 2))
+    overlaps = overlaps_of(corners, corners).numpy()
     while boxes and boxes[0].rater:
         pairs = [
-            (min(_iou(a.box, b.box) for a in groups[i] for b in groups[j]), i, j)
+            (overlaps[np.ix_(groups[i], groups[j])].min(), i, j)
             for i in range(len(groups))
             for j in range(i)
-            if groups[i][0].name == groups[j][0].name
-            and not {a.rater for a in groups[i]} & {b.rater for b in groups[j]}
+            if boxes[groups[i][0]].name == boxes[groups[j][0]].name
+            and not {boxes[a].rater for a in groups[i]} & {boxes[b].rater for b in groups[j]}
         ]
         overlap, i, j = max(pairs, default=(0.0, 0, 0))
         if overlap < iou or not pairs:
             break
         groups[j] += groups.pop(i)
-    return [(group[0].name, np.median([box.box for box in group], axis=0), len(group)) for group in groups]
-
-
-def _iou(a: np.ndarray, b: np.ndarray) -> float:
-    sides = np.minimum(a[1], b[1]) - np.maximum(a[0], b[0])
-    both = float(np.prod(np.maximum(sides, 0)))
-    return both / (float(np.prod(a[1] - a[0])) + float(np.prod(b[1] - b[0])) - both)
+    return [(boxes[group[0]].name, np.median([boxes[n].box for n in group], axis=0), len(group)) for group in groups]
 
 
 register_format("vindr_cxr", detect, read, DESCRIPTION, Options, order=106)
