@@ -185,3 +185,22 @@ def test_rows_of_vindr_must_agree_about_classes_and_findings(tmp_path, row, word
     text(tmp_path / "train.csv", "\n".join([head, *VINDR, row]))
     cases, problems = outcome(tmp_path, "vindr_cxr")
     assert said(problems, "error", *words) if words else (len(cases), problems) == (2, [])
+
+
+def test_two_tables_of_the_same_images_are_an_error_until_one_is_chosen(tmp_path):
+    write(tmp_path, "table", "label", "cell", "cell", name="boxes.csv")
+    write(tmp_path, "table", "label", "cell", name="boxes_old.csv")
+    problems = outcome(tmp_path, "table")[1]
+    assert said(problems, "error", "boxes.csv and boxes_old.csv both have boxes of a", "--option table=boxes_old.csv")
+    for name, cases in (("boxes.csv", ["a", "b"]), ("boxes_old.csv", ["a"])):
+        assert [case.id for case in open_dataset(tmp_path, options=[f"table={name}"]).cases] == cases
+    (tmp_path / "boxes_old.csv").rename(tmp_path / "annotations.csv")
+    assert said(outcome(tmp_path, "table")[1], "error", "annotations.csv and boxes.csv both have boxes of a")
+
+
+def test_a_table_of_other_images_is_noted(tmp_path):
+    write(tmp_path, "table", "label", "cell", name="boxes.csv")
+    text(tmp_path / "other.csv", "file,x1,y1,x2,y2\nz/a.png,8,5,20,13\n")
+    cases, problems = outcome(tmp_path, "table")
+    assert list(cases) == ["a"]
+    assert said(problems, "note", "this table is used, not other.csv", "--option table=NAME")

@@ -62,7 +62,7 @@ from boxel.datasets.formats.table_values import (
 from boxel.datasets.lookup import Lookup, MissingError, images_below, root_of
 from boxel.datasets.names import case_ids, split_word
 from boxel.datasets.problems import InputError, Report, some
-from boxel.io import has_geometry
+from boxel.io import has_geometry, split_suffix
 
 __all__ = ["Options", "detect", "read"]
 
@@ -112,13 +112,11 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     table = next((file for file in tables if file.stem == "annotations"), tables[0] if tables else path)
     used = _parts(tables) or [table] if table.stem != "annotations" else [table]
     table = used[0]
-    unused = [file.name for file in tables if file not in used and file.stem != "annotations_excluded"]
+    unused = [file for file in tables if file not in used and file.stem != "annotations_excluded"]
     if unused:
-        report(
-            InputError(
-                table, f"this table is used, not {some(unused)}", "choose with --option table=NAME", severity="note"
-            )
-        )
+        _refuse_versions(used, unused)
+        problem = f"this table is used, not {some(file.name for file in unused)}"
+        report(InputError(table, problem, "choose with --option table=NAME", severity="note"))
     rows_of = {file: _rows(file, report, options) for file in used}
     rows = [row for own in rows_of.values() for row in own]
     names = list(rows[0]) if rows else head(first_row(table))
@@ -201,6 +199,31 @@ def _parts(tables: Sequence[Path]) -> list[Path]:
         problem = f"several tables of one part: {some(file.name for _, file in named)}"
         raise InputError(named[0][1], problem, "keep one per part, or choose with --option table=NAME")
     return [file for _, file in named] if len(parts) > 1 else []
+
+
+def _refuse_versions(used: Sequence[Path], unused: Sequence[Path]) -> None:
+    """Refuse a table beside the used one that names the same images, such as an older version of it.
+
+    Parts of a split, and an `annotations.csv` beside tables with other columns, are chosen by their names.
+    """
+    ours = {file: _named(file) for file in (*used, *unused)}
+    for other in unused if len(used) == 1 else ():
+        (columns, images), (others, same) = ours[used[0]], ours[other]
+        if images & same and (columns == others or used[0].stem != "annotations"):
+            problem = f"{used[0].name} and {other.name} both have boxes of {some(images & same)}"
+            fix = f"choose one with --option table={other.name}, or remove the other"
+            raise InputError(used[0], problem, fix)
+
+
+def _named(table: Path) -> tuple[set[str], set[str]]:
+    """The columns of a table, and the names of its images; empty if it cannot be read."""
+    try:
+        rows = read_rows(table, lambda problem: None, ())
+    except InputError:
+        return set(), set()
+    of_case = first_of(rows, (*CASE, *GROUP))
+    names = (row[of_case].replace("\\", "/") for row in rows)
+    return set(rows[0] if rows else ()), {name.removesuffix(split_suffix(Path(name))[1]) for name in names} - {""}
 
 
 _Name = tuple[str, Path]  # of an image, and the table that says it
