@@ -13,7 +13,7 @@ numbers is an image without objects. Without images only the table is checked.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -22,6 +22,7 @@ from boxel.datasets.annotations import Shape, Shapes, ball
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import (
     Row,
+    channel_names,
     first_row,
     is_empty,
     listing,
@@ -31,6 +32,8 @@ from boxel.datasets.formats.files import (
     read_text,
 )
 from boxel.datasets.formats.options import ImageOptions, Names
+from boxel.datasets.formats.radiographs import SUFFIXES as DICOM
+from boxel.datasets.formats.radiographs import RadiographOpener
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.table_boxes import check_thousands, label_of, shape_of
 from boxel.datasets.formats.table_columns import (
@@ -48,6 +51,7 @@ from boxel.datasets.formats.table_columns import (
     read_rows,
     why_no_table,
 )
+from boxel.datasets.formats.table_images import Name, images_of
 from boxel.datasets.formats.table_values import (
     CROWD,
     IGNORED,
@@ -59,7 +63,7 @@ from boxel.datasets.formats.table_values import (
     parts_of,
     size_columns,
 )
-from boxel.datasets.lookup import Lookup, MissingError, images_below, root_of
+from boxel.datasets.lookup import root_of
 from boxel.datasets.names import case_ids, split_word
 from boxel.datasets.problems import InputError, Report, some
 from boxel.io import has_geometry, split_suffix
@@ -141,7 +145,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         row |= {column: identity(row[column]) for column in (of_label, of_group) if column and column != of_case}
     labels = {row[of_label] for row in rows if not is_empty(row[of_label])} if of_label else {"object"}
     known = options.classes or tuple(sorted(labels)) or ("object",)
-    objects: dict[_Name, _Objects] = defaultdict(_Objects)
+    objects: dict[Name, _Objects] = defaultdict(_Objects)
     for file, row in ((file, row) for file, own in rows_of.items() for row in own):
         name = row[of_case]
         entry = objects[name, file]
@@ -159,26 +163,30 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     for name in _series(folder) if columns in BALL else ():
         objects[name, table]
     _ignore_excluded(folder, columns in BALL, objects, table)
-    images = _images(folder, objects, report, options, subset=columns in BALL)
-    names_of: dict[Path, list[_Name]] = defaultdict(list)
+    lines_of = {key: entry.rows for key, entry in objects.items()}
+    images = images_of(folder, lines_of, report, options.images, subset=columns in BALL)
+    names_of: dict[Path, list[Name]] = defaultdict(list)
     for key in objects:
         if key in images:
             names_of[images[key]].append(key)
     hint = "" if mm or columns in BALL else "are these mm? try --option unit=mm"
     cases = []
-    for (image, keys), case in zip(names_of.items(), case_ids(list(names_of), folder), strict=True):
+    named = [image.with_suffix("") if image.suffix.lower() in DICOM else image for image in names_of]
+    for (image, keys), case in zip(names_of.items(), case_ids(named, folder), strict=True):
         table = keys[0][1]
         lines = [row for key in keys for row in objects[key].rows]
         split = "test" if one_value(lines, "split", table, case) == "test" else "train"
         shapes = tuple(shape for key in keys for shape in objects[key].shapes)
         annotator = Crowds if any(objects[key].crowds for key in keys) else Shapes
-        cases.append(Case(case, (image,) if image.exists() else (), group=one_value(lines, of_group, table, case),
+        opener = RadiographOpener() if len(columns) == 4 and image.suffix.lower() in DICOM else None
+        cases.append(Case(case, (image,) if image.exists() else (), opener=opener,
+                          group=one_value(lines, of_group, table, case),
                           split=split, annotation=table,
                           annotate=annotator(shapes, hint=hint),
                           declared=declared_size(lines, size, table, case)))  # fmt: skip
     cases.sort(key=lambda case: case.id)
     pictured = [case.channels[0] for case in cases if case.channels]
-    ndim, channels = pictures_layout(pictured)
+    ndim, channels = (2, channel_names(1)) if cases and cases[0].opener else pictures_layout(pictured)
     if pictured and columns not in BALL and len(columns) // 2 != ndim:
         problem = f"boxes of {len(columns) // 2} axes ({', '.join(columns)}) but images of {ndim}"
         fix = "add the columns of z: z1 and z2, or z and depth" if ndim == 3 else "use images of 3 axes, or boxes of 2"
@@ -226,14 +234,11 @@ def _named(table: Path) -> tuple[set[str], set[str]]:
     return set(rows[0] if rows else ()), {name.removesuffix(split_suffix(Path(name))[1]) for name in names} - {""}
 
 
-_Name = tuple[str, Path]  # of an image, and the table that says it
-
-
 @dataclass
 class _Objects:
     """The rows of one image, and its objects; `crowds`: whether ignored ones are regions."""
 
-    rows: list[dict[str, str]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     shapes: list[Shape] = field(default_factory=list)
     crowds: bool = False
 
@@ -249,44 +254,13 @@ def _series(folder: Path) -> list[str]:
     return [line.strip() for line in read_text(file).splitlines() if line.strip()] if file.exists() else []
 
 
-def _ignore_excluded(folder: Path, balls: bool, objects: dict[_Name, _Objects], table: Path) -> None:
+def _ignore_excluded(folder: Path, balls: bool, objects: dict[Name, _Objects], table: Path) -> None:
     """Add the irrelevant findings as ignored objects; an unknown diameter is 10 mm, as in LUNA16's evaluation."""
     file = folder / "annotations_excluded.csv"
     for row in read_table(file, LUNA) if balls and file.exists() else ():
         x, y, z, diameter = numbers([row[name] for name in LUNA[1:]], file, f"line {row.line}")
         shape = ball(0, (x, y, z), diameter if diameter > 0 else 10.0)
         objects[row["seriesuid"], table].shapes.append(replace(shape, ignore=True))
-
-
-def _images(
-    folder: Path, objects: Mapping[_Name, _Objects], report: Report, options: Options, *, subset: bool
-) -> dict[_Name, Path]:
-    """The image of every name; where there is none at all, the path that it would have.
-
-    Args:
-        subset: whether images may be missing, as where a part of a published data set was downloaded.
-    """
-    lookup = Lookup(folder, report, options.images)
-    images: dict[_Name, Path] = {}
-    missing: list[str] = []
-    for name, table in objects:
-        try:
-            images[name, table] = lookup.find(name, table)
-        except MissingError:
-            missing.append(name)
-        except InputError as problem:
-            report(problem.of(name))
-            images[name, table] = table  # it is not one of the missing ones
-    if len(missing) == len(objects) and not images_below(folder):
-        text = f"annotations only: none of the {len(objects)} images is below {folder}"
-        report(InputError(table, text, "add them for training; the table was checked", severity="warning"))
-        return {(name, file): folder / name.replace("\\", "/").lstrip("/") for name, file in objects}
-    if missing:
-        text = f"{len(missing)} of {len(objects)} images do not exist: {some(missing)}"
-        fix = f"add them to {folder}, or remove their lines"
-        report(InputError(table, text, fix, severity="warning" if subset else "error"))
-    lookup.report_unused()
-    return {key: image for key, image in images.items() if image != key[1]}
 
 
 register_format("table", detect, read, DESCRIPTION, Options, order=118)
