@@ -34,7 +34,7 @@ def test_a_dicom_file_that_is_missing_or_ambiguous_is_an_error(tmp_path):
     text(tmp_path / "boxes.csv", f"{HEAD}p/a.dcm,10,8,34,20\nr/a.dcm,10,8,34,20\n")
     cases, problems = outcome(tmp_path, "table")
     assert list(cases) == ["a"]
-    assert said(problems, "error", "1 of 2 images", "r/a.dcm")
+    assert said(problems, "error", "1 of 2 images does not exist: r/a.dcm")
 
 
 @pytest.mark.parametrize("name", ["Summe", "Total", "MEAN", ""])

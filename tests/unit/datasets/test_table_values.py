@@ -163,6 +163,13 @@ def test_a_patient_of_rsna_with_and_without_pneumonia_is_an_error(tmp_path):
     assert said(outcome(tmp_path, "rsna_pneumonia")[1], "error", "line 4", "patient a has rows with Target 0 and")
 
 
+def test_cells_that_are_no_numbers_are_quoted_as_words(tmp_path):
+    write(tmp_path, "rsna_pneumonia", "note", "n")
+    file = tmp_path / "boxes.csv"
+    text(file, file.read_text().replace("8,5", "left,5"))
+    assert said(outcome(tmp_path, "rsna_pneumonia")[1], "error", "line 2 is 'left, 5, 12, 8'; write numbers")
+
+
 VINDR = ("a,Nodule,8,5,20,13,0,R1", "a,Mass,8,5,20,13,1,R1", "b,No finding,,,,,14,R1")
 
 

@@ -237,7 +237,9 @@ def test_sides_in_mm_are_mm(tmp_path, rng):
 def test_boxes_without_z_on_volumes_are_one_error_that_names_the_columns(tmp_path, rng, columns, row):
     write_volume(tmp_path / "scan.nii.gz", rng)
     (tmp_path / "boxes.csv").write_text(f"image,{columns}\nscan,{row}\n")
-    with pytest.raises(ValueError, match=r"boxes\.csv: boxes of 2 axes .* but images of 3; add the columns of z"):
+    with pytest.raises(
+        ValueError, match=r"boxes\.csv: the boxes are of 2 axes .*, but the images of 3; add the columns of z"
+    ):
         open_dataset(tmp_path)
 
 

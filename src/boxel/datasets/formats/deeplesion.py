@@ -22,7 +22,7 @@ from boxel.datasets.formats.files import listing, numbers, read_table
 from boxel.datasets.formats.options import ReaderOptions
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.table_columns import identity
-from boxel.datasets.problems import InputError, Report
+from boxel.datasets.problems import InputError, Report, counted
 from boxel.io import read_image
 from boxel.types import Geometry, Image
 
@@ -59,7 +59,9 @@ class Hounsfield(Opener):
     def read(self, path: Path) -> Image:
         image = read_image(path)
         if image.array.dtype.itemsize < 2:
-            raise InputError(path, "has 8 bits", "use the 16-bit PNG of Images_png, whose values are HU + 32768")
+            raise InputError(
+                path, "the image has 8 bits", "use the 16-bit PNG of Images_png, whose values are HU + 32768"
+            )
         return Image(image.array.astype(np.int32) - 32768, Geometry.plain(image.geometry.shape, self.spacing))
 
 
@@ -75,7 +77,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     """Open the data set in folder `path`; problems of single cases go to `report`."""
     tables = _tables(path)
     if not tables:
-        raise InputError(path, "no DL_info.csv", f"give the folder with {DESCRIPTION.partition(': ')[2]}")
+        raise InputError(path, "there is no DL_info.csv", f"give the folder with {DESCRIPTION.partition(': ')[2]}")
     rows = {(row["File_name"], row["Bounding_boxes"]): (row, t) for t in tables for row in read_table(t, COLUMNS)}
     lesions: dict[str, list[tuple[dict[str, str], Path]]] = defaultdict(list)
     noisy = 0
@@ -84,7 +86,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         if options.noisy or row.get("Possibly_noisy") != "1":
             lesions[row["File_name"]].append((row, table))
     if noisy and not options.noisy:
-        problem = f"{noisy} lesions marked as possibly noisy are left out"
+        problem = f"{counted(noisy, 'lesion')} marked as possibly noisy {'is' if noisy == 1 else 'are'} left out"
         report(InputError(tables[0], problem, "keep them with --option noisy=true", severity="note"))
     cases, parts, missing = [], defaultdict(list), 0
     for name, entries in sorted(lesions.items()):
@@ -101,7 +103,9 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             continue
         parts[_part(*entries[0])].append(case)
     if missing:
-        problem = f"{missing} of {len(lesions)} key slices are not in Images_png"
+        problem = (
+            f"{missing} of {counted(len(lesions), 'key slice')} {'is' if missing == 1 else 'are'} not in Images_png"
+        )
         report(InputError(tables[0], problem, "add them, or continue with the others", severity="warning"))
     folds = ({part: tuple(parts[part]) for part in PARTS.values()},) if parts["train"] and parts["val"] else None
     channels = tuple(f"CT{k:+d}" if k else "CT" for k in range(-options.context, options.context + 1))

@@ -16,23 +16,10 @@ from boxel.datasets.problems import InputError, Report, some
 from boxel.io import has_geometry, read_layout, split_suffix
 
 __all__ = [
-    "Row",
-    "channel_names",
-    "class_names",
-    "drawn_size",
-    "first_row",
-    "images_in",
-    "is_empty",
-    "listing",
-    "named_numbers",
-    "numbers",
-    "pictures_layout",
-    "read_mapping",
-    "read_table",
-    "read_text",
-    "read_xml",
+    "Row", "channel_names", "class_names", "drawn_size", "first_row", "images_in", "is_empty", "listing",
+    "named_numbers", "numbers", "pictures_layout", "read_mapping", "read_table", "read_text", "read_xml",
     "report_bare_parts",
-]
+]  # fmt: skip
 
 CONTROLS = bytes({*range(32)} - {*b"\t\n\v\f\r"})  # not in texts
 AGAIN = "copy or export it again"
@@ -157,14 +144,14 @@ def read_table(
             cells = Row(given | decimal, line, commas=decimal)
             rows += [cells] if any(cells.values()) else []
     except csv.Error as error:
-        raise InputError(path, f"not a table ({error})", AGAIN) from None
+        raise InputError(path, f"it is not a table ({error})", AGAIN) from None
     twice = sorted({name for name in present if name and present.count(name) > 1})
     if twice:
         raise InputError(path, f"several columns are called {', '.join(twice)}", "give each its own name")
     missing = [name for name in columns if name not in present]
     if missing:
         raise InputError(
-            path, f"no column {', '.join(missing)} among {', '.join(present)}"[:400], "add it to the header"
+            path, f"there is no column {', '.join(missing)} among {', '.join(present)}"[:400], "add it to the header"
         )
     return rows
 
@@ -213,11 +200,16 @@ def numbers(values: Any, path: Path, what: str, count: int | None = None) -> tup
     try:
         parsed = tuple(float(value) for value in parts)
     except (TypeError, ValueError):
-        raise InputError(path, f"{what} is {str(values)[:80]!r}", "write numbers") from None
+        raise _no_numbers(values, path, what, "numbers") from None
     if not np.isfinite(parsed).all() or (count is not None and len(parsed) != count):
         rule = "finite numbers" if count is None else f"{count} finite numbers"
-        raise InputError(path, f"{what} is {str(values)[:80]!r}", f"write {rule}")
+        raise _no_numbers(values, path, what, rule)
     return parsed
+
+
+def _no_numbers(values: Any, path: Path, what: str, rule: str) -> InputError:
+    given = ", ".join(map(str, values)) if isinstance(values, list | tuple) else str(values)
+    return InputError(path, f"{what} is {given[:80]!r}", f"write {rule}")
 
 
 def channel_names(count: int) -> tuple[str, ...]:

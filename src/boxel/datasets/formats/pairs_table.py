@@ -8,7 +8,7 @@ from boxel.datasets.formats.files import numbers, read_table
 from boxel.datasets.formats.table_columns import CASE, GROUP, first_of, identity, plain
 from boxel.datasets.formats.table_values import parts_of
 from boxel.datasets.names import stem_of
-from boxel.datasets.problems import InputError, Report, Severity, some
+from boxel.datasets.problems import InputError, Report, Severity, counted, some
 from boxel.io import split_suffix
 
 __all__ = ["classes_by_column", "rows_by_case"]
@@ -64,7 +64,8 @@ def rows_by_case(
                     raise InputError(table, problem, "keep one row per case", case)
         chosen |= dict.fromkeys(mine, row)
     if unknown:
-        problem = f"{len(unknown)} of {len(rows)} rows name no case: {some(unknown)}"
+        name = "names" if len(unknown) == 1 else "name"
+        problem = f"{len(unknown)} of {counted(len(rows), 'row')} {name} no case: {some(unknown)}"
         severity = "warning" if chosen else "error"
         report(InputError(table, problem, f"write names such as {some(images)}", severity=severity))
     return chosen
@@ -82,7 +83,7 @@ def classes_by_column(
         ValueError: names the row and the column of a value that is not a number, where there is a bound.
     """
     if bound is not None and not column:
-        raise InputError(table, f"class_from={bound:g} without a column", "add --option class_column=NAME")
+        raise InputError(table, f"class_from={bound:g} has no column", "add --option class_column=NAME")
     values = {case: row[column] for case, row in rows.items()} if column else {}
     if bound is None:
         values = {case: identity(value) for case, value in values.items()}

@@ -58,7 +58,9 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         if boxed:
             x, y, width, height = numbers([row[key] for key in COLUMNS[1:5]], table, f"line {row.line}", 4)
             if min(width, height) <= 0:
-                raise InputError(table, f"line {row.line}: a box of {width:g} x {height:g}", "correct or remove it")
+                raise InputError(
+                    table, f"line {row.line}: the box measures {width:g} x {height:g}", "correct or remove it"
+                )
             lower, upper = corners((x, y, x + width, y + height)).tolist()
             mine.append(Shape(0, (tuple(lower), tuple(upper))))
         else:

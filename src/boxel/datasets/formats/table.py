@@ -110,7 +110,8 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     tables = [folder / options.table] if options.table else _tables(path)
     if not tables and path.is_dir():
         problem = next(
-            (why for file in listing(path) if file.suffix in SUFFIXES and (why := why_no_table(file))), "no table"
+            (why for file in listing(path) if file.suffix in SUFFIXES and (why := why_no_table(file))),
+            "there is no table",
         )
         raise InputError(path, problem, f"rename the columns, or add a table: {DESCRIPTION}")
     table = next((file for file in tables if file.stem == "annotations"), tables[0] if tables else path)
@@ -126,7 +127,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     names = list(rows[0]) if rows else head(first_row(table))
     columns = positions(names)
     if columns is None:
-        problem = why_no_table(table) or f"no boxes or points in the columns {', '.join(names)}"[:200]
+        problem = why_no_table(table) or f"there are no boxes or points in the columns {', '.join(names)}"[:200]
         raise InputError(table, problem, f"use {DESCRIPTION}")
     of_case, of_label, of_group = (first_of(rows, names) for names in (CASE, LABEL, GROUP))
     for file, own in rows_of.items():
@@ -188,7 +189,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     pictured = [case.channels[0] for case in cases if case.channels]
     ndim, channels = (2, channel_names(1)) if cases and cases[0].opener else pictures_layout(pictured)
     if pictured and columns not in BALL and len(columns) // 2 != ndim:
-        problem = f"boxes of {len(columns) // 2} axes ({', '.join(columns)}) but images of {ndim}"
+        problem = f"the boxes are of {len(columns) // 2} axes ({', '.join(columns)}), but the images of {ndim}"
         fix = "add the columns of z: z1 and z2, or z and depth" if ndim == 3 else "use images of 3 axes, or boxes of 2"
         raise InputError(table, problem, fix)
     if mm and pictured and not any(map(has_geometry, pictured)):
@@ -204,7 +205,7 @@ def _parts(tables: Sequence[Path]) -> list[Path]:
     named = [(split_word(file.stem), file) for file in tables if split_word(file.stem)]
     parts = {part for part, _ in named}
     if 1 < len(parts) < len(named):
-        problem = f"several tables of one part: {some(file.name for _, file in named)}"
+        problem = f"there are several tables of one part: {some(file.name for _, file in named)}"
         raise InputError(named[0][1], problem, "keep one per part, or choose with --option table=NAME")
     return [file for _, file in named] if len(parts) > 1 else []
 

@@ -22,10 +22,10 @@ FEW, SMALL, LARGE = 3, 10, 100  # so many small numbers with points in a column 
 def label_of(value: str, known: tuple[str, ...], table: Path, line: int) -> int:
     """The index of a class that is given by its name or number."""
     if is_empty(value):
-        problem = f"line {line}: an object without a class (empty, nan or none)"
+        problem = f"line {line}: the object has no class (empty, nan or none)"
         raise InputError(table, problem, "write its class, or remove the line")
     if value not in known and not (value.isdecimal() and int(value) < len(known)):
-        raise InputError(table, f"line {line}: unknown class {value!r}", f"use one of {', '.join(known)}")
+        raise InputError(table, f"line {line}: the class {value!r} is unknown", f"use one of {', '.join(known)}")
     return known.index(value) if value in known else int(value)
 
 
@@ -87,8 +87,8 @@ def _corners(values: Sequence[float], columns: Sequence[str]) -> np.ndarray:
 def check_thousands(rows: Sequence[Row], columns: Sequence[str], table: Path) -> None:
     """Refuse points between thousands, such as 1.100 for 1100, which would be read as decimals.
 
-    They are told from decimals by decimal commas beside them, or, in a table whose other positions are whole numbers
-    below 1000, by boxes that only they make a voxel wide and by small numbers among large ones.
+    Decimal commas beside them give them away. In a table whose other positions are whole numbers below 1000, boxes do
+    that are narrower than a voxel otherwise, and small numbers among large ones.
 
     Raises:
         InputError: names the line.

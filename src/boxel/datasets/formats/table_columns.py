@@ -133,10 +133,10 @@ def read_rows(table: Path, report: Report, columns: Sequence[str]) -> list[Row]:
     cells = first_row(table)
     header = columns or _unnamed(cells)
     if not header and any(map(_is_number, cells)):
-        problem = f"no header; the first row is {', '.join(cells)[:80]}"
+        problem = f"the table has no header; the first row is {', '.join(cells)[:80]}"
         raise InputError(table, problem, "name its columns with --option columns=file,x1,y1,x2,y2,label")
     if header and not columns:
-        problem = f"no header; the columns are taken for {', '.join(header)}"
+        problem = f"the table has no header; the columns are taken for {', '.join(header)}"
         report(InputError(table, problem, "name others with --option columns=...", severity="note"))
     rows = read_table(table, (), report, header)
     names = {plain(name): name for name in reversed(rows[0])} if rows else {}

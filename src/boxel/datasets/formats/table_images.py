@@ -9,7 +9,7 @@ from boxel.datasets.formats.radiographs import SUFFIXES as DICOM
 from boxel.datasets.formats.table_columns import identity, plain
 from boxel.datasets.lookup import Lookup, MissingError, images_below, walk
 from boxel.datasets.names import below, stem_of
-from boxel.datasets.problems import InputError, Report, some
+from boxel.datasets.problems import InputError, Report, counted, some
 
 __all__ = ["Name", "images_of"]
 
@@ -64,7 +64,8 @@ def images_of(
             text = f"annotations only: none of the {len(rows_of)} images is below {folder}"
             report(InputError(table, text, "add them for training; the table was checked", severity="warning"))
             return {(name, file): folder / name.replace("\\", "/").lstrip("/") for name, file in rows_of}
-        text = f"{len(missing)} of {len(rows_of)} images do not exist: {some(missing)}"
+        exist = "does not exist" if len(missing) == 1 else "do not exist"
+        text = f"{len(missing)} of {counted(len(rows_of), 'image')} {exist}: {some(missing)}"
         fix = _with_zeros(missing, present) or f"add them to {folder}, or remove their lines"
         report(InputError(table, text, fix, severity="warning" if subset else "error"))
     lookup.report_unused()

@@ -85,7 +85,9 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     classes = options.classes or tuple(names) or ("finding",)
     unknown = sorted(set(names) - set(classes))
     if unknown:
-        raise InputError(path, f"unknown classes {', '.join(unknown)}", f"use {', '.join(classes)}, or add them")
+        raise InputError(
+            path, f"the classes option lacks {', '.join(unknown)}", f"use {', '.join(classes)}, or add them"
+        )
     cases = []
     for (case, table), boxes in marked.items():
         try:
@@ -112,7 +114,7 @@ def _boxes(rows: Iterable[Row], table: Path) -> Iterator[tuple[str, Box | None, 
     for row in rows:
         negative = row["class_name"].strip().lower() == NEGATIVE
         if negative != is_empty(row["x_min"]):
-            problem = f"line {row.line}: {row['class_name']!r} {'with' if negative else 'without'} a box"
+            problem = f"line {row.line}: {row['class_name']!r} has {'a' if negative else 'no'} box"
             raise InputError(table, problem, 'write "No finding" where there is no box')
         sides = [row.get(key, "") for key in ("height", "width")]
         stated = not any(map(is_empty, sides))
