@@ -115,16 +115,19 @@ def test_a_size_in_a_table_is_compared_with_the_image_however_it_is_called(tmp_p
         corners(tmp_path)
 
 
-@pytest.mark.parametrize("head", ["image_width", "img_h", "width", "Höhe"])
-def test_one_side_of_the_image_alone_is_reported(tmp_path, head):
+@pytest.mark.parametrize(
+    ("head", "side"), [("image_width", "width"), ("img_h", "height"), ("width", "width"), ("Höhe", "height")]
+)
+def test_one_side_of_the_image_alone_is_reported(tmp_path, head, side):
     boxes(tmp_path, f"x1,y1,x2,y2,{head}", "8,5,20,13,120")
-    assert said(outcome(tmp_path, "table")[1], "warning", f"column {head} gives one side of the images")
+    assert said(outcome(tmp_path, "table")[1], "warning", f"column {head} gives only the {side} of the images")
 
 
 @pytest.mark.parametrize(
     ("head", "cells"),
-    [("width,height", "12,8"), ("w,h", "12,8"), ("width", "12"), ("height", "8"), ("width,height", "6.5,4.1")],
-)
+    [("width,height", "12,8"), ("w,h", "12,8"), ("width", "12"), ("height", "8"), ("width,height", "6.5,4.1"),
+     ("width", "wide"), ("width", "na")],
+)  # fmt: skip
 def test_sides_of_boxes_beside_their_corners_are_not_taken_for_the_size_of_the_image(tmp_path, head, cells):
     boxes(tmp_path, f"x1,y1,x2,y2,{head}", f"8,5,20,13,{cells}")
     assert corners(tmp_path) == [[[[5, 8], [13, 20]]]]

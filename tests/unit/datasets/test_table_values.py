@@ -134,6 +134,12 @@ def test_objects_that_a_table_marks_as_ignored_are_not_trained(tmp_path, ndim, c
     assert said(outcome(tmp_path, "table")[1], "error", "line 2", f"'blurred' in the column {column}", "write 0 or 1")
 
 
+def test_a_reader_may_be_a_number(tmp_path):
+    write(tmp_path, "table", "rater", "1", "2.0")
+    for reader in ("2", "2.0"):
+        assert [case.id for case in open_dataset(tmp_path, options=[f"reader={reader}"]).cases] == ["b"]
+
+
 @pytest.mark.parametrize("column", ["rater", "Reader", "annotator_id", "radiologist"])
 def test_boxes_of_several_readers_of_one_image_are_reported_and_one_reader_can_be_chosen(tmp_path, column):
     write(tmp_path, "table", column, "R1", "R1", "R2")

@@ -16,7 +16,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator
 
 from boxel.datasets.annotations import Shape, Shapes, ball
 from boxel.datasets.cases import Case, Dataset
@@ -92,7 +94,7 @@ class Options(ImageOptions):
     unit: Literal["voxel", "mm"] = "voxel"
     classes: Names = ()
     modality: str = ""
-    reader: str = ""
+    reader: Annotated[str, BeforeValidator(str)] = ""  # also a number
 
 
 def detect(path: Path) -> bool:
@@ -247,7 +249,7 @@ class _Objects:
 def _rows(table: Path, report: Report, options: Options) -> list[Row]:
     rows = read_rows(table, report, options.columns)
     of_case = first_of(rows, (*CASE, *GROUP))
-    return of_reader(rows, options.reader, of_case, table, report) if of_case else rows
+    return of_reader(rows, identity(options.reader), of_case, table, report) if of_case else rows
 
 
 def _series(folder: Path) -> list[str]:

@@ -204,17 +204,14 @@ def size_columns(rows: Sequence[Row], columns: Sequence[str], table: Path, repor
             return pair
     for height, width in SIZE:
         alone = {height, width} & names
-        of_image = height.startswith(OF_IMAGE) or height == "height"
-        if (
-            len(alone) == 1
-            and of_image
-            and (height != "height" or not _are_sides(rows, (height, width), columns, table))
-        ):
-            given = "".join(alone)
-            problem = (
-                f"the column {rows[0].names.get(given, given)} gives one side of the images, which is not compared"
-            )
-            fix = f"add the {'width' if given == height else 'height'}, or rename the column if it is something else"
+        named = height.startswith(OF_IMAGE)
+        if len(alone) != 1 or not (named or height == "height"):
+            continue
+        if named or not _are_sides(rows, (height, width), columns, table):
+            given, other = ("height", "width") if height in alone else ("width", "height")
+            column = rows[0].names.get(min(alone), min(alone))
+            problem = f"the column {column} gives only the {given} of the images, which is not compared with theirs"
+            fix = f"add the {other}, or rename the column if it is something else"
             report(InputError(table, problem, fix, severity="warning"))
     return ()
 
@@ -224,9 +221,12 @@ def _are_sides(rows: Sequence[Row], pair: Sequence[str], columns: Sequence[str],
     axes = [axis for axis in (0, 1) if pair[axis] in rows[0]]
     pair = [pair[axis] for axis in axes]
     boxed = [row for row in rows if not is_negative(row, columns)]
-    given = [
-        numbers([row[name] for name in pair], table, f"line {row.line}") for row in boxed if all(map(row.get, pair))
-    ]
+    cells = [[row[name] for name in pair] for row in boxed]
+    cells = [sides for sides in cells if not any(map(is_empty, sides))]
+    try:
+        given = [numbers(sides, table, "size") for sides in cells]
+    except InputError:  # the size of a case is reported with its name
+        return len(pair) == 1
     if not all(side.is_integer() for sides in given for side in sides):
         return True
     if columns in BALL or not given or len(given) < len(boxed):

@@ -136,11 +136,10 @@ def _check_rows(rows: Iterable[Row], table: Path) -> None:
     known: dict[tuple[str, ...], str] = {}
     for row in rows:
         name, number = row["class_name"].strip().lower(), identity(row.get("class_id", ""))
-        pairs = [(("class_name", name), f"class_id {number}"), (("class_id", number), f"class_name {name}")] * bool(
-            number
-        )
-        marked = "no finding" if name == NEGATIVE else "a finding"
-        for key, value in (*pairs, (("image", row["image_id"], row.get("rad_id", "")), marked)):
+        said = {("image", row["image_id"], row.get("rad_id", "")): "no finding" if name == NEGATIVE else "a finding"}
+        if number:
+            said |= {("class_name", name): f"class_id {number}", ("class_id", number): f"class_name {name}"}
+        for key, value in said.items():
             before = known.setdefault(key, value)
             if before != value:
                 problem = f"line {row.line}: {' '.join(key).strip()} has {value}, but {before} in an earlier line"
