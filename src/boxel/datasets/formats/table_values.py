@@ -230,7 +230,7 @@ def _are_sides(rows: Sequence[Row], pair: Sequence[str], columns: Sequence[str],
     if not all(side.is_integer() for sides in given for side in sides):
         return True
     if columns in BALL or not given or len(given) < len(boxed):
-        return False
+        return len(pair) == 1 and (columns in BALL or not given)
     corners = np.array([corners_of(row, columns, table) for row in boxed])
     return bool((abs((corners[:, 1] - corners[:, 0])[:, 1::-1][:, axes] - given) <= 1).all())
 

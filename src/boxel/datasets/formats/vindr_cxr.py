@@ -136,7 +136,8 @@ def _check_rows(rows: Iterable[Row], table: Path) -> None:
     known: dict[tuple[str, ...], str] = {}
     for row in rows:
         name, number = row["class_name"].strip().lower(), identity(row.get("class_id", ""))
-        said = {("image", row["image_id"], row.get("rad_id", "")): "no finding" if name == NEGATIVE else "a finding"}
+        marked = "no finding" if name == NEGATIVE else "a finding"
+        said: dict[tuple[str, ...], str] = {("image", row["image_id"], row.get("rad_id", "")): marked}
         if number:
             said |= {("class_name", name): f"class_id {number}", ("class_id", number): f"class_name {name}"}
         for key, value in said.items():
