@@ -140,6 +140,7 @@ def test_sides_of_boxes_beside_their_corners_are_not_taken_for_the_size_of_the_i
         ("kein Befund,,,", ("line 3: x1 is 'kein Befund'", "leave the cells of the box empty")),
         ("8,5,20,", ("line 3: y2 is missing", "leave all cells of the box empty")),
         ("8,5,inf,13", ("line 3: x2 is 'inf'", "correct it")),
+        ('"1.100,5",5,20,13', ("line 3: x1 is '1.100,5'", "write it without points or blanks between thousands")),
     ],
 )
 def test_a_position_that_is_no_number_is_an_error_with_its_line(tmp_path, row, words):

@@ -9,7 +9,7 @@
     SERIES.mhd, SERIES/ ...    the images, in any folder below
 
 Column names may differ in case and underscores; semicolons, tabs and decimal commas are understood. A row without
-numbers is an image without objects. Without images only the table is checked.
+numbers is an image without objects. Without images only the table is checked. Images of two axes may be DICOM files.
 """
 
 from collections import defaultdict

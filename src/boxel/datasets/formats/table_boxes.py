@@ -16,6 +16,7 @@ from boxel.datasets.problems import InputError
 __all__ = ["check_thousands", "corners_of", "label_of", "shape_of"]
 
 _THOUSANDS = re.compile(r"[1-9]\d{0,2}(\.\d{3})+")  # as in German: 1.100 is one thousand one hundred
+_GROUPED = re.compile(r"\d{1,3}([.,' ]\d{3})+([.,]\d+)?")  # such as 1.100,5, which is no number here
 FEW, SMALL, LARGE = 3, 10, 100  # so many small numbers with points in a column of large ones without are thousands
 
 
@@ -61,6 +62,7 @@ def _numbers(row: Row, columns: Sequence[str], table: Path) -> tuple[float, ...]
             finite = False
         if not finite:
             fix = "correct it; leave the cells of the box empty for an image without objects"
+            fix = "write it without points or blanks between thousands" if _GROUPED.fullmatch(cell) else fix
             raise InputError(table, f"line {row.line}: {name} is {cell[:80]!r}, which is not a number", fix)
     return tuple(float(row[column]) for column in columns)
 

@@ -247,9 +247,10 @@ def declared_size(
     return sizes[0] if sizes else None
 
 
-def one_value(rows: Sequence[Mapping[str, str]], column: str, table: Path, case: str) -> str:
+def one_value(rows: Sequence[Row], column: str, table: Path, case: str) -> str:
     """The one value of a column in the rows of a case; empty without the column."""
     values = sorted({row[column] for row in rows}) if column else []
     if len(values) > 1:
-        raise InputError(table, f"case {case} has several values of {column}: {some(values)}", "write one", case)
+        name = rows[0].names.get(column, column)
+        raise InputError(table, f"case {case} has several values of {name}: {some(values)}", "write one", case)
     return values[0] if values else ""
