@@ -7,7 +7,8 @@ import pytest
 
 from boxel.datasets.formats import formats
 from boxel.datasets.formats.options import ReaderOptions
-from boxel.datasets.formats.table_columns import CASE, GROUP, LABEL, SIZE, SPLIT, plain, positions
+from boxel.datasets.formats.table_columns import CASE, GROUP, LABEL, SIZE, plain, positions
+from boxel.datasets.formats.table_values import CROWD, FLAGS, IGNORED, LOOSE, READER, SIZE_TEXT, SPLIT
 
 PAGE = (Path(__file__).parents[3] / "docs" / "bring-your-data.md").read_text()
 OWN = {name: known for name, known in formats().items() if known.reader.__module__.startswith("boxel.datasets.")}
@@ -65,17 +66,27 @@ COLUMNS = {row[1]: re.findall(r"`([\w,]+)`", row[2]) for row in re.finditer(r"^\
 
 
 @pytest.mark.parametrize(
-    ("row", "names"), [("image", CASE), ("class", LABEL), ("patient", GROUP), ("part", SPLIT)], ids=lambda v: str(v)[:9]
-)
+    ("row", "names"),
+    [("image", CASE), ("class", LABEL), ("patient", GROUP), ("part", (*SPLIT, *LOOSE, *FLAGS)),
+     ("ignored", (*IGNORED, *CROWD))],
+    ids=lambda v: str(v)[:9],
+)  # fmt: skip
 def test_the_page_has_exactly_the_names_of_columns_that_are_read(row, names):
-    values = {"object", "train", "val", "test"}  # of cells
+    values = {"object", "train", "val", "test", "holdout", "splits"}  # of cells, and options
     assert {plain(name) for name in COLUMNS[row] if name not in values} == set(names)
 
 
-FLAT = ("x1,y1,x2,y2", "xmin,ymin,xmax,ymax", "x,y,w,h", "x,y,width,height", "xmin,ymin,w,h", "xmin,ymin,width,height")
+def test_the_page_has_exactly_the_columns_of_readers_that_are_read():
+    names = {plain(name) for name in COLUMNS["reader"]} - {"id"}
+    first = {name for name in names if f"{name}id" in READER}
+    assert names | {f"{name}id" for name in first} == set(READER)
+
+
+FLAT = ("x1,y1,x2,y2", "xmin,ymin,xmax,ymax", "x,y,w,h", "x,y,width,height", "xmin,ymin,w,h", "xmin,ymin,width,height",
+        "cx,cy,w,h", "cx,cy,width,height")  # fmt: skip
 DEEP = (
     "x1,y1,z1,x2,y2,z2", "xmin,ymin,zmin,xmax,ymax,zmax", "x,y,z,w,h,d", "x,y,z,width,height,depth",
-    "xmin,ymin,zmin,w,h,d", "xmin,ymin,zmin,width,height,depth",
+    "xmin,ymin,zmin,w,h,d", "xmin,ymin,zmin,width,height,depth", "cx,cy,cz,w,h,d", "cx,cy,cz,width,height,depth",
 )  # fmt: skip
 
 
@@ -92,7 +103,11 @@ def _row(name):
 
 
 def test_sizes_as_on_the_page_are_read():
-    pair, *before, last = re.findall(r"`([\w,]+)`", _row("size"))
-    width, height = pair.split(",")
-    names = {(plain(f"{word}{height}"), plain(f"{word}{width}")) for word in ("", *before)}
-    assert names | {tuple(last.split(","))} == set(SIZE)
+    written = re.findall(r"`([\w,]+)`", _row("size"))
+    first, second, *pairs = (tuple(name.split(",")) for name in written if "," in name)
+    before = ["", *(name for name in written if name.endswith("_"))]
+    names = {
+        (plain(f"{word}{height}"), plain(f"{word}{width}")) for word in before for width, height in (first, second)
+    }
+    assert names | {tuple(map(plain, pair)) for pair in pairs} == set(SIZE)
+    assert {plain(name) for name in written if "," not in name and not name.endswith("_")} == set(SIZE_TEXT)

@@ -167,9 +167,9 @@ def test_tables_are_read_in_the_dialects_of_spreadsheets(root, text):
     ("text", "message"),
     [
         (HEAD + "a.png,20,5,10,5,32,0,18,0,cell\n", r"line 2 has more cells than the 6 columns.*; decimal commas"),
-        (HEAD + "a.png,nan,10,32,18,cell\n", "write finite numbers"),
-        (HEAD + f"a.png,{ROW},\nb.png,{ROW},cell\n", r"line 2: an object without a class"),
-        (HEAD + f"x.png,{ROW},cell\n", r"1 of 1 images do not exist: x.png"),
+        (HEAD + "a.png,nan,10,32,18,cell\n", "line 2: x1 is missing"),
+        (HEAD + f"a.png,{ROW},\nb.png,{ROW},cell\n", r"line 2: the object has no class"),
+        (HEAD + f"x.png,{ROW},cell\n", r"1 of 1 image does not exist: x.png"),
         (f"cell,a.png,{ROW}\n", r"no header; .*--option columns=file,x1,y1,x2,y2,label"),
         (HEAD.replace("label", "label,label") + f"a.png,{ROW},cell,mass\n", "several columns are called label"),
     ],
@@ -256,7 +256,7 @@ def test_rows_of_meta_csv_name_images_by_their_paths(tmp_path):
         ("p1_001", "x", "train"),
         ("p2_001", "y", "test"),
     ]
-    for row, message in (("001.png", r"'001.png' may be any of p1_001, p2_001"), ("z.png", "1 of 1 rows name no case")):
+    for row, message in (("001.png", r"'001.png' may be any of p1_001, p2_001"), ("z.png", "1 of 1 row names no case")):
         write_text(tmp_path / "meta.csv", f"file,patient_id\n{row},x\n")
         with pytest.raises(InputError, match=message):
             open_dataset(tmp_path)

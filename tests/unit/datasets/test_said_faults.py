@@ -146,7 +146,7 @@ def test_names_in_the_lists_of_voc_without_annotation_are_reported(tmp_path):
 def test_an_object_of_a_table_without_a_class_is_an_error_that_names_its_line(tmp_path, label):
     picture(tmp_path / "a.png")
     text(tmp_path / "boxes.csv", f"file,x1,y1,x2,y2,label\na.png,1,1,9,9,cell\na.png,2,2,9,9,{label}\n")
-    assert said(outcome(tmp_path, "table")[1], "error", "boxes.csv", "line 3", "without a class")
+    assert said(outcome(tmp_path, "table")[1], "error", "boxes.csv", "line 3", "has no class")
 
 
 def test_an_image_whose_name_is_a_number_may_be_named_by_a_float(tmp_path):
@@ -157,7 +157,7 @@ def test_an_image_whose_name_is_a_number_may_be_named_by_a_float(tmp_path):
     assert (sorted(cases), problems) == (["1", "2"], [])
     assert cases["2"].channels == (tmp_path / "2.png",)
     text(tmp_path / "boxes.csv", "file,x1,y1,x2,y2\n3.0,1,1,9,9\n1,2,2,9,9\n")
-    assert said(outcome(tmp_path, "table")[1], "error", "do not exist: 3.0")
+    assert said(outcome(tmp_path, "table")[1], "error", "does not exist: 3.0")
 
 
 def test_meta_csv_may_name_a_numbered_image_by_a_float(tmp_path):

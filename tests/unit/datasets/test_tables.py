@@ -145,6 +145,13 @@ def test_deeplesion_is_read_as_published(tmp_path, rng):
     assert len(open_dataset(tmp_path, options=["noisy=true"]).cases) == 4
 
 
+def test_a_part_of_deeplesion_that_is_unknown_is_an_error(tmp_path, rng):
+    table = write_deeplesion(tmp_path, rng) / "DL_info.csv"
+    table.write_text(table.read_text().replace("F,62,1", "F,62,").replace("F,62,2", "F,62,4"))
+    errors = [finding.problem for finding in check(tmp_path, workers=0) if finding.severity == "error"]
+    assert errors == [f"Train_Val_Test of {n:06d}_01_01_009.png is {part!r}" for n, part in ((1, ""), (2, "4"))]
+
+
 def test_deeplesion_has_options(tmp_path, rng):
     options = ["context=1", "boxes=recist", "classes=type"]
     dataset = open_dataset(write_deeplesion(tmp_path, rng), options=options)
@@ -230,7 +237,9 @@ def test_sides_in_mm_are_mm(tmp_path, rng):
 def test_boxes_without_z_on_volumes_are_one_error_that_names_the_columns(tmp_path, rng, columns, row):
     write_volume(tmp_path / "scan.nii.gz", rng)
     (tmp_path / "boxes.csv").write_text(f"image,{columns}\nscan,{row}\n")
-    with pytest.raises(ValueError, match=r"boxes\.csv: boxes of 2 axes .* but images of 3; add the columns of z"):
+    with pytest.raises(
+        ValueError, match=r"boxes\.csv: the boxes are of 2 axes .*, but the images of 3; add the columns of z"
+    ):
         open_dataset(tmp_path)
 
 

@@ -87,5 +87,5 @@ def test_a_message_names_the_line_of_the_file_after_blank_ones(tmp_path, header)
     picture(tmp_path / "a.png")
     lines = [*header, "a.png,10,8,34,20,cell", "", "", "a.png,wrong,8,34,20,cell"]
     write(tmp_path / "boxes.csv", "\n".join(lines) + "\n")
-    with pytest.raises(InputError, match=rf"boxes\.csv: line {len(lines)} is .*wrong"):
+    with pytest.raises(InputError, match=rf"boxes\.csv: line {len(lines)}: x1 is .*wrong"):
         open_dataset(tmp_path)

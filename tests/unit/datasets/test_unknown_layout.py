@@ -50,3 +50,12 @@ def test_the_common_layouts_exist():
 
 def test_an_empty_folder_is_called_empty(tmp_path):
     assert message(tmp_path)[0].endswith("it holds no files")
+
+
+@pytest.mark.parametrize("file", ["boxes.xlsx", "boxes.xls", "tables/boxes.ods"])
+def test_a_spreadsheet_is_to_be_saved_as_csv(tmp_path, file):
+    suffix = file[file.index(".") :]
+    assert any(f"Boxel reads no {suffix} files: save the table as CSV" in line for line in message(tmp_path, file))
+    lines = message(tmp_path, "a.png", file)
+    assert any(line.startswith("nearest layout: table, ") for line in lines)
+    assert not any("save the table as CSV" in line for line in message(tmp_path, "boxes.csv"))

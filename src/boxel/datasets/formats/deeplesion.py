@@ -9,6 +9,7 @@ left out. Diameters (mm) are stored as attributes. With `context` the neighbouri
 
 import re
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,7 +21,8 @@ from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import listing, numbers, read_table
 from boxel.datasets.formats.options import ReaderOptions
 from boxel.datasets.formats.registry import register_format
-from boxel.datasets.problems import InputError, Report
+from boxel.datasets.formats.table_columns import identity
+from boxel.datasets.problems import InputError, Report, counted
 from boxel.io import read_image
 from boxel.types import Geometry, Image
 
@@ -57,7 +59,9 @@ class Hounsfield(Opener):
     def read(self, path: Path) -> Image:
         image = read_image(path)
         if image.array.dtype.itemsize < 2:
-            raise InputError(path, "has 8 bits", "use the 16-bit PNG of Images_png, whose values are HU + 32768")
+            raise InputError(
+                path, "the image has 8 bits", "use the 16-bit PNG of Images_png, whose values are HU + 32768"
+            )
         return Image(image.array.astype(np.int32) - 32768, Geometry.plain(image.geometry.shape, self.spacing))
 
 
@@ -73,7 +77,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     """Open the data set in folder `path`; problems of single cases go to `report`."""
     tables = _tables(path)
     if not tables:
-        raise InputError(path, "no DL_info.csv", f"give the folder with {DESCRIPTION.partition(': ')[2]}")
+        raise InputError(path, "there is no DL_info.csv", f"give the folder with {DESCRIPTION.partition(': ')[2]}")
     rows = {(row["File_name"], row["Bounding_boxes"]): (row, t) for t in tables for row in read_table(t, COLUMNS)}
     lesions: dict[str, list[tuple[dict[str, str], Path]]] = defaultdict(list)
     noisy = 0
@@ -82,7 +86,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         if options.noisy or row.get("Possibly_noisy") != "1":
             lesions[row["File_name"]].append((row, table))
     if noisy and not options.noisy:
-        problem = f"{noisy} lesions marked as possibly noisy are left out"
+        problem = f"{counted(noisy, 'lesion')} marked as possibly noisy {'is' if noisy == 1 else 'are'} left out"
         report(InputError(tables[0], problem, "keep them with --option noisy=true", severity="note"))
     cases, parts, missing = [], defaultdict(list), 0
     for name, entries in sorted(lesions.items()):
@@ -97,9 +101,11 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         except InputError as wrong:
             report(wrong.of(case))
             continue
-        parts[PARTS.get(entries[0][0]["Train_Val_Test"].strip(), "train")].append(case)
+        parts[_part(*entries[0])].append(case)
     if missing:
-        problem = f"{missing} of {len(lesions)} key slices are not in Images_png"
+        problem = (
+            f"{missing} of {counted(len(lesions), 'key slice')} {'is' if missing == 1 else 'are'} not in Images_png"
+        )
         report(InputError(tables[0], problem, "add them, or continue with the others", severity="warning"))
     folds = ({part: tuple(parts[part]) for part in PARTS.values()},) if parts["train"] and parts["val"] else None
     channels = tuple(f"CT{k:+d}" if k else "CT" for k in range(-options.context, options.context + 1))
@@ -125,7 +131,7 @@ def _case(case: str, image: Path, entries: list[tuple[dict[str, str], Path]], op
             long, short = numbers(row["Lesion_diameters_Pixel_"], file, f"Lesion_diameters_Pixel_ of {case}", 2)
             attributes[len(shapes)] = {"diameter_mm": long * spacing[0], "short_diameter_mm": short * spacing[0]}
     patient = first.get("Patient_index") or case.split("_")[0]
-    split = "test" if PARTS.get(first["Train_Val_Test"].strip()) == "test" else "train"
+    split = "test" if _part(first, table) == "test" else "train"
     return Case(
         case,
         _slices(image, options.context),
@@ -136,6 +142,14 @@ def _case(case: str, image: Path, entries: list[tuple[dict[str, str], Path]], op
         opener=Hounsfield((spacing[1], spacing[0])),
         attributes=attributes,
     )
+
+
+def _part(row: Mapping[str, str], table: Path) -> str:
+    part = PARTS.get(identity(row["Train_Val_Test"]))
+    if part is None:
+        problem = f"Train_Val_Test of {row['File_name']} is {row['Train_Val_Test']!r}"
+        raise InputError(table, problem, "write 1 (training), 2 (validation) or 3 (test)")
+    return part
 
 
 def _slices(image: Path, context: int) -> tuple[Path, ...]:

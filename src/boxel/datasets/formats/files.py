@@ -16,23 +16,10 @@ from boxel.datasets.problems import InputError, Report, some
 from boxel.io import has_geometry, read_layout, split_suffix
 
 __all__ = [
-    "Row",
-    "channel_names",
-    "class_names",
-    "drawn_size",
-    "first_row",
-    "images_in",
-    "is_empty",
-    "listing",
-    "named_numbers",
-    "numbers",
-    "pictures_layout",
-    "read_mapping",
-    "read_table",
-    "read_text",
-    "read_xml",
+    "Row", "channel_names", "class_names", "drawn_size", "first_row", "images_in", "is_empty", "listing",
+    "named_numbers", "numbers", "pictures_layout", "read_mapping", "read_table", "read_text", "read_xml",
     "report_bare_parts",
-]
+]  # fmt: skip
 
 CONTROLS = bytes({*range(32)} - {*b"\t\n\v\f\r"})  # not in texts
 AGAIN = "copy or export it again"
@@ -111,11 +98,19 @@ def first_row(path: Path) -> list[str]:
 
 
 class Row(dict[str, str]):
-    """The cells of a row of a table by their columns; `line` is its (last) line in the file, from 1."""
+    """The cells of a row of a table by their columns.
 
-    def __init__(self, cells: Mapping[str, str], line: int) -> None:
+    Attributes:
+        line: its (last) line in the file, from 1.
+        names: the columns as the table writes them, where that differs.
+        commas: the columns whose decimal comma became a point.
+    """
+
+    def __init__(
+        self, cells: Mapping[str, str], line: int, names: Mapping[str, str] | None = None, commas: Iterable[str] = ()
+    ) -> None:
         super().__init__(cells)
-        self.line = line
+        self.line, self.names, self.commas = line, names or {}, frozenset(commas)
 
 
 def read_table(
@@ -142,26 +137,28 @@ def read_table(
             line = before + reader.line_num
             beyond = row.pop(None, ())  # type: ignore[call-overload]  # cells that no column names
             if any(cell.strip() for cell in beyond):
-                problem = f"line {line} has more cells than the {len(present)} columns: {str(beyond)[:80]}"
+                problem = f"line {line} has more cells than the {len(present)} columns: {', '.join(beyond)[:80]}"
                 raise InputError(path, problem, "decimal commas need another separator, or quotes around the number")
-            cells = Row({name.strip(): _cell(value, between) for name, value in row.items()}, line)
+            given = {name.strip(): value.strip() for name, value in row.items()}
+            decimal = {name: text.replace(",", ".") for name, text in given.items() if _has_comma(text, between)}
+            cells = Row(given | decimal, line, commas=decimal)
             rows += [cells] if any(cells.values()) else []
     except csv.Error as error:
-        raise InputError(path, f"not a table ({error})", AGAIN) from None
+        raise InputError(path, f"it is not a table ({error})", AGAIN) from None
     twice = sorted({name for name in present if name and present.count(name) > 1})
     if twice:
         raise InputError(path, f"several columns are called {', '.join(twice)}", "give each its own name")
     missing = [name for name in columns if name not in present]
     if missing:
         raise InputError(
-            path, f"no column {', '.join(missing)} among {', '.join(present)}"[:400], "add it to the header"
+            path, f"there is no column {', '.join(missing)} among {', '.join(present)}"[:400], "add it to the header"
         )
     return rows
 
 
-def _cell(text: str, between: str) -> str:
-    text = text.strip()
-    return text.replace(",", ".") if between != "," and re.fullmatch(r"[+-]?\d*,\d+", text) else text
+def _has_comma(text: str, between: str) -> bool:
+    """Whether a cell is a number with a decimal comma."""
+    return between != "," and bool(re.fullmatch(r"[+-]?\d*,\d+", text))
 
 
 def is_empty(cell: str) -> bool:
@@ -203,11 +200,16 @@ def numbers(values: Any, path: Path, what: str, count: int | None = None) -> tup
     try:
         parsed = tuple(float(value) for value in parts)
     except (TypeError, ValueError):
-        raise InputError(path, f"{what} is {str(values)[:80]!r}", "write numbers") from None
+        raise _no_numbers(values, path, what, "numbers") from None
     if not np.isfinite(parsed).all() or (count is not None and len(parsed) != count):
         rule = "finite numbers" if count is None else f"{count} finite numbers"
-        raise InputError(path, f"{what} is {str(values)[:80]!r}", f"write {rule}")
+        raise _no_numbers(values, path, what, rule)
     return parsed
+
+
+def _no_numbers(values: Any, path: Path, what: str, rule: str) -> InputError:
+    given = ", ".join(map(str, values)) if isinstance(values, list | tuple) else str(values)
+    return InputError(path, f"{what} is {given[:80]!r}", f"write {rule}")
 
 
 def channel_names(count: int) -> tuple[str, ...]:

@@ -33,7 +33,7 @@ from boxel.datasets.formats.pairs_folders import folders_of_parts, same_folder, 
 from boxel.datasets.formats.pairs_names import Words
 from boxel.datasets.formats.pairs_table import classes_by_column, rows_by_case
 from boxel.datasets.formats.registry import register_format
-from boxel.datasets.formats.table_columns import identity, part_of
+from boxel.datasets.formats.table_columns import identity
 from boxel.datasets.label_maps import Connectivity
 from boxel.datasets.problems import InputError, Report, counted, some
 from boxel.io import read_label_map, read_layout
@@ -188,7 +188,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         mine = {value: classes.index(name) for value, name in segments[labels].items()} if segments else mine
         annotate = LabelMapFile(labels, mine, components, options.connectivity, options.min_size, index)
         group = identity(row.get(options.group_column or "patient_id", patient))
-        split = part_of(row.get("split") or part, table, name)
+        split = "test" if (row.get("split") or part) == "test" else "train"
         size = drawn_size(image, labels)
         cases.append(Case(name, (image,), group=group, split=split, annotate=annotate, declared=size))
     ndim, channels = pictures_layout(case.channels[0] for case in cases)

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from boxel.datasets.formats.files import numbers, read_table
-from boxel.datasets.formats.table_columns import CASE, GROUP, SPLIT, first_of, identity, plain
+from boxel.datasets.formats.table_columns import CASE, GROUP, first_of, identity, plain
+from boxel.datasets.formats.table_values import parts_of
 from boxel.datasets.names import stem_of
-from boxel.datasets.problems import InputError, Report, Severity, some
+from boxel.datasets.problems import InputError, Report, Severity, counted, some
 from boxel.io import split_suffix
 
 __all__ = ["classes_by_column", "rows_by_case"]
@@ -26,16 +27,19 @@ def rows_by_case(
     rows = read_table(table, columns, report) if columns or table.exists() else []
     head = {plain(name): name for name in reversed(rows[0])} if rows else {}
     key = next((head[name] for name in ("file", "id", "case", "name", *CASE) if name in head), "")
-    usual = {"patient_id": first_of([head], GROUP), "split": first_of([head], SPLIT)}
-    for row in rows:
-        row |= {name: row[head[known]] for name, known in usual.items() if known and name not in row}
+    listed = ", ".join(rows[0])[:200] if rows else ""
+    parts = parts_of(rows, table, report, folds="note")
+    patient = first_of([head], GROUP)
+    usual = {"patient_id": bool(patient), "split": any(parts)}
+    for row, part in zip(rows, parts, strict=True):
+        row["split"] = part
+        row.setdefault("patient_id", row[head[patient]] if patient else "")
     if rows and not key:
-        listed = ", ".join(rows[0])[:200]
         severity: Severity = "error" if columns else "warning"
         problem = f"the table is not used: none of its columns {listed} names the images"
         report(InputError(table, problem, "call that column file or id", severity=severity))
     elif rows and not columns and not any(usual.values()):
-        problem = f"nothing of the table is used: none of its columns {', '.join(rows[0])[:200]} is patient_id or split"
+        problem = f"nothing of the table is used: none of its columns {listed} is patient_id or split"
         fix = "choose with --option group_column=NAME or --option class_column=NAME"
         report(InputError(table, problem, fix, severity="warning"))
     names: dict[str, set[str]] = defaultdict(set)
@@ -60,7 +64,8 @@ def rows_by_case(
                     raise InputError(table, problem, "keep one row per case", case)
         chosen |= dict.fromkeys(mine, row)
     if unknown:
-        problem = f"{len(unknown)} of {len(rows)} rows name no case: {some(unknown)}"
+        name = "names" if len(unknown) == 1 else "name"
+        problem = f"{len(unknown)} of {counted(len(rows), 'row')} {name} no case: {some(unknown)}"
         severity = "warning" if chosen else "error"
         report(InputError(table, problem, f"write names such as {some(images)}", severity=severity))
     return chosen
@@ -78,7 +83,7 @@ def classes_by_column(
         ValueError: names the row and the column of a value that is not a number, where there is a bound.
     """
     if bound is not None and not column:
-        raise InputError(table, f"class_from={bound:g} without a column", "add --option class_column=NAME")
+        raise InputError(table, f"class_from={bound:g} has no column", "add --option class_column=NAME")
     values = {case: row[column] for case, row in rows.items()} if column else {}
     if bound is None:
         values = {case: identity(value) for case, value in values.items()}

@@ -16,6 +16,7 @@ from boxel.datasets.formats.files import is_empty, numbers, read_table
 from boxel.datasets.formats.options import ReaderOptions
 from boxel.datasets.formats.radiographs import RadiographOpener, corners, find_radiographs, the_radiograph
 from boxel.datasets.formats.registry import register_format
+from boxel.datasets.formats.table_values import parts_by_case
 from boxel.datasets.formats.text_kinds import has_columns, texts_in
 from boxel.datasets.problems import InputError, Report
 
@@ -45,7 +46,10 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     table = _table(path) or path
     folder = table.parent
     shapes: dict[str, list[Shape]] = defaultdict(list)
-    for row in read_table(table, COLUMNS, report):
+    negative: set[str] = set()
+    rows = read_table(table, COLUMNS, report)
+    parts = parts_by_case(rows, "patientId", table, report)
+    for row in rows:
         mine = shapes[row["patientId"]]
         boxed, positive = not is_empty(row["x"]), row["Target"].strip() in ("1", "1.0")
         if boxed != positive:
@@ -54,9 +58,16 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         if boxed:
             x, y, width, height = numbers([row[key] for key in COLUMNS[1:5]], table, f"line {row.line}", 4)
             if min(width, height) <= 0:
-                raise InputError(table, f"line {row.line}: a box of {width:g} x {height:g}", "correct or remove it")
+                raise InputError(
+                    table, f"line {row.line}: the box measures {width:g} x {height:g}", "correct or remove it"
+                )
             lower, upper = corners((x, y, x + width, y + height)).tolist()
             mine.append(Shape(0, (tuple(lower), tuple(upper))))
+        else:
+            negative.add(row["patientId"])
+        if mine and row["patientId"] in negative:
+            problem = f"line {row.line}: patient {row['patientId']} has rows with Target 0 and with Target 1"
+            raise InputError(table, problem, "remove the wrong ones", row["patientId"])
     images = find_radiographs(folder, ("train", "image", "dicom"))
     cases = []
     for case, drawn in shapes.items():
@@ -65,7 +76,9 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         except InputError as error:
             report(error)
             continue
-        cases.append(Case(case, (image,), annotation=table, annotate=Shapes(tuple(drawn)), opener=RadiographOpener()))
+        split = "test" if parts[case] == "test" else "train"
+        annotate = Shapes(tuple(drawn))
+        cases.append(Case(case, (image,), split=split, annotation=table, annotate=annotate, opener=RadiographOpener()))
     return Dataset(path, folder.resolve().name, 2, (options.name,), ("radiograph",), tuple(cases))
 
 

@@ -9,21 +9,22 @@
     SERIES.mhd, SERIES/ ...    the images, in any folder below
 
 Column names may differ in case and underscores; semicolons, tabs and decimal commas are understood. A row without
-numbers is an image without objects. Without images only the table is checked.
+numbers is an image without objects. Without images only the table is checked. Images of two axes may be DICOM files.
 """
 
-import itertools
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-import numpy as np
+from pydantic import BeforeValidator
 
 from boxel.datasets.annotations import Shape, Shapes, ball
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import (
+    Row,
+    channel_names,
     first_row,
     is_empty,
     listing,
@@ -33,31 +34,41 @@ from boxel.datasets.formats.files import (
     read_text,
 )
 from boxel.datasets.formats.options import ImageOptions, Names
+from boxel.datasets.formats.radiographs import SUFFIXES as DICOM
+from boxel.datasets.formats.radiographs import RadiographOpener
 from boxel.datasets.formats.registry import register_format
+from boxel.datasets.formats.table_boxes import check_thousands, label_of, shape_of
 from boxel.datasets.formats.table_columns import (
     BALL,
     CASE,
     GROUP,
     LABEL,
-    SIZE,
-    SPLIT,
     SUFFIXES,
-    declared_size,
     first_of,
     head,
     identity,
     is_negative,
     is_table,
-    one_value,
-    part_of,
     positions,
     read_rows,
     why_no_table,
 )
-from boxel.datasets.lookup import Lookup, MissingError, images_below, root_of
+from boxel.datasets.formats.table_images import Name, images_of
+from boxel.datasets.formats.table_values import (
+    CROWD,
+    IGNORED,
+    Crowds,
+    declared_size,
+    flagged,
+    of_reader,
+    one_value,
+    parts_of,
+    size_columns,
+)
+from boxel.datasets.lookup import root_of
 from boxel.datasets.names import case_ids, split_word
 from boxel.datasets.problems import InputError, Report, some
-from boxel.io import has_geometry
+from boxel.io import has_geometry, split_suffix
 
 __all__ = ["Options", "detect", "read"]
 
@@ -75,6 +86,7 @@ class Options(ImageOptions):
         unit: unit of boxes: voxels (half-open) or LPS mm. Points with a diameter are in LPS mm.
         classes: names of the classes in order; if empty, the values in the label column, or one class `object`.
         modality: name of the image channel, such as CT.
+        reader: use the boxes of this reader only, where several readers annotated the images.
     """
 
     table: str = ""
@@ -82,6 +94,7 @@ class Options(ImageOptions):
     unit: Literal["voxel", "mm"] = "voxel"
     classes: Names = ()
     modality: str = ""
+    reader: Annotated[str, BeforeValidator(str)] = ""  # also a number
 
 
 def detect(path: Path) -> bool:
@@ -99,81 +112,86 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     tables = [folder / options.table] if options.table else _tables(path)
     if not tables and path.is_dir():
         problem = next(
-            (why for file in listing(path) if file.suffix in SUFFIXES and (why := why_no_table(file))), "no table"
+            (why for file in listing(path) if file.suffix in SUFFIXES and (why := why_no_table(file))),
+            "there is no table",
         )
         raise InputError(path, problem, f"rename the columns, or add a table: {DESCRIPTION}")
     table = next((file for file in tables if file.stem == "annotations"), tables[0] if tables else path)
     used = _parts(tables) or [table] if table.stem != "annotations" else [table]
     table = used[0]
-    unused = [file.name for file in tables if file not in used and file.stem != "annotations_excluded"]
+    unused = [file for file in tables if file not in used and file.stem != "annotations_excluded"]
     if unused:
-        report(
-            InputError(
-                table, f"this table is used, not {some(unused)}", "choose with --option table=NAME", severity="note"
-            )
-        )
-    rows_of = {file: read_rows(file, report, options.columns) for file in used}
+        _refuse_versions(used, unused)
+        problem = f"this table is used, not {some(file.name for file in unused)}"
+        report(InputError(table, problem, "choose with --option table=NAME", severity="note"))
+    rows_of = {file: _rows(file, report, options) for file in used}
     rows = [row for own in rows_of.values() for row in own]
     names = list(rows[0]) if rows else head(first_row(table))
     columns = positions(names)
     if columns is None:
-        problem = why_no_table(table) or f"no boxes or points in the columns {', '.join(names)}"[:200]
+        problem = why_no_table(table) or f"there are no boxes or points in the columns {', '.join(names)}"[:200]
         raise InputError(table, problem, f"use {DESCRIPTION}")
-    of_case, of_label, of_group, of_split = (first_of(rows, names) for names in (CASE, LABEL, GROUP, SPLIT))
+    of_case, of_label, of_group = (first_of(rows, names) for names in (CASE, LABEL, GROUP))
     for file, own in rows_of.items():
         if own and set(own[0]) != set(names):
             problem = f"the columns are not those of {table.name}: {some(set(own[0]) ^ set(names))} only in one"
             raise InputError(file, problem, "give both the same columns, or choose with --option table=NAME")
-        if len(used) > 1 and not of_split:
-            for row in own:
-                row["split"] = split_word(file.stem)
-    of_split = of_split or ("split" if len(used) > 1 else "")
+        of_file = split_word(file.stem) if len(used) > 1 else ""
+        for row, part in zip(own, parts_of(own, file, report), strict=True):
+            row["split"] = part or of_file
     of_case = of_case or of_group  # one image per patient
     mm = columns not in BALL and (options.unit == "mm" or columns[0].endswith("mm"))
-    size = next((names for names in SIZE if rows and set(names) <= rows[0].keys() - set(columns)), ())
+    size = size_columns(rows, columns, table, report)
+    for file, own in rows_of.items():
+        check_thousands(own, columns, file)
     for row in rows:
         row |= {column: identity(row[column]) for column in (of_label, of_group) if column and column != of_case}
     labels = {row[of_label] for row in rows if not is_empty(row[of_label])} if of_label else {"object"}
     known = options.classes or tuple(sorted(labels)) or ("object",)
-    objects: dict[_Name, _Objects] = defaultdict(_Objects)
+    objects: dict[Name, _Objects] = defaultdict(_Objects)
     for file, row in ((file, row) for file, own in rows_of.items() for row in own):
         name = row[of_case]
         entry = objects[name, file]
         entry.rows.append(row)
+        entry.crowds |= flagged(row, CROWD, file)
         if is_negative(row, columns):
             continue
-        values = numbers([row[column] or "nan" for column in columns], file, f"line {row.line}")
-        label = _label(row[of_label], known, file, row.line) if of_label else 0
-        shape = _shape(values, label, is_ball=columns in BALL, sides=not columns[-1].startswith(("x", "y", "z")), mm=mm)
+        label = label_of(row[of_label], known, file, row.line) if of_label else 0
+        shape = shape_of(row, columns, label, file, mm=mm)
         if shape is None:
             problem = f"line {row.line}: the object has no extent and is left out"
             report(InputError(file, problem, "correct it, or remove the line", name, "warning"))
             continue
-        entry.shapes.append(shape)
+        entry.shapes.append(replace(shape, ignore=flagged(row, (*CROWD, *IGNORED), file)))
     for name in _series(folder) if columns in BALL else ():
         objects[name, table]
     _ignore_excluded(folder, columns in BALL, objects, table)
-    images = _images(folder, objects, report, options, subset=columns in BALL)
-    names_of: dict[Path, list[_Name]] = defaultdict(list)
+    lines_of = {key: entry.rows for key, entry in objects.items()}
+    images = images_of(folder, lines_of, report, options.images, subset=columns in BALL)
+    names_of: dict[Path, list[Name]] = defaultdict(list)
     for key in objects:
         if key in images:
             names_of[images[key]].append(key)
     hint = "" if mm or columns in BALL else "are these mm? try --option unit=mm"
     cases = []
-    for (image, keys), case in zip(names_of.items(), case_ids(list(names_of), folder), strict=True):
+    named = [image.with_suffix("") if image.suffix.lower() in DICOM else image for image in names_of]
+    for (image, keys), case in zip(names_of.items(), case_ids(named, folder), strict=True):
         table = keys[0][1]
         lines = [row for key in keys for row in objects[key].rows]
-        split = part_of(one_value(lines, of_split, table, case), table, case)
+        split = "test" if one_value(lines, "split", table, case) == "test" else "train"
         shapes = tuple(shape for key in keys for shape in objects[key].shapes)
-        cases.append(Case(case, (image,) if image.exists() else (), group=one_value(lines, of_group, table, case),
+        annotator = Crowds if any(objects[key].crowds for key in keys) else Shapes
+        opener = RadiographOpener() if len(columns) == 4 and image.suffix.lower() in DICOM else None
+        cases.append(Case(case, (image,) if image.exists() else (), opener=opener,
+                          group=one_value(lines, of_group, table, case),
                           split=split, annotation=table,
-                          annotate=Shapes(shapes, hint=hint),
+                          annotate=annotator(shapes, hint=hint),
                           declared=declared_size(lines, size, table, case)))  # fmt: skip
     cases.sort(key=lambda case: case.id)
     pictured = [case.channels[0] for case in cases if case.channels]
-    ndim, channels = pictures_layout(pictured)
+    ndim, channels = (2, channel_names(1)) if cases and cases[0].opener else pictures_layout(pictured)
     if pictured and columns not in BALL and len(columns) // 2 != ndim:
-        problem = f"boxes of {len(columns) // 2} axes ({', '.join(columns)}) but images of {ndim}"
+        problem = f"the boxes are of {len(columns) // 2} axes ({', '.join(columns)}), but the images of {ndim}"
         fix = "add the columns of z: z1 and z2, or z and depth" if ndim == 3 else "use images of 3 axes, or boxes of 2"
         raise InputError(table, problem, fix)
     if mm and pictured and not any(map(has_geometry, pictured)):
@@ -189,44 +207,49 @@ def _parts(tables: Sequence[Path]) -> list[Path]:
     named = [(split_word(file.stem), file) for file in tables if split_word(file.stem)]
     parts = {part for part, _ in named}
     if 1 < len(parts) < len(named):
-        problem = f"several tables of one part: {some(file.name for _, file in named)}"
+        problem = f"there are several tables of one part: {some(file.name for _, file in named)}"
         raise InputError(named[0][1], problem, "keep one per part, or choose with --option table=NAME")
     return [file for _, file in named] if len(parts) > 1 else []
 
 
-_Name = tuple[str, Path]  # of an image, and the table that says it
+def _refuse_versions(used: Sequence[Path], unused: Sequence[Path]) -> None:
+    """Refuse a table beside the used one that names the same images, such as an older version of it.
+
+    Parts of a split, and an `annotations.csv` beside tables with other columns, are chosen by their names.
+    """
+    ours = {file: _named(file) for file in (*used, *unused)}
+    for other in unused if len(used) == 1 else ():
+        (columns, images), (others, same) = ours[used[0]], ours[other]
+        if images & same and (columns == others or used[0].stem != "annotations"):
+            problem = f"{used[0].name} and {other.name} both have boxes of {some(images & same)}"
+            fix = f"choose one with --option table={other.name}, or remove the other"
+            raise InputError(used[0], problem, fix)
+
+
+def _named(table: Path) -> tuple[set[str], set[str]]:
+    """The columns of a table, and the names of its images; empty if it cannot be read."""
+    try:
+        rows = read_rows(table, lambda problem: None, ())
+    except InputError:
+        return set(), set()
+    of_case = first_of(rows, (*CASE, *GROUP))
+    names = (row[of_case].replace("\\", "/") for row in rows)
+    return set(rows[0] if rows else ()), {name.removesuffix(split_suffix(Path(name))[1]) for name in names} - {""}
 
 
 @dataclass
 class _Objects:
-    """The rows of one image, and its objects."""
+    """The rows of one image, and its objects; `crowds`: whether ignored ones are regions."""
 
-    rows: list[dict[str, str]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     shapes: list[Shape] = field(default_factory=list)
+    crowds: bool = False
 
 
-def _label(value: str, known: tuple[str, ...], table: Path, line: int) -> int:
-    if is_empty(value):
-        problem = f"line {line}: an object without a class (empty, nan or none)"
-        raise InputError(table, problem, "write its class, or remove the line")
-    if value not in known and not (value.isdecimal() and int(value) < len(known)):
-        raise InputError(table, f"line {line}: unknown class {value!r}", f"use one of {', '.join(known)}")
-    return known.index(value) if value in known else int(value)
-
-
-def _shape(values: tuple[float, ...], label: int, *, is_ball: bool, sides: bool, mm: bool) -> Shape | None:
-    """A ball from x, y, z, diameter, or a box from its corners in x, y[, z]; array order reverses these axes."""
-    if is_ball:
-        return ball(label, values[:3], values[3]) if values[3] > 0 else None
-    corners = np.array(values).reshape(2, -1)
-    if sides:
-        corners[1] += corners[0]
-    if not (corners[0] < corners[1]).all():
-        return None
-    if mm:
-        points = tuple(itertools.product(*corners.T.tolist()))
-        return Shape(label, points, frame="world")
-    return Shape(label, tuple(map(tuple, corners[:, ::-1].tolist())))
+def _rows(table: Path, report: Report, options: Options) -> list[Row]:
+    rows = read_rows(table, report, options.columns)
+    of_case = first_of(rows, (*CASE, *GROUP))
+    return of_reader(rows, identity(options.reader), of_case, table, report) if of_case else rows
 
 
 def _series(folder: Path) -> list[str]:
@@ -234,44 +257,13 @@ def _series(folder: Path) -> list[str]:
     return [line.strip() for line in read_text(file).splitlines() if line.strip()] if file.exists() else []
 
 
-def _ignore_excluded(folder: Path, balls: bool, objects: dict[_Name, _Objects], table: Path) -> None:
+def _ignore_excluded(folder: Path, balls: bool, objects: dict[Name, _Objects], table: Path) -> None:
     """Add the irrelevant findings as ignored objects; an unknown diameter is 10 mm, as in LUNA16's evaluation."""
     file = folder / "annotations_excluded.csv"
     for row in read_table(file, LUNA) if balls and file.exists() else ():
         x, y, z, diameter = numbers([row[name] for name in LUNA[1:]], file, f"line {row.line}")
         shape = ball(0, (x, y, z), diameter if diameter > 0 else 10.0)
         objects[row["seriesuid"], table].shapes.append(replace(shape, ignore=True))
-
-
-def _images(
-    folder: Path, objects: Mapping[_Name, _Objects], report: Report, options: Options, *, subset: bool
-) -> dict[_Name, Path]:
-    """The image of every name; where there is none at all, the path that it would have.
-
-    Args:
-        subset: whether images may be missing, as where a part of a published data set was downloaded.
-    """
-    lookup = Lookup(folder, report, options.images)
-    images: dict[_Name, Path] = {}
-    missing: list[str] = []
-    for name, table in objects:
-        try:
-            images[name, table] = lookup.find(name, table)
-        except MissingError:
-            missing.append(name)
-        except InputError as problem:
-            report(problem.of(name))
-            images[name, table] = table  # it is not one of the missing ones
-    if len(missing) == len(objects) and not images_below(folder):
-        text = f"annotations only: none of the {len(objects)} images is below {folder}"
-        report(InputError(table, text, "add them for training; the table was checked", severity="warning"))
-        return {(name, file): folder / name.replace("\\", "/").lstrip("/") for name, file in objects}
-    if missing:
-        text = f"{len(missing)} of {len(objects)} images do not exist: {some(missing)}"
-        fix = f"add them to {folder}, or remove their lines"
-        report(InputError(table, text, fix, severity="warning" if subset else "error"))
-    lookup.report_unused()
-    return {key: image for key, image in images.items() if image != key[1]}
 
 
 register_format("table", detect, read, DESCRIPTION, Options, order=118)

@@ -1,17 +1,18 @@
 """The columns of tables of objects: which they are, also without header, and what they say of an image."""
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from boxel.datasets.formats.files import Row, first_row, is_empty, numbers, read_table
-from boxel.datasets.names import as_id, split_word
-from boxel.datasets.problems import InputError, Report, some
+from boxel.datasets.formats.files import Row, first_row, is_empty, read_table
+from boxel.datasets.names import as_id
+from boxel.datasets.problems import InputError, Report
 from boxel.io import split_suffix
 
 __all__ = [
-    "BALL", "CASE", "GROUP", "LABEL", "SIZE", "SPLIT", "SUFFIXES", "declared_size", "first_of", "head",
-    "identity", "is_negative", "is_table", "one_value", "part_of", "plain", "positions", "read_rows", "why_no_table",
+    "BALL", "CASE", "GROUP", "LABEL", "SIZE", "SUFFIXES", "first_of", "head", "identity", "is_negative", "is_table",
+    "plain", "positions", "read_rows", "why_no_table",
 ]  # fmt: skip
 
 CASE = (
@@ -20,18 +21,30 @@ CASE = (
 )  # fmt: skip
 LABEL = ("label", "class", "classname", "category", "coarselesiontype", "klasse")
 GROUP = ("patient", "patientid", "group", "subject")
-SPLIT = ("split", "subset")
 BOX = (("x1", "y1", "z1", "x2", "y2", "z2"), ("xmin", "ymin", "zmin", "xmax", "ymax", "zmax"))
 SIDES = tuple(  # in 3D and in 2D
     (*start[:ndim], *extent[:ndim])
     for ndim in (3, 2)
-    for start in (("x", "y", "z"), ("xmin", "ymin", "zmin"))
+    for start in (("x", "y", "z"), ("xmin", "ymin", "zmin"), ("cx", "cy", "cz"))
     for extent in (("w", "h", "d"), ("width", "height", "depth"))
 )
 BALL = (("coordx", "coordy", "coordz", "diametermm"), ("x", "y", "z", "diameter"), ("x", "y", "z", "diametermm"))
+OF_IMAGE = ("image", "img", "original", "orig", "originalimage")
 SIZE = (
-    *((f"{of}height", f"{of}width") for of in ("", "image", "img", "original", "orig", "originalimage")),
+    *(
+        (f"{of}{height}", f"{of}{width}")
+        for height, width in (("height", "width"), ("h", "w"))
+        for of in ("", *OF_IMAGE)
+    ),
     ("rows", "columns"),
+    ("rows", "cols"),
+    ("sizey", "sizex"),
+)
+ALIASES = (  # of the plain names of columns
+    (r"(?:center|centre|mid|c)([xyz])(mm)?|([xyz])(?:center|centre|mid|c)(mm)?", r"c\1\3\2\4"),
+    (r"(bild)?breite(mm)?", r"\1width\2"),
+    (r"(bild)?(?:hohe|hoehe)(mm)?", r"\1height\2"),
+    (r"(bild)?tiefe(mm)?", r"\1depth\2"),
 )
 SUFFIXES = (".csv", ".tsv")
 PLAIN = ("file", "x1", "y1", "x2", "y2", "label")  # of tables without header
@@ -69,26 +82,18 @@ def _is_number(cell: str) -> bool:
 
 
 def plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+    """The name of a column in lower case without accents, blanks and signs; centres and German sides as in English."""
+    name = re.sub(r"[^a-z0-9]", "", unicodedata.normalize("NFKD", name.lower()))
+    for other, usual in ALIASES:
+        if re.fullmatch(other, name):
+            return re.sub(other, usual, name).replace("bild", "image")
+    return name
 
 
 def identity(cell: str) -> str:
     """The value of a cell that names a class or a patient: `1.0` is 1; empty if there is none, as with `nan`."""
     number = None if is_empty(cell) else as_id(cell)
     return "" if number is None else str(number)
-
-
-def part_of(cell: str, table: Path, case: str) -> str:
-    """The part, train or test, that a cell says: a word such as `validation`, or the number of a fold.
-
-    Raises:
-        InputError: it says something else.
-    """
-    part = split_word(cell)
-    if not part and not is_empty(cell) and not re.fullmatch(r"(fold|subset)?[ _-]*\d+(\.0*)?", cell.strip().lower()):
-        problem = f"unknown split {cell!r} of case {case}"
-        raise InputError(table, problem, "write train, training, val, valid, validation, test or testing", case)
-    return "test" if part == "test" else "train"
 
 
 def positions(head: Sequence[str]) -> tuple[str, ...] | None:
@@ -114,7 +119,8 @@ def why_no_table(file: Path) -> str:
         return text + f"none names the image (accepted: file, {', '.join(name for name in CASE if name != 'file')})"
     return text + (
         "none give a box (accepted: x1,y1,x2,y2 or xmin,ymin,xmax,ymax, with z1,z2 or zmin,zmax in 3D; "
-        "x,y,width,height or x,y,w,h, with z and depth or d in 3D; any of these with _mm) or a ball (x,y,z,diameter)"
+        "x,y,width,height or x,y,w,h, with z and depth or d in 3D; cx,cy for the centre; any of these with _mm) "
+        "or a ball (x,y,z,diameter)"
     )
 
 
@@ -127,38 +133,21 @@ def read_rows(table: Path, report: Report, columns: Sequence[str]) -> list[Row]:
     cells = first_row(table)
     header = columns or _unnamed(cells)
     if not header and any(map(_is_number, cells)):
-        problem = f"no header; the first row is {', '.join(cells)[:80]}"
+        problem = f"the table has no header; the first row is {', '.join(cells)[:80]}"
         raise InputError(table, problem, "name its columns with --option columns=file,x1,y1,x2,y2,label")
     if header and not columns:
-        problem = f"no header; the columns are taken for {', '.join(header)}"
+        problem = f"the table has no header; the columns are taken for {', '.join(header)}"
         report(InputError(table, problem, "name others with --option columns=...", severity="note"))
     rows = read_table(table, (), report, header)
-    return [Row({plain(key): value for key, value in row.items()}, row.line) for row in rows]
+    names = {plain(name): name for name in reversed(rows[0])} if rows else {}
+    return [
+        Row({key: row[name] for key, name in names.items()}, row.line, names, map(plain, row.commas)) for row in rows
+    ]
 
 
 def is_negative(row: Mapping[str, str], columns: Sequence[str]) -> bool:
     """Whether a row only says that there is an image without objects."""
     return all(is_empty(row[column]) for column in columns)
-
-
-def declared_size(
-    rows: Sequence[Mapping[str, str]], columns: Sequence[str], table: Path, case: str
-) -> tuple[int, ...] | None:
-    """Rows and columns of the image that was annotated, if the table says so."""
-    texts = {tuple(row[column] for column in columns) for row in rows}
-    given = [numbers(size, table, f"size of {case}") for size in texts if not any(map(is_empty, size))]
-    sizes = sorted({tuple(map(int, size)) for size in given if size and all(size)})
-    if len(sizes) > 1:
-        raise InputError(table, f"case {case} has several sizes: {sizes[0]} and {sizes[1]}", "write one", case)
-    return sizes[0] if sizes else None
-
-
-def one_value(rows: Sequence[Mapping[str, str]], column: str, table: Path, case: str) -> str:
-    """The one value of a column in the rows of a case; empty without the column."""
-    values = sorted({row[column] for row in rows}) if column else []
-    if len(values) > 1:
-        raise InputError(table, f"case {case} has several values of {column}: {some(values)}", "write one", case)
-    return values[0] if values else ""
 
 
 def first_of(rows: Sequence[Mapping[str, str]], names: Sequence[str]) -> str:

@@ -25,7 +25,8 @@ COMMON = {
     "dicom": "DICOM images with SEG, RTSTRUCT or SR files, in any folders",
     "nnunet": "imagesTr/NAME_0000.nii.gz and labelsTr/NAME.nii.gz",
 }
-ANNOTATIONS = {".csv": "table", ".tsv": "table", ".xlsx": "table", ".txt": "yolo", ".xml": "voc", ".json": "coco"}
+SHEETS = (".xlsx", ".xls", ".ods")
+ANNOTATIONS = {**dict.fromkeys((*TABLES, *SHEETS), "table"), ".txt": "yolo", ".xml": "voc", ".json": "coco"}
 
 
 def describe(path: Path, layouts: Collection[str]) -> str:
@@ -43,6 +44,10 @@ def describe(path: Path, layouts: Collection[str]) -> str:
     lines = [f"{path}: not a data set in a layout that Boxel knows; it holds {held or 'no files'}{more}"]
     tables = [path] if path.is_file() else sorted(path.glob("*"))
     lines += islice(filter(None, (why_no_table(file) for file in tables if file.suffix.lower() in TABLES)), 3)
+    sheets = sorted({suffix for _, suffix in groups} & set(SHEETS))
+    if sheets and not any(suffix in TABLES for _, suffix in groups):
+        kinds = " or ".join(sheets)
+        lines.append(f"Boxel reads no {kinds} files: save the table as CSV (in Excel: Save As, CSV UTF-8)")
     nearest, advice = _nearest(groups)
     if nearest in layouts:
         lines.append(f"nearest layout: {nearest}, {COMMON[nearest]}")

@@ -10,7 +10,7 @@ are the medians over the radiologists who marked it.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,10 +18,12 @@ import numpy as np
 
 from boxel.datasets.annotations import Shape, Shapes
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.formats.files import is_empty, listing, numbers, read_table
+from boxel.datasets.formats.files import Row, is_empty, listing, numbers, read_table
 from boxel.datasets.formats.options import Names, ReaderOptions
 from boxel.datasets.formats.radiographs import RadiographOpener, corners, find_radiographs, the_radiograph
 from boxel.datasets.formats.registry import register_format
+from boxel.datasets.formats.table_columns import identity
+from boxel.datasets.formats.table_values import parts_by_case
 from boxel.datasets.formats.text_kinds import has_columns, texts_of_kind
 from boxel.datasets.names import split_word
 from boxel.datasets.problems import InputError, Report
@@ -71,15 +73,21 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     images = find_radiographs(folder, ("train", "test", "image", "dicom"))
     marked: dict[tuple[str, Path], list[Box]] = defaultdict(list)
     sizes: dict[tuple[str, Path], tuple[int, ...]] = {}
+    parts: dict[tuple[str, Path], str] = {}
     for table in _tables(path):
-        for case, box, size in _boxes(table, report):
+        rows = read_table(table, COLUMNS, report)
+        parts |= {(case, table): part for case, part in parts_by_case(rows, "image_id", table, report).items()}
+        _check_rows(rows, table)
+        for case, box, size in _boxes(rows, table):
             marked[case, table] += [box] if box else []
             sizes |= {(case, table): size} if size else {}
     names = sorted({box.name for boxes in marked.values() for box in boxes})
     classes = options.classes or tuple(names) or ("finding",)
     unknown = sorted(set(names) - set(classes))
     if unknown:
-        raise InputError(path, f"unknown classes {', '.join(unknown)}", f"use {', '.join(classes)}, or add them")
+        raise InputError(
+            path, f"the classes option lacks {', '.join(unknown)}", f"use {', '.join(classes)}, or add them"
+        )
     cases = []
     for (case, table), boxes in marked.items():
         try:
@@ -92,7 +100,8 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             for name, box, raters in fuse_boxes(boxes, options.iou)
             if raters >= options.min_raters or not boxes[0].rater
         )
-        split = "test" if "test" in (split_word(table.stem), split_word(image.parent.name)) else "train"
+        said = parts[case, table] or split_word(table.stem), split_word(image.parent.name)
+        split = "test" if "test" in said else "train"
         annotate, opener, size = Shapes(shapes), RadiographOpener(), sizes.get((case, table))
         cases.append(
             Case(case, (image,), split=split, annotation=table, annotate=annotate, opener=opener, declared=size)
@@ -100,12 +109,12 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     return Dataset(path, folder.resolve().name, 2, classes, ("radiograph",), tuple(cases))
 
 
-def _boxes(table: Path, report: Report) -> Iterator[tuple[str, Box | None, tuple[int, ...] | None]]:
+def _boxes(rows: Iterable[Row], table: Path) -> Iterator[tuple[str, Box | None, tuple[int, ...] | None]]:
     """Every row's image, with its box unless nothing was found, and its size (rows, columns) where that is stated."""
-    for row in read_table(table, COLUMNS, report):
+    for row in rows:
         negative = row["class_name"].strip().lower() == NEGATIVE
         if negative != is_empty(row["x_min"]):
-            problem = f"line {row.line}: {row['class_name']!r} {'with' if negative else 'without'} a box"
+            problem = f"line {row.line}: {row['class_name']!r} has {'a' if negative else 'no'} box"
             raise InputError(table, problem, 'write "No finding" where there is no box')
         sides = [row.get(key, "") for key in ("height", "width")]
         stated = not any(map(is_empty, sides))
@@ -119,32 +128,51 @@ def _boxes(table: Path, report: Report) -> Iterator[tuple[str, Box | None, tuple
         yield row["image_id"], Box(row["class_name"].strip(), row.get("rad_id", ""), box), size
 
 
+def _check_rows(rows: Iterable[Row], table: Path) -> None:
+    """Refuse rows that contradict each other: about the id of a class, or about whether a radiologist found anything.
+
+    Names of classes that differ in case only are one here.
+    """
+    known: dict[tuple[str, ...], str] = {}
+    for row in rows:
+        name, number = row["class_name"].strip().lower(), identity(row.get("class_id", ""))
+        marked = "no finding" if name == NEGATIVE else "a finding"
+        said: dict[tuple[str, ...], str] = {("image", row["image_id"], row.get("rad_id", "")): marked}
+        if number:
+            said |= {("class_name", name): f"class_id {number}", ("class_id", number): f"class_name {name}"}
+        for key, value in said.items():
+            before = known.setdefault(key, value)
+            if before != value:
+                problem = f"line {row.line}: {' '.join(key).strip()} has {value}, but {before} in an earlier line"
+                raise InputError(table, problem, "correct or remove one of the lines")
+
+
 def fuse_boxes(boxes: Sequence[Box], iou: float) -> list[tuple[str, np.ndarray, int]]:
     """The findings: class, box `(2, d)` and number of radiologists.
 
     Boxes of one class by different radiologists are joined, those that overlap most first; a finding has at most one
     box of each radiologist. The boxes of a consensus, which have no radiologist, stay as they are.
     """
-    groups = [[box] for box in boxes]
+    import torch  # not above: most readers can do without
+
+    from boxel.ops import iou as overlaps_of
+
+    groups = [[number] for number in range(len(boxes))]
+    corners = torch.from_numpy(np.array([box.box for box in boxes], float).reshape(-1, 2, 2))
+    overlaps = overlaps_of(corners, corners).numpy()
     while boxes and boxes[0].rater:
         pairs = [
-            (min(_iou(a.box, b.box) for a in groups[i] for b in groups[j]), i, j)
+            (overlaps[np.ix_(groups[i], groups[j])].min(), i, j)
             for i in range(len(groups))
             for j in range(i)
-            if groups[i][0].name == groups[j][0].name
-            and not {a.rater for a in groups[i]} & {b.rater for b in groups[j]}
+            if boxes[groups[i][0]].name == boxes[groups[j][0]].name
+            and not {boxes[a].rater for a in groups[i]} & {boxes[b].rater for b in groups[j]}
         ]
         overlap, i, j = max(pairs, default=(0.0, 0, 0))
         if overlap < iou or not pairs:
             break
         groups[j] += groups.pop(i)
-    return [(group[0].name, np.median([box.box for box in group], axis=0), len(group)) for group in groups]
-
-
-def _iou(a: np.ndarray, b: np.ndarray) -> float:
-    sides = np.minimum(a[1], b[1]) - np.maximum(a[0], b[0])
-    both = float(np.prod(np.maximum(sides, 0)))
-    return both / (float(np.prod(a[1] - a[0])) + float(np.prod(b[1] - b[0])) - both)
+    return [(boxes[group[0]].name, np.median([boxes[n].box for n in group], axis=0), len(group)) for group in groups]
 
 
 register_format("vindr_cxr", detect, read, DESCRIPTION, Options, order=106)
