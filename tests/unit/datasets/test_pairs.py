@@ -212,5 +212,5 @@ def test_images_and_label_maps_lie_in_the_same_folders(tmp_path, rng):
     dataset = open_dataset(tmp_path)
     assert {case.id: case.file.parent.name for case in dataset.cases} == {"p1_001": "p1", "p2_001": "p2", "002": "p2"}
     (tmp_path / "images" / "p2" / "002.png").unlink()
-    with pytest.raises(ValueError, match=r"002.png: label map without image"):
+    with pytest.raises(ValueError, match=r"002.png: the label map has no image"):
         open_dataset(tmp_path)

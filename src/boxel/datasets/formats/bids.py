@@ -101,5 +101,5 @@ def _one(files: Sequence[_File], name: str, path: Path, report: Report) -> _File
     is_map = bool(files) and files[0].kind in MASKS
     fix = "keep one of them" if is_map else "choose one with --option image=KIND, such as image=FLAIR"
     problem = f"several {'label maps' if is_map else 'images'}: {some(file.path.name for file in files)}"
-    report(InputError(path, problem if files else "a label map without image", fix, name))
+    report(InputError(path, problem if files else "the label map has no image", fix, name))
     return files[0] if files else None

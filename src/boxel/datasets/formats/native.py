@@ -163,7 +163,7 @@ def _read_case(
     mask_labels, boxes, shapes, attributes = _read_annotation(annotation, case_id, common.ndim, report)
     if mask_labels and not label_maps:
         label_map = annotation.with_name(f"{case_id}.nii.gz")
-        raise InputError(label_map, "missing label map", f"add it, or empty {annotation.name}", case_id)
+        raise InputError(label_map, "the label map does not exist", f"add it, or empty {annotation.name}", case_id)
     return Case(
         case_id,
         channels,

@@ -182,7 +182,7 @@ def _part(
         if case not in labels:
             if part == "Tr":
                 fix = f"add labels{part}/{case}, all zero if the image has no objects"
-                report(InputError(files[0], "missing label map", fix, case))
+                report(InputError(files[0], "the image has no label map", fix, case))
             continue
         if num_channels and len(files) not in (1, num_channels):
             problem = f"{len(files)} files but dataset.json lists {num_channels} channels"

@@ -178,8 +178,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     for name, (image, labels, patient, part) in pairs.items():
         row = rows.get(name, {})
         if labels is None:
-            report(InputError(image, "missing label map", "add it, all zero if the image has no objects", name))
-            continue
+            continue  # reported with the pairs
         if by_column and not row:
             report(InputError(table, f"no row for {name}", f"add one with its {options.class_column}", name))
             continue
