@@ -47,7 +47,9 @@ def test_label_maps_are_paired_by_the_name_of_their_image(tmp_path, image, mask,
     for n in (1, 2, 3):
         pair(tmp_path, image.format(n=n), mask.format(n=n), shift=n)
     problems = []
-    dataset = open_dataset(tmp_path, problems.append, format="pairs" if options else "", options=options)
+    dataset = open_dataset(
+        tmp_path, problems.append, format="pairs" if options else "", options=[*options, "values=instances"]
+    )
     assert (dataset.format, problems) == ("pairs", [])
     first = [read_case(case, dataset).instances.boxes[0].tolist() for case in dataset.cases]
     assert first == [[[1, 2, n], [3, 5, n + 3]] for n in (1, 2, 3)]

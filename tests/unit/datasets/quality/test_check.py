@@ -53,7 +53,7 @@ BAD = {
     "missing label map": (
         lambda root: (root / "labelsTr/a.nii.gz").unlink(),
         "a.nii.gz",
-        "the image has no label map",
+        "the label map does not exist",
     ),
     "missing annotation": (lambda root: (root / "labelsTr/a.json").unlink(), "a.json", "missing annotation"),
     "missing image": (lambda root: (root / "imagesTr/a_0000.nii.gz").unlink(), "a.json", "without image"),
