@@ -15,7 +15,7 @@ import numpy as np
 
 from boxel.datasets.label_maps import Connectivity, Mask, components, overlay, tight_boxes
 from boxel.datasets.problems import InputError, some
-from boxel.io import has_geometry, is_segmentation, place, read_label_map, reorient, same_grid
+from boxel.io import grid_fix, has_geometry, is_segmentation, place, read_label_map, reorient, same_grid
 from boxel.types import Geometry, Image, Instances
 
 MARGIN = 1.0  # voxels by which a box may extend beyond the image
@@ -200,11 +200,7 @@ class LabelMapFile(Annotator):
         world = has_geometry(self.path) and geometry != Geometry.plain(geometry.shape)
         difference = same_grid(mine, geometry, world=world)
         if difference:
-            raise InputError(
-                self.path,
-                difference.format("the image"),
-                "all files of a case must lie on the same voxel grid: resample one",
-            )
+            raise InputError(self.path, difference.format("the image"), grid_fix(mine, geometry))
         unknown = sorted(set(np.unique(label_map).tolist()) - {0, *self.known}) if self.known is not None else []
         if unknown:
             raise InputError(

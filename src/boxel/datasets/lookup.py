@@ -78,7 +78,7 @@ class Lookup:
 
     def _find(self, name: str, annotation: Path) -> Path:
         plain = re.sub(r"^(file://|[A-Za-z]:(?=[\\/]))", "", name.strip()).replace("\\", "/")
-        parts = PurePosixPath(plain.lstrip("/")).parts
+        parts = tuple(part for part in PurePosixPath(plain.lstrip("/")).parts if part != "..")
         if not parts:
             raise InputError(annotation, f"image {name!r} is not a file name", "write a path below the data set")
         exact = self._exact(name.strip(), annotation) or self._exact(plain, annotation)

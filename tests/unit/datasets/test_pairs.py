@@ -61,6 +61,14 @@ def test_another_grid_is_an_error(tmp_path, rng):
     assert "origin" in error.problem
 
 
+def test_a_label_map_that_lost_its_header_is_an_error_that_says_so(tmp_path, rng):
+    write_image(tmp_path / "images" / "a.nii.gz", Image(rng.normal(size=(1, *SHAPE)).astype(np.float32), GRID))
+    write_label_map(tmp_path / "labels" / "a.nii.gz", label_map(), Geometry.plain(SHAPE))
+    (error,) = [finding for finding in examine(tmp_path).findings if finding.severity == "error"]
+    assert error.problem == "spacing (1.0, 1.0, 1.0) but the image has (3.0, 2.0, 1.0)"
+    assert "header may be lost" in error.suggested_fix
+
+
 def test_a_table_gives_patients_and_classes(tmp_path, rng):
     for name in "abc":
         write_image(tmp_path / "image" / f"{name}.nii.gz", Image(rng.normal(size=(1, *SHAPE)).astype(np.float32), GRID))
@@ -215,7 +223,7 @@ def test_label_maps_that_share_values_may_show_classes_which_is_said(tmp_path, v
     dataset = open_dataset(root, reports.append)
     warnings = [report for report in reports if report.severity == "warning"]
     assert ["label maps share the values 1, 2" in w.problem for w in warnings] == [True] * warns
-    assert all("--option values=classes" in w.suggested_fix for w in warnings)
+    assert all("--option classes=FIRST,SECOND" in w.suggested_fix for w in warnings)
     if warns:
         assert [len(read_case(case, dataset).instances) for case in dataset.cases] == [len(own) for own in values]
         assert open_dataset(root, lambda problem: pytest.fail(str(problem)), options=["values=instances"])

@@ -163,7 +163,9 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     if any(len(own) > 1 for own in values) or not (len(binary) == 1 or binary <= BINARY):
         if len(values) > 1 and not options.class_column:
             problem = f"the label maps share the values {some(binary)}: each value in a map is taken as one object"
-            fix = "if they are classes, add --option values=classes --option classes=FIRST,SECOND, or else values=instances"
+            fix = (
+                "if they are classes, add --option classes=FIRST,SECOND; if they are not, add --option values=instances"
+            )
             report(InputError(path, problem, fix, severity="warning"))
         binary = set()
     lookup: dict[int, int] | None = None

@@ -110,10 +110,10 @@ def _remarks(case: Case, loaded: LoadedCase) -> Iterator[Finding]:
     if len(masked) and masked.max() > len(instances):
         problem = f"object numbers go up to {masked.max()} but the case has {counted(len(instances), 'object')}"
         yield Finding("note", case.id, case.file, problem, "this is harmless; --fix numbers them from 1")
-    boxed = instances.ids[~instances.has_mask].tolist()
+    boxed = instances.ids[~(instances.has_mask | copies | overlaid)].tolist()  # a copy hides the mask of its original
     if boxed and len(masked):
         fix = "training learns no shape from them and previews show boxes only; draw the missing masks if they should"
-        yield Finding("note", case.id, case.file, f"{_objects(boxed)} without a mask among objects with masks", fix)
+        yield Finding("note", case.id, case.file, f"{_objects(boxed)} without a mask, unlike others of the image", fix)
 
 
 def _finding(case: Case, file: Path, remark: str, usual_fix: str) -> Finding:

@@ -147,7 +147,7 @@ def test_an_object_number_is_given_once(native, ndim):
 def test_the_rank_of_the_files_is_the_declared_one(native, ndim):
     head = json.loads((native / "dataset.json").read_text())
     (native / "dataset.json").write_text(json.dumps({**head, "dim": 5 - ndim}))
-    assert [finding.severity for finding in check(native)] == ["error"] * 4 + ["warning"]
+    assert [finding.severity for finding in check(native)] == ["error", "warning"]
 
 
 def test_all_errors_are_found_at_once_and_come_first(native):
