@@ -258,9 +258,11 @@ def test_images_that_a_data_set_uses_by_a_link_are_not_said_to_be_left_out(tmp_p
 
 @pytest.mark.parametrize("listed", [False, True], ids=["folder", "files"])
 def test_a_label_map_beside_its_image_is_not_predicted_which_is_said(tmp_path, listed):
-    files = [picture(tmp_path / f"deep/er/{name}.png") for name in ("a", "a_label", "b_0000", "b-seg", "c_label")]
+    names_of_files = ("p/1/a", "p/1/a_label", "p/1/b_0000", "p/1/b-seg", "p/2/c_label", "q/d")
+    files = [picture(tmp_path / f"{name}.png") for name in names_of_files]
     images = find_images(files if listed else [tmp_path], GREY)
-    assert sorted(path for paths in names(images).values() for path in paths) == ["a.png", "b_0000.png", "c_label.png"]
+    predicted = sorted(path for paths in names(images).values() for path in paths)
+    assert predicted == ["a.png", "b_0000.png", "c_label.png", "d.png"]
     (left_out,) = images.left_out.values()
     assert list(images.left_out) == ["label maps"]
     assert sorted(name.rpartition("/")[2] for name in left_out) == ["a_label.png", "b-seg.png"]
