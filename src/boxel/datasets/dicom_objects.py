@@ -17,11 +17,12 @@ from boxel.datasets.dicom_reports import FrameKey, frame_keys, regions_in, shape
 from boxel.datasets.label_maps import Connectivity, Mask, components, overlay
 from boxel.datasets.names import is_clutter
 from boxel.datasets.polygons import fill_polygon
-from boxel.datasets.problems import InputError, counted
+from boxel.datasets.problems import InputError
 from boxel.io.dicom_damage import is_dicom
 from boxel.io.dicom_frames import frames_of, pydicom_module
 from boxel.io.dicom_stack import Slice
 from boxel.types import Geometry, Instances
+from boxel.wording import counted
 
 __all__ = ["DicomObjects", "names_in", "segments"]
 

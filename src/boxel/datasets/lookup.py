@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from boxel.datasets.names import as_id, below, is_clutter, split_word, stem_of, words
-from boxel.datasets.problems import InputError, Report, counted, some
+from boxel.datasets.problems import InputError, Report, some
 from boxel.io import split_suffix
+from boxel.wording import counted
 
 __all__ = ["IMAGE_FOLDERS", "Lookup", "MissingError", "images_below", "root_of", "walk"]
 
@@ -107,7 +108,7 @@ class Lookup:
         ]
         if unused:
             listed = some(str(below(file, self.root)) for file in unused)
-            problem = f"{counted(len(unused), 'image')} without annotation, not used: {listed}"
+            problem = f"{counted(len(unused), 'image is', 'images are')} not used without an annotation: {listed}"
             fix = "annotate them, also those without objects, if they should be used"
             self.report(InputError(self.root, problem, fix, severity="warning"))
 

@@ -134,7 +134,7 @@ def test_two_sets_are_compared_and_the_seed_is_kept(truth, native, tmp_path):
     with pytest.raises(ValueError, match="coco fixes"):
         compare(bad, good, native, protocol="coco", criterion="centre_distance")
     (good / f"{next(iter(cases))}.json").unlink()
-    with pytest.raises(ValueError, match=r"only one of|no predictions for case"):
+    with pytest.raises(ValueError, match=r"only one of|has no predictions"):
         compare(bad, good, native, num_resamples=20)
 
 
@@ -169,13 +169,13 @@ def test_predictions_of_a_folder_belong_to_the_cases_with_these_image_files(robo
 def test_an_interrupted_prediction_of_a_folder_is_said_to_lack_cases(roboflow, tmp_path):
     with claimed(tmp_path / "p", "predict", {}, cases=["a", "b"]):
         write_named(tmp_path / "p", "a", roboflow / "train" / "images" / "a.png")
-    with pytest.warns(UserWarning, match=r"unfinished: 1 of 2 images missing \(b\)"):
+    with pytest.warns(UserWarning, match=r"unfinished: 1 of 2 images is missing \(b\)"):
         evaluate(tmp_path / "p", roboflow, num_resamples=0)
 
 
 def test_names_that_no_file_explains_are_listed_with_those_of_the_data_set(roboflow, tmp_path):
     write_named(tmp_path / "p", "a")
-    expected = r"1 of 1 predicted case \(a\) not in .*test_images_a.*boxel predict RUN .*--part test"
+    expected = r"1 of 1 predicted case is not in .*\(a\), whose .*test_images_a.*boxel predict RUN .*--part test"
     with pytest.raises(ValueError, match=expected):
         evaluate(tmp_path / "p", roboflow)
 

@@ -146,7 +146,7 @@ def test_radiographs_beside_volumes_are_left_out_with_a_warning(tmp_path, stored
     problems = []
     dataset = open_dataset(tmp_path, problems.append, options=["negatives=true"])
     assert [case.id for case in dataset.cases] == ["ct"]
-    assert any("1 2D image beside 1 volume left out" in str(problem) for problem in problems)
+    assert any("1 2D image is left out beside 1 volume" in str(problem) for problem in problems)
     flat = open_dataset(tmp_path, options=["negatives=true", "modalities=DX"])
     assert ([case.id for case in flat.cases], flat.ndim) == (["dx"], 2)
 
@@ -171,7 +171,7 @@ def test_findings_of_a_report_that_are_points_are_left_out_with_a_warning(tmp_pa
     dataset = open_dataset(tmp_path, problems.append)
     (warning,) = [problem for problem in problems if problem.file == tmp_path / "sr.dcm"]
     assert warning.severity == "warning"
-    assert warning.problem.startswith("2 shapes of kind point left out: a point has no extent")
+    assert warning.problem.startswith("2 shapes of kind point are left out: a point has no extent")
     assert [case.id for case in dataset.cases] == cases
     assert sum(len(read_case(case, dataset).instances) for case in dataset.cases) == objects
 

@@ -132,7 +132,7 @@ def test_images_beside_the_used_ones_that_no_annotation_names_are_reported(tmp_p
     lookup.find("a.png", tmp_path / "a.json")
     lookup.report_unused()
     assert [(r.severity, r.problem) for r in reports] == [
-        ("warning", "1 image without annotation, not used: images/b.png")
+        ("warning", "1 image is not used without an annotation: images/b.png")
     ]
 
 

@@ -68,7 +68,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             mine = tuple(mask for mask in masks if _picture(mask) == case)
             if not mine:
                 fix = f"add {case}{SUFFIX}{picture.suffix}, all zero if the image has no objects"
-                report(InputError(picture, "image without mask", fix, case))
+                report(InputError(picture, "the image has no mask", fix, case))
                 continue
             cases.append(Case(case, (picture,), annotate=MaskFiles(mine, (label,) * len(mine))))
     ndim, channels = pictures_layout(case.channels[0] for case in cases)

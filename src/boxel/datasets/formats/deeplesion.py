@@ -23,6 +23,7 @@ from boxel.datasets.formats.registry import register_format
 from boxel.datasets.problems import InputError, Report
 from boxel.io import read_image
 from boxel.types import Geometry, Image
+from boxel.wording import counted
 
 __all__ = ["Options", "detect", "read"]
 
@@ -82,7 +83,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         if options.noisy or row.get("Possibly_noisy") != "1":
             lesions[row["File_name"]].append((row, table))
     if noisy and not options.noisy:
-        problem = f"{noisy} lesions marked as possibly noisy are left out"
+        problem = f"{counted(noisy, 'lesion is', 'lesions are')} marked as possibly noisy and left out"
         report(InputError(tables[0], problem, "keep them with --option noisy=true", severity="note"))
     cases, parts, missing = [], defaultdict(list), 0
     for name, entries in sorted(lesions.items()):

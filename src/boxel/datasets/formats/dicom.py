@@ -28,8 +28,9 @@ from boxel.datasets.formats.registry import register_format
 from boxel.datasets.label_maps import Connectivity
 from boxel.datasets.lookup import MASKS
 from boxel.datasets.names import below, words
-from boxel.datasets.problems import InputError, Report, Severity, counted, some
+from boxel.datasets.problems import InputError, Report, Severity, some
 from boxel.io.dicom_frames import pydicom_module
+from boxel.wording import counted
 
 __all__ = ["Options", "detect", "read", "series_names"]
 
@@ -79,7 +80,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         else:
             lost.append(series.files[0].name)
     if lost:
-        problem = f"{counted(len(lost), 'annotation')} left out without their images: {some(lost)}"
+        problem = f"{counted(len(lost), 'annotation is', 'annotations are')} left out without an image: {some(lost)}"
         report(InputError(path, problem, "add the series that they reference", severity="warning"))
     names: set[str] = set()
     unreadable = set()
@@ -116,11 +117,11 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     for severity, own in zip(levels, (near, [file for file in maps if file not in near]), strict=True):
         if own:
             listed = some(str(below(file, path)) for file in own)
-            problem = f"{counted(len(own), 'possible label map')} not read: {listed}"
+            problem = f"{counted(len(own), 'possible label map is', 'possible label maps are')} not read: {listed}"
             fix = f"{pairs_hint(path, own)}, or move other files elsewhere"
             report(InputError(path, problem, fix, severity=severity))
     if bare:
-        problem = f"{counted(len(bare), 'image')} without annotation left out: {some(bare)}"
+        problem = f"{counted(len(bare), 'image is', 'images are')} left out without an annotation: {some(bare)}"
         fix = "annotate them" if maps else "use them as images without objects with --option negatives=true"
         report(InputError(path, problem, fix, severity="warning"))
     modality = Counter(series.kind for series in images).most_common(1)
@@ -137,7 +138,7 @@ def _of_one_rank(path: Path, images: list[DicomSeries], report: Report) -> list[
     flat = len(images) - len(volumes)
     if volumes and flat:
         kinds = ",".join(sorted({series.kind for series in images if series.is_flat}))
-        problem = f"{counted(flat, '2D image')} beside {counted(len(volumes), 'volume')} left out"
+        problem = f"{counted(flat, '2D image is', '2D images are')} left out beside {counted(len(volumes), 'volume')}"
         report(InputError(path, problem, f"use them instead with --option modalities={kinds}", severity="warning"))
     return volumes or images
 

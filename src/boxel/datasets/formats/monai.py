@@ -20,8 +20,9 @@ from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.text_kinds import text_kind, texts_in
 from boxel.datasets.lookup import Lookup, root_of
 from boxel.datasets.names import as_id, case_ids
-from boxel.datasets.problems import InputError, Report, counted, some
+from boxel.datasets.problems import InputError, Report, some
 from boxel.io import has_geometry, split_suffix
+from boxel.wording import counted
 
 __all__ = ["Options", "detect", "read"]
 
@@ -74,7 +75,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             raise InputError(file, f'"{key}" is not a list', f"a {DESCRIPTION}")
         plain = [entry for entry in entries if isinstance(entry, str) and part == "test"]
         if plain:
-            problem = f"{counted(len(plain), 'image')} of {key!r} without annotation, not used: {some(plain)}"
+            problem = f"{counted(len(plain), 'image has', 'images have')} no annotation in {key!r}: {some(plain)}"
             report(InputError(file, problem, "predict them by their paths", severity="note"))
         for number, entry in enumerate(entry for entry in entries if entry not in plain):
             name = entry.get("image", "") if isinstance(entry, dict) else ""

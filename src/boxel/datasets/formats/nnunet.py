@@ -170,7 +170,7 @@ def _part(
     channels_of = group_channels(images_in(path / f"images{part}", ending).values(), labels)
     for stem in sorted(labels.keys() - channels_of.keys()):
         report(
-            InputError(labels[stem], "annotation without image", f"add images{part}/{stem}_0000, or remove it", stem)
+            InputError(labels[stem], "the annotation has no image", f"add images{part}/{stem}_0000, or remove it", stem)
         )
     cases = []
     for case, channels in sorted(channels_of.items()):

@@ -13,7 +13,8 @@ from boxel.datasets.formats.options import ImageOptions, Names
 from boxel.datasets.lookup import Lookup
 from boxel.datasets.names import case_ids
 from boxel.datasets.polygons import CocoMasks, CocoObject
-from boxel.datasets.problems import InputError, Report, counted
+from boxel.datasets.problems import InputError, Report
+from boxel.wording import counted
 
 __all__ = ["Entry", "Options", "Outlined", "build", "ellipse", "left_out", "rectangle"]
 
@@ -102,7 +103,7 @@ def _object(entry: Entry, drawn: Outlined, classes: Sequence[str]) -> CocoObject
 def left_out(annotation: Path, count: int, kind: str) -> InputError:
     """The warning that shapes without extent, such as points and lines, are left out."""
     extent = f"{'an' if kind[:1] in 'aeiou' else 'a'} {kind} has no extent"
-    problem = f"{counted(count, 'shape')} of kind {kind} left out: {extent}"
+    problem = f"{counted(count, f'shape of kind {kind} is', f'shapes of kind {kind} are')} left out: {extent}"
     return InputError(annotation, problem, "draw boxes or outlines if they are objects", severity="warning")
 
 

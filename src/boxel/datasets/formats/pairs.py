@@ -35,9 +35,10 @@ from boxel.datasets.formats.pairs_table import classes_by_column, rows_by_case
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.table_columns import identity, part_of
 from boxel.datasets.label_maps import Connectivity
-from boxel.datasets.problems import InputError, Report, counted, some
+from boxel.datasets.problems import InputError, Report, some
 from boxel.io import read_label_map, read_layout
 from boxel.io.slicer import segment_classes
+from boxel.wording import counted, counted_of
 
 __all__ = ["Options", "detect", "read"]
 
@@ -109,7 +110,7 @@ def _pairs(path: Path, report: Report, words: Words) -> dict[str, _Pair]:
     alone = [file for file in alone if file not in holders]  # the folder of a case may be called ct_1
     if alone:
         listed = some(str(file.relative_to(path)) for file in alone)
-        problem = f"{counted(len(alone), 'file')} without counterpart, not used: {listed}"
+        problem = f"{counted(len(alone), 'file is', 'files are')} not used without a counterpart: {listed}"
         fix = "add the image or the label map, all zero if the image has no objects"
         report(InputError(path, problem, fix, severity="warning"))
     return pairs
@@ -225,7 +226,8 @@ def _of_one_rank(path: Path, pairs: dict[str, _Pair], ndim: int, report: Report)
     ndim = ndim or (Counter(ranks.values()).most_common(1)[0][0] if ranks else 2)
     others = [name for name, rank in ranks.items() if rank != ndim]
     if others:
-        problem = f"{len(others)} of {len(pairs)} images do not have {ndim} axes and are left out: {some(others)}"
+        number = counted_of(len(others), len(pairs), "image", "is", "are")
+        problem = f"{number} left out for not having {ndim} axes: {some(others)}"
         report(InputError(path, problem, "use them instead with --option ndim=2 or ndim=3", severity="warning"))
     return {name: pairs[name] for name, rank in ranks.items() if rank == ndim}
 

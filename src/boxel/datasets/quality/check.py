@@ -9,9 +9,10 @@ from pathlib import Path
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats import open_dataset
 from boxel.datasets.parallel import parallel
-from boxel.datasets.problems import Finding, InputError, counted, some
+from boxel.datasets.problems import Finding, InputError, some
 from boxel.datasets.quality.rules import ACROSS, MANY, Look, look
 from boxel.types import Progress, silent
+from boxel.wording import counted
 
 __all__ = ["Examination", "Finding", "check", "examine"]
 
