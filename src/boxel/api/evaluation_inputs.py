@@ -176,8 +176,17 @@ def _check_names(path: Path, detections: Mapping[str, Detections], data: Dataset
 
 
 def _only_annotated(detections: dict[str, Detections], data: Dataset) -> dict[str, Detections]:
-    """The detections in images that have an annotation."""
+    """The detections in images that have an annotation.
+
+    Raises:
+        ValueError: no predicted image has one.
+    """
     others = sorted(detections.keys() & set(data.unlabelled))
+    if others and len(others) == len(detections):
+        raise ValueError(
+            f"{data.root}: no predicted image has an annotation ({some(others)}), so there is nothing to evaluate on; "
+            "add annotations, or give the data set that has them"
+        )
     if others:
         warnings.warn(
             f"{data.root}: {counted(len(others), 'predicted image has', 'predicted images have')} no annotation and "

@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image as Picture
 
+from boxel.datasets.formats import open_dataset
 from boxel.evaluation import case_rows
 from boxel.export import write_detections
 from boxel.io import read_label_map, write_label_map
@@ -178,6 +180,14 @@ def test_names_that_no_file_explains_are_listed_with_those_of_the_data_set(robof
     expected = r"1 of 1 predicted case is not in .*\(a\), whose .*test_images_a.*boxel predict RUN .*--part test"
     with pytest.raises(ValueError, match=expected):
         evaluate(tmp_path / "p", roboflow)
+
+
+def test_predictions_only_of_images_without_annotation_are_one_clear_error(roboflow, tmp_path):
+    data = replace(open_dataset(roboflow), unlabelled=("test_images_a", "test_images_b"))
+    for name in "ab":
+        write_named(tmp_path / "p", name, roboflow / "test" / "images" / f"{name}.png")
+    with pytest.raises(ValueError, match=r"no predicted image has an annotation \(test_images_a, test_images_b\)"):
+        evaluate(tmp_path / "p", data, num_resamples=0)
 
 
 def test_two_predictions_of_one_image_are_refused(roboflow, tmp_path):
