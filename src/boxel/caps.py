@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from boxel.wording import counted
+from boxel.wording import counted_of
 
 CAP_SCORE = 0.1  # every image has many detections below this, and hardly an object among them
 
@@ -17,7 +17,7 @@ def warn_of_caps(capped: int, total: int) -> None:
     """Log how many of the images have more such detections than were kept."""
     if capped:
         logging.getLogger("boxel").warning(
-            f"{capped} of {counted(total, 'image')} with more detections than max_detections keeps: some with scores "
-            f'of {CAP_SCORE} or more were left out ("capped" in the JSON); to keep more, predict with '
+            f"{counted_of(capped, total, 'image', 'has', 'have')} more detections than max_detections keeps: some with "
+            f'scores of {CAP_SCORE} or more were left out ("capped" in the JSON); to keep more, predict with '
             "--set plan.max_detections=N, or consolidate with --set consolidate.max_detections=N"
         )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from boxel.config import read_json, write_text
-from boxel.wording import counted
+from boxel.wording import counted_of
 
 RECORD = ".boxel"
 MANY = 10_000
@@ -81,8 +81,8 @@ def unfinished(out: Path, done: Collection[str], among: Collection[str] | None =
         return ""
     listed = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
     return (
-        f"{out}: unfinished: {len(missing)} of {counted(len(cases), 'image')} missing ({listed}); rerun the "
-        f"interrupted `boxel {verb}` to resume it"
+        f"{out}: unfinished: {counted_of(len(missing), len(cases), 'image', 'is', 'are')} missing ({listed}); rerun "
+        f"the interrupted `boxel {verb}` to resume it"
     )
 
 

@@ -4,6 +4,7 @@ import doctest
 import importlib.metadata
 import inspect
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -86,3 +87,12 @@ def test_help_answers_within_three_tenths_of_a_second():
 def test_the_help_of_every_verb_shows_an_example(verb):
     text = run(sys.executable, "-m", "boxel", verb, "--help")
     assert f"boxel {verb}" in text.split("Example", 1)[1]
+
+
+@pytest.mark.parametrize("verb", ["check", "predict", "evaluate", "compare", "experiment run"])
+def test_help_names_the_values_of_options_in_words(verb):
+    text = run(sys.executable, "-m", "boxel", *verb.split(), "--help")
+    options = [line for line in text.splitlines() if " --" in line and "--help" not in line]
+    assert not [line for line in options if re.search(r"<(bool|int|str|float|list|Path)", line)]
+    if verb == "compare":
+        assert re.search("PREDICTIONS.*OTHER.*DATASET", text)

@@ -223,7 +223,7 @@ def test_formats_wait_for_images_that_cannot_be_predicted(root, images, tmp_path
     with pytest.raises(ValueError, match=r"2 of 5 images .*, or `boxel convert --to csv` without them:"):
         boxel.predict(root / "a", copy, tmp_path / "out", formats=["csv"])
     assert not (tmp_path / "out" / "csv").exists()
-    with pytest.warns(UserWarning, match="2 of 5 images missing"):
+    with pytest.warns(UserWarning, match="2 of 5 images are missing"):
         boxel.convert(tmp_path / "out", tmp_path / "csv", "csv")
     for file in copy.iterdir():
         file.write_bytes(b"no image")

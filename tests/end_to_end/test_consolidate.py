@@ -133,7 +133,7 @@ def test_an_unfinished_prediction_is_said_until_it_is_resumed(root, tmp_path, pa
     with pytest.raises(KeyboardInterrupt):
         boxel.predict(root / "run", images, predictions, progress=stop)
     assert len(list(predictions.glob("*.json"))) == 1
-    said = f"unfinished: {total - 1} of {total} images missing ("
+    said = f"unfinished: {total - 1} of {total} images {'is' if total == 2 else 'are'} missing ("
     assert said in consolidate()
     for folder, verb in ((predictions, "predict"), (tmp_path / "c", "consolidate")):
         words = evaluate(folder, f"e_{verb}", code=2 if refused else 0)
@@ -190,7 +190,7 @@ def test_views_by_name_are_those_of_the_name_and_leave_out_the_segmentation(root
     boxel.predict(root / "run", images, tmp_path / "all", overrides=[*plain, "predict.views=all"])
     boxel.predict(root / "run", images, tmp_path / "predicted", overrides=[*plain, "predict.segmentation=false"])
     boxel.consolidate_folder(tmp_path / "all", tmp_path / "plane", views="plane")
-    assert "segmentations of 1 image left out: means over all views" in caplog.text
+    assert "segmentations of 1 image are left out because they are means over all views" in caplog.text
     assert without_detector(tmp_path / "plane") == without_detector(tmp_path / "predicted")
     assert not list((tmp_path / "plane").glob("*_seg.nii.gz"))
 

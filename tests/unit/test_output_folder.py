@@ -82,7 +82,7 @@ def test_a_folder_knows_which_cases_an_interrupted_command_lacks(tmp_path):
     with claimed(tmp_path, "predict", JOB, cases=["c"]):  # another part, into the same folder
         pass
     warning = unfinished(tmp_path, ["a", "c"])
-    assert f"{tmp_path}: unfinished: 1 of 3 images missing (b); rerun" in warning
+    assert f"{tmp_path}: unfinished: 1 of 3 images is missing (b); rerun" in warning
     assert unfinished(tmp_path, ["a", "b", "c"]) == unfinished(tmp_path, ["a", "c"], among=["a", "c"]) == ""
     assert unfinished(tmp_path / "nowhere", []) == unfinished(tmp_path / "a.json", []) == ""
     (tmp_path / ".boxel").write_text('{"verb": "predict", "source": "", "job": {}}')  # of an earlier version

@@ -79,7 +79,7 @@ def consolidate_folder(
     progress("verify", len(files), len(files))
     if left_out:
         logging.getLogger("boxel").warning(
-            f"the segmentations of {counted(left_out, 'image')} left out: means over all views; "
+            f"the segmentations of {counted(left_out, 'image')} are left out because they are means over all views; "
             "to have those of some views, predict again with these"
         )
     job = settings | {"detectors": sorted(runs), "--views": views, "--checkpoints": checkpoints}

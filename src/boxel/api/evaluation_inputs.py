@@ -23,7 +23,7 @@ from boxel.export import DatasetInfo, Format, ImageGeometries, Prediction, get_f
 from boxel.io import read_geometry
 from boxel.output_folder import unfinished
 from boxel.types import Detections, Geometry, Instances, Progress, silent
-from boxel.wording import counted
+from boxel.wording import counted, counted_of
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,8 @@ def read_evaluation_inputs(
             everything[case.id], areas[case.id], ignored_regions[case.id] = case.annotate.as_written(geometry)
     if outside:
         warnings.warn(
-            f"{counted(sum(outside.values()), 'detection')} in {counted(len(outside), 'case')}, such as "
-            f"{next(iter(outside))!r}, with the centre outside the image; were they made on another voxel grid?",
+            f"the centre of {counted(sum(outside.values()), 'detection')} in {counted(len(outside), 'case')}, such as "
+            f"{next(iter(outside))!r}, lies outside the image; was another voxel grid predicted on?",
             stacklevel=2,
         )
     ground_truth, more_ignored, more_regions = _set_aside(dict(everything), ignore)
@@ -168,20 +168,29 @@ def _check_names(path: Path, detections: Mapping[str, Detections], data: Dataset
     known = {case.id for case in data.cases}
     if unknown := detections.keys() - known:
         raise ValueError(
-            f"{path}: {len(unknown)} of {counted(len(detections), 'predicted case')} ({some(unknown)}) not in "
-            f"{data.root}, whose cases are {some(known - detections.keys() or known)}; predict the cases of the data "
-            f"set under its names with `boxel predict RUN {data.root} --out DIR` (only some: --part test), or remove "
-            "these predictions"
+            f"{path}: {counted_of(len(unknown), len(detections), 'predicted case', 'is', 'are')} not in {data.root} "
+            f"({some(unknown)}), whose cases are {some(known - detections.keys() or known)}; predict the cases of the "
+            f"data set under its names with `boxel predict RUN {data.root} --out DIR` (only some: --part test), or "
+            "remove these predictions"
         )
 
 
 def _only_annotated(detections: dict[str, Detections], data: Dataset) -> dict[str, Detections]:
-    """The detections in images that have an annotation."""
+    """The detections in images that have an annotation.
+
+    Raises:
+        ValueError: no predicted image has one.
+    """
     others = sorted(detections.keys() & set(data.unlabelled))
+    if others and len(others) == len(detections):
+        raise ValueError(
+            f"{data.root}: no predicted image has an annotation ({some(others)}), so there is nothing to evaluate on; "
+            "add annotations, or give the data set that has them"
+        )
     if others:
         warnings.warn(
-            f"{data.root}: {counted(len(others), 'predicted image')} without annotation, not evaluated, such as "
-            f"{others[0]}",
+            f"{data.root}: {counted(len(others), 'predicted image has', 'predicted images have')} no annotation and "
+            f"{'is' if len(others) == 1 else 'are'} not evaluated, such as {others[0]}",
             stacklevel=3,
         )
     return {case: boxes for case, boxes in detections.items() if case not in others}

@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from boxel.datasets.cases import Case, Dataset, read_case
+from boxel.datasets.cases import Case, Dataset, read_case, read_case_image
 from boxel.datasets.quality.check import Examination
 from boxel.datasets.quality.rules import Look
 from boxel.io.display import visible_channels
@@ -25,7 +26,7 @@ PAGE_PICTURES = 12
 def preview(examination: Examination, out: Path, count: int) -> list[Path]:
     """Write `CASE.png` of up to `count` cases to the folder `out`: the plane that shows most objects, with their boxes.
 
-    The cases are spread over the data set; those with findings come first.
+    The cases are spread over the data set; those with errors, then those with other findings, come first.
     """
     paths = []
     for picture in _pictures(examination, count):
@@ -98,8 +99,9 @@ def _pictures(examination: Examination, count: int) -> list[Picture]:
     data = examination.dataset
     if data is None:
         return []
-    chosen = _spread(examination, count)
-    return [
+    refused = _refused(examination, (count + 1) // 2)
+    chosen = _spread(examination, count - len(refused))
+    return refused + [
         Picture(
             case=seen.case.id,
             image=partial(_channels, seen.case, data),
@@ -112,6 +114,25 @@ def _pictures(examination: Examination, count: int) -> list[Picture]:
         )
         for seen in chosen
     ]  # fmt: skip
+
+
+def _refused(examination: Examination, count: int) -> list[Picture]:
+    """Up to `count` cases with errors whose image can be read, without objects and with the error as the caption."""
+    data, seen = examination.dataset, {look.case.id for look in examination.looks}
+    errors = {finding.case: finding.problem for finding in examination.findings if finding.severity == "error"}
+    pictures: list[Picture] = []
+    for case in (case for case in data.cases if case.id not in seen) if data else ():
+        if data is None or len(pictures) == count:
+            break
+        try:
+            image = read_case_image(replace(case, declared=None), data)
+        except ValueError:
+            continue  # nothing to see
+        caption = f"error: {errors.get(case.id, 'see the findings')}"
+        channels = visible_channels(image.array, case.channels)
+        nothing = Instances.empty(data.ndim), Detections.empty(data.ndim)
+        pictures.append(Picture(case.id, channels, *nothing, data.classes, caption, image.geometry.spacing))
+    return pictures
 
 
 def _spread(examination: Examination, count: int) -> list[Look]:

@@ -25,7 +25,9 @@ from boxel.wording import counted
 __all__ = ["Images", "find_images", "images_of", "open_images"]
 
 DATA = (".raw", ".zraw", ".img")  # the voxels of a header beside them
-LABELS = re.compile(r"(.*_)?(instances|labels?|masks?|segs?|segmentations?|annotations?)(Tr|Ts)?", re.IGNORECASE)
+KINDS = "instances|labels?|masks?|segs?|segmentations?|annotations?"
+LABELS = re.compile(rf"(.*_)?({KINDS})(Tr|Ts)?", re.IGNORECASE)
+LABEL_MAP = re.compile(rf"(.+)[_-]({KINDS})", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,9 @@ def find_images(paths: Sequence[Path], run: RunImages, skip: Path | None = None)
     used = _files_of(dataset) if dataset else set()
     by_folder: dict[Path, list[Path]] = defaultdict(list)
     for place, file in files.items():
-        if os.path.realpath(place) not in used:
+        if _of_image(file) & files.keys():
+            left_out["label maps"].append(os.path.relpath(place, root))
+        elif os.path.realpath(place) not in used:
             by_folder[Path(place).parent].append(file)
     named += [case for inside in by_folder.values() for case in group_files(sorted(inside), run)]
     ids = case_ids([Path(os.path.abspath(place)) for place, _ in named], root)
@@ -195,6 +199,13 @@ def _walk(root: Path, skip: Path | None, left_out: dict[str, list[str]]) -> Iter
                 left_out["label maps"].append(str(file.relative_to(root)))
             elif not is_clutter(file):
                 yield file
+
+
+def _of_image(file: Path) -> set[str]:
+    """The images of which a file is the label map, by its name, if they exist; absolute paths."""
+    match = LABEL_MAP.fullmatch(split_suffix(file)[0])
+    names = (f"{match[1]}{end}{suffix}" for end in ("", "_0000") for suffix in SUFFIXES) if match else ()
+    return {os.path.abspath(file.with_name(name)) for name in names}
 
 
 def _unique(cases: Sequence[Case]) -> dict[str, Case]:

@@ -16,7 +16,18 @@ import typer
 from boxel.cli import consolidating, converting, evaluating, experimenting, predicting
 from boxel.cli.console import print_table, progress_bars, short, show_warning
 from boxel.cli.data_sets import check, open_named, toy
-from boxel.cli.options import AsJson, DatasetPath, Format, Options, Plugins, RunPath, Settings, Trust, with_options
+from boxel.cli.options import (
+    AsJson,
+    DatasetPath,
+    Format,
+    Options,
+    Plugins,
+    RunPath,
+    Settings,
+    Trust,
+    name_values,
+    with_options,
+)
 from boxel.plugins import failed_plugin
 from boxel.wording import counted
 
@@ -204,6 +215,9 @@ def models(
             print(f"{name}: {parts}")
         else:
             print(f"{name}: {entry['about']}" + (f" Reproduces: {entry['reproduces']}" if entry["reproduces"] else ""))
+
+
+name_values(app)
 
 
 def main() -> None:

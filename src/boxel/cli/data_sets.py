@@ -72,11 +72,13 @@ def write_pictures(examination: Any, out: Path, count: int, html: bool) -> None:
     from boxel.output_folder import claimed
 
     if examination.dataset is None:
+        print("no pictures and no page are written, because the data set cannot be opened", file=sys.stderr)
         return
     with claimed(out, "check", {"DATASET": str(examination.dataset.root.resolve())}):
         if count:
             paths = preview(examination, out, count)
-            print(f"wrote {counted(len(paths), 'picture')} to {out}", file=sys.stderr)
+            wrote = f"wrote {counted(len(paths), 'picture')} to {out}"
+            print(wrote if paths else "no picture is written, because no image can be read", file=sys.stderr)
         if html:
             overview(examination, out / "index.html", count or PAGE_PICTURES)
             print(f"wrote {out / 'index.html'}", file=sys.stderr)

@@ -106,12 +106,12 @@ def evaluate(
 @with_options(evaluation_inputs, "inputs")
 def compare(
     a: Predictions,
-    b: Annotated[Path, typer.Argument(metavar="PREDICTIONS", help="Other predictions of the same cases.")],
+    b: Annotated[Path, typer.Argument(metavar="OTHER", help="Other predictions of the same cases.")],
     inputs: tuple[Any, dict[str, Any]],
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="JSON file to write.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Test whether the second predictions are better than the first, patient by patient."""
+    """Test whether OTHER predictions are better than PREDICTIONS, patient by patient."""
     from boxel.api.evaluation import compare as run_compare
 
     data, settings = inputs

@@ -4,9 +4,12 @@ import inspect
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
+from typer.models import OptionInfo
+
+VALUES = {bool: "", int: "N", float: "X", list[float]: "X"}  # in help texts
 
 DatasetPath = Annotated[
     Path, typer.Argument(metavar="DATASET", help="Data set, in any layout described in docs/bring-your-data.md.")
@@ -21,7 +24,7 @@ Options = Annotated[
     list[str] | None,
     typer.Option("--option", metavar="KEY=VALUE", help="Change one setting of the reader; may be repeated."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of text.")]
 
 
 def _load(files: list[Path] | None) -> list[Path] | None:
@@ -65,3 +68,17 @@ def with_options(gather: Callable[..., Any], name: str) -> Callable[[Callable[..
         return run
 
     return decorate
+
+
+def name_values(app: typer.Typer) -> None:
+    """Name the values of options in the help texts: N, X or NAME, and nothing for a switch, instead of Python types."""
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            name_values(group.typer_instance)
+    for command in app.registered_commands:
+        for parameter in inspect.signature(command.callback or (lambda: None)).parameters.values():
+            kind, *notes = get_args(parameter.annotation) or (None,)
+            for note in notes:
+                if isinstance(note, OptionInfo) and note.metavar is None:
+                    kinds = (kind, *get_args(kind))
+                    note.metavar = next((name for of, name in VALUES.items() if of in kinds), "NAME")

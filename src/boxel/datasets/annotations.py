@@ -15,8 +15,9 @@ import numpy as np
 
 from boxel.datasets.label_maps import Connectivity, Mask, components, overlay, tight_boxes
 from boxel.datasets.problems import InputError, some
-from boxel.io import has_geometry, is_segmentation, place, read_label_map, reorient, same_grid
+from boxel.io import grid_fix, has_geometry, is_segmentation, place, read_label_map, reorient, same_grid
 from boxel.types import Geometry, Image, Instances
+from boxel.wording import counted_of
 
 MARGIN = 1.0  # voxels by which a box may extend beyond the image
 
@@ -137,7 +138,8 @@ class Shapes(Annotator):
         if not (beyond > MARGIN).any():
             return ()
         count = int((beyond > MARGIN).sum())
-        return (f"{count} of {len(boxes)} objects extend beyond the image by up to {beyond.max():.1f} voxels, clipped",)
+        number = counted_of(count, len(boxes), "object", "extends", "extend")
+        return (f"{number} beyond the image by up to {beyond.max():.1f} voxels",)
 
     def _chosen(self, geometry: Geometry, *, ignore: bool) -> Instances:
         rows = [row for row, shape in enumerate(self.shapes) if shape.ignore == ignore]
@@ -150,8 +152,9 @@ class Shapes(Annotator):
             rows, shapes, boxes = [rows[k] for k in keep], [shapes[k] for k in keep], boxes[keep]
         elif outside.any():
             first = boxes[outside][0].round(1).tolist()
+            number = counted_of(int(outside.sum()), len(boxes), "object", "lies", "lie")
             raise ValueError(
-                f"{outside.sum()} of {len(boxes)} objects lie outside the image of shape {geometry.shape}, such as "
+                f"{number} outside the image of shape {geometry.shape}, such as "
                 f"{first[0]} to {first[1]}; check axis order, unit and origin of the annotation"
                 f"{self.hint and f' ({self.hint})'}"
             )
@@ -200,11 +203,7 @@ class LabelMapFile(Annotator):
         world = has_geometry(self.path) and geometry != Geometry.plain(geometry.shape)
         difference = same_grid(mine, geometry, world=world)
         if difference:
-            raise InputError(
-                self.path,
-                difference.format("the image"),
-                "all files of a case must lie on the same voxel grid: resample one",
-            )
+            raise InputError(self.path, difference.format("the image"), grid_fix(mine, geometry))
         unknown = sorted(set(np.unique(label_map).tolist()) - {0, *self.known}) if self.known is not None else []
         if unknown:
             raise InputError(

@@ -16,6 +16,7 @@ from boxel.datasets.problems import InputError, Report, Severity, raise_it, some
 from boxel.io import read_image, read_label_map
 from boxel.io.channels import as_declared, check_same_grid, read_channels
 from boxel.types import Image, Instances
+from boxel.wording import counted
 
 __all__ = [
     "Annotator",
@@ -174,7 +175,7 @@ def inspect(dataset: Dataset) -> Iterator[InputError]:
         if case.mask_labels and case.label_map is None:
             yield InputError(
                 case.file,
-                f"{len(case.mask_labels)} objects with masks but no label map",
+                f"{counted(len(case.mask_labels), 'object has a mask', 'objects have masks')} but no label map exists",
                 "add the label map, or describe the objects as boxes",
                 case.id,
             )

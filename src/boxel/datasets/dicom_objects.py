@@ -18,11 +18,12 @@ from boxel.datasets.dicom_reports import FrameKey, frame_keys, regions_in, shape
 from boxel.datasets.dicom_structures import AGAIN, structures, unused_contours
 from boxel.datasets.label_maps import Connectivity, Mask, components, overlay
 from boxel.datasets.names import is_clutter
-from boxel.datasets.problems import InputError, counted, some
+from boxel.datasets.problems import InputError, some
 from boxel.io.dicom_damage import is_dicom
 from boxel.io.dicom_frames import frames_of, pydicom_module
 from boxel.io.dicom_stack import Slice
 from boxel.types import Geometry, Instances
+from boxel.wording import counted
 
 __all__ = ["DicomObjects", "names_in", "segments"]
 

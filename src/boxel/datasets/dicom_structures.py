@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from boxel.datasets.polygons import fill_polygon
-from boxel.datasets.problems import InputError, counted, some
+from boxel.datasets.problems import InputError, some
 from boxel.types import Geometry
+from boxel.wording import counted
 
 __all__ = ["AGAIN", "structures", "unused_contours"]
 

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from boxel.datasets.names import as_id, below, is_clutter, split_of_folders, split_word, stem_of, words
-from boxel.datasets.problems import InputError, Report, counted, some
+from boxel.datasets.problems import InputError, Report, some
 from boxel.io import split_suffix
+from boxel.wording import counted
 
 __all__ = ["IMAGE_FOLDERS", "Lookup", "MissingError", "images_below", "root_of", "walk"]
 
@@ -79,7 +80,7 @@ class Lookup:
 
     def _find(self, name: str, annotation: Path) -> Path:
         plain = re.sub(r"^(file://|[A-Za-z]:(?=[\\/]))", "", name.strip()).replace("\\", "/")
-        parts = PurePosixPath(plain.lstrip("/")).parts
+        parts = tuple(part for part in PurePosixPath(plain.lstrip("/")).parts if part != "..")
         if not parts:
             raise InputError(annotation, f"image {name!r} is not a file name", "write a path below the data set")
         exact = self._exact(name.strip(), annotation) or self._exact(plain, annotation)
@@ -108,7 +109,7 @@ class Lookup:
         ]
         if unused:
             listed = some(str(below(file, self.root)) for file in unused)
-            problem = f"{counted(len(unused), 'image')} without annotation, not used: {listed}"
+            problem = f"{counted(len(unused), 'image is', 'images are')} not used without an annotation: {listed}"
             fix = "annotate them, also those without objects, if they should be used"
             self.report(InputError(self.root, problem, fix, severity="warning"))
 

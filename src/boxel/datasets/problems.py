@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
-from boxel.wording import counted
-
-__all__ = ["Finding", "InputError", "Report", "Severity", "as_input_error", "counted", "raise_it", "some"]
+__all__ = ["Finding", "InputError", "Report", "Severity", "as_input_error", "raise_it", "some"]
 
 Severity = Literal["error", "warning", "note"]
 

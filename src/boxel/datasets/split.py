@@ -6,8 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.problems import InputError, counted, some
+from boxel.datasets.problems import InputError, some
 from boxel.types import Split
+from boxel.wording import counted
 
 Strata = Mapping[str, Sequence[int]]
 
@@ -43,7 +44,7 @@ def check_splits(splits: Sequence[Mapping[str, Iterable[str]]], cases: Sequence[
         split = Split(train=parts["train"], val=parts["val"], test=parts.get("test") or held_out)
         if not (split.train and split.val):
             raise ValueError(
-                f"{where} has {len(split.train)} cases to train and {len(split.val)} to validate on; "
+                f"{where} has {counted(len(split.train), 'case')} to train and {len(split.val)} to validate on; "
                 "name at least one for each"
             )
         _check_parts(split, groups, where)
@@ -105,8 +106,9 @@ def make_splits(
     needed = 2 if test else 3
     if min(len(groups), num_folds) < needed:
         raise ValueError(
-            f"{len(groups)} groups (patients), {num_folds} folds: train and val{'' if test else ' and test'} "
-            f"need {needed} of both; add cases, or write splits.json: [{{'train': [ids], 'val': [ids]}}]"
+            f"{counted(len(groups), 'group')} (patients) and {counted(num_folds, 'fold')} are too few: "
+            f"train and val{'' if test else ' and test'} need {needed} of both; "
+            f"add cases, or write splits.json: [{{'train': [ids], 'val': [ids]}}]"
         )
     kinds = {case.id: case.labels for case in train} | dict(strata or {})
     kinds_by_group = [{case.id: kinds[case.id] for case in group} for group in groups.values()]
@@ -128,7 +130,9 @@ def hold_out(cases: Sequence[Case], share: float, seed: int = 0) -> set[str]:
         groups.setdefault(case.group or case.id, {})[case.id] = case.labels
     parts = round(1 / share)
     if len(groups) < parts:
-        raise ValueError(f"holdout={share}: {len(groups)} groups (patients) cannot give one in {parts}; hold out more")
+        raise ValueError(
+            f"holdout={share}: {counted(len(groups), 'group')} (patients) cannot give one in {parts}; hold out more"
+        )
     return set(_deal(list(groups.values()), parts, seed)[0])
 
 

@@ -49,8 +49,9 @@ def _by_case(*given: Cases) -> list[Mapping[str, Any]]:
     if mappings:
         raise ValueError("give mappings by case for both predictions and ground truth, or lists of images for both")
     if len(lengths := {len(one) for one in given}) > 1:
+        numbers = " and ".join(map(str, sorted(lengths)))
         raise ValueError(
-            f"predictions and ground truth must list the same images in the same order, got {sorted(lengths)} images"
+            f"predictions and ground truth must list the same images in the same order, got {numbers} images"
         )
     return [{str(image): value for image, value in enumerate(one)} for one in given]
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from boxel.evaluation.box_table import BoxTable
 from boxel.types import Detections, Instances
+from boxel.wording import counted, counted_of
 
 
 def check_cases(predictions: Mapping[str, Detections], ground_truth: Mapping[str, Instances]) -> int:
@@ -14,15 +15,16 @@ def check_cases(predictions: Mapping[str, Detections], ground_truth: Mapping[str
         raise ValueError("there are no cases to evaluate on; the data set (or the chosen split) is empty")
     missing = [case for case in ground_truth if case not in predictions]
     if missing:
+        number = counted_of(len(missing), len(ground_truth), "case", "has", "have")
         raise ValueError(
-            f"no predictions for case {missing[0]!r} ({len(missing)} of {len(ground_truth)} cases lack them); "
+            f"case {missing[0]!r} has no predictions ({number} none); "
             "predict it, or write a file with an empty list of detections if nothing was detected"
         )
     unknown = [case for case in predictions if case not in ground_truth]
     if unknown:
         raise ValueError(
-            f"predictions for case {unknown[0]!r}, which the data set does not contain "
-            f"({len(unknown)} such cases); remove them or evaluate on the data set (or split) they belong to"
+            f"case {unknown[0]!r} has predictions but is not in the data set "
+            f"({counted(len(unknown), 'such case')}); remove them or evaluate on the data set (or split) they belong to"
         )
     first = next(iter(ground_truth.values())).boxes.shape[-1]
     for case, objects in ground_truth.items():

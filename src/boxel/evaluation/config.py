@@ -77,9 +77,15 @@ class EvaluateConfig(Config):
             )
         thresholds, sizes = self.iou_thresholds, self.size_limits or ()
         if len({f"{t:.2f}" for t in thresholds}) < len(thresholds):
-            raise ValueError(f"iou_thresholds must be different numbers (two decimals count), got {list(thresholds)}")
+            raise ValueError(
+                f"iou_thresholds must be different numbers (two decimals count), got {', '.join(map(str, thresholds))}"
+            )
         if not self.criterion.endswith("distance") and thresholds[-1] > 1:
-            raise ValueError(f"iou_thresholds of {self.criterion} must be at most 1, got {list(thresholds)}")
+            raise ValueError(
+                f"iou_thresholds of {self.criterion} must be at most 1, got {', '.join(map(str, thresholds))}"
+            )
         if len({f"{size:g}" for size in sizes}) < len(sizes):
-            raise ValueError(f"size_limits must be different volumes (six digits count), got {list(sizes)}")
+            raise ValueError(
+                f"size_limits must be different volumes (six digits count), got {', '.join(map(str, sizes))}"
+            )
         return self

@@ -133,8 +133,8 @@ def _survey(predictions: Path | str, data: Dataset) -> _Recorded:
             raise ValueError(f"{file}: case {case!r} is not in {data.root}; give the data set that was predicted")
         if prediction.classes != tuple(data.classes):
             raise ValueError(
-                f"{file}: predictions of the classes {list(prediction.classes)}, but {data.root} has "
-                f"{list(data.classes)}; give the data set that was predicted"
+                f"{file}: predictions of the classes {', '.join(prediction.classes)}, but {data.root} has "
+                f"{', '.join(data.classes)}; give the data set that was predicted"
             )
         if prediction.views != views:
             raise ValueError(

@@ -11,12 +11,13 @@ import numpy as np
 
 from boxel.api.evaluation_inputs import read_evaluation_inputs
 from boxel.config import read_json, write_text
-from boxel.datasets.cases import read_case
+from boxel.datasets.cases import read_case_image
 from boxel.evaluation import EvaluateConfig, evaluate
 from boxel.experiments.cell import Cell, hash_of, open_source
 from boxel.experiments.grid import Derived, Grid, Values, chooses
 from boxel.experiments.sources import DataFolder
 from boxel.experiments.state import CellState
+from boxel.types import Geometry
 
 __all__ = ["CountsByRule", "FalsePositivesByScore", "RankCorrelation", "spearman"]
 
@@ -122,20 +123,30 @@ class CountsByRule:
     def __call__(
         self, grid: Grid, out: Path, cells: Sequence[CellState], means: Sequence[tuple[Values, Mapping[str, float]]]
     ) -> Derived:
-        counts = {text: self._count(out, rule) for rule, text in self.rules.items()} | {"published": self.published}
+        counts = {**self._counts(out), "published": self.published}
         names = tuple(self.published)
         used = [option.partition("=")[2] for option in self.source.options if option.startswith(f"{self.key}=")]
         note = f"used here: {self.rules.get(used[-1], used[-1])}." if used else ""
         lines = tuple((text, *(str(count.get(name, 0)) for name in names)) for text, count in counts.items())
         return Derived(f"Objects by the rule `{self.key}`", ("rule", *names), lines, note)
 
-    def _count(self, out: Path, rule: str) -> Mapping[str, int]:
+    def _counts(self, out: Path) -> Mapping[str, Mapping[str, int]]:
+        """The objects of each class by the description of each rule; each image is read once for all rules."""
         kept = tuple(option for option in self.source.options if not option.startswith(f"{self.key}="))
-        source = self.source.model_copy(update={"options": (*kept, f"{self.key}={rule}")})
-        path = out / "data" / f"counts_{hash_of(source.to_dict())}.json"
+        sources = {
+            text: self.source.model_copy(update={"options": (*kept, f"{self.key}={rule}")})
+            for rule, text in self.rules.items()
+        }
+        path = out / "data" / f"counts_{hash_of({text: source.to_dict() for text, source in sources.items()})}.json"
         if not path.exists():
-            dataset = open_source(source, out)
-            labels = [read_case(case, dataset).instances.labels for case in dataset.cases]
-            each = np.bincount(np.concatenate([np.zeros(0, int), *labels]), minlength=len(dataset.classes))
-            write_text(path, json.dumps(dict(zip(dataset.classes, each.tolist(), strict=True))))
+            datasets = {text: open_source(source, out) for text, source in sources.items()}
+            counts = {text: dict.fromkeys(data.classes, 0) for text, data in datasets.items()}
+            cases = [(case, text) for text, data in datasets.items() for case in data.cases if case.annotate]
+            read, geometry = "", Geometry.plain(())
+            for case, text in sorted(cases, key=lambda item: item[0].id):
+                if case.id != read:
+                    read, geometry = case.id, read_case_image(case, datasets[text]).geometry
+                for label in case.annotate.read(geometry)[1].labels.tolist() if case.annotate else ():
+                    counts[text][datasets[text].classes[label]] += 1
+            write_text(path, json.dumps(counts))
         return dict(read_json(path))

@@ -147,8 +147,8 @@ def read_predictions(folder: Path) -> list[Prediction]:
         for first, other in list(predictions.items())[:1]:
             if read.classes != other.classes:
                 raise ValueError(
-                    f"{path}: classes are {list(read.classes)}, but {list(other.classes)} in {origin[first]}; "
-                    "predict with one model"
+                    f"{path}: classes are {', '.join(read.classes)}, but {', '.join(other.classes)} in "
+                    f"{origin[first]}; predict with one model"
                 )
         predictions[read.case], origin[read.case] = read, path
     if not predictions:

@@ -17,6 +17,7 @@ from boxel.export.prediction import Prediction
 from boxel.io.dicom_frames import frames_of
 from boxel.io.dicom_stack import Slice
 from boxel.types import Geometry
+from boxel.wording import counted
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -103,9 +104,10 @@ def source_of(prediction: Prediction) -> Source:
     if fitting:
         return fitting[0]
     count = max((sum(len(frames) for _, frames in files) for files in series.values()), default=0)
+    wanted = geometry.shape[0] if len(geometry.shape) == 3 else 1
     raise ValueError(
-        f"{place}: {count} slices that are not the {geometry.shape[0] if len(geometry.shape) == 3 else 1} of case "
-        f"{case!r}; name the series that it was predicted on"
+        f"{place}: {counted(count, 'slice is', 'slices are')} not the {wanted} of case {case!r}; "
+        "name the series that it was predicted on"
     )
 
 

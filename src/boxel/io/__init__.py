@@ -15,13 +15,14 @@ import numpy as np
 
 from boxel.io import itk, pictures
 from boxel.io.dicom import is_dicom, list_series, read_file, read_series
-from boxel.io.grids import place, reorient, same_grid
+from boxel.io.grids import grid_fix, place, reorient, same_grid
 from boxel.io.itk import resample
 from boxel.io.slicer import is_segmentation, merge_layers
 from boxel.types import Geometry, Image
 
 __all__ = [
     "SUFFIXES",
+    "grid_fix",
     "has_geometry",
     "is_dicom",
     "is_segmentation",

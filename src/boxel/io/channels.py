@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from boxel.io import has_geometry, read_image, same_grid, split_suffix
+from boxel.io import grid_fix, has_geometry, read_image, same_grid, split_suffix
 from boxel.types import Geometry, Image
 from boxel.wording import counted
 
@@ -156,4 +156,4 @@ def check_same_grid(path: Path, geometry: Geometry, other_path: Path, other: Geo
     difference = same_grid(geometry, other, world=has_geometry(path) and has_geometry(other_path))
     if difference:
         problem = difference.format(other_path.name)
-        raise ValueError(f"{path}: {problem}; all files of a case must lie on the same voxel grid: resample one")
+        raise ValueError(f"{path}: {problem}; {grid_fix(geometry, other)}")

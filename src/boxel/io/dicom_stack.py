@@ -67,7 +67,8 @@ def stack(slices: list[Slice], load: Callable[[Slice], np.ndarray], folder: Path
     arrays = [load(entry) for entry in slices]
     shapes = {array.shape for array in arrays}
     if len(shapes) > 1:
-        raise ValueError(f"{folder}: slices of different sizes {sorted(shapes)}; give each image its own folder")
+        sizes = ", ".join(map(str, sorted(shapes)))
+        raise ValueError(f"{folder}: its slices have different sizes, {sizes}; give each image its own folder")
     slices, arrays = _without_copies(slices, arrays, folder)
     dtype = np.result_type(*{array.dtype for array in arrays})
     geometry = _geometry(slices, (len(arrays), *arrays[0].shape), folder)

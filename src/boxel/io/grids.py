@@ -7,7 +7,7 @@ import numpy as np
 
 from boxel.types import Geometry, Image
 
-__all__ = ["UNIT", "UNKNOWN_SPACING", "place", "reorient", "right_angled", "same_grid"]
+__all__ = ["UNIT", "UNKNOWN_SPACING", "grid_fix", "place", "reorient", "right_angled", "same_grid"]
 
 UNKNOWN_SPACING = "its header has no voxel size ({}), and 1 mm is assumed; write the voxel size into the header"
 UNIT = "its header states a unit of {:g} mm, and its voxel size was converted"
@@ -36,8 +36,19 @@ def same_grid(mine: Geometry, other: Geometry, *, world: bool = True) -> str:
         ):
             if not np.allclose(getattr(mine, name), getattr(other, name), atol=absolute, rtol=relative):
                 turned = ", so that it is turned or mirrored" if name == "direction" else ""
-                return f"{name} {getattr(mine, name)} but {{}} has {getattr(other, name)}{turned}"
+                return f"{name} {_text(getattr(mine, name))} but {{}} has {_text(getattr(other, name))}{turned}"
     return ""
+
+
+def _text(values: object) -> str:
+    return str(np.round(values, 6).tolist()).replace("[", "(").replace("]", ")")  # type: ignore[call-overload]
+
+
+def grid_fix(mine: Geometry, other: Geometry) -> str:
+    """The suggested fix for two files of a case that are not on one grid; `mine` may have lost its header."""
+    if mine.shape == other.shape and set(mine.spacing) == {1.0} != set(other.spacing):
+        return "its header may be lost (spacing 1): if its voxels are those of the image, save it with that header"
+    return "all files of a case must lie on the same voxel grid: resample one"
 
 
 def right_angled(path: Path, geometry: Geometry) -> tuple[Geometry, tuple[str, ...]]:

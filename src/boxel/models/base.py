@@ -174,4 +174,6 @@ class ModelConfig(Choice):
 
     def build(self, task: Task) -> Model:
         """The model for a task."""
-        raise TypeError(f"{type(self).__name__} does not build a model; choose one of {sorted(self.registry)}")
+        raise TypeError(
+            f"{type(self).__name__} does not build a model; choose one of {', '.join(sorted(self.registry))}"
+        )

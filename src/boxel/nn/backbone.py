@@ -47,4 +47,6 @@ class BackboneConfig(Choice):
             strides: of C1, C2, ..., each relative to the level before.
             full_resolution: also return C0.
         """
-        raise TypeError(f"{type(self).__name__} does not build a backbone; choose one of {sorted(self.registry)}")
+        raise TypeError(
+            f"{type(self).__name__} does not build a backbone; choose one of {', '.join(sorted(self.registry))}"
+        )

@@ -59,4 +59,6 @@ class NeckConfig(Choice):
             used: those of them that the model uses.
             full_resolution: the encoder's first feature is C0, and the pyramid reaches P0; else it is C1.
         """
-        raise TypeError(f"{type(self).__name__} does not build a neck; choose one of {sorted(self.registry)}")
+        raise TypeError(
+            f"{type(self).__name__} does not build a neck; choose one of {', '.join(sorted(self.registry))}"
+        )

@@ -14,7 +14,7 @@ from boxel.preparation.fingerprint import Fingerprint
 from boxel.preparation.patch_and_strides import by, choose_grid
 from boxel.preparation.preprocess import stored_shape
 from boxel.types import Normalisation, Task
-from boxel.wording import counted
+from boxel.wording import counted, counted_of
 
 # An axis this much coarser than the finest counts as coarse.
 ANISOTROPY = 3.0
@@ -247,8 +247,10 @@ def _image_voxels(fingerprint: Fingerprint, spacing: tuple[float, ...]) -> int:
 
 def _masks(fingerprint: Fingerprint, why: dict[str, str]) -> bool:
     masks, objects = sum(case.masks for case in fingerprint.cases), sum(len(case.labels) for case in fingerprint.cases)
-    why["masks"] = f"{masks} of {counted(objects, 'object')} with a mask" + (
-        "." if masks else ", so masks are not trained: models learn from boxes alone."
+    why["masks"] = (
+        counted_of(masks, objects, "object", "has", "have")
+        + " a mask"
+        + ("." if masks else ", so masks are not trained: models learn from boxes alone.")
     )
     return masks > 0
 

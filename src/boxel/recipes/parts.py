@@ -17,7 +17,9 @@ def model_with(name: str, shared: Mapping[str, object]) -> ModelConfig:
     """
     known = {key for kind in ModelConfig.registry.values() for key in kind.model_fields}
     if unknown := shared.keys() - known:
-        raise ValueError(f"no model has the parts {sorted(unknown)}; the models have {sorted(known)}")
+        raise ValueError(
+            f"no model has the parts {', '.join(sorted(unknown))}; the models have {', '.join(sorted(known))}"
+        )
     own = ModelConfig.registry[name].model_fields if name in ModelConfig.registry else {}
     fitting = {key: part for key, part in shared.items() if key in own and _is_a(part, own[key].annotation)}
     return ModelConfig.of_parts(name, fitting)

@@ -20,7 +20,7 @@ __all__ = ["OverviewContent", "histogram_chart", "ranked_chart", "write_overview
 
 NUM_BINS = 30
 PICTURE_SIDE = 512  # least pixels of the longer side of a PNG
-TEXT, ROW = 13, 20  # size of the text and height of a row below a PNG, pixels
+TEXT, ROW = 13, 20  # size of the text and height of a row below a PNG of at most PICTURE_SIDE pixels
 
 
 @dataclass(frozen=True)
@@ -69,18 +69,19 @@ def write_picture(out: Path, picture: Picture) -> None:
     scale = max(PICTURE_SIDE / max(plane["width"], plane["height"]), 1.0)
     drawn = drawn.resize((round(plane["width"] * scale), round(plane["height"] * scale)), Image.Resampling.NEAREST)
     canvas = ImageDraw.Draw(drawn)
+    line = round(2 * _enlarged(drawn))
     for box in plane["boxes"]:
         x0, y0 = box["x"] * scale, box["y"] * scale
         x1, y1 = x0 + box["width"] * scale, y0 + box["height"] * scale
-        canvas.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline="black", width=4)
-        canvas.rectangle((x0, y0, x1, y1), outline=box["colour"], width=2)
+        canvas.rectangle((x0 - 1, y0 - 1, x1 + 1, y1 + 1), outline="black", width=2 * line)
+        canvas.rectangle((x0, y0, x1, y1), outline=box["colour"], width=line)
     for box in plane["boxes"]:
         place = (box["text_x"] * scale, box["text_y"] * scale)
         text = drawable(box["text"])
         canvas.text(place, text, fill=box["colour"], font=get_font(round(plane["text_size"] * scale), text),
                     stroke_width=2, stroke_fill="black", anchor="ls")  # fmt: skip
     buffer = io.BytesIO()
-    text = ", ".join(filter(None, (picture.case, plane["name"])))
+    text = ", ".join(filter(None, (picture.case, plane["name"], picture.caption)))
     _with_legend(drawn, text, _legend(picture)).save(buffer, format="PNG", optimize=True)
     write_bytes(out, buffer.getvalue())
 
@@ -96,25 +97,33 @@ def _with_legend(drawn: Any, text: str, legend: Sequence[tuple[str, str]]) -> An
     """A picture with a line of text and the colours of the classes below it."""
     from PIL import Image, ImageDraw
 
-    rows, left = 0, 4.0
+    scale = _enlarged(drawn)
+    size, row, gap = round(TEXT * scale), round(ROW * scale), round(4 * scale)
+    rows, left = 0, float(gap)
     entries: list[tuple[float, int, str, str]] = []
     for name, colour in legend:
-        name = fit_text(name, "", TEXT, drawn.width - 24)
-        width = get_font(TEXT, name).getlength(name) + 32
+        name = fit_text(name, "", size, drawn.width - 6 * gap)
+        width = get_font(size, name).getlength(name) + 8 * gap
         if left + width > drawn.width and entries:
-            rows, left = rows + 1, 4.0
-        entries.append((left, ROW * (rows + 1), name, colour))
+            rows, left = rows + 1, float(gap)
+        entries.append((left, row * (rows + 1), name, colour))
         left += width
-    sheet = Image.new("RGB", (drawn.width, drawn.height + ROW * (rows + 1 + bool(entries)) + 6), "white")
+    height = row * (rows + 1 + bool(entries)) + 2 * gap
+    sheet = Image.new("RGB", (drawn.width, drawn.height + height), "white")
     sheet.paste(drawn)
     canvas = ImageDraw.Draw(sheet)
-    text = fit_text(text, "", TEXT, drawn.width - 8)
-    canvas.text((4, drawn.height + 4), text, fill="black", font=get_font(TEXT, text))
+    text = fit_text(text, "", size, drawn.width - 2 * gap)
+    canvas.text((gap, drawn.height + gap), text, fill="black", font=get_font(size, text))
     for x, y, name, colour in entries:
-        y += drawn.height + 4
-        canvas.rectangle((x, y + 2, x + 12, y + 14), fill=colour, outline="black")
-        canvas.text((x + 18, y), name, fill="black", font=get_font(TEXT, name))
+        y += drawn.height + gap
+        canvas.rectangle((x, y + gap // 2, x + 3 * gap, y + gap // 2 + 3 * gap), fill=colour, outline="black")
+        canvas.text((x + 4.5 * gap, y), name, fill="black", font=get_font(size, name))
     return sheet
+
+
+def _enlarged(drawn: Any) -> float:
+    """How much larger than in the smallest PNG lines and text are, so that they can be seen in a large one."""
+    return max(drawn.width / PICTURE_SIDE, 1.0)
 
 
 def histogram_chart(title: str, label: str, groups: Mapping[str, np.ndarray], *, log: bool = False) -> Chart | None:

@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image as Picture
 
+from boxel.datasets.formats import open_dataset
 from boxel.evaluation import case_rows
 from boxel.export import write_detections
 from boxel.io import read_label_map, write_label_map
@@ -134,7 +136,7 @@ def test_two_sets_are_compared_and_the_seed_is_kept(truth, native, tmp_path):
     with pytest.raises(ValueError, match="coco fixes"):
         compare(bad, good, native, protocol="coco", criterion="centre_distance")
     (good / f"{next(iter(cases))}.json").unlink()
-    with pytest.raises(ValueError, match=r"only one of|no predictions for case"):
+    with pytest.raises(ValueError, match=r"only one of|has no predictions"):
         compare(bad, good, native, num_resamples=20)
 
 
@@ -169,15 +171,23 @@ def test_predictions_of_a_folder_belong_to_the_cases_with_these_image_files(robo
 def test_an_interrupted_prediction_of_a_folder_is_said_to_lack_cases(roboflow, tmp_path):
     with claimed(tmp_path / "p", "predict", {}, cases=["a", "b"]):
         write_named(tmp_path / "p", "a", roboflow / "train" / "images" / "a.png")
-    with pytest.warns(UserWarning, match=r"unfinished: 1 of 2 images missing \(b\)"):
+    with pytest.warns(UserWarning, match=r"unfinished: 1 of 2 images is missing \(b\)"):
         evaluate(tmp_path / "p", roboflow, num_resamples=0)
 
 
 def test_names_that_no_file_explains_are_listed_with_those_of_the_data_set(roboflow, tmp_path):
     write_named(tmp_path / "p", "a")
-    expected = r"1 of 1 predicted case \(a\) not in .*test_images_a.*boxel predict RUN .*--part test"
+    expected = r"1 of 1 predicted case is not in .*\(a\), whose .*test_images_a.*boxel predict RUN .*--part test"
     with pytest.raises(ValueError, match=expected):
         evaluate(tmp_path / "p", roboflow)
+
+
+def test_predictions_only_of_images_without_annotation_are_one_clear_error(roboflow, tmp_path):
+    data = replace(open_dataset(roboflow), unlabelled=("test_images_a", "test_images_b"))
+    for name in "ab":
+        write_named(tmp_path / "p", name, roboflow / "test" / "images" / f"{name}.png")
+    with pytest.raises(ValueError, match=r"no predicted image has an annotation \(test_images_a, test_images_b\)"):
+        evaluate(tmp_path / "p", data, num_resamples=0)
 
 
 def test_two_predictions_of_one_image_are_refused(roboflow, tmp_path):

@@ -74,6 +74,38 @@ def test_the_preview_draws_the_boxes_on_the_plane_that_shows_most(native, examin
     assert near[1].any() == (ndim == 2)  # each class has its colour; a plane of the volume crosses one object
 
 
+def test_a_case_with_an_error_has_a_picture_that_names_it_and_no_boxes(native, tmp_path):
+    (native / "labelsTr" / "b.json").write_text('{"instances": {"1": 7}}')
+    (native / "imagesTr" / "c_0000.nii.gz").write_bytes(b"")
+    examination = examine(native, workers=0)
+    assert [path.name for path in preview(examination, tmp_path / "out", 2)] == ["b.png", "a.png"]
+    overview(examination, tmp_path / "index.html", 2)
+    page = (tmp_path / "index.html").read_text()
+    assert re.findall(r"<b>(\w)</b><br>(error: )?", page) == [("b", "error: "), ("a", "")]
+
+
+def test_pictures_are_not_announced_where_no_image_can_be_read(native, tmp_path):
+    for file in native.glob("images*/*"):
+        file.write_bytes(b"")
+    result = run("check", native, "--preview", 2, "--out", tmp_path / "out")
+    assert "no picture is written, because no image can be read" in result.stderr
+    assert "wrote" not in result.stderr
+
+
+def test_the_caption_of_a_large_picture_is_as_large_in_proportion(tmp_path):
+    heights = []
+    for side in (512, 2048):
+        noise = np.random.default_rng(0).integers(0, 255, (side, side)).astype(np.uint8)
+        for folder, array in (("images", noise), ("labels", np.eye(side, dtype=np.uint8))):
+            (tmp_path / str(side) / folder).mkdir(parents=True)
+            Picture.fromarray(array).save(tmp_path / str(side) / folder / "a.png")
+        (path,) = preview(examine(tmp_path / str(side), workers=0), tmp_path / f"out{side}", 1)
+        drawn = np.array(Picture.open(path).convert("L"))[side:]
+        rows = np.flatnonzero((drawn < 128).any(axis=1))
+        heights.append(rows[-1] - rows[0] + 1)
+    assert 3 <= heights[1] / heights[0] <= 5
+
+
 def test_the_overview_shows_pictures_distributions_and_all_cases(native, examination, tmp_path):
     overview(examination, tmp_path / "index.html", 2)
     page = Page((tmp_path / "index.html").read_text())

@@ -254,3 +254,15 @@ def test_images_that_a_data_set_uses_by_a_link_are_not_said_to_be_left_out(tmp_p
     assert list(images.cases) == ["a"]
     assert (images.read("a").array == 7).all()
     assert images.left_out == {}
+
+
+@pytest.mark.parametrize("listed", [False, True], ids=["folder", "files"])
+def test_a_label_map_beside_its_image_is_not_predicted_which_is_said(tmp_path, listed):
+    names_of_files = ("p/1/a", "p/1/a_label", "p/1/b_0000", "p/1/b-seg", "p/2/c_label", "q/d")
+    files = [picture(tmp_path / f"{name}.png") for name in names_of_files]
+    images = find_images(files if listed else [tmp_path], GREY)
+    predicted = sorted(path for paths in names(images).values() for path in paths)
+    assert predicted == ["a.png", "b_0000.png", "c_label.png", "d.png"]
+    (left_out,) = images.left_out.values()
+    assert list(images.left_out) == ["label maps"]
+    assert sorted(name.rpartition("/")[2] for name in left_out) == ["a_label.png", "b-seg.png"]

@@ -171,7 +171,7 @@ def test_findings_of_a_report_that_are_points_are_left_out_with_a_warning(tmp_pa
     dataset = open_dataset(tmp_path, problems.append)
     (warning,) = [problem for problem in problems if problem.file == tmp_path / "sr.dcm"]
     assert warning.severity == "warning"
-    assert warning.problem.startswith("2 shapes of kind point left out: a point has no extent")
+    assert warning.problem.startswith("2 shapes of kind point are left out: a point has no extent")
     assert [case.id for case in dataset.cases] == cases
     assert sum(len(read_case(case, dataset).instances) for case in dataset.cases) == objects
 

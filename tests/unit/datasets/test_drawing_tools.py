@@ -243,7 +243,7 @@ def test_cvat_yolo_has_its_texts_beside_the_pictures(tmp_path):
         np.testing.assert_allclose(objects.boxes, np.array([BOX] * len(objects)).reshape(-1, 2, 2), atol=1e-4)
         assert [data.classes[label] for label in objects.labels] == ["cell"] * len(objects)
     (tmp_path / "obj_train_data" / "b.txt").unlink()
-    with pytest.raises(InputError, match="missing annotation"):
+    with pytest.raises(InputError, match="the image has no annotation"):
         open_dataset(tmp_path)
 
 

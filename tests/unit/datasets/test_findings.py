@@ -192,7 +192,7 @@ def test_swapped_axes_are_called_so(native, ndim):
 def test_objects_that_extend_beyond_the_image_are_reported(native, ndim):
     shape = {"id": 9, "label": 0, "points": [[-5] * ndim, [6] * ndim]}
     (native / "labelsTr" / "c.json").write_text(json.dumps({"instances": {}, "shapes": [shape]}))
-    (found,) = [finding for finding in check(native) if "extend beyond" in finding.problem]
+    (found,) = [finding for finding in check(native) if "beyond the image" in finding.problem]
     assert (found.severity, found.case) == ("warning", "c")
     assert "by up to 5.0 voxels" in found.problem
 

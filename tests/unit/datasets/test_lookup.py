@@ -44,6 +44,8 @@ def make(tmp_path):
         (["scans/a.png", "annotation_masks/a.png"], "a.png", "scans/a.png"),
         (["masks/a.png"], "masks/a.png", "masks/a.png"),
         (["masks/p/a.png"], r"C:\masks\p\a.png", "masks/p/a.png"),
+        (["a.png", "x/a.png"], r"..\Export\a.png", "a.png"),
+        (["images/a.png", "x/a.png"], "../../Export/a.png", "images/a.png"),
     ],
 )
 def test_a_name_means_one_file(make, files, name, right):
@@ -60,6 +62,7 @@ def test_a_name_means_one_file(make, files, name, right):
         (["other/p/a.png", "images/p/b.png"], "p/a.png", "'p/a.png' does not exist"),
         (["x/a.png", "x/a.jpg"], "a", "may be any of x/a.jpg, x/a.png"),
         (["p1/001.png"], "p2/001.png", "'p2/001.png' does not exist"),
+        (["001.png", "p2/002.png"], "../p2/001.png", "'../p2/001.png' does not exist"),
         (["train/0.png"], "val/0.png", "'val/0.png' does not exist"),
         (["a.txt"], "a", "'a' does not exist"),
         ([], "  ", "is not a file name"),
@@ -129,7 +132,7 @@ def test_images_beside_the_used_ones_that_no_annotation_names_are_reported(tmp_p
     lookup.find("a.png", tmp_path / "a.json")
     lookup.report_unused()
     assert [(r.severity, r.problem) for r in reports] == [
-        ("warning", "1 image without annotation, not used: images/b.png")
+        ("warning", "1 image is not used without an annotation: images/b.png")
     ]
 
 

@@ -61,6 +61,14 @@ def test_another_grid_is_an_error(tmp_path, rng):
     assert "origin" in error.problem
 
 
+def test_a_label_map_that_lost_its_header_is_an_error_that_says_so(tmp_path, rng):
+    write_image(tmp_path / "images" / "a.nii.gz", Image(rng.normal(size=(1, *SHAPE)).astype(np.float32), GRID))
+    write_label_map(tmp_path / "labels" / "a.nii.gz", label_map(), Geometry.plain(SHAPE))
+    (error,) = [finding for finding in examine(tmp_path).findings if finding.severity == "error"]
+    assert error.problem == "spacing (1.0, 1.0, 1.0) but the image has (3.0, 2.0, 1.0)"
+    assert "header may be lost" in error.suggested_fix
+
+
 def test_a_table_gives_patients_and_classes(tmp_path, rng):
     for name in "abc":
         write_image(tmp_path / "image" / f"{name}.nii.gz", Image(rng.normal(size=(1, *SHAPE)).astype(np.float32), GRID))
@@ -188,6 +196,48 @@ def test_maps_of_instances_stay_so_even_where_one_has_a_single_object(tmp_path):
     assert [len(read_case(case, dataset).instances) for case in dataset.cases] == [1, 1]
 
 
+def masks_with(root, *values):
+    """A label map for each set of values, each value in two separate parts."""
+    for case, own in enumerate(values):
+        array = np.zeros((20, 4 * max(own) + 4), np.uint8)
+        for value in own:
+            array[2:5, 4 * value : 4 * value + 3] = array[12:15, 4 * value : 4 * value + 3] = value
+        for folder in ("images", "masks"):
+            write_image(root / folder / f"c{case}.png", Image(array[None], Geometry.plain(array.shape)))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("values", "warns"),
+    [
+        (([1, 2], [1], [1, 2]), True),
+        ((range(1, 14), range(1, 14), range(2, 14)), True),
+        (([1], [2]), True),
+        (([1], [1]), False),
+        (([1, 2],), False),
+        ((range(1, 14), range(1, 9)), False),
+    ],
+)
+def test_label_maps_that_share_values_may_show_classes_which_is_said(tmp_path, values, warns):
+    root, reports = masks_with(tmp_path, *values), []
+    dataset = open_dataset(root, reports.append)
+    warnings = [report for report in reports if report.severity == "warning"]
+    assert ["label maps share the values 1, 2" in w.problem for w in warnings] == [True] * warns
+    assert all("--option classes=FIRST,SECOND" in w.suggested_fix for w in warnings)
+    if warns:
+        assert [len(read_case(case, dataset).instances) for case in dataset.cases] == [len(own) for own in values]
+        assert open_dataset(root, lambda problem: pytest.fail(str(problem)), options=["values=instances"])
+
+
+def test_names_of_several_classes_are_those_of_the_values(tmp_path):
+    root = masks_with(tmp_path, [1, 2], [2])
+    dataset = open_dataset(root, lambda problem: pytest.fail(str(problem)), options=["classes=liver,tumor"])
+    labels = [read_case(case, dataset).instances.labels.tolist() for case in dataset.cases]
+    assert [sorted(own) for own in labels] == [[0, 0, 1, 1], [1, 1]]
+    with pytest.raises(ValueError, match="values=instances with 2 classes leaves open which object is of which class"):
+        open_dataset(root, options=["classes=liver,tumor", "values=instances"])
+
+
 def test_the_folder_of_a_case_is_no_image_without_label_map(tmp_path):
     for case in ("ct_1", "ct_2"):
         brain(tmp_path, case, ("ct.nii.gz", "seg.nii.gz"), value=2)
@@ -212,5 +262,5 @@ def test_images_and_label_maps_lie_in_the_same_folders(tmp_path, rng):
     dataset = open_dataset(tmp_path)
     assert {case.id: case.file.parent.name for case in dataset.cases} == {"p1_001": "p1", "p2_001": "p2", "002": "p2"}
     (tmp_path / "images" / "p2" / "002.png").unlink()
-    with pytest.raises(ValueError, match=r"002.png: label map without image"):
+    with pytest.raises(ValueError, match=r"002.png: the label map has no image"):
         open_dataset(tmp_path)

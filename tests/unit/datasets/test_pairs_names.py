@@ -30,7 +30,7 @@ def pair(root, image, mask, shift=0):
         ("images/P00{n}", "masks/lesion_P00{n}", []),
         ("images/P{n}", "masks/P{n}_v2", []),
         ("images/sub-0{n}_T1w", "masks/sub-0{n}_lesion_mask", []),
-        ("images/sub-0{n}_space-x_desc", "masks/sub-0{n}_roi_r", []),
+        ("images/sub-0{n}_space-x_desc", "masks/sub-0{n}_roi", []),
         ("images/P00{n}_0000", "masks/P00{n}", []),
         ("scans/P00{n}", "masks/P00{n}", []),
         ("scans/P00{n}", "lesion_masks/P00{n}", []),
@@ -47,7 +47,9 @@ def test_label_maps_are_paired_by_the_name_of_their_image(tmp_path, image, mask,
     for n in (1, 2, 3):
         pair(tmp_path, image.format(n=n), mask.format(n=n), shift=n)
     problems = []
-    dataset = open_dataset(tmp_path, problems.append, format="pairs" if options else "", options=options)
+    dataset = open_dataset(
+        tmp_path, problems.append, format="pairs" if options else "", options=[*options, "values=instances"]
+    )
     assert (dataset.format, problems) == ("pairs", [])
     first = [read_case(case, dataset).instances.boxes[0].tolist() for case in dataset.cases]
     assert first == [[[1, 2, n], [3, 5, n + 3]] for n in (1, 2, 3)]
@@ -65,10 +67,10 @@ def test_the_longest_name_of_an_image_gets_a_label_map(tmp_path):
 @pytest.mark.parametrize(
     ("images", "masks", "says"),
     [
-        (("p1", "p2"), ("p1", "p3"), ["p2.nii.gz: missing label map", "p3.nii.gz: label map without image"]),
-        (("p1", "p2"), ("p1", "p1_2"), ["p2.nii.gz: missing label map", "p1_2.nii.gz: label map without image"]),
+        (("p1", "p2"), ("p1", "p3"), ["p2.nii.gz: the image has no label map (the nearest", "map has no image"]),
+        (("p1", "p2"), ("p1", "p1_2"), ["p2.nii.gz: the image has no label map", "map has no image"]),
         (("p1", "p2"), ("p1_liver", "p1_lung", "p2"), ["p1.nii.gz: its label map may be any of p1_lung.nii.gz"]),
-        (("p_left", "p_right"), ("p_left_x", "p_top_x"), ["p_right.nii.gz: missing", "p_top_x.nii.gz: label map with"]),
+        (("p_left", "p_right"), ("p_left_x", "p_top_x"), ["p_right.nii.gz: the image", "p_top_x.nii.gz: the label"]),
         (("p1_T1", "p1_FLAIR"), ("p1_x",), ["p1_x.nii.gz: p1_T1.nii.gz and another image have this label map"]),
         (("a1", "a2"), ("b3", "b4"), ["no label map in masks has the name of an image in images, such as a1.nii.gz"]),
     ],
@@ -85,6 +87,36 @@ def test_names_that_do_not_decide_are_errors_that_name_files_that_exist(tmp_path
     for text in says:
         (error,) = [error for error in errors if text in str(error)]
         assert error.file.exists()
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("P2_L", "P2_R"),
+        ("P2_left", "P2_right_seg"),
+        ("P2_pre", "P2_post_mask"),
+        ("P2_T1", "P2_T2_seg"),
+        ("P2_baseline", "P2_mask_followup"),
+        ("P2_2019", "P2_2021_seg"),
+        ("P2_CT", "mask_PET_P2"),
+        ("P2_axial", "P2_coronal"),
+    ],
+)
+@pytest.mark.parametrize("others", [0, 2])
+def test_names_that_say_different_things_are_never_paired(tmp_path, image, mask, others):
+    for n in range(others):
+        pair(tmp_path, f"images/{image.replace('2', str(n), 1)}", f"masks/{image.replace('2', str(n), 1)}_mask")
+    write_image(tmp_path / f"images/{image}.nii.gz", Image(np.zeros((1, *SHAPE), np.float32), GRID))
+    write_label_map(tmp_path / f"masks/{mask}.nii.gz", label_map(), GRID)
+    errors = []
+    open_dataset(tmp_path, errors.append, format="pairs")
+    if others:
+        assert {error.problem for error in errors if error.severity == "error"} == {
+            f"the image has no label map (the nearest name is {mask}.nii.gz)",
+            f"the label map has no image (the nearest name is {image}.nii.gz)",
+        }
+    else:
+        assert f"such as {image}.nii.gz (nearest: {mask}.nii.gz)" in errors[0].problem
 
 
 def test_one_of_several_images_in_a_folder_is_chosen_by_its_word(tmp_path):

@@ -72,7 +72,7 @@ def test_isic_masks_lie_in_a_folder_of_their_own(tmp_path):
     for case in data.cases:
         np.testing.assert_array_equal(read_case(case, data).instances.boxes, [BOX])
     (tmp_path / "ISIC2018_Task1_Training_GroundTruth" / "ISIC_0000001_segmentation.png").unlink()
-    with pytest.raises(InputError, match="image without mask"):
+    with pytest.raises(InputError, match="the image has no mask"):
         open_dataset(tmp_path)
 
 

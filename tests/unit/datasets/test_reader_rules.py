@@ -139,7 +139,7 @@ def test_data_yaml_may_list_images_and_must_not_name_what_does_not_exist(tmp_pat
     dataset = open_dataset(tmp_path, reports.append)
     assert read_boxes(dataset) == {"a": [BOXES[0]], "b": [BOXES[1]]}
     assert dataset.splits == ({"train": ("a",), "val": ("b",), "test": ()},)
-    assert ["1 images are in no part of the split" in report.problem for report in reports] == [True]
+    assert ["1 image is in no part of the split" in report.problem for report in reports] == [True]
     write_text(tmp_path / "data.yaml", "names: [cell]\ntrain: train.txt\nval: images/vall\n")
     with pytest.raises(InputError, match=r"'images/vall', which data.yaml names for val, does not exist"):
         open_dataset(tmp_path)
@@ -228,7 +228,7 @@ def test_bids_pairs_images_with_the_lesion_masks_of_their_sessions(tmp_path, kin
     assert counts == {"sub-01_ses-1": 1, "sub-01_ses-2": 2, "sub-02_ses-1": 0}
     assert [case.group for case in dataset.cases] == ["sub-01", "sub-01", "sub-02"]
     assert {case.channels[0].name.split("_")[-1] for case in dataset.cases} == {"FLAIR.nii.gz"}
-    assert "1 image without label map, not used: sub-03_FLAIR.nii.gz" in [r.problem for r in reports]
+    assert "1 image is not used, without a label map: sub-03_FLAIR.nii.gz" in [r.problem for r in reports]
     if "FLAIR" not in kind:
         with pytest.raises(InputError, match=r"several images: .*--option image=KIND"):
             open_dataset(tmp_path)
@@ -269,5 +269,5 @@ def test_a_folder_of_a_case_without_label_map_is_reported(tmp_path):
     reports = []
     assert [case.id for case in open_dataset(tmp_path, reports.append).cases] == ["p1"]
     assert [r.problem for r in reports if r.severity == "warning"] == [
-        "1 file without counterpart, not used: p2/ct.nii.gz"
+        "1 file is not used without a counterpart: p2/ct.nii.gz"
     ]

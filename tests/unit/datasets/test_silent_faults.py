@@ -168,14 +168,14 @@ def test_pictures_without_annotation_are_counted(tmp_path, layout):
     reports = []
     opened(tmp_path, layout, reports.append)
     (warning,) = [report for report in reports if report.severity == "warning"]
-    assert "2 images without annotation, not used: images/b.png, images/c.png" in warning.problem
+    assert "2 images are not used without an annotation: images/b.png, images/c.png" in warning.problem
 
 
 @every_layout
 def test_an_annotation_without_its_picture_is_an_error(tmp_path, layout):
     write_picture(tmp_path / "images" / "p1" / "a.png", BOXES[0])
     WRITERS[layout](tmp_path, {"images/p1/a.png": BOXES[0], "images/p2/a.png": BOXES[1]})
-    with pytest.raises(InputError, match=r"does not exist|do not exist|annotation without image"):
+    with pytest.raises(InputError, match=r"does not exist|do not exist|annotation has no image"):
         opened(tmp_path, layout)
 
 

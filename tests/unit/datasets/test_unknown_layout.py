@@ -32,8 +32,19 @@ def test_it_says_what_the_folder_holds_and_the_nearest_layout(tmp_path, files, h
 
 
 def test_the_advice_names_the_folders_of_images(tmp_path):
-    lines = message(tmp_path, "scans/a.nii.gz", "lesions/c.nii.gz")
-    assert any("rename the folders (lesions/, scans/) to images and labels" in line for line in lines)
+    lines = message(tmp_path, "Aufnahmen/a.nii.gz", "Umrisse/c.nii.gz")
+    assert any("rename the folders (Aufnahmen/, Umrisse/) to images and labels" in line for line in lines)
+
+
+def test_folders_that_have_the_usual_names_are_not_to_be_renamed(tmp_path):
+    lines = message(tmp_path, "images/a.nii.gz", "labels/b1.nii.gz")
+    assert "call each label map in labels/ like its image in images/" in lines
+    assert not any("rename" in line for line in lines)
+
+
+def test_folders_of_other_names_can_be_given_as_options(tmp_path):
+    lines = message(tmp_path, "Scans von mir/a.png", "Umrisse/a.png")
+    assert any("add --format pairs --option images=FOLDER --option masks=FOLDER" in line for line in lines)
 
 
 def test_without_a_hint_the_common_layouts_are_listed_one_per_line(tmp_path):

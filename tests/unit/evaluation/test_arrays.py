@@ -48,7 +48,7 @@ def test_images_in_lists_are_those_of_the_same_position(ndim):
     right, swapped = (boxel.evaluate(p, truth, config=QUICK) for p in ([detected, nothing], [nothing, detected]))
     assert (right.metrics["AP@0.50"], swapped.metrics["AP@0.50"]) == (1, 0)
     assert right.table.cases == ("0", "1")
-    with pytest.raises(ValueError, match=r"the same images in the same order, got \[1, 2\] images"):
+    with pytest.raises(ValueError, match=r"the same images in the same order, got 1 and 2 images"):
         boxel.evaluate([detected], truth, config=QUICK)
     with pytest.raises(ValueError, match="or lists of images for both"):
         boxel.evaluate({"0": detected}, truth, config=QUICK)

@@ -96,11 +96,11 @@ BOX = [[0, 0], [4, 4]]
     ("predictions", "ground_truth", "words"),
     [
         ({}, {}, "no cases"),
-        ({}, {"c1": instances([], 2)}, "no predictions for case 'c1'.*empty list"),
+        ({}, {"c1": instances([], 2)}, "case 'c1' has no predictions.*empty list"),
         (
             {"c1": Detections.empty(2), "c2": Detections.empty(2)},
             {"c1": instances([], 2)},
-            "case 'c2'.*not contain",
+            "case 'c2'.*not in the data set",
         ),
         ({"c1": Detections.empty(3)}, {"c1": instances([], 2)}, "'c1'.*3 axes.*2"),
         ({"c1": detections([BOX], [1.2], 2)}, {"c1": instances([], 2)}, "'c1'.*0..1"),

@@ -207,7 +207,7 @@ def test_the_figure_shows_the_case_with_most_boxes(one_view, native, tmp_path, m
         ({}, {"overrides": ["consolidate.method=nms"]}, r"consolidate\.method cannot be set"),
         ({}, {"overrides": ["consolidate.iou=1"]}, r"unknown key 'iou'"),
         ({}, {"num_resamples": 0}, r"resamples must be at least 1"),
-        ({"classes": ("x", "y")}, {}, r"a\.npz: predictions of the classes \['x', 'y'\].*give the data set"),
+        ({"classes": ("x", "y")}, {}, r"a\.npz: predictions of the classes x, y.*give the data set"),
         ({"cases": "c"}, {}, r"no objects in the predicted images"),
     ],
 )

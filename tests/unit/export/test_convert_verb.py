@@ -89,7 +89,7 @@ def test_a_warning_is_a_line_without_the_place_in_the_code(tmp_path):
     result = subprocess.run(
         [sys.executable, "-m", "boxel", *map(str, words)], capture_output=True, text=True, check=True
     )
-    assert result.stderr.startswith("boxel: warning: case 'a': 1 detection of class 'lesion' missing")
+    assert result.stderr.startswith("boxel: warning: case 'a': 1 detection is missing")
     assert result.stderr.count("\n") == 1
 
 
@@ -184,5 +184,5 @@ def test_predictions_that_were_interrupted_are_converted_with_a_warning(predicti
     (predictions / ".boxel").write_text(
         json.dumps({"verb": "predict", "source": "", "job": {}, "cases": ["late", "none", "some"]})
     )
-    with pytest.warns(UserWarning, match=r"1 of 3 images missing \(late\); rerun the interrupted `boxel predict`"):
+    with pytest.warns(UserWarning, match=r"1 of 3 images is missing \(late\); rerun the interrupted `boxel predict`"):
         boxel.convert(predictions, tmp_path / "csv", "csv")

@@ -164,7 +164,7 @@ def test_a_missing_or_foreign_series_is_refused(tmp_path, name):
     with pytest.raises(ValueError, match=r"case 'c': needs the DICOM series.*none is named.*--images"):
         write(tmp_path / "out", [homeless])
     (series / "9.dcm").unlink()
-    with pytest.raises(ValueError, match="5 slices that are not the 6 of case 'case 1'"):
+    with pytest.raises(ValueError, match="5 slices are not the 6 of case 'case 1'"):
         write(tmp_path / "out", [prediction])
     empty = write_series(tmp_path / "empty", ORIENTATIONS["plain"], SeriesInstanceUID="")
     with pytest.raises(ValueError, match=r"4.dcm: SeriesInstanceUID is empty"):

@@ -11,8 +11,9 @@ from typing import NamedTuple
 
 from boxel.datasets.formats.files import listing
 from boxel.datasets.lookup import images_below
-from boxel.datasets.problems import InputError, Report, counted, some
+from boxel.datasets.problems import InputError, Report, some
 from boxel.io import split_suffix
+from boxel.wording import counted
 
 __all__ = ["bids_pairs"]
 
@@ -79,7 +80,7 @@ def bids_pairs(path: Path, report: Report, image: str = "") -> dict[str, tuple[P
     unused = [file.path.name for group in images.values() for file in group if file.kind in used]
     unused = [name for name in unused if name not in {place.name for place in taken}]
     if pairs and unused:
-        problem = f"{counted(len(unused), 'image')} without label map, not used: {some(unused)}"
+        problem = f"{counted(len(unused), 'image is', 'images are')} not used, without a label map: {some(unused)}"
         report(InputError(path, problem, "add it, all zero if the image has no objects", severity="warning"))
     return pairs
 
@@ -101,5 +102,5 @@ def _one(files: Sequence[_File], name: str, path: Path, report: Report) -> _File
     is_map = bool(files) and files[0].kind in MASKS
     fix = "keep one of them" if is_map else "choose one with --option image=KIND, such as image=FLAIR"
     problem = f"several {'label maps' if is_map else 'images'}: {some(file.path.name for file in files)}"
-    report(InputError(path, problem if files else "a label map without image", fix, name))
+    report(InputError(path, problem if files else "the label map has no image", fix, name))
     return files[0] if files else None

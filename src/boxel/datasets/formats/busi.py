@@ -94,7 +94,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             mine = tuple(mask for mask in masks if _picture(mask) == case)
             if not mine:
                 fix = f"add {case}{SUFFIX}{picture.suffix}, all zero if the image has no objects"
-                report(InputError(picture, "this image has no mask", fix, case))
+                report(InputError(picture, "the image has no mask", fix, case))
                 continue
             kind = EmptyMasks if folder.name.lower() == NORMAL else MaskFiles
             cases.append(Case(case, (picture,), annotate=kind(mine, (label,) * len(mine))))

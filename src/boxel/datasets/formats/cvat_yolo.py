@@ -63,7 +63,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         try:
             if not text.exists():
                 fix = "export it again; the file is empty if the image has no objects"
-                raise InputError(text, "missing annotation", fix, case)
+                raise InputError(text, "the image has no annotation", fix, case)
             shapes = _shapes(text, len(classes))
         except InputError as problem:
             report(problem.of(case))

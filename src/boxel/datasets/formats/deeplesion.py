@@ -22,9 +22,10 @@ from boxel.datasets.formats.files import listing, numbers, read_table
 from boxel.datasets.formats.options import ReaderOptions
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.table_columns import identity
-from boxel.datasets.problems import InputError, Report, counted
+from boxel.datasets.problems import InputError, Report
 from boxel.io import read_image
 from boxel.types import Geometry, Image
+from boxel.wording import counted
 
 __all__ = ["Options", "detect", "read"]
 
@@ -86,7 +87,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         if options.noisy or row.get("Possibly_noisy") != "1":
             lesions[row["File_name"]].append((row, table))
     if noisy and not options.noisy:
-        problem = f"{counted(noisy, 'lesion')} marked as possibly noisy {'is' if noisy == 1 else 'are'} left out"
+        problem = f"{counted(noisy, 'lesion is', 'lesions are')} marked as possibly noisy and left out"
         report(InputError(tables[0], problem, "keep them with --option noisy=true", severity="note"))
     cases, parts, missing = [], defaultdict(list), 0
     for name, entries in sorted(lesions.items()):

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from boxel.datasets.formats.dicom_files import ANNOTATIONS, DicomSeries
 from boxel.datasets.names import below
-from boxel.datasets.problems import InputError, Report, Severity, counted, some
+from boxel.datasets.problems import InputError, Report, Severity, some
 from boxel.io.dicom_frames import pydicom_module
+from boxel.wording import counted
 
 __all__ = ["are", "check_frame", "groups_of", "of_one_rank", "show_annotated", "targets", "without_copies"]
 

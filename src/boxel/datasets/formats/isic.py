@@ -58,7 +58,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
                 continue
             mask = masks.get((part, case))
             if mask is None:
-                report(InputError(picture, "image without mask", f"add {case}{SUFFIX}.png, or remove it", case))
+                report(InputError(picture, "the image has no mask", f"add {case}{SUFFIX}.png, or remove it", case))
                 continue
             seen.add(mask)
             split = "test" if part == "test" else "train"
@@ -66,7 +66,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             ids[part or "train"].append(case)
     for (_, stem), mask in masks.items():
         if mask not in seen:
-            report(InputError(mask, "mask without image", f"add {stem}.jpg, or remove it", stem))
+            report(InputError(mask, "the mask has no image", f"add {stem}.jpg, or remove it", stem))
     folds = ({part: tuple(names) for part, names in ids.items()},) if ids["train"] and ids["val"] else None
     ndim, channels = pictures_layout(case.channels[0] for case in cases)
     return Dataset(path, path.resolve().name, ndim, options.classes[:1], channels, tuple(cases), folds)

@@ -20,6 +20,7 @@ from boxel.datasets.formats.outlines import Entry, Options, Outlined, build, ell
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.text_kinds import text_kind, texts_in
 from boxel.datasets.problems import InputError, Report, some
+from boxel.wording import counted
 
 __all__ = ["detect", "read"]
 
@@ -44,7 +45,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         tasks = tasks if isinstance(tasks, list) else []
         bare = [number for number, task in enumerate(tasks) if not _is_annotated(task)]
         if bare:
-            problem = f"{len(bare)} tasks are not annotated and are not used: tasks {some(map(str, bare))}"
+            problem = f"{counted(len(bare), 'task is', 'tasks are')} not annotated and not used: {some(map(str, bare))}"
             report(InputError(file, problem, "submit an annotation, which may be empty", severity="warning"))
         for number, task in enumerate(tasks):
             if number in bare:
@@ -79,7 +80,8 @@ def _entry(file: Path, number: int, task: Any, report: Report) -> Entry:
     results = list(_results(file, name, task, report))
     sizes = {(entry.get("original_height"), entry.get("original_width")) for entry in results}
     if len(sizes) > 1:
-        raise InputError(file, f"task {number}: several image sizes {sorted(map(str, sizes))}", "export it again")
+        listed = some(f"{rows} x {columns}" for rows, columns in sizes)
+        raise InputError(file, f"task {number}: several image sizes: {listed}", "export it again")
     declared = declared_size(*(sizes.pop() if sizes else (None, None)), file, name)
     objects = [made for entry in results if (made := _object(file, name, entry, report))]
     return Entry(name, file, objects, declared)

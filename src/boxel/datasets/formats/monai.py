@@ -81,7 +81,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             raise InputError(file, f'"{key}" is not a list', f"a {DESCRIPTION}")
         plain = [entry for entry in entries if isinstance(entry, str) and part == "test"]
         if plain:
-            problem = f"{counted(len(plain), 'image')} of {key!r} without annotation, not used: {some(plain)}"
+            problem = f"{counted(len(plain), 'image has', 'images have')} no annotation in {key!r}: {some(plain)}"
             report(InputError(file, problem, "predict them by their paths", severity="note"))
         for number, entry in enumerate(entry for entry in entries if entry not in plain):
             name = entry.get("image", "") if isinstance(entry, dict) else ""

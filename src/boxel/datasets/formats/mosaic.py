@@ -221,7 +221,9 @@ def _read_crops(source: Dataset, settings: Mosaic, progress: Progress) -> tuple[
         loaded = read_case(case, source)
         geometry, objects, label_map = loaded.image.geometry, loaded.instances, loaded.label_map
         if len(objects) != 1 or label_map is None or not objects.has_mask.all():
-            left_out[case.id] = f"{len(objects)} objects, {int(objects.has_mask.sum())} with a mask, instead of one"
+            left_out[case.id] = (
+                f"{counted(len(objects), 'object')}, {int(objects.has_mask.sum())} with a mask, instead of one"
+            )
             continue
         extent = np.asarray(geometry.shape) * geometry.spacing
         shape = np.maximum(np.rint(extent / settings.spacing), 1).astype(int).tolist()

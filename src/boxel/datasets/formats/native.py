@@ -33,6 +33,7 @@ from boxel.datasets.problems import as_input_error, some
 from boxel.io import SUFFIXES, has_geometry, split_suffix
 from boxel.io.channels import group_channels, in_order, split_channel
 from boxel.types import Instances
+from boxel.wording import counted
 
 __all__ = ["detect", "read"]
 
@@ -102,7 +103,7 @@ def _read_part(root: Path, part: str, common: "_Common", report: Report) -> list
         else:
             report(InputError(path, "not an image name", f"name it CASE_0000 followed by one of {' '.join(SUFFIXES)}"))
     if others:
-        problem = f"{len(others)} files are not images and are left out: {some(others)}"
+        problem = f"{counted(len(others), 'file is no image and', 'files are no images and')} left out: {some(others)}"
         report(InputError(images, problem, "nothing to do if this is correct", severity="note"))
     images_of = group_channels(named)
     label_maps: dict[str, list[Path]] = {}
@@ -116,7 +117,7 @@ def _read_part(root: Path, part: str, common: "_Common", report: Report) -> list
     for case_id in sorted((label_maps.keys() | annotations.keys()) - images_of.keys()):
         path = annotations.get(case_id) or label_maps[case_id][0]
         fix = f"add {images.name}/{case_id}_0000, or remove it"
-        report(InputError(path, "annotation without image", fix, case_id))
+        report(InputError(path, "the annotation has no image", fix, case_id))
     if part == "Ts" and not labels.is_dir():
         return []
     cases = []
@@ -159,11 +160,11 @@ def _read_case(
         raise InputError(channels[0], problem, fix, case_id)
     if not annotation.exists():
         fix = 'add it; write {"instances": {}} if the image has no objects'
-        raise InputError(annotation, "missing annotation", fix, case_id)
+        raise InputError(annotation, "the image has no annotation", fix, case_id)
     mask_labels, boxes, shapes, attributes = _read_annotation(annotation, case_id, common.ndim, report)
     if mask_labels and not label_maps:
         label_map = annotation.with_name(f"{case_id}.nii.gz")
-        raise InputError(label_map, "missing label map", f"add it, or empty {annotation.name}", case_id)
+        raise InputError(label_map, "the label map does not exist", f"add it, or empty {annotation.name}", case_id)
     return Case(
         case_id,
         channels,

@@ -26,10 +26,11 @@ from boxel.datasets.formats.registry import register_format
 from boxel.datasets.label_maps import Connectivity
 from boxel.datasets.names import as_id
 from boxel.datasets.parallel import parallel
-from boxel.datasets.problems import InputError, Report, as_input_error, counted, some
+from boxel.datasets.problems import InputError, Report, as_input_error, some
 from boxel.io import read_label_map
 from boxel.io.channels import group_channels, in_order, split_channel
 from boxel.types import silent
+from boxel.wording import counted
 
 __all__ = ["Options", "detect", "find_classes", "read"]
 
@@ -174,7 +175,7 @@ def _part(
     channels_of = group_channels(images_in(path / f"images{part}", ending).values(), labels)
     for stem in sorted(labels.keys() - channels_of.keys()):
         report(
-            InputError(labels[stem], "this label map has no image", f"add images{part}/{stem}_0000, or remove it", stem)
+            InputError(labels[stem], "the annotation has no image", f"add images{part}/{stem}_0000, or remove it", stem)
         )
     most = max(map(len, channels_of.values()), default=1)
     wanted = range(max(num_channels, most) if most > 1 else 1)  # one file may have several channels
@@ -188,7 +189,7 @@ def _part(
         if case not in labels:
             if part == "Tr":
                 fix = f"add labels{part}/{case}, all zero if the image has no objects"
-                report(InputError(files[0], "this image has no label map", fix, case))
+                report(InputError(files[0], "the image has no label map", fix, case))
             continue
         whole = len(files) == 1 and split_channel(files[0])[1] is None
         missing = [number for number in wanted if number not in channels and not whole]

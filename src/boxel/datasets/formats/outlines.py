@@ -108,7 +108,7 @@ def _object(entry: Entry, drawn: Outlined, classes: Sequence[str]) -> CocoObject
 def left_out(annotation: Path, count: int, kind: str) -> InputError:
     """The warning that shapes without extent, such as points and lines, are left out."""
     extent = f"{'an' if kind[:1] in 'aeiou' else 'a'} {kind} has no extent"
-    problem = f"{counted(count, 'shape')} of kind {kind} left out: {extent}"
+    problem = f"{counted(count, f'shape of kind {kind} is', f'shapes of kind {kind} are')} left out: {extent}"
     return InputError(annotation, problem, "draw boxes or outlines if they are objects", severity="warning")
 
 

@@ -35,13 +35,16 @@ from boxel.datasets.formats.pairs_table import classes_by_column, rows_by_case
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.table_columns import identity
 from boxel.datasets.label_maps import Connectivity
-from boxel.datasets.problems import InputError, Report, counted, some
+from boxel.datasets.problems import InputError, Report, some
 from boxel.io import read_label_map, read_layout
 from boxel.io.slicer import segment_classes
+from boxel.wording import counted, counted_of
 
 __all__ = ["Options", "detect", "read"]
 
-BINARY = (1, 255)
+BINARY = {1, 255}
+FEW = 5  # values of label maps that may be classes although not every label map has them
+SAME = 0.8  # share of the values that every label map has, if they may be more classes
 
 
 class Options(ReaderOptions):
@@ -49,7 +52,8 @@ class Options(ReaderOptions):
 
     Attributes:
         values: whether the values of a label map are instances, or classes whose components are instances; "auto" means
-            classes if there is a class_names.json, or if the label maps have one value, or no other than 1 and 255.
+            classes if there is a class_names.json, if `classes` names several without a `class_column`, or if the label
+            maps have one value, or no other than 1 and 255.
         image: the name of the image in folders that hold several, such as FLAIR beside T1.
         images: folder of the images, if its name is none of the usual words.
         masks: folder of the label maps, or the word for them in the names of files, such as tumor.
@@ -106,24 +110,28 @@ def _pairs(path: Path, report: Report, words: Words) -> dict[str, _Pair]:
     alone = [file for file in alone if file not in holders]  # the folder of a case may be called ct_1
     if alone:
         listed = some(str(file.relative_to(path)) for file in alone)
-        problem = f"{counted(len(alone), 'file')} without counterpart, not used: {listed}"
+        problem = f"{counted(len(alone), 'file is', 'files are')} not used without a counterpart: {listed}"
         fix = "add the image or the label map, all zero if the image has no objects"
         report(InputError(path, problem, fix, severity="warning"))
     return pairs
 
 
-def _binary_values(paths: Sequence[Path]) -> set[int]:
-    """The values that mark all objects, if each label map has one and they are the same; stops at the first other."""
-    seen: set[int] = set()
+def _shared_values(paths: Sequence[Path]) -> list[set[int]]:
+    """The values of each label map with objects; none if they only number objects.
+
+    They may mean more if there are few, or if nearly all occur in every label map. Stops at the first that does not.
+    """
+    found: list[set[int]] = []
     for path in paths:
         try:
             values = set(np.unique(read_label_map(path).array).tolist()) - {0}
         except ValueError:
             continue  # reported when the case is read
-        seen |= values
-        if len(values) > 1 or (len(seen) > 1 and not seen <= set(BINARY)):
-            return set()
-    return seen
+        found += [values] if values else []
+        known = set().union(*found)
+        if len(known) > FEW and min(map(len, found)) < SAME * len(known):
+            return []
+    return found
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
@@ -143,11 +151,24 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     images = {name: pair.image for name, pair in pairs.items()}
     rows = rows_by_case(table, images, tuple(filter(None, (options.class_column, options.group_column))), report)
     names = _class_names(path, report)
-    components = options.values == "classes" or (options.values == "auto" and bool(names))
+    several = len(options.classes) > 1 and not options.class_column
+    if several and options.values == "instances":
+        problem = f"values=instances with {len(options.classes)} classes leaves open which object is of which class"
+        raise InputError(path, problem, "use values=classes, or give one class, or add --option class_column=NAME")
+    components = options.values == "classes" or (options.values == "auto" and (bool(names) or several))
     maps = [pair.labels for pair in pairs.values() if pair.labels]
     chosen = names or options.classes or options.class_column or options.values == "instances"
     segments = {} if chosen else segment_classes(maps)
-    binary = _binary_values(maps) if options.values == "auto" and not names and not segments else set()
+    values = [] if components or segments or options.values == "instances" else _shared_values(maps)
+    binary = set().union(*values)
+    if any(len(own) > 1 for own in values) or not (len(binary) == 1 or binary <= BINARY):
+        if len(values) > 1 and not options.class_column:
+            problem = f"the label maps share the values {some(binary)}: each value in a map is taken as one object"
+            fix = (
+                "if they are classes, add --option classes=FIRST,SECOND; if they are not, add --option values=instances"
+            )
+            report(InputError(path, problem, fix, severity="warning"))
+        binary = set()
     lookup: dict[int, int] | None = None
     if segments:
         components = True
@@ -178,8 +199,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     for name, (image, labels, patient, part) in pairs.items():
         row = rows.get(name, {})
         if labels is None:
-            report(InputError(image, "missing label map", "add it, all zero if the image has no objects", name))
-            continue
+            continue  # reported with the pairs
         if by_column and not row:
             report(InputError(table, f"no row for {name}", f"add one with its {options.class_column}", name))
             continue
@@ -206,7 +226,8 @@ def _of_one_rank(path: Path, pairs: dict[str, _Pair], ndim: int, report: Report)
     ndim = ndim or (Counter(ranks.values()).most_common(1)[0][0] if ranks else 2)
     others = [name for name, rank in ranks.items() if rank != ndim]
     if others:
-        problem = f"{len(others)} of {len(pairs)} images do not have {ndim} axes and are left out: {some(others)}"
+        number = counted_of(len(others), len(pairs), "image", "is", "are")
+        problem = f"{number} left out for not having {ndim} axes: {some(others)}"
         report(InputError(path, problem, "use them instead with --option ndim=2 or ndim=3", severity="warning"))
     return {name: pairs[name] for name, rank in ranks.items() if rank == ndim}
 

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from boxel.datasets.formats.dicom_files import dicom_folders
-from boxel.datasets.formats.pairs_names import Words, stem
+from boxel.datasets.formats.pairs_names import Words, contradict, stem
 from boxel.datasets.lookup import images_below
 from boxel.datasets.names import below
 from boxel.datasets.problems import InputError, Report, some
@@ -41,7 +41,8 @@ def dicom_pairs(path: Path, report: Report, words: Words) -> dict[str, tuple[Pat
         named = [folder for folder in folders if name in map(str.lower, below(folder, path).parts)]
         near = [folder for folder in folders if folder.is_relative_to(file.parent)] if inside[file.parent] == 1 else []
         own = [file.parent] if file.parent in near else near if len(near) == 1 else []
-        fits = own or named or (folders if len(folders) == len(maps) == 1 else [])
+        only = len(folders) == len(maps) == 1 and not contradict(folders[0].name, stem(file))
+        fits = own or named or (folders if only else [])
         if len(fits) == 1:
             chosen[fits[0]].append(file)
         else:

@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 from boxel.datasets.formats.dicom_files import has_dicom
@@ -70,8 +71,20 @@ def sibling_folders(path: Path, report: Report, words: Words) -> dict[str, tuple
     for problem_of_folder in problems if pairs else ():
         report(problem_of_folder)
     for file in sorted(alone):
-        report(InputError(file, "label map without image", f"add its image to {images}, or remove it", stem(file)))
+        near = _nearest(file, [pairs[name][0] for name in bare])
+        problem, fix = f"the label map has no image{near}", f"add its image to {images}, or remove it"
+        report(InputError(file, problem, fix, stem(file)))
+    for name in bare:
+        image = pairs[name][0]
+        problem, fix = f"the image has no label map{_nearest(image, alone)}", "add it, all zero if there are no objects"
+        report(InputError(image, problem, fix, name))
     return pairs
+
+
+def _nearest(file: Path, others: Sequence[Path]) -> str:
+    """The file without counterpart whose name is nearest, for a message; empty if none is near."""
+    near = difflib.get_close_matches(file.name, [other.name for other in others], 1)
+    return f" (the nearest name is {near[0]})" if near else ""
 
 
 def folders_of_parts(path: Path, report: Report, words: Words) -> dict[str, tuple[Path, Path | None, str, str]]:

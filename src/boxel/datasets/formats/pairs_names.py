@@ -10,7 +10,7 @@ from boxel.datasets.lookup import MASKS, images_below
 from boxel.datasets.names import below, words
 from boxel.io import split_suffix
 
-__all__ = ["Words", "matched", "stem"]
+__all__ = ["Words", "contradict", "matched", "stem"]
 
 IMAGE = "images?|imgs?|pictures?|photos?|raws?|ct|mri?|dicom|flair|t[12](w|ce|c)?|dwi|adc|pet|us|scans?|volumes?"
 LABELS = (  # longer words before their beginnings
@@ -66,7 +66,8 @@ def matched(images: Sequence[str], maps: Sequence[str]) -> tuple[dict[str, str],
 
     A label map has the name of its image, also without a word for images (`p1_FLAIR`); or that name with more before or
     after it (`p1_lesion`), where no longer name of an image fits; or else a beginning of words that no other image and
-    no other label map has (`p1_t1w` and `p1_lesion_mask`). Names that differ in a number never correspond.
+    no other label map has (`p1_t1w` and `p1_lesion_mask`). Names that differ in a number never correspond, nor do
+    names that `contradict` each other.
 
     Example:
         >>> matched(["p1", "p1_2", "p3_T1w"], ["p1_lesion", "p1_2_lesion", "p3_roi"])[0]
@@ -77,7 +78,8 @@ def matched(images: Sequence[str], maps: Sequence[str]) -> tuple[dict[str, str],
     plain = {name: _plain(parts[name]) for name in images}
     fits: dict[str, list[str]] = defaultdict(list)
     for name in (name for name in maps if name not in pairs):
-        sizes = {image: _size(parts[name], parts[image], plain[image]) for image in images if image not in pairs}
+        free = [image for image in images if image not in pairs and not contradict(image, name)]
+        sizes = {image: _size(parts[name], parts[image], plain[image]) for image in free}
         best = max(sizes.values(), default=0)
         for image in (image for image, size in sizes.items() if size == best > 0):
             fits[image].append(name)
@@ -98,9 +100,26 @@ def matched(images: Sequence[str], maps: Sequence[str]) -> tuple[dict[str, str],
         mine, drawn = begun[beginning]
         if len(mine) == len(drawn) == 1 and not mine & {*pairs, *doubtful} and not drawn & set(pairs.values()):
             (image,), (name,) = mine, drawn
-            if not _numbered(parts[image][len(beginning) :]) and not _numbered(parts[name][len(beginning) :]):
+            numbered = any(_numbered(parts[each][len(beginning) :]) for each in (image, name))
+            if not numbered and not contradict(image, name):
                 pairs[image] = name
     return pairs, doubtful
+
+
+def contradict(image: str, label_map: str) -> bool:
+    """Whether each of two names that share words says something that the other does not.
+
+    Words for label maps say nothing about the case, nor does a word for images if the label map has none.
+
+    Example:
+        >>> contradict("p1_pre", "p1_post_mask"), contradict("p1_T1", "p1_T2_mask"), contradict("p1_T1", "p1_liver")
+        (True, True, False)
+    """
+    ours, theirs = set(_parts(image)), set(_parts(label_map))
+    said = {part for part in theirs - ours if not re.fullmatch(LABELS, part)}
+    kinds = {part for part in ours - theirs if re.fullmatch(f"{IMAGE}|{CHANNEL}", part)}
+    rest = ours - theirs - kinds
+    return bool(ours & theirs and said and (rest or (kinds and any(re.fullmatch(IMAGE, part) for part in said))))
 
 
 def _parts(name: str) -> tuple[str, ...]:

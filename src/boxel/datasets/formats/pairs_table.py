@@ -8,8 +8,9 @@ from boxel.datasets.formats.files import numbers, read_table
 from boxel.datasets.formats.table_columns import CASE, GROUP, first_of, identity, plain
 from boxel.datasets.formats.table_values import parts_of
 from boxel.datasets.names import stem_of
-from boxel.datasets.problems import InputError, Report, Severity, counted, some
+from boxel.datasets.problems import InputError, Report, Severity, some
 from boxel.io import split_suffix
+from boxel.wording import counted
 
 __all__ = ["classes_by_column", "rows_by_case"]
 

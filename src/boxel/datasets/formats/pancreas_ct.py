@@ -44,7 +44,11 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         match = re.search(r"PANCREAS_(\d{4})", known)
         name = match[0] if match else known
         if not match or match[1] not in labels:
-            report(InputError(series.folder, "missing label map", "add the label0000.nii.gz with its number", name))
+            report(
+                InputError(
+                    series.folder, "the series has no label map", "add the label0000.nii.gz with its number", name
+                )
+            )
             continue
         annotate = LabelMapFile(labels[match[1]], {1: 0}, True, min_size=options.min_size, compare_origin=False)
         cases.append(

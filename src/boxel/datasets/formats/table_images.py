@@ -9,7 +9,8 @@ from boxel.datasets.formats.radiographs import SUFFIXES as DICOM
 from boxel.datasets.formats.table_columns import identity, plain
 from boxel.datasets.lookup import Lookup, MissingError, images_below, walk
 from boxel.datasets.names import below, stem_of
-from boxel.datasets.problems import InputError, Report, counted, some
+from boxel.datasets.problems import InputError, Report, some
+from boxel.wording import counted
 
 __all__ = ["Name", "images_of"]
 

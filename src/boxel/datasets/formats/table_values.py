@@ -13,7 +13,8 @@ from boxel.datasets.formats.files import Row, is_empty, numbers
 from boxel.datasets.formats.table_boxes import corners_of
 from boxel.datasets.formats.table_columns import BALL, OF_IMAGE, SIZE, first_of, identity, is_negative, plain
 from boxel.datasets.names import split_word
-from boxel.datasets.problems import InputError, Report, Severity, counted, some
+from boxel.datasets.problems import InputError, Report, Severity, some
+from boxel.wording import counted
 
 __all__ = [
     "CROWD",

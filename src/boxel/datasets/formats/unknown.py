@@ -1,17 +1,20 @@
 """The message about a folder of an unknown layout: what it holds, and the layout that comes nearest."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Collection
 from itertools import islice
 from pathlib import Path
 
+from boxel.datasets.formats.pairs_names import Words
 from boxel.datasets.formats.table_columns import SUFFIXES as TABLES
 from boxel.datasets.formats.table_columns import why_no_table
 from boxel.io import SUFFIXES
 
 __all__ = ["describe"]
 
+WORDS = Words()
 PAGE = "docs/bring-your-data.md"
 MAX_FILES = 20_000
 MAX_GROUPS = 6
@@ -82,11 +85,17 @@ def _nearest(groups: Counter[tuple[str, str]]) -> tuple[str, str]:
     if images and beside:
         return beside.most_common(1)[0][0], ""
     if len(images) > 1:
-        folders = ", ".join(f"{folder}/" if folder else "." for folder in sorted(images))
-        return (
-            "pairs",
-            f"rename the folders ({folders}) to images and labels, and give the files of a case the same name",
-        )
+        names = sorted(folder for folder in images if folder)
+        folders = ", ".join(f"{name}/" for name in names) + (", ." if "" in images else "")
+        known = [
+            [name for name in names if re.fullmatch(kind, name.lower())] for kind in (WORDS.of_images, WORDS.of_masks)
+        ]
+        if all(known):
+            return "pairs", f"call each label map in {known[1][0]}/ like its image in {known[0][0]}/"
+        advice = f"rename the folders ({folders}) to images and labels, and give the files of a case the same name"
+        if len(names) > 1:
+            advice += ", or keep the folders and add --format pairs --option images=FOLDER --option masks=FOLDER"
+        return "pairs", advice
     if images:
         return "pairs", "no annotation is here; `boxel predict` takes a folder of images without one"
     return "", ""

@@ -33,6 +33,7 @@ from boxel.datasets.formats.yolo_parts import PARTS, Part, heads_of, masks_of, p
 from boxel.datasets.lookup import images_below
 from boxel.datasets.names import as_id, case_ids
 from boxel.datasets.problems import InputError, Report, Severity, some
+from boxel.wording import counted
 
 __all__ = ["Options", "detect", "read"]
 
@@ -111,7 +112,8 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     if parts["train"] and parts["val"]:
         folds = ({part: tuple(parts[part]) for part in PARTS[1:]},)
         if parts[""]:
-            apart = f"{len(parts[''])} images are in no part of the split and are not used: {some(parts[''])}"
+            number = counted(len(parts[""]), "image is", "images are")
+            apart = f"{number} in no part of the split and not used: {some(parts[''])}"
             report(InputError(path, apart, "move them to the folder of a part", severity="warning"))
     return Dataset(path, path.resolve().name, ndim, classes, channels, tuple(cases), folds)
 
@@ -124,15 +126,17 @@ def _report_others(
     places = [(image, place.text(image)) for place in known for image in images_below(place.images)]
     masks = {mask for place in known for mask in masks_of(place)} - set(used)
     if masks:
-        problem = f"{len(masks)} images are masks, which are not used: {some(sorted(map(str, masks)))}"
+        problem = f"{counted(len(masks), 'image is a mask', 'images are masks')} and not used: {some(map(str, masks))}"
         report(InputError(path, problem, "add a text file to each that is an image", severity="note"))
     unused = sorted({str(image) for image, _ in places if image not in used and image not in masks})
     if unused:
-        problem = f"{len(unused)} images are in no part of the split and are not used: {some(unused)}"
+        problem = (
+            f"{counted(len(unused), 'image is', 'images are')} in no part of the split and not used: {some(unused)}"
+        )
         report(InputError(path, problem, "add them to a part in data.yaml", severity="warning"))
     for file in sorted(texts - set(used.values()) - {text for _, text in places}):
         if is_annotation(file):
-            report(InputError(file, "annotation without image", f"add an image named {file.stem}", file.stem))
+            report(InputError(file, "the annotation has no image", f"add an image named {file.stem}", file.stem))
 
 
 def _report_twice(place: Part, known: Mapping[Path, str], path: Path, report: Report) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats import open_dataset
 from boxel.datasets.parallel import parallel
-from boxel.datasets.problems import Finding, InputError, counted, some
+from boxel.datasets.problems import Finding, InputError, some
 from boxel.datasets.quality.rules import ACROSS, MANY, Look, look
 from boxel.types import Progress, silent
+from boxel.wording import counted
 
 __all__ = ["Examination", "Finding", "check", "examine"]
 
@@ -66,14 +67,14 @@ class Examination:
 
 
 def _merged(findings: Sequence[Finding], root: Path) -> list[Finding]:
-    """The findings, where warnings and notes that say the same of more than MANY cases are one."""
+    """The findings, where those that say the same of more than MANY cases are one."""
     alike: dict[tuple[str, str, str], list[Finding]] = defaultdict(list)
     for finding in findings:
         alike[finding.severity, _WHICH.sub("objects are ", finding.problem), finding.suggested_fix].append(finding)
     merged = []
     for (_, shared, _), same in alike.items():
         cases = {finding.case for finding in same}
-        if len(cases) > MANY and same[0].severity != "error":
+        if len(cases) > MANY:
             problem = f"{counted(len(cases), 'case')}: {shared} ({some(cases)})"
             same = [replace(same[0], case="", file=root, problem=problem)]
         merged += same

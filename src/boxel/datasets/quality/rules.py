@@ -14,7 +14,7 @@ from boxel.datasets.problems import Finding, as_input_error, some
 from boxel.datasets.quality.near_duplicates import hash_image, near_duplicates
 from boxel.datasets.quality.orientation import Turn, describe, edge_strengths, likely_turn
 from boxel.datasets.split import check_splits
-from boxel.wording import counted
+from boxel.wording import counted, counted_of
 
 __all__ = ["ACROSS", "Look", "look", "split_instances"]
 
@@ -114,10 +114,10 @@ def _remarks(case: Case, loaded: LoadedCase) -> Iterator[Finding]:
     if len(masked) and masked.max() > len(instances):
         problem = f"object numbers go up to {masked.max()} but the case has {counted(len(instances), 'object')}"
         yield Finding("note", case.id, case.file, problem, "this is harmless; --fix numbers them from 1")
-    boxed = instances.ids[~instances.has_mask].tolist()
+    boxed = instances.ids[~(instances.has_mask | copies | overlaid)].tolist()  # a copy hides the mask of its original
     if boxed and len(masked):
         fix = "training learns no shape from them and previews show boxes only; draw the missing masks if they should"
-        yield Finding("note", case.id, case.file, f"{_objects(boxed)} without a mask among objects with masks", fix)
+        yield Finding("note", case.id, case.file, f"{_objects(boxed)} without a mask, unlike others of the image", fix)
 
 
 def _finding(case: Case, file: Path, remark: str, usual_fix: str) -> Finding:
@@ -209,7 +209,7 @@ def _near_duplicates(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Findin
         text = some(f"{a.id} and {b.id}" for a, b in apart)
         leaks = sum(bool(_sides(dataset, a, b)) for a, b in apart)
         leak = f", {leaks} of them on different sides of a split" if leaks else ""
-        problem = f"{counted(len(apart), 'pair')} of images that look alike{leak}: {text}"
+        problem = f"{counted(len(apart), 'pair of images looks', 'pairs of images look')} alike{leak}: {text}"
         yield Finding("warning", "", dataset.root, problem, fix)
         return
     for a, b in apart:
@@ -277,7 +277,7 @@ def _classes(dataset: Dataset, looks: Iterable[Look]) -> Iterator[Finding]:
             yield Finding("warning", "", dataset.root, problem, "expect worse results for it; add cases")
     negative = sum(not look.labels for look in train)
     if negative:
-        problem = f"{negative} of {len(train)} training cases have no objects"
+        problem = f"{counted_of(negative, len(train), 'training case', 'has', 'have')} no objects"
         yield Finding("note", "", dataset.root, problem, "nothing to do if this is correct")
 
 

@@ -83,8 +83,9 @@ def _entries(path: Path, classes: tuple[str, ...]) -> dict[int, tuple[float, str
                 raise ValueError(f"{path}: number {number} has score {entry['score']}, outside 0..1")
             entries[int(number)] = float(entry["score"]), name
     except (AttributeError, IndexError, KeyError, TypeError) as error:
+        listed = ", ".join(classes)
         raise ValueError(
-            f'{path}: not {{"1": {{"score": 0.9, "label": 0}}}} with labels of the classes {list(classes)} ({error})'
+            f'{path}: not {{"1": {{"score": 0.9, "label": 0}}}} with labels of the classes {listed} ({error})'
         ) from None
     return entries
 

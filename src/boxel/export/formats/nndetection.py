@@ -52,7 +52,9 @@ def _entries(file: Path, record: dict[str, Any], classes: tuple[str, ...], geome
         raise ValueError(f"{file}: scores must lie in 0..1 and boxes be finite")
     names = dict(enumerate(classes)) or {int(label): str(int(label)) for label in labels}
     if not np.isin(labels, list(names)).all():
-        raise ValueError(f"{file}: labels must be the numbers of the classes {list(classes)}, got {np.unique(labels)}")
+        raise ValueError(
+            f"{file}: labels must be the numbers of the classes {', '.join(classes)}, got {np.unique(labels)}"
+        )
     corners = np.asarray(convert(boxes, "nndetection", "boxel"))  # type: ignore[arg-type]
     return [(box, float(score), names[int(label)]) for box, score, label in zip(corners, scores, labels, strict=True)]
 

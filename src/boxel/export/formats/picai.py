@@ -60,8 +60,8 @@ def _detection_map(prediction: Prediction, wanted: str) -> np.ndarray:
         scores[region][mask] = score
     if lost:
         warnings.warn(
-            f"case {prediction.case!r}: {counted(lost, 'detection')} of class {wanted!r} missing in the detection map; "
-            "they lie inside others, outside the image, or have the score 0, which this format cannot hold",
+            f"case {prediction.case!r}: {counted(lost, 'detection is', 'detections are')} missing in the detection map "
+            f"of class {wanted!r}: the format holds none inside another one, outside the image, or with the score 0",
             stacklevel=2,
         )
     return scores

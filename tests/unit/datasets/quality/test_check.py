@@ -53,10 +53,10 @@ BAD = {
     "missing label map": (
         lambda root: (root / "labelsTr/a.nii.gz").unlink(),
         "a.nii.gz",
-        "missing label map",
+        "the label map does not exist",
     ),
-    "missing annotation": (lambda root: (root / "labelsTr/a.json").unlink(), "a.json", "missing annotation"),
-    "missing image": (lambda root: (root / "imagesTr/a_0000.nii.gz").unlink(), "a.json", "without image"),
+    "missing annotation": (lambda root: (root / "labelsTr/a.json").unlink(), "a.json", "the image has no annotation"),
+    "missing image": (lambda root: (root / "imagesTr/a_0000.nii.gz").unlink(), "a.json", "the annotation has no image"),
     "image name": (
         lambda root: (root / "imagesTr/a_0000.nii.gz").with_name("e.nii.gz").touch(),
         "e.nii.gz",
@@ -147,7 +147,7 @@ def test_an_object_number_is_given_once(native, ndim):
 def test_the_rank_of_the_files_is_the_declared_one(native, ndim):
     head = json.loads((native / "dataset.json").read_text())
     (native / "dataset.json").write_text(json.dumps({**head, "dim": 5 - ndim}))
-    assert [finding.severity for finding in check(native)] == ["error"] * 4 + ["warning"]
+    assert [finding.severity for finding in check(native)] == ["error", "warning"]
 
 
 def test_all_errors_are_found_at_once_and_come_first(native):
@@ -164,7 +164,7 @@ def test_a_sound_data_set_has_neither_errors_nor_warnings_and_progress_is_report
     findings = check(native, progress=lambda what, done, total: steps.append((done, total)))
     assert {finding.severity for finding in findings} <= {"note"}
     assert steps[-1] == (4, 4)
-    assert any("1 of 3 training cases have no objects" in finding.problem for finding in findings)
+    assert any("1 of 3 training cases has no objects" in finding.problem for finding in findings)
 
 
 def warnings_of(root):

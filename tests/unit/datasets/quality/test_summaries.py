@@ -90,3 +90,27 @@ def test_a_layout_without_cases_says_what_it_looked_for(tmp_path):
         "no image has a label map that corresponds by name"
     ]
     assert examination.summary == "the data set cannot be opened"
+
+
+def test_an_error_of_many_cases_is_said_once_with_their_names(tmp_path):
+    (tmp_path / "data.yaml").write_text("names: [polyp]\n")
+    for n in range(5):
+        for folder in ("images", "labels"):
+            (tmp_path / folder / "train").mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(n).integers(0, 255, (30, 40)).astype(np.uint8)
+        Picture.fromarray(noise).save(tmp_path / f"images/train/p{n}.png")
+        (tmp_path / f"labels/train/p{n}.txt").write_text(f"{int(n > 0)} 0.5 0.5 0.4 0.4\n")
+    errors = [finding for finding in examine(tmp_path, workers=0).findings if finding.severity == "error"]
+    assert [error.problem for error in errors] == ["4 cases: unknown class id 1 (p1, p2, p3, p4)"]
+
+
+def test_a_copy_that_hides_the_mask_of_an_object_is_only_a_copy(tmp_path):
+    Picture.fromarray(np.random.default_rng(0).integers(0, 255, (30, 40)).astype(np.uint8)).save(tmp_path / "a.png")
+    shape = {"label": "x", "shape_type": "polygon", "points": [[3, 3], [20, 3], [20, 20], [3, 20]]}
+    box = {"label": "x", "shape_type": "rectangle", "points": [[25, 3], [35, 20]]}
+    for shapes, says in (([shape, shape], []), ([shape, shape, box], ["object 3 is without a mask, unlike others"])):
+        values = {"version": "5", "shapes": shapes, "imagePath": "a.png", "imageHeight": 30, "imageWidth": 40}
+        (tmp_path / "a.json").write_text(json.dumps(values))
+        problems = [finding.problem for finding in examine(tmp_path, workers=0).findings]
+        assert [problem for problem in problems if "in the annotation twice" in problem] != []
+        assert [problem.removesuffix(" of the image") for problem in problems if "without a mask" in problem] == says
