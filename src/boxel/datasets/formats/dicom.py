@@ -15,7 +15,6 @@ from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.dicom_objects import DicomObjects, names_in
 from boxel.datasets.dicom_reports import count_points, regions_in
 from boxel.datasets.formats.dicom_choice import (
-    are,
     check_frame,
     groups_of,
     of_one_rank,
@@ -41,6 +40,7 @@ from boxel.datasets.lookup import MASKS
 from boxel.datasets.names import below, words
 from boxel.datasets.problems import InputError, Report, Severity, some
 from boxel.io.dicom_frames import pydicom_module
+from boxel.wording import counted
 
 __all__ = ["Options", "detect", "read", "series_names"]
 
@@ -94,11 +94,11 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         else:
             (unclear if own else lost).append(str(below(series.files[0], path)))
     for left, kind, fix in (
-        (lost, " without image", "add the series that they reference"),
-        (unclear, " of more than one image", "keep one image series for each"),
+        (lost, "have no image", "add the series that they reference"),
+        (unclear, "refer to several images", "keep one image series for each"),
     ):
         if left:
-            problem = f"{are(len(left), 'annotation', kind)} left out: {some(left)}"
+            problem = f"annotations that {kind} are left out: {some(left)}"
             report(InputError(path, problem, fix, severity="warning"))
     names: set[str] = set()
     unreadable = set()
@@ -139,11 +139,11 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     for severity, beside in zip(levels, (near, [file for file in maps if file not in near]), strict=True):
         if beside:
             listed = some(str(below(file, path)) for file in beside)
-            problem = f"{are(len(beside), 'possible label map')} not read: {listed}"
+            problem = f"{counted(len(beside), 'possible label map is', 'possible label maps are')} not read: {listed}"
             fix = f"{pairs_hint(path, beside)}, or move other files elsewhere"
             report(InputError(path, problem, fix, severity=severity))
     if bare:
-        problem = f"{are(len(bare), 'image', ' without annotation')} left out: {some(bare)}"
+        problem = f"{counted(len(bare), 'image is', 'images are')} left out without an annotation: {some(bare)}"
         fix = "annotate them" if maps else "use them as images without objects with --option negatives=true"
         report(InputError(path, problem, fix, severity="warning"))
     modality = Counter(series.kind for series in images).most_common(1)

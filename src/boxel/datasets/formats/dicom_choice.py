@@ -11,12 +11,7 @@ from boxel.datasets.problems import InputError, Report, Severity, some
 from boxel.io.dicom_frames import pydicom_module
 from boxel.wording import counted
 
-__all__ = ["are", "check_frame", "groups_of", "of_one_rank", "show_annotated", "targets", "without_copies"]
-
-
-def are(count: int, noun: str, rest: str = "") -> str:
-    """`1 image is` or `2 images are`, with `rest` after the noun."""
-    return f"{counted(count, noun)}{rest} {'is' if count == 1 else 'are'}"
+__all__ = ["check_frame", "groups_of", "of_one_rank", "show_annotated", "targets", "without_copies"]
 
 
 def of_one_rank(path: Path, images: list[DicomSeries], report: Report) -> list[DicomSeries]:
@@ -25,7 +20,7 @@ def of_one_rank(path: Path, images: list[DicomSeries], report: Report) -> list[D
     flat = len(images) - len(volumes)
     if volumes and flat:
         kinds = ",".join(sorted({series.kind for series in images if series.is_flat}))
-        problem = f"{are(flat, '2D image')} left out beside {counted(len(volumes), 'volume')}"
+        problem = f"{counted(flat, '2D image is', '2D images are')} left out beside {counted(len(volumes), 'volume')}"
         report(InputError(path, problem, f"use them instead with --option modalities={kinds}", severity="warning"))
     return volumes or images
 
@@ -61,7 +56,7 @@ def without_copies(
     if copies:
         what = "a copy of another" if len(copies) == 1 else "copies of others"
         listed = some(f"{copy} of {own}" for copy, own in copies.items())
-        problem = f"{are(len(copies), noun)} left out as {what}: {listed}"
+        problem = f"{counted(len(copies), f'{noun} is', f'{noun}s are')} left out as {what}: {listed}"
         report(InputError(path, problem, "nothing to do if this is correct", severity="warning"))
     return [one for one in series if any(one is own for own in kept)]
 
@@ -103,11 +98,11 @@ def show_annotated(
         and (images[index].frames_of_reference & places or (images[index].patient, images[index].study) in studies)
     ]
     if scouts:
-        problem = f"{are(len(scouts), 'localizer')} left out: {some(names[index] for index in scouts)}"
+        problem = f"{counted(len(scouts), 'localizer is', 'localizers are')} left out: {some(names[k] for k in scouts)}"
         report(InputError(path, problem, "nothing to do if this is correct", severity="warning"))
     if again:
         listed = some(names[index] for index in again)
-        what = are(len(again), "volume", " without annotation")
+        what = counted(len(again), "volume without annotation is", "volumes without annotation are")
         problem = f"{what} left out, but may show objects annotated in the same study: {listed}"
         fix = "annotate them if they are to be used"
         report(InputError(path, problem, fix, severity="warning"))
