@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from boxel.datasets.names import as_id, below, is_clutter, split_word, stem_of, words
+from boxel.datasets.names import as_id, below, is_clutter, split_of_folders, split_word, stem_of, words
 from boxel.datasets.problems import InputError, Report, counted, some
 from boxel.io import split_suffix
 
@@ -167,7 +167,7 @@ class Lookup:
 
     def _contradicts(self, file: Path, annotation: Path) -> bool:
         """Whether an image lies in the folder of another part of a split than the annotation is made for."""
-        wanted = split_word(annotation.stem)
+        wanted = split_word(annotation.stem) or split_of_folders(annotation, self.root)
         parts = {split_word(folder) for folder in below(file, self.root).parts[:-1]} - {""}
         return bool(wanted and parts) and wanted not in parts
 

@@ -8,14 +8,25 @@ from pathlib import Path
 from boxel.datasets.problems import InputError
 from boxel.io import split_suffix
 
-__all__ = ["as_id", "below", "case_ids", "is_clutter", "split_word", "stem_of", "words"]
+__all__ = [
+    "as_id",
+    "below",
+    "case_ids",
+    "is_clutter",
+    "part_named",
+    "split_of_folders",
+    "split_word",
+    "stem_of",
+    "words",
+]
 
 CLUTTER = {"thumbs.db", "desktop.ini", "__macosx", "@eadir"}
 WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
+    **dict.fromkeys(("test", "testing", "holdout"), "test"),
 }
+HELD_OUT = re.compile(r"(?<![a-z])h[eo]ld[-_ ]?out", re.IGNORECASE)
 
 
 def is_clutter(path: Path) -> bool:
@@ -42,11 +53,34 @@ def split_word(name: str) -> str:
     """The part of a split that a file or folder name says in a whole word: train, val, test, or `""`.
 
     Example:
-        >>> [split_word(name) for name in ("instances_val2017", "TestSet", "latest_export", "train_test")]
-        ['val', 'test', '', '']
+        >>> [split_word(name) for name in ("val2017", "TestSet", "held-out", "latest_export", "train_test")]
+        ['val', 'test', 'test', '', '']
     """
-    parts = {WORDS[word] for word in words(name) if word in WORDS}
+    parts = {WORDS[word] for word in words(HELD_OUT.sub("holdout", name)) if word in WORDS}
     return parts.pop() if len(parts) == 1 else ""
+
+
+def part_named(name: str) -> str:
+    """The part of a split that is the whole name, such as the key of a list: train, val, test, or `""`.
+
+    Example:
+        >>> [part_named(name) for name in ("Validation", "hold-out", "numTraining")]
+        ['val', 'test', '']
+    """
+    return WORDS.get(HELD_OUT.sub("holdout", name).strip().lower(), "")
+
+
+def split_of_folders(file: Path, root: Path) -> str:
+    """The part of a split that the folders of a file say, those below `root`: train, val, test, or `""`.
+
+    Raises:
+        InputError: they say several.
+    """
+    parts = {split_word(folder): folder for folder in below(file, root).parts[:-1] if split_word(folder)}
+    if len(parts) > 1:
+        problem = f"the folders {' and '.join(parts.values())} are those of different parts of a split"
+        raise InputError(file, problem, "move it to a folder of one part", stem_of(file))
+    return next(iter(parts), "")
 
 
 def words(name: str) -> list[str]:

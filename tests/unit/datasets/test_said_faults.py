@@ -138,8 +138,8 @@ def test_names_in_the_lists_of_voc_without_annotation_are_reported(tmp_path):
     assert said(outcome(tmp_path, "voc")[1], "warning", "train.txt", "2 of 3 names", "the first is 'b'")
     text(tmp_path / "ImageSets" / "Main" / "train.txt", "a\n")
     assert outcome(tmp_path, "voc")[1] == []
-    text(tmp_path / "ImageSets" / "Main" / "train.txt", "a.png\n")
-    assert said(outcome(tmp_path, "voc")[1], "error", "train.txt", "1 of 1 names", "the first is 'a.png'")
+    text(tmp_path / "ImageSets" / "Main" / "train.txt", "b.png\n")
+    assert said(outcome(tmp_path, "voc")[1], "error", "train.txt", "1 of 1 names", "the first is 'b.png'")
 
 
 @pytest.mark.parametrize("label", ["", "nan", "NaN"])

@@ -8,6 +8,7 @@
 Boxes are boxes, turned boxes, polygons, ellipses and masks give instance masks.
 """
 
+from collections import defaultdict
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
@@ -17,7 +18,7 @@ from boxel.datasets.formats.outlines import Entry, Options, Outlined, build, ell
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.text_kinds import text_kind, texts_in
 from boxel.datasets.names import split_word
-from boxel.datasets.problems import InputError, Report
+from boxel.datasets.problems import InputError, Report, Severity, some
 
 __all__ = ["detect", "read"]
 
@@ -38,6 +39,7 @@ def _is_cvat(text: str) -> bool:
 def read(path: Path, report: Report, options: Options) -> Dataset:
     """Open the data set in folder (or file) `path`; problems of single cases go to `report`."""
     entries = []
+    strange: dict[tuple[Path, str], list[str]] = defaultdict(list)
     for file in texts_in(path, (".xml",), _is_cvat):
         root = read_xml(file)
         if root.find("track") is not None:
@@ -50,8 +52,16 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             except InputError as problem:
                 report(problem.of(Path(name).stem))
                 continue
-            part = split_word(node.get("subset") or "")
+            subset = (node.get("subset") or "").strip()
+            part = split_word(subset)
+            if not part and subset.lower() not in ("", "default"):
+                strange[file, subset].append(name)
             entries.append(Entry(name, file, objects, (int(size[0]), int(size[1])), part))
+    severity: Severity = "error" if any(entry.part for entry in entries) else "warning"
+    for (file, subset), names in strange.items():
+        unknown = f"the subset {subset!r} is none of train, validation and test: {some(names)}"
+        fix = "rename it, or remove it if these are training images"
+        report(InputError(file, unknown, fix, severity=severity))
     return build(path, entries, options, report)
 
 

@@ -14,12 +14,12 @@ from boxel.datasets.formats.files import numbers, pictures_layout, read_text
 from boxel.datasets.formats.options import ImageOptions
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.lookup import Lookup
-from boxel.datasets.names import case_ids
+from boxel.datasets.names import case_ids, part_named
 from boxel.datasets.problems import InputError, Report
 
 __all__ = ["Options", "detect", "read"]
 
-PARTS = {"train": "train", "valid": "val", "val": "val", "test": "test"}
+LISTS = ("train", "valid", "val", "test")
 
 
 class Options(ImageOptions):
@@ -39,9 +39,13 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     classes = tuple(line.strip() for line in read_text(names).splitlines() if line.strip())
     lookup = Lookup(path, report, options.images)
     listed: list[tuple[Path, str]] = []
-    for key, part in PARTS.items():
-        file = path / Path(values[key]).name if key in values else path / f"{key}.txt"
-        if key not in values and not file.exists():
+    lists = {key: path / f"{key}.txt" for key in LISTS if (path / f"{key}.txt").exists()}
+    lists |= {key: path / Path(value).name for key, value in values.items() if value.endswith(".txt")}
+    for key, file in lists.items():
+        part = part_named(key)
+        if not part:
+            problem = f"the list {file.name} of {key!r} is none of train, valid and test, and is not used"
+            report(InputError(head, problem, "name its part", severity="warning"))
             continue
         for line in filter(None, map(str.strip, read_text(file).splitlines())):
             try:

@@ -21,7 +21,7 @@ from boxel.datasets.formats.files import listing, numbers, read_mapping
 from boxel.datasets.formats.outlines import Entry, Options, Outlined, build, ellipse, left_out, too_few
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.text_kinds import text_kind
-from boxel.datasets.names import split_word
+from boxel.datasets.names import split_of_folders
 from boxel.datasets.problems import InputError, Report
 
 __all__ = ["detect", "read"]
@@ -80,9 +80,8 @@ def _entry(file: Path, root: Path, report: Report) -> Entry:
     ]
     height, width = values.get("imageHeight"), values.get("imageWidth")
     declared = (int(height), int(width)) if height and width else None
-    parts = {split_word(part) for part in file.relative_to(root).parts[:-1]} - {""}
     name = str(values.get("imagePath") or file.stem)
-    return Entry(name, file, objects, declared, parts.pop() if len(parts) == 1 else "")
+    return Entry(name, file, objects, declared, split_of_folders(file, root))
 
 
 def _shape(file: Path, number: int, shape: Mapping[str, Any], report: Report) -> Outlined | None:

@@ -19,14 +19,14 @@ from boxel.datasets.formats.options import ImageOptions, Names
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.text_kinds import text_kind, texts_in
 from boxel.datasets.lookup import Lookup, root_of
-from boxel.datasets.names import as_id, case_ids
+from boxel.datasets.names import as_id, case_ids, part_named
 from boxel.datasets.problems import InputError, Report, counted, some
 from boxel.io import has_geometry, split_suffix
 
 __all__ = ["Options", "detect", "read"]
 
 DESCRIPTION = 'MONAI datalist: a JSON with "training": [{"image": ..., "box": ..., "label": ...}]'
-PARTS = {"training": "train", "validation": "val", "testing": "test", "test": "test"}
+PARTS = ("train", "val", "test")
 
 
 class Options(ImageOptions):
@@ -68,8 +68,14 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     root = root_of(path)
     lookup = Lookup(root, report, options.images)
     found: list[tuple[str, Path, tuple[Shape, ...]]] = []
-    for key, part in PARTS.items():
-        entries = values.get(key) or []
+    for key, entries in values.items():
+        part = part_named(key)
+        if not part:
+            if isinstance(entries, list) and any(isinstance(entry, dict) and "image" in entry for entry in entries):
+                problem = f"the list {key!r} of {counted(len(entries), 'image')} is no part of a split and is not used"
+                report(InputError(file, problem, "call it training, validation or testing", severity="warning"))
+            continue
+        entries = [] if entries is None else entries
         if not isinstance(entries, list):
             raise InputError(file, f'"{key}" is not a list', f"a {DESCRIPTION}")
         plain = [entry for entry in entries if isinstance(entry, str) and part == "test"]
@@ -88,7 +94,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
                 report(problem.of(case))
     lookup.report_unused()
     cases: list[Case] = []
-    parts: dict[str, list[str]] = {part: [] for part in PARTS.values()}
+    parts: dict[str, list[str]] = {part: [] for part in PARTS}
     counts: dict[str, list[int]] = defaultdict(list)
     for (part, image, shapes), case in zip(found, case_ids([image for _, image, _ in found], root), strict=True):
         split = "test" if part == "test" else "train"

@@ -9,7 +9,8 @@ Pixels `xmin..xmax` become the half-open interval `[xmin - 1, xmax)`. Boxes with
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 from xml.etree.ElementTree import Element
@@ -20,12 +21,14 @@ from boxel.datasets.formats.files import listing, numbers, pictures_layout, read
 from boxel.datasets.formats.options import ImageOptions, Names
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.lookup import IMAGE_FOLDERS, Lookup
-from boxel.datasets.names import case_ids, split_word
-from boxel.datasets.problems import InputError, Report, Severity
+from boxel.datasets.names import case_ids, part_named, split_of_folders, split_word
+from boxel.datasets.problems import InputError, Report, Severity, some
+from boxel.io import split_suffix
 
 __all__ = ["Options", "detect", "read"]
 
 FOLDERS = ("annotations", "annotation", "labels", "xmls", "xml")
+LISTS = Path("ImageSets", "Main")
 CORNERS = ("ymin", "xmin", "ymax", "xmax")
 
 
@@ -85,10 +88,12 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     base = _folder(path)
     trees: dict[Path, Element] = {}
     images: dict[Path, Path] = {}
+    folders: dict[Path, str] = {}
     files = _files(path)
     for file in files:
         try:
             tree = read_xml(file)
+            folders[file] = split_of_folders(file, path)
             images[file] = _image(file, tree, _place(file, path, base), lookup)
         except InputError as problem:
             report(problem.of(file.stem))
@@ -97,10 +102,10 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     lookup.report_unused()
     present = {name for tree in trees.values() for name in map(_name, tree.iter("object"))}
     classes = options.classes or tuple(sorted(present - {""}))
-    lists = {part: set(_set(path, part)) for part in ("train", "val", "test")}
-    cases, parts = [], {part: list[str]() for part in lists}
+    cases, parts = [], {part: list[str]() for part in ("train", "val", "test")}
     ids = case_ids(list(images.values()), path)
-    _report_strange(path, lists, {*ids, *(str(_place(file, path, base)) for file in files)}, report)
+    lists = _lists(path, {*ids, *(str(_place(file, path, base)) for file in files)}, report)
+    unlisted: list[str] = []
     for (file, tree), case in zip(trees.items(), ids, strict=True):
         try:
             annotate = Shapes(tuple(_shapes(file, tree, classes, options, report)))
@@ -108,13 +113,22 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         except InputError as problem:
             report(problem.of(case))
             continue
-        listed = next((part for part, names in lists.items() if names & {str(_place(file, path, base)), case}), "")
-        folder = split_word(file.parent.name if file.parent != path else "")
-        part = listed or ("" if any(lists.values()) else folder)
+        listed = {part for name in {str(_place(file, path, base)), case} for part in lists.get(name, ())}
+        if len(listed) > 1:
+            several = f"{file.stem} is in the lists of {' and '.join(sorted(listed))}"
+            report(InputError(path / LISTS, several, "keep it in one of them", case))
+            continue
+        if not listed and any("train" in known for known in lists.values()):
+            unlisted.append(case)
+            continue
+        part = listed.pop() if listed else "" if lists else folders[file]
         split = "test" if part == "test" else "train"
         cases.append(Case(case, (images[file],), split=split, annotation=file, annotate=annotate, declared=size))
         if part:
             parts[part].append(case)
+    if unlisted:
+        unused = f"cases in no list of train, val and test are not used: {some(unlisted)}"
+        report(InputError(path / LISTS, unused, "add them to a list if they should be used", severity="warning"))
     folds = ({part: tuple(ids) for part, ids in parts.items()},) if parts["train"] and parts["val"] else None
     _, channels = pictures_layout([case.channels[0] for case in cases])
     return Dataset(path, path.resolve().name, 2, classes, channels, tuple(cases), folds)
@@ -123,8 +137,12 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
 def _image(file: Path, tree: Element, place: Path, lookup: Lookup) -> Path:
     """The picture of an annotation: the one of its name, in the same folders; or the one that it names."""
     named = (tree.findtext("filename") or "").strip()
-    beside = str(place.with_name(named)) if Path(named).stem == file.stem else str(place)
-    image = lookup.find(beside, file, *([str(place)] if beside != str(place) else []), *([named] if named else []))
+    written = [(tree.findtext("path") or "").strip(), f"{(tree.findtext('folder') or '').strip()}/{named}", named]
+    written = [name for name in written if named and re.split(r"[\\/]", name)[-1] == re.split(r"[\\/]", named)[-1]]
+    beside = [str(place.with_name(named)), str(place)] if Path(named).stem == file.stem else [str(place)]
+    image = lookup.find(beside[0], file, *beside[1:], *written)
+    if image.is_dir() and written:  # a folder of the annotation's name
+        image = lookup.find(written[0], file, *written[1:])
     other = image.with_name(Path(named.replace("\\", "/")).name) if named else image
     if other.stem != image.stem and other.is_file():
         problem = f"<filename> is {named!r}, but {image.name} has the name of this file, and both exist"
@@ -149,31 +167,32 @@ def _name(node: Element) -> str:
     return (node.findtext("name") or "").strip()
 
 
-def _report_strange(path: Path, lists: Mapping[str, set[str]], known: set[str], report: Report) -> None:
-    """Say which names in the lists of the parts are those of no annotation.
+def _lists(path: Path, known: set[str], report: Report) -> dict[str, set[str]]:
+    """The parts of every name in the lists; a name may have the suffix of its image.
 
-    That is an error only if it holds for all of them: the challenge's test lists came without annotations.
+    Names without annotation are reported. That is an error only if it holds for all of them: the challenge's test lists
+    came without annotations.
     """
-    severity: Severity = "warning" if set().union(*lists.values()) & known else "error"
-    for part, names in lists.items():
+    files = {file: part_named(file.stem) for file in listing(path / LISTS) if file.suffix == ".txt"}
+    named = {file: {_listed(line, known) for line in read_text(file).splitlines() if line.strip()}
+             for file, part in files.items() if part}  # fmt: skip
+    severity: Severity = "warning" if set().union(*named.values()) & known else "error"
+    parts: dict[str, set[str]] = defaultdict(set)
+    for file, names in named.items():
+        for name in names:
+            parts[name].add(files[file])
         strange = sorted(names - known)
         if strange:
             problem = f"{len(strange)} of {len(names)} names have no annotation (XML), the first is {strange[0]!r}"
-            fix = (
-                "write names without suffix, add the annotations, without <object> where there is none, or remove them"
-            )
-            report(InputError(_list(path, part), problem, fix, severity=severity))
+            fix = "correct them, add the annotations, without <object> where there is none, or remove them"
+            report(InputError(file, problem, fix, severity=severity))
+    return parts
 
 
-def _set(path: Path, part: str) -> list[str]:
-    file = _list(path, part)
-    lines = read_text(file).splitlines() if file.exists() else []
-    # The lists of single classes have -1, 0 or 1 after the name.
-    return [re.sub(r"\s+-?[01]$", "", line.strip()) for line in lines if line.strip()]
-
-
-def _list(path: Path, part: str) -> Path:
-    return path / "ImageSets" / "Main" / f"{part}.txt"
+def _listed(line: str, known: set[str]) -> str:
+    name = re.sub(r"\s+-?[01]$", "", line.strip())  # the lists of single classes have -1, 0 or 1 after the name
+    plain = split_suffix(Path(name))[0]
+    return name if name in known or plain not in known else plain
 
 
 def _shapes(file: Path, tree: Element, classes: tuple[str, ...], options: Options, report: Report) -> list[Shape]:
