@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from boxel.datasets.annotations import Annotator, Opener
+from boxel.datasets.declared import fits
 from boxel.datasets.instances import clipped, repeated
 from boxel.datasets.label_maps import tight_boxes
 from boxel.datasets.problems import InputError, Report, Severity, raise_it, some
@@ -49,7 +50,7 @@ class Case:
         split: "train" cases are divided into folds, "test" cases are held out.
         annotation: the file to name if the annotation is wrong.
         weak: the label map shows boxes, not the shapes of the objects.
-        declared: the shape `(*s)` of the image that the annotation was made on; None if it does not say.
+        declared: the shape `(*s)` of the image that the annotation was made on; None where it does not say.
     """
 
     id: str
@@ -64,7 +65,7 @@ class Case:
     opener: Opener | None = None
     attributes: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     weak: bool = False
-    declared: tuple[int, ...] | None = None
+    declared: tuple[int | None, ...] | None = None
 
     @property
     def file(self) -> Path:
@@ -254,11 +255,12 @@ def read_case_image(case: Case, dataset: Dataset) -> Image:
     if not case.channels:
         raise InputError(case.file, "this case has an annotation but no image", "add the image", case.id)
     image = read_channels(case.channels, case.opener.read if case.opener else read_image)
-    if case.declared not in (None, image.geometry.shape) and not case.opener:  # annotated as stored, not as shown
+    if not fits(case.declared, image.geometry.shape) and not case.opener:  # annotated as stored, not as shown
         image = read_channels(case.channels, partial(read_image, upright=False))
     first, shape = case.channels[0], image.geometry.shape
-    if case.declared not in (None, shape):
-        problem = f"the annotation is made for an image of shape {case.declared}, but {first.name} has {shape}"
+    if not fits(case.declared, shape):
+        declared = str(case.declared).replace("None", "?")
+        problem = f"the annotation is made for an image of shape {declared}, but {first.name} has {shape}"
         raise InputError(case.file, problem, "annotate this image, or use the one that was annotated", case.id)
     if len(shape) != dataset.ndim:
         problem = f"has {len(shape)} axes {shape} but the data set declares {dataset.ndim}"

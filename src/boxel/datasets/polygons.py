@@ -12,7 +12,7 @@ from boxel.datasets.annotations import Annotator, Shape, Shapes
 from boxel.datasets.label_maps import Mask, overlay
 from boxel.types import Geometry, Instances
 
-__all__ = ["CocoMasks", "CocoObject", "contradiction", "fill_polygon", "fits_as_corners"]
+__all__ = ["CocoMasks", "CocoObject", "IgnoredObject", "contradiction", "fill_polygon", "fits_as_corners"]
 
 
 def fill_polygon(points: np.ndarray, shape: Sequence[int]) -> np.ndarray:
@@ -50,6 +50,10 @@ class CocoObject:
     area: float | None = None
 
     @property
+    def ignored(self) -> bool:
+        return self.crowd
+
+    @property
     def shape(self) -> Shape:
         """The box of the annotation."""
         x, y, width, height = self.box or (0.0,) * 4
@@ -70,16 +74,24 @@ class CocoObject:
         return mask
 
 
-def contradiction(box: tuple[float, ...] | None, drawn: tuple[float, ...]) -> str:
-    """How a box `x, y, width, height` contradicts the outline whose corners are `drawn`; empty if it does not."""
+class IgnoredObject(CocoObject):
+    """A single object that is excluded from training and scoring, unlike a crowd."""
+
+    @property
+    def ignored(self) -> bool:
+        return True
+
+
+def contradiction(box: tuple[float, ...] | None, drawn: tuple[float, ...]) -> tuple[str, str] | None:
+    """How a box `x, y, width, height` contradicts the outline whose corners are `drawn`, and a suggested fix."""
     if box is None or min(box[2:]) <= 0:
-        return ""
+        return None
     if any(drawn[k] > box[k] + box[k + 2] or drawn[k + 2] < box[k] for k in (0, 1)):
-        return f"bbox {list(box)} lies beside its polygon or mask; correct one of them, {AS_SIDES}"
+        return f"bbox {list(box)} lies beside its polygon or mask", f"correct one of them, {AS_SIDES}"
     as_corners, as_sides = np.abs(np.subtract(drawn, box)), np.abs(np.subtract(drawn[2:], np.add(box[:2], box[2:])))
     if as_corners.max() <= 1 and as_sides.max() > 2:
-        return f"bbox {list(box)} fits its polygon or mask only as [x1, y1, x2, y2]; {AS_SIDES}"
-    return ""
+        return f"bbox {list(box)} fits its polygon or mask only as [x1, y1, x2, y2]", AS_SIDES
+    return None
 
 
 def fits_as_corners(box: tuple[float, ...], area: float) -> bool:
@@ -113,32 +125,32 @@ class CocoMasks(Annotator):
 
     @property
     def labels(self) -> tuple[int, ...]:
-        return tuple(entry.label for entry in self.objects if not entry.crowd)
+        return tuple(entry.label for entry in self.objects if not entry.ignored)
 
     def read(self, geometry: Geometry) -> tuple[np.ndarray | None, Instances]:
-        return self._chosen(geometry, crowd=False)
+        return self._chosen(geometry, ignored=False)
 
     def ignored(self, geometry: Geometry) -> Instances:
-        """Crowds: regions that hold many objects without an outline of each."""
-        return self._chosen(geometry, crowd=True)[1]
+        """Ignored objects, and crowds: regions that hold many objects without an outline of each."""
+        return self._chosen(geometry, ignored=True)[1]
 
     @property
     def ignores_regions(self) -> bool:
-        return True
+        return any(entry.crowd for entry in self.objects) or not any(entry.ignored for entry in self.objects)
 
     def remarks(self, geometry: Geometry) -> tuple[str, ...]:
-        return Shapes(tuple(entry.shape for entry in self.objects if entry.box and not entry.crowd)).remarks(geometry)
+        return Shapes(tuple(entry.shape for entry in self.objects if entry.box and not entry.ignored)).remarks(geometry)
 
     def as_written(self, geometry: Geometry) -> tuple[Instances, np.ndarray, Instances]:
-        """Objects with the boxes and areas stored in the file instead of those of their masks, and the crowds.
+        """Objects with the boxes and areas stored in the file instead of those of their masks, and what is ignored.
 
         Ids are those of `read`. A box or area missing in the file is that of the mask.
         """
-        (objects, areas), (crowds, _) = (self._boxes_as_written(geometry, crowd) for crowd in (False, True))
-        return objects, areas, crowds
+        (objects, areas), (others, _) = (self._boxes_as_written(geometry, ignored) for ignored in (False, True))
+        return objects, areas, others
 
-    def _boxes_as_written(self, geometry: Geometry, crowd: bool) -> tuple[Instances, np.ndarray]:
-        drawn, boxed = self._by_kind(geometry, crowd)
+    def _boxes_as_written(self, geometry: Geometry, ignored: bool) -> tuple[Instances, np.ndarray]:
+        drawn, boxed = self._by_kind(geometry, ignored)
         _, instances = _numbered(drawn, boxed, geometry)
         boxes, areas = instances.boxes.copy(), np.prod(instances.boxes[:, 1] - instances.boxes[:, 0], axis=1)
         for row, entry in enumerate([*(entry for entry, _ in drawn), *boxed]):
@@ -147,25 +159,26 @@ class CocoMasks(Annotator):
             areas[row] = areas[row] if entry.area is None else entry.area
         return replace(instances, boxes=boxes), areas
 
-    def _by_kind(self, geometry: Geometry, crowd: bool) -> tuple[list[tuple[CocoObject, Mask]], list[CocoObject]]:
+    def _by_kind(self, geometry: Geometry, ignored: bool) -> tuple[list[tuple[CocoObject, Mask]], list[CocoObject]]:
         """Objects with their masks, and objects without a mask."""
         drawn, boxed = [], []
-        for entry in (entry for entry in self.objects if entry.crowd == crowd):
+        for entry in (entry for entry in self.objects if entry.ignored == ignored):
             mask = entry.mask(geometry.shape) if entry.polygons or entry.rle else None
             if mask is not None and mask.any():
                 drawn.append((entry, Mask.crop(mask)))
                 rows, columns = drawn[-1][1].region
-                wrong = contradiction(entry.box, (columns.start, rows.start, columns.stop, rows.stop))
+                edges = (columns.start, rows.start, columns.stop, rows.stop)
+                wrong = contradiction(entry.box, edges) if entry.rle else None  # polygons: when the file is opened
                 if wrong:
-                    raise ValueError(wrong)
+                    raise ValueError("; ".join(wrong))
                 continue
             if entry.box is None:
                 raise ValueError("an outline has no pixels, and there is no box; draw it again, or remove the object")
             boxed.append(entry)
         return drawn, boxed
 
-    def _chosen(self, geometry: Geometry, *, crowd: bool) -> tuple[np.ndarray | None, Instances]:
-        return _numbered(*self._by_kind(geometry, crowd), geometry)
+    def _chosen(self, geometry: Geometry, *, ignored: bool) -> tuple[np.ndarray | None, Instances]:
+        return _numbered(*self._by_kind(geometry, ignored), geometry)
 
 
 def _numbered(

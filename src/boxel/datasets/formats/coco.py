@@ -4,8 +4,9 @@
     train/_annotations.coco.json, valid/..., test/...    as Roboflow exports it
     pictures           under their `file_name`, which is relative to the JSON, the data set or its folder of images
 
-Crowds (`iscrowd`) are ignored regions. A file or folder with the word "test" in its name holds the test cases, one with
-"val" or "valid" the validation cases. Categories of several files are the same if their names are.
+Crowds (`iscrowd`) are ignored regions, and objects with `ignore` are ignored objects. A file or folder with the word
+"test" in its name holds the test cases, one with "val" or "valid" the validation cases. Categories of several files
+are the same if their names are.
 """
 
 from collections import Counter, defaultdict
@@ -14,20 +15,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from boxel.datasets.cases import Case, Dataset
+from boxel.datasets.declared import declared_size, flag
 from boxel.datasets.formats.files import listing, numbers, pictures_layout, read_mapping, report_bare_parts
 from boxel.datasets.formats.options import ImageOptions
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.text_kinds import text_kind, texts_of_kind
 from boxel.datasets.lookup import Lookup, root_of
 from boxel.datasets.names import as_id, below, case_ids, split_word
-from boxel.datasets.polygons import AS_SIDES, CocoMasks, CocoObject, contradiction, fits_as_corners
+from boxel.datasets.polygons import AS_SIDES, CocoMasks, CocoObject, IgnoredObject, contradiction, fits_as_corners
 from boxel.datasets.problems import InputError, Report, some
 
 __all__ = ["detect", "read"]
 
 DESCRIPTION = 'COCO: a JSON with "images", "annotations" and "categories"'
 KEYS = ("images", "annotations", "categories")
-CROWD = {"0": False, "0.0": False, "false": False, "": False, "1": True, "1.0": True, "true": True}
 
 
 def detect(path: Path) -> bool:
@@ -66,6 +67,7 @@ def read(path: Path, report: Report, options: ImageOptions) -> Dataset:
         part = split_word(file.stem) or split_word(file.parent.name if file.parent != root else "") or "train"
         labels = {number: classes.index(name) for number, name in names[file].items()}
         entries += _entries(file, values, labels, part, lookup, report)
+        _report_areas(file, values, report)
     lookup.report_unused()
     repeated = {image for image, count in Counter(entry.image for entry in entries).items() if count > 1}
     cases, parts, counts = [], defaultdict(list), defaultdict(list)
@@ -97,6 +99,19 @@ def read(path: Path, report: Report, options: ImageOptions) -> Dataset:
     return Dataset(path, root.resolve().name, ndim, classes, channels, tuple(cases), folds)
 
 
+def _report_areas(file: Path, values: Mapping[str, Any], report: Report) -> None:
+    """Say which boxes have the area 0, which hides whether they are `[x1, y1, x2, y2]`."""
+    flat = [
+        one.get("id")
+        for one in values["annotations"]
+        if isinstance(one, dict) and one.get("area") == 0 and one.get("bbox") and not one.get("segmentation")
+    ]
+    if flat:
+        problem = f"the area of objects with a bbox is 0: {some(map(str, flat))}"
+        fix = f"write their areas, by which COCO metrics sort them, and {AS_SIDES}"
+        report(InputError(file, problem, fix, severity="warning"))
+
+
 class _Entry(NamedTuple):
     """One image of a file, with its annotations."""
 
@@ -105,7 +120,7 @@ class _Entry(NamedTuple):
     objects: Sequence[Mapping[str, Any]]
     labels: Mapping[int | str, int]
     part: str
-    declared: tuple[int, int] | None
+    declared: tuple[int | None, ...] | None
 
 
 def _content(file: Path, report: Report) -> Mapping[str, Any]:
@@ -174,10 +189,7 @@ def _entries(
                 raise InputError(file, problem, "give each its own id")
             objects = objects_of.pop(number, [])
             image = lookup.find(name, file)
-            size = as_id(entry.get("height")), as_id(entry.get("width"))
-            declared = (
-                (size[0], size[1]) if isinstance(size[0], int) and isinstance(size[1], int) and all(size) else None
-            )
+            declared = declared_size(entry.get("height"), entry.get("width"), file, name)
             yield _Entry(file, image, objects, labels, part, declared)
         except InputError as problem:
             report(problem.of(Path(name).stem))
@@ -225,17 +237,15 @@ def _object(image: _Entry, case: str, entry: Mapping[str, Any], report: Report) 
         report(InputError(file, problem, "draw the box again, or remove the object", case, "warning"))
         return None
     area = None if entry.get("area") is None else numbers([entry["area"]], file, f"area of object {number}")[0]
-    crowd = str(entry.get("iscrowd") or 0).strip().lower()
-    if crowd not in CROWD:
-        raise InputError(file, f"iscrowd of object {number} is {crowd[:80]!r}", "write 0 or 1")
+    crowd, ignore = (flag(entry.get(key), file, f"{key} of object {number}") for key in ("iscrowd", "ignore"))
     spans = [[value for polygon in polygons for value in polygon[axis::2]] for axis in (0, 1)]
-    wrong = contradiction(box, (*map(min, spans), *map(max, spans))) if polygons else ""
+    wrong = contradiction(box, (*map(min, spans), *map(max, spans))) if polygons else None
     if box and not drawn and area is not None and fits_as_corners(box, area):
-        wrong = f"bbox {list(box)} fits the area {area:g} only as [x1, y1, x2, y2]; {AS_SIDES}"
+        wrong = f"bbox {list(box)} fits the area {area:g} only as [x1, y1, x2, y2]", AS_SIDES
     if wrong:
-        problem, _, fix = wrong.partition("; ")
-        raise InputError(file, f"object {number}: {problem}", fix)
-    return CocoObject(image.labels[category], box, polygons, rle, CROWD[crowd], area)
+        raise InputError(file, f"object {number}: {wrong[0]}", wrong[1])
+    kind = IgnoredObject if ignore and not crowd else CocoObject
+    return kind(image.labels[category], box, polygons, rle, crowd, area)
 
 
 register_format("coco", detect, read, DESCRIPTION, ImageOptions, order=60)

@@ -13,6 +13,7 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from boxel.datasets.cases import Dataset
+from boxel.datasets.declared import declared_size
 from boxel.datasets.formats.files import numbers, read_xml
 from boxel.datasets.formats.outlines import Entry, Options, Outlined, build, ellipse, left_out, rectangle, too_few
 from boxel.datasets.formats.registry import register_format
@@ -48,7 +49,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             name = node.get("name") or ""
             try:
                 objects = [made for child in node if (made := _object(file, name, child, report))]
-                size = numbers([node.get("height"), node.get("width")], file, f"size of {name}", 2)
+                size = declared_size(node.get("height"), node.get("width"), file, name)
             except InputError as problem:
                 report(problem.of(Path(name).stem))
                 continue
@@ -56,7 +57,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             part = split_word(subset)
             if not part and subset.lower() not in ("", "default"):
                 strange[file, subset].append(name)
-            entries.append(Entry(name, file, objects, (int(size[0]), int(size[1])), part))
+            entries.append(Entry(name, file, objects, size, part))
     severity: Severity = "error" if any(entry.part for entry in entries) else "warning"
     for (file, subset), names in strange.items():
         unknown = f"the subset {subset!r} is none of train, validation and test: {some(names)}"

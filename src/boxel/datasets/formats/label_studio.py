@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from boxel.datasets.cases import Dataset
+from boxel.datasets.declared import declared_size
 from boxel.datasets.formats.files import numbers, read_mapping
 from boxel.datasets.formats.outlines import Entry, Options, Outlined, build, ellipse, left_out, rectangle, too_few
 from boxel.datasets.formats.registry import register_format
@@ -79,11 +80,11 @@ def _entry(file: Path, number: int, task: Any, report: Report) -> Entry:
     sizes = {(entry.get("original_height"), entry.get("original_width")) for entry in results}
     if len(sizes) > 1:
         raise InputError(file, f"task {number}: several image sizes {sorted(map(str, sizes))}", "export it again")
+    declared = declared_size(*(sizes.pop() if sizes else (None, None)), file, name)
     objects: list[Outlined] = []
     for entry in results:
         objects += _object(file, name, entry, report)
-    height, width = sizes.pop() if sizes else (None, None)
-    return Entry(name, file, objects, (int(height), int(width)) if height and width else None)
+    return Entry(name, file, objects, declared)
 
 
 def _results(file: Path, name: str, task: Mapping[str, Any], report: Report) -> Iterator[Mapping[str, Any]]:

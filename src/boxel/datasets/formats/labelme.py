@@ -5,6 +5,7 @@
     train/ val/ test/    optional: folders named after the parts of a split
 
 Polygons, circles and masks give instance masks, rectangles give boxes. Polygons with one `group_id` are one object.
+Objects with the flag `difficult` or `ignore` are ignored objects.
 """
 
 import base64
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from boxel.datasets.cases import Dataset
+from boxel.datasets.declared import declared_size, flag
 from boxel.datasets.formats.files import listing, numbers, read_mapping
 from boxel.datasets.formats.outlines import Entry, Options, Outlined, build, ellipse, left_out, too_few
 from boxel.datasets.formats.registry import register_format
@@ -27,6 +29,8 @@ from boxel.datasets.problems import InputError, Report
 __all__ = ["detect", "read"]
 
 DESCRIPTION = 'LabelMe: NAME.json with "shapes" and "imagePath" for every picture'
+
+IGNORED = ("difficult", "ignore", "ignored")
 
 
 def detect(path: Path) -> bool:
@@ -73,15 +77,23 @@ def _entry(file: Path, root: Path, report: Report) -> Entry:
         drawn = _shape(file, number, shape, report)
         if drawn:
             group = shape.get("group_id")
-            grouped[("alone", number) if group is None or not drawn.outlines else (group, drawn.name)].append(drawn)
+            alone = group is None or not drawn.outlines
+            ignore = _is_ignored(file, number, shape)
+            grouped[("alone", number) if alone else (group, drawn.name, ignore)].append(drawn._replace(ignore=ignore))
     objects = [
         parts[0]._replace(outlines=tuple(outline for part in parts for outline in part.outlines), box=parts[0].box)
         for parts in grouped.values()
     ]
-    height, width = values.get("imageHeight"), values.get("imageWidth")
-    declared = (int(height), int(width)) if height and width else None
     name = str(values.get("imagePath") or file.stem)
+    declared = declared_size(values.get("imageHeight"), values.get("imageWidth"), file, name)
     return Entry(name, file, objects, declared, split_of_folders(file, root))
+
+
+def _is_ignored(file: Path, number: int, shape: Mapping[str, Any]) -> bool:
+    """Whether a flag or an attribute (of X-AnyLabeling) says that an object is difficult or ignored."""
+    flags = shape.get("flags")
+    named = {**shape, **(flags if isinstance(flags, dict) else {})}.items()
+    return any(flag(value, file, f"{key} of shape {number}") for key, value in named if key.lower() in IGNORED)
 
 
 def _shape(file: Path, number: int, shape: Mapping[str, Any], report: Report) -> Outlined | None:

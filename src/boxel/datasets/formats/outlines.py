@@ -12,7 +12,7 @@ from boxel.datasets.formats.files import pictures_layout, report_bare_parts
 from boxel.datasets.formats.options import ImageOptions, Names
 from boxel.datasets.lookup import Lookup
 from boxel.datasets.names import case_ids
-from boxel.datasets.polygons import CocoMasks, CocoObject
+from boxel.datasets.polygons import CocoMasks, CocoObject, IgnoredObject
 from boxel.datasets.problems import InputError, Report, counted
 
 __all__ = ["Entry", "Options", "Outlined", "build", "ellipse", "left_out", "rectangle"]
@@ -31,11 +31,15 @@ class Options(ImageOptions):
 
 
 class Outlined(NamedTuple):
-    """An object: its class, its box `x, y, width, height` or None, and its outlines, without which it is a box."""
+    """An object: its class, its box `x, y, width, height` or None, and its outlines, without which it is a box.
+
+    `ignore`: it is excluded from training and scoring.
+    """
 
     name: str
     box: tuple[float, float, float, float] | None
     outlines: tuple[Points, ...] = ()
+    ignore: bool = False
 
 
 class Entry(NamedTuple):
@@ -51,7 +55,7 @@ class Entry(NamedTuple):
     image: str
     annotation: Path
     objects: Sequence[Outlined]
-    declared: tuple[int, int] | None = None
+    declared: tuple[int | None, ...] | None = None
     part: str = ""
 
 
@@ -96,7 +100,8 @@ def _object(entry: Entry, drawn: Outlined, classes: Sequence[str]) -> CocoObject
     numbers = [*(drawn.box or ()), *(value for outline in drawn.outlines for value in outline)]
     if not np.isfinite(numbers).all() or (drawn.box and min(drawn.box[2:]) <= 0 and not drawn.outlines):
         raise InputError(entry.annotation, f"an object of class {drawn.name} has no extent", "draw it again")
-    return CocoObject(classes.index(drawn.name), drawn.box, drawn.outlines)
+    kind = IgnoredObject if drawn.ignore else CocoObject
+    return kind(classes.index(drawn.name), drawn.box, drawn.outlines)
 
 
 def left_out(annotation: Path, count: int, kind: str) -> InputError:

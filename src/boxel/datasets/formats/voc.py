@@ -17,6 +17,7 @@ from xml.etree.ElementTree import Element
 
 from boxel.datasets.annotations import Shape, Shapes
 from boxel.datasets.cases import Case, Dataset
+from boxel.datasets.declared import declared_size, flag
 from boxel.datasets.formats.files import listing, numbers, pictures_layout, read_text, read_xml
 from boxel.datasets.formats.options import ImageOptions, Names
 from boxel.datasets.formats.registry import register_format
@@ -109,7 +110,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     for (file, tree), case in zip(trees.items(), ids, strict=True):
         try:
             annotate = Shapes(tuple(_shapes(file, tree, classes, options, report)))
-            size = _size(file, tree)
+            size = declared_size(tree.findtext("size/height"), tree.findtext("size/width"), file, "<size>")
         except InputError as problem:
             report(problem.of(case))
             continue
@@ -155,14 +156,6 @@ def _place(file: Path, path: Path, base: Path) -> Path:
     return file.relative_to(base if file.is_relative_to(base) else path).with_suffix("")
 
 
-def _size(file: Path, tree: Element) -> tuple[int, int] | None:
-    values = [tree.findtext(f"size/{key}") for key in ("height", "width")]
-    if not all(values):
-        return None
-    height, width = numbers(values, file, "<size>", 2)
-    return (int(height), int(width)) if height and width else None
-
-
 def _name(node: Element) -> str:
     return (node.findtext("name") or "").strip()
 
@@ -205,7 +198,7 @@ def _shapes(file: Path, tree: Element, classes: tuple[str, ...], options: Option
             raise InputError(
                 file, f"unknown class {name!r}", f"use one of {', '.join(classes)}, or add it to the classes"
             )
-        difficult = (node.findtext("difficult") or "0").strip() == "1"
+        difficult = flag(node.findtext("difficult"), file, f"<difficult> of object {number} ({name})")
         if difficult and options.difficult == "drop":
             continue
         values = [box.findtext(key) if box is not None else None for key in CORNERS]

@@ -1,0 +1,49 @@
+"""What annotations declare as texts or numbers: the size of the image that they were made on, and flags."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from boxel.datasets.names import as_id
+from boxel.datasets.problems import InputError
+
+__all__ = ["declared_size", "fits", "flag"]
+
+FLAGS = {
+    **dict.fromkeys(("", "0", "0.0", "false", "no", "none", "unspecified"), False),
+    **dict.fromkeys(("1", "1.0", "true", "yes"), True),
+}
+
+
+def declared_size(height: object, width: object, file: Path, what: str) -> tuple[int | None, int | None] | None:
+    """Rows and columns of the image that was annotated; 0 and nothing are unknown.
+
+    Raises:
+        InputError: one of them is not a whole number; `what` names its image.
+    """
+    sides: list[int | None] = []
+    for name, value in (("height", height), ("width", width)):
+        side = 0 if value in (None, "") else as_id(value)
+        if not isinstance(side, int) or side < 0:
+            problem = f"the {name} of {what} is {str(value)[:80]!r}"
+            raise InputError(file, problem, "write the whole number of pixels that the image file has")
+        sides.append(side or None)
+    return (sides[0], sides[1]) if any(sides) else None
+
+
+def fits(declared: Sequence[int | None] | None, shape: Sequence[int]) -> bool:
+    """Whether an image has the declared size, as far as that is known."""
+    if declared is None:
+        return True
+    return len(declared) == len(shape) and all(own in (None, side) for own, side in zip(declared, shape, strict=True))
+
+
+def flag(value: object, file: Path, what: str) -> bool:
+    """Whether a flag is set that may be a truth value, a number or a text; nothing is False.
+
+    Raises:
+        InputError: it is something else; `what` names the flag.
+    """
+    text = str("" if value is None else value).strip().lower()
+    if text not in FLAGS:
+        raise InputError(file, f"{what} is {text[:80]!r}", "write 0 or 1")
+    return FLAGS[text]
