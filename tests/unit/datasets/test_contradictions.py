@@ -226,3 +226,38 @@ def test_an_image_that_two_annotations_name_is_reported_with_both(tmp_path):
         text(tmp_path / f"{name}.json", {"imagePath": "a.png", "shapes": [shape]})
     findings = examine(tmp_path, format="labelme").findings
     assert any("duplicate case" in str(one) and "one.json" in str(one) and "two.json" in str(one) for one in findings)
+
+
+def via(root, *attributes):
+    shape = {"name": "rect", "x": 8, "y": 5, "width": 12, "height": 8}
+    for name in "ab":
+        picture(root / f"{name}.png")
+    values = {
+        f"{name}.png1": {"filename": f"{name}.png", "regions": [{"shape_attributes": shape, "region_attributes": own}]}
+        for name, own in zip("ab", attributes, strict=True)
+    }
+    text(root / "via.json", values)
+
+
+def test_blanks_around_a_class_of_via_do_not_count(tmp_path):
+    via(tmp_path, {"type": " cell"}, {"type": {"cell ": True, "dot": False}, "note": "  "})
+    cases, problems = outcome(tmp_path, "via")
+    assert not problems
+    assert [list(case.labels) for case in cases.values()] == [[0], [0]]
+
+
+def test_a_region_of_via_with_several_classes_or_none_is_an_error(tmp_path):
+    via(tmp_path, {"type": "cell"}, {"type": {"cell": True, "dot": True}})
+    assert said(outcome(tmp_path, "via")[1], "error", "region 0 of b.png has the classes cell and dot")
+    via(tmp_path, {"type": "cell"}, {"type": {"cell": False, "dot": False}})
+    assert said(outcome(tmp_path, "via")[1], "error", "region 0 of b.png has no class")
+
+
+def test_a_region_of_label_studio_with_several_labels_is_an_error(tmp_path):
+    picture(tmp_path / "a.png")
+    one = task("a.png")
+    result = one["annotations"][0]["result"][0]
+    result["id"] = "r7"
+    result["value"]["rectanglelabels"] = ["cell ", "dot"]
+    text(tmp_path / "p.json", [one])
+    assert said(outcome(tmp_path, "label_studio")[1], "error", "region r7 of a.png has the labels cell and dot")

@@ -13,8 +13,9 @@ from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import numbers, pictures_layout, read_text
 from boxel.datasets.formats.options import ImageOptions
 from boxel.datasets.formats.registry import register_format
+from boxel.datasets.formats.yolo_lines import names_in
 from boxel.datasets.lookup import Lookup
-from boxel.datasets.names import case_ids, part_named
+from boxel.datasets.names import as_id, case_ids, part_named
 from boxel.datasets.problems import InputError, Report
 
 __all__ = ["Options", "detect", "read"]
@@ -36,7 +37,10 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     pairs = (line.partition("=") for line in read_text(head).splitlines())
     values = {key.strip(): value.strip() for key, separator, value in pairs if separator}
     names = path / Path(values.get("names", "obj.names")).name
-    classes = tuple(line.strip() for line in read_text(names).splitlines() if line.strip())
+    classes = tuple(names_in(names))
+    if as_id(values.get("classes")) not in (None, len(classes)):
+        problem = f"classes is {values['classes']}, but the number of names in {names.name} is {len(classes)}"
+        report(InputError(head, problem, "correct it, or the names if some are missing", severity="warning"))
     lookup = Lookup(path, report, options.images)
     listed: list[tuple[Path, str]] = []
     lists = {key: path / f"{key}.txt" for key in LISTS if (path / f"{key}.txt").exists()}

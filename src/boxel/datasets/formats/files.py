@@ -279,7 +279,7 @@ def class_names(chosen: tuple[str, ...], entries: Any, labels: Iterable[int], pa
 def named_numbers(entries: Any) -> Iterator[tuple[int, str]]:
     """Pairs of number and name from `["a", "b"]`, `{"0": "a"}` or `{"a": 0}`."""
     if isinstance(entries, list):
-        entries = dict(enumerate(entries))
+        yield from ((number, str(value)) for number, value in enumerate(entries) if not isinstance(value, list | dict))
     for key, value in entries.items() if isinstance(entries, dict) else ():
         if isinstance(value, int) and not isinstance(value, bool):
             yield value, str(key)

@@ -81,9 +81,7 @@ def _entry(file: Path, number: int, task: Any, report: Report) -> Entry:
     if len(sizes) > 1:
         raise InputError(file, f"task {number}: several image sizes {sorted(map(str, sizes))}", "export it again")
     declared = declared_size(*(sizes.pop() if sizes else (None, None)), file, name)
-    objects: list[Outlined] = []
-    for entry in results:
-        objects += _object(file, name, entry, report)
+    objects = [made for entry in results if (made := _object(file, name, entry, report))]
     return Entry(name, file, objects, declared)
 
 
@@ -102,19 +100,23 @@ def _results(file: Path, name: str, task: Mapping[str, Any], report: Report) -> 
     yield from (entry for one in finished[:1] for entry in one.get("result") or () if entry.get("type") in KINDS)
 
 
-def _object(file: Path, name: str, entry: Mapping[str, Any], report: Report) -> list[Outlined]:
+def _object(file: Path, name: str, entry: Mapping[str, Any], report: Report) -> Outlined | None:
     kind, value = entry["type"], entry.get("value") or {}
     if entry.get("image_rotation"):
         problem = f"an object of {name} was drawn on the image turned by {str(entry['image_rotation'])[:20]} degrees"
         raise InputError(file, problem, "turn the image back in Label Studio, draw again and export again")
-    labels = value.get(kind)
-    if not labels:
+    label, *others = [str(label).strip() for label in value.get(kind) or ()] or [""]
+    if not label:
         raise InputError(file, f"an object of {name} has no label", "choose its class")
+    if others:
+        region = f"region {entry['id']}" if entry.get("id") else "a region"
+        problem = f"{region} of {name} has the labels {' and '.join((label, *others))}"
+        raise InputError(file, problem, "choose one, or draw a region for each")
     if kind == "brushlabels":
         raise InputError(file, f"{name} has brush masks, which are not read", "export the project as COCO")
     if kind == "keypointlabels":
         report(left_out(file, 1, "keypoint"))
-        return []
+        return None
     size = numbers([entry.get("original_width"), entry.get("original_height")], file, f"size of {name}", 2)
     step_x, step_y = size[0] / 100, size[1] / 100
 
@@ -138,9 +140,9 @@ def _object(file: Path, name: str, entry: Mapping[str, Any], report: Report) -> 
         pairs = [numbers(pair, file, f"{kind} of {name}", 2) for pair in value.get("points") or ()]
         if len(pairs) < 3:
             report(too_few(file, f"a polygon of {name}", Path(name).stem))
-            return []
+            return None
         outlines = (tuple(part for x, y in pairs for part in (x * step_x, y * step_y)),)
-    return [Outlined(str(label), box, outlines) for label in labels[:1]]
+    return Outlined(label, box, outlines)
 
 
 register_format("label_studio", detect, read, DESCRIPTION, Options, order=96)

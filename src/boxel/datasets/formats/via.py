@@ -65,7 +65,8 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
                 if bare:
                     problem = f"region {bare[0]} of {name} has no class, but others have"
                     raise InputError(file, problem, "fill in its attribute")
-                objects = [made for region in regions if (made := _object(file, name, region, options, report))]
+                drawn = [_object(file, name, number, region, options, report) for number, region in enumerate(regions)]
+                objects = [made for made in drawn if made]
                 entries.append(Entry(name, file, objects))
             except InputError as problem:
                 report(problem.of(Path(name).stem))
@@ -98,9 +99,11 @@ def _json(file: Path, line: int, text: str) -> dict[str, Any]:
         raise InputError(file, f"line {line}: {text[:80]!r} is not JSON", "export the annotations again") from None
 
 
-def _object(file: Path, name: str, region: Mapping[str, Any], options: Options, report: Report) -> Outlined | None:
+def _object(
+    file: Path, name: str, number: int, region: Mapping[str, Any], options: Options, report: Report
+) -> Outlined | None:
     shape, known = region.get("shape_attributes") or {}, region.get("region_attributes") or {}
-    label = _class(file, name, known, _attributes(region), options)
+    label = _class(file, f"region {number} of {name}", known, _attributes(region), options)
     kind = shape.get("name")
 
     def get(*keys: str) -> tuple[float, ...]:
@@ -132,23 +135,26 @@ def _object(file: Path, name: str, region: Mapping[str, Any], options: Options, 
 def _attributes(region: Mapping[str, Any]) -> dict[str, Any]:
     """The attributes of a region that are filled in."""
     known = region.get("region_attributes") or {}
-    return {key: value for key, value in known.items() if value not in ("", None, {})}
+    plain = {key: value.strip() if isinstance(value, str) else value for key, value in known.items()}
+    return {key: value for key, value in plain.items() if (any(value.values()) if isinstance(value, dict) else value)}
 
 
-def _class(file: Path, name: str, known: Mapping[str, Any], attributes: Mapping[str, Any], options: Options) -> str:
+def _class(file: Path, where: str, known: Mapping[str, Any], attributes: Mapping[str, Any], options: Options) -> str:
     if options.attribute:
         if options.attribute not in attributes:
-            problem = f"a region of {name} has no attribute {options.attribute!r}"
+            problem = f"{where} has no attribute {options.attribute!r}"
             raise InputError(file, problem, f"it has {', '.join(known) or 'none'}: fill it in, or choose another")
         value = attributes[options.attribute]
     elif len(attributes) > 1:
-        problem = f"a region of {name} has the attributes {', '.join(attributes)}"
+        problem = f"{where} has the attributes {', '.join(attributes)}"
         raise InputError(file, problem, "say which is the class, such as --option attribute=type")
     else:
         value = next(iter(attributes.values()), "object")
     if isinstance(value, dict):  # a checkbox: {"cell": true}
-        chosen = [key for key, checked in value.items() if checked]
-        value = chosen[0] if len(chosen) == 1 else str(chosen)
+        value, *others = [str(key).strip() for key, checked in value.items() if checked]
+        if others:
+            problem = f"{where} has the classes {' and '.join((value, *others))}"
+            raise InputError(file, problem, "choose one, or draw a region for each")
     return str(value)
 
 

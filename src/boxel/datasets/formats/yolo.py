@@ -14,34 +14,27 @@ polygon (or the corners of a turned box), or with `kpt_shape` in data.yaml a box
 In MedYOLO x, y and z are the axes of the NIfTI file, so that x runs along the last array axis here.
 """
 
-import os
-import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from boxel.datasets.annotations import Shapes
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import (
     class_names,
-    listing,
     named_numbers,
     pictures_layout,
-    read_mapping,
-    read_text,
 )
 from boxel.datasets.formats.options import Names, ReaderOptions
 from boxel.datasets.formats.registry import register_format
-from boxel.datasets.formats.yolo_lines import is_annotation, key_points, shapes_of
-from boxel.datasets.lookup import MASKS, Lookup, images_below
-from boxel.datasets.names import case_ids, split_word, words
+from boxel.datasets.formats.yolo_lines import is_annotation, key_points, names_in, shapes_of
+from boxel.datasets.formats.yolo_parts import PARTS, Part, heads_of, masks_of, parts_of, texts_below, usual_parts
+from boxel.datasets.lookup import images_below
+from boxel.datasets.names import as_id, case_ids
 from boxel.datasets.problems import InputError, Report, Severity, some
-from boxel.io import split_suffix
 
 __all__ = ["Options", "detect", "read"]
-
-PARTS = ("", "train", "val", "test")
 
 
 class Options(ReaderOptions):
@@ -51,58 +44,34 @@ class Options(ReaderOptions):
         classes: names of the classes in order, instead of those in data.yaml or classes.txt.
         lines: what the numbers after the class are: the centre and size of a box, the corners of a polygon, or a box
             and key points, which are not used. "auto" takes more than five numbers for key points if data.yaml has
-            `kpt_shape`, and otherwise for a polygon if data.yaml exists or these lines differ in length.
+            `kpt_shape`, and otherwise for a polygon if data.yaml exists or these lines differ in length. With
+            "boxes", numbers after a box, such as a confidence, are not used; otherwise they are an error.
     """
 
     classes: Names = ()
     lines: Literal["auto", "boxes", "polygons", "keypoints"] = "auto"
 
 
-class _Part(NamedTuple):
-    """Images of one part of a split, and the folder of their annotations, whose paths are alike."""
-
-    name: str
-    images: Path
-    labels: Path
-    files: Sequence[Path]
-    listed: bool = False  # the images are named one by one
-
-    def text(self, image: Path) -> Path:
-        """The annotation of an image; its suffix may be in capitals."""
-        relative = image.relative_to(self.images)
-        plain = self.labels / relative.with_name(f"{split_suffix(image)[0]}.txt")
-        return next((text for text in (plain, plain.with_suffix(".TXT")) if text.exists()), plain)
-
-
 def detect(path: Path) -> bool:
     try:
-        parts = _parts(path, lambda problem: None)
+        parts = parts_of(path, lambda problem: None)
     except ValueError:  # a YAML of another kind, or a damaged one, which `read` reports
-        parts = _usual(path)
-    return any(True for part in parts for _ in _texts(part.labels))
-
-
-def _texts(folder: Path) -> Iterator[Path]:
-    """The annotations in a folder and in those below."""
-    for path in listing(folder):
-        if path.is_dir():
-            yield from _texts(path)
-        elif path.suffix.lower() == ".txt" and path.stem != "classes":
-            yield path
+        parts = usual_parts(path)
+    return any(True for part in parts for _ in texts_below(part.labels))
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
     """Open the data set in folder `path`; problems of single cases go to `report`."""
     found: list[tuple[str, Path, Path]] = []  # part, image, text
     texts: set[Path] = set()
-    chosen = _parts(path, report)
+    chosen = parts_of(path, report)
     for place in sorted(chosen, key=lambda place: -len(place.images.parts)):  # parts before `images`
         known = {image: part for part, image, _ in found}
         _report_twice(place, known, path, report)
-        masks = set() if place.listed else _masks(place)
+        masks = set() if place.listed else masks_of(place)
         mine = [(place.name, image, place.text(image)) for image in place.files if image not in {*known, *masks}]
         found += mine
-        texts |= set(_texts(place.labels))
+        texts |= set(texts_below(place.labels))
         whole = not any(text.exists() for _, _, text in mine)
         folders: dict[tuple[Path, Path], list[Path]] = defaultdict(list)  # of images, and of their annotations
         for _, image, text in mine:
@@ -120,8 +89,8 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             fix = "rename one of the images, and its annotation"
             report(InputError(text, f"both {owners[text].name} and {image.name} have this annotation", fix, case))
     ndim, channels = pictures_layout(image for _, image, _ in found)
-    heads = _heads(path)
-    points = key_points(path, [text for _, _, text in found], ndim, heads, options.lines)
+    heads = heads_of(path)
+    points = key_points(path, [text for _, _, text in found], ndim, list(heads.values()), options.lines)
     cases: list[Case] = []
     parts: dict[str, list[str]] = {part: [] for part in PARTS}
     for case, (part, image, text) in sorted(zip(ids, found, strict=True)):
@@ -136,7 +105,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         )
         parts[part].append(case)
     labels = {label for case in cases for label in case.labels}
-    names = None if options.classes else _names(path, heads, [place.labels for place in chosen])
+    names = None if options.classes else _names(path, heads, [place.labels for place in chosen], report)
     classes = class_names(options.classes, names, labels, path)
     folds = None
     if parts["train"] and parts["val"]:
@@ -148,11 +117,12 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
 
 
 def _report_others(
-    path: Path, chosen: Sequence[_Part], used: Mapping[Path, Path], texts: set[Path], report: Report
+    path: Path, chosen: Sequence[Part], used: Mapping[Path, Path], texts: set[Path], report: Report
 ) -> None:
     """Say which images lie in the usual folders but in no chosen part, and which of `texts` belong to no image."""
-    places = [(image, place.text(image)) for place in (*chosen, *_usual(path)) for image in images_below(place.images)]
-    masks = {mask for place in (*chosen, *_usual(path)) for mask in _masks(place)} - set(used)
+    known = (*chosen, *usual_parts(path))
+    places = [(image, place.text(image)) for place in known for image in images_below(place.images)]
+    masks = {mask for place in known for mask in masks_of(place)} - set(used)
     if masks:
         problem = f"{len(masks)} images are masks, which are not used: {some(sorted(map(str, masks)))}"
         report(InputError(path, problem, "add a text file to each that is an image", severity="note"))
@@ -165,7 +135,7 @@ def _report_others(
             report(InputError(file, "annotation without image", f"add an image named {file.stem}", file.stem))
 
 
-def _report_twice(place: _Part, known: Mapping[Path, str], path: Path, report: Report) -> None:
+def _report_twice(place: Part, known: Mapping[Path, str], path: Path, report: Report) -> None:
     """Say which images of a part are also in another one, of `known`, which keeps them."""
     twice = [image for image in place.files if known.get(image, "") not in ("", place.name)] if place.name else []
     if not twice:
@@ -178,117 +148,27 @@ def _report_twice(place: _Part, known: Mapping[Path, str], path: Path, report: R
     report(InputError(path, problem, "give each part its own images in data.yaml", severity=severity))
 
 
-def _names(path: Path, heads: Sequence[Mapping[str, Any]], folders: Sequence[Path]) -> Any:
-    """The names of the classes in data.yaml, or in the classes.txt that LabelImg and Label Studio write.
+def _names(path: Path, heads: Mapping[Path, Mapping[str, Any]], folders: Sequence[Path], report: Report) -> Any:
+    """The names of the classes by number, in data.yaml or in the classes.txt that LabelImg and Label Studio write.
 
     Raises:
         InputError: two of these files contradict each other.
     """
-    named = [values["names"] for values in heads if values.get("names")][:1]
+    named = [(file, dict(named_numbers(values["names"]))) for file, values in heads.items() if values.get("names")]
+    for file, names in named:
+        declared = as_id(heads[file].get("nc"))
+        if declared not in (None, len(names)):
+            problem = f"nc is {declared}, but the number of names is {len(names)}"
+            report(InputError(file, problem, "correct nc, or the names if some are missing", severity="warning"))
     places = {place for folder in folders for place in (folder, *folder.parents) if place.is_relative_to(path)}
-    for file in sorted(place / "classes.txt" for place in {*places, path}):
-        lines = [line.strip() for line in read_text(file).splitlines()] if file.is_file() else []
-        while lines and not lines[-1]:
-            lines.pop()
-        if not lines:
-            continue
-        if named and dict(named_numbers(named[0])) != dict(enumerate(lines)):
-            problem = f"its classes {', '.join(lines)[:200]} are not those of the others: {str(named[0])[:200]}"
-            raise InputError(file, problem, "correct data.yaml or this file, or use --option classes=FIRST,SECOND")
-        named.append(lines)
-    return named[0] if named else None
-
-
-def _parts(path: Path, report: Report) -> list[_Part]:
-    """The parts that a data.yaml names, and where it names none that exists those in the usual folders."""
-    heads, usual = _heads(path), _usual(path)
-    entries = {part: next((values[part] for values in heads if values.get(part)), None) for part in PARTS[1:]}
-    chosen: list[_Part] = []
-    for part, named in entries.items():
-        for entry in map(str, named if isinstance(named, list) else [named] if named else []):
-            mine = _named(path, part, entry, heads, report)
-            instead = [] if mine else [other for other in usual if other.name == part]
-            if not mine:
-                problem = f"{entry!r}, which data.yaml names for {part}, does not exist"
-                problem += f"; {instead[0].images.relative_to(path)} is used" if instead else ""
-                severity: Severity = "warning" if instead or part == "test" else "error"
-                report(InputError(path, problem, "correct the path", severity=severity))
-            chosen += [new for new in mine or instead if new not in chosen]
-    return chosen or usual
-
-
-def _named(path: Path, part: str, entry: str, heads: Sequence[Mapping[str, Any]], report: Report) -> list[_Part]:
-    """The images of a folder, or of a text file that lists them; empty if there is neither."""
-    roots = [path / str(values.get("path") or "") for values in heads]
-    inside = re.sub(r"^(\.\./)+", "", entry.replace("\\", "/"))  # Roboflow writes ../train/images for train/images
-    places = [path / inside, *(root / entry for root in roots), path / entry]
-    folder = next((Path(os.path.normpath(place)) for place in places if place.is_dir()), None)
-    if folder:
-        inner = _inside(folder, "images")
-        folder = inner if "images" not in map(str.lower, folder.parts) and inner.is_dir() else folder
-        return [_Part(part, folder, _labels(folder), images_below(folder))]
-    file = next((place for place in places if place.is_file()), None)
-    lookup = Lookup(path, report)
-    files: dict[Path, list[Path]] = defaultdict(list)
-    for line in filter(str.strip, read_text(file).splitlines()) if file else ():
-        try:
-            image = lookup.find(line, file or path)
-        except InputError as problem:
-            report(problem)
-            continue
-        files[image.parent].append(image)
-    return [_Part(part, folder, _labels(folder), images, True) for folder, images in files.items()]
-
-
-def _masks(place: _Part) -> set[Path]:
-    """The images without annotation in a folder for masks, or named after another image and what they are."""
-    images = images_below(place.images)
-    stems = {image.with_name(split_suffix(image)[0]) for image in images}
-
-    def is_mask(image: Path) -> bool:
-        name = split_suffix(image)[0]
-        start, _, last = re.sub(r"[-. ]", "_", name).rpartition("_")
-        inner = image.relative_to(place.images).parts[:-1]
-        named = bool(start) and last.lower() in MASKS and image.with_name(name[: len(start)]) in stems
-        return named or any(MASKS & set(words(folder)) for folder in inner)
-
-    return {image for image in images if is_mask(image) and not place.text(image).exists()}
-
-
-def _labels(images: Path) -> Path:
-    """The folder of the annotations: the last `images` in the path replaced, or else that of the images."""
-    names = [name.lower() for name in images.parts[::-1]]
-    if "images" not in names:
-        return images
-    depth = names.index("images")
-    folder = images.parents[depth]
-    for name in ("labels", *images.parts[len(images.parts) - depth :]):
-        folder = _inside(folder, name)
-    return folder
-
-
-def _inside(folder: Path, name: str) -> Path:
-    """The folder of a name in another, if there is none that of the name in other case."""
-    alike = [inner for inner in listing(folder) if inner.name.lower() == name.lower() and inner.is_dir()]
-    return folder / name if len(alike) != 1 or (folder / name).is_dir() else alike[0]
-
-
-def _usual(path: Path) -> list[_Part]:
-    """The parts in folders such as `images/train` or `train/images`, and all images without such a folder."""
-    images = _inside(path, "images")
-    folders = [folder for folder in listing(images) if folder.is_dir() and split_word(folder.name)]
-    folders += [_inside(folder, "images") for folder in listing(path) if split_word(folder.name)]
-    named = [(split_word(folder.name) or split_word(folder.parent.name), folder) for folder in folders]
-    return [
-        _Part(part, folder, _labels(path / folder.relative_to(path)), images_below(folder))
-        for part, folder in [*named, ("", images)]
-        if folder.is_dir()
-    ]
-
-
-def _heads(path: Path) -> list[dict[str, Any]]:
-    files = [file for file in listing(path) if file.suffix in (".yaml", ".yml")]
-    return [values for file in files if isinstance(values := read_mapping(file), dict)]
+    texts = (place / "classes.txt" for place in sorted({*places, path}))
+    named += [(file, dict(enumerate(lines))) for file in texts if file.is_file() and (lines := names_in(file))]
+    for file, names in named[1:]:
+        if names != named[0][1]:
+            others = ", ".join(named[0][1].values())[:200]
+            problem = f"its classes {', '.join(names.values())[:200]} are not those of {named[0][0].name}: {others}"
+            raise InputError(file, problem, "correct one of the two files, or use --option classes=FIRST,SECOND")
+    return named[0][1] if named else None
 
 
 register_format(

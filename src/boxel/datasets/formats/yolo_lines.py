@@ -8,9 +8,9 @@ import numpy as np
 
 from boxel.datasets.annotations import Shape
 from boxel.datasets.formats.files import numbers, read_text
-from boxel.datasets.problems import InputError
+from boxel.datasets.problems import InputError, counted
 
-__all__ = ["is_annotation", "key_points", "shapes_of"]
+__all__ = ["is_annotation", "key_points", "names_in", "shapes_of"]
 
 LONG = 6  # numbers of a line; more than a class, a box and a track or a score
 
@@ -47,6 +47,11 @@ def key_points(
     return ()
 
 
+def names_in(file: Path) -> list[str]:
+    """The names of the classes, a line each; an empty line is a class without name, except at the end."""
+    return [line.strip() for line in read_text(file).rstrip().splitlines()]
+
+
 def shapes_of(file: Path, ndim: int, key_points: Sequence[int], kind: str) -> list[Shape]:
     """The objects of an annotation; `kind` is the reader's setting `lines`."""
     shapes = []
@@ -70,6 +75,10 @@ def shapes_of(file: Path, ndim: int, key_points: Sequence[int], kind: str) -> li
                 raise InputError(file, problem, fix)
             points = np.array(values).reshape(-1, 2)[:, ::-1]
         else:
+            if len(values) > 2 * ndim and not key_points and kind != "boxes":
+                problem = f"{where} has {counted(len(values) - 2 * ndim, 'number')} after the box, as predictions have"
+                fix = "use the annotations, not predictions; --option lines=boxes leaves these numbers out"
+                raise InputError(file, problem, fix)
             centre, extent = np.array(values[: 2 * ndim]).reshape(2, ndim)
             order = (1, 0) if ndim == 2 else (0, 2, 1)  # x, y or z, x, y to array order
             centre, extent = centre[list(order)], extent[list(order)]
