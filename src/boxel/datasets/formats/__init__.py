@@ -1,6 +1,7 @@
 """Data sets in any layout. Each file beside this one reads a layout and registers it; adding a file is enough."""
 
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib import import_module
@@ -11,9 +12,12 @@ from boxel.datasets.cases import Dataset, Report, inspect, raise_it
 from boxel.datasets.classes import alike_classes
 from boxel.datasets.formats.options import read_splits
 from boxel.datasets.formats.registry import Format, formats, get_format, recognise, register_format
+from boxel.datasets.names import stem_of
 from boxel.datasets.split import hold_out
 
 __all__ = ["Format", "as_dataset", "formats", "get_format", "open_dataset", "register_format"]
+
+ROBOFLOW = re.compile(r"(.+)\.rf\.\w{8,}$")
 
 
 def open_dataset(
@@ -55,9 +59,9 @@ def as_dataset(source: Path | str | Dataset) -> Dataset:
 
 
 def _with_groups(dataset: Dataset, pattern: str) -> Dataset:
-    """Group the cases whose names agree in the part that `pattern` matches."""
+    """Group the cases whose names agree in the part that `pattern` matches; without it, the copies of one image."""
     if not pattern:
-        return dataset
+        return _with_copies(dataset)
     try:
         matches = {case.id: re.search(pattern, case.id) for case in dataset.cases}
     except re.error as error:
@@ -67,6 +71,18 @@ def _with_groups(dataset: Dataset, pattern: str) -> Dataset:
         raise ValueError(f"group={pattern!r}: does not match case {strange!r}; it must match every case name")
     groups = {name: match[match.lastindex or 0] for name, match in matches.items() if match}
     return replace(dataset, cases=tuple(replace(case, group=groups[case.id]) for case in dataset.cases))
+
+
+def _with_copies(dataset: Dataset) -> Dataset:
+    """Group the copies that Roboflow makes of one image: `NAME.rf.HASH.jpg`."""
+    copies: dict[str, list[str]] = defaultdict(list)
+    for case in dataset.cases:
+        match = ROBOFLOW.match(stem_of(case.channels[0])) if case.channels and not case.group else None
+        if match:
+            copies[match[1]].append(case.id)
+    groups = {case: name for name, same in copies.items() if len(same) > 1 for case in same}
+    cases = (replace(case, group=groups[case.id]) if case.id in groups else case for case in dataset.cases)
+    return replace(dataset, cases=tuple(cases)) if groups else dataset
 
 
 def _with_holdout(dataset: Dataset, share: float) -> Dataset:
