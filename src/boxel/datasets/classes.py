@@ -5,7 +5,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from boxel.datasets.cases import Dataset
-from boxel.datasets.problems import InputError, counted
+from boxel.datasets.problems import InputError
+from boxel.wording import counted
 
 __all__ = ["alike_classes"]
 

@@ -16,6 +16,7 @@ __all__ = ["IMAGE_FOLDERS", "Lookup", "MissingError", "images_below", "root_of",
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "JPEGImages", "pictures", "data")
 ANNOTATION_FOLDERS = ("annotations", "annotation", "labels", "label", "json", "jsons", "lists", "splits", "tables")
+DICOM = (".dcm", ".dicom")
 MASKS = {
     "mask", "masks", "label", "labels", "seg", "segs", "segmentation", "segmentations", "semantic", "instances", "gt",
     "groundtruth", "truth",
@@ -127,7 +128,7 @@ class Lookup:
         path = Path(name)
         places = [path] if path.is_absolute() else [base / path for base in self._bases(annotation)]
         try:
-            found = next((at for at in places if at.is_dir() or (at.is_file() and split_suffix(at)[1])), None)
+            found = next((at for at in places if at.is_dir() or (at.is_file() and _is_image(at))), None)
             plain = Path(os.path.normpath(found)) if found else None  # one image, one path
             return plain if plain and found and plain.exists() and plain.samefile(found) else found
         except (OSError, ValueError):  # longer than a name may be, or with a zero in it
@@ -237,4 +238,8 @@ def walk(root: Path, onerror: Callable[[OSError], None] | None = None) -> Iterat
 
 
 def _images(paths: Iterable[Path]) -> Iterator[Path]:
-    return (path for path in paths if split_suffix(path)[1] and not is_clutter(path))
+    return (path for path in paths if _is_image(path) and not is_clutter(path))
+
+
+def _is_image(path: Path) -> bool:
+    return bool(split_suffix(path)[1]) or path.suffix.lower() in DICOM

@@ -2,7 +2,8 @@
 
     annotations.json, instances_train2017.json, annotations/*.json ... or the file itself
     train/_annotations.coco.json, valid/..., test/...    as Roboflow exports it
-    pictures           under their `file_name`, which is relative to the JSON, the data set or its folder of images
+    pictures           under their `file_name`, which is relative to the JSON, the data set or its folder of images;
+                       they may be DICOM files of one frame each
 
 Crowds (`iscrowd`) are ignored regions, and objects with `ignore` are ignored objects. A file or folder with the word
 "test" in its name holds the test cases, one with "val" or "valid" the validation cases. Categories of several files
@@ -18,6 +19,7 @@ from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.declared import declared_size, flag
 from boxel.datasets.formats.files import listing, numbers, pictures_layout, read_mapping, report_bare_parts
 from boxel.datasets.formats.options import ImageOptions
+from boxel.datasets.formats.radiographs import SUFFIXES, RadiographOpener
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.text_kinds import text_kind, texts_of_kind
 from boxel.datasets.lookup import Lookup, root_of
@@ -87,15 +89,15 @@ def read(path: Path, report: Report, options: ImageOptions) -> Dataset:
             report(problem.of(case))
             continue
         split = "test" if entry.part == "test" else "train"
-        annotate = CocoMasks(tuple(objects))
-        cases.append(
-            Case(case, (entry.image,), split=split, annotation=entry.file, annotate=annotate, declared=entry.declared)
-        )
+        opener = RadiographOpener() if entry.image.suffix.lower() in SUFFIXES else None
+        cases.append(Case(case, (entry.image,), split=split, annotation=entry.file, annotate=CocoMasks(tuple(objects)),
+                          opener=opener, declared=entry.declared))  # fmt: skip
         parts[entry.part].append(case)
         counts[str(below(entry.file, root))].append(len(objects))
     report_bare_parts(counts, root, report)
     folds = ({part: tuple(ids) for part, ids in parts.items()},) if parts["train"] and parts["val"] else None
     ndim, channels = pictures_layout(case.channels[0] for case in cases)
+    ndim = 2 if any(case.opener for case in cases) else ndim
     return Dataset(path, root.resolve().name, ndim, classes, channels, tuple(cases), folds)
 
 

@@ -20,8 +20,9 @@ from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.text_kinds import text_kind, texts_in
 from boxel.datasets.lookup import Lookup, root_of
 from boxel.datasets.names import as_id, case_ids, part_named
-from boxel.datasets.problems import InputError, Report, counted, some
+from boxel.datasets.problems import InputError, Report, some
 from boxel.io import has_geometry, split_suffix
+from boxel.wording import counted
 
 __all__ = ["Options", "detect", "read"]
 

@@ -13,7 +13,8 @@ from boxel.datasets.formats.options import ImageOptions, Names
 from boxel.datasets.lookup import Lookup
 from boxel.datasets.names import case_ids
 from boxel.datasets.polygons import CocoMasks, CocoObject, IgnoredObject
-from boxel.datasets.problems import InputError, Report, counted
+from boxel.datasets.problems import InputError, Report
+from boxel.wording import counted
 
 __all__ = ["Entry", "Options", "Outlined", "build", "ellipse", "left_out", "rectangle"]
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from boxel.datasets.annotations import Shape
 from boxel.datasets.formats.files import numbers, read_text
-from boxel.datasets.problems import InputError, counted
+from boxel.datasets.problems import InputError
+from boxel.wording import counted
 
 __all__ = ["is_annotation", "key_points", "names_in", "shapes_of"]
 
