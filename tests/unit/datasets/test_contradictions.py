@@ -240,6 +240,8 @@ def via(root, *attributes):
 
 
 def test_blanks_around_a_class_of_via_do_not_count(tmp_path):
+    via(tmp_path, {"type": 0}, {"type": " 0"})
+    assert [list(case.labels) for case in outcome(tmp_path, "via")[0].values()] == [[0], [0]]
     via(tmp_path, {"type": " cell"}, {"type": {"cell ": True, "dot": False}, "note": "  "})
     cases, problems = outcome(tmp_path, "via")
     assert not problems

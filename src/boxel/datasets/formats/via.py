@@ -136,7 +136,11 @@ def _attributes(region: Mapping[str, Any]) -> dict[str, Any]:
     """The attributes of a region that are filled in."""
     known = region.get("region_attributes") or {}
     plain = {key: value.strip() if isinstance(value, str) else value for key, value in known.items()}
-    return {key: value for key, value in plain.items() if (any(value.values()) if isinstance(value, dict) else value)}
+    return {
+        key: value
+        for key, value in plain.items()
+        if (any(value.values()) if isinstance(value, dict) else value not in ("", None))
+    }
 
 
 def _class(file: Path, where: str, known: Mapping[str, Any], attributes: Mapping[str, Any], options: Options) -> str:
