@@ -79,7 +79,7 @@ def test_a_table_gives_patients_and_classes(tmp_path, rng):
     assert [case.group for case in dataset.cases] == ["p1", "p1", "p2"]
     labels = [read_case(case, dataset).instances.labels.tolist() for case in dataset.cases]
     assert labels == [[0, 0], [1, 1], [1, 1]]
-    with pytest.raises(ValueError, match=r"meta\.csv: no column grade"):
+    with pytest.raises(ValueError, match=r"meta\.csv: there is no column grade"):
         open_dataset(tmp_path, options=["class_column=grade"])
     (tmp_path / "meta.csv").write_text(table.replace("c.nii.gz,p2,1\n", ""))
     with pytest.raises(ValueError, match=r"meta\.csv: no row for c"):
@@ -105,7 +105,7 @@ def test_numbers_from_a_bound_upwards_are_the_second_class(tmp_path):
     assert open_dataset(folder, options=[*options, "classes=low,high"]).classes == ("low", "high")
     with pytest.raises(ValueError, match=r"makes 2 classes but classes names 3"):
         open_dataset(folder, options=[*options, "classes=low,middle,high"])
-    with pytest.raises(ValueError, match=r"class_from=3 without a column; add --option class_column"):
+    with pytest.raises(ValueError, match=r"class_from=3 has no column; add --option class_column"):
         open_dataset(folder, options=["class_from=3"])
 
 
