@@ -14,10 +14,10 @@ import numpy as np
 
 from boxel.datasets.annotations import Annotator, Shapes
 from boxel.datasets.dicom_reports import FrameKey, frame_keys, regions_in, shapes_in
+from boxel.datasets.dicom_structures import AGAIN, structures, unused_contours
 from boxel.datasets.label_maps import Connectivity, Mask, components, overlay
 from boxel.datasets.names import is_clutter
-from boxel.datasets.polygons import fill_polygon
-from boxel.datasets.problems import InputError, counted
+from boxel.datasets.problems import InputError, counted, some
 from boxel.io.dicom_damage import is_dicom
 from boxel.io.dicom_frames import frames_of, pydicom_module
 from boxel.io.dicom_stack import Slice
@@ -26,7 +26,6 @@ from boxel.types import Geometry, Instances
 __all__ = ["DicomObjects", "names_in", "segments"]
 
 SAME = 0.5  # intersection over union from which the boxes of two files are of one object
-AGAIN = "export it again for this image series"
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ class DicomObjects(Annotator):
                 if data.Modality == "SR":
                     shapes += shapes_in(path, data, self.classes, self.by_label, geometry, sources)
                     continue
-                for name, mask in _masks(path, data, geometry, self.by_label, sources):
+                for name, mask in self._masks(path, data, geometry, sources):
                     if name in self.classes and mask.any():
                         masks += [(self.classes[name], part) for part in self._parts(mask)]
             except InputError:
@@ -73,7 +72,29 @@ class DicomObjects(Annotator):
         return label_map, Instances.concatenate([drawn, Shapes(tuple(shapes), numbers).read(geometry)[1]])
 
     def remarks(self, geometry: Geometry) -> tuple[str, ...]:
-        """Objects that two files contain: those of a class whose boxes overlap by half or more."""
+        """Contours and segments that are no objects, and objects of one class that overlap by half in two files."""
+        several = len(self.paths) > 1
+        own = [(path, remark) for path in self.paths for remark in self._unused(path, geometry)]
+        return (*(f"{path.name}: {remark}" if several else remark for path, remark in own), *self._shared(geometry))
+
+    def _unused(self, path: Path, geometry: Geometry) -> Iterator[str]:
+        """Remarks about contours and segments of a file that are empty or not used as they are stored."""
+        data = pydicom_module().dcmread(path)
+        if data.Modality == "RTSTRUCT":
+            yield from unused_contours(path, data, self.classes)
+            for *_, remarks in structures(path, data, geometry, self.classes):
+                yield from remarks
+        elif data.Modality == "SEG":
+            drawn = ((_name(segment, self.by_label), planes) for segment, planes in _planes(data))
+            empty = [name for name, planes in drawn if name in self.classes and not any(p.any() for _, p in planes)]
+            if empty:
+                what = "segments have" if empty[1:] else "segment has"
+                limit = _threshold(data)
+                above = f" above {limit:g}, half of MaximumFractionalValue" if limit else ""
+                fix = "draw them, or rescale their values" if limit else "draw them"
+                yield f"{len(empty)} {what} no voxel{above}: {some(empty)}; {fix} if they are objects"
+
+    def _shared(self, geometry: Geometry) -> tuple[str, ...]:
         if len(self.paths) < 2:
             return ()
         import torch  # not above: most readers can do without
@@ -92,6 +113,16 @@ class DicomObjects(Annotator):
                 )
                 remarks.append(f"{problem}; keep one version of the annotation, or one reader's")
         return tuple(remarks)
+
+    def _masks(
+        self, path: Path, data: Any, geometry: Geometry, sources: Mapping[FrameKey, Slice]
+    ) -> Iterator[tuple[str, np.ndarray]]:
+        if data.Modality == "RTSTRUCT":
+            unused_contours(path, data, self.classes)
+            yield from ((name, mask) for name, mask, _ in structures(path, data, geometry, self.classes))
+        else:
+            for segment, mask in segments(path, data, geometry, sources):
+                yield _name(segment, self.by_label), mask
 
     def _parts(self, mask: np.ndarray) -> list[Mask]:
         whole = Mask.crop(mask)
@@ -128,15 +159,6 @@ def _name(segment: Any, by_label: bool) -> str:
     return str(types[0].CodeMeaning if types and not by_label else segment.SegmentLabel)
 
 
-def _masks(
-    path: Path, data: Any, geometry: Geometry, by_label: bool, sources: Mapping[FrameKey, Slice]
-) -> Iterator[tuple[str, np.ndarray]]:
-    if data.Modality == "RTSTRUCT":
-        yield from _structures(path, data, geometry)
-    else:
-        yield from ((_name(segment, by_label), mask) for segment, mask in segments(path, data, geometry, sources))
-
-
 def segments(
     path: Path, data: Any, geometry: Geometry, sources: Mapping[FrameKey, Slice] | None = None
 ) -> Iterator[tuple[Any, np.ndarray]]:
@@ -144,25 +166,39 @@ def segments(
 
     Frames without position lie where the frames of the image lie that they refer to, by `sources`.
     """
+    shared = data.SharedFunctionalGroupsSequence[0]
+    shape = (int(data.Rows), int(data.Columns))
+    groups = data.PerFrameFunctionalGroupsSequence
+    places = [_place_of(path, frame, shared, shape, geometry, sources or {}) for frame in groups]
+    for segment, planes in _planes(data):
+        mask = np.zeros(geometry.shape, bool)
+        for frame, pixels in planes:
+            place = places[frame]
+            if place is not None:  # of this image
+                mask[place] |= pixels
+        yield segment, mask
+
+
+def _threshold(data: Any) -> float:
+    """The value above which a voxel of a FRACTIONAL segmentation belongs to its segment; 0 for other types."""
+    return int(data.get("MaximumFractionalValue", 1)) / 2 if data.get("SegmentationType") == "FRACTIONAL" else 0
+
+
+def _planes(data: Any) -> Iterator[tuple[Any, list[tuple[int, np.ndarray]]]]:
+    """The header of each segment of a SEG file, and its masks with the indices of their frames."""
     frames = data.pixel_array
     frames = frames if int(data.get("NumberOfFrames", 1)) > 1 else frames.reshape(1, *frames.shape[-2:])
-    threshold = int(data.get("MaximumFractionalValue", 1)) / 2 if data.get("SegmentationType") == "FRACTIONAL" else 0
-    shared = data.SharedFunctionalGroupsSequence[0]
-    groups = data.PerFrameFunctionalGroupsSequence
-    places = [_place_of(path, frame, shared, frames.shape[1:], geometry, sources or {}) for frame in groups]
+    groups, threshold = data.PerFrameFunctionalGroupsSequence, _threshold(data)
     for segment in data.SegmentSequence:
         number = int(segment.SegmentNumber)
         if number == 0:  # the background of a LABELMAP
             continue
-        mask = np.zeros(geometry.shape, bool)
-        for pixels, frame, place in zip(frames, groups, places, strict=True):
-            if place is None:  # of another image
-                continue
-            if data.get("SegmentationType") == "LABELMAP":
-                mask[place] |= pixels == number
-            elif int(_group(frame, shared, "SegmentIdentificationSequence").ReferencedSegmentNumber) == number:
-                mask[place] |= pixels > threshold
-        yield segment, mask
+        if data.get("SegmentationType") == "LABELMAP":
+            yield segment, [(index, pixels == number) for index, pixels in enumerate(frames)]
+            continue
+        shared = data.SharedFunctionalGroupsSequence[0]
+        numbers = [_group(frame, shared, "SegmentIdentificationSequence").ReferencedSegmentNumber for frame in groups]
+        yield segment, [(k, frames[k] > threshold) for k, own in enumerate(numbers) if int(own) == number]
 
 
 def _group(frame: Any, shared: Any, name: str) -> Any:
@@ -219,22 +255,3 @@ def _place(
     if not 0 <= round(plane) < geometry.shape[0]:
         raise InputError(path, f"a frame at {position.round(2).tolist()} mm lies outside the image", AGAIN)
     return (round(plane), *(slice(int(a), int(a) + n) for a, n in zip(first, shape, strict=True)))
-
-
-def _structures(path: Path, data: Any, geometry: Geometry) -> Iterator[tuple[str, np.ndarray]]:
-    if len(geometry.shape) == 2:
-        raise InputError(path, "a structure set is drawn in mm, but the image has no position", "use SEG or SR instead")
-    names = {int(region.ROINumber): str(region.ROIName) for region in data.StructureSetROISequence}
-    for contours in data.get("ROIContourSequence", ()):
-        mask = np.zeros(geometry.shape, bool)
-        for contour in contours.get("ContourSequence", ()):
-            if contour.ContourGeometricType != "CLOSED_PLANAR":
-                continue
-            points = geometry.to_voxel(np.array(contour.ContourData, float).reshape(-1, 3))
-            plane = int(np.floor(np.median(points[:, 0])))
-            if np.ptp(points[:, 0]) > 0.5:
-                raise InputError(path, "a contour does not lie in a plane of the image", AGAIN)
-            if not 0 <= plane < geometry.shape[0]:
-                raise InputError(path, f"a contour lies on plane {plane}, outside the image", AGAIN)
-            mask[plane] ^= fill_polygon(points[:, 1:], geometry.shape[1:])  # a contour inside another is a hole
-        yield names.get(int(contours.ReferencedROINumber), ""), mask

@@ -69,22 +69,23 @@ def write_series(
     return files
 
 
-def write_structures(path: Path, regions: dict[str, list], uid="1.2.826.2") -> None:
-    """Regions, each a list of `(plane, [(x, y) in pixels])`, pixel centres at whole numbers."""
+def write_structures(path: Path, regions: dict[str, list], uid="1.2.826.2", frame_uid="1.2.826.9") -> None:
+    """Regions, each a list of `(plane, [(x, y) in pixels])`, perhaps with the type; pixel centres at whole numbers."""
     data = new_file(path, RTStructureSetStorage, Modality="RTSTRUCT", SeriesInstanceUID="1.2.826.7")
+    data.FrameOfReferenceUID = frame_uid
     series, study, frame = Dataset(), Dataset(), Dataset()
     series.SeriesInstanceUID = uid
     study.RTReferencedSeriesSequence = Sequence([series])
-    frame.FrameOfReferenceUID, frame.RTReferencedStudySequence = "1.2.826.9", Sequence([study])
+    frame.FrameOfReferenceUID, frame.RTReferencedStudySequence = frame_uid, Sequence([study])
     data.ReferencedFrameOfReferenceSequence = Sequence([frame])
     data.StructureSetROISequence, data.ROIContourSequence = Sequence(), Sequence()
     for number, (name, contours) in enumerate(regions.items(), start=1):
         region, drawn = Dataset(), Dataset()
         region.ROINumber, region.ROIName, drawn.ReferencedROINumber = number, name, number
         drawn.ContourSequence = Sequence()
-        for plane, points in contours:
+        for plane, points, *kind in contours:
             contour = Dataset()
-            contour.ContourGeometricType, contour.NumberOfContourPoints = "CLOSED_PLANAR", len(points)
+            contour.ContourGeometricType, contour.NumberOfContourPoints = (*kind, "CLOSED_PLANAR")[0], len(points)
             world = [(-20 + x * SPACING[2], 30 + y * SPACING[1], -100 + plane * SPACING[0]) for x, y in points]
             contour.ContourData = [f"{value:.6g}" for point in world for value in point]
             drawn.ContourSequence.append(contour)
@@ -93,8 +94,8 @@ def write_structures(path: Path, regions: dict[str, list], uid="1.2.826.2") -> N
     data.save_as(path, enforce_file_format=True)
 
 
-def write_segmentation(path: Path, files: list[Path], masks: dict[str, np.ndarray]) -> None:
-    """A binary SEG of possibly overlapping segments."""
+def write_segmentation(path: Path, files: list[Path], masks: dict[str, np.ndarray], kind: str = "BINARY") -> None:
+    """A SEG of possibly overlapping segments; fractions in FRACTIONAL ones."""
     hd = pytest.importorskip("highdicom")
     codes = pytest.importorskip("pydicom.sr.codedict").codes
     sources = [pydicom.dcmread(file) for file in files]
@@ -105,9 +106,9 @@ def write_segmentation(path: Path, files: list[Path], masks: dict[str, np.ndarra
         )
         for number, name in enumerate(masks, start=1)
     ]  # fmt: skip
-    pixels = np.stack(list(masks.values()), axis=-1).astype(np.uint8)
+    pixels = np.stack(list(masks.values()), axis=-1).astype(np.uint8 if kind == "BINARY" else np.float32)
     hd.seg.Segmentation(
-        source_images=sources, pixel_array=pixels, segmentation_type="BINARY", segment_descriptions=segments,
+        source_images=sources, pixel_array=pixels, segmentation_type=kind, segment_descriptions=segments,
         series_instance_uid=generate_uid(), series_number=2, sop_instance_uid=generate_uid(), instance_number=1,
         manufacturer="x", manufacturer_model_name="x", software_versions="1", device_serial_number="1",
     ).save_as(path)  # fmt: skip
