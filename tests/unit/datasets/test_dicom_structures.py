@@ -119,3 +119,19 @@ def test_segments_without_voxels_are_a_warning(root, kind, limit):
     (warning,) = problems(root, "warning")
     assert f"1 segment has no voxel{limit}" in warning
     assert ": Liver; " in warning
+
+
+@pytest.mark.parametrize(("kind", "severity"), [("RTSTRUCT", "error"), ("SEG", "warning")])
+def test_annotations_in_another_frame_of_reference_than_their_image_are_reported(root, kind, severity):
+    files = sorted((root / "ct").iterdir())
+    mask = np.zeros(SHAPE, bool)
+    mask[2, 3:9, 3:9] = True
+    if kind == "SEG":
+        write_segmentation(root / "a.dcm", files, {"lesion": mask})
+        data = pydicom.dcmread(root / "a.dcm")
+        data.FrameOfReferenceUID = "1.2.826.10"
+        data.save_as(root / "a.dcm")
+    else:
+        write_structures(root / "a.dcm", {"GTV": [(2, OUTER)]}, frame_uid="1.2.826.10")
+    (problem,) = problems(root, severity)
+    assert "its frame of reference is 1.2.826.10, that of its image is 1.2.826.9; export it again" in problem

@@ -70,12 +70,13 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     images = _of_one_rank(path, images, report)
     annotations = [series for series in annotations if series.kind != "SR" or _has_regions(series.files[0], report)]
     of_image: dict[int, list[Path]] = {index: [] for index in range(len(images))}
-    lost = []
+    lost, every_name = [], series_names(images, path)
     for series in annotations:
         targets = _targets(series, images)
         if len(targets) == 1 or (targets and images[targets[0]].is_flat):  # one report may be about several views
             for index in targets:
                 of_image[index] += series.files
+                _check_frame(series, images[index], every_name[index], report)
         else:
             lost.append(series.files[0].name)
     if lost:
@@ -98,7 +99,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         fix = "masks must be DICOM SEG, or label maps in other files, such as NIfTI, for --format pairs"
         report(InputError(path, problem, fix, severity="warning"))
     cases, bare = [], []
-    for index, (name, series) in enumerate(zip(series_names(images, path), images, strict=True)):
+    for index, (name, series) in enumerate(zip(every_name, images, strict=True)):
         files = tuple(file for file in of_image[index] if file not in unreadable)
         if not files and index in masks:
             continue
@@ -194,8 +195,22 @@ def _targets(series: DicomSeries, images: list[DicomSeries]) -> list[int]:
     direct = [index for index, image in enumerate(images) if image.header.get("SOPInstanceUID") in known]
     direct = direct if direct and images[direct[0]].is_flat else []
     direct = direct or [index for index, image in enumerate(images) if image.uid and image.uid in known]
-    frame = series.frame_of_reference
-    return direct or [i for i, image in enumerate(images) if frame and image.frame_of_reference == frame]
+    return direct or [i for i, image in enumerate(images) if series.frames_of_reference & image.frames_of_reference]
+
+
+def _check_frame(series: DicomSeries, image: DicomSeries, case: str, report: Report) -> None:
+    """Report an annotation whose coordinates belong to another frame of reference than its image.
+
+    Contours are known by their coordinates alone, which mean nothing in another frame (PS3.3, C.8.8.5), so this is an
+    error. Frames of a SEG are used only where they lie on the voxels of the image, so this is a warning.
+    """
+    own, other = series.frames_of_reference, image.frames_of_reference
+    if image.is_flat or series.kind == "SR" or not own or not other or own & other:
+        return
+    problem = f"its frame of reference is {some(own)}, that of its image is {some(other)}"
+    fix = "export it again for this image, or correct FrameOfReferenceUID if UIDs were replaced in one of them only"
+    severity: Severity = "error" if series.kind == "RTSTRUCT" else "warning"
+    report(InputError(series.files[0], problem, fix, case, severity))
 
 
 register_format(

@@ -72,10 +72,10 @@ class DicomSeries:
         return {uid for name in names for item in self.header.get(name, ()) for uid in _references(item)}
 
     @property
-    def frame_of_reference(self) -> str:
-        frames = self.header.get("ReferencedFrameOfReferenceSequence", ())
-        known = self.header.get("FrameOfReferenceUID") or (frames[0].get("FrameOfReferenceUID") if frames else "")
-        return str(known or "")
+    def frames_of_reference(self) -> set[str]:
+        """FrameOfReferenceUIDs of the file and of what it refers to; coordinates in mm belong to one of them."""
+        items = (self.header, *self.header.get("ReferencedFrameOfReferenceSequence", ()))
+        return {str(item.FrameOfReferenceUID) for item in items if item.get("FrameOfReferenceUID")}
 
 
 @dataclass(frozen=True)
