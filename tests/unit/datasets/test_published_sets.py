@@ -11,6 +11,7 @@ from boxel.datasets.cases import read_case
 from boxel.datasets.formats import open_dataset
 from boxel.datasets.formats.vindr_cxr import Box, fuse_boxes
 from boxel.datasets.problems import InputError
+from boxel.datasets.quality.check import check
 from tests.unit.datasets.test_drawing_tools import BOX, COLUMNS, ROWS, picture, write
 
 
@@ -33,6 +34,27 @@ def test_busi_takes_the_class_from_the_folder_and_each_mask_as_a_lesion(tmp_path
         "benign (1)": ["benign"], "benign (10)": ["benign"] * 2, "malignant (1)": ["malignant"], "normal (1)": [],
     }  # fmt: skip
     np.testing.assert_array_equal(objects["malignant (1)"].boxes, [BOX])
+
+
+@pytest.mark.parametrize(
+    ("folder", "masks", "file", "problem"),
+    [
+        ("normal", 2, "normal/a_mask_1.png", "this mask has an object, but the folder normal is for images without"),
+        ("malignant", 0, "malignant", "no image of this folder has a mask: a.png"),
+        ("normal", 0, "normal", "no image of this folder has a mask: a.png"),
+    ],
+)
+def test_busi_folders_that_contradict_their_masks_are_errors(tmp_path, folder, masks, file, problem):
+    picture(tmp_path / "benign" / "b.png")
+    picture(tmp_path / folder / "a.png")
+    mask = np.zeros((ROWS, COLUMNS), np.uint8)
+    for number in range(masks):  # the first is empty
+        mask[4:9, 4:9] = 255 * number
+        Picture.fromarray(mask).save(tmp_path / folder / f"a_mask{f'_{number}' if number else ''}.png")
+    Picture.fromarray(mask).save(tmp_path / "benign" / "b_mask.png")
+    (error,) = [finding for finding in check(tmp_path, workers=0) if finding.severity == "error"]
+    assert error.file == tmp_path / file
+    assert error.problem.startswith(problem)
 
 
 def test_isic_masks_lie_in_a_folder_of_their_own(tmp_path):

@@ -8,15 +8,19 @@ The classes are the names of the folders, except that of the images without lesi
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from boxel.datasets.annotations import MaskFiles
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.files import listing, pictures_layout
 from boxel.datasets.formats.options import Names, ReaderOptions
 from boxel.datasets.formats.registry import register_format
-from boxel.datasets.problems import InputError, Report
-from boxel.io import split_suffix
+from boxel.datasets.problems import InputError, Report, some
+from boxel.io import read_label_map, split_suffix
+from boxel.types import Geometry, Instances
 
 __all__ = ["Options", "detect", "read"]
 
@@ -28,6 +32,20 @@ class Options(ReaderOptions):
     """`classes`: names of the folders with lesions in order; alphabetical if empty."""
 
     classes: Names = ()
+
+
+@dataclass(frozen=True)
+class EmptyMasks(MaskFiles):
+    """The masks of an image without lesions; one with an object contradicts its folder and is an error."""
+
+    def read(self, geometry: Geometry) -> tuple[np.ndarray, Instances]:
+        for path in self.paths:
+            if read_label_map(path).array.any():
+                problem = f"this mask has an object, but the folder {NORMAL} is for images without lesions"
+                raise InputError(
+                    path, problem, "move it and its image to the folder of their class, or set the mask to 0"
+                )
+        return super().read(geometry)
 
 
 def detect(path: Path) -> bool:
@@ -45,6 +63,11 @@ def _masks(folder: Path) -> list[Path]:
     return [file for file in files if _picture(file) in stems]
 
 
+def _pictures(folder: Path) -> list[Path]:
+    masks = _masks(folder)
+    return [file for file in listing(folder) if split_suffix(file)[1] and file not in masks]
+
+
 def _picture(mask: Path) -> str:
     """The stem of the picture that a mask belongs to; empty if it is none."""
     head, found, tail = split_suffix(mask)[0].rpartition(SUFFIX)
@@ -53,24 +76,28 @@ def _picture(mask: Path) -> str:
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
     """Open the data set in folder `path`; problems of single cases go to `report`."""
-    folders = [folder for folder in _folders(path) if _masks(folder)]
+    folders = [folder for folder in _folders(path) if _pictures(folder)]
+    for folder in (folder for folder in folders if not _masks(folder)):
+        files = [file.name for file in _pictures(folder)]
+        fix = f"add NAME{SUFFIX}.png for each, all zero for images without objects, or move the folder elsewhere"
+        report(InputError(folder, f"no image of this folder has a mask: {some(files)}", fix))
     lesions = [folder.name for folder in folders if folder.name.lower() != NORMAL]
     classes = options.classes or tuple(lesions)
     cases = []
     for folder in folders:
         masks = _masks(folder)
-        pictures = [file for file in listing(folder) if split_suffix(file)[1] and file not in masks]
         if folder.name.lower() != NORMAL and folder.name not in classes:
             raise InputError(folder, f"unknown class {folder.name!r}", f"use one of {', '.join(classes)}")
         label = classes.index(folder.name) if folder.name in classes else 0
-        for picture in pictures:
+        for picture in _pictures(folder) if masks else ():
             case = split_suffix(picture)[0]
             mine = tuple(mask for mask in masks if _picture(mask) == case)
             if not mine:
                 fix = f"add {case}{SUFFIX}{picture.suffix}, all zero if the image has no objects"
-                report(InputError(picture, "image without mask", fix, case))
+                report(InputError(picture, "this image has no mask", fix, case))
                 continue
-            cases.append(Case(case, (picture,), annotate=MaskFiles(mine, (label,) * len(mine))))
+            kind = EmptyMasks if folder.name.lower() == NORMAL else MaskFiles
+            cases.append(Case(case, (picture,), annotate=kind(mine, (label,) * len(mine))))
     ndim, channels = pictures_layout(case.channels[0] for case in cases)
     return Dataset(path, path.resolve().name, ndim, classes or ("lesion",), channels, tuple(cases))
 
