@@ -1,10 +1,12 @@
 """Folds: which cases to train, validate and test on."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from boxel.datasets.cases import Case, Dataset
+from boxel.datasets.problems import InputError, counted, some
 from boxel.types import Split
 
 Strata = Mapping[str, Sequence[int]]
@@ -67,6 +69,19 @@ def _check_parts(split: Split, groups: Mapping[str, str], where: str) -> None:
                     f"{where} has group (patient) {group!r} in {part_of_group[group]} and in {part}; "
                     "cases of one group belong together"
                 )
+
+
+def unassigned(dataset: Dataset) -> Iterator[InputError]:
+    """Warnings about training cases that no part of a prescribed fold names, so that it does not use them."""
+    folds_of: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for fold, split in enumerate(dataset.splits or ()):
+        named = {case_id for ids in split.values() for case_id in ids}
+        folds_of[tuple(case.id for case in dataset.train if case.id not in named)].append(fold)
+    for ids, folds in folds_of.items():
+        if ids:
+            which = f"folds {some(folds)} leave" if folds[1:] else f"fold {folds[0]} leaves"
+            problem = f"{which} out {counted(len(ids), 'training case')}: {some(ids)}"
+            yield InputError(dataset.root, problem, "add them to the splits if they should be used", severity="warning")
 
 
 def make_splits(

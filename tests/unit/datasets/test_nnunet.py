@@ -208,3 +208,34 @@ def test_values_without_a_class_are_an_error_unless_they_are_to_be_ignored(seman
         read_case(dataset["a"], dataset)
     (semantic / "dataset.json").write_text(json.dumps({**head, "labels": {**head["labels"], "ignore": 2}}))
     assert labels_of(open_dataset(semantic)) == [0]
+
+
+@pytest.mark.parametrize("declared", [True, False])
+@pytest.mark.parametrize(
+    ("numbers", "missing"), [((0, 1), ""), ((0, 2), "channel 1"), ((0,), "channel 1"), ((1, 2), "channel 0")]
+)
+def test_a_missing_channel_is_an_error_that_names_it(semantic, declared, numbers, missing):
+    for case, own in (("a", (0, 1)), ("b", numbers)):
+        (first,) = (semantic / "imagesTr").glob(f"{case}_0000.*")
+        content, suffix = first.read_bytes(), first.name.removeprefix(f"{case}_0000")
+        first.unlink()
+        for number in own:
+            first.with_name(f"{case}_{number:04d}{suffix}").write_bytes(content)
+    (test,) = (semantic / "imagesTs").iterdir()
+    test.with_name(test.name.replace("_0000", "_0001")).write_bytes(test.read_bytes())
+    head = json.loads((semantic / "dataset.json").read_text())
+    head["channel_names"] = {"0": "T1", "1": "T2"} if declared else {}
+    (semantic / "dataset.json").write_text(json.dumps(head))
+    errors = [finding for finding in check(semantic, workers=0) if finding.severity == "error"]
+    assert [error.case for error in errors] == ["b"] * bool(missing)
+    assert not missing or errors[0].problem.startswith(f"{missing} of this case is missing: it has b_000")
+
+
+def test_a_case_that_no_part_of_a_fold_names_and_another_number_of_cases_are_warnings(semantic):
+    for path in (*(semantic / "imagesTr").glob("b_*"), *(semantic / "labelsTr").glob("b.*")):
+        path.with_name("d" + path.name[1:]).write_bytes(path.read_bytes())
+    folds = [{"train": ["a"], "val": ["b"]}, {"train": ["d", "b"], "val": ["a"]}, {"train": ["b"], "val": ["a"]}]
+    (semantic / "splits_final.json").write_text(json.dumps(folds))
+    warnings = [finding.problem for finding in check(semantic, workers=0) if finding.severity == "warning"]
+    assert "folds 0, 2 leave out 1 training case: d" in warnings
+    assert '"numTraining" is 2, but labelsTr has 3 label maps' in warnings

@@ -10,7 +10,7 @@ from pkgutil import iter_modules
 from boxel.datasets.cases import Dataset, Report, inspect, raise_it
 from boxel.datasets.formats.options import read_splits
 from boxel.datasets.formats.registry import Format, formats, get_format, recognise, register_format
-from boxel.datasets.split import hold_out
+from boxel.datasets.split import hold_out, unassigned
 
 __all__ = ["Format", "as_dataset", "formats", "get_format", "open_dataset", "register_format"]
 
@@ -43,7 +43,7 @@ def open_dataset(
     dataset = _with_groups(known.read(path, report, chosen), chosen.group)
     dataset = replace(dataset, format=known.name, splits=read_splits(dataset, chosen.splits))
     dataset = _with_holdout(dataset, chosen.holdout)
-    for problem in inspect(dataset):
+    for problem in (*inspect(dataset), *unassigned(dataset)):
         report(problem)
     return dataset
 

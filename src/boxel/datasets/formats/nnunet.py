@@ -26,9 +26,9 @@ from boxel.datasets.formats.registry import register_format
 from boxel.datasets.label_maps import Connectivity
 from boxel.datasets.names import as_id
 from boxel.datasets.parallel import parallel
-from boxel.datasets.problems import InputError, Report, as_input_error, some
+from boxel.datasets.problems import InputError, Report, as_input_error, counted, some
 from boxel.io import read_label_map
-from boxel.io.channels import group_channels, in_order
+from boxel.io.channels import group_channels, in_order, split_channel
 from boxel.types import silent
 
 __all__ = ["Options", "detect", "find_classes", "read"]
@@ -86,6 +86,10 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         raise InputError(
             path / "imagesTr", "no image with a label map", "name both alike: imagesTr/CASE_0000, labelsTr/CASE"
         )
+    claimed, given = values.get("numTraining"), len(images_in(path / "labelsTr", ending))
+    if isinstance(claimed, int) and claimed != given:
+        problem = f'"numTraining" is {claimed}, but labelsTr has {counted(given, "label map")}'
+        report(InputError(head, problem, "add the missing cases, or correct the number", severity="warning"))
     ndim, from_image = pictures_layout(case.channels[0] for case in cases)
     several = tuple(f"channel {i}" for i in range(len(cases[0].channels)))
     channels = channels or (several if several[1:] else from_image)
@@ -170,8 +174,10 @@ def _part(
     channels_of = group_channels(images_in(path / f"images{part}", ending).values(), labels)
     for stem in sorted(labels.keys() - channels_of.keys()):
         report(
-            InputError(labels[stem], "annotation without image", f"add images{part}/{stem}_0000, or remove it", stem)
+            InputError(labels[stem], "this label map has no image", f"add images{part}/{stem}_0000, or remove it", stem)
         )
+    most = max(map(len, channels_of.values()), default=1)
+    wanted = range(max(num_channels, most) if most > 1 else 1)  # one file may have several channels
     cases = []
     for case, channels in sorted(channels_of.items()):
         try:
@@ -182,10 +188,16 @@ def _part(
         if case not in labels:
             if part == "Tr":
                 fix = f"add labels{part}/{case}, all zero if the image has no objects"
-                report(InputError(files[0], "missing label map", fix, case))
+                report(InputError(files[0], "this image has no label map", fix, case))
             continue
-        if num_channels and len(files) not in (1, num_channels):
-            problem = f"{len(files)} files but dataset.json lists {num_channels} channels"
+        whole = len(files) == 1 and split_channel(files[0])[1] is None
+        missing = [number for number in wanted if number not in channels and not whole]
+        if missing:
+            problem = f"channel {missing[0]} of this case is missing: it has {', '.join(file.name for file in files)}"
+            report(InputError(files[0], problem, f"add {case}_{missing[0]:04d}, or remove the case", case))
+            continue
+        if num_channels and len(files) > num_channels:
+            problem = f"this case has {len(files)} files, but dataset.json lists {counted(num_channels, 'channel')}"
             report(InputError(files[0], problem, f"name the files of a case _0000 to _{num_channels - 1:04d}", case))
             continue
         classes = {value: index for index, value in enumerate(names)}
