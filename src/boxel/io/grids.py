@@ -7,9 +7,10 @@ import numpy as np
 
 from boxel.types import Geometry, Image
 
-__all__ = ["UNKNOWN_SPACING", "place", "reorient", "right_angled", "same_grid"]
+__all__ = ["UNIT", "UNKNOWN_SPACING", "place", "reorient", "right_angled", "same_grid"]
 
 UNKNOWN_SPACING = "its header has no voxel size ({}), and 1 mm is assumed; write the voxel size into the header"
+UNIT = "its header states a unit of {:g} mm, and its voxel size was converted"
 
 ROUNDING = 1e-3  # differences of unit vectors that come from the precision of headers
 OFFSET = 0.05  # share of a voxel by which two grids may lie apart

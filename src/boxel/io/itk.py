@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from boxel.io import metaimage, nifti
 from boxel.io.claims import LOSSLESS, check_claim
-from boxel.io.grids import UNKNOWN_SPACING, right_angled
+from boxel.io.grids import UNIT, UNKNOWN_SPACING, right_angled
 from boxel.types import Geometry, Image
 
 if TYPE_CHECKING:
@@ -21,9 +22,22 @@ __all__ = ["SUFFIXES", "read", "read_geometry", "read_layout", "resample", "writ
 METAIMAGE, NRRD = (".mha", ".mhd"), (".nrrd", ".nhdr")
 SUFFIXES = (*nifti.SUFFIXES, *METAIMAGE, *NRRD)
 SPACING = {  # fields of which a header must have one, with numbers
-    **dict.fromkeys(METAIMAGE, ("ElementSpacing or ElementSize", rb"(?im)^Element(Spacing|Size)\s*=\s*[\d.]")),
+    **dict.fromkeys(METAIMAGE, ("ElementSpacing or ElementSize", rb"(?im)^Element(Spacing|Size)\s*=\s*[-\d.]")),
     **dict.fromkeys(NRRD, ("space directions or spacings", rb"(?im)^(space directions:.*\(|spacings:[^\n]*\d)")),
 }
+UNITS = {  # mm per unit, by all names in use
+    **dict.fromkeys(("um", "\u00b5m", "\u03bcm", "\ufffdm", "micron", "micrometer", "micrometre"), 1e-3),
+    **dict.fromkeys(("nm", "nanometer", "nanometre"), 1e-6),
+    **dict.fromkeys(("mm", "millimeter", "millimetre"), 1.0),
+    **dict.fromkeys(("cm", "centimeter", "centimetre"), 10.0),
+    **dict.fromkeys(("m", "meter", "metre"), 1e3),
+}
+UNKNOWN_UNIT = "its header gives lengths in {}, and mm are assumed; write the voxel size in mm"
+BACKWARDS = (
+    "its header has a negative voxel size, and its axis is taken to run backwards; write positive sizes, and the way "
+    "of the axes into TransformMatrix (MetaImage) or space directions (NRRD)"
+)
+NO_UNIT = ("", "?", "???", "none")
 
 
 def read(path: Path, reader: str = "") -> Image:
@@ -160,16 +174,39 @@ def _geometry(header: "sitk.Image | sitk.ImageFileReader", path: Path) -> tuple[
         raise ValueError(f"{path}: has {d} axes; save every time point or channel as a file of 2 or 3 axes")
     direction = np.asarray(header.GetDirection()).reshape(d, d)[:, ::-1]  # columns in array order
     geometry = Geometry(shape, header.GetSpacing()[::-1], header.GetOrigin(), tuple(map(tuple, direction.tolist())))
-    geometry, remarks = right_angled(path, geometry)
+    head = _start(path) if path.suffix.lower() in SPACING else b""
+    scale, unit = _unit(head)
+    spacing, origin = (tuple(scale * value for value in values) for values in (geometry.spacing, geometry.origin))
+    geometry, remarks = right_angled(path, replace(geometry, spacing=spacing, origin=origin))
+    if re.search(rb"(?im)^(Element(Spacing|Size)\s*=|spacings:)[^\n]*-\d", head):
+        unit += (BACKWARDS,)
     fields, pattern = SPACING.get(path.suffix.lower(), ("", b""))
-    known = re.search(pattern, _start(path))
-    return geometry, remarks if known else (UNKNOWN_SPACING.format(fields), *remarks)
+    remarks = (*unit, *remarks)
+    return geometry, remarks if re.search(pattern, head) else (UNKNOWN_SPACING.format(fields), *remarks)
+
+
+def _unit(head: bytes) -> tuple[float, tuple[str, ...]]:
+    """The mm of one unit of length, as a header of NRRD or MetaImage names it, and a remark unless that is 1."""
+    fields = re.findall(rb"(?im)^(?:space units|units):(.*)$|^DistanceUnits\s*=(.*)$", head)
+    names = {
+        name.strip().lower()
+        for text in (b" ".join(field).decode("utf-8", "replace") for field in fields)
+        for name in (re.findall(r'"([^"]*)"', text) or [text])
+    } - {*NO_UNIT}
+    scales = {UNITS.get(name, UNITS.get(name.removesuffix("s"), 0.0)) for name in names}
+    if scales <= {1.0}:
+        return 1.0, ()
+    (scale, *others) = scales
+    if others or not scale:
+        return 1.0, (UNKNOWN_UNIT.format(" and ".join(sorted(names))),)
+    return scale, (UNIT.format(scale),)
 
 
 def _start(path: Path) -> bytes:
-    """The first bytes of a file, which contain the header's fields about its voxels."""
+    """The first bytes of a file, which contain the header's fields about its voxels; of NRRD the header alone."""
     with path.open("rb") as file:
-        return file.read(1 << 16)
+        head = file.read(1 << 16)
+    return re.split(rb"\r?\n\r?\n", head, maxsplit=1)[0] if head.startswith(b"NRRD") else head
 
 
 def _to_itk(source: Image) -> "sitk.Image":

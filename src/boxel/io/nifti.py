@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from boxel.io.claims import DEFLATE, check_claim
-from boxel.io.grids import UNKNOWN_SPACING, right_angled
+from boxel.io.grids import UNIT, UNKNOWN_SPACING, right_angled
 from boxel.types import Geometry, Image
 
 __all__ = ["SUFFIXES", "is_whole", "read", "read_header"]
@@ -118,7 +118,7 @@ def read_header(path: Path) -> Header:
     scale = UNITS.get(units & 7, 1.0) if nifti else 1.0
     if scale != 1:
         affine, sizes = affine * scale, tuple(size * scale for size in sizes)
-        notes += (f"its header states a unit of {scale:g} mm, and its voxel size was converted",)
+        notes += (UNIT.format(scale),)
     geometry, more = _geometry(path, shape, affine, sizes[1:4])
     return Header(
         num_channels * COLOURS.get(code, 1), geometry, notes + more, np.dtype(order + DTYPES[code]), code in COLOURS,

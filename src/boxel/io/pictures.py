@@ -30,7 +30,8 @@ def read(path: Path, colours: bool) -> tuple[np.ndarray, tuple[str, ...]]:
     Args:
         path: the file.
         colours: look up the entries of a palette and turn a scale on which 0 is white; otherwise the numbers of a label
-            map are returned.
+            map are returned, and such a scale is turned only in a mask, which has no values but the lowest and the
+            highest.
     """
     return _read_tiff(path, colours) if path.suffix.lower() in TIFF_SUFFIXES else (_read_pillow(path, colours), ())
 
@@ -166,7 +167,12 @@ def _read_tiff(path: Path, colours: bool) -> tuple[np.ndarray, tuple[str, ...]]:
         array, axes, extra = series.asarray(), series.axes, page.extrasamples
         # The palette of ImageJ is a look-up table for the screen: the numbers are the measured ones.
         palette = page.colormap if page.photometric == kinds.PALETTE and colours and not file.is_imagej else None
-    if page.photometric == kinds.MINISWHITE and array.dtype.kind in "bu" and (colours or bits == 1):
+        plain_mask = bits == 1 or not file.is_imagej  # ImageJ shows its masks, 255 in objects, as black on white
+    if (
+        page.photometric == kinds.MINISWHITE
+        and array.dtype.kind in "bu"
+        and (colours or (plain_mask and np.isin(array, (0, 2**bits - 1)).all()))
+    ):
         array = ~array if array.dtype == bool else (2**bits - 1 - array).astype(array.dtype)
     if palette is not None:
         return (palette >> 8).astype(np.uint8)[:, array], remarks

@@ -97,6 +97,10 @@ def _remarks(case: Case, loaded: LoadedCase) -> Iterator[Finding]:
     if small:
         problem = f"{_objects(small)} smaller than {MIN_EXTENT} voxels along an axis"
         yield Finding("warning", case.id, case.file, problem, "remove specks; tiny objects are hard to detect")
+    whole = instances.has_mask & (extents == loaded.image.geometry.shape).all(axis=1)
+    if whole.any():
+        problem = f"{_objects(instances.ids[whole].tolist())} as large as the whole image"
+        yield Finding("warning", case.id, case.file, problem, "if the mask is inverted, save it with 0 as background")
     copies, overlaid = repeated(instances), repeated(instances, any_class=True)
     if copies.any():
         problem = f"{_objects(instances.ids[copies].tolist())} in the annotation twice: same box, same class"
