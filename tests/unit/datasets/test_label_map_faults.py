@@ -8,7 +8,7 @@ from boxel.datasets.cases import read_case
 from boxel.datasets.formats import open_dataset
 from boxel.datasets.quality.check import examine
 from boxel.datasets.quality.repair import repair
-from boxel.io import write_image, write_label_map
+from boxel.io import read_label_map, write_image, write_label_map
 from boxel.types import Geometry, Image
 
 BOXES = ((5, 8, 13, 20), (25, 40, 31, 48))  # rows and columns, half-open; 96 and 48 pixels
@@ -221,3 +221,34 @@ def test_the_mask_of_the_brain_is_no_object(tmp_path, rng, lesions):
     if lesions:
         boxes = read_case(result.dataset["sub-1"], result.dataset).instances.boxes
         assert boxes.tolist() == [[[2, 3, 4], [5, 6, 8]]]
+
+
+def test_an_object_as_large_as_its_image_is_reported_as_perhaps_inverted(tmp_path):
+    for name in "ab":
+        write(tmp_path, name, BOXES[0])
+    assert not [one for one in examine(tmp_path).findings if "whole image" in one.problem]
+    path = tmp_path / "masks" / "b.png"
+    Picture.fromarray(1 - np.asarray(Picture.open(path))).save(path)
+    (finding,) = [one for one in examine(tmp_path).findings if "whole image" in one.problem]
+    assert (finding.severity, finding.case) == ("warning", "b")
+    assert (finding.problem, finding.suggested_fix) == (
+        "object 1 is as large as the whole image", "if the mask is inverted, save it with 0 as background"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("slope", "intercept", "values"), [(2, 0, (0, 2)), (1 / 255, 0, (0, 1)), (1, 1, (1, 2)), (0.5, 0, None)]
+)
+def test_the_scale_of_a_nifti_label_map_is_applied_or_refused(tmp_path, slope, intercept, values):
+    import nibabel as nib
+
+    stored = np.zeros((6, 7, 8), np.uint8)
+    stored[2:4, 2:5, 2:6] = 255 if slope < 0.1 else 1
+    image = nib.Nifti1Image(stored, np.eye(4))
+    image.header.set_slope_inter(slope, intercept)
+    nib.save(image, tmp_path / "a.nii.gz")
+    if values is None:
+        with pytest.raises(ValueError, match="not whole numbers"):
+            read_label_map(tmp_path / "a.nii.gz")
+    else:
+        assert tuple(np.unique(read_label_map(tmp_path / "a.nii.gz").array)) == values

@@ -37,6 +37,16 @@ def test_two_levels_on_which_zero_is_white_are_turned_as_by_pillow(rng, tmp_path
     np.testing.assert_array_equal(read_label_map(tmp_path / "x.tif").array.astype(bool), expected)
 
 
+@pytest.mark.parametrize(("imagej", "turned"), [(False, True), (True, False)])
+def test_a_mask_of_two_values_on_which_zero_is_white_is_turned_unless_imagej_wrote_it(rng, tmp_path, imagej, turned):
+    """In a binary picture of ImageJ the objects are 255 and black on white."""
+    stored = np.where(rng.random((16, 24)) < 0.3, 255, 0).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "x.tif", stored, photometric="miniswhite", imagej=imagej)
+    with tifffile.TiffFile(tmp_path / "x.tif", mode="r+") as file:
+        file.pages[0].tags["PhotometricInterpretation"].overwrite(0)
+    np.testing.assert_array_equal(read_label_map(tmp_path / "x.tif").array, 255 - stored if turned else stored)
+
+
 def test_sixteen_bits_turn_too(rng, tmp_path):
     stored = rng.integers(0, 65536, (20, 30)).astype(np.uint16)
     tifffile.imwrite(tmp_path / "x.tif", stored, photometric="miniswhite")
