@@ -7,6 +7,7 @@ import math
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["is_dicom", "list_series", "read_file", "read_series"]
 
 SERIES, POSITION, ORIENTATION, SPACING = "0020|000e", "0020|0032", "0020|0037", "0028|0030"
-BITS = "0028|0100"
+BITS, ASPECT, IMAGER_SPACING = "0028|0100", "0028|0034", "0018|1164"
+SHAPE_OF_LUT, SCALE = "2050|0020", "0028|0004"
 COLOUR = 2  # most bytes of voxels per byte without compression: colours may share theirs (YBR 4:2:2)
 
 
@@ -86,7 +88,22 @@ def _slice(file: Path, reader: "sitk.ImageFileReader") -> Slice:
         math.prod(reader.GetSize()) * reader.GetNumberOfComponents() * int(bits[0] if bits is not None else 8) // 8
     )
     multi_frame = planes > 1 or is_multi_frame(file)
-    return Slice(file, _numbers(_text(reader, POSITION), 3), axes, (row_step, column_step), 1.0, claimed, multi_frame)
+    remarks = []
+    aspect = _numbers(_text(reader, ASPECT), 2)
+    sized = _text(reader, SPACING) or _text(reader, IMAGER_SPACING)
+    if aspect is not None and aspect.min() > 0 and aspect[0] != aspect[1] and not sized:
+        row_step, column_step = (aspect / aspect.min()).tolist()
+        remarks.append(
+            f"its pixels are {row_step:.3g} x {column_step:.3g} (PixelAspectRatio), and their size in mm is not known; "
+            "add PixelSpacing if sizes in mm matter"
+        )
+    if _text(reader, SHAPE_OF_LUT) == "INVERSE" and _text(reader, SCALE) == "MONOCHROME2":
+        remarks.append(
+            "its PresentationLUTShape is INVERSE, which contradicts MONOCHROME2, and its values are used as stored; "
+            "write MONOCHROME1 if the highest value is black"
+        )
+    spacing, position = (row_step, column_step), _numbers(_text(reader, POSITION), 3)
+    return Slice(file, position, axes, spacing, 1.0, claimed, multi_frame, remarks=tuple(remarks))
 
 
 def read_file(path: Path) -> Image:
@@ -154,6 +171,7 @@ def _one_file(entry: Slice) -> Image:
     from boxel.io import itk
 
     image = itk.read(entry.file, "GDCMImageIO")
+    remarks = (*image.remarks, *entry.remarks)
     if entry.position is not None or image.array.ndim != 4:
-        return image
-    return Image(image.array[:, 0], Geometry.plain(image.geometry.shape[1:], image.geometry.spacing[1:]))
+        return replace(image, remarks=remarks)
+    return Image(image.array[:, 0], Geometry.plain(image.geometry.shape[1:], entry.spacing), remarks)

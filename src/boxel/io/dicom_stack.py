@@ -32,6 +32,7 @@ class Slice(NamedTuple):
         multi_frame: the file has functional groups or several planes; `boxel.io.dicom_frames` separates them.
         frame: number of the frame in its file, from 1; 0 for a file with one plane.
         uid: SOPInstanceUID of the file, where it was read.
+        remarks: contradictions in the header of a single image.
     """
 
     file: Path
@@ -43,6 +44,7 @@ class Slice(NamedTuple):
     multi_frame: bool = False
     frame: int = 0
     uid: str = ""
+    remarks: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

@@ -165,6 +165,8 @@ def _read_tiff(path: Path, colours: bool) -> tuple[np.ndarray, tuple[str, ...]]:
         ratio = 8 * size / bits if plain else LOSSLESS  # less than 8 bits are unpacked
         check_claim(path, series.size * size, path.stat().st_size, ratio)
         array, axes, extra = series.asarray(), series.axes, page.extrasamples
+        if array.dtype.kind == "c":
+            raise ValueError(f"{path}: its pixels are complex numbers; save their magnitude as float32")
         # The palette of ImageJ is a look-up table for the screen: the numbers are the measured ones.
         palette = page.colormap if page.photometric == kinds.PALETTE and colours and not file.is_imagej else None
         plain_mask = bits == 1 or not file.is_imagej  # ImageJ shows its masks, 255 in objects, as black on white

@@ -214,6 +214,26 @@ def test_a_radiograph_is_a_2d_image(tmp_path, stored, photometric):
         write_image(tmp_path / "x.png", image)
 
 
+@pytest.mark.parametrize(
+    ("values", "spacing", "remark"),
+    [
+        ({}, SPACING[1:], ""),
+        ({"ImagerPixelSpacing": None, "PixelAspectRatio": ["3", "2"]}, (1.5, 1), "its pixels are 1.5 x 1 (PixelAspect"),
+        ({"ImagerPixelSpacing": None, "PixelAspectRatio": ["1", "2"]}, (1, 2), "its pixels are 1 x 2 (PixelAspect"),
+        ({"ImagerPixelSpacing": None, "PixelAspectRatio": ["1", "1"]}, (1, 1), ""),
+        ({"PixelAspectRatio": ["3", "2"]}, SPACING[1:], ""),
+        ({"PresentationLUTShape": "INVERSE"}, SPACING[1:], "its PresentationLUTShape is INVERSE, which contradicts"),
+        ({"PresentationLUTShape": "INVERSE", "PhotometricInterpretation": "MONOCHROME1"}, SPACING[1:], ""),
+        ({"PresentationLUTShape": "IDENTITY"}, SPACING[1:], ""),
+    ],
+)
+def test_pixels_that_are_not_square_and_contradictory_scales_are_remarks(tmp_path, stored, values, spacing, remark):
+    image = read_image(write_radiograph(tmp_path / "x.dcm", stored[0], **values))
+    assert image.geometry.spacing == pytest.approx(spacing)
+    assert len(image.remarks) == bool(remark)
+    assert all(text.startswith(remark) for text in image.remarks)
+
+
 def test_several_radiographs_of_a_series_are_not_stacked(tmp_path, stored):
     for k in range(2):
         write_radiograph(tmp_path / f"{k}.dcm", stored[k], SeriesInstanceUID="1.2.826.4")

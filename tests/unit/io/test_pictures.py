@@ -61,6 +61,13 @@ def test_the_palette_of_a_tiff_is_looked_up_as_by_pillow(rng, tmp_path):
     np.testing.assert_array_equal(read_label_map(tmp_path / "x.tif").array, np.asarray(picture))
 
 
+@pytest.mark.parametrize("read", [read_image, read_label_map])
+def test_complex_numbers_are_refused(tmp_path, read):
+    tifffile.imwrite(tmp_path / "x.tif", np.ones((16, 16), np.complex64))
+    with pytest.raises(ValueError, match=r"x\.tif: its pixels are complex numbers; save their magnitude"):
+        read(tmp_path / "x.tif")
+
+
 def test_a_label_map_in_a_jpeg_tiff_is_refused(tmp_path):
     Picture.fromarray(np.zeros((16, 16), np.uint8)).save(tmp_path / "x.tif", compression="jpeg")
     with pytest.raises(ValueError, match=r"x\.tif: JPEG changes label values"):
