@@ -5,6 +5,7 @@ gantry and frames with empty planes between them if `SpacingBetweenSlices` is mi
 """
 
 import itertools
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -75,7 +76,14 @@ class DicomObjects(Annotator):
         """Contours and segments that are no objects, and objects of one class that overlap by half in two files."""
         several = len(self.paths) > 1
         own = [(path, remark) for path in self.paths for remark in self._unused(path, geometry)]
-        return (*(f"{path.name}: {remark}" if several else remark for path, remark in own), *self._shared(geometry))
+        return (
+            *(f"{self._name(path)}: {remark}" if several else remark for path, remark in own),
+            *self._shared(geometry),
+        )
+
+    def _name(self, path: Path) -> str:
+        """The file, with the folders in which it differs from the others."""
+        return str(path.relative_to(os.path.commonpath([file.parent for file in self.paths])))
 
     def _unused(self, path: Path, geometry: Geometry) -> Iterator[str]:
         """Remarks about contours and segments of a file that are empty or not used as they are stored."""
@@ -108,9 +116,8 @@ class DicomObjects(Annotator):
             overlap = iou(torch.from_numpy(mine.boxes), torch.from_numpy(others.boxes)).numpy()
             twice = int((same & (overlap >= SAME)).any(axis=0).sum())
             if twice:
-                problem = (
-                    f"{second.name} has {counted(twice, 'object')} that {first.name} has too: same class and place"
-                )
+                names = f"{self._name(second)} has {counted(twice, 'object')} that {self._name(first)} has too"
+                problem = f"{names}: same class and place"
                 remarks.append(f"{problem}; keep one version of the annotation, or one reader's")
         return tuple(remarks)
 

@@ -177,7 +177,9 @@ def masks():
 def test_segmentations_are_objects_of_their_series_and_may_overlap(tmp_path, rng):
     array = volume(rng)
     files = write_series(tmp_path / "p1" / "ct", array)
-    write_series(tmp_path / "p2", array, uid="1.2.826.3", FrameOfReferenceUID="1.2.826.8")  # not annotated
+    write_series(
+        tmp_path / "p2", array, uid="1.2.826.3", FrameOfReferenceUID="1.2.826.8", StudyInstanceUID="1"
+    )  # not annotated
     (tmp_path / "seg").mkdir()
     write_segmentation(tmp_path / "seg" / "seg.dcm", sorted(files), masks_in_file_order(files))
     dataset = open_dataset(tmp_path)

@@ -146,7 +146,7 @@ def test_radiographs_beside_volumes_are_left_out_with_a_warning(tmp_path, stored
     problems = []
     dataset = open_dataset(tmp_path, problems.append, options=["negatives=true"])
     assert [case.id for case in dataset.cases] == ["ct"]
-    assert any("1 2D image beside 1 volume left out" in str(problem) for problem in problems)
+    assert any("1 2D image is left out beside 1 volume" in str(problem) for problem in problems)
     flat = open_dataset(tmp_path, options=["negatives=true", "modalities=DX"])
     assert ([case.id for case in flat.cases], flat.ndim) == (["dx"], 2)
 

@@ -42,6 +42,12 @@ def test_objects_that_two_segmentations_of_a_series_have_are_a_warning(segmented
     assert finding.severity == "warning"
     assert "b.dcm has 1 object that a.dcm has too" in finding.problem
     assert "keep one version" in finding.suggested_fix
+    for folder in ("r1", "r2"):
+        (root / folder).mkdir()
+    for name, folder in (("a", "r1"), ("b", "r2")):
+        (root / f"{name}.dcm").rename(root / folder / "seg.dcm")
+    (finding,) = [one for one in check(root, workers=0) if "has too" in one.problem]
+    assert "r2/seg.dcm has 1 object that r1/seg.dcm has too" in finding.problem
 
 
 @pytest.mark.parametrize(

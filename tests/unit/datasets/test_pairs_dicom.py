@@ -95,7 +95,7 @@ def test_masks_that_the_dicom_layout_does_not_read_are_said(tmp_path, rng, negat
     texts = {problem.problem: problem for problem in problems}
     series = texts["images in folders of masks are left out: labels/p1"]
     assert (series.severity, "--format pairs" in series.suggested_fix) == ("warning", True)
-    files = texts["1 possible label map not read: labels/slice.png"]
+    files = texts["1 possible label map is not read: labels/slice.png"]
     assert (files.severity, "--format pairs" in files.suggested_fix) == ("error" if negatives else "warning", True)
 
 
@@ -117,7 +117,7 @@ def test_label_maps_of_any_name_beside_series_are_read_or_said_with_a_hint_that_
     problems = []
     dataset = open_dataset(tmp_path, problems.append)
     if dataset.format == "dicom":
-        (hint,) = [problem for problem in problems if "2 possible label maps not read" in problem.problem]
+        (hint,) = [problem for problem in problems if "2 possible label maps are not read" in problem.problem]
         assert not any("negatives=true" in problem.suggested_fix for problem in problems)
         (option,) = re.findall(r"--format pairs --option (\S+?),", hint.suggested_fix)
         with pytest.raises(ValueError, match="possible label map"):

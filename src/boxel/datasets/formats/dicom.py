@@ -8,11 +8,21 @@ mammograms and the like are one image per file. An image without annotation is l
 import os
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.dicom_objects import DicomObjects, names_in
 from boxel.datasets.dicom_reports import count_points, regions_in
+from boxel.datasets.formats.dicom_choice import (
+    are,
+    check_frame,
+    groups_of,
+    of_one_rank,
+    show_annotated,
+    targets,
+    without_copies,
+)
 from boxel.datasets.formats.dicom_files import (
     PROJECTIONS,
     VOLUMES,
@@ -28,7 +38,7 @@ from boxel.datasets.formats.registry import register_format
 from boxel.datasets.label_maps import Connectivity
 from boxel.datasets.lookup import MASKS
 from boxel.datasets.names import below, words
-from boxel.datasets.problems import InputError, Report, Severity, counted, some
+from boxel.datasets.problems import InputError, Report, Severity, some
 from boxel.io.dicom_frames import pydicom_module
 
 __all__ = ["Options", "detect", "read", "series_names"]
@@ -67,21 +77,28 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     """Open the data set below `path`; problems of single cases go to `report`."""
     modalities = options.modalities or (*VOLUMES, *PROJECTIONS)
     images, annotations = find_dicom(path, report, ("SEG", "RTSTRUCT", "SR"), modalities)
-    images = _of_one_rank(path, images, report)
+    images = without_copies(path, of_one_rank(path, images, report), "image", report, annotations)
+    annotations = without_copies(path, annotations, "annotation", report)
     annotations = [series for series in annotations if series.kind != "SR" or _has_regions(series.files[0], report)]
     of_image: dict[int, list[Path]] = {index: [] for index in range(len(images))}
-    lost, every_name = [], series_names(images, path)
+    every_name = series_names(images, path)
+    lost: list[str] = []
+    unclear: list[str] = []
     for series in annotations:
-        targets = _targets(series, images)
-        if len(targets) == 1 or (targets and images[targets[0]].is_flat):  # one report may be about several views
-            for index in targets:
+        own = targets(series, images)
+        if len(own) == 1 or (own and images[own[0]].is_flat):  # one report may be about several views
+            for index in own:
                 of_image[index] += series.files
-                _check_frame(series, images[index], every_name[index], report)
+                check_frame(series, images[index], every_name[index], report)
         else:
-            lost.append(series.files[0].name)
-    if lost:
-        problem = f"{counted(len(lost), 'annotation')} left out without their images: {some(lost)}"
-        report(InputError(path, problem, "add the series that they reference", severity="warning"))
+            (unclear if own else lost).append(str(below(series.files[0], path)))
+    for left, kind, fix in (
+        (lost, " without image", "add the series that they reference"),
+        (unclear, " of more than one image", "keep one image series for each"),
+    ):
+        if left:
+            problem = f"{are(len(left), 'annotation', kind)} left out: {some(left)}"
+            report(InputError(path, problem, fix, severity="warning"))
     names: set[str] = set()
     unreadable = set()
     for file in dict.fromkeys(file for files in of_image.values() for file in files):
@@ -98,10 +115,11 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         problem = f"images in folders of masks are left out: {listed}"
         fix = "masks must be DICOM SEG, or label maps in other files, such as NIfTI, for --format pairs"
         report(InputError(path, problem, fix, severity="warning"))
-    cases, bare = [], []
+    shown = show_annotated(path, every_name, images, of_image, annotations, report)
+    cases, used, bare = [], [], []
     for index, (name, series) in enumerate(zip(every_name, images, strict=True)):
         files = tuple(file for file in of_image[index] if file not in unreadable)
-        if not files and index in masks:
+        if not files and (index in masks or index in shown):
             continue
         if not files and not options.negatives:
             bare.append(name)
@@ -110,18 +128,21 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         place = series.files[0] if series.is_flat else series.folder
         annotate = DicomObjects(files, lookup, by_label, options.split, options.connectivity, options.min_size, place)
         opener = None if series.is_flat else SeriesOpener(series.uid, frames=options.frames)
-        cases.append(Case(name, (place,), group=series.patient, annotate=annotate, opener=opener))
+        cases.append(Case(name, (place,), annotate=annotate, opener=opener))
+        used.append(series)
+    groups = groups_of(path, used, report)
+    cases = [replace(case, group=group) for case, group in zip(cases, groups, strict=True)]
     maps = volumes_below(path) if bare or options.negatives else []
     near = maps_of_series(path, maps, {series.folder for series in images}) if options.negatives else []
     levels: tuple[Severity, ...] = ("error", "warning")
-    for severity, own in zip(levels, (near, [file for file in maps if file not in near]), strict=True):
-        if own:
-            listed = some(str(below(file, path)) for file in own)
-            problem = f"{counted(len(own), 'possible label map')} not read: {listed}"
-            fix = f"{pairs_hint(path, own)}, or move other files elsewhere"
+    for severity, beside in zip(levels, (near, [file for file in maps if file not in near]), strict=True):
+        if beside:
+            listed = some(str(below(file, path)) for file in beside)
+            problem = f"{are(len(beside), 'possible label map')} not read: {listed}"
+            fix = f"{pairs_hint(path, beside)}, or move other files elsewhere"
             report(InputError(path, problem, fix, severity=severity))
     if bare:
-        problem = f"{counted(len(bare), 'image')} without annotation left out: {some(bare)}"
+        problem = f"{are(len(bare), 'image', ' without annotation')} left out: {some(bare)}"
         fix = "annotate them" if maps else "use them as images without objects with --option negatives=true"
         report(InputError(path, problem, fix, severity="warning"))
     modality = Counter(series.kind for series in images).most_common(1)
@@ -130,17 +151,6 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         channels = ("red", "green", "blue")
     ndim = 2 if images and images[0].is_flat else 3
     return Dataset(path, path.resolve().name, ndim, classes, channels, tuple(cases), unlabelled=tuple(bare))
-
-
-def _of_one_rank(path: Path, images: list[DicomSeries], report: Report) -> list[DicomSeries]:
-    """The volumes if there are any, otherwise the 2D images."""
-    volumes = [series for series in images if not series.is_flat]
-    flat = len(images) - len(volumes)
-    if volumes and flat:
-        kinds = ",".join(sorted({series.kind for series in images if series.is_flat}))
-        problem = f"{counted(flat, '2D image')} beside {counted(len(volumes), 'volume')} left out"
-        report(InputError(path, problem, f"use them instead with --option modalities={kinds}", severity="warning"))
-    return volumes or images
 
 
 def _masks(path: Path, images: Sequence[DicomSeries], annotations: Sequence[DicomSeries]) -> list[int]:
@@ -188,29 +198,6 @@ def _has_regions(file: Path, report: Report) -> bool:
     if points:
         report(left_out(file, points, "point"))
     return bool(regions)
-
-
-def _targets(series: DicomSeries, images: list[DicomSeries]) -> list[int]:
-    known = series.references
-    direct = [index for index, image in enumerate(images) if image.header.get("SOPInstanceUID") in known]
-    direct = direct if direct and images[direct[0]].is_flat else []
-    direct = direct or [index for index, image in enumerate(images) if image.uid and image.uid in known]
-    return direct or [i for i, image in enumerate(images) if series.frames_of_reference & image.frames_of_reference]
-
-
-def _check_frame(series: DicomSeries, image: DicomSeries, case: str, report: Report) -> None:
-    """Report an annotation whose coordinates belong to another frame of reference than its image.
-
-    Contours are known by their coordinates alone, which mean nothing in another frame (PS3.3, C.8.8.5), so this is an
-    error. Frames of a SEG are used only where they lie on the voxels of the image, so this is a warning.
-    """
-    own, other = series.frames_of_reference, image.frames_of_reference
-    if image.is_flat or series.kind == "SR" or not own or not other or own & other:
-        return
-    problem = f"its frame of reference is {some(own)}, that of its image is {some(other)}"
-    fix = "export it again for this image, or correct FrameOfReferenceUID if UIDs were replaced in one of them only"
-    severity: Severity = "error" if series.kind == "RTSTRUCT" else "warning"
-    report(InputError(series.files[0], problem, fix, case, severity))
 
 
 register_format(

@@ -1,8 +1,8 @@
 """Scan folders of DICOM files for images and annotations: SEG, RTSTRUCT and SR."""
 
 from collections import defaultdict
-from collections.abc import Container, Iterator
-from dataclasses import dataclass
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ TAGS = (
     "Modality",
     "SeriesInstanceUID",
     "PatientID",
+    "StudyInstanceUID",
+    "ImageType",
     "FrameOfReferenceUID",
     "SOPInstanceUID",
     "ImagePositionPatient",
@@ -38,12 +40,17 @@ OTHER = (".xml", ".json", ".csv", ".md", ".txt", ".gz", ".zip", ".png", ".jpg", 
 
 @dataclass(frozen=True)
 class DicomSeries:
-    """One series, one 2D image, or one annotation object: its folder, files and the header of the first."""
+    """One series, one 2D image, or one annotation object: its folder, files and the header of the first.
+
+    Attributes:
+        instances: the file of each SOPInstanceUID.
+    """
 
     folder: Path
     uid: str
     files: tuple[Path, ...]
     header: Any
+    instances: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
@@ -53,6 +60,15 @@ class DicomSeries:
     @property
     def patient(self) -> str:
         return str(self.header.get("PatientID", "") or "")
+
+    @property
+    def study(self) -> str:
+        return str(self.header.get("StudyInstanceUID", "") or "")
+
+    @property
+    def is_localizer(self) -> bool:
+        """Whether it is an overview that was made to plan the scan, and not to find anything in it."""
+        return bool({"LOCALIZER", "SCOUT"} & {str(value).upper() for value in self.header.get("ImageType") or ()})
 
     @property
     def is_flat(self) -> bool:
@@ -144,7 +160,8 @@ def find_dicom(
     for (place, _), entries in groups.items():
         header = entries[0][1]
         uid = str(header.get("SeriesInstanceUID", "") or "")
-        series = DicomSeries(place, uid, tuple(file for file, _ in entries), header)
+        instances = {str(own.SOPInstanceUID): file for file, own in entries if own.get("SOPInstanceUID")}
+        series = DicomSeries(place, uid, tuple(file for file, _ in entries), header, instances)
         if series.kind in modalities:
             images.append(series)
         elif series.kind in kinds:
