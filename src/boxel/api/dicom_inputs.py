@@ -5,14 +5,12 @@ import os
 from collections import defaultdict
 from collections.abc import Sequence, Set
 from pathlib import Path
-from typing import Any
 
 from boxel.datasets.cases import Case
 from boxel.datasets.formats.dicom import series_names
 from boxel.datasets.formats.dicom_files import PROJECTIONS, VOLUMES, DicomSeries, SeriesOpener, find_dicom
 from boxel.datasets.problems import InputError
 from boxel.io import list_series
-from boxel.io.dicom_frames import pydicom_module
 
 __all__ = ["dicom_cases"]
 
@@ -89,14 +87,9 @@ def _misfit(series: DicomSeries, channels: Sequence[str], ndim: int) -> str:
         return f"DICOM series have one channel, the run takes {len(channels)}"
     if series.kind in MODALITIES.values() and not expected & {series.kind, ""}:
         return f"modality {series.kind}, the run takes {channels[0]}"
-    header = _header(series.files[0])
-    if "LOCALIZER" in (header.get("ImageType") or ()):
+    if series.is_localizer:
         return "localizers"
-    frames = int(header.get("NumberOfFrames") or 1)
+    frames = int(series.header.get("NumberOfFrames") or 1)
     several = frames > 1 or len(series.files) > 1
     axes = 2 + several
     return "" if axes == ndim else f"{axes} axes, the run takes images of {ndim}"
-
-
-def _header(file: Path) -> Any:
-    return pydicom_module().dcmread(file, stop_before_pixels=True, specific_tags=["ImageType", "NumberOfFrames"])

@@ -21,13 +21,16 @@ def write_study(root, rng):
     arrays = {}
     for name, uid in (("p1/ct", "1.2.1"), ("p1/mr", "1.2.2"), ("p1/scout", "1.2.3"), ("p2/all", "1.2.4")):
         arrays[name] = volume(rng)
-        write_series(root / name, arrays[name], uid, Modality="MR" if name == "p1/mr" else "CT")
+        study = {"StudyInstanceUID": f"1.3.{name[1]}", "FrameOfReferenceUID": f"1.4.{name[1]}"}
+        write_series(root / name, arrays[name], uid, Modality="MR" if name == "p1/mr" else "CT", **study)
     for file in (root / "p1" / "scout").iterdir():
         header = pydicom.dcmread(file)
         header.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
         header.save_as(file)
     arrays["p2/all more"] = volume(rng)
-    for file in write_series(root / "p2" / "more", arrays["p2/all more"], "1.2.5"):
+    for file in write_series(
+        root / "p2" / "more", arrays["p2/all more"], "1.2.5", StudyInstanceUID="1.3.2", FrameOfReferenceUID="1.4.2"
+    ):
         file.rename(root / "p2" / "all" / f"more_{file.name}")
     (root / "p2" / "more").rmdir()
     (root / "p2" / "report.pdf").touch()
@@ -61,7 +64,7 @@ def test_names_agree_with_those_of_the_data_set(tmp_path, rng):
     )
     dataset = open_dataset(tmp_path, options=["negatives=true"])
     images = find_images([tmp_path], CT)
-    assert set(images.cases) < {case.id for case in dataset.cases}
+    assert set(images.cases) == {case.id for case in dataset.cases}
     assert all(images.cases[case].channels == dataset[case].channels for case in images.cases)
     assert images.left_out["no images"] == ["p1/seg.dcm"]
 

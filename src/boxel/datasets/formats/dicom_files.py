@@ -68,7 +68,7 @@ class DicomSeries:
     @property
     def is_localizer(self) -> bool:
         """Whether it is an overview that was made to plan the scan, and not to find anything in it."""
-        return bool({"LOCALIZER", "SCOUT"} & {str(value).upper() for value in self.header.get("ImageType") or ()})
+        return any(word in str(self.header.get("ImageType", "")).upper() for word in ("LOCALIZER", "SCOUT"))
 
     @property
     def is_flat(self) -> bool:

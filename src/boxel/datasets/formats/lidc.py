@@ -20,6 +20,7 @@ import numpy as np
 
 from boxel.datasets.annotations import Annotator
 from boxel.datasets.cases import Case, Dataset
+from boxel.datasets.formats.dicom_choice import without_copies
 from boxel.datasets.formats.dicom_files import SeriesOpener, find_dicom, has_dicom
 from boxel.datasets.formats.files import listing, numbers, read_xml
 from boxel.datasets.formats.lidc_segments import LidcSegments
@@ -134,6 +135,7 @@ def _messages(path: Path):  # type: ignore[no-untyped-def]
 def read(path: Path, report: Report, options: Options) -> Dataset:
     """Open the data set below `path`; problems of single cases go to `report`."""
     images, others = find_dicom(path, report, ("SEG", "SR"))
+    images, others = (without_copies(path, *kind, report) for kind in ((images, "image"), (others, "annotation")))
     of_series: dict[str, Path] = {}
     count = 0
     for file in _messages(path):
