@@ -19,7 +19,7 @@ RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 def warnings_only(problem) -> None:
     """Accept what a reader reports unless it is an error; files of other sets in the folder are none of its own."""
-    assert problem.severity != "error" or "possible label maps not read" in problem.problem
+    assert problem.severity != "error" or "possible label maps are not read" in problem.problem
 
 
 def table(path: Path) -> list[dict[str, str]]:

@@ -24,6 +24,7 @@ from boxel.datasets.formats.dicom_choice import (
     without_copies,
 )
 from boxel.datasets.formats.dicom_files import (
+    ANNOTATIONS,
     PROJECTIONS,
     VOLUMES,
     DicomSeries,
@@ -76,7 +77,7 @@ def detect(path: Path) -> bool:
 def read(path: Path, report: Report, options: Options) -> Dataset:
     """Open the data set below `path`; problems of single cases go to `report`."""
     modalities = options.modalities or (*VOLUMES, *PROJECTIONS)
-    images, annotations = find_dicom(path, report, ("SEG", "RTSTRUCT", "SR"), modalities)
+    images, annotations = find_dicom(path, report, ANNOTATIONS, modalities)
     images = without_copies(path, of_one_rank(path, images, report), "image", report, annotations)
     annotations = without_copies(path, annotations, "annotation", report)
     annotations = [series for series in annotations if series.kind != "SR" or _has_regions(series.files[0], report)]

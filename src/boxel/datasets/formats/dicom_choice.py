@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from boxel.datasets.formats.dicom_files import DicomSeries
+from boxel.datasets.formats.dicom_files import ANNOTATIONS, DicomSeries
 from boxel.datasets.names import below
 from boxel.datasets.problems import InputError, Report, Severity, counted, some
 from boxel.io.dicom_frames import pydicom_module
@@ -66,11 +66,11 @@ def without_copies(
 
 
 def _same(one: DicomSeries, other: DicomSeries, uid: str) -> bool:
-    """Whether the files of two series with the same UID have the same pixels, or other content."""
+    """Whether files with the same UID have the same pixels, and, of annotations, the same content."""
     mine, theirs = (pydicom_module().dcmread(series.instances[uid]) for series in (one, other))
-    if "PixelData" in mine or "PixelData" in theirs:
-        return bool(mine.get("PixelData") == theirs.get("PixelData"))
-    return bool(mine == theirs)
+    if one.kind in ANNOTATIONS:
+        return bool(mine == theirs)
+    return bool(mine.get("PixelData") == theirs.get("PixelData"))
 
 
 def show_annotated(

@@ -14,7 +14,16 @@ from boxel.io.dicom_damage import is_dicom, is_multi_frame
 from boxel.io.dicom_frames import pydicom_module
 from boxel.types import Image
 
-__all__ = ["PROJECTIONS", "VOLUMES", "DicomSeries", "SeriesOpener", "dicom_folders", "find_dicom", "has_dicom"]
+__all__ = [
+    "ANNOTATIONS",
+    "PROJECTIONS",
+    "VOLUMES",
+    "DicomSeries",
+    "SeriesOpener",
+    "dicom_folders",
+    "find_dicom",
+    "has_dicom",
+]
 
 TAGS = (
     "SOPClassUID",
@@ -34,6 +43,7 @@ TAGS = (
     "PertinentOtherEvidenceSequence",
 )
 VOLUMES = ("CT", "MR", "PT", "NM", "US")
+ANNOTATIONS = ("SEG", "RTSTRUCT", "SR")
 PROJECTIONS = ("DX", "MG", "CR", "IO", "PX", "XA", "RF")
 OTHER = (".xml", ".json", ".csv", ".md", ".txt", ".gz", ".zip", ".png", ".jpg", ".nrrd", ".nii", ".html")
 
