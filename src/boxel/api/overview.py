@@ -99,7 +99,7 @@ def _pictures(examination: Examination, count: int) -> list[Picture]:
     data = examination.dataset
     if data is None:
         return []
-    refused = _refused(examination, (count + 1) // 2)
+    refused = _refused(examination, data, (count + 1) // 2)
     chosen = _spread(examination, count - len(refused))
     return refused + [
         Picture(
@@ -116,13 +116,13 @@ def _pictures(examination: Examination, count: int) -> list[Picture]:
     ]  # fmt: skip
 
 
-def _refused(examination: Examination, count: int) -> list[Picture]:
+def _refused(examination: Examination, data: Dataset, count: int) -> list[Picture]:
     """Up to `count` cases with errors whose image can be read, without objects and with the error as the caption."""
-    data, seen = examination.dataset, {look.case.id for look in examination.looks}
+    seen = {look.case.id for look in examination.looks}
     errors = {finding.case: finding.problem for finding in examination.findings if finding.severity == "error"}
     pictures: list[Picture] = []
-    for case in (case for case in data.cases if case.id not in seen) if data else ():
-        if data is None or len(pictures) == count:
+    for case in (case for case in data.cases if case.id not in seen):
+        if len(pictures) == count:
             break
         try:
             image = read_case_image(replace(case, declared=None), data)
