@@ -26,7 +26,7 @@ from boxel.datasets.formats.registry import register_format
 from boxel.datasets.label_maps import Connectivity
 from boxel.datasets.names import as_id
 from boxel.datasets.parallel import parallel
-from boxel.datasets.problems import InputError, Report, as_input_error, counted, some
+from boxel.datasets.problems import InputError, Report, as_input_error, some
 from boxel.io import read_label_map
 from boxel.io.channels import group_channels, in_order, split_channel
 from boxel.types import silent
