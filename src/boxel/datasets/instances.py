@@ -1,4 +1,4 @@
-"""Objects of a case that a repair changes: repeated ones, and those that reach out of the image."""
+"""Objects of a case that are suspect: repeated ones, those that reach out of the image, and those that fill it."""
 
 from dataclasses import replace
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from boxel.types import Instances
 
-__all__ = ["clipped", "repeated"]
+__all__ = ["clipped", "fills_image", "repeated"]
 
 
 def repeated(instances: Instances, *, any_class: bool = False) -> np.ndarray:
@@ -34,3 +34,9 @@ def clipped(instances: Instances, shape: tuple[int, ...]) -> Instances:
     clipped = np.clip(boxes, 0, shape).astype(np.float32)
     touches = (clipped[:, 0] < clipped[:, 1]).all(axis=1, keepdims=True)[..., None]
     return replace(instances, boxes=np.where(touches, clipped, boxes))[(boxes[:, 0] < boxes[:, 1]).all(axis=1)]
+
+
+def fills_image(instances: Instances, shape: tuple[int, ...]) -> np.ndarray:
+    """`(n,)` bool: the objects with a mask as large as the image, as in a mask that is inverted."""
+    extents = instances.boxes[:, 1] - instances.boxes[:, 0]
+    return instances.has_mask & (extents == shape).all(axis=1)

@@ -1,6 +1,7 @@
 """Measure the training cases of a data set: from images and objects to the fingerprint."""
 
-from collections.abc import Collection
+import logging
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,10 +9,12 @@ import numpy as np
 
 from boxel.config import Config, read_json, write_text
 from boxel.datasets.cases import Case, Dataset, read_case
+from boxel.datasets.instances import fills_image
 from boxel.datasets.parallel import parallel
 from boxel.preparation.fingerprint import CaseRecord, Fingerprint, Intensity, ObjectStats
 from boxel.preparation.source_files import facts, signature, unchanged
 from boxel.types import Image, Instances, Progress, silent
+from boxel.wording import counted_of
 
 MEASURED = ".measured.json"  # suffix of the measurements of one case
 # Values kept per case and channel: evenly spaced quantiles, fine enough for the 0.5th percentile.
@@ -27,6 +30,7 @@ class _Measurement(Config):
     facts: str
     record: CaseRecord
     sample: tuple[tuple[float, ...], ...]
+    remarks: tuple[str, ...]
 
 
 def measure(
@@ -66,7 +70,17 @@ def measure(
         return measurement
 
     results = list(parallel(measured, cases, workers, progress, "measuring"))
+    _warn(dataset, results)
     return _summarise(dataset, [result.record for result in results], [result.sample for result in results])
+
+
+def _warn(dataset: Dataset, results: Sequence[_Measurement]) -> None:
+    """Log how many cases have remarks, such as a voxel size that was assumed, and one of them."""
+    odd = [result for result in results if result.remarks]
+    if odd:
+        first = f"{odd[0].record.id}: {odd[0].remarks[0]}"
+        number = counted_of(len(odd), len(results), "training case", "has a remark", "have remarks")
+        logging.getLogger("boxel").warning(f"{number}, such as {first}; boxel check {dataset.root} lists all")
 
 
 def _cached(path: Path | None, case: Case) -> _Measurement | None:
@@ -92,7 +106,14 @@ def _measure(case: Case, dataset: Dataset) -> _Measurement:
         masks=int(loaded.instances.has_mask.sum()),
     )
     mask = _surroundings(loaded.instances, record.shape) if len(boxes) else np.ones(record.shape, bool)
-    return _Measurement(source=source, facts=facts(case), record=record, sample=_sample(loaded.image, mask))
+    drawn = case.annotate.remarks(loaded.image.geometry) if case.annotate else ()
+    inverted = (
+        ("an object is as large as the whole image",) if fills_image(loaded.instances, record.shape).any() else ()
+    )
+    return _Measurement(
+        source=source, facts=facts(case), record=record, sample=_sample(loaded.image, mask),
+        remarks=(*loaded.image.remarks, *drawn, *inverted),
+    )  # fmt: skip
 
 
 def _surroundings(instances: Instances, shape: tuple[int, ...]) -> np.ndarray:

@@ -88,7 +88,7 @@ def test_localizers_and_other_volumes_of_an_annotated_study_are_no_negatives(tmp
     dataset, warnings = opened(tmp_path)
     assert [case.id for case in dataset.cases] == ["p1_ct"]
     assert warnings[:2] == expected
-    assert warnings[2].startswith("1 image without annotation is left out: p2_ct; use them as images without objects")
+    assert warnings[2].startswith("1 image is left out without an annotation: p2_ct; use them as images without objects")
 
 
 def test_an_image_whose_annotation_refers_to_another_is_no_negative(tmp_path, rng):
@@ -100,7 +100,7 @@ def test_an_image_whose_annotation_refers_to_another_is_no_negative(tmp_path, rn
         data.save_as(file)
     dataset, warnings = opened(tmp_path, "negatives=true")
     assert [case.id for case in dataset.cases] == ["p1_ct"]
-    assert warnings[0] == "1 annotation without image is left out: p2/seg.dcm; add the series that they reference"
+    assert warnings[0] == "annotations that have no image are left out: p2/seg.dcm; add the series that they reference"
     assert warnings[1].startswith("1 volume without annotation is left out, but may show objects")
 
 

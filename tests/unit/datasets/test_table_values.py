@@ -183,7 +183,7 @@ VINDR = ("a,Nodule,8,5,20,13,0,R1", "a,Mass,8,5,20,13,1,R1", "b,No finding,,,,,1
     ("row", "words"),
     [
         ("b,Nodule,8,5,20,13,0,R2", ()),
-        ("a,nodule,9,5,20,13,0.0,R2", ()),
+        ("a,Nodule,9,5,20,13,0.0,R2", ()),
         ("b,Nodule,8,5,20,13,,R2", ()),
         ("b,Nodule,8,5,20,13,1,R2", ("line 5: class_name nodule has class_id 1, but class_id 0 in an earlier line",)),
         ("b,Cyst,8,5,20,13,1,R2", ("line 5: class_id 1 has class_name cyst, but class_name mass in an earlier line",)),

@@ -47,6 +47,21 @@ def test_sizes_and_counts_are_those_of_the_objects(tmp_path, ndim):
     assert found.objects_per_image == {"least": 0, "median": 1, "most": 2, "images_without": 1}
 
 
+def test_preparation_warns_of_what_a_reader_had_to_assume_and_of_inverted_masks(tmp_path, ndim, caplog):
+    blank = np.zeros((1,) + (20,) * ndim)
+    add(tmp_path, "c0", blank, [((3,) * ndim, 6, 0)])
+    add(tmp_path, "c1", blank, [((0,) * ndim, 20, 0)])
+    dataset = finish(tmp_path, ndim)
+    for _ in range(2):  # also from the cache
+        caplog.clear()
+        fingerprint(dataset, cache=tmp_path / "cache")
+        (record,) = caplog.records
+        assert record.getMessage() == (
+            "1 of 2 training cases has a remark, such as c1: an object is as large as the whole image; "
+            f"boxel check {tmp_path} lists all"
+        )
+
+
 def test_intensities_are_those_of_objects_and_their_surroundings(tmp_path, ndim):
     array = np.full((2,) + (40,) * ndim, -1000.0)
     array[(slice(None),) + (slice(8, 22),) * ndim] = 0.0  # surroundings

@@ -156,7 +156,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         problem = f"values=instances with {len(options.classes)} classes leaves open which object is of which class"
         raise InputError(path, problem, "use values=classes, or give one class, or add --option class_column=NAME")
     components = options.values == "classes" or (options.values == "auto" and (bool(names) or several))
-    maps = [pair.labels for pair in pairs.values() if pair.labels]
+    maps = list(dict.fromkeys(pair.labels for pair in pairs.values() if pair.labels))
     chosen = names or options.classes or options.class_column or options.values == "instances"
     segments = {} if chosen else segment_classes(maps)
     values = [] if components or segments or options.values == "instances" else _shared_values(maps)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from boxel.datasets.cases import Case, Dataset, LoadedCase, read_case
-from boxel.datasets.instances import repeated
+from boxel.datasets.instances import fills_image, repeated
 from boxel.datasets.problems import Finding, as_input_error, some
 from boxel.datasets.quality.near_duplicates import hash_image, near_duplicates
 from boxel.datasets.quality.orientation import Turn, describe, edge_strengths, likely_turn
@@ -97,7 +97,7 @@ def _remarks(case: Case, loaded: LoadedCase) -> Iterator[Finding]:
     if small:
         problem = f"{_objects(small)} smaller than {MIN_EXTENT} voxels along an axis"
         yield Finding("warning", case.id, case.file, problem, "remove specks; tiny objects are hard to detect")
-    whole = instances.has_mask & (extents == loaded.image.geometry.shape).all(axis=1)
+    whole = fills_image(instances, loaded.image.geometry.shape)
     if whole.any():
         problem = f"{_objects(instances.ids[whole].tolist())} as large as the whole image"
         yield Finding("warning", case.id, case.file, problem, "if the mask is inverted, save it with 0 as background")
