@@ -9,8 +9,8 @@ from boxel.datasets.problems import InputError
 __all__ = ["declared_size", "fits", "flag"]
 
 FLAGS = {
-    **dict.fromkeys(("", "0", "0.0", "false", "no", "none", "unspecified"), False),
-    **dict.fromkeys(("1", "1.0", "true", "yes"), True),
+    **dict.fromkeys(("", "0", "0.0", "false", "f", "no", "n", "nein", "falsch", "none", "unspecified"), False),
+    **dict.fromkeys(("1", "1.0", "true", "t", "yes", "y", "ja", "wahr"), True),
 }
 
 

@@ -88,7 +88,9 @@ def test_localizers_and_other_volumes_of_an_annotated_study_are_no_negatives(tmp
     dataset, warnings = opened(tmp_path)
     assert [case.id for case in dataset.cases] == ["p1_ct"]
     assert warnings[:2] == expected
-    assert warnings[2].startswith("1 image is left out without an annotation: p2_ct; use them as images without objects")
+    assert warnings[2].startswith(
+        "1 image is left out without an annotation: p2_ct; use them as images without objects"
+    )
 
 
 def test_an_image_whose_annotation_refers_to_another_is_no_negative(tmp_path, rng):

@@ -131,7 +131,7 @@ def test_objects_that_a_table_marks_as_ignored_are_not_trained(tmp_path, ndim, c
     assert loaded.ignored.boxes.tolist() == [[[2] * ndim, [7] * ndim]]
     assert loaded.ignores_regions == crowds
     text(tmp_path / "boxes.csv", "\n".join(lines).replace(",1\n", ",blurred\n"))
-    assert said(outcome(tmp_path, "table")[1], "error", "line 2", f"'blurred' in the column {column}", "write 0 or 1")
+    assert said(outcome(tmp_path, "table")[1], "error", "line 2", f"the column {column} is 'blurred'", "write 0 or 1")
 
 
 def test_a_reader_may_be_a_number(tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from boxel.datasets.annotations import Shapes
+from boxel.datasets.declared import flag
 from boxel.datasets.formats.files import Row, is_empty, numbers
 from boxel.datasets.formats.table_boxes import corners_of
 from boxel.datasets.formats.table_columns import BALL, OF_IMAGE, SIZE, first_of, identity, is_negative, plain
@@ -44,10 +45,6 @@ READER = (
     "rater", "raterid", "reader", "readerid", "annotator", "annotatorid", "radid", "radiologist", "radiologistid",
     "observer", "observerid", "labeler", "labeller", "annotatedby", "labeledby", "labelledby",
 )  # fmt: skip
-FLAG = {
-    **dict.fromkeys(("1", "1.0", "true", "t", "yes", "y", "ja", "wahr"), True),
-    **dict.fromkeys(("0", "0.0", "false", "f", "no", "n", "nein", "falsch"), False),
-}
 WORDS = "write train, training, val, valid, validation, test, testing or holdout"
 
 
@@ -123,7 +120,7 @@ def _report_unused(name: str, cells: Sequence[str], line: int, table: Path, repo
 
 def _flagged(row: Row, flags: Mapping[str, str], table: Path) -> str:
     """The part of a row by columns such as `is_test`."""
-    marked = {part for name, part in flags.items() if flag(row, name, table)}
+    marked = {part for name, part in flags.items() if flagged(row, [name], table)}
     others = {"train", "test"} - set(flags.values())
     if len(marked) > 1 or not (marked or others):
         listed = ", ".join(row.names.get(name, name) for name in flags)
@@ -132,22 +129,15 @@ def _flagged(row: Row, flags: Mapping[str, str], table: Path) -> str:
     return next(iter(marked or {"train"} & others or others))
 
 
-def flag(row: Row, name: str, table: Path) -> bool:
-    """Whether a cell says yes; an empty one says no.
+def flagged(row: Row, names: Sequence[str], table: Path) -> bool:
+    """Whether one of the columns says yes; an empty cell says no.
 
     Raises:
         InputError: it says something else than yes or no.
     """
-    cell = row[name].strip().lower()
-    if cell not in FLAG and not is_empty(cell):
-        problem = f"line {row.line}: {row[name]!r} in the column {row.names.get(name, name)} is neither 0 nor 1"
-        raise InputError(table, problem, "write 0 or 1")
-    return FLAG.get(cell, False)
-
-
-def flagged(row: Row, names: Sequence[str], table: Path) -> bool:
-    """Whether one of the columns says yes; see `flag`."""
-    return any(flag(row, name, table) for name in names if name in row)
+    cells = {name: "" if is_empty(row[name]) else row[name] for name in names if name in row}
+    places = {name: f"line {row.line}: the column {row.names.get(name, name)}" for name in cells}
+    return any(flag(cell, table, places[name]) for name, cell in cells.items())
 
 
 @dataclass(frozen=True)
