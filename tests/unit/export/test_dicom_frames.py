@@ -156,5 +156,5 @@ def test_a_file_of_another_size_is_refused(tmp_path, ndim):
     )
     prediction = predict(path)
     moved = Prediction("c", prediction.detections, CLASSES, (other,))
-    with pytest.raises(ValueError, match=r"that are not the \d of case 'c'"):
+    with pytest.raises(ValueError, match=r"not the \d of case 'c'"):
         get_format("dicom-seg").write(tmp_path / "out", [moved])

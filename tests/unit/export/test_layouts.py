@@ -190,7 +190,7 @@ def test_picai_lesions_are_separate_parts_of_one_score(tmp_path, ndim):
     boxes = np.array([[[2] * ndim, [8] * ndim], [[8] * ndim, [14] * ndim], [[3] * ndim, [5] * ndim]], np.float32)
     scores = np.array([0.9, 0.5, 0.3], np.float32)  # the second touches the first at a corner, the third is inside
     prediction = Prediction("c", Detections(boxes, scores, np.zeros(3, int), grid(ndim, "plain")), ("lesion",))
-    with pytest.warns(UserWarning, match="1 detection of class 'lesion' missing"):
+    with pytest.warns(UserWarning, match="1 detection is missing in the detection map of class 'lesion'"):
         get_format("picai").write(tmp_path, [prediction])
     array = sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / "c_detection_map.nii.gz"))
     parts, count = measure.label(array > 0, connectivity=ndim, return_num=True)
