@@ -5,6 +5,7 @@ Reference: DICOM PS3.3, C.8.8.6 (ROI Contour Module).
 
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,12 @@ def structures(
             remarks.append(
                 f"contours of structure {name} lie up to {apart:.3g} mm from the planes of the image, and the nearest "
                 f"plane is used; {AGAIN} if this is not its image"
+            )
+        drawn_on = sorted(planes)
+        if any(b - a > 1 and (mask[a] & mask[b]).any() for a, b in pairwise(drawn_on)):
+            remarks.append(
+                f"the contours of structure {name} skip planes, and each part is an object; draw the planes between, "
+                "or add --option split=false if all parts of a structure are one object"
             )
         yield name, mask, tuple(remarks)
 

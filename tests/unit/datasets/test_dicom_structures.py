@@ -60,6 +60,21 @@ def test_contours_in_each_other_are_holes_and_others_add_up(root, contours, voxe
     assert problems(root, "warning") == ([f"{what} of others; remove the copies"] if copies else [])
 
 
+@pytest.mark.parametrize(
+    ("contours", "skips"),
+    [
+        ([(1, OUTER), (3, OUTER)], True),
+        ([(1, OUTER), (2, OUTER), (3, OUTER)], False),
+        ([(1, OUTER), (3, square(20, 20, 3))], False),  # two objects
+    ],
+)
+def test_contours_that_skip_planes_are_reported(root, contours, skips):
+    write_structures(root / "rs.dcm", {"GTV": contours})
+    warnings = problems(root, "warning")
+    assert len(warnings) == skips
+    assert all(text.startswith("the contours of structure GTV skip planes") for text in warnings)
+
+
 def test_contours_of_the_exclusive_type_are_combined_by_exclusive_or(root):
     write_structures(root / "rs.dcm", {"GTV": [(2, contour, "CLOSEDPLANAR_XOR") for contour in (OUTER, OTHER)]})
     assert area(root) == 100 + 100 - 2 * 9
