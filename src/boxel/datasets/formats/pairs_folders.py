@@ -88,8 +88,9 @@ def _nearest(file: Path, others: Sequence[Path]) -> str:
 
 
 def folders_of_parts(path: Path, report: Report, words: Words) -> dict[str, tuple[Path, Path | None, str, str]]:
-    """The pairs in train/images and train/masks, test/images and test/masks ..., without patient, with their part."""
-    parts = [folder for folder in listing(path) if folder.is_dir() and split_word(folder.name)]
+    """The pairs in train/images and train/masks, p1/images and p1/masks ..., without patient, with their part."""
+    folders = [folder for folder in listing(path) if folder.is_dir()]
+    parts = [folder for folder in folders if split_word(folder.name) or _holds_both(folder, words)]
     try:
         pairs_of = {folder: sibling_folders(folder, report, words) for folder in parts}
     except InputError:  # options that name a folder of the data set, not of a part
@@ -104,6 +105,12 @@ def folders_of_parts(path: Path, report: Report, words: Words) -> dict[str, tupl
         for folder, pairs in pairs_of.items()
         for name, pair in pairs.items()
     }
+
+
+def _holds_both(folder: Path, words: Words) -> bool:
+    """Whether a folder has both a folder that is called like images and one that is called like masks."""
+    names = [inner.name.lower() for inner in listing(folder) if inner.is_dir()]
+    return all(any(re.fullmatch(kind, name) for name in names) for kind in (words.of_images, words.of_masks))
 
 
 def _folders(path: Path, words: Words, report: Report) -> tuple[Path | None, Path | None]:

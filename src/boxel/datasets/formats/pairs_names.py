@@ -10,7 +10,7 @@ from boxel.datasets.lookup import MASKS, images_below
 from boxel.datasets.names import below, words
 from boxel.io import split_suffix
 
-__all__ = ["Words", "contradict", "matched", "stem"]
+__all__ = ["Words", "contradict", "is_mask_folder", "matched", "stem"]
 
 IMAGE = "images?|imgs?|pictures?|photos?|raws?|ct|mri?|dicom|flair|t[12](w|ce|c)?|dwi|adc|pet|us|scans?|volumes?"
 LABELS = (  # longer words before their beginnings
@@ -54,6 +54,11 @@ class Words(NamedTuple):
             if match or usual or self.masks.lower() in map(str.lower, folders):
                 maps[file] = (match["a"] or match["b"] or "") if match else name
         return maps
+
+
+def is_mask_folder(name: str) -> bool:
+    """Whether the name of a folder has a word for masks."""
+    return bool(MASKS & set(words(name)) or re.fullmatch(f"(.*[_ -])?({LABELS})", name.lower()))
 
 
 def stem(file: Path) -> str:

@@ -1,0 +1,64 @@
+"""Which folders and files are images, label maps, and parts of a split, where a data set has more than two folders."""
+
+import numpy as np
+import pytest
+
+from boxel.datasets.cases import read_case
+from boxel.datasets.formats import open_dataset
+from boxel.io import write_label_map
+from boxel.types import Geometry
+
+from .test_drawing_tools import picture
+
+
+def draw(path, *values):
+    """A label map with a square of each value, one beside the other."""
+    array = np.zeros((40, 60), np.uint8)
+    for number, value in enumerate(values):
+        array[4:12, 12 * number : 12 * number + 8] = value
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_label_map(path, array, Geometry.plain(array.shape))
+
+
+@pytest.mark.parametrize("folder", ["masks", "labels", "segmentations", "lesions"])
+def test_a_folder_of_masks_beside_images_is_no_data_set_of_its_own(tmp_path, folder):
+    for name in ("p0", "p1"):
+        picture(tmp_path / f"images/{name}.png")
+        for kind in ("tumor", "node"):
+            draw(tmp_path / f"{folder}/{kind}/{name}.png", 1)
+    with pytest.raises(ValueError, match=f"(?s)not a data set .*masks={folder}/FOLDER") as raised:
+        open_dataset(tmp_path)
+    assert "images/" in str(raised.value)
+    data = open_dataset(tmp_path, lambda _: None, format="pairs", options=[f"masks={folder}/node"])
+    assert [(case.channels[0].parent.name, case.file.parent.name) for case in data.cases] == [("images", "node")] * 2
+
+
+def test_a_data_set_in_a_folder_that_is_called_like_masks_is_opened(tmp_path):
+    picture(tmp_path / "segmentation/images/a.png")
+    draw(tmp_path / "segmentation/masks/a.png", 1)
+    picture(tmp_path / "overview.png")
+    assert [case.id for case in open_dataset(tmp_path, lambda _: None).cases] == ["a"]
+
+
+@pytest.mark.parametrize("folders", [("TCGA_1", "TCGA_2"), ("site1", "site2"), ("train", "test"), ("benign", "p1")])
+def test_folders_are_classes_only_where_they_are_called_so(tmp_path, folders):
+    for folder in folders:
+        for name in ("a", "b"):
+            picture(tmp_path / folder / f"{folder}{name}.png")
+            draw(tmp_path / folder / f"{folder}{name}_mask.png", 1)
+    data = open_dataset(tmp_path, lambda _: None)
+    assert (data.format, data.classes, len(data.cases)) == ("pairs", ("object",), 4)
+    assert open_dataset(tmp_path, lambda _: None, format="busi").classes == tuple(sorted(folders))
+
+
+@pytest.mark.parametrize("images", [("p1",), ("scan",), ("a", "b")])
+def test_a_folder_per_patient_with_label_maps_is_no_folder_per_image_of_kaggle(tmp_path, images):
+    for patient in ("p1", "p2"):
+        for image in images:
+            name = image.replace("p1", patient)
+            picture(tmp_path / patient / f"images/{name}.png")
+            draw(tmp_path / patient / f"masks/{name}.png", 1, 2)
+    data = open_dataset(tmp_path, lambda _: None)
+    assert (data.format, len(data.cases)) == ("pairs", 2 * len(images))
+    assert all(case.file.parts[-3] == case.channels[0].parts[-3] for case in data.cases)
+    assert [len(read_case(case, data).instances) for case in data.cases] == [2] * len(data.cases)
