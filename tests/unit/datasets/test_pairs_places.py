@@ -8,6 +8,7 @@ from boxel.datasets.formats import open_dataset
 from boxel.io import write_label_map
 from boxel.types import Geometry
 
+from .test_contradictions import outcome, said
 from .test_drawing_tools import picture
 
 
@@ -62,3 +63,51 @@ def test_a_folder_per_patient_with_label_maps_is_no_folder_per_image_of_kaggle(t
     assert (data.format, len(data.cases)) == ("pairs", 2 * len(images))
     assert all(case.file.parts[-3] == case.channels[0].parts[-3] for case in data.cases)
     assert [len(read_case(case, data).instances) for case in data.cases] == [2] * len(data.cases)
+
+
+@pytest.mark.parametrize(
+    "order", ["{kind}/{part}/{name}.png", "{kind}/{part}/inner/{name}.png", "{part}/{kind}/{name}.png"]
+)
+@pytest.mark.parametrize("word", ["test", "Testing", "holdout"])
+def test_folders_of_parts_hold_out_test_cases_inside_and_outside_of_images_and_masks(tmp_path, order, word):
+    for part, name in (("train", "a"), ("val", "b"), (word, "c")):
+        picture(tmp_path / order.format(kind="images", part=part, name=name))
+        draw(tmp_path / order.format(kind="masks", part=part, name=name), 1)
+    cases = outcome(tmp_path, "pairs")[0]
+    assert {name: case.split for name, case in cases.items()} == {"a": "train", "b": "train", "c": "test"}
+
+
+def test_images_in_folders_of_two_parts_are_errors(tmp_path):
+    for place in ("a", "train/test/b"):
+        picture(tmp_path / f"images/{place}.png")
+        draw(tmp_path / f"masks/{place}.png", 1)
+    cases, problems = outcome(tmp_path, "pairs")
+    assert list(cases) == ["a"]
+    assert said(problems, "error", "folders train and test", "b.png")
+
+
+def test_values_without_a_class_are_errors_of_their_case(tmp_path):
+    for name, values in (("a", (1, 2)), ("b", (1, 7))):
+        picture(tmp_path / f"images/{name}.png")
+        draw(tmp_path / f"masks/{name}.png", *values)
+    names = tmp_path / "class_names.json"
+    for options in (["classes=liver,tumor"], ["values=classes", "classes=liver,tumor"], []):
+        if not options:
+            names.write_text('{"1": "liver", "2": "tumor"}')
+        data = open_dataset(tmp_path, lambda _: None, options=options)
+        assert read_case(data["a"], data).instances.labels.tolist() == [0, 1]
+        with pytest.raises(ValueError, match="the values 7 have no class; known: 1, 2"):
+            read_case(data["b"], data)
+
+
+def test_shared_values_that_do_not_count_from_one_are_named_in_the_advice(tmp_path):
+    for name in "ab":
+        picture(tmp_path / f"images/{name}.png")
+        draw(tmp_path / f"masks/{name}.png", 2, 5)
+    problems = outcome(tmp_path, "pairs")[1]
+    advice = '{"2": "class 2", "5": "class 5"}'
+    assert said(problems, "warning", "share the values 2, 5", f"class_names.json: {advice}")
+    assert not said(problems, "warning", "classes=FIRST")
+    (tmp_path / "class_names.json").write_text(advice)
+    data = open_dataset(tmp_path)
+    assert [read_case(case, data).instances.labels.tolist() for case in data.cases] == [[0, 1]] * 2
