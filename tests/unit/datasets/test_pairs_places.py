@@ -111,3 +111,36 @@ def test_shared_values_that_do_not_count_from_one_are_named_in_the_advice(tmp_pa
     (tmp_path / "class_names.json").write_text(advice)
     data = open_dataset(tmp_path)
     assert [read_case(case, data).instances.labels.tolist() for case in data.cases] == [[0, 1]] * 2
+
+
+@pytest.mark.parametrize(
+    ("names", "unused", "option"),
+    [
+        (("p{}/ct.png", "p{}/tumor.png", "p{}/liver.png"), "p1/liver.png", "masks=liver"),
+        (("p{}_ct.png", "p{}_tumor.png", "p{}_lymph_node.png"), "p1_lymph_node.png", "masks=lymph_node"),
+        (("images/p{}.png", "tumor/p{}.png", "node/p{}.png"), "node", "masks=node"),
+    ],
+)
+def test_further_label_maps_of_cases_are_a_warning_that_names_the_option_which_uses_them(
+    tmp_path, names, unused, option
+):
+    image, *maps = names
+    for case in (1, 2):
+        picture(tmp_path / image.format(case))
+        for file in maps:
+            draw(tmp_path / file.format(case), 1)
+    problems = []
+    data = open_dataset(tmp_path, problems.append)
+    assert {"tumor" in str(case.file.relative_to(tmp_path)) for case in data.cases} == {True}
+    assert said(problems, "warning", "not ", unused, f"--option {option}")
+    problems = []
+    data = open_dataset(tmp_path, problems.append, options=[option])
+    assert {option[6:] in str(case.file.relative_to(tmp_path)) for case in data.cases} == {True}
+    assert not [one for one in problems if one.severity != "note"]
+
+
+def test_files_of_other_images_are_not_warned_about(tmp_path):
+    for name in ("p1_ct", "p2"):
+        picture(tmp_path / f"{name}.png")
+    draw(tmp_path / "p1_mask.png", 1)
+    assert not [one for one in outcome(tmp_path, "pairs")[1] if one.severity == "warning"]

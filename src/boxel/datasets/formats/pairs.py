@@ -101,15 +101,21 @@ def _pairs(path: Path, report: Report, words: Words) -> dict[str, _Pair]:
     pairs = pairs or {name: _Pair(*found) for name, found in sibling_folders(path, report, words).items()}
     pairs = pairs or {name: _Pair(*found) for name, found in folders_of_parts(path, report, words).items()}
     alone: list[Path] = []
+    unused: dict[Path, str] = {}
     for folder in () if pairs else (path, *filter(Path.is_dir, listing(path))):
         prefix = f"{folder.name}_" if folder != path else ""
-        inner = same_folder(folder, report, words, alone)
+        inner = same_folder(folder, report, words, alone, unused)
         lone = len(inner) == 1 and "" in inner
         pairs.update({folder.name if lone else prefix + name: _Pair(*pair) for name, pair in inner.items()})
     if not pairs:
         return {name: _Pair(*found) for name, found in dicom_pairs(path, report, words).items()}
     holders = {pair.labels.parent for pair in pairs.values() if pair.labels}
     alone = [file for file in alone if file not in holders]  # the folder of a case may be called ct_1
+    if unused:
+        listed = some(str(file.relative_to(path)) for file in unused)
+        problem = f"{counted(len(unused), 'file is', 'files are')} not used beside images and label maps: {listed}"
+        fix = f"if they are label maps, choose with --option masks={next(iter(unused.values()))}, or join them into one"
+        report(InputError(path, problem, fix, severity="warning"))
     if alone:
         listed = some(str(file.relative_to(path)) for file in alone)
         problem = f"{counted(len(alone), 'file is', 'files are')} not used without a counterpart: {listed}"

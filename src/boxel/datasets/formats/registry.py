@@ -134,7 +134,7 @@ def recognise(path: Path, candidates: Sequence[Format]) -> tuple[Format, Path]:
     raise ValueError(describe(path, [known.name for known in candidates]))
 
 
-def _without_mask_folders(path: Path, folders: Sequence[Path]) -> Sequence[Path]:
+def _without_mask_folders(path: Path, folders: list[Path]) -> list[Path]:
     """The folders of `path` that may be data sets: those of masks only if no image lies outside them."""
     masks = [folder for folder in folders if is_mask_folder(folder.name)]
     masks = [folder for folder in masks if not any((folder / name).is_dir() for name in IMAGE_FOLDERS)]
