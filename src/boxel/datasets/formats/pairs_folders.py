@@ -192,7 +192,8 @@ def same_folder(
                 listed = some(file.name for file in files)
                 report(InputError(folder, f"several {what}: {listed}", fix, name or folder.name))
         pairs[name] = (images[0], maps[0])
-    others = [file for files in plain.values() for file in files if file not in {image for image, _ in pairs.values()}]
+    used = {image for image, _ in pairs.values()}
+    others = [file for files in plain.values() for file in files if file not in used]
     for file in () if words.masks else others:
         name = stem(file).lower()
         starts = [match.start() for match in re.finditer("[_-]", name) if name[: match.start()] in pairs]
