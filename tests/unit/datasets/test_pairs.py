@@ -1,5 +1,7 @@
 """Images and label maps of like names; grids that are turned against each other."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -120,8 +122,9 @@ def test_names_in_one_folder_and_folders_per_case(tmp_path):
     for name in ("one_raw.tif", "one_instances.tif", "img2.tif", "mask2.tif", "other.tif"):
         write_image(tmp_path / "flat" / name, picture)
     for case in ("p1", "p2"):
-        for name in ("ct.png", "seg.png"):
-            write_image(tmp_path / "folders" / case / name, picture)
+        write_image(tmp_path / "folders" / case / "ct.png", picture)
+        labels = np.where(np.isin(picture.array, (1, 79)), picture.array, 0)
+        write_image(tmp_path / "folders" / case / "seg.png", replace(picture, array=labels))
     assert [case.id for case in open_dataset(tmp_path / "flat").cases] == ["2", "one"]
     (tmp_path / "folders" / "class_names.json").write_text('{"1": "liver", "79": "spleen"}')
     dataset = open_dataset(tmp_path / "folders")

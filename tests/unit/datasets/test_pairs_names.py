@@ -32,6 +32,17 @@ def pair(root, image, mask, shift=0):
         ("images/sub-0{n}_T1w", "masks/sub-0{n}_lesion_mask", []),
         ("images/sub-0{n}_space-x_desc", "masks/sub-0{n}_roi", []),
         ("images/P00{n}_0000", "masks/P00{n}", []),
+        *(
+            (f"{folder}{image}", f"{folder.replace('images', 'masks')}{mask}", [])
+            for folder in ("images/", "")
+            for image, mask in (
+                ("img_00{n}", "mask_00{n}"),
+                ("image_00{n}", "label_00{n}"),
+                ("img000{n}", "label000{n}"),
+                ("scan{n}", "mask{n}"),
+                ("CT-{n}", "seg-{n}"),
+            )
+        ),
         ("scans/P00{n}", "masks/P00{n}", []),
         ("scans/P00{n}", "lesion_masks/P00{n}", []),
         ("T1/P00{n}", "ROI/P00{n}", []),
@@ -72,6 +83,7 @@ def test_the_longest_name_of_an_image_gets_a_label_map(tmp_path):
         (("p1", "p2"), ("p1_liver", "p1_lung", "p2"), ["p1.nii.gz: its label map may be any of p1_lung.nii.gz"]),
         (("p_left", "p_right"), ("p_left_x", "p_top_x"), ["p_right.nii.gz: the image", "p_top_x.nii.gz: the label"]),
         (("p1_T1", "p1_FLAIR"), ("p1_x",), ["p1_x.nii.gz: p1_T1.nii.gz and another image have this label map"]),
+        (("T1_1", "FLAIR_1"), ("mask_1",), ["no label map in masks has the name of an image in images"]),
         (("a1", "a2"), ("b3", "b4"), ["no label map in masks has the name of an image in images, such as a1.nii.gz"]),
     ],
 )
@@ -100,6 +112,8 @@ def test_names_that_do_not_decide_are_errors_that_name_files_that_exist(tmp_path
         ("P2_2019", "P2_2021_seg"),
         ("P2_CT", "mask_PET_P2"),
         ("P2_axial", "P2_coronal"),
+        ("img_2", "mask_2_post"),
+        ("img_2", "mask_21"),
     ],
 )
 @pytest.mark.parametrize("others", [0, 2])

@@ -38,7 +38,7 @@ def test_the_advice_names_the_folders_of_images(tmp_path):
 
 def test_folders_that_have_the_usual_names_are_not_to_be_renamed(tmp_path):
     lines = message(tmp_path, "images/a.nii.gz", "labels/b1.nii.gz")
-    assert "call each label map in labels/ like its image in images/" in lines
+    assert "call each label map in labels/ like its image in images/; if it holds folders" in "\n".join(lines)
     assert not any("rename" in line for line in lines)
 
 

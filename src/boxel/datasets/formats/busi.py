@@ -4,7 +4,8 @@
     benign/benign (1)_mask.png, benign (1)_mask_1.png    one lesion each
     normal/normal (1).png      without lesions; its mask is empty
 
-The classes are the names of the folders, except that of the images without lesions, `normal`.
+The classes are the names of the folders, except that of the images without lesions, `normal`. Folders of other names
+may be patients, sites or parts of a split: they are classes only with `--format busi`.
 """
 
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from boxel.types import Geometry, Instances
 __all__ = ["Options", "detect", "read"]
 
 NORMAL = "normal"
+LESIONS = ("benign", "malignant")
 SUFFIX = "_mask"
 
 
@@ -49,7 +51,8 @@ class EmptyMasks(MaskFiles):
 
 
 def detect(path: Path) -> bool:
-    return any(_masks(folder) for folder in _folders(path))
+    names = {folder.name.lower() for folder in _folders(path) if _masks(folder)}
+    return bool(names & set(LESIONS)) and names <= {NORMAL, *LESIONS}
 
 
 def _folders(path: Path) -> Iterator[Path]:

@@ -28,7 +28,14 @@ class Options(ReaderOptions):
 
 def detect(path: Path) -> bool:
     folders = [folder for folder in listing(path) if not split_word(folder.name)]  # train/images is a folder of many
-    return any((folder / "images").is_dir() and (folder / "masks").is_dir() for folder in folders)
+    folders = [folder for folder in folders if (folder / "images").is_dir() and (folder / "masks").is_dir()]
+    return any(_images_in(folder / "images") for folder in folders) and all(map(_holds_one_case, folders))
+
+
+def _holds_one_case(folder: Path) -> bool:
+    """Whether a folder has no image other than that of its name, and no mask of all objects, called like the image."""
+    images = {split_suffix(file)[0] for file in _images_in(folder / "images")}
+    return images <= {folder.name} and folder.name not in {split_suffix(f)[0] for f in _images_in(folder / "masks")}
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:

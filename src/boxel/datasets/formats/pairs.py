@@ -2,7 +2,7 @@
 
     images/NAME.png  labels/NAME.png      also image, img, scans, T1 and mask, masks, label, segmentations, ROI ...;
                                           NAME_mask, NAME_lesion and other names that begin like only one image's
-    train/images  train/masks             a part of a split each, also val and test
+    train/images  train/masks             a part of a split each, also val and test, and images/train  masks/train
     a_raw.tif  a_instances.tif            or img3d.tif mask3d.tif, in one folder
     CASE/ct.nii.gz  CASE/seg.nii.gz       a folder per case; the image may be a DICOM folder, such as CASE/dicom/;
                                           also FLAIR.nii.gz and lesions.nii.gz, and ct.nrrd with the
@@ -16,6 +16,7 @@ A label map may be stored with its axes permuted or flipped, if its header says 
 no other than 1 and 255, each connected component is an object. Segments of 3D Slicer that have names are classes.
 """
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,6 +36,7 @@ from boxel.datasets.formats.pairs_table import classes_by_column, rows_by_case
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.table_columns import identity
 from boxel.datasets.label_maps import Connectivity
+from boxel.datasets.names import split_of_folders
 from boxel.datasets.problems import InputError, Report, some
 from boxel.io import read_label_map, read_layout
 from boxel.io.slicer import segment_classes
@@ -99,15 +101,21 @@ def _pairs(path: Path, report: Report, words: Words) -> dict[str, _Pair]:
     pairs = pairs or {name: _Pair(*found) for name, found in sibling_folders(path, report, words).items()}
     pairs = pairs or {name: _Pair(*found) for name, found in folders_of_parts(path, report, words).items()}
     alone: list[Path] = []
+    unused: dict[Path, str] = {}
     for folder in () if pairs else (path, *filter(Path.is_dir, listing(path))):
         prefix = f"{folder.name}_" if folder != path else ""
-        inner = same_folder(folder, report, words, alone)
+        inner = same_folder(folder, report, words, alone, unused)
         lone = len(inner) == 1 and "" in inner
         pairs.update({folder.name if lone else prefix + name: _Pair(*pair) for name, pair in inner.items()})
     if not pairs:
         return {name: _Pair(*found) for name, found in dicom_pairs(path, report, words).items()}
     holders = {pair.labels.parent for pair in pairs.values() if pair.labels}
     alone = [file for file in alone if file not in holders]  # the folder of a case may be called ct_1
+    if unused:
+        listed = some(str(file.relative_to(path)) for file in unused)
+        problem = f"{counted(len(unused), 'file is', 'files are')} not used beside images and label maps: {listed}"
+        fix = f"if they are label maps, choose with --option masks={next(iter(unused.values()))}, or join them into one"
+        report(InputError(path, problem, fix, severity="warning"))
     if alone:
         listed = some(str(file.relative_to(path)) for file in alone)
         problem = f"{counted(len(alone), 'file is', 'files are')} not used without a counterpart: {listed}"
@@ -164,12 +172,14 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     if any(len(own) > 1 for own in values) or not (len(binary) == 1 or binary <= BINARY):
         if len(values) > 1 and not options.class_column:
             problem = f"the label maps share the values {some(binary)}: each value in a map is taken as one object"
-            fix = (
-                "if they are classes, add --option classes=FIRST,SECOND; if they are not, add --option values=instances"
-            )
+            named = json.dumps({str(value): f"class {value}" for value in sorted(binary)[:FEW]})
+            counting = binary == set(range(1, len(binary) + 1))
+            how = "add --option classes=FIRST,SECOND" if counting else f"name the values in class_names.json: {named}"
+            fix = f"if they are classes, {how}; if they are not, add --option values=instances"
             report(InputError(path, problem, fix, severity="warning"))
         binary = set()
     lookup: dict[int, int] | None = None
+    known: frozenset[int] | None = None
     if segments:
         components = True
         classes = tuple(sorted({name for own in segments.values() for name in own.values()}))
@@ -187,6 +197,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         names = names or dict(enumerate(options.classes, start=1))
         classes = tuple(names[value] for value in sorted(names))
         lookup = {value: index for index, value in enumerate(sorted(names))}
+        known = frozenset(names)
     else:
         classes = options.classes or ("object",)
     classes_of, by_column = classes_by_column(table, rows, options.class_column, options.class_from)
@@ -203,12 +214,17 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         if by_column and not row:
             report(InputError(table, f"no row for {name}", f"add one with its {options.class_column}", name))
             continue
+        try:
+            part = row.get("split") or part or split_of_folders(image, path)
+        except InputError as problem_of_folders:
+            report(problem_of_folders)
+            continue
         index = classes_of.get(name, 0)
         mine = dict.fromkeys(binary, index) if binary else lookup
         mine = {value: classes.index(name) for value, name in segments[labels].items()} if segments else mine
-        annotate = LabelMapFile(labels, mine, components, options.connectivity, options.min_size, index)
+        annotate = LabelMapFile(labels, mine, components, options.connectivity, options.min_size, index, known=known)
         group = identity(row.get(options.group_column or "patient_id", patient))
-        split = "test" if (row.get("split") or part) == "test" else "train"
+        split = "test" if part == "test" else "train"
         size = drawn_size(image, labels)
         cases.append(Case(name, (image,), group=group, split=split, annotate=annotate, declared=size))
     ndim, channels = pictures_layout(case.channels[0] for case in cases)

@@ -88,8 +88,9 @@ def _nearest(file: Path, others: Sequence[Path]) -> str:
 
 
 def folders_of_parts(path: Path, report: Report, words: Words) -> dict[str, tuple[Path, Path | None, str, str]]:
-    """The pairs in train/images and train/masks, test/images and test/masks ..., without patient, with their part."""
-    parts = [folder for folder in listing(path) if folder.is_dir() and split_word(folder.name)]
+    """The pairs in train/images and train/masks, p1/images and p1/masks ..., without patient, with their part."""
+    folders = [folder for folder in listing(path) if folder.is_dir()]
+    parts = [folder for folder in folders if split_word(folder.name) or _holds_both(folder, words)]
     try:
         pairs_of = {folder: sibling_folders(folder, report, words) for folder in parts}
     except InputError:  # options that name a folder of the data set, not of a part
@@ -104,6 +105,12 @@ def folders_of_parts(path: Path, report: Report, words: Words) -> dict[str, tupl
         for folder, pairs in pairs_of.items()
         for name, pair in pairs.items()
     }
+
+
+def _holds_both(folder: Path, words: Words) -> bool:
+    """Whether a folder has both a folder that is called like images and one that is called like masks."""
+    names = [inner.name.lower() for inner in listing(folder) if inner.is_dir()]
+    return all(any(re.fullmatch(kind, name) for name in names) for kind in (words.of_images, words.of_masks))
 
 
 def _folders(path: Path, words: Words, report: Report) -> tuple[Path | None, Path | None]:
@@ -133,16 +140,27 @@ def _folders(path: Path, words: Words, report: Report) -> tuple[Path | None, Pat
     if images and unused:
         problem = f"the images in {images.name} are used, not those in {some(unused)}"
         report(InputError(path, problem, "choose with --option images=FOLDER", severity="warning"))
+    if images and labels and not words.masks:
+        drawn = {stem(file) for file in images_below(labels)}
+        spare = [folder for folder in others if folder not in (images, *maps) and folder.name not in unused]
+        spare = [f for f in spare if not split_word(f.name) and drawn & {stem(file) for file in images_below(f)}]
+        if spare:
+            problem = f"the label maps in {labels.name} are used, not the files in {some(f.name for f in spare)}"
+            fix = f"choose with --option masks={spare[0].name}, or join them into one label map"
+            report(InputError(path, problem, fix, severity="warning"))
     if images is None and labels is not None and images_below(labels):
         filled = [folder for folder in others if not split_word(folder.name) and images_below(folder)]
         images = filled[0] if len(filled) == 1 else None
     return images, labels
 
 
-def same_folder(folder: Path, report: Report, words: Words, alone: list[Path]) -> dict[str, tuple[Path, Path]]:
+def same_folder(
+    folder: Path, report: Report, words: Words, alone: list[Path], unused: dict[Path, str]
+) -> dict[str, tuple[Path, Path]]:
     """Pairs of files of one folder, by the part of their names besides words for images and label maps.
 
-    An image may lack such a word. Files without counterpart are added to `alone`.
+    An image may lack such a word. Files without counterpart are added to `alone`; those that may be more label maps of
+    a case, such as liver beside ct and tumor, to `unused` with that word, unless the user has chosen one.
     """
     found: dict[str, tuple[list[Path], list[Path]]] = defaultdict(lambda: ([], []))
     plain: dict[str, list[Path]] = defaultdict(list)
@@ -174,4 +192,11 @@ def same_folder(folder: Path, report: Report, words: Words, alone: list[Path]) -
                 listed = some(file.name for file in files)
                 report(InputError(folder, f"several {what}: {listed}", fix, name or folder.name))
         pairs[name] = (images[0], maps[0])
+    used = {image for image, _ in pairs.values()}
+    others = [file for files in plain.values() for file in files if file not in used]
+    for file in () if words.masks else others:
+        name = stem(file).lower()
+        starts = [match.start() for match in re.finditer("[_-]", name) if name[: match.start()] in pairs]
+        if (starts or "" in pairs) and not re.fullmatch(Words().of_images, name):
+            unused[file] = name[starts[-1] + 1 :] if starts else name
     return pairs

@@ -10,7 +10,7 @@ from boxel.datasets.lookup import MASKS, images_below
 from boxel.datasets.names import below, words
 from boxel.io import split_suffix
 
-__all__ = ["Words", "contradict", "matched", "stem"]
+__all__ = ["Words", "contradict", "is_mask_folder", "matched", "stem"]
 
 IMAGE = "images?|imgs?|pictures?|photos?|raws?|ct|mri?|dicom|flair|t[12](w|ce|c)?|dwi|adc|pet|us|scans?|volumes?"
 LABELS = (  # longer words before their beginnings
@@ -56,6 +56,11 @@ class Words(NamedTuple):
         return maps
 
 
+def is_mask_folder(name: str) -> bool:
+    """Whether the name of a folder has a word for masks."""
+    return bool(MASKS & set(words(name)) or re.fullmatch(f"(.*[_ -])?({LABELS})", name.lower()))
+
+
 def stem(file: Path) -> str:
     """The name of an image file without its suffix."""
     return split_suffix(file)[0].removesuffix(".seg")
@@ -64,7 +69,8 @@ def stem(file: Path) -> str:
 def matched(images: Sequence[str], maps: Sequence[str]) -> tuple[dict[str, str], dict[str, list[str]]]:
     """The label map of each image, by their names; and the names of images that several label maps fit.
 
-    A label map has the name of its image, also without a word for images (`p1_FLAIR`); or that name with more before or
+    A label map has the name of its image, also without a word for images (`p1_FLAIR`); or another word in front of the
+    same rest (`img_001` and `mask_001`), if no other name has this rest; or the name of its image with more before or
     after it (`p1_lesion`), where no longer name of an image fits; or else a beginning of words that no other image and
     no other label map has (`p1_t1w` and `p1_lesion_mask`). Names that differ in a number never correspond, nor do
     names that `contradict` each other.
@@ -74,10 +80,13 @@ def matched(images: Sequence[str], maps: Sequence[str]) -> tuple[dict[str, str],
         {'p1': 'p1_lesion', 'p1_2': 'p1_2_lesion', 'p3_T1w': 'p3_roi'}
     """
     pairs = {name: name for name in images if name in set(maps)}
+    rests = _rests(images, IMAGE), _rests(maps, LABELS)
+    fronts = {names[0]: rests[1][rest][0] for rest, names in rests[0].items() if len(names) == len(rests[1][rest]) == 1}
+    pairs |= {image: name for image, name in fronts.items() if not {image, name} & {*pairs, *pairs.values()}}
     parts = {name: _parts(name) for name in {*images, *maps}}
     plain = {name: _plain(parts[name]) for name in images}
     fits: dict[str, list[str]] = defaultdict(list)
-    for name in (name for name in maps if name not in pairs):
+    for name in (name for name in maps if name not in pairs.values()):
         free = [image for image in images if image not in pairs and not contradict(image, name)]
         sizes = {image: _size(parts[name], parts[image], plain[image]) for image in free}
         best = max(sizes.values(), default=0)
@@ -124,6 +133,15 @@ def contradict(image: str, label_map: str) -> bool:
 
 def _parts(name: str) -> tuple[str, ...]:
     return tuple(part for part in re.split(r"[\W_]+", name.lower()) if part)
+
+
+def _rests(names: Iterable[str], known: str) -> dict[str, list[str]]:
+    """The names by what follows a `known` word in front of them, before a number or apart; others by themselves."""
+    rests: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        match = re.fullmatch(rf"(?:{known})(?:[_ -]+(?P<a>.+)|(?P<b>\d.*))", name.lower())
+        rests[(match["a"] or match["b"]) if match else name.lower()].append(name)
+    return rests
 
 
 def _plain(parts: tuple[str, ...]) -> tuple[str, ...]:

@@ -7,9 +7,14 @@ from pathlib import Path
 
 from boxel.datasets.cases import Dataset
 from boxel.datasets.formats.options import ReaderOptions
+from boxel.datasets.formats.pairs_names import is_mask_folder
 from boxel.datasets.formats.text_kinds import forget_kinds
 from boxel.datasets.formats.unknown import describe
+from boxel.datasets.lookup import IMAGE_FOLDERS, walk
+from boxel.datasets.names import is_clutter
 from boxel.datasets.problems import Report
+from boxel.io import split_suffix
+from boxel.io.dicom_damage import is_dicom
 from boxel.plugins import Registry
 
 __all__ = ["Format", "formats", "get_format", "recognise", "register_format"]
@@ -114,6 +119,7 @@ def recognise(path: Path, candidates: Sequence[Format]) -> tuple[Format, Path]:
     inner = sorted(folder for folder in path.iterdir() if folder.is_dir()) if path.is_dir() else []
     if own and (len(candidates) == 1 or len(inner) > MANY):
         return own, path
+    inner = _without_mask_folders(path, inner)
     places = [(known, folder) for folder in inner if (known := layout(folder))]
     kinds = {known.name for known, _ in places} - {"dicom"}  # a patient may lack annotations
     if own and len(kinds) < 2:
@@ -126,3 +132,17 @@ def recognise(path: Path, candidates: Sequence[Format]) -> tuple[Format, Path]:
     if len(candidates) == 1:  # its reader says what is missing
         return candidates[0], path
     raise ValueError(describe(path, [known.name for known in candidates]))
+
+
+def _without_mask_folders(path: Path, folders: list[Path]) -> list[Path]:
+    """The folders of `path` that may be data sets: those of masks only if no image lies outside them."""
+    masks = [folder for folder in folders if is_mask_folder(folder.name)]
+    masks = [folder for folder in masks if not any((folder / name).is_dir() for name in IMAGE_FOLDERS)]
+    if not masks:
+        return folders
+    for here, inner, names in walk(path):
+        inner[:] = [name for name in inner if here / name not in masks and not is_clutter(here / name)]
+        files = (here / name for name in names)
+        if any(not is_clutter(file) and (split_suffix(file)[1] or is_dicom(file)) for file in files):
+            return [folder for folder in folders if folder not in masks]
+    return folders

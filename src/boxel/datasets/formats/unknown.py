@@ -91,7 +91,10 @@ def _nearest(groups: Counter[tuple[str, str]]) -> tuple[str, str]:
             [name for name in names if re.fullmatch(kind, name.lower())] for kind in (WORDS.of_images, WORDS.of_masks)
         ]
         if all(known):
-            return "pairs", f"call each label map in {known[1][0]}/ like its image in {known[0][0]}/"
+            advice = (
+                f"call each label map in {known[1][0]}/ like its image in {known[0][0]}/; if it holds folders, choose "
+            )
+            return "pairs", f"{advice}one with --format pairs --option masks={known[1][0]}/FOLDER"
         advice = f"rename the folders ({folders}) to images and labels, and give the files of a case the same name"
         if len(names) > 1:
             advice += ", or keep the folders and add --format pairs --option images=FOLDER --option masks=FOLDER"
