@@ -6,7 +6,7 @@ from pathlib import Path
 from boxel.datasets.names import as_id
 from boxel.datasets.problems import InputError
 
-__all__ = ["declared_size", "fits", "flag"]
+__all__ = ["FLAGS", "declared_size", "fits", "flag"]
 
 FLAGS = {
     **dict.fromkeys(("", "0", "0.0", "false", "f", "no", "n", "nein", "falsch", "none", "unspecified"), False),
