@@ -217,3 +217,20 @@ def test_a_table_of_other_images_is_noted(tmp_path):
     cases, problems = outcome(tmp_path, "table")
     assert list(cases) == ["a"]
     assert said(problems, "note", "this table is used, not other.csv", "--option table=NAME")
+
+
+@pytest.mark.parametrize(
+    ("column", "cells", "warned"),
+    [
+        ("Score", ("0.93", "0.71", ""), True),
+        ("confidence", ("1.0", "0.5", "nan"), True),
+        ("score", ("1", "1", "0"), False),
+        ("score", ("3.5", "4", "0.5"), False),
+        ("probability", ("high", "low", ""), False),
+    ],
+)
+def test_a_table_with_scores_looks_like_predictions_which_is_a_warning(tmp_path, column, cells, warned):
+    write(tmp_path, "table", column, *cells)
+    cases, problems = outcome(tmp_path, "table")
+    assert len(cases) == 3
+    assert said(problems, "warning", f"the column {column}", "look like predictions") == warned

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.declared import FLAGS, declared_size, flag
+from boxel.datasets.declared import FLAGS, declared_size, flag, report_scores
 from boxel.datasets.formats.files import listing, numbers, pictures_layout, read_mapping, report_bare_parts
 from boxel.datasets.formats.options import ImageOptions
 from boxel.datasets.formats.radiographs import SUFFIXES, RadiographOpener
@@ -82,6 +82,8 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         labels = {number: classes.index(name) for number, name in names[file].items()}
         entries += _entries(file, values, labels, part, lookup, report)
         _report_areas(file, values, report)
+        scores = (one.get("score") for one in values["annotations"] if isinstance(one, dict))
+        report_scores(scores, file, "the annotations have a score", report)
         if options.crowd == "ignore":
             _report_crowds(file, values, report)
     lookup.report_unused()

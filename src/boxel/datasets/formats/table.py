@@ -63,6 +63,7 @@ from boxel.datasets.formats.table_values import (
     of_reader,
     one_value,
     parts_of,
+    report_predictions,
     size_columns,
 )
 from boxel.datasets.lookup import root_of
@@ -144,6 +145,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     size = size_columns(rows, columns, table, report)
     for file, own in rows_of.items():
         check_thousands(own, columns, file)
+        report_predictions(own, file, report)
     for row in rows:
         row |= {column: identity(row[column]) for column in (of_label, of_group) if column and column != of_case}
     labels = {row[of_label] for row in rows if not is_empty(row[of_label])} if of_label else {"object"}

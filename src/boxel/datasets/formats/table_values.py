@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from boxel.datasets.annotations import Shapes
-from boxel.datasets.declared import flag
+from boxel.datasets.declared import flag, report_scores
 from boxel.datasets.formats.files import Row, is_empty, numbers
 from boxel.datasets.formats.table_boxes import corners_of
 from boxel.datasets.formats.table_columns import BALL, OF_IMAGE, SIZE, first_of, identity, is_negative, plain
@@ -27,6 +27,7 @@ __all__ = [
     "one_value",
     "parts_by_case",
     "parts_of",
+    "report_predictions",
     "size_columns",
 ]
 
@@ -45,6 +46,7 @@ READER = (
     "rater", "raterid", "reader", "readerid", "annotator", "annotatorid", "radid", "radiologist", "radiologistid",
     "observer", "observerid", "labeler", "labeller", "annotatedby", "labeledby", "labelledby",
 )  # fmt: skip
+SCORE = ("score", "confidence", "conf", "probability", "prob")
 WORDS = "write train, training, val, valid, validation, test, testing or holdout"
 
 
@@ -171,6 +173,13 @@ def of_reader(rows: Sequence[Row], reader: str, of_case: str, table: Path, repor
     fix = f"choose one reader with --option reader={min(readers[shared[0]])}"
     report(InputError(table, problem, fix, severity="warning"))
     return list(rows)
+
+
+def report_predictions(rows: Sequence[Row], table: Path, report: Report) -> None:
+    """Warn of a column of scores, which says that the table holds predictions."""
+    for name in (name for name in SCORE if rows and name in rows[0]):
+        cells = (row[name] for row in rows)
+        report_scores(cells, table, f"the column {rows[0].names.get(name, name)} has values", report)
 
 
 def size_columns(rows: Sequence[Row], columns: Sequence[str], table: Path, report: Report) -> tuple[str, ...]:
