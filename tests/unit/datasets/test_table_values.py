@@ -41,6 +41,8 @@ def parts(cases):
     ("columns", "cells"),
     [
         *((name, ("training", "TEST", "valid")) for name in ("split", "Set", "dataset", "partition", "subset", "fold")),
+        ("group", ("training", "Test", "validation")),
+        ("subject,group", ("P1,training", "P2,test", "P3,validation")),
         ("split", ("train", "held-out", "dev")),
         ("split", ("train", "Holdout", "fold 3")),
         ("is_test", ("0", "1", "")),
@@ -234,3 +236,20 @@ def test_a_table_with_scores_looks_like_predictions_which_is_a_warning(tmp_path,
     cases, problems = outcome(tmp_path, "table")
     assert len(cases) == 3
     assert said(problems, "warning", f"the column {column}", "look like predictions") == warned
+
+
+@pytest.mark.parametrize("layout", ["table", "pairs"])
+@pytest.mark.parametrize(
+    ("columns", "cells", "groups"),
+    [
+        ("group", ("test", "P1", "P1"), ["test", "P1", "P1"]),
+        ("subject,group", ("P1,train", "P1,train", "P2,test"), ["P1", "P1", "P2"]),
+        ("group", ("train", "train", "test"), ["a", "b", "c"]),
+    ],
+)
+def test_a_group_is_a_patient_unless_all_groups_are_parts_of_a_split(tmp_path, layout, columns, cells, groups):
+    write(tmp_path, layout, columns, *cells)
+    cases, problems = outcome(tmp_path, layout)
+    assert [case.group or case.id for _, case in sorted(cases.items())] == groups
+    assert parts(cases)[2] == ("test" if cells[2].endswith("test") else "train")
+    assert not said(problems, "error")

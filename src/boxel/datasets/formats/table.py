@@ -60,6 +60,7 @@ from boxel.datasets.formats.table_values import (
     Crowds,
     declared_size,
     flagged,
+    group_column,
     of_reader,
     one_value,
     parts_of,
@@ -132,7 +133,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     if columns is None:
         problem = why_no_table(table) or f"there are no boxes or points in the columns {', '.join(names)}"[:200]
         raise InputError(table, problem, f"use {DESCRIPTION}")
-    of_case, of_label, of_group = (first_of(rows, names) for names in (CASE, LABEL, GROUP))
+    of_case, of_label, of_group = first_of(rows, CASE), first_of(rows, LABEL), group_column(rows)
     for file, own in rows_of.items():
         if own and set(own[0]) != set(names):
             problem = f"the columns are not those of {table.name}: {some(set(own[0]) ^ set(names))} only in one"
@@ -140,7 +141,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         of_file = split_word(file.stem) if len(used) > 1 else ""
         for row, part in zip(own, parts_of(own, file, report), strict=True):
             row["split"] = part or of_file
-    of_case = of_case or of_group  # one image per patient
+    of_case = of_case or of_group or first_of(rows, GROUP)  # one image per patient
     mm = columns not in BALL and (options.unit == "mm" or columns[0].endswith("mm"))
     size = size_columns(rows, columns, table, report)
     for file, own in rows_of.items():
