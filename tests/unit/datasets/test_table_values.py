@@ -253,3 +253,14 @@ def test_a_group_is_a_patient_unless_all_groups_are_parts_of_a_split(tmp_path, l
     assert [case.group or case.id for _, case in sorted(cases.items())] == groups
     assert parts(cases)[2] == ("test" if cells[2].endswith("test") else "train")
     assert not said(problems, "error")
+
+
+@pytest.mark.parametrize("word", ["No finding", "kein Befund", "0", "cell", ""])
+def test_what_a_row_without_a_box_calls_its_image_is_no_class(tmp_path, word):
+    for case in "abc":
+        picture(tmp_path / f"{case}.png")
+    rows = (f"a.png,{BOX},cell", f"b.png,,,,,{word}", f"c.png,{BOX},cell")
+    text(tmp_path / "boxes.csv", "\n".join(("file,x1,y1,x2,y2,label", *rows)))
+    dataset = open_dataset(tmp_path)
+    assert dataset.classes == ("cell",)
+    assert [len(read_case(case, dataset).instances) for case in dataset.cases] == [1, 0, 1]

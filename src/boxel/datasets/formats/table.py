@@ -149,7 +149,8 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         report_predictions(own, file, report)
     for row in rows:
         row |= {column: identity(row[column]) for column in (of_label, of_group) if column and column != of_case}
-    labels = {row[of_label] for row in rows if not is_empty(row[of_label])} if of_label else {"object"}
+    boxed = [row for row in rows if not is_negative(row, columns)]  # "no finding" of the others is no class
+    labels = {row[of_label] for row in boxed if not is_empty(row[of_label])} if of_label else {"object"}
     known = options.classes or tuple(sorted(labels)) or ("object",)
     objects: dict[Name, _Objects] = defaultdict(_Objects)
     for file, row in ((file, row) for file, own in rows_of.items() for row in own):
