@@ -68,7 +68,7 @@ from boxel.datasets.formats.table_values import (
     size_columns,
 )
 from boxel.datasets.lookup import root_of
-from boxel.datasets.names import case_ids, split_word
+from boxel.datasets.names import case_ids, split_of_folders, split_word
 from boxel.datasets.problems import InputError, Report, some
 from boxel.io import has_geometry, split_suffix
 
@@ -182,7 +182,9 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     for (image, keys), case in zip(names_of.items(), case_ids(named, folder), strict=True):
         table = keys[0][1]
         lines = [row for key in keys for row in objects[key].rows]
-        split = "test" if one_value(lines, "split", table, case) == "test" else "train"
+        part = one_value(lines, "split", table, case)
+        part = part or (split_of_folders(image, folder) if image.is_relative_to(folder) else "")
+        split = "test" if part == "test" else "train"
         shapes = tuple(shape for key in keys for shape in objects[key].shapes)
         annotator = Crowds if any(objects[key].crowds for key in keys) else Shapes
         opener = RadiographOpener() if len(columns) == 4 and image.suffix.lower() in DICOM else None
