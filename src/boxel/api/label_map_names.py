@@ -18,12 +18,13 @@ FILES = tuple(  # the words for label maps and for images, at the beginning or t
 )
 
 
-def label_maps(files: Iterable[Path], root: Path) -> set[Path]:
+def label_maps(files: Iterable[Path], root: Path, series: Iterable[Path] = ()) -> set[Path]:
     """The files that are called label maps and, without the words for label maps and images, like an image.
 
     Args:
         files: images and label maps.
         root: the folder that they lie below; what it is called itself says nothing.
+        series: folders of DICOM files, which are images as well.
 
     Example:
         >>> names = ["P1_ct.nii", "P1_ROI.nii", "P2_ROI.nii", "images/7.png", "tumor/7.png", "tumor/8.png"]
@@ -32,6 +33,7 @@ def label_maps(files: Iterable[Path], root: Path) -> set[Path]:
     """
     meanings = {file: _meaning(file, root) for file in files}
     images = {image for image, is_map in meanings.values() if not is_map}
+    images |= {_meaning(place, root)[0] for folder in series for place in (folder, folder / "ct")}
     return {file for file, (image, is_map) in meanings.items() if is_map and image in images}
 
 

@@ -123,7 +123,7 @@ def find_images(paths: Sequence[Path], run: RunImages, skip: Path | None = None)
             raise ValueError(f"{path}: not an image; known: {', '.join(sorted(SUFFIXES))} and DICOM")
     used = _files_of(dataset) if dataset else set()
     by_folder: dict[Path, list[Path]] = defaultdict(list)
-    maps = label_maps(map(Path, files), root)
+    maps = label_maps(map(Path, files), root, [Path(os.path.abspath(p)) for _, places in with_dicom for p in places])
     for place, file in files.items():
         if Path(place) in maps:
             left_out["label maps"].append(os.path.relpath(place, root))
