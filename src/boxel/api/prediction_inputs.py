@@ -10,6 +10,7 @@ from pathlib import Path
 
 from boxel.api.channel_files import RunImages, group_files
 from boxel.api.dicom_inputs import dicom_cases
+from boxel.api.label_map_names import label_maps
 from boxel.datasets.cases import Case, Dataset, read_case_image
 from boxel.datasets.formats import formats, open_dataset
 from boxel.datasets.formats.registry import Format
@@ -25,9 +26,7 @@ from boxel.wording import counted
 __all__ = ["Images", "find_images", "images_of", "open_images"]
 
 DATA = (".raw", ".zraw", ".img")  # the voxels of a header beside them
-KINDS = "instances|labels?|masks?|segs?|segmentations?|annotations?"
-LABELS = re.compile(rf"(.*_)?({KINDS})(Tr|Ts)?", re.IGNORECASE)
-LABEL_MAP = re.compile(rf"(.+)[_-]({KINDS})", re.IGNORECASE)
+LABELS = re.compile(r"(.*_)?(instances|labels?|masks?|segs?|segmentations?|annotations?)(Tr|Ts)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -124,8 +123,9 @@ def find_images(paths: Sequence[Path], run: RunImages, skip: Path | None = None)
             raise ValueError(f"{path}: not an image; known: {', '.join(sorted(SUFFIXES))} and DICOM")
     used = _files_of(dataset) if dataset else set()
     by_folder: dict[Path, list[Path]] = defaultdict(list)
+    maps = label_maps(map(Path, files), root, [Path(os.path.abspath(p)) for _, places in with_dicom for p in places])
     for place, file in files.items():
-        if _of_image(file) & files.keys():
+        if Path(place) in maps:
             left_out["label maps"].append(os.path.relpath(place, root))
         elif os.path.realpath(place) not in used:
             by_folder[Path(place).parent].append(file)
@@ -199,13 +199,6 @@ def _walk(root: Path, skip: Path | None, left_out: dict[str, list[str]]) -> Iter
                 left_out["label maps"].append(str(file.relative_to(root)))
             elif not is_clutter(file):
                 yield file
-
-
-def _of_image(file: Path) -> set[str]:
-    """The images of which a file is the label map, by its name, if they exist; absolute paths."""
-    match = LABEL_MAP.fullmatch(split_suffix(file)[0])
-    names = (f"{match[1]}{end}{suffix}" for end in ("", "_0000") for suffix in SUFFIXES) if match else ()
-    return {os.path.abspath(file.with_name(name)) for name in names}
 
 
 def _unique(cases: Sequence[Case]) -> dict[str, Case]:

@@ -1,12 +1,12 @@
 """What annotations declare as texts or numbers: the size of the image that they were made on, and flags."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from boxel.datasets.names import as_id
-from boxel.datasets.problems import InputError
+from boxel.datasets.problems import InputError, Report
 
-__all__ = ["declared_size", "fits", "flag"]
+__all__ = ["FLAGS", "declared_size", "fits", "flag", "report_scores"]
 
 FLAGS = {
     **dict.fromkeys(("", "0", "0.0", "false", "f", "no", "n", "nein", "falsch", "none", "unspecified"), False),
@@ -47,3 +47,18 @@ def flag(value: object, file: Path, what: str) -> bool:
     if text not in FLAGS:
         raise InputError(file, f"{what} is {text[:80]!r}", "write 0 or 1")
     return FLAGS[text]
+
+
+def report_scores(values: Iterable[object], file: Path, where: str, report: Report) -> None:
+    """Warn of annotations that have scores in fractions, which predictions have and ground truth does not."""
+    scores = []
+    for value in values:
+        try:
+            scores.append(float(str(value)))
+        except ValueError:  # nothing, or words
+            continue
+    scores = [score for score in scores if score == score]  # nan is nothing
+    if all(0 <= score <= 1 for score in scores) and any(0 < score < 1 for score in scores):
+        problem = f"{where} from {min(scores):g} to {max(scores):g}: these look like predictions, not ground truth"
+        fix = "train and evaluate on annotations; remove the scores if people drew or corrected these"
+        report(InputError(file, problem, fix, severity="warning"))

@@ -68,7 +68,8 @@ def _check_parts(split: Split, groups: Mapping[str, str], where: str) -> None:
             if part_of_group.setdefault(group, part) != part:
                 raise ValueError(
                     f"{where} has group (patient) {group!r} in {part_of_group[group]} and in {part}; "
-                    "cases of one group belong together"
+                    "cases of one group belong together "
+                    "(if their images differ, --option group=.* makes each case a group of its own)"
                 )
 
 

@@ -159,3 +159,17 @@ def test_series_behind_links_are_taken_once_and_those_in_folders_of_label_maps_a
     assert same(images.read("link"), array)
     assert images.left_out == {"label maps": ["segmentations/"]}
     assert list(find_images([tmp_path / "all" / "link"], CT).cases) == ["elsewhere"]
+
+
+def test_label_maps_of_series_are_not_predicted_which_is_said(tmp_path, rng):
+    write_series(tmp_path / "p1/ct", volume(rng), "1.2.1")
+    write_series(tmp_path / "p2", volume(rng), "1.2.2")
+    image = read_image(tmp_path / "p2")
+    for name in ("p1/ROI", "p2/tumor_mask", "p3/lesion"):
+        write_image(tmp_path / f"{name}.nii.gz", image)
+    images = find_images([tmp_path / name for name in ("p1", "p2", "p3")], CT)
+    assert sorted(str(case.channels[0].relative_to(tmp_path)) for case in images.cases.values() if not case.opener) == [
+        "p3/lesion.nii.gz"
+    ]
+    assert len(images.cases) == 3
+    assert images.left_out == {"label maps": ["p1/ROI.nii.gz", "p2/tumor_mask.nii.gz"]}

@@ -266,3 +266,33 @@ def test_a_label_map_beside_its_image_is_not_predicted_which_is_said(tmp_path, l
     (left_out,) = images.left_out.values()
     assert list(images.left_out) == ["label maps"]
     assert sorted(name.rpartition("/")[2] for name in left_out) == ["a_label.png", "b-seg.png"]
+
+
+@pytest.mark.parametrize("word", ["ROI", "lesion", "tumor", "contour", "gt", "ground_truth"])
+@pytest.mark.parametrize(
+    ("files", "predicted"),
+    [
+        (("a", "a_WORD", "b_WORD"), ["a", "b_WORD"]),
+        (("a_ct", "a-WORD", "c"), ["a_ct", "c"]),
+        (("a", "a_WORD_mask", "WORD_mask_a", "WORD_mask_b"), ["WORD_mask_b", "a"]),
+        (("img001", "WORD001", "WORD002"), ["WORD002", "img001"]),
+        (("p/images/a", "p/WORD/a", "p/WORD/b", "q/WORD/a"), ["p/WORD/b", "p/images/a", "q/WORD/a"]),
+        (("WORD_free/a", "a"), ["WORD_free/a", "a"]),
+    ],
+)
+def test_only_a_label_map_whose_image_is_there_is_left_out_which_is_said(tmp_path, word, files, predicted):
+    files = [file.replace("WORD", word) for file in files]
+    for file in files:
+        picture(tmp_path / f"{file}.png")
+    images = find_images([tmp_path], GREY)
+    cases = {str(path.relative_to(tmp_path)) for case in images.cases.values() for path in case.channels}
+    expected = {f"{file.replace('WORD', word)}.png" for file in predicted}
+    assert cases == expected
+    assert set(images.left_out.get("label maps", ())) == {f"{file}.png" for file in files} - expected
+
+
+def test_a_folder_that_is_called_like_label_maps_is_predicted_if_it_is_given_itself(tmp_path):
+    for name in ("a", "b"):
+        picture(tmp_path / f"lesion/{name}.png")
+        picture(tmp_path / f"images/{name}.png")
+    assert len(find_images([tmp_path / "lesion"], GREY).cases) == 2

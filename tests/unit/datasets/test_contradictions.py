@@ -263,3 +263,15 @@ def test_a_region_of_label_studio_with_several_labels_is_an_error(tmp_path):
     result["value"]["rectanglelabels"] = ["cell ", "dot"]
     text(tmp_path / "p.json", [one])
     assert said(outcome(tmp_path, "label_studio")[1], "error", "region r7 of a.png has the labels cell and dot")
+
+
+@pytest.mark.parametrize(("scores", "warned"), [((0.93, 0.4), True), ((1, 1.0), False), ((None, None), False)])
+def test_coco_annotations_with_scores_look_like_predictions_which_is_a_warning(tmp_path, scores, warned):
+    picture(tmp_path / "a.png")
+    objects = [{"id": n, "image_id": 1, "category_id": 1, "bbox": [8, 5, 12, 8], "score": s}
+               for n, s in enumerate(scores)]  # fmt: skip
+    head = {"images": [{"id": 1, "file_name": "a.png"}], "categories": [{"id": 1, "name": "cell"}]}
+    text(tmp_path / "annotations.json", {**head, "annotations": objects})
+    cases, problems = outcome(tmp_path, "coco")
+    assert list(cases) == ["a"]
+    assert said(problems, "warning", "annotations.json", "score", "look like predictions") == warned

@@ -239,3 +239,15 @@ def test_a_case_that_no_part_of_a_fold_names_and_another_number_of_cases_are_war
     warnings = [finding.problem for finding in check(semantic, workers=0) if finding.severity == "warning"]
     assert "folds 0, 2 leave out 1 training case: d" in warnings
     assert '"numTraining" is 2, but labelsTr has 3 label maps' in warnings
+
+
+@pytest.mark.parametrize(("part", "warned"), [("Val", True), ("Test", True), ("Ts_old", False), ("_backup", False)])
+def test_folders_of_other_parts_are_not_dropped_silently(semantic, ndim, part, warned):
+    for kind in ("images", "labels"):
+        (semantic / f"{kind}Ts").rename(semantic / f"{kind}{part}")
+    problems = []
+    dataset = open_dataset(semantic, problems.append)
+    assert [case.id for case in dataset.cases] == ["a", "b"]
+    texts = [str(one) for one in problems if one.severity == "warning"]
+    expected = f"images{part} and labels{part} (1 label map) are not used"
+    assert [expected in text and "splits_final.json" in text for text in texts] == [True] * warned

@@ -8,7 +8,7 @@ import pytest
 from boxel.datasets.formats import formats
 from boxel.datasets.formats.options import ReaderOptions
 from boxel.datasets.formats.table_columns import CASE, GROUP, LABEL, SIZE, plain, positions
-from boxel.datasets.formats.table_values import CROWD, FLAGS, IGNORED, LOOSE, READER, SIZE_TEXT, SPLIT
+from boxel.datasets.formats.table_values import CROWD, FLAGS, IGNORED, LOOSE, MEANT, READER, SIZE_TEXT, SPLIT
 
 PAGE = (Path(__file__).parents[3] / "docs" / "bring-your-data.md").read_text()
 OWN = {name: known for name, known in formats().items() if known.reader.__module__.startswith("boxel.datasets.")}
@@ -67,7 +67,7 @@ COLUMNS = {row[1]: re.findall(r"`([\w,]+)`", row[2]) for row in re.finditer(r"^\
 
 @pytest.mark.parametrize(
     ("row", "names"),
-    [("image", CASE), ("class", LABEL), ("patient", GROUP), ("part", (*SPLIT, *LOOSE, *FLAGS)),
+    [("image", CASE), ("class", LABEL), ("patient", GROUP), ("part", (*SPLIT, *LOOSE, MEANT, *FLAGS)),
      ("ignored", (*IGNORED, *CROWD))],
     ids=lambda v: str(v)[:9],
 )  # fmt: skip

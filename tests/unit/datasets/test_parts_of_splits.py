@@ -144,3 +144,25 @@ def test_lists_of_cvat_yolo_that_are_no_part_are_reported(tmp_path):
     cases, problems = outcome(tmp_path, "cvat_yolo")
     assert list(cases) == ["p0"]
     assert said(problems, "warning", "gold.txt of 'gold'")
+
+
+@pytest.mark.parametrize(("column", "test"), [("", "d"), ("train,train,train", ""), ("test,train,train", "a")])
+def test_the_folder_of_a_tables_image_says_its_part_where_no_column_does(tmp_path, column, test):
+    images = ("train/a.png", "val/b.png", "test/d.png")
+    for image in images:
+        picture(tmp_path / image)
+    cells = [f",{cell}" for cell in column.split(",")] if column else [""] * 3
+    rows = [f"{image},8,5,20,13{cell}" for image, cell in zip(images, cells, strict=True)]
+    head = "file,x1,y1,x2,y2" + (",split" if column else "")
+    text(tmp_path / "boxes.csv", "\n".join((head, *rows)))
+    cases, problems = outcome(tmp_path, "table")
+    assert "".join(name for name, case in sorted(cases.items()) if case.split == "test") == test
+    assert not problems
+
+
+def test_folders_outside_a_data_set_say_nothing_of_the_parts_of_its_tables(tmp_path):
+    picture(tmp_path / "test/a.png")
+    text(tmp_path / "data/boxes.csv", f"file,x1,y1,x2,y2\n{tmp_path / 'test/a.png'},8,5,20,13\n")
+    cases, problems = outcome(tmp_path / "data", "table")
+    assert [case.split for case in cases.values()] == ["train"]
+    assert not problems

@@ -41,6 +41,8 @@ def parts(cases):
     ("columns", "cells"),
     [
         *((name, ("training", "TEST", "valid")) for name in ("split", "Set", "dataset", "partition", "subset", "fold")),
+        ("group", ("training", "Test", "validation")),
+        ("subject,group", ("P1,training", "P2,test", "P3,validation")),
         ("split", ("train", "held-out", "dev")),
         ("split", ("train", "Holdout", "fold 3")),
         ("is_test", ("0", "1", "")),
@@ -217,3 +219,48 @@ def test_a_table_of_other_images_is_noted(tmp_path):
     cases, problems = outcome(tmp_path, "table")
     assert list(cases) == ["a"]
     assert said(problems, "note", "this table is used, not other.csv", "--option table=NAME")
+
+
+@pytest.mark.parametrize(
+    ("column", "cells", "warned"),
+    [
+        ("Score", ("0.93", "0.71", ""), True),
+        ("confidence", ("1.0", "0.5", "nan"), True),
+        ("score", ("1", "1", "0"), False),
+        ("score", ("3.5", "4", "0.5"), False),
+        ("probability", ("high", "low", ""), False),
+    ],
+)
+def test_a_table_with_scores_looks_like_predictions_which_is_a_warning(tmp_path, column, cells, warned):
+    write(tmp_path, "table", column, *cells)
+    cases, problems = outcome(tmp_path, "table")
+    assert len(cases) == 3
+    assert said(problems, "warning", f"the column {column}", "look like predictions") == warned
+
+
+@pytest.mark.parametrize("layout", ["table", "pairs"])
+@pytest.mark.parametrize(
+    ("columns", "cells", "groups"),
+    [
+        ("group", ("test", "P1", "P1"), ["test", "P1", "P1"]),
+        ("subject,group", ("P1,train", "P1,train", "P2,test"), ["P1", "P1", "P2"]),
+        ("group", ("train", "train", "test"), ["a", "b", "c"]),
+    ],
+)
+def test_a_group_is_a_patient_unless_all_groups_are_parts_of_a_split(tmp_path, layout, columns, cells, groups):
+    write(tmp_path, layout, columns, *cells)
+    cases, problems = outcome(tmp_path, layout)
+    assert [case.group or case.id for _, case in sorted(cases.items())] == groups
+    assert parts(cases)[2] == ("test" if cells[2].endswith("test") else "train")
+    assert not said(problems, "error")
+
+
+@pytest.mark.parametrize("word", ["No finding", "kein Befund", "0", "cell", ""])
+def test_what_a_row_without_a_box_calls_its_image_is_no_class(tmp_path, word):
+    for case in "abc":
+        picture(tmp_path / f"{case}.png")
+    rows = (f"a.png,{BOX},cell", f"b.png,,,,,{word}", f"c.png,{BOX},cell")
+    text(tmp_path / "boxes.csv", "\n".join(("file,x1,y1,x2,y2,label", *rows)))
+    dataset = open_dataset(tmp_path)
+    assert dataset.classes == ("cell",)
+    assert [len(read_case(case, dataset).instances) for case in dataset.cases] == [1, 0, 1]

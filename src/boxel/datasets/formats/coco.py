@@ -5,7 +5,8 @@
     pictures           under their `file_name`, which is relative to the JSON, the data set or its folder of images;
                        they may be DICOM files of one frame each
 
-Crowds (`iscrowd`) are ignored regions, and objects with `ignore` are ignored objects. A file or folder with the word
+Crowds (`iscrowd`) are ignored regions (`--option crowd=objects` reads them as objects), and objects with `ignore` are
+ignored objects. A file or folder with the word
 "test" in its name holds the test cases, one with "val" or "valid" the validation cases. Categories of several files
 are the same if their names are.
 """
@@ -13,10 +14,10 @@ are the same if their names are.
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.declared import declared_size, flag
+from boxel.datasets.declared import FLAGS, declared_size, flag, report_scores
 from boxel.datasets.formats.files import listing, numbers, pictures_layout, read_mapping, report_bare_parts
 from boxel.datasets.formats.options import ImageOptions
 from boxel.datasets.formats.radiographs import SUFFIXES, RadiographOpener
@@ -26,11 +27,22 @@ from boxel.datasets.lookup import Lookup, root_of
 from boxel.datasets.names import as_id, below, case_ids, split_word
 from boxel.datasets.polygons import AS_SIDES, CocoMasks, CocoObject, IgnoredObject, contradiction, fits_as_corners
 from boxel.datasets.problems import InputError, Report, some
+from boxel.wording import counted
 
-__all__ = ["detect", "read"]
+__all__ = ["Options", "detect", "read"]
 
 DESCRIPTION = 'COCO: a JSON with "images", "annotations" and "categories"'
 KEYS = ("images", "annotations", "categories")
+
+
+class Options(ImageOptions):
+    """Settings of the reader.
+
+    Attributes:
+        crowd: crowds are ignored regions, or objects like the others, as where CVAT exported masks.
+    """
+
+    crowd: Literal["ignore", "objects"] = "ignore"
 
 
 def detect(path: Path) -> bool:
@@ -50,7 +62,7 @@ def _is_coco(text: str) -> bool:
     return text.lstrip()[:1] == "{" and all(f'"{key}"' in text for key in KEYS)
 
 
-def read(path: Path, report: Report, options: ImageOptions) -> Dataset:
+def read(path: Path, report: Report, options: Options) -> Dataset:
     """Open the data set in folder (or file) `path`; problems of single cases go to `report`."""
     files = _files(path) or [path]
     if files == [path] and path.is_dir():
@@ -70,6 +82,10 @@ def read(path: Path, report: Report, options: ImageOptions) -> Dataset:
         labels = {number: classes.index(name) for number, name in names[file].items()}
         entries += _entries(file, values, labels, part, lookup, report)
         _report_areas(file, values, report)
+        scores = (one.get("score") for one in values["annotations"] if isinstance(one, dict))
+        report_scores(scores, file, "the annotations have a score", report)
+        if options.crowd == "ignore":
+            _report_crowds(file, values, report)
     lookup.report_unused()
     repeated = {image for image, count in Counter(entry.image for entry in entries).items() if count > 1}
     cases, parts, counts = [], defaultdict(list), defaultdict(list)
@@ -84,7 +100,7 @@ def read(path: Path, report: Report, options: ImageOptions) -> Dataset:
             report(InputError(entry.file, twice, "list it once, with all its annotations", case))
             continue
         try:
-            objects = [made for one in entry.objects if (made := _object(entry, case, one, report))]
+            objects = [made for one in entry.objects if (made := _object(entry, case, one, report, options))]
         except InputError as problem:
             report(problem.of(case))
             continue
@@ -111,6 +127,17 @@ def _report_areas(file: Path, values: Mapping[str, Any], report: Report) -> None
     if flat:
         problem = f"the area of objects with a bbox is 0: {some(map(str, flat))}"
         fix = f"write their areas, by which COCO metrics sort them, and {AS_SIDES}"
+        report(InputError(file, problem, fix, severity="warning"))
+
+
+def _report_crowds(file: Path, values: Mapping[str, Any], report: Report) -> None:
+    """Say how many objects are crowds, which CVAT makes of every mask."""
+    flags = [str(one.get("iscrowd")).strip().lower() for one in values["annotations"] if isinstance(one, dict)]
+    crowds = sum(FLAGS.get(text, False) for text in flags)
+    if crowds:
+        named = counted(crowds, "object has", "objects have")
+        problem = f"{named} iscrowd=1 (of {len(flags)}): ignored regions, which are neither trained on nor scored"
+        fix = "if they are single objects (CVAT exports every mask so), give --option crowd=objects"
         report(InputError(file, problem, fix, severity="warning"))
 
 
@@ -202,7 +229,7 @@ def _entries(
         report(InputError(file, text, f"list these images, or correct image_id; listed are {some(map(str, listed))}"))
 
 
-def _object(image: _Entry, case: str, entry: Mapping[str, Any], report: Report) -> CocoObject | None:
+def _object(image: _Entry, case: str, entry: Mapping[str, Any], report: Report, options: Options) -> CocoObject | None:
     file, number, category = image.file, entry.get("id"), as_id(entry.get("category_id"))
     if category is None or category not in image.labels:
         problem = f"object {number}: unknown category {str(entry.get('category_id'))[:80]}"
@@ -240,6 +267,7 @@ def _object(image: _Entry, case: str, entry: Mapping[str, Any], report: Report) 
         return None
     area = None if entry.get("area") is None else numbers([entry["area"]], file, f"area of object {number}")[0]
     crowd, ignore = (flag(entry.get(key), file, f"{key} of object {number}") for key in ("iscrowd", "ignore"))
+    crowd = crowd and options.crowd == "ignore"
     spans = [[value for polygon in polygons for value in polygon[axis::2]] for axis in (0, 1)]
     wrong = contradiction(box, (*map(min, spans), *map(max, spans))) if polygons else None
     if box and not drawn and area is not None and fits_as_corners(box, area):
@@ -250,4 +278,4 @@ def _object(image: _Entry, case: str, entry: Mapping[str, Any], report: Report) 
     return kind(image.labels[category], box, polygons, rle, crowd, area)
 
 
-register_format("coco", detect, read, DESCRIPTION, ImageOptions, order=60)
+register_format("coco", detect, read, DESCRIPTION, Options, order=60)

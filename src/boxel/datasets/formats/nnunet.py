@@ -24,7 +24,7 @@ from boxel.datasets.formats.files import images_in, listing, named_numbers, pict
 from boxel.datasets.formats.options import Names, ReaderOptions
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.label_maps import Connectivity
-from boxel.datasets.names import as_id
+from boxel.datasets.names import as_id, split_word
 from boxel.datasets.parallel import parallel
 from boxel.datasets.problems import InputError, Report, as_input_error, some
 from boxel.io import read_label_map
@@ -83,6 +83,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     ending = str(values.get("file_ending") or "")
     common = (values_of, others, ending, len(channels), options)
     cases = [case for part in ("Tr", "Ts") for case in _part(path, part, *common, report)]
+    _report_other_parts(path, report)
     if not cases:
         raise InputError(
             path / "imagesTr", "no image with a label map", "name both alike: imagesTr/CASE_0000, labelsTr/CASE"
@@ -96,6 +97,18 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     channels = channels or (several if several[1:] else from_image)
     name = str(values.get("name") or path.resolve().name)
     return Dataset(path, name, ndim, tuple(values_of.values()), channels, tuple(cases))
+
+
+def _report_other_parts(path: Path, report: Report) -> None:
+    """Say which folders of label maps, such as labelsVal, nnU-Net does not know."""
+    for folder in listing(path):
+        part = folder.name.removeprefix("labels")
+        maps = images_in(folder) if part != folder.name and split_word(part) else ()
+        if maps:
+            problem = f"images{part} and {folder.name} ({counted(len(maps), 'label map')}) are not used"
+            fix = "move the files to imagesTr and labelsTr (imagesTs and labelsTs if they are test cases)"
+            fix += "; list validation cases in a splits_final.json"
+            report(InputError(folder, problem, fix, severity="warning"))
 
 
 def _first(values: Mapping[str, Any], *keys: str) -> Any:

@@ -10,7 +10,7 @@ from boxel.datasets.lookup import MASKS, images_below
 from boxel.datasets.names import below, words
 from boxel.io import split_suffix
 
-__all__ = ["Words", "contradict", "is_mask_folder", "matched", "stem"]
+__all__ = ["CHANNEL", "IMAGE", "LABELS", "Words", "contradict", "is_mask_folder", "matched", "stem"]
 
 IMAGE = "images?|imgs?|pictures?|photos?|raws?|ct|mri?|dicom|flair|t[12](w|ce|c)?|dwi|adc|pet|us|scans?|volumes?"
 LABELS = (  # longer words before their beginnings

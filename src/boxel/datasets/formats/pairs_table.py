@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from boxel.datasets.formats.files import numbers, read_table
-from boxel.datasets.formats.table_columns import CASE, GROUP, first_of, identity, plain
-from boxel.datasets.formats.table_values import parts_of
+from boxel.datasets.formats.table_columns import CASE, identity, plain
+from boxel.datasets.formats.table_values import group_column, parts_of
 from boxel.datasets.names import stem_of
 from boxel.datasets.problems import InputError, Report, Severity, some
 from boxel.io import split_suffix
@@ -30,11 +30,11 @@ def rows_by_case(
     key = next((head[name] for name in ("file", "id", "case", "name", *CASE) if name in head), "")
     listed = ", ".join(rows[0])[:200] if rows else ""
     parts = parts_of(rows, table, report, folds="note")
-    patient = first_of([head], GROUP)
+    patient = group_column(rows)
     usual = {"patient_id": bool(patient), "split": any(parts)}
     for row, part in zip(rows, parts, strict=True):
         row["split"] = part
-        row.setdefault("patient_id", row[head[patient]] if patient else "")
+        row.setdefault("patient_id", row[patient] if patient else "")
     if rows and not key:
         severity: Severity = "error" if columns else "warning"
         problem = f"the table is not used: none of its columns {listed} names the images"

@@ -60,13 +60,15 @@ from boxel.datasets.formats.table_values import (
     Crowds,
     declared_size,
     flagged,
+    group_column,
     of_reader,
     one_value,
     parts_of,
+    report_predictions,
     size_columns,
 )
 from boxel.datasets.lookup import root_of
-from boxel.datasets.names import case_ids, split_word
+from boxel.datasets.names import case_ids, split_of_folders, split_word
 from boxel.datasets.problems import InputError, Report, some
 from boxel.io import has_geometry, split_suffix
 
@@ -131,7 +133,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     if columns is None:
         problem = why_no_table(table) or f"there are no boxes or points in the columns {', '.join(names)}"[:200]
         raise InputError(table, problem, f"use {DESCRIPTION}")
-    of_case, of_label, of_group = (first_of(rows, names) for names in (CASE, LABEL, GROUP))
+    of_case, of_label, of_group = first_of(rows, CASE), first_of(rows, LABEL), group_column(rows)
     for file, own in rows_of.items():
         if own and set(own[0]) != set(names):
             problem = f"the columns are not those of {table.name}: {some(set(own[0]) ^ set(names))} only in one"
@@ -139,14 +141,16 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         of_file = split_word(file.stem) if len(used) > 1 else ""
         for row, part in zip(own, parts_of(own, file, report), strict=True):
             row["split"] = part or of_file
-    of_case = of_case or of_group  # one image per patient
+    of_case = of_case or of_group or first_of(rows, GROUP)  # one image per patient
     mm = columns not in BALL and (options.unit == "mm" or columns[0].endswith("mm"))
     size = size_columns(rows, columns, table, report)
     for file, own in rows_of.items():
         check_thousands(own, columns, file)
+        report_predictions(own, file, report)
     for row in rows:
         row |= {column: identity(row[column]) for column in (of_label, of_group) if column and column != of_case}
-    labels = {row[of_label] for row in rows if not is_empty(row[of_label])} if of_label else {"object"}
+    boxed = [row for row in rows if not is_negative(row, columns)]  # "no finding" of the others is no class
+    labels = {row[of_label] for row in boxed if not is_empty(row[of_label])} if of_label else {"object"}
     known = options.classes or tuple(sorted(labels)) or ("object",)
     objects: dict[Name, _Objects] = defaultdict(_Objects)
     for file, row in ((file, row) for file, own in rows_of.items() for row in own):
@@ -178,7 +182,9 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     for (image, keys), case in zip(names_of.items(), case_ids(named, folder), strict=True):
         table = keys[0][1]
         lines = [row for key in keys for row in objects[key].rows]
-        split = "test" if one_value(lines, "split", table, case) == "test" else "train"
+        part = one_value(lines, "split", table, case)
+        part = part or (split_of_folders(image, folder) if image.is_relative_to(folder) else "")
+        split = "test" if part == "test" else "train"
         shapes = tuple(shape for key in keys for shape in objects[key].shapes)
         annotator = Crowds if any(objects[key].crowds for key in keys) else Shapes
         opener = RadiographOpener() if len(columns) == 4 and image.suffix.lower() in DICOM else None

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from boxel.datasets.annotations import Shapes
-from boxel.datasets.declared import flag
+from boxel.datasets.declared import flag, report_scores
 from boxel.datasets.formats.files import Row, is_empty, numbers
 from boxel.datasets.formats.table_boxes import corners_of
-from boxel.datasets.formats.table_columns import BALL, OF_IMAGE, SIZE, first_of, identity, is_negative, plain
+from boxel.datasets.formats.table_columns import BALL, GROUP, OF_IMAGE, SIZE, first_of, identity, is_negative, plain
 from boxel.datasets.names import split_word
 from boxel.datasets.problems import InputError, Report, Severity, some
 from boxel.wording import counted
@@ -23,15 +23,18 @@ __all__ = [
     "Crowds",
     "declared_size",
     "flagged",
+    "group_column",
     "of_reader",
     "one_value",
     "parts_by_case",
     "parts_of",
+    "report_predictions",
     "size_columns",
 ]
 
 SPLIT = ("split", "subset", "set", "partition", "fold")
 LOOSE = ("dataset", "part", "phase", "usage", "cohort")  # a split only if one of the values is the name of a part
+MEANT = "group"  # patients, unless all of its values are names of parts
 FLAGS = {
     **dict.fromkeys(("istest", "isholdout"), "test"),
     **dict.fromkeys(("istrain", "istraining"), "train"),
@@ -45,6 +48,7 @@ READER = (
     "rater", "raterid", "reader", "readerid", "annotator", "annotatorid", "radid", "radiologist", "radiologistid",
     "observer", "observerid", "labeler", "labeller", "annotatedby", "labeledby", "labelledby",
 )  # fmt: skip
+SCORE = ("score", "confidence", "conf", "probability", "prob")
 WORDS = "write train, training, val, valid, validation, test, testing or holdout"
 
 
@@ -62,9 +66,10 @@ def parts_of(rows: Sequence[Row], table: Path, report: Report, folds: Severity =
     """
     names = {plain(name): name for name in reversed(rows[0])} if rows else {}
     said: list[set[str]] = [set() for _ in rows]
-    for name in (names[known] for known in (*SPLIT, *LOOSE) if known in names):
+    meant = (MEANT,) if _says_parts(rows, names.get(MEANT, "")) else ()
+    for name in (names[known] for known in (*SPLIT, *LOOSE, *meant) if known in names):
         cells = [row[name] for row in rows]
-        parts = [split_word(cell) or PARTS.get(plain(cell), "") for cell in cells]
+        parts = list(map(_part, cells))
         if not any(parts):
             _report_unused(rows[0].names.get(name, name), cells, rows[0].line, table, report, folds)
             continue
@@ -80,6 +85,21 @@ def parts_of(rows: Sequence[Row], table: Path, report: Report, folds: Severity =
         if "test" in own and len(own) > 1:
             raise InputError(table, f"line {row.line}: the row is of several parts: {some(own)}", "write one part")
     return [min(own, default="") for own in said]
+
+
+def group_column(rows: Sequence[Row]) -> str:
+    """The column of the patients, by its name in the rows; empty if there is none."""
+    names = {plain(name): name for name in reversed(rows[0])} if rows else {}
+    known = (name for name in GROUP if name in names)
+    return next((names[name] for name in known if name != MEANT or not _says_parts(rows, names[name])), "")
+
+
+def _says_parts(rows: Sequence[Row], column: str) -> bool:
+    return bool(column) and all(_part(row[column]) for row in rows)
+
+
+def _part(cell: str) -> str:
+    return split_word(cell) or PARTS.get(plain(cell), "")
 
 
 def parts_by_case(rows: Sequence[Row], column: str, table: Path, report: Report) -> dict[str, str]:
@@ -171,6 +191,13 @@ def of_reader(rows: Sequence[Row], reader: str, of_case: str, table: Path, repor
     fix = f"choose one reader with --option reader={min(readers[shared[0]])}"
     report(InputError(table, problem, fix, severity="warning"))
     return list(rows)
+
+
+def report_predictions(rows: Sequence[Row], table: Path, report: Report) -> None:
+    """Warn of a column of scores, which says that the table holds predictions."""
+    for name in (name for name in SCORE if rows and name in rows[0]):
+        cells = (row[name] for row in rows)
+        report_scores(cells, table, f"the column {rows[0].names.get(name, name)} has values", report)
 
 
 def size_columns(rows: Sequence[Row], columns: Sequence[str], table: Path, report: Report) -> tuple[str, ...]:
