@@ -221,8 +221,8 @@ def read_case(case: Case, dataset: Dataset, *, repair: bool = False) -> LoadedCa
         except ValueError as error:
             if str(case.file) in str(error) or any(str(file) in str(error) for file in case.annotate.files):
                 raise
-            problem, _, fix = str(error).rpartition("; ")
-            raise InputError(case.file, problem or fix, fix if problem else "correct it", case.id) from None
+            what, _, fix = str(error).rpartition("; ")
+            raise InputError(case.file, what or fix, fix if what else "correct it", case.id) from None
         label_map = drawn if label_map is None else label_map
         instances.append(others)
     every = Instances.concatenate(instances)
