@@ -47,8 +47,11 @@ def test_folders_are_classes_only_where_they_are_called_so(tmp_path, folders):
         for name in ("a", "b"):
             picture(tmp_path / folder / f"{folder}{name}.png")
             draw(tmp_path / folder / f"{folder}{name}_mask.png", 1)
-    data = open_dataset(tmp_path, lambda _: None)
+    problems = []
+    data = open_dataset(tmp_path, problems.append)
     assert (data.format, data.classes, len(data.cases)) == ("pairs", ("object",), 4)
+    about = said(problems, "note", "hold several cases each", *folders, "--format busi")
+    assert about == ("train" not in folders)
     assert open_dataset(tmp_path, lambda _: None, format="busi").classes == tuple(sorted(folders))
 
 

@@ -36,7 +36,7 @@ from boxel.datasets.formats.pairs_table import classes_by_column, rows_by_case
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.table_columns import identity
 from boxel.datasets.label_maps import Connectivity
-from boxel.datasets.names import split_of_folders
+from boxel.datasets.names import split_of_folders, split_word
 from boxel.datasets.problems import InputError, Report, some
 from boxel.io import read_label_map, read_layout
 from boxel.io.slicer import segment_classes
@@ -102,15 +102,21 @@ def _pairs(path: Path, report: Report, words: Words) -> dict[str, _Pair]:
     pairs = pairs or {name: _Pair(*found) for name, found in folders_of_parts(path, report, words).items()}
     alone: list[Path] = []
     unused: dict[Path, str] = {}
+    several: list[str] = []
     for folder in () if pairs else (path, *filter(Path.is_dir, listing(path))):
         prefix = f"{folder.name}_" if folder != path else ""
         inner = same_folder(folder, report, words, alone, unused)
         lone = len(inner) == 1 and "" in inner
+        several += [folder.name] * (folder != path and len(inner) > 1 and not split_word(folder.name))
         pairs.update({folder.name if lone else prefix + name: _Pair(*pair) for name, pair in inner.items()})
     if not pairs:
         return {name: _Pair(*found) for name, found in dicom_pairs(path, report, words).items()}
     holders = {pair.labels.parent for pair in pairs.values() if pair.labels}
     alone = [file for file in alone if file not in holders]  # the folder of a case may be called ct_1
+    if len(several) > 1 and not (path / "meta.csv").exists():
+        problem = f"the folders {some(several)} hold several cases each, but count neither as patients nor as classes"
+        fix = "if they are patients, name them in meta.csv (columns id and patient_id); if classes, add --format busi"
+        report(InputError(path, problem, fix, severity="note"))
     if unused:
         listed = some(str(file.relative_to(path)) for file in unused)
         problem = f"{counted(len(unused), 'file is', 'files are')} not used beside images and label maps: {listed}"
