@@ -276,7 +276,7 @@ def test_a_label_map_beside_its_image_is_not_predicted_which_is_said(tmp_path, l
         (("a_ct", "a-WORD", "c"), ["a_ct", "c"]),
         (("a", "a_WORD_mask", "WORD_mask_a", "WORD_mask_b"), ["WORD_mask_b", "a"]),
         (("img001", "WORD001", "WORD002"), ["WORD002", "img001"]),
-        (("p/images/a", "p/WORD/a", "p/WORD/b", "q/WORD/a"), ["p/WORD/b", "p/images/a", "q/WORD/a"]),
+        (("p/x/images/a", "p/x/WORD/a", "p/x/WORD/b", "q/WORD/a"), ["p/x/WORD/b", "p/x/images/a", "q/WORD/a"]),
         (("WORD_free/a", "a"), ["WORD_free/a", "a"]),
     ],
 )
