@@ -32,7 +32,9 @@ def alike_classes(dataset: Dataset) -> Iterator[InputError]:
         elif len(names) > 1:
             encoded = len({unicodedata.normalize("NFKC", name) for name in names}) < len(names)
             spelled = {label: (ascii if encoded else repr)(dataset.classes[label]) for label in labels}
-            listed = " and ".join(f"{name} ({counted(counts[label], 'object')})" for label, name in spelled.items())
+            known = any(counts[label] for label in labels)  # objects of some layouts are counted when they are read
+            numbers = {label: f" ({counted(counts[label], 'object')})" if known else "" for label in labels}
+            listed = " and ".join(f"{name}{numbers[label]}" for label, name in spelled.items())
             problem = f"{listed} are different classes, but are spelled nearly alike"
             fix = f"if they are one class, write it everywhere as {spelled[max(labels, key=counts.__getitem__)]}"
             yield InputError(dataset.root, problem, fix, severity="warning")

@@ -97,11 +97,11 @@ class DicomObjects(Annotator):
             drawn = ((_name(segment, self.by_label), planes) for segment, planes in _planes(data))
             empty = [name for name, planes in drawn if name in self.classes and not any(p.any() for _, p in planes)]
             if empty:
-                what = "segments have" if empty[1:] else "segment has"
                 limit = _threshold(data)
                 above = f" above {limit:g}, half of MaximumFractionalValue" if limit else ""
                 fix = "draw them, or rescale their values" if limit else "draw them"
-                yield f"{len(empty)} {what} no voxel{above}: {some(empty)}; {fix} if they are objects"
+                number = counted(len(empty), "segment has", "segments have")
+                yield f"{number} no voxel{above}: {some(empty)}; {fix} if they are objects"
 
     def _shared(self, geometry: Geometry) -> tuple[str, ...]:
         if len(self.paths) < 2:

@@ -54,15 +54,16 @@ def structures(
         if planes and not mask.any():
             remarks.append(f"structure {name} encloses no voxel; draw it larger if it is an object")
         if copies:
-            verb = "is a copy" if copies == 1 else "are copies"
-            remarks.append(f"{counted(copies, 'contour')} of structure {name} {verb} of others; remove the copies")
+            number = counted(
+                copies, f"contour of structure {name} is a copy", f"contours of structure {name} are copies"
+            )
+            remarks.append(f"{number} of others; remove the copies")
         if apart > ON_PLANE * geometry.spacing[0]:
             remarks.append(
                 f"contours of structure {name} lie up to {apart:.3g} mm from the planes of the image, and the nearest "
                 f"plane is used; {AGAIN} if this is not its image"
             )
-        drawn_on = sorted(planes)
-        if any(b - a > 1 and (mask[a] & mask[b]).any() for a, b in pairwise(drawn_on)):
+        if any(b - a > 1 and (mask[a] & mask[b]).any() for a, b in pairwise(sorted(planes))):
             remarks.append(
                 f"the contours of structure {name} skip planes, and each part is an object; draw the planes between, "
                 "or add --option split=false if all parts of a structure are one object"
@@ -90,10 +91,8 @@ def unused_contours(path: Path, data: Any, wanted: Container[str]) -> tuple[str,
             verb = "encloses nothing and is" if kinds.total() == 1 else "enclose nothing and are"
             remarks.append(f"{left} {verb} left out; close them if they outline objects")
     if bare:
-        what = "structures have" if bare[1:] else "structure has"
-        remarks.append(
-            f"{len(bare)} {what} no closed contour and no object: {some(bare)}; outline them if they are objects"
-        )
+        number = counted(len(bare), "structure has", "structures have")
+        remarks.append(f"{number} no closed contour and no object: {some(bare)}; outline them if they are objects")
     return tuple(remarks)
 
 

@@ -13,11 +13,11 @@ from boxel.datasets.problems import InputError, Report, some
 from boxel.io import split_suffix
 from boxel.wording import counted
 
-__all__ = ["IMAGE_FOLDERS", "Lookup", "MissingError", "images_below", "root_of", "walk"]
+__all__ = ["DICOM", "IMAGE_FOLDERS", "Lookup", "MissingError", "images_below", "root_of", "walk"]
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "JPEGImages", "pictures", "data")
 ANNOTATION_FOLDERS = ("annotations", "annotation", "labels", "label", "json", "jsons", "lists", "splits", "tables")
-DICOM = (".dcm", ".dicom")
+DICOM = (".dcm", ".dicom")  # other images are known by the suffixes of boxel.io
 MASKS = {
     "mask", "masks", "label", "labels", "seg", "segs", "segmentation", "segmentations", "semantic", "instances", "gt",
     "groundtruth", "truth",

@@ -1,6 +1,11 @@
 """Classes whose names cannot be told apart are reported in every layout."""
 
+from pathlib import Path
+
 import pytest
+
+from boxel.datasets.cases import Case, Dataset
+from boxel.datasets.classes import alike_classes
 
 from .test_contradictions import outcome, picture, said, text, voc, yolo
 
@@ -68,3 +73,9 @@ def test_classes_with_different_names_are_no_problem(tmp_path, layout):
 def test_two_numbers_for_one_name_and_a_number_without_name_are_errors(tmp_path, head, words):
     yolo(tmp_path, head=head, classes=(0, 1))
     assert said(outcome(tmp_path, "yolo")[1], "error", *words)
+
+
+def test_no_number_is_stated_where_objects_are_counted_only_when_they_are_read():
+    dataset = Dataset(Path("data"), "data", 3, ("GTV", "gtv"), ("CT",), (Case("a", (Path("a"),)),))
+    (warning,) = alike_classes(dataset)
+    assert warning.problem == "'GTV' and 'gtv' are different classes, but are spelled nearly alike"

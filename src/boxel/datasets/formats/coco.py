@@ -6,9 +6,8 @@
                        they may be DICOM files of one frame each
 
 Crowds (`iscrowd`) are ignored regions (`--option crowd=objects` reads them as objects), and objects with `ignore` are
-ignored objects. A file or folder with the word
-"test" in its name holds the test cases, one with "val" or "valid" the validation cases. Categories of several files
-are the same if their names are.
+ignored objects. A file or folder with the word "test" in its name holds the test cases, one with "val" or "valid" the
+validation cases. Categories of several files are the same if their names are.
 """
 
 from collections import Counter, defaultdict
@@ -20,10 +19,10 @@ from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.declared import FLAGS, declared_size, flag, report_scores
 from boxel.datasets.formats.files import listing, numbers, pictures_layout, read_mapping, report_bare_parts
 from boxel.datasets.formats.options import ImageOptions
-from boxel.datasets.formats.radiographs import SUFFIXES, RadiographOpener
+from boxel.datasets.formats.radiographs import RadiographOpener
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.text_kinds import text_kind, texts_of_kind
-from boxel.datasets.lookup import Lookup, root_of
+from boxel.datasets.lookup import DICOM, Lookup, root_of
 from boxel.datasets.names import as_id, below, case_ids, split_word
 from boxel.datasets.polygons import AS_SIDES, CocoMasks, CocoObject, IgnoredObject, contradiction, fits_as_corners
 from boxel.datasets.problems import InputError, Report, some
@@ -105,7 +104,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             report(problem.of(case))
             continue
         split = "test" if entry.part == "test" else "train"
-        opener = RadiographOpener() if entry.image.suffix.lower() in SUFFIXES else None
+        opener = RadiographOpener() if entry.image.suffix.lower() in DICOM else None
         cases.append(Case(case, (entry.image,), split=split, annotation=entry.file, annotate=CocoMasks(tuple(objects)),
                           opener=opener, declared=entry.declared))  # fmt: skip
         parts[entry.part].append(case)

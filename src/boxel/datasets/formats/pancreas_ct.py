@@ -44,11 +44,8 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         match = re.search(r"PANCREAS_(\d{4})", known)
         name = match[0] if match else known
         if not match or match[1] not in labels:
-            report(
-                InputError(
-                    series.folder, "the series has no label map", "add the label0000.nii.gz with its number", name
-                )
-            )
+            problem, fix = "the series has no label map", "add the label0000.nii.gz with its number"
+            report(InputError(series.folder, problem, fix, name))
             continue
         annotate = LabelMapFile(labels[match[1]], {1: 0}, True, min_size=options.min_size, compare_origin=False)
         cases.append(

@@ -9,14 +9,13 @@ import numpy as np
 
 from boxel.datasets.annotations import Opener
 from boxel.datasets.formats.files import listing
+from boxel.datasets.lookup import DICOM
 from boxel.datasets.names import below, split_word
 from boxel.datasets.problems import InputError, some
 from boxel.io import read_image, split_suffix
 from boxel.types import Geometry, Image
 
 __all__ = ["RadiographOpener", "corners", "find_radiographs", "the_radiograph"]
-
-SUFFIXES = (".dcm", ".dicom")
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ def find_radiographs(path: Path, words: tuple[str, ...]) -> Mapping[str, Sequenc
     images: dict[str, list[Path]] = defaultdict(list)
     for folder in [path, *folders]:
         for file in listing(folder):
-            suffix = split_suffix(file)[1] or (file.suffix if file.suffix.lower() in SUFFIXES else "")
+            suffix = split_suffix(file)[1] or (file.suffix if file.suffix.lower() in DICOM else "")
             if suffix and file.is_file():
                 images[file.name[: -len(suffix)]].append(file)
     return images

@@ -13,7 +13,7 @@ numbers is an image without objects. Without images only the table is checked. I
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -34,7 +34,6 @@ from boxel.datasets.formats.files import (
     read_text,
 )
 from boxel.datasets.formats.options import ImageOptions, Names
-from boxel.datasets.formats.radiographs import SUFFIXES as DICOM
 from boxel.datasets.formats.radiographs import RadiographOpener
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.table_boxes import check_thousands, label_of, shape_of
@@ -67,7 +66,7 @@ from boxel.datasets.formats.table_values import (
     report_predictions,
     size_columns,
 )
-from boxel.datasets.lookup import root_of
+from boxel.datasets.lookup import DICOM, root_of
 from boxel.datasets.names import case_ids, split_of_folders, split_word
 from boxel.datasets.problems import InputError, Report, some
 from boxel.io import has_geometry, split_suffix
@@ -122,11 +121,12 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     used = _parts(tables) or [table] if table.stem != "annotations" else [table]
     table = used[0]
     unused = [file for file in tables if file not in used and file.stem != "annotations_excluded"]
+    rows_of = {file: read_rows(file, report, options.columns) for file in used}
     if unused:
-        _refuse_versions(used, unused)
+        _refuse_versions(rows_of, unused)
         problem = f"this table is used, not {some(file.name for file in unused)}"
         report(InputError(table, problem, "choose with --option table=NAME", severity="note"))
-    rows_of = {file: _rows(file, report, options) for file in used}
+    rows_of = {file: _of_reader(own, file, report, options) for file, own in rows_of.items()}
     rows = [row for own in rows_of.values() for row in own]
     names = list(rows[0]) if rows else head(first_row(table))
     columns = positions(names)
@@ -218,26 +218,27 @@ def _parts(tables: Sequence[Path]) -> list[Path]:
     return [file for _, file in named] if len(parts) > 1 else []
 
 
-def _refuse_versions(used: Sequence[Path], unused: Sequence[Path]) -> None:
-    """Refuse a table beside the used one that names the same images, such as an older version of it.
+def _refuse_versions(rows_of: Mapping[Path, Sequence[Row]], unused: Sequence[Path]) -> None:
+    """Refuse a table beside the only used one that names the same images, such as an older version of it.
 
     Parts of a split, and an `annotations.csv` beside tables with other columns, are chosen by their names.
     """
-    ours = {file: _named(file) for file in (*used, *unused)}
-    for other in unused if len(used) == 1 else ():
-        (columns, images), (others, same) = ours[used[0]], ours[other]
-        if images & same and (columns == others or used[0].stem != "annotations"):
-            problem = f"{used[0].name} and {other.name} both have boxes of {some(images & same)}"
-            fix = f"choose one with --option table={other.name}, or remove the other"
-            raise InputError(used[0], problem, fix)
+    if len(rows_of) > 1:
+        return
+    ((table, rows),) = rows_of.items()
+    columns, images = _named(rows)
+    for other in unused:
+        try:
+            others, same = _named(read_rows(other, lambda problem: None, ()))
+        except InputError:
+            continue  # no version of this table
+        if images & same and (columns == others or table.stem != "annotations"):
+            problem = f"{table.name} and {other.name} both have boxes of {some(images & same)}"
+            raise InputError(table, problem, f"choose one with --option table={other.name}, or remove the other")
 
 
-def _named(table: Path) -> tuple[set[str], set[str]]:
-    """The columns of a table, and the names of its images; empty if it cannot be read."""
-    try:
-        rows = read_rows(table, lambda problem: None, ())
-    except InputError:
-        return set(), set()
+def _named(rows: Sequence[Row]) -> tuple[set[str], set[str]]:
+    """The columns of a table, and the names of its images."""
     of_case = first_of(rows, (*CASE, *GROUP))
     names = (row[of_case].replace("\\", "/") for row in rows)
     return set(rows[0] if rows else ()), {name.removesuffix(split_suffix(Path(name))[1]) for name in names} - {""}
@@ -252,8 +253,7 @@ class _Objects:
     crowds: bool = False
 
 
-def _rows(table: Path, report: Report, options: Options) -> list[Row]:
-    rows = read_rows(table, report, options.columns)
+def _of_reader(rows: list[Row], table: Path, report: Report, options: Options) -> list[Row]:
     of_case = first_of(rows, (*CASE, *GROUP))
     return of_reader(rows, identity(options.reader), of_case, table, report) if of_case else rows
 

@@ -5,9 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from boxel.datasets.formats.files import Row
-from boxel.datasets.formats.radiographs import SUFFIXES as DICOM
 from boxel.datasets.formats.table_columns import identity, plain
-from boxel.datasets.lookup import Lookup, MissingError, images_below, walk
+from boxel.datasets.lookup import DICOM, Lookup, MissingError, images_below, walk
 from boxel.datasets.names import below, stem_of
 from boxel.datasets.problems import InputError, Report, some
 from boxel.wording import counted

@@ -40,7 +40,7 @@ FLAGS = {
     **dict.fromkeys(("istrain", "istraining"), "train"),
     **dict.fromkeys(("isval", "isvalidation"), "val"),
 }
-PARTS = {**dict.fromkeys(("holdout", "heldout", "tests"), "test"), **dict.fromkeys(("dev", "development"), "val")}
+PARTS = {"tests": "test", "dev": "val", "development": "val"}  # further words, in cells only
 SIZE_TEXT = ("imagesize", "imgsize", "resolution", "imageresolution")  # as width x height
 IGNORED = ("difficult", "isdifficult", "ignore", "ignored", "isignored")
 CROWD = ("iscrowd", "crowd", "isgroupof")
@@ -186,7 +186,7 @@ def of_reader(rows: Sequence[Row], reader: str, of_case: str, table: Path, repor
     shared = [case for case, names in readers.items() if len(names) > 1]
     if reader or not shared:
         return [row for row in rows if not reader or identity(row[column]) == reader]
-    several = f"{counted(len(shared), 'image')} {'has' if len(shared) == 1 else 'have'} boxes by several readers"
+    several = f"{counted(len(shared), 'image has', 'images have')} boxes by several readers"
     problem = f"{several} ({some(known)}), which are all used as objects of their own: {some(shared)}"
     fix = f"choose one reader with --option reader={min(readers[shared[0]])}"
     report(InputError(table, problem, fix, severity="warning"))

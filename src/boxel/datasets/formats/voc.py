@@ -107,6 +107,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     ids = case_ids(list(images.values()), path)
     lists = _lists(path, {*ids, *(str(_place(file, path, base)) for file in files)}, report)
     unlisted: list[str] = []
+    lists_train = any("train" in known for known in lists.values())
     for (file, tree), case in zip(trees.items(), ids, strict=True):
         try:
             annotate = Shapes(tuple(_shapes(file, tree, classes, options, report)))
@@ -119,7 +120,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             several = f"{file.stem} is in the lists of {' and '.join(sorted(listed))}"
             report(InputError(path / LISTS, several, "keep it in one of them", case))
             continue
-        if not listed and any("train" in known for known in lists.values()):
+        if not listed and lists_train:
             unlisted.append(case)
             continue
         part = listed.pop() if listed else "" if lists else folders[file]
