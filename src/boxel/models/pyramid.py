@@ -1,12 +1,12 @@
-"""What the registered models share: an encoder, a neck that makes a feature pyramid, and heads on it."""
+"""What the six detectors share: an encoder, a neck that makes a feature pyramid, and heads on it."""
 
 from abc import abstractmethod
-from numbers import Integral
 from typing import Any, ClassVar
 
-from boxel.models.base import Model, ModelConfig
-from boxel.models.grid import Numbers, PyramidGrid
-from boxel.nn import BackboneConfig, FPNConfig, NeckConfig, ResNetConfig, nd
+from boxel.models.base import ModelConfig
+from boxel.models.built import BuiltModel
+from boxel.models.grid import Numbers
+from boxel.nn import BackboneConfig, FPNConfig, NeckConfig, ResNetConfig
 
 
 class PyramidConfig(ModelConfig):
@@ -16,73 +16,25 @@ class PyramidConfig(ModelConfig):
     neck: NeckConfig = FPNConfig()
 
 
-class PyramidModel(Model):
-    """A model of an encoder, a neck and heads, built from numbers. All registered models have its constructor.
-
-    The encoder and the neck reach full resolution in models that segment.
-
-    Args:
-        ndim: spatial axes of the images, 2 or 3.
-        in_channels: channels of the images.
-        num_classes: classes of objects, background not counted.
-        config: sizes and training targets; default: those of the model's configuration.
-        grid: strides, detecting levels and anchors; default: P2 to P5 with three anchors each.
-        max_detections: most boxes kept per image.
-        masks: some objects of the data set have masks; without, nothing is learnt from the segmentation, unless it is
-            filled from boxes (`model.boxes_without_mask`).
-
-    Raises:
-        ValueError: a number out of range, or a grid for images with another number of axes.
-        TypeError: the configuration of another model.
+class PyramidModel(BuiltModel):
+    """A model of an encoder, a neck and heads. The encoder and the neck reach full resolution in models that segment.
 
     Attributes:
-        config_class: the model's configuration.
         uses_levels: whether heads read the detecting levels; else only P0 is built.
     """
 
     config_class: ClassVar[type[PyramidConfig]]
     uses_levels: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        ndim: int,
-        in_channels: int,
-        num_classes: int,
-        *,
-        config: PyramidConfig | None = None,
-        grid: PyramidGrid | None = None,
-        max_detections: int = 100,
-        masks: bool = True,
-    ) -> None:
-        super().__init__()
-        if ndim not in nd.CONV:
-            raise ValueError(f"ndim is {ndim!r}; it must be the number of spatial axes: {', '.join(map(str, nd.CONV))}")
-        _check_counts(in_channels=in_channels, num_classes=num_classes, max_detections=max_detections)
-        config = self.config_class() if config is None else config
-        grid = PyramidGrid.default(ndim) if grid is None else grid
-        if not isinstance(config, self.config_class):
-            raise TypeError(
-                f"{type(self).__name__} needs a {self.config_class.__name__}, got {config!r:.60}; pass "
-                f"config={self.config_class.__name__}(...), or build it by config.build(task)"
-            )
-        if len(grid.strides[0]) != ndim:
-            raise ValueError(
-                f"the grid is for images with {len(grid.strides[0])} axes, but ndim is {ndim}; use "
-                f"PyramidGrid.default({ndim}, ...)"
-            )
-        self.num_classes = num_classes
-        full = config.segments
-        self.encoder = config.backbone.build(ndim, in_channels, grid.strides, full_resolution=full)
+    def add_parts(self, numbers: Numbers, in_channels: int, config: Any) -> None:
+        full, grid = config.segments, numbers.grid
+        self.encoder = config.backbone.build(numbers.ndim, in_channels, grid.strides, full_resolution=full)
         used = grid.levels if self.uses_levels else ()
-        self.neck = config.neck.build(ndim, self.encoder.channels, levels=grid.levels, used=used, full_resolution=full)
-        self.add_heads(Numbers(ndim, num_classes, grid, max_detections, masks), config)
+        self.neck = config.neck.build(
+            numbers.ndim, self.encoder.channels, levels=grid.levels, used=used, full_resolution=full
+        )
+        self.add_heads(numbers, config)
 
     @abstractmethod
     def add_heads(self, numbers: Numbers, config: Any) -> None:
         """Build the heads on `self.neck`."""
-
-
-def _check_counts(**counts: object) -> None:
-    for name, count in counts.items():
-        if not isinstance(count, Integral) or count < 1:
-            raise ValueError(f"{name} is {count!r}; it must be a whole number, 1 or more")
