@@ -35,7 +35,7 @@ def test_a_training_starts_from_a_file_that_prediction_does_not_need(ndim, nativ
     refused(*command, says="it fits with --set")
     assert not run.exists()
     said = boxel(*command, *(word for setting in FITTING for word in ("--set", setting))).stderr
-    record = json.loads((run / "pretrained.json").read_text())
+    [record] = json.loads((run / "pretrained.json").read_text()).values()
     found = f"backbone from {weights}: {len(record['tensors'])} tensors of a ResNet of torchvision or timm; C0 and C1"
     assert found in said
     trained = load_file(run / "weights.safetensors")

@@ -13,7 +13,7 @@ from boxel.config import Config, write_text
 from boxel.datasets.cases import Dataset
 from boxel.datasets.formats import as_dataset
 from boxel.models.base import ModelConfig
-from boxel.nn.backbone import Backbone, BackboneConfig
+from boxel.nn.backbone import Backbone
 from boxel.nn.pretrained import Pretrained, pretrained
 from boxel.preparation.plan import plan
 from boxel.preparation.prepare import prepare as prepare_store
@@ -99,13 +99,15 @@ def train(
     validate = make_validation(store, val_ids, task, experiment)
     run = Path(run) if run else store.path / "runs" / f"{experiment.recipe}_fold{fold}"
     fresh = not (run / "resume.safetensors").exists()
-    backbone = pretrained_backbone(experiment.model, task) if fresh else None
+    backbones = pretrained_backbones(experiment.model, task) if fresh else {}
     start_run(run, experiment, task, split)
-    initial = None
-    if backbone is not None:
-        name, weights = backbone
-        initial = {f"{name}.{key}": tensor for key, tensor in weights.state.items()}
-        write_text(run / "pretrained.json", json.dumps(weights.to_dict(), indent=2) + "\n")
+    initial = {
+        f"{name}.{key}": tensor for name, weights in backbones.items() for key, tensor in weights.state.items()
+    }
+    if backbones:
+        record = {name: weights.to_dict() for name, weights in backbones.items()}
+        write_text(run / "pretrained.json", json.dumps(record, indent=2) + "\n")
+    for weights in backbones.values():
         logging.getLogger("boxel").info(weights)
     steps = experiment.train.steps
     finish, select_by = None, experiment.train.select_by
@@ -140,17 +142,16 @@ def train(
     return run
 
 
-def pretrained_backbone(config: ModelConfig, task: Task) -> tuple[str, Pretrained] | None:
-    """The name of a model's backbone and its initial weights, if the configuration names a file of weights.
+def pretrained_backbones(config: ModelConfig, task: Task) -> dict[str, Pretrained]:
+    """The initial weights of the backbones whose configuration names a file of weights, by their names in the model.
 
     Raises:
-        ValueError: the file cannot be used.
+        ValueError: a file cannot be used.
     """
-    backbone: BackboneConfig | None = getattr(config, "backbone", None)
-    if backbone is None or backbone.weights is None:
-        return None
-    name, module = next((n, m) for n, m in config.build(task).named_modules() if isinstance(m, Backbone))
-    return name, pretrained(backbone, module)
+    if '"weights": "' not in config.to_json():
+        return {}
+    backbones = {n: m for n, m in config.build(task).named_modules() if isinstance(m, Backbone)}
+    return {n: pretrained(m.config, m) for n, m in backbones.items() if m.config.weights is not None}
 
 
 def plan_for(store: Store, experiment: Experiment) -> Task:

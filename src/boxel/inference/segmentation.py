@@ -17,8 +17,9 @@ SLAB = 2**22  # voxels and classes that are resampled at a time
 
 
 class MeanProbability:
-    """The mean of what tiles say about the classes of each voxel of an image.
+    """The weighted mean of what tiles say about the classes of each voxel of an image.
 
+    A tile counts more in its middle, where its network sees more around a voxel: as in `boxel.ops.patch_centre_weight`.
     The background is not stored: it is what the classes leave of 1.
 
     Args:
@@ -33,6 +34,7 @@ class MeanProbability:
         """Add a tile whose first voxel is `lower` in the image, which it may exceed."""
         shape, lead = self.sums.shape[1:], self.sums.ndim - probabilities.ndim  # a slice has a voxel on leading axes
         tile = probabilities.cpu().numpy()[(slice(None), *(None,) * lead)]
+        tile = tile * self._weight(tile.shape[1:])
         first = np.maximum(lower, 0)
         last = np.minimum(np.asarray(lower) + tile.shape[1:], shape)
         target = tuple(map(slice, first, last))
@@ -40,18 +42,50 @@ class MeanProbability:
         self.sums[(slice(None), *target)] += tile[(slice(None), *source)]
 
     def mean(self, starts: Sequence[Sequence[int]], patch: Sequence[int], num_views: int) -> np.ndarray:
-        """The mean `(k, *s)` over the tiles of a grid, each seen in `num_views` views; ends the use of this object.
+        """The weighted mean `(k, *s)` over the tiles of a grid, each seen in `num_views` views.
+
+        Ends the use of this object.
 
         Args:
             starts: where tiles begin, per axis.
             patch: voxels of a tile, per axis.
         """
-        for axis, (begins, size) in enumerate(zip(starts, patch, strict=True)):
-            voxels = np.arange(self.sums.shape[1 + axis])
-            count = sum(((begin <= voxels) & (voxels < begin + size)).astype(np.float32) for begin in begins)
-            self.sums /= np.reshape(count, [-1 if a == axis else 1 for a in range(self.sums.ndim - 1)])
-        self.sums /= num_views
+        shape = self.sums.shape[1:]
+        counts, profiles = [], []
+        for begins, size, length in zip(starts, patch, shape, strict=True):
+            voxels = np.arange(length) - np.asarray(begins)[:, None]
+            inside = (voxels >= 0) & (voxels < size)
+            counts.append(inside.sum(0).astype(np.float32))
+            profiles.append((_profile(size)[voxels.clip(0, size - 1)] * inside).sum(0))
+        # The sum over the tiles of the mean over the axes of their profiles, a plane at a time.
+        for plane in range(shape[0]):
+            weight = np.zeros(shape[1:], np.float32)
+            for axis in range(len(shape)):
+                factors = [profiles[a] if a == axis else counts[a] for a in range(len(shape))]
+                weight += factors[0][plane] * _outer(factors[1:])
+            self.sums[:, plane] /= weight * (num_views / len(shape))
         return self.sums
+
+    @staticmethod
+    def _weight(patch: Sequence[int]) -> np.ndarray:
+        """The weight of each voxel of a tile."""
+        ndim = len(patch)
+        return sum(
+            _profile(n).reshape([-1 if a == axis else 1 for a in range(ndim)]) for axis, n in enumerate(patch)
+        ) / np.float32(ndim)
+
+
+def _profile(size: int) -> np.ndarray:
+    """The weight of a voxel by its place on an axis of a tile, as `boxel.ops.patch_centre_weight` has it for boxes."""
+    offset = (np.arange(size) + 0.5 - size / 2) / (0.4 * size)
+    return np.exp(-0.5 * offset**2).astype(np.float32)
+
+
+def _outer(factors: Sequence[np.ndarray]) -> np.ndarray:
+    result = np.ones((1,) * len(factors), np.float32)
+    for axis, factor in enumerate(factors):
+        result = result * factor.reshape([-1 if a == axis else 1 for a in range(len(factors))])
+    return result
 
 
 def paint(probabilities: Float[np.ndarray, "k *s"], shape: Sequence[int]) -> np.ndarray:

@@ -122,3 +122,39 @@ def box_loss(
         overlap = paired_overlap(decode(deltas, references, std), targets, kind=config.kind)
         return config.weight * (1 - overlap).mean()
     raise TypeError(f"no box loss for {config!r}")
+
+
+def map_loss(
+    logits: Float[Tensor, "b o *s"],
+    target: Float[Tensor, "b o *s"],
+    *,
+    form: Literal["focal_dice", "bce"],
+    softmax: bool = False,
+    valid: Bool[Tensor, "b 1 *s"] | None = None,
+) -> Float[Tensor, ""]:
+    """Loss of maps with a `target` between 0 and 1, mean over positions: focal loss plus 0.2 times the Dice loss.
+
+    Args:
+        form: `bce` is the cross-entropy alone.
+        softmax: the channels exclude each other, the first is the background; else they are independent.
+        valid: positions that count; default: all.
+
+    Reference: L-SNet, section 2.5.
+    """
+    logits = logits.float()
+    if softmax:
+        cross_entropy = -(target * logits.log_softmax(1)).sum(1, keepdim=True)
+        probability = logits.softmax(1)
+        error = 1 - (target * probability).sum(1, keepdim=True)
+    else:
+        cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+        probability = logits.sigmoid()
+        error = (target - probability).abs()
+    terms = cross_entropy if form == "bce" else error.square() * cross_entropy
+    weight = torch.ones_like(target[:, :1]) if valid is None else valid.float()
+    mean = (terms * weight).sum() / (weight.sum() * terms.shape[1]).clamp(min=1)
+    if form == "bce":
+        return mean
+    foreground = slice(1, None) if softmax else slice(None)
+    dice = _dice((probability * weight)[:, foreground], (target * weight)[:, foreground])
+    return mean + 0.2 * (1 - dice).mean()

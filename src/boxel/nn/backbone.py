@@ -14,11 +14,13 @@ class Backbone(nn.Module, ABC):
     """An encoder.
 
     Attributes:
+        config: what it was built from.
         stages: the layers, one stage per level, finest first.
         first_level: level of the finest feature; 0 is full resolution.
         channels: channels of each feature, finest first.
     """
 
+    config: "BackboneConfig"
     stages: nn.ModuleList
     first_level: int
     channels: list[int]

@@ -43,6 +43,7 @@ class ResidualEncoder(Backbone):
         full_resolution: bool,
     ) -> None:
         super().__init__()
+        self.config = config
         if not len(strides) < len(config.widths) == len(config.blocks):
             raise ValueError(
                 f"a residual encoder of {len(config.widths)} widths and {len(config.blocks)} blocks needs equally many "

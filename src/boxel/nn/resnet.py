@@ -60,6 +60,7 @@ class ResNet(Backbone):
         full_resolution: bool,
     ) -> None:
         super().__init__()
+        self.config = config
         blocks, bottleneck = BLOCKS[config.depth]
         start_filters, norm = config.start_filters, config.norm
         if not 1 <= len(strides) <= len(blocks) + 1:

@@ -1,5 +1,7 @@
 """Segmentation: averaged over tiles, views and checkpoints, and painted on the grid of the original image."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,9 @@ from boxel.consolidation import ConsolidateConfig
 from boxel.inference import segmentation
 from boxel.inference.config import PredictConfig
 from boxel.inference.raw import predict_raw
-from boxel.inference.segmentation import paint
+from boxel.inference.segmentation import MeanProbability, paint
 from boxel.io import read_image, read_label_map, resample, same_grid, write_image, write_label_map
+from boxel.ops import patch_centre_weight
 from boxel.types import Geometry, Image, Normalisation
 from tests.unit.builders import MODELS, make_task
 from tests.unit.inference.oracle import Oracle
@@ -38,6 +41,24 @@ def test_an_oracle_is_reproduced_exactly_through_tiles_and_mirrored_views(ndim, 
     for number in range(4):
         assert np.allclose(mean[number], label_map == number + 1, atol=1e-6)
     assert (paint(mean, label_map.shape) == label_map).all()
+
+
+def test_overlapping_tiles_count_by_how_central_a_voxel_lies_in_them(ndim, rng):
+    shape, patch = SHAPE[:ndim], (12, 16, 8)[:ndim]
+    starts = [(0, 4, 9), (-3, 8, 10), (0, 7, 12)][:ndim]
+    mean, total, weights = MeanProbability(2, shape), np.zeros((2, *shape)), np.zeros(shape)
+    voxels = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1).reshape(-1, ndim)
+    for lower in itertools.product(*starts):
+        tile = rng.random((2, *patch)).astype(np.float32)
+        mean.add(torch.from_numpy(tile), lower)
+        inside = ((voxels >= lower) & (voxels < np.add(lower, patch))).all(1)
+        seen = voxels[inside]
+        boxes = np.stack([seen, seen + 1], 1).astype(np.float32)
+        weight = patch_centre_weight(boxes, lower, patch)
+        total[(slice(None), *seen.T)] += weight * tile[(slice(None), *(seen - lower).T)]
+        weights[tuple(seen.T)] += weight
+    covered = weights > 0
+    assert np.allclose(mean.mean(starts, patch, 1)[:, covered], (total / weights.clip(1e-9))[:, covered], atol=1e-5)
 
 
 @pytest.mark.parametrize("context", [0, 1])

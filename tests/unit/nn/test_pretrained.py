@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from boxel.api.training import pretrained_backbone
+from boxel.api.training import pretrained_backbones
 from boxel.config import Config
 from boxel.nn import ResidualEncoderConfig, ResNetConfig
 from boxel.nn.backbone import Backbone, BackboneConfig
@@ -148,10 +148,18 @@ def test_a_u_fpn_keeps_its_own_way_to_c1_and_says_so(tmp_path):
 def test_every_model_finds_its_backbone(name, ndim, tmp_path):
     file = saved(resnet_state(axes=ndim), tmp_path / "w.pth")
     backbone = ResNetConfig(depth=18, weights=str(file), **SMALL)
-    config, task = MODELS[name].model_copy(update={"backbone": backbone}), make_task(ndim)
-    place, loaded = pretrained_backbone(config, task)
-    assert {f"{place}.{key}" for key in loaded.state} < set(config.build(task).state_dict())
-    assert pretrained_backbone(MODELS[name], task) is None
+    values, task = MODELS[name].to_dict(), make_task(ndim)
+    parts = [part for part in (values, values.get("first"), values.get("second"), values.get("net")) if part]
+    parts = [part.get("net", part) if part.get("type") == "semantic_net" else part for part in parts]
+    parts = [part for part in parts if "backbone" in part]
+    for part in parts:
+        part["backbone"] = backbone.to_dict()
+    config = ModelConfig.from_dict(values)
+    loaded = pretrained_backbones(config, task)
+    assert len(loaded) == len(parts)
+    keys = {f"{place}.{key}" for place, one in loaded.items() for key in one.state}
+    assert keys < set(config.build(task).state_dict())
+    assert pretrained_backbones(MODELS[name], task) == {}
 
 
 def test_stages_that_one_side_lacks_do_not_hinder_the_others(ndim, tmp_path):

@@ -1,0 +1,179 @@
+"""L-Net: a heat map of the centres of objects, and the distances from each position to the faces of its object's box.
+
+Reference: L-SNet, section 2.1, eq. (1) and (5).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from boxel.caps import leaves_out
+from boxel.models.components import label_components
+from boxel.models.first_stage import FirstStage, FirstStageConfig
+from boxel.models.grid import Numbers
+from boxel.models.loss_terms import map_loss
+from boxel.models.semantic_net import MapLoss, build_decoder
+from boxel.nn import BackboneConfig, ResNetConfig, nd
+from boxel.nn.blocks import conv_block
+from boxel.nn.keypoints import heat_map, nearest_object
+from boxel.ops import clip, paired_overlap, sample_regions
+from boxel.types import Batch, Detections
+
+
+class LNetConfig(FirstStageConfig, name="l_net"):
+    """L-Net.
+
+    Attributes:
+        decoder: as in the second stage, down to C2 (stride 4).
+        filters: width of the decoder at C2 and of the heads.
+        box_kernel: width of the convolution that predicts distances, in cells.
+        delta, beta: the extent of the heat map around a centre, in cells; for images of 320 voxels. They scale with the
+            image: delta by the square of its size.
+        class_loss: of the heat map; `focal_dice` is the focal loss with 0.2 times the Dice loss, `bce` the
+            cross-entropy.
+        box_weight: of 1 - DIoU of boxes, beside the loss of the heat map (lambda).
+        candidates: the box from which the second stage learns is drawn from this many highest positions.
+        min_score: a component of the heat map at this height or above is an object.
+    """
+
+    backbone: BackboneConfig = ResNetConfig(depth=18, start_filters=64, norm="batch")
+    decoder: Literal["unet", "fcn"] = "unet"
+    filters: int = 64
+    box_kernel: int = 13
+    delta: float = 20.0
+    beta: float = 2.0
+    class_loss: MapLoss = "focal_dice"
+    box_weight: float = 0.5
+    candidates: int = 3
+    min_score: float = 0.5
+
+    def build(self, numbers: Numbers, in_channels: int) -> "LNet":
+        return LNet(numbers, in_channels, self)
+
+
+class LNetOutputs(NamedTuple):
+    """`logits (b, k, *cells)` of the heat map, and `distances (b, 2, d, *cells)` to the lower and upper faces, in voxels."""
+
+    logits: Tensor
+    distances: Tensor
+
+
+class LNet(FirstStage):
+    """L-Net. Losses `heat` and `box`."""
+
+    def __init__(self, numbers: Numbers, in_channels: int, config: LNetConfig) -> None:
+        super().__init__()
+        ndim, grid, filters = numbers.ndim, numbers.grid, config.filters
+        self.config, self.numbers = config, numbers
+        self.encoder = config.backbone.build(ndim, in_channels, grid.strides, full_resolution=False)
+        _, self.decoder = build_decoder(config.decoder, ndim, self.encoder.channels, filters, full_resolution=False)
+        self.stride = tuple(math.prod(axis) for axis in zip(*grid.strides[:2], strict=True))
+
+        def tower(num_convs: int) -> list[nn.Module]:
+            widths = [self.decoder.channels, *[filters] * num_convs]
+            return [conv_block(ndim, a, b, norm="batch") for a, b in zip(widths, widths[1:], strict=False)]
+
+        self.heat = nn.Sequential(*tower(3), nd.CONV[ndim](filters, numbers.num_classes, 1))
+        kernel = config.box_kernel
+        boxes = nd.CONV[ndim](filters, 2 * ndim, kernel, padding=kernel // 2)
+        # Boxes start as large as the part of the heat map that regresses them, so that DIoU has a gradient.
+        reach = config.beta + math.sqrt(2 * config.delta * math.log(2))
+        nn.init.constant_(self.heat[-1].bias, -math.log(99))  # type: ignore[arg-type]
+        nn.init.zeros_(boxes.weight)
+        nn.init.constant_(boxes.bias, reach)  # type: ignore[arg-type]
+        self.boxes = nn.Sequential(*tower(2), boxes)
+
+    def forward(self, images: Float[Tensor, "b c *s"]) -> LNetOutputs:
+        features = self.decoder(self.encoder(images)[1:])
+        distances = self.boxes(features).float()
+        distances = distances.unflatten(1, (2, len(self.stride)))
+        stride = distances.new_tensor(self.stride).reshape(-1, *[1] * len(self.stride))
+        return LNetOutputs(self.heat(features), distances * stride)
+
+    def _positions(self, cells: Sequence[int], device: torch.device) -> Float[Tensor, "*cells d"]:
+        """The centre of each cell, in voxels."""
+        axes = [(torch.arange(n, device=device) + 0.5) * step for n, step in zip(cells, self.stride, strict=True)]
+        return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
+
+    def _boxes(self, outputs: LNetOutputs) -> Float[Tensor, "b n 2 d"]:
+        """The box that each cell predicts."""
+        positions = self._positions(outputs.logits.shape[2:], outputs.distances.device).flatten(0, -2)[:, None]
+        distances = outputs.distances.flatten(3).movedim(3, 1)
+        return positions + torch.cat([-distances[:, :, :1], distances[:, :, 1:]], 2)
+
+    def loss(self, outputs: LNetOutputs, batch: Batch) -> dict[str, Tensor]:
+        cells, config = outputs.logits.shape[2:], self.config
+        targets, predicted, expected = [], [], []
+        for boxes, instances in zip(self._boxes(outputs), batch.instances, strict=True):
+            maps = [
+                heat_map(
+                    instances.boxes[instances.labels == label], cells, self.stride, delta=config.delta, beta=config.beta
+                )
+                for label in range(self.numbers.num_classes)
+            ]
+            targets.append(torch.stack(maps))
+            positive = (targets[-1].amax(0) >= 0.5).flatten()
+            nearest = nearest_object(instances.boxes, cells, self.stride).flatten()[positive]
+            predicted.append(boxes[positive])
+            expected.append(instances.boxes[nearest])
+        overlap = paired_overlap(torch.cat(predicted), torch.cat(expected), kind="diou")
+        box = (1 - overlap).mean() if len(overlap) else outputs.distances.sum() * 0.0
+        return {
+            "heat": map_loss(outputs.logits, torch.stack(targets), form=config.class_loss, valid=self._valid(batch, torch.stack(targets))),
+            "box": config.box_weight * box,
+        }
+
+    def _valid(self, batch: Batch, targets: Float[Tensor, "b k *cells"]) -> Tensor | None:
+        """Cells of objects, and those outside ignored regions."""
+        if not any(map(len, batch.ignored)):
+            return None
+        positions = self._positions(targets.shape[2:], targets.device)[..., None, :]
+        inside = [
+            ((positions >= regions[:, 0]) & (positions < regions[:, 1])).all(-1).any(-1) for regions in batch.ignored
+        ]
+        return (~torch.stack(inside) | (targets.amax(1) >= 0.5))[:, None]
+
+    def propose(self, outputs: LNetOutputs) -> Float[Tensor, "b 2 d"]:
+        scores = outputs.logits.detach().flatten(2)
+        num = min(self.config.candidates, scores.shape[1] * scores.shape[2])
+        best = scores.flatten(1).topk(num).indices
+        chosen = torch.randint(num, (len(best), 1)).to(best.device)
+        cell = best.gather(1, chosen)[:, 0] % scores.shape[2]
+        return self._boxes(outputs)[torch.arange(len(cell), device=cell.device), cell]
+
+    @torch.no_grad()
+    def locate(self, outputs: LNetOutputs, shape: Sequence[int]) -> list[Detections[Tensor]]:
+        return [
+            self._in_image(heat, distances, shape)
+            for heat, distances in zip(outputs.logits.float().sigmoid(), outputs.distances, strict=True)
+        ]
+
+    def _in_image(self, heat: Tensor, distances: Tensor, shape: Sequence[int]) -> Detections[Tensor]:
+        parts = [self._of_class(one, distances, label) for label, one in enumerate(heat)]
+        located = Detections.concatenate(parts)
+        boxes = clip(located.boxes, shape)
+        located = replace(located, boxes=boxes)[(boxes[:, 1] > boxes[:, 0]).all(-1)]
+        located = located[located.scores.argsort(descending=True, stable=True)]
+        most = self.numbers.detections_in(shape)
+        return replace(located[:most], capped=leaves_out(located.scores, most))
+
+    def _of_class(self, heat: Float[Tensor, "*cells"], distances: Tensor, label: int) -> Detections[Tensor]:
+        """A detection at the centre of each component."""
+        components = label_components(heat >= self.config.min_score).flatten()
+        num = int(components.max()) + 1
+        scores = heat.new_zeros(num).scatter_reduce(0, components, heat.flatten(), "amax")[1:]
+        positions = self._positions(heat.shape, heat.device).flatten(0, -2)
+        sums = positions.new_zeros((num, positions.shape[1])).index_add(0, components, positions)
+        centres = (sums / components.bincount(minlength=num)[:, None])[1:]
+        cell = centres / centres.new_tensor(self.stride)
+        one_cell = torch.stack([cell - 0.5, cell + 0.5], 1)  # read at its centre
+        index = torch.zeros(len(cell), dtype=torch.int64, device=heat.device)
+        read = sample_regions(distances.flatten(0, 1)[None], one_cell, index, (1,) * cell.shape[1])
+        lower, upper = read.reshape(-1, 2, cell.shape[1]).unbind(1)
+        boxes = torch.stack([centres - lower, centres + upper], 1)
+        return Detections(boxes, scores, torch.full_like(index, label))

@@ -1,0 +1,213 @@
+"""L-SNet: a network locates an object, a second one segments it in a region of one size; both learn together.
+
+How it works: the first stage gives boxes. The region around each is resampled to the size of the input (recalibration),
+the second stage segments it, and the result is pasted back. The resampling is differentiable in the box, so that the
+loss of the segmentation also trains the first stage, with its gradient attenuated.
+
+Reference: L-SNet, 2020 ("localise, recalibrate, segment"); docs/concepts/lsnet.md.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from boxel.models.base import ModelConfig
+from boxel.models.built import BuiltModel
+from boxel.models.first_stage import FirstStageConfig
+from boxel.models.grid import Numbers, numbers_of
+from boxel.models.l_net import LNetConfig
+from boxel.models.semantic_net import SemanticNet, SemanticNetConfig
+from boxel.ops import paste_regions, sample_regions, scale_gradient
+from boxel.types import Batch, Detections, Task
+
+LEAST_EXTENT = 4.0  # voxels of a region, before its margin
+
+
+class LSNetConfig(ModelConfig, name="lsnet"):
+    """L-SNet: L-Net locates objects, S-Net segments them in recalibrated regions.
+
+    Attributes:
+        first: the network that locates.
+        second: the network that segments.
+        region: `recalibrate` samples regions linearly at the predicted coordinates, with a gradient to them; `crop`
+            cuts whole voxels, without one.
+        margin: voxels that a region extends beyond its box, on each side.
+        gradient: factor of the gradient from the second stage to the first (gamma); 0 cuts it. Without effect in a
+            `crop`.
+        warmup_truth: steps in which the second stage learns from boxes of the ground truth, moved at random, since
+            those of an untrained first stage are arbitrary. The paper has none.
+        max_regions: most regions of an image, or tile, that are segmented.
+        mask_cells: cells per axis of the instance masks, which lie on a grid over each object's box.
+    """
+
+    gives_masks: ClassVar[bool] = True
+    segments: ClassVar[bool] = True
+
+    first: FirstStageConfig = LNetConfig()
+    second: SemanticNetConfig = SemanticNetConfig()
+    region: Literal["recalibrate", "crop"] = "recalibrate"
+    margin: float = 7.5
+    gradient: float = 0.1
+    warmup_truth: int = 0
+    max_regions: int = 10
+    mask_cells: int = 28
+
+    def segmentation_classes(self, classes: Sequence[str]) -> tuple[str, ...]:
+        return tuple(classes)
+
+    def build(self, task: Task) -> "LSNet":
+        return LSNet(**numbers_of(task), config=self)
+
+
+class LSNetOutputs(NamedTuple):
+    """The outputs of the first stage, the images, and, in the phase `segment`, one box `(b, 2, d)` per image."""
+
+    first: Any
+    images: Tensor
+    proposed: Tensor | None
+
+
+class LSNet(BuiltModel):
+    """L-SNet, and coarse-to-fine segmentation.
+
+    Losses of the phase `localise`: those of the first stage; of `segment`: `segmentation`.
+
+    In each step the first stage is trained, then the second on a region that the new first stage proposes. Both phases
+    share one optimiser: with one of its own, Adam would divide the factor `gradient` away.
+
+    Example:
+        >>> import torch
+        >>> from boxel.models import LSNet
+        >>> model = LSNet(ndim=2, in_channels=1, num_classes=1).eval()
+        >>> outputs = model.infer(torch.rand(1, 1, 64, 64))
+        >>> model.segment(outputs).shape
+        torch.Size([1, 2, 64, 64])
+    """
+
+    config_class: ClassVar[type[LSNetConfig]] = LSNetConfig
+    phases: ClassVar[tuple[str, ...]] = ("localise", "segment")
+    steps: Tensor
+
+    def add_parts(self, numbers: Numbers, in_channels: int, config: LSNetConfig) -> None:
+        self.config = config
+        self.first = config.first.build(numbers, in_channels)
+        self.second = SemanticNet(numbers, in_channels, config.second)
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))  # of the second stage, for its warm-up
+
+    # Always all that `segment` needs: the argument is there for the interface of all models.
+    def infer(self, images: Tensor, *, segmentation: bool = False, phase: str = "all") -> LSNetOutputs:
+        first = self.first(images)
+        return LSNetOutputs(first, images, self.first.propose(first) if phase == "segment" else None)
+
+    def loss(self, outputs: LSNetOutputs, batch: Batch) -> dict[str, Tensor]:
+        if outputs.proposed is None:
+            return self.first.loss(outputs.first, batch)
+        shape = batch.images.shape[2:]
+        proposed = scale_gradient(outputs.proposed, self.config.gradient)
+        regions = self._region(self._warm_up(proposed, batch), shape)
+        index = torch.arange(len(regions), device=regions.device)
+        logits = self.second(sample_regions(batch.images, regions, index, shape))
+        return {"segmentation": self.second.loss(logits, sample_labels(self.second.target(batch), regions, self.num_classes or 0))}
+
+    def _warm_up(self, proposed: Float[Tensor, "b 2 d"], batch: Batch) -> Float[Tensor, "b 2 d"]:
+        """The proposed boxes; while warming up, an object of each image that has one, moved and resized at random."""
+        warm = self.config.warmup_truth and int(self.steps) < self.config.warmup_truth
+        if torch.is_grad_enabled():
+            self.steps += 1
+        if not warm:
+            return proposed
+        boxes = proposed.detach().clone()
+        for image, one in enumerate(batch.instances):
+            if len(one):
+                box = one.boxes[torch.randint(len(one), ()).item()]
+                boxes[image] = box + 0.1 * torch.randn(box.shape).to(box) * (box[1] - box[0])
+        return boxes
+
+    def _region(self, boxes: Float[Tensor, "n 2 d"], shape: Sequence[int]) -> Float[Tensor, "n 2 d"]:
+        """The regions around boxes."""
+        centre = boxes.mean(1)
+        half = ((boxes[:, 1] - boxes[:, 0]) / 2).clamp(min=LEAST_EXTENT / 2) + self.config.margin
+        if self.config.region == "recalibrate":
+            return torch.stack([centre - half, centre + half], 1)
+        lower, upper = (centre - half).detach().floor(), (centre + half).detach().ceil()
+        size = torch.tensor(shape, dtype=lower.dtype, device=lower.device)
+        lower = torch.minimum(lower.clamp(min=0), size - 1)
+        return torch.stack([lower, torch.minimum(torch.maximum(upper, lower + 1), size)], 1)
+
+    @torch.no_grad()
+    def detect(self, outputs: LSNetOutputs, *, masks: bool = False) -> list[Detections[Tensor]]:
+        located = self._locate(outputs)
+        if not masks:
+            return located
+        return [
+            replace(one, masks=self._masks(image, one)) for image, one in zip(outputs.images, located, strict=True)
+        ]
+
+    def _locate(self, outputs: LSNetOutputs) -> list[Detections[Tensor]]:
+        shape = outputs.images.shape[2:]
+        return [one[: self.config.max_regions] for one in self.first.locate(outputs.first, shape)]
+
+    def _masks(self, image: Float[Tensor, "c *s"], located: Detections[Tensor]) -> Float[Tensor, "n *m"]:
+        """The probability of its class on a grid over each box."""
+        regions, maps = self._segment_regions(image, located.boxes)
+        lower, extent = regions[:, :1], regions[:, 1:] - regions[:, :1]
+        size = torch.tensor(image.shape[1:], dtype=extent.dtype, device=extent.device)
+        within = (located.boxes - lower) / extent * size
+        rows = torch.arange(len(within), device=within.device)
+        own = maps[rows, 1 + located.labels][:, None]
+        return sample_regions(own, within, rows, (self.config.mask_cells,) * len(size))[:, 0]
+
+    @torch.no_grad()
+    def segment(self, outputs: LSNetOutputs) -> Tensor:
+        return self.segment_boxes(outputs.images, [one.boxes for one in self._locate(outputs)])
+
+    @torch.no_grad()
+    def segment_boxes(
+        self, images: Float[Tensor, "b c *s"], boxes: Sequence[Float[Tensor, "n 2 d"]]
+    ) -> Float[Tensor, "b k *s"]:
+        """Class probabilities `(b, 1 + k, *s)` from given boxes; where regions overlap, the most certain one counts."""
+        shape = images.shape[2:]
+        result = images.new_zeros((len(images), 1 + (self.num_classes or 0), *shape), dtype=torch.float32)
+        result[:, 0] = 1
+        for image, own, probabilities in zip(images, boxes, result, strict=True):
+            regions, maps = self._segment_regions(image, own)
+            for region, one in zip(regions, maps, strict=True):
+                foreground = paste_regions(one[None, 1:], region[None], shape)[0]
+                better = foreground.sum(0) > 1 - probabilities[0]
+                probabilities[1:] = torch.where(better, foreground, probabilities[1:])
+                probabilities[0] = torch.where(better, 1 - foreground.sum(0), probabilities[0])
+        return result
+
+    def _segment_regions(
+        self, image: Float[Tensor, "c *s"], boxes: Float[Tensor, "n 2 d"]
+    ) -> tuple[Float[Tensor, "n 2 d"], Float[Tensor, "n k *s"]]:
+        """The regions around boxes, and the class probabilities in them, computed one at a time."""
+        shape = image.shape[1:]
+        regions = self._region(boxes, shape)
+        first = torch.zeros(1, dtype=torch.int64, device=image.device)
+        maps = [
+            self.second.probabilities(self.second(sample_regions(image[None], region[None], first, shape)))
+            for region in regions
+        ]
+        empty = image.new_zeros((0, 1 + (self.num_classes or 0), *shape), dtype=torch.float32)
+        return regions, torch.cat(maps) if maps else empty
+
+
+@torch.no_grad()
+def sample_labels(
+    labels: Int[Tensor, "b *s"], regions: Float[Tensor, "b 2 d"], num_classes: int
+) -> Int[Tensor, "b *s"]:
+    """The content of one region per label map, of the same size: values of a half or more after linear resampling.
+
+    Args:
+        labels: 0 for background, 1 + k for class k, -1 for voxels that do not count.
+    """
+    values = torch.tensor([-1, *range(1, num_classes + 1)], device=labels.device)
+    maps = (labels[:, None] == values.reshape(1, -1, *[1] * (labels.ndim - 1))).to(regions)
+    index = torch.arange(len(labels), device=labels.device)
+    share, winner = sample_regions(maps, regions, index, labels.shape[1:]).max(1)
+    return torch.where(share >= 0.5, values[winner], 0)
