@@ -156,8 +156,8 @@ def _coverage(ends: Float[Tensor, " 2"], start: int, length: int, cells: int) ->
     return overlap.clamp(min=0)[None] / ((ends[1] - ends[0]) / cells).clamp(min=torch.finfo(ends.dtype).tiny)
 
 
-def contract(values: Float[Tensor, "n *g"], weights: Sequence[Float[Tensor, "n _ _"]]) -> Float[Tensor, "n *t"]:
-    """Multiply each of the first axes by its matrix `(n, t, g)` and move it to the end."""
+def contract(values: Float[Tensor, "#n *g"], weights: Sequence[Float[Tensor, "n _ _"]]) -> Float[Tensor, "n *t"]:
+    """Multiply each of the first axes by its matrix `(n, t, g)`; values of one row serve all rows of the matrices."""
     for matrix in weights:  # each turn moves the next axis to the end
         values = torch.einsum("n...g,ntg->n...t", values.movedim(1, -1), matrix)
     return values

@@ -33,8 +33,8 @@ def sample_regions(
     border. One point is read per cell, so a region that is reduced in size is not smoothed. At the centre of a voxel
     the gradient to the box is that towards the next voxel.
 
-    The arithmetic is at least float32, also under autocast; the result has the type of the images. Memory: one copy of
-    the image per box. A NaN in the image spreads along the axes of every region of that image.
+    The arithmetic is at least float32, also under autocast; the result has the type of the images. Memory: of several
+    images, one copy per box. A NaN in an image spreads to all of its regions.
 
     Args:
         images: one per batch entry, all of the same size.
@@ -74,7 +74,8 @@ def sample_regions(
         lower, upper = corners[:, :, axis, None].unbind(1)
         points = lower + centres(0, cells, corners) * ((upper - lower) / cells)
         matrices.append(_linear(points - 0.5, voxels))
-    return _multiply(images[index.long()], matrices)
+    # One image is broadcast to its boxes without a copy.
+    return _multiply(images if len(images) == 1 else images[index.long()], matrices)
 
 
 @numpy_too
@@ -159,7 +160,7 @@ def _linear(place: Float[Tensor, "n t"], cells: int) -> Float[Tensor, "n t g"]:
     return (offset == 0) * (1 - part) + (offset == -1) * part
 
 
-def _multiply(values: Float[Tensor, "n c *s"], matrices: Sequence[Float[Tensor, "n _ _"]]) -> Float[Tensor, "n c *t"]:
+def _multiply(values: Float[Tensor, "#n c *s"], matrices: Sequence[Float[Tensor, "n _ _"]]) -> Float[Tensor, "n c *t"]:
     device = values.device.type
     # Autocast would round the weights to half precision; some devices have none.
     full = torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()

@@ -48,10 +48,19 @@ def test_regions_equal_scipys_interpolation_with_zeros_beyond_the_border(scene):
             np.testing.assert_allclose(result[row, channel], expected, atol=1e-12)
 
 
-def test_gradients_reach_images_and_boxes(scene):
-    images, boxes, index, size = scene
-    arguments = leaf(images[:, :1]), leaf(boxes)
-    assert torch.autograd.gradcheck(lambda *given: sample_regions(*given, index, size), arguments)
+@pytest.mark.parametrize("images", [1, 2], ids=["one image", "two images"])
+def test_gradients_reach_images_and_boxes(scene, images):
+    values, boxes, index, size = scene
+    arguments = leaf(values[:images, :1]), leaf(boxes)
+    assert torch.autograd.gradcheck(lambda *given: sample_regions(*given, index % images, size), arguments)
+
+
+def test_one_image_is_sampled_as_one_of_several(scene):
+    images, boxes, _, size = scene
+    first = torch.zeros(len(boxes), dtype=torch.long)
+    torch.testing.assert_close(
+        sample_regions(images[:1], boxes, first, size), sample_regions(images, boxes, first, size)
+    )
 
 
 def test_pasting_has_gradients_to_regions_and_boxes(scene, ndim):
@@ -112,9 +121,10 @@ def test_the_whole_image_at_its_own_size_is_the_image(ndim, dtype):
     torch.testing.assert_close(paste_regions(image, box, shape), image, rtol=0, atol=ndim * 320 * 1e-7)  # eps per cell
 
 
-def test_no_boxes_give_no_regions_and_no_gradient(scene):
+@pytest.mark.parametrize("count", [1, 2], ids=["one image", "two images"])
+def test_no_boxes_give_no_regions_and_no_gradient(scene, count):
     images, boxes, index, size = scene
-    images = leaf(images)
+    images = leaf(images[:count])
     regions = sample_regions(images, boxes[:0], index[:0], size)
     pasted = paste_regions(regions, boxes[:0], images.shape[2:])
     assert regions.shape == (0, 3, *size)
