@@ -5,6 +5,7 @@ import doctest
 import importlib
 import inspect
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,12 @@ def test_every_public_function_says_what_it_does_with_an_example_that_runs(name)
         (example,) = doctest.DocTestFinder(recurse=False).find(public, name, globs={})
         assert example.examples, f"boxel.ops.{name} has no example"
         assert doctest.DocTestRunner().run(example).failed == 0
+
+
+def test_the_reference_lists_every_public_name():
+    page = Path(__file__).parents[2] / "docs" / "reference" / "operators.md"
+    listed = set(re.findall(r"`(\w+)`", page.read_text()))
+    assert not set(boxel.ops.__all__) - listed
 
 
 def test_every_function_that_takes_either_world_is_public():

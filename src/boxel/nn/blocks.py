@@ -27,15 +27,21 @@ def conv_block(
     channels_in: int,
     channels_out: int,
     *,
-    kernel_size: int = 3,
+    kernel_size: int | Sequence[int] = 3,
     stride: Sequence[int] = (1,),
     norm: Norm = "none",
     relu: bool = True,
     slope: float = 0.0,
 ) -> nn.Sequential:
-    """Convolution with same padding and bias, then norm, then ReLU (leaky if `slope` is not zero)."""
+    """Convolution with same padding and bias, then norm, then ReLU (leaky if `slope` is not zero).
+
+    Args:
+        kernel_size: width of the kernel on all axes, or on each; odd, for the size of the image to stay.
+    """
     strides: Any = tuple(stride) if len(stride) > 1 else stride[0]
-    conv = nd.CONV[ndim](channels_in, channels_out, kernel_size, strides, padding=kernel_size // 2)
+    kernel: Any = (kernel_size,) * ndim if isinstance(kernel_size, int) else tuple(kernel_size)
+    padding: Any = tuple(width // 2 for width in kernel)
+    conv = nd.CONV[ndim](channels_in, channels_out, kernel, strides, padding=padding)
     layers: list[nn.Module] = [conv]
     if norm != "none":
         layers.append(norm_layer(norm, ndim, channels_out))

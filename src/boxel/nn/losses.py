@@ -29,23 +29,61 @@ def one_hot(labels: Int[Tensor, " n"], num_classes: int) -> Float[Tensor, "n k"]
 
 
 def focal_loss(
-    logits: Float[Tensor, "n o"], labels: Int[Tensor, " n"], *, softmax: bool, alpha: float, gamma: float
+    logits: Float[Tensor, "n o"], labels: Int[Tensor, " n"], *, softmax: bool, alpha: float | None, gamma: float
 ) -> Float[Tensor, " n"]:
-    """Focal loss per row; `alpha` weighs foreground, `1 - alpha` background (label -1).
+    """Focal loss per row; `alpha` weighs foreground, `1 - alpha` background (label -1); None: both have weight 1.
+
+    Raises:
+        ValueError: an alpha outside 0..1.
 
     Reference: Lin et al. 2017, eq. (5).
     """
     logits = logits.float()
     if softmax:
         log_p = F.log_softmax(logits, -1).gather(-1, (labels + 1)[:, None]).squeeze(-1)
-        weight = torch.where(labels >= 0, alpha, 1 - alpha)
-        return -weight * (1 - log_p.exp()) ** gamma * log_p
+        return -_class_weight((labels >= 0).float(), alpha) * (1 - log_p.exp()) ** gamma * log_p
     target = one_hot(labels, logits.shape[-1])
     cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     p = logits.sigmoid()
     error = p + target - 2 * p * target  # 1 - p where the target is 1, p where it is 0
-    weight = alpha * target + (1 - alpha) * (1 - target)
-    return (weight * error**gamma * cross_entropy).sum(-1)
+    return (_class_weight(target, alpha) * error**gamma * cross_entropy).sum(-1)
+
+
+def soft_target_focal_loss(
+    logits: Float[Tensor, "*n"], target: Float[Tensor, "*n"], *, alpha: float | None = None, gamma: float = 2.0
+) -> Float[Tensor, "*n"]:
+    """Focal loss of each sigmoid logit for targets between 0 and 1: `|target - p| ** gamma` times the cross-entropy.
+
+    For targets of 0 and 1 it equals `focal_loss`; it is zero where `p` is the target.
+
+    Args:
+        alpha: weight of foreground; background has `1 - alpha`, a target between them is weighted in proportion. None:
+            both have weight 1.
+        gamma: focus on large errors; 0 gives the cross-entropy.
+
+    Raises:
+        ValueError: an alpha outside 0..1.
+
+    Example:
+        >>> import torch
+        >>> from boxel.nn.losses import soft_target_focal_loss
+        >>> logits, target = torch.tensor([0.0, 0.0]), torch.tensor([1.0, 0.75])  # p is 0.5: errors 0.5 and 0.25
+        >>> soft_target_focal_loss(logits, target)  # times log(2)
+        tensor([0.1733, 0.0433])
+
+    Reference: Lin et al. 2017, eq. (5); the form for soft targets is the quality focal loss of Li et al. 2020, eq. (2).
+    """
+    logits, target = logits.float(), target.float()
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return _class_weight(target, alpha) * (target - logits.sigmoid()).abs() ** gamma * cross_entropy
+
+
+def _class_weight(foreground: Tensor, alpha: float | None) -> Tensor | float:
+    if alpha is None:
+        return 1.0
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha is {alpha}; it must lie in 0..1, or be None for no weights")
+    return alpha * foreground + (1 - alpha) * (1 - foreground)
 
 
 def mine_hard_negatives(
@@ -79,6 +117,27 @@ def soft_dice(
     predicted = probabilities.transpose(0, 1).flatten(1)
     if valid is not None:
         expected, predicted = expected * valid.flatten(), predicted * valid.flatten()
+    return _dice(expected, predicted, smooth)
+
+
+def soft_target_dice(
+    probabilities: Float[Tensor, "b k *s"], target: Float[Tensor, "b k *s"], *, smooth: float = 1e-6
+) -> Float[Tensor, " k"]:
+    """`soft_dice` for targets between 0 and 1, one map per class; equal for targets of 0 and 1.
+
+    Its largest value is 1 only for targets of 0 and 1: where a target lies between, Dice favours one of the ends.
+
+    Example:
+        >>> import torch
+        >>> from boxel.nn.losses import soft_target_dice
+        >>> soft_target_dice(torch.tensor([[[0.5, 0.0]]]), torch.tensor([[[1.0, 0.5]]]))  # 2 * 0.5 / (0.5 + 1.5)
+        tensor([0.5000])
+    """
+    expected, predicted = (x.float().transpose(0, 1).flatten(1) for x in (target, probabilities))
+    return _dice(expected, predicted, smooth)
+
+
+def _dice(expected: Float[Tensor, "k n"], predicted: Float[Tensor, "k n"], smooth: float) -> Float[Tensor, " k"]:
     return (2 * (expected * predicted).sum(1) + smooth) / (expected.sum(1) + predicted.sum(1) + smooth)
 
 

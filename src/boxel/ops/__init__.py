@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from boxel.ops.mask_grids import crop_masks, paste_mask, resample_masks
     from boxel.ops.masks import boxes_from_label_map
     from boxel.ops.matching import BACKGROUND, IGNORED, match_atss, match_centre, match_iou
+    from boxel.ops.regions import paste_regions, sample_regions, scale_gradient
     from boxel.ops.roi_pooling import assign_levels, assign_levels_mdt, pyramid_roi_align, roi_align
     from boxel.ops.slices import merge_slices
     from boxel.ops.suppression import nms, soft_nms
@@ -44,6 +45,7 @@ _HOME = {
     "mask_grids": "crop_masks paste_mask resample_masks",
     "masks": "boxes_from_label_map",
     "matching": "BACKGROUND IGNORED match_atss match_centre match_iou",
+    "regions": "paste_regions sample_regions scale_gradient",
     "roi_pooling": "assign_levels assign_levels_mdt pyramid_roi_align roi_align",
     "slices": "merge_slices",
     "suppression": "nms soft_nms",
@@ -83,10 +85,13 @@ __all__ = [
     "paired_iou",
     "paired_overlap",
     "paste_mask",
+    "paste_regions",
     "patch_centre_weight",
     "pyramid_roi_align",
     "resample_masks",
     "roi_align",
+    "sample_regions",
+    "scale_gradient",
     "size",
     "soft_nms",
     "tile_starts",

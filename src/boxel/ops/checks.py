@@ -18,8 +18,7 @@ def check_boxes(boxes: Tensor, name: str = "boxes", /, **columns: Tensor | None)
     Raises:
         ValueError: names the argument, the first bad row, its values and the rule.
     """
-    if boxes.shape[1:2] != (2,) or not boxes.shape[2:] or boxes.shape[3:]:
-        raise ValueError(f"{name} must have shape (n, 2, d), lower and upper corner, got {tuple(boxes.shape)}")
+    check_rows(boxes, name)
     row = _first_bad_row(boxes)
     if row >= 0:
         raise ValueError(
@@ -33,6 +32,12 @@ def check_boxes(boxes: Tensor, name: str = "boxes", /, **columns: Tensor | None)
         if column.is_floating_point() and not _all_finite(column):
             row = int((~column.isfinite()).nonzero()[0])
             raise ValueError(f"{key}[{row}] is {column[row].item()}: it must be finite")
+
+
+def check_rows(boxes: Tensor, name: str = "boxes") -> None:
+    """Boxes are `(n, 2, d)`. Only the shape is checked."""
+    if boxes.shape[1:2] != (2,) or not boxes.shape[2:] or boxes.shape[3:]:
+        raise ValueError(f"{name} must have shape (n, 2, d), lower and upper corner, got {tuple(boxes.shape)}")
 
 
 def check_corners(boxes: Tensor) -> None:
@@ -81,6 +86,13 @@ def check_points(name: str, points: Tensor, ndim: int) -> None:
     if not points.isfinite().all():
         row = int((~points.isfinite().all(1)).nonzero()[0])
         raise ValueError(f"{name}[{row}] is {points[row].tolist()}: it must be finite")
+
+
+def check_index(**columns: tuple[Tensor, int]) -> None:
+    """Each column, given with the number of things that it chooses from, has only indices that exist."""
+    for name, (index, count) in columns.items():
+        if ((index < 0) | (index >= count)).any():
+            raise ValueError(f"{name} must lie in 0..{count - 1}, got {index.min()}..{index.max()}")
 
 
 def check_sizes(name: str, sizes: Sequence[float], ndim: int | None = None) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from boxel.config import did_you_mean
 from boxel.ops.arrays import numpy_too
 from boxel.ops.boxes import as_float
+from boxel.ops.checks import check_rows
 
 Axes = Callable[[int], list[int]]
 
@@ -106,8 +107,8 @@ def convert(
     boxes = as_float(boxes)
     if source != "boxel":
         boxes = _read(boxes, _find(source), source, shape)
-    elif boxes.shape[1:2] != (2,) or not boxes.shape[2:] or boxes.shape[3:]:
-        raise ValueError(f"boxes must have shape (n, 2, d), lower and upper corner, got {tuple(boxes.shape)}")
+    else:
+        check_rows(boxes)
     return boxes if target == "boxel" else _write(boxes, _find(target), target, shape)
 
 

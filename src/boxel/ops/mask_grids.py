@@ -45,9 +45,9 @@ def resample_masks(
     weights = []
     for axis, (cells, wanted) in enumerate(zip(masks.shape[1:], grid, strict=True)):
         lower, upper = targets[:, :, axis, None].unbind(1)
-        points = torch.lerp(lower, upper, _centres(0, wanted, boxes) / wanted)
+        points = torch.lerp(lower, upper, centres(0, wanted, boxes) / wanted)
         weights.append(_interpolation(points, boxes[:, :, axis], cells).to(masks.dtype))
-    return _contract(masks, weights)
+    return contract(masks, weights)
 
 
 @numpy_too
@@ -85,9 +85,9 @@ def paste_mask(
     for axis, (cells, size) in enumerate(zip(mask.shape, shape, strict=True)):
         first, last = (int((corner - 0.5).ceil().clamp(0, size)) for corner in box[:, axis])
         region.append(slice(first, last))
-        points = _centres(first, last, box)[None]
+        points = centres(first, last, box)[None]
         weights.append(_interpolation(points, box[None, :, axis], cells).to(mask.dtype))
-    return tuple(region), _contract(mask[None], weights)[0] >= threshold
+    return tuple(region), contract(mask[None], weights)[0] >= threshold
 
 
 @numpy_too
@@ -131,11 +131,12 @@ def crop_masks(
             _coverage(boxes[row, :, axis], start, length, cells)
             for axis, (start, length, cells) in enumerate(zip(first[row], inside.shape, grid, strict=True))
         ]
-        masks[row] = _contract(inside.to(boxes.dtype)[None], weights)[0]
+        masks[row] = contract(inside.to(boxes.dtype)[None], weights)[0]
     return masks.clamp(max=1)
 
 
-def _centres(first: int, last: int, like: Tensor) -> Float[Tensor, " r"]:
+def centres(first: int, last: int, like: Tensor) -> Float[Tensor, " r"]:
+    """The centres of the cells from `first` to before `last`."""
     return torch.arange(first, last, dtype=like.dtype, device=like.device) + 0.5
 
 
@@ -155,8 +156,8 @@ def _coverage(ends: Float[Tensor, " 2"], start: int, length: int, cells: int) ->
     return overlap.clamp(min=0)[None] / ((ends[1] - ends[0]) / cells).clamp(min=torch.finfo(ends.dtype).tiny)
 
 
-def _contract(values: Float[Tensor, "n *g"], weights: Sequence[Float[Tensor, "n _ _"]]) -> Float[Tensor, "n *t"]:
-    """Multiply each axis by its matrix `(n, t, g)`."""
+def contract(values: Float[Tensor, "#n *g"], weights: Sequence[Float[Tensor, "n _ _"]]) -> Float[Tensor, "n *t"]:
+    """Multiply each of the first axes by its matrix `(n, t, g)`; values of one row serve all rows of the matrices."""
     for matrix in weights:  # each turn moves the next axis to the end
         values = torch.einsum("n...g,ntg->n...t", values.movedim(1, -1), matrix)
     return values

@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from boxel.ops.arrays import kernels
-from boxel.ops.checks import check_corners
+from boxel.ops.checks import check_corners, check_index
 
 # Cells that a box should span on its level: one per bin of the usual head's 7 x 7.
 ROI_CELLS = 7.0
@@ -110,7 +110,7 @@ def pyramid_roi_align(
     dtype, device = torch.promote_types(pyramid[0].dtype, torch.float32), boxes.device
     eager = not torch.compiler.is_compiling()
     if eager and device.type == "cpu":
-        _check_index(images=(images, len(pyramid[0])), levels=(levels, len(pyramid)))
+        check_index(images=(images, len(pyramid[0])), levels=(levels, len(pyramid)))
     # All maps as one table of cells, so that the boxes of all levels are pooled together.
     tables = [level.to(dtype).movedim(1, -1).flatten(0, -2) for level in pyramid]
     first = torch.tensor([sum(map(len, tables[:k])) for k in range(len(tables))], device=device)
@@ -253,9 +253,3 @@ def _check(pyramid: Sequence[Tensor], ndim: int, strides: Sequence[Sequence[floa
             raise ValueError(
                 f"map {k} must have shape (b, c, *s) with {ndim} axes s, as the boxes, got {tuple(level.shape)}"
             )
-
-
-def _check_index(**columns: tuple[Tensor, int]) -> None:
-    for name, (index, count) in columns.items():
-        if ((index < 0) | (index >= count)).any():
-            raise ValueError(f"{name} must lie in 0..{count - 1}, got {index.min()}..{index.max()}")

@@ -10,6 +10,8 @@ from boxel.nn.losses import (
     mine_hard_negatives,
     segmentation_loss,
     soft_dice,
+    soft_target_dice,
+    soft_target_focal_loss,
 )
 
 
@@ -48,6 +50,53 @@ def test_focal_loss_equals_its_formula():
     foreground = -0.25 * (1 - p[0]) ** 2 * torch.log(p[0])
     background = -0.75 * p[1] ** 2 * torch.log(1 - p[1])
     assert torch.allclose(loss, torch.stack([foreground, background]), atol=1e-7)
+
+
+@pytest.mark.parametrize("alpha", [None, 0.25])
+def test_the_focal_loss_of_soft_targets_equals_the_usual_one_for_0_and_1(alpha):
+    logits, labels = 3 * torch.randn(50, 3), torch.randint(-1, 3, (50,))
+    target = torch.zeros(50, 4).scatter(1, (labels % 4)[:, None], 1.0)[:, :3]  # label -1: a row of zeros
+    loss = soft_target_focal_loss(logits, target, alpha=alpha, gamma=2.0)
+    usual = focal_loss(logits, labels, softmax=False, alpha=alpha, gamma=2.0)
+    torch.testing.assert_close(loss.sum(-1), usual, rtol=1e-5, atol=1e-7)
+
+
+def test_the_focal_loss_of_soft_targets_equals_its_formula():
+    """p = 0.8, target 0.3: (0.5) ** 2 * -(0.3 log 0.8 + 0.7 log 0.2) = 0.25 * 1.193549."""
+    logit, target = torch.logit(torch.tensor([0.8])), torch.tensor([0.3])
+    assert soft_target_focal_loss(logit, target).item() == pytest.approx(0.2983872, rel=1e-5)
+    weight = 0.25 * 0.3 + 0.75 * 0.7
+    weighted = soft_target_focal_loss(logit, target, alpha=0.25)
+    assert weighted.item() == pytest.approx(weight * 0.2983872, rel=1e-5)
+    plain = soft_target_focal_loss(logit, target, gamma=0.0)
+    assert plain.item() == pytest.approx(1.193549, rel=1e-5)
+
+
+def test_the_focal_loss_of_soft_targets_is_smallest_at_the_target():
+    target = torch.tensor([0.0, 0.1, 0.5, 0.9, 1.0])
+    logits = torch.logit(target.clamp(1e-6, 1 - 1e-6)).requires_grad_()
+    (gradient,) = torch.autograd.grad(soft_target_focal_loss(logits, target).sum(), logits)
+    torch.testing.assert_close(gradient, torch.zeros(5), rtol=0, atol=1e-6)
+
+
+def test_without_alpha_both_classes_have_weight_1():
+    logits, labels = torch.randn(20, 3), torch.randint(-1, 2, (20,))
+    plain, halves = (focal_loss(logits, labels, softmax=True, alpha=alpha, gamma=2.0) for alpha in (None, 0.5))
+    torch.testing.assert_close(plain, 2 * halves)
+
+
+@pytest.mark.parametrize("alpha", [-1, 1.5])
+def test_an_alpha_that_is_no_share_is_refused(alpha):
+    with pytest.raises(ValueError, match=f"alpha is {alpha}; it must lie in 0..1, or be None"):
+        soft_target_focal_loss(torch.zeros(1), torch.zeros(1), alpha=alpha)
+    with pytest.raises(ValueError, match=f"alpha is {alpha}; it must lie in 0..1, or be None"):
+        focal_loss(torch.zeros(1, 1), torch.zeros(1).long(), softmax=False, alpha=alpha, gamma=2.0)
+
+
+def test_the_dice_of_soft_targets_equals_the_usual_one_for_0_and_1(ndim):
+    probabilities, target = torch.randn(3, 2, *(4,) * ndim).softmax(1), torch.randint(0, 2, (3, *(4,) * ndim))
+    maps = torch.stack([1 - target, target], 1).float()
+    torch.testing.assert_close(soft_target_dice(probabilities, maps), soft_dice(probabilities, target))
 
 
 def test_hard_negatives_come_from_the_hardest():

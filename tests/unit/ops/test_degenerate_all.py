@@ -122,6 +122,14 @@ TABLE = {
         lambda boxes: ops.resample_masks(torch.ones(2, 2, 2), boxes, boxes[:1].expand_as(boxes), (2, 2))[1, 0, 0],
         BOX, BOX, 0, SHAPE,
     ),
+    "paste_regions": (
+        lambda boxes: ops.paste_regions(torch.ones(2, 1, 2, 2), boxes, (6, 6))[1].sum(), BOX, BOX, 0, SHAPE
+    ),
+    "sample_regions": (
+        lambda boxes: ops.sample_regions(torch.ones(1, 1, 6, 6), boxes, torch.zeros(2).long(), (2, 2))[1, 0, 0, 0],
+        NAN, 1, 1, SHAPE,
+    ),
+    "scale_gradient": (lambda boxes: ops.scale_gradient(boxes, 0.1).flatten()[-1], NAN, 2, 2, None),
     "nms": (grouping(ops.nms, iou_threshold=0.5), *GROUPED),
     "soft_nms": (grouping(ops.soft_nms), *GROUPED),
     "weighted_nms": (grouping(ops.weighted_nms, iou_threshold=0.5), *GROUPED),

@@ -126,6 +126,13 @@ CALLS = {
     "resample_masks": lambda boxes: ops.resample_masks(
         image_like(boxes)[:, 0].float(), boxes[:2], boxes[2:4], (3,) * boxes.shape[2]
     ),
+    "paste_regions": lambda boxes: ops.paste_regions(
+        image_like(boxes).float(), boxes[:2], (20,) * boxes.shape[2]
+    ),
+    "sample_regions": lambda boxes: ops.sample_regions(
+        image_like(boxes).float(), boxes, labels_of(boxes), (3,) * boxes.shape[2]
+    ),
+    "scale_gradient": lambda boxes: ops.scale_gradient(boxes, 0.1),
     "nms": grouped(ops.nms, iou_threshold=0.3),
     "soft_nms": grouped(ops.soft_nms),
     "weighted_nms": grouped(ops.weighted_nms, iou_threshold=0.3),

@@ -8,7 +8,9 @@ from boxel.ops import (
     match,
     merge_slices,
     nms,
+    paste_regions,
     pyramid_roi_align,
+    sample_regions,
     soft_nms,
     weighted_box_clustering,
     weighted_nms,
@@ -73,3 +75,16 @@ def test_features_and_gradients_are_pooled_alike(cuda, crowd, ndim):
         results.append([pooled, *torch.autograd.grad(pooled.square().sum(), pyramid)])
     for here, there in zip(*results, strict=True):
         assert torch.allclose(here, there.cpu(), atol=1e-4)
+
+
+def test_regions_are_sampled_and_pasted_alike(cuda, crowd, ndim):
+    boxes, index = crowd[0][:50], torch.arange(50) % 2
+    images = torch.linspace(0, 9, 6 * 20**ndim).sin().reshape(2, 3, *(20,) * ndim)
+    results = []
+    for device in (torch.device("cpu"), cuda):
+        leaves = [part.to(device).requires_grad_() for part in (images, boxes)]
+        regions = sample_regions(*leaves, index.to(device), (8,) * ndim)
+        pasted = paste_regions(regions, leaves[1], (20,) * ndim)
+        results.append([regions, pasted, *torch.autograd.grad(pasted.square().sum(), leaves)])
+    for here, there in zip(*results, strict=True):
+        assert torch.allclose(here, there.cpu(), atol=1e-3)
