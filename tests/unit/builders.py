@@ -2,11 +2,27 @@
 
 import torch
 
-from boxel.models import DenseConfig, FPNConfig, MaskConfig, ModelConfig, ResNetConfig, RoIConfig, RPNConfig
+from boxel.models import (
+    CoarseConfig,
+    DenseConfig,
+    FPNConfig,
+    LNetConfig,
+    MaskConfig,
+    ModelConfig,
+    ResNetConfig,
+    RoIConfig,
+    RPNConfig,
+    SemanticNetConfig,
+)
 from boxel.recipes.parts import model_with
 from boxel.types import Batch, Instances, Normalisation, Task
 
 TINY = ResNetConfig(depth=10, start_filters=8, stem_kernel=3, norm="group")
+TINY_NET = SemanticNetConfig(backbone=TINY, filters=16)
+FIRST_STAGES = {
+    "lsnet": LNetConfig(backbone=TINY, filters=16, box_kernel=3, delta=0.5, beta=0.0),
+    "coarse_to_fine": CoarseConfig(net=TINY_NET, objects="components"),
+}
 
 
 def tiny(name: str) -> ModelConfig:
@@ -19,7 +35,11 @@ def tiny(name: str) -> ModelConfig:
         "rpn": RPNConfig(filters=16, proposals=50),
         "roi": RoIConfig(filters=32, per_image=16),
         "mask": MaskConfig(num_convs=1),
+        "net": TINY_NET,
+        "second": TINY_NET,
     }
+    if name in FIRST_STAGES:
+        parts["first"] = FIRST_STAGES[name]
     return model_with(name, parts)
 
 

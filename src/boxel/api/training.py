@@ -101,9 +101,7 @@ def train(
     fresh = not (run / "resume.safetensors").exists()
     backbones = pretrained_backbones(experiment.model, task) if fresh else {}
     start_run(run, experiment, task, split)
-    initial = {
-        f"{name}.{key}": tensor for name, weights in backbones.items() for key, tensor in weights.state.items()
-    }
+    initial = {f"{name}.{key}": tensor for name, weights in backbones.items() for key, tensor in weights.state.items()}
     if backbones:
         record = {name: weights.to_dict() for name, weights in backbones.items()}
         write_text(run / "pretrained.json", json.dumps(record, indent=2) + "\n")

@@ -18,7 +18,9 @@ class FirstStageConfig(Choice):
     default: ClassVar[str] = "l_net"
 
     def build(self, numbers: Numbers, in_channels: int) -> "FirstStage":
-        raise TypeError(f"{type(self).__name__} builds no first stage; choose one of {', '.join(sorted(self.registry))}")
+        raise TypeError(
+            f"{type(self).__name__} builds no first stage; choose one of {', '.join(sorted(self.registry))}"
+        )
 
 
 class FirstStage(nn.Module, ABC):

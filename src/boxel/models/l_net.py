@@ -6,6 +6,7 @@ Reference: L-SNet, section 2.1, eq. (1) and (5).
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import torch
@@ -15,12 +16,12 @@ from torch import Tensor, nn
 from boxel.caps import leaves_out
 from boxel.models.components import label_components
 from boxel.models.first_stage import FirstStage, FirstStageConfig
-from boxel.models.grid import Numbers
+from boxel.models.grid import Numbers, cells_of
 from boxel.models.loss_terms import map_loss
 from boxel.models.semantic_net import MapLoss, build_decoder
 from boxel.nn import BackboneConfig, ResNetConfig, nd
 from boxel.nn.blocks import conv_block
-from boxel.nn.keypoints import heat_map, nearest_object
+from boxel.nn.keypoints import boxes_at, heat_map, nearest_object, positions
 from boxel.ops import clip, paired_overlap, sample_regions
 from boxel.types import Batch, Detections
 
@@ -57,7 +58,7 @@ class LNetConfig(FirstStageConfig, name="l_net"):
 
 
 class LNetOutputs(NamedTuple):
-    """`logits (b, k, *cells)` of the heat map, and `distances (b, 2, d, *cells)` to the lower and upper faces, in voxels."""
+    """`logits (b, k, *cells)` of the heat map, `distances (b, 2, d, *cells)` to lower and upper faces in voxels."""
 
     logits: Tensor
     distances: Tensor
@@ -71,12 +72,14 @@ class LNet(FirstStage):
         ndim, grid, filters = numbers.ndim, numbers.grid, config.filters
         self.config, self.numbers = config, numbers
         self.encoder = config.backbone.build(ndim, in_channels, grid.strides, full_resolution=False)
-        _, self.decoder = build_decoder(config.decoder, ndim, self.encoder.channels, filters, full_resolution=False)
-        self.stride = tuple(math.prod(axis) for axis in zip(*grid.strides[:2], strict=True))
+        self.decoder, self.level = build_decoder(
+            config.decoder, ndim, self.encoder.channels, filters, full_resolution=False
+        )
+        [self.stride] = cells_of(grid.strides, [self.level])
 
         def tower(num_convs: int) -> list[nn.Module]:
             widths = [self.decoder.channels, *[filters] * num_convs]
-            return [conv_block(ndim, a, b, norm="batch") for a, b in zip(widths, widths[1:], strict=False)]
+            return [conv_block(ndim, a, b, norm="batch") for a, b in pairwise(widths)]
 
         self.heat = nn.Sequential(*tower(3), nd.CONV[ndim](filters, numbers.num_classes, 1))
         kernel = config.box_kernel
@@ -89,22 +92,16 @@ class LNet(FirstStage):
         self.boxes = nn.Sequential(*tower(2), boxes)
 
     def forward(self, images: Float[Tensor, "b c *s"]) -> LNetOutputs:
-        features = self.decoder(self.encoder(images)[1:])
+        features = self.decoder(self.encoder(images)[self.level - 1 :])
         distances = self.boxes(features).float()
         distances = distances.unflatten(1, (2, len(self.stride)))
         stride = distances.new_tensor(self.stride).reshape(-1, *[1] * len(self.stride))
         return LNetOutputs(self.heat(features), distances * stride)
 
-    def _positions(self, cells: Sequence[int], device: torch.device) -> Float[Tensor, "*cells d"]:
-        """The centre of each cell, in voxels."""
-        axes = [(torch.arange(n, device=device) + 0.5) * step for n, step in zip(cells, self.stride, strict=True)]
-        return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
-
     def _boxes(self, outputs: LNetOutputs) -> Float[Tensor, "b n 2 d"]:
         """The box that each cell predicts."""
-        positions = self._positions(outputs.logits.shape[2:], outputs.distances.device).flatten(0, -2)[:, None]
-        distances = outputs.distances.flatten(3).movedim(3, 1)
-        return positions + torch.cat([-distances[:, :, :1], distances[:, :, 1:]], 2)
+        places = positions(outputs.logits.shape[2:], self.stride, outputs.distances[0, 0].movedim(0, -1))
+        return boxes_at(places.flatten(0, -2), outputs.distances.flatten(3).movedim(3, 1))
 
     def loss(self, outputs: LNetOutputs, batch: Batch) -> dict[str, Tensor]:
         cells, config = outputs.logits.shape[2:], self.config
@@ -124,7 +121,12 @@ class LNet(FirstStage):
         overlap = paired_overlap(torch.cat(predicted), torch.cat(expected), kind="diou")
         box = (1 - overlap).mean() if len(overlap) else outputs.distances.sum() * 0.0
         return {
-            "heat": map_loss(outputs.logits, torch.stack(targets), form=config.class_loss, valid=self._valid(batch, torch.stack(targets))),
+            "heat": map_loss(
+                outputs.logits,
+                torch.stack(targets),
+                form=config.class_loss,
+                valid=self._valid(batch, torch.stack(targets)),
+            ),
             "box": config.box_weight * box,
         }
 
@@ -132,10 +134,8 @@ class LNet(FirstStage):
         """Cells of objects, and those outside ignored regions."""
         if not any(map(len, batch.ignored)):
             return None
-        positions = self._positions(targets.shape[2:], targets.device)[..., None, :]
-        inside = [
-            ((positions >= regions[:, 0]) & (positions < regions[:, 1])).all(-1).any(-1) for regions in batch.ignored
-        ]
+        places = positions(targets.shape[2:], self.stride, targets.new_zeros(len(self.stride)))[..., None, :]
+        inside = [((places >= regions[:, 0]) & (places < regions[:, 1])).all(-1).any(-1) for regions in batch.ignored]
         return (~torch.stack(inside) | (targets.amax(1) >= 0.5))[:, None]
 
     def propose(self, outputs: LNetOutputs) -> Float[Tensor, "b 2 d"]:
@@ -167,13 +167,12 @@ class LNet(FirstStage):
         components = label_components(heat >= self.config.min_score).flatten()
         num = int(components.max()) + 1
         scores = heat.new_zeros(num).scatter_reduce(0, components, heat.flatten(), "amax")[1:]
-        positions = self._positions(heat.shape, heat.device).flatten(0, -2)
-        sums = positions.new_zeros((num, positions.shape[1])).index_add(0, components, positions)
+        places = positions(heat.shape, self.stride, distances[0].movedim(0, -1)).flatten(0, -2)
+        sums = places.new_zeros((num, places.shape[1])).index_add(0, components, places)
         centres = (sums / components.bincount(minlength=num)[:, None])[1:]
         cell = centres / centres.new_tensor(self.stride)
         one_cell = torch.stack([cell - 0.5, cell + 0.5], 1)  # read at its centre
         index = torch.zeros(len(cell), dtype=torch.int64, device=heat.device)
         read = sample_regions(distances.flatten(0, 1)[None], one_cell, index, (1,) * cell.shape[1])
-        lower, upper = read.reshape(-1, 2, cell.shape[1]).unbind(1)
-        boxes = torch.stack([centres - lower, centres + upper], 1)
+        boxes = boxes_at(centres, read.reshape(-1, 2, cell.shape[1]))
         return Detections(boxes, scores, torch.full_like(index, label))

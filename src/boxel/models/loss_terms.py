@@ -12,7 +12,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from boxel.config import Choice
-from boxel.nn.losses import class_cross_entropy, class_scores, focal_loss, mine_hard_negatives
+from boxel.nn.losses import (
+    class_cross_entropy,
+    class_scores,
+    focal_loss,
+    mine_hard_negatives,
+    soft_target_dice,
+    soft_target_focal_loss,
+)
 from boxel.ops import area, decode, encode, paired_overlap
 
 
@@ -143,18 +150,17 @@ def map_loss(
     """
     logits = logits.float()
     if softmax:
-        cross_entropy = -(target * logits.log_softmax(1)).sum(1, keepdim=True)
         probability = logits.softmax(1)
-        error = 1 - (target * probability).sum(1, keepdim=True)
+        terms = -(target * logits.log_softmax(1)).sum(1, keepdim=True)
+        if form == "focal_dice":
+            terms = terms * (1 - (target * probability).sum(1, keepdim=True)).square()
     else:
-        cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
         probability = logits.sigmoid()
-        error = (target - probability).abs()
-    terms = cross_entropy if form == "bce" else error.square() * cross_entropy
+        terms = soft_target_focal_loss(logits, target, gamma=0.0 if form == "bce" else 2.0)
     weight = torch.ones_like(target[:, :1]) if valid is None else valid.float()
     mean = (terms * weight).sum() / (weight.sum() * terms.shape[1]).clamp(min=1)
     if form == "bce":
         return mean
-    foreground = slice(1, None) if softmax else slice(None)
-    dice = _dice((probability * weight)[:, foreground], (target * weight)[:, foreground])
+    foreground = slice(1 if softmax else 0, None)
+    dice = soft_target_dice((probability * weight)[:, foreground], (target * weight)[:, foreground])
     return mean + 0.2 * (1 - dice).mean()

@@ -111,7 +111,11 @@ class LSNet(BuiltModel):
         regions = self._region(self._warm_up(proposed, batch), shape)
         index = torch.arange(len(regions), device=regions.device)
         logits = self.second(sample_regions(batch.images, regions, index, shape))
-        return {"segmentation": self.second.loss(logits, sample_labels(self.second.target(batch), regions, self.num_classes or 0))}
+        return {
+            "segmentation": self.second.loss(
+                logits, sample_labels(self.second.target(batch), regions, self.num_classes or 0)
+            )
+        }
 
     def _warm_up(self, proposed: Float[Tensor, "b 2 d"], batch: Batch) -> Float[Tensor, "b 2 d"]:
         """The proposed boxes; while warming up, an object of each image that has one, moved and resized at random."""
@@ -143,9 +147,7 @@ class LSNet(BuiltModel):
         located = self._locate(outputs)
         if not masks:
             return located
-        return [
-            replace(one, masks=self._masks(image, one)) for image, one in zip(outputs.images, located, strict=True)
-        ]
+        return [replace(one, masks=self._masks(image, one)) for image, one in zip(outputs.images, located, strict=True)]
 
     def _locate(self, outputs: LSNetOutputs) -> list[Detections[Tensor]]:
         shape = outputs.images.shape[2:]

@@ -4,6 +4,7 @@ Reference: L-SNet, sections 2.3 and 2.5; Ronneberger et al., U-Net, 2015; Oktay 
 al., FCN, 2015.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -59,7 +60,7 @@ class SemanticNet(nn.Module):
         ndim, strides = numbers.ndim, numbers.grid.strides
         self.config, self.softmax = config, numbers.num_classes > 1
         self.encoder = config.backbone.build(ndim, in_channels, strides, full_resolution=False)
-        self.first_feature, self.decoder = build_decoder(
+        self.decoder, self.level = build_decoder(
             config.decoder, ndim, self.encoder.channels, config.filters, full_resolution=True
         )
         outputs = numbers.num_classes + self.softmax
@@ -68,7 +69,7 @@ class SemanticNet(nn.Module):
 
     def forward(self, images: Float[Tensor, "b c *s"]) -> Float[Tensor, "b o *s"]:
         shape = images.shape[2:]
-        features = self.encoder(images)[self.first_feature :]
+        features = self.encoder(images)[self.level - 1 :]
         return nd.resize(self.head(self.decoder(features, shape)), shape, linear=True)
 
     def probabilities(self, logits: Float[Tensor, "b o *s"]) -> Float[Tensor, "b k *s"]:
@@ -92,19 +93,20 @@ class SemanticNet(nn.Module):
 
 
 def build_decoder(
-    kind: Decoder, ndim: int, channels: list[int], filters: int, *, full_resolution: bool
-) -> tuple[int, UNetDecoder | FCNDecoder]:
-    """The encoder feature that a decoder starts from, and the decoder down to C2, or to full resolution.
+    kind: Decoder, ndim: int, channels: Sequence[int], filters: int, *, full_resolution: bool
+) -> tuple[UNetDecoder | FCNDecoder, int]:
+    """A decoder of the features of an encoder, and the level of the finest of them that it takes.
+
+    It leads to full resolution, or to level 2 (stride 4). An FCN always ends at level 2, where `filters` are counted.
 
     Args:
         channels: of the encoder's features C1, C2, ..., finest first.
     """
     if len(channels) < 2:
-        raise ValueError(f"the encoder has {len(channels)} strided stage; a decoder needs at least two: larger patches")
+        raise ValueError(f"the encoder has {len(channels)} strided stage; a decoder needs two: choose larger patches")
+    level = min(2, len(channels) - 1)
     if kind == "fcn":
-        return 1, FCNDecoder(ndim, channels[1:], filters)
-    steps = len(channels) - 2  # from the last stage to C2
-    finest = -2 if full_resolution else 0  # C1 and full resolution lie below
-    widths = [max(1, int(filters * 2.0**k)) for k in range(steps - 1, finest - 1, -1)]
-    first = 0 if full_resolution else 1
-    return first, UNetDecoder(ndim, channels[first:], widths, attention=kind == "attention_unet")
+        return FCNDecoder(ndim, channels[level - 1 :], filters), level
+    lowest = 0 if full_resolution else level
+    widths = [max(1, int(filters * 2.0 ** (k - level))) for k in range(len(channels) - 1, lowest - 1, -1)]
+    return UNetDecoder(ndim, channels[max(lowest - 1, 0) :], widths, attention=kind == "attention_unet"), max(lowest, 1)
