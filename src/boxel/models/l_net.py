@@ -101,7 +101,8 @@ class LNet(FirstStage):
     def _boxes(self, outputs: LNetOutputs) -> Float[Tensor, "b n 2 d"]:
         """The box that each cell predicts."""
         places = positions(outputs.logits.shape[2:], self.stride, outputs.distances[0, 0].movedim(0, -1))
-        return boxes_at(places.flatten(0, -2), outputs.distances.flatten(3).movedim(3, 1))
+        distances = outputs.distances.flatten(3).movedim(3, 1)
+        return boxes_at(places.flatten(0, -2).expand(len(distances), -1, -1), distances)
 
     def loss(self, outputs: LNetOutputs, batch: Batch) -> dict[str, Tensor]:
         cells, config = outputs.logits.shape[2:], self.config

@@ -108,16 +108,16 @@ def test_where_regions_overlap_the_most_certain_one_counts(ndim):
 def test_the_target_of_a_region_is_the_true_mask_through_the_same_map(ndim):
     labels = torch.zeros(1, *(24,) * ndim, dtype=torch.int64)
     labels[(0, *(slice(8, 16),) * ndim)] = 2
-    labels[(0, *(slice(16, 18),) * ndim)] = -1
+    labels[0, 16:18] = -1
     region = torch.tensor([[[8.0] * ndim, [20.0] * ndim]])  # twice the resolution
-    diagonal = sample_labels(labels, region, 2)[(0, *[torch.arange(24)] * ndim)]
-    assert diagonal.tolist() == [2] * 16 + [-1] * 4 + [0] * 4
+    line = sample_labels(labels, region, 2)[(0, slice(None), *[8] * (ndim - 1))]
+    assert line.tolist() == [2] * 16 + [-1] * 4 + [0] * 4
     beyond = torch.tensor([[[20.0] * ndim, [44.0] * ndim]])
     assert not sample_labels(labels, beyond, 2).any()
 
 
 def one_step(gradient: float, ndim: int) -> dict[str, torch.Tensor]:
-    """The weights of the first stage before a step of the second phase alone, and after it."""
+    """How far the weights of the first stage move in the second phase of a first step."""
     torch.manual_seed(0)
     model = tiny("lsnet").model_copy(update={"gradient": gradient}).build(make_task(ndim)).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
@@ -129,14 +129,15 @@ def one_step(gradient: float, ndim: int) -> dict[str, torch.Tensor]:
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-    moved = {name: value - before[name] for name, value in model.first.named_parameters()}
-    return moved
+    return {name: value - before[name] for name, value in model.first.named_parameters()}
 
 
 def test_the_second_phase_moves_the_first_stage_by_an_amount_that_depends_on_gamma(ndim):
-    """With an optimiser of its own for each phase, Adam would divide gamma away."""
-    size = {gamma: sum(d.abs().sum().item() for d in one_step(gamma, ndim).values()) for gamma in (0.0, 0.1, 1.0)}
-    assert size[0.0] < size[0.1] < size[1.0]
+    """With an optimiser of its own for each phase, the first step of Adam would not depend on gamma at all."""
+    none, little, more = (one_step(gamma, ndim) for gamma in (0.0, 0.01, 0.1))
+    assert not any(moved.any() for moved in none.values())
+    difference = sum((more[name] - little[name]).abs().sum() for name in more)
+    assert difference > 0.05 * sum(moved.abs().sum() for moved in more.values())
 
 
 def test_gamma_0_cuts_the_gradient_to_the_first_stage(ndim):
