@@ -101,7 +101,8 @@ class Config(BaseModel, metaclass=_Explained):
 class Choice(Config):
     """An abstract record: each direct subclass opens a registry; theirs register under `name=` in the class line.
 
-    If JSON carries no `"type"`, the `default` of the registry is used, if it has one.
+    If JSON carries no `"type"`, the `default` of the registry is used, if it has one. A name alone is the choice with
+    its defaults.
     """
 
     registry: ClassVar[Registry[type["Choice"]]]
@@ -124,9 +125,9 @@ class Choice(Config):
     def _pick(cls, value: Any, handler: Any) -> Any:
         if isinstance(value, cls):
             return value
-        if not isinstance(value, Mapping):
+        if not isinstance(value, str | Mapping):
             return handler(value)
-        values = dict(value)
+        values = {"type": value} if isinstance(value, str) else dict(value)
         name = values.pop("type", cls.type_name or cls.default)
         if name == cls.type_name:
             return handler(values)

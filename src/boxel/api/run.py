@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 
 from boxel.api.run_plugins import record_plugins, require_plugins
-from boxel.config import read_json, write_text
+from boxel.config import write_text
 from boxel.output_folder import check_empty
 from boxel.recipes import Experiment
 from boxel.types import Split, Task
@@ -42,7 +42,7 @@ def start_run(run: Path, experiment: Experiment, task: Task, split: RunSplit) ->
         check_empty(run, "train", own=started)
     else:
         for name, record in records.items():
-            if (run / name).exists() and read_json(run / name) != json.loads(record.to_json()):
+            if (run / name).exists() and type(record).load(run / name) != record:
                 raise ValueError(
                     f"{run / name}: this run was started with other choices or data; resume it with the same "
                     "recipe, --set and fold, or choose another folder with --out"

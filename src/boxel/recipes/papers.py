@@ -24,6 +24,7 @@ from boxel.recipes.experiment import Experiment
 from boxel.recipes.paper_models import Sizes, Source, paper_model
 from boxel.recipes.published import in_figure, in_table
 from boxel.training.config import TrainConfig
+from boxel.training.schedule import ConstantConfig
 
 _PLANE = ((2, 2),) * 5
 _VOLUME = ((1, 2, 2), (1, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2, 2))
@@ -119,7 +120,7 @@ def _train(
         optimizer="adam",
         lr=1e-4,
         weight_decay=0.0,
-        schedule="constant",
+        schedule=ConstantConfig(),
         warmup=0,
         clip_norm=None,
         validate_every=batches,

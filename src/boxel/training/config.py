@@ -5,6 +5,7 @@ from typing import Literal
 from boxel.config import Config
 from boxel.loading.augment import AugmentConfig
 from boxel.loading.sampler import SamplerConfig
+from boxel.training.schedule import PolyConfig, ScheduleConfig
 
 
 class TrainConfig(Config):
@@ -15,7 +16,7 @@ class TrainConfig(Config):
         max_seconds: ends the training after this time, unless the steps end it before; the schedule follows the one
             that is further advanced. Such a training depends on the machine and is not exactly repeatable.
         batch_size: patches per step and process; None takes the plan's.
-        schedule: how the learning rate falls: `poly` as (1 - t)^0.9, `cosine` as half a cosine, `constant` not at all.
+        schedule: how the learning rate falls: `poly`, `cosine`, `constant` or `steps`, see `boxel.training.schedule`.
         warmup: steps over which the learning rate rises from zero.
         average: decay per step of the exponential moving average of the weights; 0 uses the raw weights.
         precision: `auto` is bf16 on devices that compute in it, fp32 on the CPU.
@@ -35,7 +36,7 @@ class TrainConfig(Config):
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: float = 1e-3
     weight_decay: float = 1e-4
-    schedule: Literal["poly", "cosine", "constant"] = "poly"
+    schedule: ScheduleConfig = PolyConfig()
     warmup: int = 50
     clip_norm: float | None = 12.0
     average: float = 0.0

@@ -26,8 +26,7 @@ def learning_rate(config: TrainConfig, step: int, seconds: float = 0.0) -> float
     """The learning rate of a step, `seconds` into the training: warm-up, then the schedule."""
     rise = min(1.0, (step + 1) / max(1, config.warmup))
     done = min(1.0, max(step / max(1, config.steps), seconds / (config.max_seconds or math.inf)))
-    fall = {"poly": (1 - done) ** 0.9, "cosine": 0.5 * (1 + math.cos(math.pi * done)), "constant": 1.0}
-    return config.lr * rise * fall[config.schedule]
+    return config.lr * rise * config.schedule.factor_at(done)
 
 
 class MovingAverage:

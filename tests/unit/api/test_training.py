@@ -1,8 +1,11 @@
 """What `train` knows about how its data were prepared."""
 
+import json
+
 import pytest
 
 import boxel
+from boxel.api.run import RunSplit, start_run
 from boxel.api.training import _as_prepared
 from boxel.recipes import get_recipe
 
@@ -32,3 +35,17 @@ def test_a_setting_that_contradicts_prepare_is_an_error_that_says_what_to_do(sto
 def test_a_recipe_that_does_not_fit_names_the_one_that_prepared(store):
     with pytest.raises(ValueError, match=rf"prepared with normalisation .*\(recipe '{RECIPE}'\).*recipe 'mdt_toy'"):
         boxel.train(store.path, recipe="mdt_toy")
+
+
+def test_a_run_that_names_its_schedule_as_earlier_versions_did_is_resumed(store, tmp_path):
+    split = RunSplit(train=("a",), val=(), work="work", fold=0)
+    experiment = get_recipe(RECIPE)
+    start_run(tmp_path, experiment, store.task, split)
+    file = tmp_path / "config.json"
+    values = json.loads(file.read_text())
+    values["train"]["schedule"] = "poly"
+    file.write_text(json.dumps(values))
+    start_run(tmp_path, experiment, store.task, split)
+    assert json.loads(file.read_text())["train"]["schedule"] == {"type": "poly"}
+    with pytest.raises(ValueError, match=r"config\.json: this run was started with other choices"):
+        start_run(tmp_path, experiment.override(["train.schedule=steps"]), store.task, split)

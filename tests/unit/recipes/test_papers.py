@@ -117,7 +117,7 @@ def test_training_and_prediction_are_as_published(name):
     """
     experiment = get_recipe(name)
     train = experiment.train
-    assert (train.optimizer, train.lr, train.weight_decay, train.schedule) == ("adam", 1e-4, 0.0, "constant")
+    assert (train.optimizer, train.lr, train.weight_decay, train.schedule.type_name) == ("adam", 1e-4, 0.0, "constant")
     assert (train.steps, train.validate_every, train.keep, train.select_by) == (20_000, 200, 5, "AP@0.10")
     assert experiment.predict.views == "plane"
     assert not experiment.consolidate.one_vote_per_view
