@@ -87,7 +87,7 @@ class LNet(FirstStage):
         # Boxes start as large as the part of the heat map that regresses them, so that DIoU has a gradient.
         reach = config.beta + math.sqrt(2 * config.delta * math.log(2))
         nn.init.constant_(self.heat[-1].bias, -math.log(99))  # type: ignore[arg-type]
-        nn.init.zeros_(boxes.weight)
+        nn.init.normal_(boxes.weight, std=1e-3)
         nn.init.constant_(boxes.bias, reach)  # type: ignore[arg-type]
         self.boxes = nn.Sequential(*tower(2), boxes)
 

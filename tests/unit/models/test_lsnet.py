@@ -137,7 +137,7 @@ def test_the_second_phase_moves_the_first_stage_by_an_amount_that_depends_on_gam
     none, little, more = (one_step(gamma, ndim) for gamma in (0.0, 0.01, 0.1))
     assert not any(moved.any() for moved in none.values())
     difference = sum((more[name] - little[name]).abs().sum() for name in more)
-    assert difference > 0.05 * sum(moved.abs().sum() for moved in more.values())
+    assert difference > 0.01 * sum(moved.abs().sum() for moved in more.values())
 
 
 def test_gamma_0_cuts_the_gradient_to_the_first_stage(ndim):
