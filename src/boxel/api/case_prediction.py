@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from boxel.api.detector import Detector
+from boxel.api.given_boxes import GivenBoxes
 from boxel.api.prediction_inputs import Images
 from boxel.config import read_json
 from boxel.consolidation import RawPrediction, write_raw
@@ -13,6 +14,7 @@ from boxel.export.boxel_json import write_detections
 from boxel.inference.segmentation import paint
 from boxel.io import write_label_map
 from boxel.output_folder import case_file
+from boxel.types import Image
 
 __all__ = ["CaseResult", "is_done", "predict_case", "segmentation_file", "stamp_of"]
 
@@ -38,9 +40,13 @@ def predict_case(detector: Detector, inputs: Images, case: str, out: Path, num_c
     """Predict a case and write its files; `num_cases` in all go into `out`."""
     files = list(inputs.cases[case].channels)
     try:
-        image, stamp = inputs.read(case), stamp_of(detector, case, files)
+        image, stamp = inputs.read(case), stamp_of(detector, case, files, inputs.given.get(case))
     except (ValueError, OSError) as error:
         return CaseResult(case, failure=_reason(files[0], error))
+    path = case_file(out, case, ".json", num_cases)
+    given = inputs.given.get(case)
+    if given:
+        return _segment_given(detector, given, image, case, path, stamp, files)
     try:
         raw, probabilities, shape = detector.predict_raw(image)
     except ValueError as error:
@@ -50,7 +56,6 @@ def predict_case(detector: Detector, inputs: Images, case: str, out: Path, num_c
         detector.views,
     )  # fmt: skip
     write_raw(case_file(out / "raw", case, ".npz", num_cases), prediction)
-    path = case_file(out, case, ".json", num_cases)
     if probabilities is not None:
         labels = paint(probabilities, image.geometry.shape)
         write_label_map(segmentation_file(path.parent, case), labels, image.geometry)
@@ -60,15 +65,34 @@ def predict_case(detector: Detector, inputs: Images, case: str, out: Path, num_c
     return CaseResult(case, detections.capped, tuple(image.remarks))
 
 
+def _segment_given(
+    detector: Detector, given: GivenBoxes, image: Image, case: str, path: Path, stamp: Any, files: list[Path]
+) -> CaseResult:
+    """Write the label map of a case in given boxes, and these."""
+    try:
+        labels = detector.segment_boxes(image, given.on(image.geometry))
+    except ValueError as error:
+        return CaseResult(case, failure=_reason(files[0], error))
+    write_label_map(segmentation_file(path.parent, case), labels, image.geometry)
+    write_detections(path, given.detections, case, given.classes, image_files=files, extra=stamp)
+    return CaseResult(case, remarks=tuple(image.remarks))
+
+
 def _reason(file: Path, error: Exception) -> str:
     text = " ".join(str(error.strerror or error if isinstance(error, OSError) else error).split())
     return text if str(file) in text else f"{file}: {text}"
 
 
-def stamp_of(detector: Detector, case: str, files: Sequence[Path]) -> dict[str, Any]:
-    """What a prediction is made from; with a segmentation, also its file and the meaning of its values."""
+def stamp_of(detector: Detector, case: str, files: Sequence[Path], given: GivenBoxes | None = None) -> dict[str, Any]:
+    """What a prediction is made from; with a segmentation, also its file and the meaning of its values.
+
+    Args:
+        given: the boxes to segment.
+    """
     source = [{"file": str(file), "bytes": file.stat().st_size, "modified": file.stat().st_mtime_ns} for file in files]
     stamp: dict[str, Any] = {"detector": detector.fingerprint, "source": source}
+    if given:
+        stamp["boxes"] = given.digest
     if detector.predict_config.segmentation:
         names = ("background", *detector.segmentation_classes)
         values = {str(value): name for value, name in enumerate(names)}

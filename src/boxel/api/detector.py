@@ -11,6 +11,7 @@ from boxel.api.ensemble import load_models, read_members
 from boxel.consolidation import ConsolidateConfig, consolidate
 from boxel.consolidation.views import RecordedViews, view_axes
 from boxel.inference.config import PredictConfig
+from boxel.inference.given_boxes import segment_given
 from boxel.inference.raw import predict_raw
 from boxel.inference.segmentation import paint
 from boxel.io.channels import fit_image, read_channels
@@ -129,6 +130,20 @@ class Detector:
         raw, probabilities, shape = self.predict_raw(image, segmentation=True)
         return self.finish(raw, shape, image.geometry), paint(probabilities, image.geometry.shape)  # type: ignore[arg-type]
 
+    def segment_boxes(self, image: Image, boxes: np.ndarray) -> np.ndarray:
+        """Segment an image in given boxes `(n, 2, d)`, in its voxels; label map as from `segment`.
+
+        Raises:
+            ValueError: a model does not segment given boxes, or the image does not fit.
+        """
+        prepared = self._prepare(image)
+        shape = prepared.shape[1:]
+        scaled = boxes * (np.asarray(shape) / image.geometry.shape)
+        with torch.inference_mode():
+            fill = float(prepared.min())
+            probabilities = segment_given(self.models, prepared, scaled, fill, self.task, self.device)
+        return paint(probabilities, image.geometry.shape)
+
     def predict_raw(
         self, image: Image, *, segmentation: bool | None = None
     ) -> tuple[RawDetections, np.ndarray | None, tuple[int, ...]]:
@@ -138,6 +153,11 @@ class Detector:
             segmentation: also return the probabilities `(k, *s)` of the segmentation; None leaves that to the
                 settings.
         """
+        prepared = self._prepare(image)
+        return *self.predict_prepared(prepared, segmentation=segmentation), prepared.shape[1:]
+
+    def _prepare(self, image: Image) -> np.ndarray:
+        """The array `(c, *s)` that the models see."""
         if len(image.array) != len(self.task.channels):
             raise ValueError(
                 f"the image has {counted(len(image.array), 'channel')}, the detector was trained on "
@@ -148,8 +168,7 @@ class Detector:
                 f"the image has {image.array.ndim - 1} axes, "
                 f"the detector was trained on images of {len(self.task.spacing)}"
             )
-        prepared = preprocess(image, self.task).array
-        return *self.predict_prepared(prepared, segmentation=segmentation), prepared.shape[1:]
+        return preprocess(image, self.task).array
 
     def predict_prepared(
         self, array: np.ndarray, *, segmentation: bool | None = None

@@ -2,13 +2,15 @@
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from boxel.api.case_prediction import is_done, predict_case, stamp_of
 from boxel.api.channel_files import RunImages
 from boxel.api.detector import Detector
+from boxel.api.given_boxes import read_given
 from boxel.api.prediction_inputs import Images, find_images, images_of
 from boxel.api.ray_prediction import RayWork
 from boxel.api.run import RunSplit
@@ -18,6 +20,7 @@ from boxel.datasets.cases import Dataset
 from boxel.datasets.problems import some
 from boxel.export import get_format
 from boxel.export.boxel_json import read_prediction
+from boxel.models.base import Model
 from boxel.output_folder import case_file, claimed
 from boxel.types import Progress, silent
 from boxel.wording import counted
@@ -31,6 +34,7 @@ def predict(
     ensemble: Sequence[Path | str] = (),
     overrides: Sequence[str] = (),
     formats: Sequence[str] = (),
+    boxes: Path | str | None = None,
     part: str = "all",
     shard: str = "",
     ray: str = "",
@@ -53,6 +57,8 @@ def predict(
             and `part` are those of `run`.
         overrides: settings such as `predict.views=identity`.
         formats: further formats (see `convert`), each written into `out/NAME` when all images are done.
+        boxes: predictions of the same images, by any detector and in any format of `convert`: the second stage of this
+            run (of the model `lsnet`) segments them. Needs `predict.segmentation`.
         part: only the `train`, `val` or `test` cases of the run's fold; `all` for every image.
         shard: `"i/n"` predicts the i-th of n parts of the cases, i from 1. Any number of these may run at the same
             time, on machines that share `out`; the same call without `shard` completes what is missing.
@@ -86,8 +92,11 @@ def predict(
     _check_names(cases, len(detector.task.channels))
     cases = _choose(cases, runs, part)
     out, everything = Path(out), sorted(cases)
+    if boxes is not None:
+        inputs = _with_boxes(inputs, cases, detector, Path(boxes), runs[0])
     cases = {case: cases[case] for case in everything[own_part]}
     job = settings_of(predict=detector.predict_config, consolidate=detector.consolidate_config)
+    job |= {"--boxes": str(Path(boxes).resolve())} if boxes is not None else {}
     job |= {"weights": detector.weights, "plan.max_detections": detector.task.max_detections}
     source = ", ".join(str(one.resolve()) for one in runs)
     with claimed(out, "predict", job, source=f"the run {source}", shared=bool(shard), cases=everything):
@@ -116,7 +125,11 @@ def _predict_cases(
 ) -> tuple[list[Path], list[str]]:
     """The files of all cases, and the reasons, by case, why some are missing."""
     written = {case: case_file(out, case, ".json", num_cases) for case in cases}
-    rest = [case for case, path in written.items() if not is_done(path, stamp_of(detector, case, cases[case]))]
+    rest = [
+        case
+        for case, path in written.items()
+        if not is_done(path, stamp_of(detector, case, cases[case], inputs.given.get(case)))
+    ]
     failures = {}
     capped = sum(read_json(written[case]).get("capped", False) for case in cases.keys() - set(rest))
     if work:
@@ -134,6 +147,18 @@ def _predict_cases(
         progress("predict", done, len(cases))
     warn_of_caps(capped, len(cases))
     return list(written.values()), [failures[case] for case in sorted(failures)]
+
+
+def _with_boxes(inputs: Images, cases: Iterable[str], detector: Detector, boxes: Path, run: Path) -> Images:
+    """The images with the boxes that are to be segmented."""
+    if not detector.predict_config.segmentation:
+        raise ValueError("--boxes are segmented, and nothing else is done with them; add --segmentation")
+    if any(type(model).segment_boxes is Model.segment_boxes for model in detector.models):
+        raise ValueError(
+            f"{run}: its model does not segment given boxes; choose a run of a model whose second stage does, such as "
+            "lsnet, or leave out --boxes"
+        )
+    return replace(inputs, given=read_given(boxes, {case: inputs.cases[case] for case in cases}, detector.classes))
 
 
 def settings_of(**configs: Config) -> dict[str, Any]:

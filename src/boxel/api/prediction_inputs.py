@@ -10,6 +10,7 @@ from pathlib import Path
 
 from boxel.api.channel_files import RunImages, group_files
 from boxel.api.dicom_inputs import dicom_cases
+from boxel.api.given_boxes import GivenBoxes
 from boxel.api.label_map_names import label_maps
 from boxel.datasets.cases import Case, Dataset, read_case_image
 from boxel.datasets.formats import formats, open_dataset
@@ -37,6 +38,7 @@ class Images:
         datasets: the data set of each case that is one of a data set.
         taken: a description of the images.
         left_out: the names of what is not predicted, by the reason.
+        given: the boxes to segment of each case, instead of those the run would detect.
     """
 
     run: RunImages
@@ -44,6 +46,7 @@ class Images:
     datasets: Mapping[str, Dataset] = field(default_factory=dict)
     taken: str = ""
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    given: Mapping[str, GivenBoxes] = field(default_factory=dict)
 
     def __str__(self) -> str:
         number = sum(map(len, self.left_out.values()))
@@ -54,7 +57,8 @@ class Images:
         """One of the cases, small enough to travel to another process."""
         data = self.datasets.get(name)
         datasets = {name: replace(data, cases=(), splits=None, unlabelled=())} if data else {}
-        return Images(self.run, {name: self.cases[name]}, datasets)
+        given = {name: self.given[name]} if name in self.given else {}
+        return Images(self.run, {name: self.cases[name]}, datasets, given=given)
 
     def read(self, name: str) -> Image:
         """The image of a case, with the axes and channels that the run takes.

@@ -32,6 +32,13 @@ def predict(
     segmentation: Annotated[
         bool, typer.Option("--segmentation", help="Also write CASE_seg.nii.gz, a label map of the classes.")
     ] = False,
+    boxes: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PREDICTIONS",
+            help="Segment the boxes in these predictions of the same images, by any detector; with --segmentation.",
+        ),
+    ] = None,
     set_: Settings = None,
     to: Annotated[
         list[str] | None,
@@ -78,7 +85,7 @@ def predict(
         flags = {"predict.masks=true": masks, "predict.segmentation=true": segmentation}
         settings = [*(set_ or ()), *(setting for setting, chosen in flags.items() if chosen)]
         written = run_predict(
-            run, given, out, ensemble=with_ or (), overrides=settings, formats=to or (), part=part, shard=shard,
-            ray=ray, workers=workers, trust=trust, progress=progress,
+            run, given, out, ensemble=with_ or (), overrides=settings, formats=to or (), boxes=boxes, part=part,
+            shard=shard, ray=ray, workers=workers, trust=trust, progress=progress,
         )  # fmt: skip
     print(f"predicted {counted(len(written), 'image')} in {out}")

@@ -34,7 +34,7 @@ class MeanProbability:
         """Add a tile whose first voxel is `lower` in the image, which it may exceed."""
         shape, lead = self.sums.shape[1:], self.sums.ndim - probabilities.ndim  # a slice has a voxel on leading axes
         tile = probabilities.cpu().numpy()[(slice(None), *(None,) * lead)]
-        tile = tile * self._weight(tile.shape[1:])
+        tile = tile * _weight(tile.shape[1:])
         first = np.maximum(lower, 0)
         last = np.minimum(np.asarray(lower) + tile.shape[1:], shape)
         target = tuple(map(slice, first, last))
@@ -66,19 +66,19 @@ class MeanProbability:
             self.sums[:, plane] /= weight * (num_views / len(shape))
         return self.sums
 
-    @staticmethod
-    def _weight(patch: Sequence[int]) -> np.ndarray:
-        """The weight of each voxel of a tile."""
-        ndim = len(patch)
-        return sum(
-            _profile(n).reshape([-1 if a == axis else 1 for a in range(ndim)]) for axis, n in enumerate(patch)
-        ) / np.float32(ndim)
-
 
 def _profile(size: int) -> np.ndarray:
     """The weight of a voxel by its place on an axis of a tile, as `boxel.ops.patch_centre_weight` has it for boxes."""
     offset = (np.arange(size) + 0.5 - size / 2) / (0.4 * size)
     return np.exp(-0.5 * offset**2).astype(np.float32)
+
+
+def _weight(patch: Sequence[int]) -> np.ndarray:
+    """The weight of each voxel of a tile: the mean over its axes."""
+    weight = np.zeros(tuple(patch), np.float32)
+    for axis, size in enumerate(patch):
+        weight += _profile(size).reshape([-1 if a == axis else 1 for a in range(len(patch))]) / len(patch)
+    return weight
 
 
 def _outer(factors: Sequence[np.ndarray]) -> np.ndarray:

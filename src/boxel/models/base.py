@@ -90,6 +90,16 @@ class Model(nn.Module, ABC):
             f"{type(self).__name__} does not segment; choose a model with a segmentation, such as retina_unet"
         )
 
+    def segment_boxes(self, images: Tensor, boxes: Sequence[Tensor]) -> Tensor:
+        """Class probabilities `(b, 1 + k, *s)` in given boxes `(n, 2, d)` of each image, background elsewhere.
+
+        Raises:
+            ValueError: the model segments whole images, or not at all.
+        """
+        raise ValueError(
+            f"{type(self).__name__} does not segment given boxes; choose a model whose second stage does, such as lsnet"
+        )
+
 
 def _after(check: Callable[..., None], method: Callable[..., Any]) -> Callable[..., Any]:
     """The method, preceded by a check of its arguments."""

@@ -21,7 +21,7 @@ from boxel.models.first_stage import FirstStageConfig
 from boxel.models.grid import Numbers, numbers_of
 from boxel.models.l_net import LNetConfig
 from boxel.models.semantic_net import SemanticNet, SemanticNetConfig
-from boxel.ops import paste_regions, sample_regions, scale_gradient
+from boxel.ops import clip, paste_regions, sample_regions, scale_gradient
 from boxel.types import Batch, Detections, Task
 
 LEAST_EXTENT = 4.0  # voxels of a region, before its margin
@@ -96,6 +96,7 @@ class LSNet(BuiltModel):
         self.config = config
         self.first = config.first.build(numbers, in_channels)
         self.second = SemanticNet(numbers, in_channels, config.second)
+        self.region_size = numbers.grid.patch_size  # the input that the second stage is trained on
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))  # of the second stage, for its warm-up
 
     # Always all that `segment` needs: the argument is there for the interface of all models.
@@ -127,7 +128,7 @@ class LSNet(BuiltModel):
         boxes = proposed.detach().clone()
         for image, one in enumerate(batch.instances):
             if len(one):
-                box = one.boxes[torch.randint(len(one), ()).item()]
+                box = one.boxes[int(torch.randint(len(one), ()))]
                 boxes[image] = box + 0.1 * torch.randn(box.shape).to(box) * (box[1] - box[0])
         return boxes
 
@@ -138,7 +139,7 @@ class LSNet(BuiltModel):
         if self.config.region == "recalibrate":
             return torch.stack([centre - half, centre + half], 1)
         lower, upper = (centre - half).detach().floor(), (centre + half).detach().ceil()
-        size = torch.tensor(shape, dtype=lower.dtype, device=lower.device)
+        size = lower.new_tensor(shape)
         lower = torch.minimum(lower.clamp(min=0), size - 1)
         return torch.stack([lower, torch.minimum(torch.maximum(upper, lower + 1), size)], 1)
 
@@ -157,7 +158,7 @@ class LSNet(BuiltModel):
         """The probability of its class on a grid over each box."""
         regions, maps = self._segment_regions(image, located.boxes)
         lower, extent = regions[:, :1], regions[:, 1:] - regions[:, :1]
-        size = torch.tensor(image.shape[1:], dtype=extent.dtype, device=extent.device)
+        size = extent.new_tensor(maps.shape[2:])
         within = (located.boxes - lower) / extent * size
         rows = torch.arange(len(within), device=within.device)
         own = maps[rows, 1 + located.labels][:, None]
@@ -171,31 +172,33 @@ class LSNet(BuiltModel):
     def segment_boxes(
         self, images: Float[Tensor, "b c *s"], boxes: Sequence[Float[Tensor, "n 2 d"]]
     ) -> Float[Tensor, "b k *s"]:
-        """Class probabilities `(b, 1 + k, *s)` from given boxes; where regions overlap, the most certain one counts."""
+        """Where regions overlap, the one with the higher probability of foreground counts."""
         shape = images.shape[2:]
         result = images.new_zeros((len(images), 1 + (self.num_classes or 0), *shape), dtype=torch.float32)
         result[:, 0] = 1
         for image, own, probabilities in zip(images, boxes, result, strict=True):
             regions, maps = self._segment_regions(image, own)
             for region, one in zip(regions, maps, strict=True):
-                foreground = paste_regions(one[None, 1:], region[None], shape)[0]
-                better = foreground.sum(0) > 1 - probabilities[0]
-                probabilities[1:] = torch.where(better, foreground, probabilities[1:])
-                probabilities[0] = torch.where(better, 1 - foreground.sum(0), probabilities[0])
+                lower, upper = clip(region[None], shape)[0]
+                window = tuple(map(slice, lower.floor().int().tolist(), upper.ceil().int().tolist()))
+                before = probabilities[(slice(None), *window)]
+                foreground = paste_regions(one[None, 1:], (region - lower.floor())[None], before.shape[1:])[0]
+                after = torch.cat([1 - foreground.sum(0, keepdim=True), foreground])
+                before.copy_(torch.where(after[0] < before[0], after, before))
         return result
 
     def _segment_regions(
         self, image: Float[Tensor, "c *s"], boxes: Float[Tensor, "n 2 d"]
-    ) -> tuple[Float[Tensor, "n 2 d"], Float[Tensor, "n k *s"]]:
+    ) -> tuple[Float[Tensor, "n 2 d"], Float[Tensor, "n k *r"]]:
         """The regions around boxes, and the class probabilities in them, computed one at a time."""
-        shape = image.shape[1:]
-        regions = self._region(boxes, shape)
+        regions = self._region(boxes, image.shape[1:])
+        size = self.region_size or tuple(image.shape[1:])
         first = torch.zeros(1, dtype=torch.int64, device=image.device)
         maps = [
-            self.second.probabilities(self.second(sample_regions(image[None], region[None], first, shape)))
+            self.second.probabilities(self.second(sample_regions(image[None], region[None], first, size)))
             for region in regions
         ]
-        empty = image.new_zeros((0, 1 + (self.num_classes or 0), *shape), dtype=torch.float32)
+        empty = image.new_zeros((0, 1 + (self.num_classes or 0), *size), dtype=torch.float32)
         return regions, torch.cat(maps) if maps else empty
 
 

@@ -2,11 +2,29 @@
 
 from boxel.inference.config import PredictConfig
 from boxel.loading.sampler import SamplerConfig
-from boxel.models import DenseConfig, FPNConfig, MaskConfig, ModelConfig, ResNetConfig, RoIConfig, RPNConfig
+from boxel.models import (
+    CoarseConfig,
+    DenseConfig,
+    FPNConfig,
+    LNetConfig,
+    MaskConfig,
+    ModelConfig,
+    ResNetConfig,
+    RoIConfig,
+    RPNConfig,
+    SemanticNetConfig,
+)
 from boxel.preparation.plan import PlanConfig
 from boxel.recipes.experiment import Experiment
 from boxel.recipes.parts import model_with
 from boxel.training.config import TrainConfig
+
+_NARROW = ResNetConfig(depth=18, start_filters=16, stem_kernel=3, norm="batch")
+_NARROW_NET = SemanticNetConfig(backbone=_NARROW, filters=16)
+_NARROW_FIRST = {
+    "lsnet": LNetConfig(backbone=_NARROW, filters=16, box_kernel=5, delta=5.0, beta=1.0),
+    "coarse_to_fine": CoarseConfig(net=_NARROW_NET),
+}
 
 
 def full(model: str) -> Experiment:
@@ -27,15 +45,19 @@ def full(model: str) -> Experiment:
 
 def small(model: str) -> Experiment:
     """About a quarter of a million weights, trained in minutes on two CPU cores."""
-    parts = {
-        "backbone": ResNetConfig(depth=18, start_filters=16, stem_kernel=3, norm="batch"),
+    parts: dict[str, object] = {
+        "backbone": _NARROW,
         "neck": _pyramid(model, 32, narrow=16),
         "dense": DenseConfig(filters=32, num_convs=2, norm="batch"),
         "rpn": RPNConfig(filters=32, norm="batch", candidates=200, proposals=100),
         "roi": RoIConfig(filters=128, per_image=32),
         "mask": MaskConfig(num_convs=2),
         "segment": "classes",
+        "net": _NARROW_NET,
+        "second": _NARROW_NET,
     }
+    if model in _NARROW_FIRST:
+        parts["first"] = _NARROW_FIRST[model]
     return Experiment(
         recipe=f"{model}_small",
         model=model_with(model, parts),

@@ -1,0 +1,48 @@
+"""Segmentation of given boxes, such as those of another detector, by a second stage."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from boxel.inference.raw import crop
+from boxel.models.base import Model
+from boxel.ops.tiling import fold_slices
+from boxel.types import Task
+
+
+def segment_given(
+    models: Sequence[Model],
+    image: np.ndarray,
+    boxes: Float[np.ndarray, "n 2 d"],
+    fill: float,
+    task: Task,
+    device: torch.device,
+) -> np.ndarray:
+    """The mean class probabilities `(k, *s)` in boxes of `image (c, *s)`, without background.
+
+    A slice-wise model segments every slice that a box overlaps.
+
+    Args:
+        boxes: in voxels of the image.
+        fill: value beyond the image's border, for the neighbours of the first and the last slices.
+
+    Raises:
+        ValueError: a model does not segment given boxes.
+    """
+    shape = image.shape[1:]
+    lead = len(shape) - task.ndim
+    patch = (1,) * lead + shape[lead:]
+    mean = np.zeros((len(task.classes), *shape), np.float32)
+    for index in np.ndindex(*shape[:lead]):
+        on_slice = np.all((boxes[:, 0, :lead] < np.add(index, 1)) & (boxes[:, 1, :lead] > index), axis=1)
+        if not on_slice.any():
+            continue
+        lower = (*index, *(0,) * task.ndim)
+        seen = fold_slices(crop(image, lower, patch, lead, task.context, fill), lead)
+        images = torch.from_numpy(seen)[None].to(device)
+        own = torch.from_numpy(boxes[on_slice][:, :, lead:].astype(np.float32)).to(device)
+        for model in models:
+            mean[(slice(None), *index)] += model.segment_boxes(images, [own])[0, 1:].cpu().numpy() / len(models)
+    return mean
