@@ -12,6 +12,7 @@ from boxel.api.validation import make_validation, validation_ids
 from boxel.config import Config, write_text
 from boxel.datasets.cases import Dataset
 from boxel.datasets.formats import as_dataset
+from boxel.loading.sampler import PatchSampler
 from boxel.models.base import ModelConfig
 from boxel.nn.backbone import Backbone
 from boxel.nn.pretrained import Pretrained, pretrained
@@ -87,7 +88,8 @@ def train(
 
     Raises:
         ValueError: an unknown recipe, key, fold or metric; a run folder with other settings; a recipe or a setting
-            that contradicts what the data were prepared with; pretrained weights that do not fit.
+            that contradicts what the data were prepared with; pretrained weights that do not fit; training cases
+            without anything to train on.
     """
     store = Store(Path(work))
     experiment = _as_prepared(store, get_recipe(recipe), overrides)
@@ -95,6 +97,7 @@ def train(
     if not 0 <= fold < len(store.splits):
         raise ValueError(f"fold {fold} does not exist; {store.path} has the folds 0 to {len(store.splits) - 1}")
     split = RunSplit(**dict(store.splits[fold]), work=str(store.path.resolve()), fold=fold)
+    experiment = _with_steps(experiment, PatchSampler(store, split.train, task, experiment.train.sampler, seed=0))
     val_ids = validation_ids(store, split, experiment)
     validate = make_validation(store, val_ids, task, experiment)
     run = Path(run) if run else store.path / "runs" / f"{experiment.recipe}_fold{fold}"
@@ -210,6 +213,19 @@ def _as_prepared(store: Store, recipe: Experiment, overrides: Sequence[str]) -> 
                 f"{json.dumps(values[name])}; leave out --set plan.{name}, or prepare with it into another folder"
             )
     return chosen.override([f"plan.{name}={json.dumps(value)}" for name, value in prepared.plan.items()])
+
+
+def _with_steps(experiment: Experiment, sampler: PatchSampler) -> Experiment:
+    """The experiment with its epochs, if it has any, converted to steps."""
+    train = experiment.train
+    if train.epochs is None:
+        return experiment
+    patches, batch = sampler.patches_per_epoch, (train.batch_size or sampler.task.batch_size) * train.devices
+    steps = max(1, round(train.epochs * patches / batch))
+    logging.getLogger("boxel").info(
+        f"{train.epochs:g} epochs = {steps} steps of {batch} patches ({patches} patches per epoch)"
+    )
+    return experiment.model_copy(update={"train": train.model_copy(update={"steps": steps, "epochs": None})})
 
 
 def _finished(run: Path, config: TrainConfig) -> bool:

@@ -54,7 +54,7 @@ def _look(folder: Path, cell: Cell) -> tuple[Any, ...]:
         history = read_history(folder / "run")
         if not history:
             return "running", "preparing"
-        last, total = history[-1], cell.experiment.train.steps
+        last, total = history[-1], read_json(folder / "run" / "config.json")["train"]["steps"]
         return "running", f"step {int(last['step'])} of {total}, {last['step'] / max(last['seconds'], 1e-9):.2f} per s"
     error = folder / "error.txt"
     return ("failed", error.read_text().strip()) if error.exists() else ("missing",)

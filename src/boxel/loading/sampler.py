@@ -4,8 +4,10 @@ A foreground patch is chosen without rejection: first a class, then one of its o
 """
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
@@ -20,9 +22,12 @@ class SamplerConfig(Config):
 
     Attributes:
         foreground: share of patches that are placed around an object, whose class is drawn uniformly.
+        slices: what slice-wise models are trained on: `all` slices, or `positive` ones only, which an object reaches;
+            each positive slice is drawn equally often. Validation and prediction see all slices.
     """
 
     foreground: float = 0.5
+    slices: Literal["all", "positive"] = "all"
 
 
 class PatchSampler:
@@ -31,6 +36,9 @@ class PatchSampler:
     Args:
         margin: size of the region that is read, relative to the patch; larger than 1 for augmentation that rotates and
             scales.
+
+    Raises:
+        ValueError: there are no cases, or positive slices are asked for and there are none.
     """
 
     def __init__(
@@ -53,6 +61,7 @@ class PatchSampler:
             for row, label in enumerate(store.meta(case_id).instances.labels):
                 self.objects[int(label)].append((case, row))
         self.present = [label for label, objects in enumerate(self.objects) if objects]
+        self.positive = self._positive_slices() if config.slices == "positive" else None
 
     def __getitem__(self, index: int) -> Sample:
         return self._read(*self.place(index))
@@ -61,13 +70,57 @@ class PatchSampler:
         """The case of a patch and its lower corner; reads no image."""
         rng = np.random.default_rng([self.seed, index])
         anchor = None
+        leading: list[int] = []
         if self.present and rng.random() < self.config.foreground:
             objects = self.objects[self.present[rng.integers(len(self.present))]]
             case, row = objects[rng.integers(len(objects))]
             anchor = self.store.meta(self.ids[case]).instances.boxes[row]
+        elif self.positive is not None:
+            case, *leading = self.positive[rng.integers(len(self.positive))].tolist()
         else:
             case = int(rng.integers(len(self.ids)))
-        return self.ids[case], self._corner(self.ids[case], anchor, rng)
+        corner = self._corner(self.ids[case], anchor, rng)
+        corner[: len(leading)] = leading
+        return self.ids[case], corner
+
+    @property
+    def patches_per_epoch(self) -> int:
+        """The patches of one pass over the data: as many as cover every image, or every slice, side by side.
+
+        Patches are drawn at random, so a pass sees each part of the data once on average.
+        """
+        patch, lead = np.asarray(self.task.patch_size), len(self.task.spacing) - self.task.ndim
+        total = 0
+        for case, case_id in enumerate(self.ids):
+            shape = self.store.meta(case_id).shape
+            slices = math.prod(shape[:lead]) if self.positive is None else int((self.positive[:, 0] == case).sum())
+            total += slices * math.prod(np.ceil(shape[lead:] / patch).astype(int).tolist())
+        return total
+
+    def _positive_slices(self) -> np.ndarray | None:
+        """For each slice with an object, its case and its position along each leading axis; None without effect."""
+        lead = len(self.task.spacing) - self.task.ndim
+        if not lead:
+            warnings.warn(
+                "train.sampler.slices=positive has no effect; it is for models that see slices of volumes",
+                stacklevel=3,
+            )
+            return None
+        rows = []
+        for case, case_id in enumerate(self.ids):
+            meta = self.store.meta(case_id)
+            reached = np.zeros(meta.shape[:lead], bool)
+            for lower, upper in meta.instances.boxes[:, :, :lead]:
+                first, last = np.maximum(0, np.floor(lower)).astype(int), np.ceil(upper).astype(int)
+                reached[tuple(map(slice, first, last))] = True
+            rows.append(np.insert(np.argwhere(reached), 0, case, axis=1))
+        slices = np.concatenate(rows)
+        if not len(slices):
+            raise ValueError(
+                f"train.sampler.slices=positive: no object in any slice of the {len(self.ids)} training cases; "
+                "set train.sampler.slices=all, or check the annotations with boxel check"
+            )
+        return slices
 
     def _corner(self, case_id: str, anchor: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
         """Lower corner of the patch (not of the region), in image voxels."""

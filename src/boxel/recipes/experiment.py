@@ -49,12 +49,19 @@ class Experiment(Config):
         """A copy with leaves replaced, see `Config.override`.
 
         It reproduces nothing any more where a setting of the paper has changed; the seed, and how it is computed, may.
+        `train.steps` replaces the epochs of a recipe, and `train.epochs` its steps; both at once are a ValueError.
 
         Example:
             >>> from boxel import get_recipe
             >>> get_recipe("mdt_toy").override(["train.lr=0.5"]).reproduces
             ''
         """
+        assignments = list(assignments)
+        keys = {text.partition("=")[0].strip() for text in assignments}
+        if {"train.steps", "train.epochs"} <= keys:
+            raise ValueError("train.steps and train.epochs both say how long to train; set one of them")
+        if "train.steps" in keys:
+            assignments.append("train.epochs=null")
         changed = super().override(assignments)
         before, after = dict(_leaves(self.to_dict())), dict(_leaves(changed.to_dict()))
         different = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}

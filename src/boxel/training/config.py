@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from boxel.config import Config
 from boxel.loading.augment import AugmentConfig
 from boxel.loading.sampler import SamplerConfig
@@ -13,6 +15,9 @@ class TrainConfig(Config):
 
     Attributes:
         steps: batches to train on; each is an optimisation step for every phase of the model.
+        epochs: passes over the training data, instead of `steps`. They become steps when the training starts, which is
+            what `config.json` of a run holds; an epoch has as many patches as cover every training image, or every
+            slice, side by side (`PatchSampler.patches_per_epoch`).
         max_seconds: ends the training after this time, unless the steps end it before; the schedule follows the one
             that is further advanced. Such a training depends on the machine and is not exactly repeatable.
         batch_size: patches per step and process; None takes the plan's.
@@ -31,6 +36,7 @@ class TrainConfig(Config):
     """
 
     steps: int = 2000
+    epochs: float | None = Field(None, gt=0)
     max_seconds: float | None = None
     batch_size: int | None = None
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"

@@ -1,6 +1,7 @@
 """What `train` knows about how its data were prepared."""
 
 import json
+import math
 
 import pytest
 
@@ -49,3 +50,37 @@ def test_a_run_that_names_its_schedule_as_earlier_versions_did_is_resumed(store,
     assert json.loads(file.read_text())["train"]["schedule"] == {"type": "poly"}
     with pytest.raises(ValueError, match=r"config\.json: this run was started with other choices"):
         start_run(tmp_path, experiment.override(["train.schedule=steps"]), store.task, split)
+
+
+def test_epochs_become_steps_when_the_training_starts(store, tmp_path, caplog):
+    """An epoch has as many patches as cover the training images; one and a half of these, by twos."""
+    training = store.splits[0].train
+    quick = ["plan.patch_size=[32,32]", "plan.batch_size=2", "train.num_workers=0", "train.validate_every=1000"]
+    shapes = [store.meta(case).shape for case in training]
+    patches = sum(math.ceil(height / 32) * math.ceil(width / 32) for height, width in shapes)
+    steps = round(1.5 * patches / 2)
+    with caplog.at_level("INFO", "boxel"):
+        run = boxel.train(store.path, tmp_path / "run", recipe=RECIPE, overrides=[*quick, "train.epochs=1.5"])
+    assert f"1.5 epochs = {steps} steps of 2 patches ({patches} patches per epoch)" in caplog.messages
+    values = json.loads((run / "config.json").read_text())["train"]
+    assert (values["steps"], values["epochs"]) == (steps, None)
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == steps
+    written = (run / "metrics.jsonl").read_bytes()
+    for same in ("train.epochs=1.5", f"train.steps={steps}"):
+        boxel.train(store.path, run, recipe=RECIPE, overrides=[*quick, same])
+        assert (run / "metrics.jsonl").read_bytes() == written
+    with pytest.raises(ValueError, match="started with other choices"):
+        boxel.train(store.path, run, recipe=RECIPE, overrides=[*quick, "train.epochs=2"])
+
+
+def test_steps_replace_the_epochs_of_a_recipe_and_both_at_once_are_refused():
+    by_epochs = get_recipe(RECIPE).override(["train.epochs=60"])
+    assert by_epochs.train.epochs == 60
+    assert type(by_epochs).from_dict(by_epochs.to_dict()) == by_epochs
+    by_steps = by_epochs.override(["train.steps=7"])
+    assert (by_steps.train.steps, by_steps.train.epochs) == (7, None)
+    assert by_steps.override(["train.epochs=2"]).train.epochs == 2
+    with pytest.raises(ValueError, match=r"train\.steps and train\.epochs .*; set one of them"):
+        by_epochs.override(["train.epochs=2", "train.steps=3"])
+    with pytest.raises(ValueError, match=r"epochs.*greater than 0"):
+        by_epochs.override(["train.epochs=0"])

@@ -249,11 +249,13 @@ def test_a_row_is_labelled_by_the_model_that_overrides_choose(tmp_path):
 def test_a_running_cell_shows_its_step_and_rate(tmp_path):
     grid = made_up_grid()
     values = {"model": "retina_net", "n": 10, "seed": 0}  # ten steps
-    folder = tmp_path / "cells" / grid.cell(values).name
+    cell = grid.cell(values)
+    folder = tmp_path / "cells" / cell.name
     (folder / "run").mkdir(parents=True)
     with FileLock(folder / ".lock"):
         (state,) = states(grid, tmp_path, [values])
         assert (state.state, state.note) == ("running", "preparing")
+        cell.experiment.save(folder / "run" / "config.json")  # with the epochs in steps
         (folder / "run" / "metrics.jsonl").write_text('{"step": 3, "seconds": 1}\n{"step": 6, "seconds": 4}\n')
         (state,) = states(grid, tmp_path, [values])
         assert (state.state, state.note) == ("running", "step 6 of 10, 1.50 per s")

@@ -18,10 +18,12 @@ def store(native, tmp_path) -> Store:
     return prepare(open_dataset(native), tmp_path / "work", PlanConfig(), workers=0)
 
 
-def sampler(store: Store, ids=("a", "b", "c"), *, foreground=1.0, patch=8, seed=0, **changes) -> PatchSampler:
+def sampler(
+    store: Store, ids=("a", "b", "c"), *, foreground=1.0, patch=8, seed=0, slices="all", **changes
+) -> PatchSampler:
     ndim = changes.get("ndim", store.task.ndim)
     task = store.task.model_copy(update={"patch_size": (patch,) * ndim, **changes})
-    return PatchSampler(store, ids, task, SamplerConfig(foreground=foreground), seed=seed)
+    return PatchSampler(store, ids, task, SamplerConfig(foreground=foreground, slices=slices), seed=seed)
 
 
 def test_the_same_seed_and_number_give_the_same_patch(store):
@@ -102,3 +104,58 @@ def test_ignored_regions_are_where_an_object_of_the_same_box_is(native, tmp_path
     for sample in seen:
         np.testing.assert_array_equal(sample.ignored, sample.instances.boxes[sample.instances.ids == 1])
     assert any(len(sample.ignored) for sample in seen)
+
+
+def slices_of(patches: PatchSampler, count: int) -> list[tuple[str, int]]:
+    """The case and the slice of the first patches."""
+    return [(case, int(corner[0])) for case, corner in map(patches.place, range(count))]
+
+
+@pytest.mark.parametrize("ndim", [3], indirect=True, ids=["3d"])
+@pytest.mark.parametrize("foreground", [0.0, 0.5])
+def test_positive_slices_are_those_with_an_object_and_all_of_them_are_drawn(store, foreground):
+    expected = set()
+    for case in ("a", "b", "c"):
+        label_map = store.read(case)[1]
+        expected |= {(case, int(z)) for z in np.flatnonzero(label_map.any(axis=(1, 2)))}
+    ndim = store.task.ndim - 1
+    every = set(slices_of(sampler(store, ndim=ndim, foreground=foreground), 600))
+    patches = sampler(store, ndim=ndim, foreground=foreground, slices="positive")
+    assert set(slices_of(patches, 600)) == expected < every
+    assert {case for case, _ in every} == {"a", "b", "c"}  # c has no object
+
+
+@pytest.mark.parametrize("ndim", [3], indirect=True, ids=["3d"])
+def test_positive_slices_of_all_cases_are_drawn_equally_often(store):
+    """Eight slices in case a, four in case d: a third of the patches is from d, though it is one case of two."""
+    drawn = slices_of(sampler(store, ("a", "d"), ndim=2, foreground=0.0, slices="positive"), 1000)
+    assert np.mean([case == "d" for case, _ in drawn]) == pytest.approx(1 / 3, abs=0.05)
+
+
+@pytest.mark.parametrize("ndim", [3], indirect=True, ids=["3d"])
+def test_data_without_any_positive_slice_are_refused(store):
+    with pytest.raises(ValueError, match=r"slices=positive: no object in any slice of the 1 training cases; set"):
+        sampler(store, ("c",), ndim=store.task.ndim - 1, slices="positive")
+
+
+def test_positive_slices_without_effect_warn(store):
+    with pytest.warns(UserWarning, match=r"slices=positive has no effect"):
+        patches = sampler(store, slices="positive", foreground=0.0)
+    other = sampler(store, foreground=0.0)
+    for index in range(5):
+        case, corner = other.place(index)
+        assert patches.place(index)[0] == case
+        assert np.array_equal(patches.place(index)[1], corner)
+
+
+def test_an_epoch_covers_every_training_image_once(store):
+    """Two patches of 8 cover 12, 14 and 16 voxels each; three cases."""
+    assert sampler(store).patches_per_epoch == 3 * 2**store.task.ndim
+    assert sampler(store, ("a",), patch=16).patches_per_epoch == 1
+
+
+@pytest.mark.parametrize("ndim", [3], indirect=True, ids=["3d"])
+def test_an_epoch_of_slices_covers_every_slice_or_every_positive_one(store):
+    """Twelve slices per case; a and b have objects in slices 2 to 5 and 7 to 10, c has none."""
+    assert sampler(store, ndim=2).patches_per_epoch == 3 * 12 * 2 * 2
+    assert sampler(store, ndim=2, slices="positive").patches_per_epoch == 2 * 8 * 2 * 2
