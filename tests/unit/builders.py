@@ -9,6 +9,7 @@ from boxel.models import (
     LNetConfig,
     MaskConfig,
     ModelConfig,
+    PyramidConfig,
     ResNetConfig,
     RoIConfig,
     RPNConfig,
@@ -44,6 +45,8 @@ def tiny(name: str) -> ModelConfig:
 
 
 MODELS = {name: tiny(name) for name in ModelConfig.registry}
+DETECTORS = {name: config for name, config in MODELS.items() if isinstance(config, PyramidConfig)}
+ALWAYS_SEGMENT = ("det_unet", "unet", "lsnet", "coarse_to_fine")  # whatever infer is asked for
 
 
 def make_task(ndim: int, classes: tuple[str, ...] = ("cube", "block"), size: int = 24, **changes: object) -> Task:

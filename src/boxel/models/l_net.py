@@ -69,17 +69,17 @@ class LNet(FirstStage):
 
     def __init__(self, numbers: Numbers, in_channels: int, config: LNetConfig) -> None:
         super().__init__()
-        ndim, grid, filters = numbers.ndim, numbers.grid, config.filters
+        ndim, grid, filters, norm = numbers.ndim, numbers.grid, config.filters, config.backbone.norm
         self.config, self.numbers = config, numbers
         self.encoder = config.backbone.build(ndim, in_channels, grid.strides, full_resolution=False)
         self.decoder, self.level = build_decoder(
-            config.decoder, ndim, self.encoder.channels, filters, full_resolution=False
+            config.decoder, ndim, self.encoder.channels, filters, norm, full_resolution=False
         )
         [self.stride] = cells_of(grid.strides, [self.level])
 
         def tower(num_convs: int) -> list[nn.Module]:
             widths = [self.decoder.channels, *[filters] * num_convs]
-            return [conv_block(ndim, a, b, norm="batch") for a, b in pairwise(widths)]
+            return [conv_block(ndim, a, b, norm=norm) for a, b in pairwise(widths)]
 
         self.heat = nn.Sequential(*tower(3), nd.CONV[ndim](filters, numbers.num_classes, 1))
         kernel = config.box_kernel

@@ -16,6 +16,7 @@ from boxel.models.grid import Numbers
 from boxel.models.loss_terms import map_loss
 from boxel.models.segmentation import segmentation_target
 from boxel.nn import BackboneConfig, ResNetConfig, nd
+from boxel.nn.blocks import Norm
 from boxel.nn.decoders import FCNDecoder, UNetDecoder
 from boxel.types import Batch
 
@@ -61,7 +62,7 @@ class SemanticNet(nn.Module):
         self.config, self.softmax = config, numbers.num_classes > 1
         self.encoder = config.backbone.build(ndim, in_channels, strides, full_resolution=False)
         self.decoder, self.level = build_decoder(
-            config.decoder, ndim, self.encoder.channels, config.filters, full_resolution=True
+            config.decoder, ndim, self.encoder.channels, config.filters, config.backbone.norm, full_resolution=True
         )
         outputs = numbers.num_classes + self.softmax
         kernel = 1 if config.decoder == "fcn" else 3
@@ -93,7 +94,7 @@ class SemanticNet(nn.Module):
 
 
 def build_decoder(
-    kind: Decoder, ndim: int, channels: Sequence[int], filters: int, *, full_resolution: bool
+    kind: Decoder, ndim: int, channels: Sequence[int], filters: int, norm: Norm, *, full_resolution: bool
 ) -> tuple[UNetDecoder | FCNDecoder, int]:
     """A decoder of the features of an encoder, and the level of the finest of them that it takes.
 
@@ -101,6 +102,7 @@ def build_decoder(
 
     Args:
         channels: of the encoder's features C1, C2, ..., finest first.
+        norm: of a U-Net.
     """
     if len(channels) < 2:
         raise ValueError(f"the encoder has {len(channels)} strided stage; a decoder needs two: choose larger patches")
@@ -109,4 +111,6 @@ def build_decoder(
         return FCNDecoder(ndim, channels[level - 1 :], filters), level
     lowest = 0 if full_resolution else level
     widths = [max(1, int(filters * 2.0 ** (k - level))) for k in range(len(channels) - 1, lowest - 1, -1)]
-    return UNetDecoder(ndim, channels[max(lowest - 1, 0) :], widths, attention=kind == "attention_unet"), max(lowest, 1)
+    return UNetDecoder(
+        ndim, channels[max(lowest - 1, 0) :], widths, norm=norm, attention=kind == "attention_unet"
+    ), max(lowest, 1)

@@ -22,7 +22,7 @@ from boxel.models import (
 )
 from boxel.models.loss_terms import mostly_ignored
 from boxel.models.segmentation import segmentation_target
-from tests.unit.builders import MODELS, make_batch, make_instances, make_task
+from tests.unit.builders import ALWAYS_SEGMENT, MODELS, make_batch, make_instances, make_task
 
 
 @pytest.fixture(params=sorted(MODELS))
@@ -38,8 +38,8 @@ def test_where_objects_are_known_by_their_boxes_alone_only_boxes_are_learnt(ndim
     terms = config.build(task)(batch.images, batch)
     assert all(torch.isfinite(term) for term in terms.values())
     assert terms.pop("mask", 0) == 0
-    if config.type_name == "det_unet":  # has nothing else: it takes ellipses in the boxes for the objects
-        assert terms["segmentation"] != 0
+    if config.type_name in ALWAYS_SEGMENT:  # have nothing else: they take ellipses in the boxes for the objects
+        assert all(terms.values())
     else:
         assert terms.pop("segmentation", 0) == 0
         assert all(term > 0 for term in terms.values())
@@ -76,7 +76,9 @@ def test_bfloat16_changes_the_losses_little(ndim, config):
 def test_masks_come_with_the_detections_where_the_model_has_them(ndim, config, some):
     task = make_task(ndim)
     floor = {"min_score": 0.0 if some else 1.1}
-    part = next((name for name in ("dense", "roi") if name in type(config).model_fields), None)
+    part = next((name for name in ("dense", "roi", "components", "first") if name in type(config).model_fields), None)
+    if config.type_name == "coarse_to_fine":
+        floor = {"components": config.first.components.model_copy(update=floor)}
     update = {part: getattr(config, part).model_copy(update=floor)} if part else floor
     model = config.model_copy(update=update).build(task).eval()
     with torch.inference_mode():

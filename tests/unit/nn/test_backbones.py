@@ -8,7 +8,7 @@ import torch
 from boxel.models import RetinaNetConfig
 from boxel.nn import ResidualEncoderConfig, ResNetConfig
 from boxel.nn.backbone import BackboneConfig
-from tests.unit.builders import MODELS, make_batch, make_task
+from tests.unit.builders import DETECTORS, make_batch, make_task
 
 DEEP = ResidualEncoderConfig(widths=(4,) * 7, blocks=(1,) * 7)
 BACKBONES = [
@@ -68,11 +68,11 @@ def test_settings_of_runs_from_before_backbones_had_a_type_mean_a_resnet():
         BackboneConfig.from_dict({"type": "resnett"})
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", sorted(DETECTORS))
 def test_every_model_trains_on_a_residual_encoder(name, ndim):
     task = make_task(ndim)
     backbone = ResidualEncoderConfig(widths=(4, 8, 8, 8), blocks=(1, 1, 1, 1))
-    model = MODELS[name].model_copy(update={"backbone": backbone}).build(task)
+    model = DETECTORS[name].model_copy(update={"backbone": backbone}).build(task)
     batch = make_batch(task, 2)
     sum(model(batch.images, batch).values()).backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.parameters())

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from boxel.api.training import pretrained_backbones
 from boxel.config import Config
+from boxel.models import ModelConfig
 from boxel.nn import ResidualEncoderConfig, ResNetConfig
 from boxel.nn.backbone import Backbone, BackboneConfig
 from boxel.nn.pretrained import Pretrained, pretrained
