@@ -8,19 +8,24 @@ import pytest
 import boxel
 from boxel.datasets.formats.native_writer import write_case, write_dataset
 from boxel.datasets.toy import make_toy
-from boxel.export.boxel_json import read_detections
-from boxel.io import read_image
+from boxel.export.boxel_json import read_detections, write_detections
+from boxel.io import read_image, read_label_map
 from boxel.models import ModelConfig
 from boxel.ops import paste_mask
 from boxel.recipes import get_recipe
-from boxel.types import Geometry, Image
+from boxel.types import Detections, Geometry, Image
 from tests.end_to_end.commands import boxel as command
 from tests.end_to_end.commands import refused
+from tests.unit.builders import tiny
 
 QUICK = (
     "train.steps=3", "train.validate_every=3", "train.batch_size=2", "train.num_workers=0", "train.accelerator=cpu",
     "model.backbone.start_filters=4", "model.backbone.depth=10", "predict.views=identity",
 )  # fmt: skip
+PART_WITH_MIN_SCORE = {
+    "det_unet": "", "retina_unet": ".dense", "retina_net": ".dense", "unet": ".components", "lsnet": ".first",
+    "coarse_to_fine": ".first.components",
+}  # fmt: skip
 SET = [word for setting in QUICK for word in ("--set", setting)]
 
 
@@ -35,11 +40,11 @@ def volumes(tmp_path_factory):
 
 @pytest.mark.parametrize("model", sorted(ModelConfig.registry))
 def test_a_model_gives_masks_and_a_segmentation_or_says_that_it_has_none(volumes, tmp_path, model):
-    recipe = get_recipe("retina_unet_small", model)
-    boxel.train(volumes / "work", tmp_path / "run", recipe=recipe, overrides=QUICK)
+    recipe = get_recipe("retina_unet_small", model).model_copy(update={"model": tiny(model)})
+    boxel.train(volumes / "work", tmp_path / "run", recipe=recipe, overrides=QUICK[:-3] + QUICK[-1:])
     check_segmentation(volumes, tmp_path / "run", model)
     image = volumes / "data" / "imagesTs" / "test_00000_0000.mha"
-    part = {"det_unet": "", "retina_unet": ".dense", "retina_net": ".dense"}.get(model, ".roi")
+    part = PART_WITH_MIN_SCORE.get(model, ".roi")
     floor = [f"model{part}.min_score=0.0", "consolidate.min_score=0.0"]
     if not ModelConfig.registry[model].gives_masks:
         with pytest.raises(ValueError, match=f"{model} predicts boxes only"):
@@ -57,7 +62,7 @@ def test_a_model_gives_masks_and_a_segmentation_or_says_that_it_has_none(volumes
 
 def check_segmentation(volumes, run, model):
     image = volumes / "data" / "imagesTs" / "test_00000_0000.mha"
-    if model not in ("retina_unet", "ufrcnn_plus", "det_unet"):
+    if not ModelConfig.registry[model].segments:
         out = run.parent / "p"
         refused("predict", run, image, "--out", out, "--segmentation", says=f"its {model} does not segment")
         assert not out.exists()
@@ -102,3 +107,34 @@ def test_objects_known_by_boxes_alone_train_every_model_and_the_log_says_so(rng,
     image = tmp_path / "data" / "imagesTr" / "a_0000.nii.gz"
     refused("predict", tmp_path / "mask_rcnn", image, "--out", tmp_path / "p", "--masks", says="trained without masks")
     assert boxel.load(tmp_path / "det_unet", overrides=["predict.segmentation=true"]).segment(image)[1].any()
+
+
+def test_the_boxes_of_any_detector_are_segmented_by_the_second_stage_of_l_snet(volumes, tmp_path):
+    work, images = volumes / "work", volumes / "data" / "imagesTs"
+    for model in ("lsnet", "unet"):
+        recipe = get_recipe("retina_unet_small", model).model_copy(update={"model": tiny(model)})
+        boxel.train(work, tmp_path / model, recipe=recipe, overrides=QUICK[:-3])
+    geometry = read_image(images / "test_00000_0000.mha").geometry
+    boxes = np.array([[[4] * 3, [9] * 3]], np.float32)
+    labels = np.zeros(len(boxes), np.int64)
+    detections = Detections(boxes, np.ones(len(boxes), np.float32), labels, geometry=geometry)
+    write_detections(tmp_path / "given" / "test_00000.json", detections, "test_00000", ("anything",))
+    words = ("predict", tmp_path / "lsnet", images, "--out", tmp_path / "out", "--boxes", tmp_path / "given")
+    refused(*words, says="add --segmentation")
+    command(*words, "--segmentation")
+    _, written, classes = read_detections(tmp_path / "out" / "test_00000.json")
+    assert np.array_equal(written.boxes, boxes)
+    assert classes == ("anything",)
+    segmented = read_label_map(tmp_path / "out" / "test_00000_seg.nii.gz").array
+    assert segmented.shape == geometry.shape
+    segmented[(slice(0, 18),) * 3] = 0  # the box and 7.5 voxels around it
+    assert not segmented.any()
+    before = (tmp_path / "out" / "test_00000.json").stat().st_mtime_ns
+    command(*words, "--segmentation")  # resumes: all is done
+    assert (tmp_path / "out" / "test_00000.json").stat().st_mtime_ns == before
+    words = ("predict", tmp_path / "unet", images, "--out", tmp_path / "o", "--boxes", tmp_path / "given")
+    refused(*words, "--segmentation", says="its model does not segment given boxes")
+    other = Detections(boxes, detections.scores, labels, geometry=Geometry.plain((9, 9, 9)))
+    write_detections(tmp_path / "given" / "test_00000.json", other, "test_00000", ("anything",))
+    refused(*words[:1], tmp_path / "lsnet", *words[2:3], "--out", tmp_path / "o2", "--boxes", tmp_path / "given",
+            "--segmentation", says="boxes on a grid of (9, 9, 9)")  # fmt: skip

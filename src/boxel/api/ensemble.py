@@ -88,7 +88,7 @@ class Member:
     def segmentation_classes(self) -> tuple[str, ...]:
         """The classes that its models segment: none if they had neither masks nor ellipses in their place to learn."""
         config = self.experiment.model
-        learns = self.task.masks or getattr(config, "boxes_without_mask", "") == "fill"
+        learns = self.task.masks or config.fills_boxes
         return config.segmentation_classes(self.task.classes) if learns else ()
 
     def check_masks(self, predict: PredictConfig) -> None:

@@ -182,6 +182,11 @@ class ModelConfig(Choice):
         """
         return ()
 
+    @property
+    def fills_boxes(self) -> bool:
+        """Whether the segmentation takes the ellipse in the box of an object without a mask for the object."""
+        return False
+
     def build(self, task: Task) -> Model:
         """The model for a task."""
         raise TypeError(

@@ -56,6 +56,10 @@ class LSNetConfig(ModelConfig, name="lsnet"):
     max_regions: int = 10
     mask_cells: int = 28
 
+    @property
+    def fills_boxes(self) -> bool:
+        return self.second.boxes_without_mask == "fill"
+
     def segmentation_classes(self, classes: Sequence[str]) -> tuple[str, ...]:
         return tuple(classes)
 

@@ -43,6 +43,10 @@ class SegmentingConfig(PyramidConfig):
     boxes_without_mask: Literal["ignore", "fill"] = "ignore"
     mask_cells: int = 28
 
+    @property
+    def fills_boxes(self) -> bool:
+        return self.boxes_without_mask == "fill"
+
     def segmentation_classes(self, classes: Sequence[str]) -> tuple[str, ...]:
         return tuple(classes) if self.segment == "classes" or len(classes) == 1 else ("foreground",)
 

@@ -26,6 +26,10 @@ class UNetConfig(ModelConfig, name="unet"):
     net: SemanticNetConfig = SemanticNetConfig()
     components: ComponentsConfig = ComponentsConfig()
 
+    @property
+    def fills_boxes(self) -> bool:
+        return self.net.boxes_without_mask == "fill"
+
     def segmentation_classes(self, classes: Sequence[str]) -> tuple[str, ...]:
         return tuple(classes)
 

@@ -8,6 +8,8 @@ from boxel.models import DenseConfig, FPNConfig, ModelConfig, NeckConfig
 from boxel.recipes import Experiment, get_recipe, recipes
 from boxel.recipes.parts import model_with
 
+OF_L_SNET = ("lsnet_unet", "lsnet_fcn", "unet", "attention_unet", "fcn", "coarse_to_fine_unet", "coarse_to_fine_fcn")
+
 
 @pytest.mark.parametrize("name", sorted(recipes()))
 def test_every_recipe_survives_json_and_says_what_it_is(name):
@@ -15,7 +17,8 @@ def test_every_recipe_survives_json_and_says_what_it_is(name):
     assert experiment.recipe == name
     assert Experiment.from_dict(json.loads(experiment.to_json())) == experiment
     assert recipes()[name].about
-    assert name.startswith(("mdt_", "paper_")) == bool(experiment.reproduces)
+    of_paper = name.startswith(("mdt_", "paper_")) or name in OF_L_SNET
+    assert of_paper == bool(experiment.reproduces)
 
 
 def test_a_recipe_file_is_as_good_as_a_name(tmp_path):
