@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from boxel.experiments.cell import is_done, is_locked
+from boxel.experiments.cell import Cell, is_done, is_locked
 from boxel.experiments.collect import check_folds
 from boxel.experiments.executors import Executor, Here
 from boxel.experiments.registry import RECORD, Chosen, choose
@@ -54,14 +54,16 @@ def run(
     cells = grid.select(only)
     check_folds(grid, grid)
     paths = dict[Path, str]()
+    to_do = dict[Path, Cell]()
     for state in states(grid, out, cells):
-        paths.setdefault(out / "cells" / state.name, state.path)
+        folder = out / "cells" / state.name
+        paths.setdefault(folder, state.path)
+        to_do[folder] = grid.cell(state.values)
     with claimed(out, "experiment", _job(chosen)):
         chosen.save(out / RECORD)
-        for values in cells:
-            cell = grid.cell(values)
-            if not (out / "cells" / cell.name / "cell.json").exists():
-                cell.save(out / "cells" / cell.name / "cell.json")
+        for folder, cell in to_do.items():
+            if not (folder / "cell.json").exists():
+                cell.save(folder / "cell.json")
 
         def on_end(folder: Path, reason: str | None) -> None:
             level = logging.WARNING if reason else logging.INFO

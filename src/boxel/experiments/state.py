@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -36,16 +37,34 @@ class CellState:
 def states(grid: Grid, out: Path, chosen: Iterable[Mapping[str, Value]] | None = None) -> list[CellState]:
     """The state of every cell of the grid, or of those with the `chosen` values."""
     known: dict[str, tuple[Any, ...]] = {}
+    earlier: dict[str, str] | None = None
     result = []
     for values in grid if chosen is None else chosen:
         cell = grid.cell(values)
         if cell.name not in known:
-            known[cell.name] = _look(out / "cells" / cell.name, cell)
-        result.append(CellState(path_of(values), cell.name, dict(values), *known[cell.name]))
+            name = cell.name
+            if not (out / "cells" / name).exists():
+                earlier = _names(out) if earlier is None else earlier
+                name = earlier.get(name, name)
+            known[cell.name] = (name, _look(out / "cells" / name))
+        name, look = known[cell.name]
+        result.append(CellState(path_of(values), name, dict(values), *look))
     return result
 
 
-def _look(folder: Path, cell: Cell) -> tuple[Any, ...]:
+def _names(out: Path) -> dict[str, str]:
+    """The folders of cells by the names that the cells have today.
+
+    These differ where settings have been added since: they have the values then that an earlier Boxel worked with.
+    """
+    names = {}
+    for file in sorted((out / "cells").glob("[!-]" * 16 + "/cell.json")):  # not those of baselines, NAME-CELL
+        with suppress(ValueError):  # a setting that is no more
+            names[Cell.load(file).name] = file.parent.name
+    return names
+
+
+def _look(folder: Path) -> tuple[Any, ...]:
     if is_done(folder):
         return "done", "", read_json(folder / "done.json")
     if not folder.exists():

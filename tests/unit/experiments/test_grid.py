@@ -1,5 +1,6 @@
 """Grids: the paths of cells, patterns that choose some, names that equal cells share; the grids of Boxel."""
 
+import json
 import re
 import warnings
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from boxel.experiments.grid import Claim, path_of
 from boxel.experiments.sources import DataFolder, ToyImages
 from boxel.experiments.state import states
 from boxel.recipes import get_recipe
-from tests.unit.experiments.made_up import made_up_grid
+from tests.unit.experiments.made_up import made_up_grid, write_done
 
 TOY = choose("toy").grid()
 
@@ -32,6 +33,22 @@ def paths(cells) -> list[str]:
 def test_a_cell_is_named_by_its_values_in_the_order_of_the_axes():
     assert paths(made_up_grid())[:2] == ["retina_net/n=10/seed=0", "retina_net/n=10/seed=1"]
     assert len(paths(made_up_grid())) == len(set(paths(made_up_grid()))) == 12
+
+
+def test_a_cell_of_an_earlier_boxel_which_had_fewer_settings_is_recognised_by_what_it_ran(tmp_path):
+    grid = made_up_grid()
+    values = next(iter(grid))
+    folder = write_done(tmp_path, grid, values, 0.5)
+    record = json.loads((folder / "cell.json").read_text())
+    del record["experiment"]["train"]["sampler"]["slices"]  # as if it had been added since
+    record["experiment"]["train"]["schedule"] = "poly"  # a name alone until then
+    (folder / "cell.json").write_text(json.dumps(record))
+    folder.rename(folder.with_name("0123456789abcdef"))
+    write_done(tmp_path, grid, values, 0.6).rename(folder.with_name(f"floor-{folder.name}"))  # a baseline's
+    states_of = {state.path: state for state in states(grid, tmp_path)}
+    assert states_of[path_of(values)].state == "done"
+    assert states_of[path_of(values)].name == "0123456789abcdef"
+    assert [state.state for state in states_of.values()].count("done") == 1
 
 
 def test_skipped_combinations_are_no_cells():
