@@ -1,8 +1,7 @@
 """The nouns that travel between the stages.
 
 Positions are continuous voxel coordinates in array-axis order (plane, row, column): voxel `i` covers `[i, i + 1)`,
-a box is its lower and upper corner `(2, d)`. World coordinates are LPS millimetres `(x, y, z)`.
-Sets of objects hold numpy arrays or torch tensors; an empty set keeps its shape.
+a box is its lower and upper corner `(2, d)`; world coordinates are LPS mm `(x, y, z)`. Empty sets keep their shape.
 """
 
 import math
@@ -235,7 +234,7 @@ class Split(Config):
 class Normalisation(Config):
     """How the values of one channel are normalised.
 
-    `ct`: clip to lower..upper, subtract `mean`, divide by `std` (of all objects and their surroundings).
+    `ct`: clip to lower..upper, subtract `mean`, divide by `std` (of objects with their surroundings, or a window).
     `z_score`: each image by its own mean and standard deviation. `none`: unchanged.
     """
 
@@ -253,7 +252,7 @@ class Task(Config):
         ndim: number of spatial axes of the model; smaller than that of the images for slice-wise models.
         channels: names of the image channels (modalities), in file order.
         classes: names of the object classes.
-        spacing: mm per voxel that images are resampled to, array order.
+        spacing: mm per voxel that images are resampled to, array order; `spacing_unit` voxel: voxels of each image.
         normalisation: one rule per channel.
         patch_size: voxels per axis of a training patch and of an inference tile.
         batch_size: patches per training step.
@@ -281,6 +280,7 @@ class Task(Config):
     context: int = 0
     max_detections: int = 100
     image_voxels: int | None = None
+    spacing_unit: Literal["mm", "voxel"] = "mm"
     masks: bool = True
     why: dict[str, str] = {}
 

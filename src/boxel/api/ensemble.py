@@ -16,7 +16,7 @@ from boxel.training.checkpoints import load_weights, read_ranking
 from boxel.types import Task
 
 # What a prepared image, its tiles and its detections depend on.
-SHARED = ("ndim", "channels", "classes", "spacing", "normalisation", "patch_size", "strides", "context")
+SHARED = ("ndim", "channels", "classes", "spacing", "spacing_unit", "normalisation", "patch_size", "strides", "context")
 
 
 class _Hash(Protocol):

@@ -162,7 +162,7 @@ def plan_for(store: Store, experiment: Experiment) -> Task:
         ValueError: the recipe needs other spacing or normalisation than the data were prepared with.
     """
     task = plan(store.fingerprint, experiment.plan)
-    for field in ("spacing", "normalisation", "channels", "classes"):
+    for field in ("spacing", "spacing_unit", "normalisation", "channels", "classes"):
         if getattr(task, field) != getattr(store.task, field):
             raise ValueError(
                 f"{store.path}: prepared with {field} {getattr(store.task, field)}{_by(store)}, but training with "

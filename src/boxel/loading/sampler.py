@@ -90,12 +90,11 @@ class PatchSampler:
         Patches are drawn at random, so a pass sees each part of the data once on average.
         """
         patch, lead = np.asarray(self.task.patch_size), len(self.task.spacing) - self.task.ndim
-        total = 0
-        for case, case_id in enumerate(self.ids):
-            shape = self.store.meta(case_id).shape
-            slices = math.prod(shape[:lead]) if self.positive is None else int((self.positive[:, 0] == case).sum())
-            total += slices * math.prod(np.ceil(shape[lead:] / patch).astype(int).tolist())
-        return total
+        shapes = np.array([self.store.meta(case_id).shape for case_id in self.ids])
+        slices = shapes[:, :lead].prod(1)
+        if self.positive is not None:
+            slices = np.bincount(self.positive[:, 0], minlength=len(self.ids))
+        return int((slices * np.ceil(shapes[:, lead:] / patch).astype(int).prod(1)).sum())
 
     def _positive_slices(self) -> np.ndarray | None:
         """For each slice with an object, its case and its position along each leading axis; None without effect."""

@@ -6,13 +6,13 @@ import warnings
 from typing import Literal
 
 import numpy as np
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 from boxel.config import Config
 from boxel.preparation.anchors import Sizes, fit_levels, mean_best_iou, retina_unet_anchors
 from boxel.preparation.fingerprint import Fingerprint
 from boxel.preparation.patch_and_strides import by, choose_grid
-from boxel.preparation.preprocess import stored_shape
+from boxel.preparation.preprocess import SpacingUnit, stored_shape
 from boxel.types import Normalisation, Task
 from boxel.wording import counted, counted_of
 
@@ -31,7 +31,11 @@ class PlanConfig(Config):
         ndim: number of axes of the model; slice-wise models have fewer than the images.
         context: neighbouring slices on either side as further channels, for slice-wise models only.
         spacing: mm per voxel, per image axis.
+        spacing_unit: `voxel`: the spacing is in voxels of each image instead of mm, and 1 by default. 1 keeps the grid
+            of an image, 1.6 makes 320 voxels of 512.
         normalisation: one kind per channel.
+        window: lower and upper end of the values that `ct` channels are clipped to, mapped to -1 and 1; None takes the
+            range and the statistics of the objects.
         patch_size: voxels per model axis.
         batch_size: patches per step.
         patch_extent: longest edge of a patch in multiples of that of large objects (99th percentile), for images much
@@ -49,7 +53,9 @@ class PlanConfig(Config):
     ndim: PositiveInt | None = None
     context: NonNegativeInt = 0
     spacing: tuple[PositiveFloat, ...] | None = None
+    spacing_unit: SpacingUnit = "mm"
     normalisation: tuple[Kind, ...] | None = None
+    window: tuple[float, float] | None = None
     patch_size: tuple[PositiveInt, ...] | None = None
     batch_size: PositiveInt | None = None
     patch_extent: PositiveFloat | None = None
@@ -59,6 +65,13 @@ class PlanConfig(Config):
     num_anchors: PositiveInt | None = None
     anchors: Literal["fit", "mdt", "paper"] | tuple[Sizes, ...] = "fit"
     max_detections: PositiveInt | None = None
+
+    @field_validator("window")
+    @classmethod
+    def _not_empty(cls, window: tuple[float, float] | None) -> tuple[float, float] | None:
+        if window and window[0] >= window[1]:
+            raise ValueError("the lower end must be below the upper, such as [-100, 240]")
+        return window
 
 
 def plan(fingerprint: Fingerprint, config: PlanConfig = PlanConfig()) -> Task:  # noqa: B008 (frozen)
@@ -70,14 +83,15 @@ def plan(fingerprint: Fingerprint, config: PlanConfig = PlanConfig()) -> Task:  
     why: dict[str, str] = {}
     ndim = _ndim(fingerprint, config, why)
     spacing = _spacing(fingerprint, config, why)
-    sizes, shapes = _on_grid(fingerprint, spacing, ndim)
+    grids = [stored_shape(case.shape, case.spacing, spacing, config.spacing_unit) for case in fingerprint.cases]
+    sizes, shapes = _on_grid(fingerprint, grids, ndim)
     for name, rows in (("patch_size", [config.patch_size or ()]), ("strides", config.strides or ())):
         for row in rows:
             _check_length(name, row or (0,) * ndim, ndim)
     stages, levels, patch_size = choose_grid(
         sizes,
         shapes,
-        spacing[-ndim:],
+        _in_mm(fingerprint, spacing, config)[-ndim:],
         strides=config.strides,
         levels=config.levels,
         patch_size=config.patch_size,
@@ -92,6 +106,7 @@ def plan(fingerprint: Fingerprint, config: PlanConfig = PlanConfig()) -> Task:  
         channels=fingerprint.channels,
         classes=fingerprint.classes,
         spacing=spacing,
+        spacing_unit=config.spacing_unit,
         normalisation=_normalisation(fingerprint, config, why),
         patch_size=patch_size,
         batch_size=_batch_size(config, patch_size, why),
@@ -100,7 +115,7 @@ def plan(fingerprint: Fingerprint, config: PlanConfig = PlanConfig()) -> Task:  
         anchors=anchors,
         context=config.context,
         max_detections=_max_detections(fingerprint, config, why),
-        image_voxels=None if config.max_detections else _image_voxels(fingerprint, spacing),
+        image_voxels=None if config.max_detections else _image_voxels(grids),
         masks=_masks(fingerprint, why),
         why=why,
     )
@@ -124,8 +139,12 @@ def _ndim(fingerprint: Fingerprint, config: PlanConfig, why: dict[str, str]) -> 
 def _spacing(fingerprint: Fingerprint, config: PlanConfig, why: dict[str, str]) -> tuple[float, ...]:
     if config.spacing:
         _check_length("spacing", config.spacing, fingerprint.ndim)
-        why["spacing"] = f"Set to {by(config.spacing)} mm."
+        unit = {"mm": "mm", "voxel": "voxels of each image"}[config.spacing_unit]
+        why["spacing"] = f"Set to {by(config.spacing)} {unit}."
         return config.spacing
+    if config.spacing_unit == "voxel":
+        why["spacing"] = "1 voxel: every image keeps its grid."
+        return (1.0,) * fingerprint.ndim
     spacings = np.array([case.spacing for case in fingerprint.cases])
     target = np.median(spacings, axis=0)
     why["spacing"] = f"{by(target)} mm, the median of {len(spacings)} training cases."
@@ -141,12 +160,20 @@ def _spacing(fingerprint: Fingerprint, config: PlanConfig, why: dict[str, str]) 
     return tuple(target.round(6).tolist())
 
 
-def _on_grid(fingerprint: Fingerprint, spacing: tuple[float, ...], ndim: int) -> tuple[np.ndarray, np.ndarray]:
-    """Object extents `(n, ndim)` and image shapes `(m, ndim)` in voxels of the target spacing."""
-    shapes = np.array([stored_shape(case.shape, case.spacing, spacing) for case in fingerprint.cases])
+def _in_mm(fingerprint: Fingerprint, spacing: tuple[float, ...], config: PlanConfig) -> tuple[float, ...]:
+    """The target spacing in mm, of the median image where it is in voxels."""
+    if config.spacing_unit == "mm":
+        return spacing
+    median = np.median([case.spacing for case in fingerprint.cases], axis=0)
+    return tuple((median * spacing).tolist())
+
+
+def _on_grid(fingerprint: Fingerprint, grids: list[tuple[int, ...]], ndim: int) -> tuple[np.ndarray, np.ndarray]:
+    """Object extents `(n, ndim)` and image shapes `(m, ndim)` in voxels of the prepared images."""
+    shapes = np.array(grids)
     ratio = shapes / np.array([case.shape for case in fingerprint.cases])
     extents = [
-        np.array(case.sizes).reshape(-1, len(spacing)) * r for case, r in zip(fingerprint.cases, ratio, strict=True)
+        np.array(case.sizes).reshape(-1, shapes.shape[1]) * r for case, r in zip(fingerprint.cases, ratio, strict=True)
     ]
     return np.maximum(np.concatenate(extents)[:, -ndim:], 1e-3), shapes[:, -ndim:]
 
@@ -194,9 +221,19 @@ def _normalisation(fingerprint: Fingerprint, config: PlanConfig, why: dict[str, 
         raise ValueError(
             f"normalisation: {len(kinds)} kinds for {len(fingerprint.channels)} channels; give one for each"
         )
+    if config.window and "ct" not in kinds:
+        warnings.warn(
+            f"plan.window has no effect; no channel is normalised as ct ({', '.join(fingerprint.channels)}), "
+            "set plan.normalisation for that",
+            stacklevel=3,
+        )
     rules, sentences = [], []
     for kind, channel in zip(kinds, fingerprint.intensities, strict=True):
-        if kind == "ct":
+        if kind == "ct" and config.window:
+            low, high = config.window
+            rules.append(Normalisation(kind="ct", lower=low, upper=high, mean=(low + high) / 2, std=(high - low) / 2))
+            sentences.append(f"{channel.channel}: clipped to {low:g}..{high:g} as set, mapped to -1..1.")
+        elif kind == "ct":
             low, high = channel.percentile_00_5, channel.percentile_99_5
             std = channel.std or 1.0
             rules.append(Normalisation(kind="ct", lower=low, upper=high, mean=channel.mean, std=std))
@@ -239,10 +276,9 @@ def _max_detections(fingerprint: Fingerprint, config: PlanConfig, why: dict[str,
     return number
 
 
-def _image_voxels(fingerprint: Fingerprint, spacing: tuple[float, ...]) -> int:
+def _image_voxels(grids: list[tuple[int, ...]]) -> int:
     """The median size of the prepared training images."""
-    sizes = [math.prod(stored_shape(case.shape, case.spacing, spacing)) for case in fingerprint.cases]
-    return int(np.median(sizes))
+    return int(np.median([math.prod(shape) for shape in grids]))
 
 
 def _masks(fingerprint: Fingerprint, why: dict[str, str]) -> bool:

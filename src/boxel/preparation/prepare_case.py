@@ -112,7 +112,10 @@ def _stored_instances(instances: Instances, label_map: np.ndarray, original_shap
 
 
 def _key(case: Case, task: Task) -> str:
-    made = task.model_dump(mode="json", include={"ndim", "spacing", "normalisation", "channels"})
+    fields = {"ndim", "spacing", "normalisation", "channels"}
+    if task.spacing_unit != "mm":
+        fields.add("spacing_unit")
+    made = task.model_dump(mode="json", include=fields)
     return digest([VERSION, made, facts(case)])
 
 

@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
 from boxel.io import resample
 from boxel.types import Image, Normalisation, Task
+
+SpacingUnit = Literal["mm", "voxel"]
 
 
 def preprocess(image: Image, task: Task) -> Image:
@@ -52,7 +55,7 @@ def on_grid(image: Image, task: Task) -> Image:
         channel[...] = given
         if rule.kind == "ct":
             np.clip(channel, rule.lower, rule.upper, out=channel)
-    shape = stored_shape(image.geometry.shape, image.geometry.spacing, task.spacing)
+    shape = stored_shape(image.geometry.shape, image.geometry.spacing, task.spacing, task.spacing_unit)
     result = Image(clipped, image.geometry)
     return result if shape == image.geometry.shape else resample(result, shape)
 
@@ -70,6 +73,10 @@ def normalisation_of(channel: np.ndarray, rule: Normalisation) -> tuple[float, f
     return shift, std if std > rounding else np.inf
 
 
-def stored_shape(shape: Sequence[int], spacing: Sequence[float], target: Sequence[float]) -> tuple[int, ...]:
-    """Voxels per axis after resampling to `target` spacing (mm); at least one."""
+def stored_shape(
+    shape: Sequence[int], spacing: Sequence[float], target: Sequence[float], unit: SpacingUnit = "mm"
+) -> tuple[int, ...]:
+    """Voxels per axis after resampling to `target` spacing, in mm or in voxels of the image; at least one."""
+    if unit == "voxel":
+        spacing = (1.0,) * len(shape)
     return tuple(max(1, round(n * old / new)) for n, old, new in zip(shape, spacing, target, strict=True))

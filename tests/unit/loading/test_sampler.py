@@ -42,7 +42,7 @@ def test_foreground_patches_hold_a_whole_object_that_fits(store):
         assert inside.any()
 
 
-def test_classes_are_drawn_evenly_whatever_their_frequency(store):
+def test_classes_are_drawn_evenly_regardless_of_their_frequency(store):
     """Case d has class 0 only and is given ten times: class 1 still gets its half of the draws."""
     patches = sampler(store, ("a", *("d",) * 10), patch=4)
     labels = [patches[i].instances.labels for i in range(200)]

@@ -173,3 +173,14 @@ def test_the_files_of_a_store_are_readable_json(tmp_path):
     names = ("dataset", "fingerprint", "task", "splits", "manifest")
     assert all(read_json(tmp_path / "work" / f"{name}.json") for name in names)
     assert read_json(tmp_path / "work" / "dataset.json")["source"] == str(tmp_path / "data")
+
+
+def test_images_are_prepared_again_where_the_spacing_changes_from_mm_to_voxels(native, tmp_path, ndim):
+    """Of (12, 14, 16) voxels of 1.5, 1 and 0.5 mm."""
+    plan = PlanConfig(spacing=(1.0,) * ndim)
+    store = prepare(open_dataset(native), tmp_path / "work", plan, workers=0)
+    assert store.meta("a").shape == (18, 14, 8)[-ndim:]
+    in_voxels = plan.override(["spacing_unit=voxel"])
+    store = prepare(open_dataset(native), tmp_path / "work", in_voxels, workers=0)
+    assert store.meta("a").shape == (12, 14, 16)[-ndim:]
+    assert store.meta("a").instances.boxes[0].tolist() == [[2.0] * ndim, [6.0] * ndim]

@@ -97,3 +97,11 @@ def test_the_stored_image_covers_the_same_box_of_the_world(ndim):
 def test_an_image_that_does_not_fit_the_task_is_refused(array, message):
     with pytest.raises(ValueError, match=message):
         preprocess(image_of(array), task_for(2, Normalisation()))
+
+
+@pytest.mark.parametrize("spacing", [0.5, 1.0, 3.0])
+def test_a_spacing_in_voxels_gives_the_same_grid_regardless_of_mm(ndim, spacing):
+    task = task_for(ndim, CT, spacing=1.6).model_copy(update={"spacing_unit": "voxel"})
+    image = image_of(np.zeros((1,) + (16,) * ndim), spacing)
+    assert preprocess(image, task).array.shape[1:] == (10,) * ndim
+    assert preprocess(image, task_for(ndim, CT, spacing=1.6)).array.shape[1:] == (round(16 * spacing / 1.6),) * ndim
