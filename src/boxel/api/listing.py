@@ -5,6 +5,7 @@ from typing import Any
 from boxel.models import ModelConfig
 from boxel.recipes import get_recipe, recipes
 from boxel.recipes.experiment import Experiment
+from boxel.recipes.segmentation import SEGMENTATION
 from boxel.types import Normalisation, Task
 
 
@@ -19,10 +20,12 @@ def list_recipes() -> dict[str, dict[str, str]]:
 def count_parameters(recipe: str, num_classes: int = 2, num_channels: int = 1) -> dict[str, Any]:
     """Parameters of every model under a recipe's sizes, in total and by part.
 
-    Dotted names are parts of parts. A recipe from a file has one model, a named recipe has all. If a recipe leaves the
-    number of anchors per position to the data, one is assumed.
+    Dotted names are parts of parts. A recipe from a file has one model, and so has one of a network that segments; any
+    other has all detectors. If a recipe leaves the number of anchors per position to the data, one is assumed.
     """
-    names = [get_recipe(recipe).model.type_name] if recipe.endswith(".json") else list(ModelConfig.registry)
+    own, segmenting = get_recipe(recipe).model.type_name, {model for _, model, _ in SEGMENTATION.values()}
+    alone = recipe.endswith(".json") or own in segmenting
+    names = [own] if alone else [name for name in ModelConfig.registry if name not in segmenting]
     table = {}
     for name in names:
         experiment = get_recipe(recipe, name)
