@@ -123,8 +123,8 @@ _PUBLISHED = {
 
 def _reproduces(name: str) -> str:
     return (
-        f"Pancreas-CT, L-SNet table 1: DSC {_PUBLISHED[name]:.2f} %; from weights of ImageNet; batch size (16 here) and "
-        "split not given"
+        f"Pancreas-CT, L-SNet table 1: DSC {_PUBLISHED[name]:.2f} %; from weights of ImageNet; batch size (here 16) "
+        "and split not given"
     )
 
 
