@@ -18,7 +18,7 @@ from unicodedata import east_asian_width
 import numpy as np
 
 from boxel.io.display import lacking, upright_fonts
-from boxel.reporting.charts import Axis, Chart, number
+from boxel.reporting.charts import Axis, Chart, Line, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -177,7 +177,7 @@ def _draw(chart: Chart) -> "Figure":
         # Not clipped and above the frame, so that a line along an end of the axes keeps its width.
         handles += axes.plot(
             _on(chart.x_axis, line.x), _on(chart.y_axis, line.y), color=colour, linewidth=1.8, zorder=3, clip_on=False,
-            dashes=DASHES[index % len(DASHES)] or (None, None), marker="o" if len(line.x) == 1 else "",
+            dashes=DASHES[index % len(DASHES)] or (None, None), **_look(line),
         )  # fmt: skip
         for x, low, high in line.bars:
             middle, half = (low + high) / 2, (high - low) / 2
@@ -186,6 +186,12 @@ def _draw(chart: Chart) -> "Figure":
     _set_axis(axes, "y", chart.y_axis, [line.y for line in chart.lines])
     figure.legend(handles, names, loc="outside lower left", ncols=columns, handlelength=2.4, labelcolor=SOFT)
     return figure
+
+
+def _look(line: Line) -> dict[str, Any]:
+    if line.is_cloud:
+        return {"linestyle": "", "marker": "o", "markersize": 4, "alpha": 0.6, "markeredgewidth": 0}
+    return {"marker": "o" if len(line.x) == 1 else ""}
 
 
 def _set_axis(axes: "Axes", place: str, axis: Axis, values: list[np.ndarray]) -> None:
@@ -202,6 +208,8 @@ def _set_axis(axes: "Axes", place: str, axis: Axis, values: list[np.ndarray]) ->
         is_whole = all(np.array_equal(v, np.round(v)) for v in values)
         of_axes.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10], integer=is_whole))
     of_axes.set_major_formatter(lambda value, _: number(round(value, 12)))
+    if axis.names:
+        of_axes.set_ticks(list(axis.ticks), [_wrap(name, 48 // len(axis.names)) for name in axis.names])
     if np.isfinite(axis.upper):
         axes.set(**{f"{place}lim": (axis.lower, axis.upper)})
     else:
