@@ -119,7 +119,7 @@ def compare_segmentation(
 
 def segmentation_rows(evaluation: SegmentationEvaluation) -> list[dict[str, object]]:
     """One row per case and class; a metric that is not defined is empty."""
-    rows = []
+    rows: list[dict[str, object]] = []
     for case, group, one in zip(evaluation.table.cases, evaluation.groups, evaluation.cases, strict=True):
         slices = overlap_scores(one.counts)
         whole = overlap_scores(one.counts.sum(axis=1))
@@ -166,7 +166,7 @@ def _count(cases: Sequence[CaseSegmentation], classes: Sequence[str], num_groups
     metrics: dict[str, Any] = {"num_images": len(cases), "num_groups": num_groups}
     metrics["num_slices"] = sum(case.counts.shape[1] for case in cases)
     pairs = [(case.annotated > 0, case.predicted > 0) for case in cases]
-    numbers: dict[str, list[np.ndarray]] = {
+    numbers: dict[str, list[Any]] = {
         "num_objects": [case.num_objects for case in cases],
         "num_cases_with_object": [true.any(axis=1) for true, _ in pairs],
         f"num_{WITH_OBJECT}": [true.sum(axis=1) for true, _ in pairs],
@@ -174,7 +174,7 @@ def _count(cases: Sequence[CaseSegmentation], classes: Sequence[str], num_groups
         f"no_region/{ALL_SLICES}": [(true & ~mine).sum(axis=1) for true, mine in pairs],
     }
     for key, each in numbers.items():
-        _put_counts(metrics, key, np.sum(each, axis=0, dtype=np.int64), classes)
+        _put_counts(metrics, key, np.stack(each).sum(axis=0), classes)
     metrics["absent_classes"] = [name for name in classes if not metrics[f"num_cases_with_object/{name}"]]
     return metrics
 

@@ -91,18 +91,17 @@ def score_case(
             f"the prediction has shape {predicted.shape}, the ground truth {expected.shape}, and the spacing "
             f"{len(spacing)} axes; give all on one voxel grid"
         )
-    num_slices = len(predicted) if predicted.ndim > 2 else 1
-    counts = np.zeros((num_classes, num_slices, 3), np.int64)
+    in_slice = tuple(range(predicted.ndim > 2, predicted.ndim))
+    counts = np.zeros((num_classes, len(predicted) if predicted.ndim > 2 else 1, 3), np.int64)
     distances = np.full((num_classes, 2), np.nan)
     everything = bounding_box((predicted > 0) | (expected > 0))
-    first, last = (everything[0].start, everything[0].stop) if num_slices > 1 else (0, 1)
+    slices = everything[0] if predicted.ndim > 2 else slice(0, 1)
     predicted, expected = predicted[everything], expected[everything]
     for k in range(num_classes):
         mine, true = predicted == k + 1, expected == k + 1
         region = bounding_box(mine | true)
         parts = (mine & true, mine & ~true, true & ~mine)
-        per_slice = [part.reshape(last - first, -1).sum(axis=1) for part in parts]
-        counts[k, first:last] = np.stack(per_slice, axis=1)
+        counts[k, slices] = np.stack([part.sum(axis=in_slice) for part in parts], axis=-1)
         distances[k] = _surface_distances(mine[region], true[region], spacing)
     objects = np.zeros(num_classes, np.int64) if num_objects is None else num_objects
     return CaseSegmentation(counts, distances, tuple(spacing), objects)
