@@ -201,7 +201,7 @@ def dice_charts(sizes: Mapping[str, tuple[np.ndarray, np.ndarray]], unit: str) -
         low, middle, high = np.quantile(dice, [0.25, 0.5, 0.75])
         # Beside each other in a fixed order, so that the picture is the same each time.
         beside = position + 0.5 * ((np.arange(len(dice)) * 0.618) % 1) - 0.3
-        bars = [(position + 0.35, low, high)]
+        bars = [(position + 0.35, low, high), (position + 0.35, middle, middle)]
         strips.append(Line(f"{name}, median {middle:.2f} of {len(dice):,}", beside, dice, bars=bars, is_cloud=True))
         clouds.append(Line(name, size, dice, is_cloud=True))
     every = np.concatenate([size for size, _ in present.values()])
