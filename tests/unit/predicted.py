@@ -34,3 +34,27 @@ def write_maps(folder, data, cases):
         write_label_map(folder / f"{name}.nii.gz", labels, loaded.image.geometry)
         (folder / f"{name}.json").write_text(json.dumps(entries))
     return folder
+
+
+def write_segmentations(folder, data, cases, *, suffix="_seg.nii.gz", names=None, **changes):
+    """Label maps of the objects' classes; with `names` of the values, also what `boxel predict` writes beside them.
+
+    `changes` holds for some cases what becomes of the label map.
+    """
+    for name, loaded in cases.items():
+        labels = np.zeros(loaded.image.geometry.shape, np.uint8)
+        for number, label in zip(loaded.instances.ids, loaded.instances.labels, strict=True):
+            labels[loaded.label_map == number] = label + 1
+        if names == ("foreground",):
+            labels = np.minimum(labels, 1)
+        folder.mkdir(exist_ok=True)
+        write_label_map(folder / f"{name}{suffix}", changes.get(name, np.copy)(labels), loaded.image.geometry)
+        if names:
+            values = {str(value): text for value, text in enumerate(("background", *names))}
+            extra = {"segmentation": {"file": f"{name}{suffix}", "values": values}}
+            image_files = data[name].channels
+            detections = as_detections(loaded)
+            write_detections(
+                folder / f"{name}.json", detections, name, data.classes, image_files=image_files, extra=extra
+            )
+    return folder

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from boxel.api.evaluation_inputs import read_evaluation_inputs
+from boxel.api.segmentation_inputs import read_segmentations
 from boxel.config import write_text
 from boxel.datasets.cases import Dataset
 from boxel.evaluation import EvaluateConfig, Evaluation, write_evaluation
@@ -18,8 +19,9 @@ from boxel.evaluation.evaluate import Context
 from boxel.evaluation.luna16 import compare_luna16, evaluate_luna16, is_luna16, read_marks, read_tables
 from boxel.evaluation.picai import compare_picai, evaluate_picai
 from boxel.evaluation.registry import warn_left_out
+from boxel.evaluation.segmentation import SegmentationEvaluation, compare_segmentation, evaluate_segmentation
 from boxel.output_folder import check_file, claimed
-from boxel.reporting import write_figures
+from boxel.reporting import write_figures, write_segmentation_figures
 from boxel.types import Detections, Instances, Progress, silent
 
 
@@ -43,10 +45,11 @@ def evaluate(
     Args:
         predictions: per case `{"boxes": (n, 2, d), "scores": (n,), "labels": (n,)}` or `Detections`: a mapping by the
             names of the cases, or a list in the order of the ground truth's, named "0", "1", ...; or a folder in a
-            format of `boxel convert` (with protocol "luna16" the challenge's table of marks).
+            format of `boxel convert` (with protocol "luna16" the challenge's table of marks, with "segmentation" label
+            maps `CASE_seg.nii.gz` or `CASE.nii.gz`).
         ground_truth: per case `{"boxes", "labels"}` or `Instances`, every case; or a data set (with protocol "luna16"
             the folder of the challenge's tables).
-        out: folder for `metrics.json`, two CSV tables and `figures/*.png`, new or empty or that of an earlier
+        out: folder for `metrics.json`, the CSV tables and `figures/*.png`, new or empty or that of an earlier
             evaluation; None writes nothing.
         config: the settings, or a dict of them. Distances between arrays are in voxels, those between folders in mm.
         classes: class names of arrays; "0", "1", ... by default. A data set has its own.
@@ -87,8 +90,11 @@ def evaluate(
 
 
 def write_results(out: Path, evaluation: Evaluation) -> None:
-    """Write `metrics.json`, two CSV tables and `figures/*.png` into the folder `out`."""
+    """Write `metrics.json`, the CSV tables and `figures/*.png` into the folder `out`."""
     write_evaluation(out, evaluation)
+    if isinstance(evaluation, SegmentationEvaluation):
+        write_segmentation_figures(out / "figures", evaluation.sizes(), evaluation.unit)
+        return
     write_figures(out / "figures", evaluation.metrics, evaluation.curves, evaluation.scores())
 
 
@@ -125,7 +131,7 @@ def _read_arrays(
     classes: Sequence[str] | None,
     groups: Mapping[str, str] | None,
 ) -> tuple[dict[str, Instances], list[dict[str, Detections]], Context]:
-    protocol = config.protocol in ("luna16", "picai")
+    protocol = config.protocol in ("luna16", "picai", "segmentation")
     if protocol or config.criterion.startswith("mask"):
         what = f"protocol {config.protocol}" if protocol else f"criterion {config.criterion}"
         raise ValueError(f"{what} needs files; give folders instead of arrays")
@@ -151,6 +157,9 @@ def _evaluate_files(
     if config.protocol == "luna16":
         marks = read_marks(Path(predictions))
         return evaluate_luna16(marks, read_tables(folder, list(marks)), config=config)
+    if config.protocol == "segmentation":
+        maps = read_segmentations([predictions], dataset, progress)
+        return evaluate_segmentation(*maps.sets, classes=maps.classes, groups=maps.groups, config=config)
     inputs = read_evaluation_inputs(
         predictions, dataset, criterion=_criterion(config), ignore=ignore,
         source=source, as_written=config.protocol == "coco", progress=progress,
@@ -222,6 +231,9 @@ def _compare_files(
     if config.protocol == "luna16":
         marks_a, marks_b = (read_marks(Path(path)) for path in (a, b))
         return compare_luna16(marks_a, marks_b, read_tables(folder, [*marks_a, *marks_b]), config=config)
+    if config.protocol == "segmentation":
+        maps = read_segmentations([a, b], dataset, progress)
+        return compare_segmentation(*maps.sets, classes=maps.classes, groups=maps.groups, config=config)
     first, second = (
         read_evaluation_inputs(path, dataset, criterion=_criterion(config), ignore=ignore, source=source,
                                as_written=config.protocol == "coco", progress=progress)
@@ -243,6 +255,8 @@ def _folder(config: EvaluateConfig, dataset: Path | str | Dataset, ignore: Path 
     folder = dataset.root if isinstance(dataset, Dataset) else Path(dataset)
     if config.protocol == "luna16" and (ignore is not None or source != "auto"):
         raise ValueError("protocol luna16 reads the challenge's tables; leave out --ignore and --from")
+    if config.protocol == "segmentation" and (ignore is not None or source != "auto"):
+        raise ValueError("protocol segmentation compares label maps; leave out --ignore and --from")
     if config.protocol != "luna16" and is_luna16(folder):
         raise ValueError(f"{folder}: these are the tables of LUNA16; add --protocol luna16")
     return folder

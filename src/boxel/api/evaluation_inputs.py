@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,11 +19,13 @@ from boxel.evaluation import Criterion
 from boxel.evaluation.criteria import Kind
 from boxel.evaluation.evaluate import Context
 from boxel.evaluation.masks import LabelMap, MaskOverlap, ProbabilityGrids, join_overlaps, overlap_masks
-from boxel.export import DatasetInfo, Format, ImageGeometries, Prediction, get_format, recognise
+from boxel.export import DatasetInfo, Format, ImageGeometries, get_format, recognise
 from boxel.io import read_geometry
 from boxel.output_folder import unfinished
 from boxel.types import Detections, Geometry, Instances, Progress, silent
 from boxel.wording import counted, counted_of
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,8 @@ def read_evaluation_inputs(
     """
     path, data = Path(predictions), as_dataset(dataset)
     form = recognise(path) if source == "auto" else get_format(source)
-    detections = _only_annotated(read_detections(path, data, form), data)
-    _check_names(path, detections, data)
+    detections = only_annotated(read_detections(path, data, form), data)
+    check_names(path, detections, data)
     cases = choose_cases(data, list(detections))
     with_masks = criterion.startswith("mask")
     bare = [case for case, own in detections.items() if len(own) and own.masks is None]
@@ -137,7 +139,7 @@ def read_detections(path: Path, data: Dataset, form: Format) -> dict[str, Detect
                 f"{path}: predicts the classes {', '.join(prediction.classes)}; the data set has "
                 f"{', '.join(info.classes)}: names and order must match, rename or reorder those of one of them"
             )
-    names = _names_by_files(predictions, data)
+    names = names_by_files({prediction.case: prediction.image_files for prediction in predictions}, data)
     among = {case.id for case in data.cases} if not names else None
     if warning := unfinished(path, {prediction.case for prediction in predictions}, among):
         warnings.warn(warning, stacklevel=2)
@@ -150,7 +152,7 @@ def read_detections(path: Path, data: Dataset, form: Format) -> dict[str, Detect
     return detections
 
 
-def _names_by_files(predictions: Sequence[Prediction], data: Dataset) -> dict[str, str]:
+def names_by_files(predicted: Mapping[str, Sequence[Path]], data: Dataset) -> dict[str, str]:
     """The data set's name of each prediction that has another one, and whose image files are those of one case."""
 
     def place(files: Sequence[Path]) -> tuple[str, ...]:
@@ -159,30 +161,30 @@ def _names_by_files(predictions: Sequence[Prediction], data: Dataset) -> dict[st
     files = [(place(case.channels), case.id) for case in data.cases]
     numbers = Counter(own for own, _ in files)
     owners = {own: case for own, case in files if numbers[own] == 1}
-    named = {prediction.case: owners.get(place(prediction.image_files)) for prediction in predictions}
+    named = {case: owners.get(place(own)) for case, own in predicted.items()}
     return {case: owner for case, owner in named.items() if owner is not None and owner != case}
 
 
-def _check_names(path: Path, detections: Mapping[str, Detections], data: Dataset) -> None:
+def check_names(path: Path, predicted: Mapping[str, Any], data: Dataset) -> None:
     """Raise ValueError if predicted cases are not in the data set, with the names of both."""
     known = {case.id for case in data.cases}
-    if unknown := detections.keys() - known:
+    if unknown := predicted.keys() - known:
         raise ValueError(
-            f"{path}: {counted_of(len(unknown), len(detections), 'predicted case', 'is', 'are')} not in {data.root} "
-            f"({some(unknown)}), whose cases are {some(known - detections.keys() or known)}; predict the cases of the "
+            f"{path}: {counted_of(len(unknown), len(predicted), 'predicted case', 'is', 'are')} not in {data.root} "
+            f"({some(unknown)}), whose cases are {some(known - predicted.keys() or known)}; predict the cases of the "
             f"data set under its names with `boxel predict RUN {data.root} --out DIR` (only some: --part test), or "
             "remove these predictions"
         )
 
 
-def _only_annotated(detections: dict[str, Detections], data: Dataset) -> dict[str, Detections]:
-    """The detections in images that have an annotation.
+def only_annotated(predicted: dict[str, Value], data: Dataset) -> dict[str, Value]:
+    """The predictions of images that have an annotation.
 
     Raises:
         ValueError: no predicted image has one.
     """
-    others = sorted(detections.keys() & set(data.unlabelled))
-    if others and len(others) == len(detections):
+    others = sorted(predicted.keys() & set(data.unlabelled))
+    if others and len(others) == len(predicted):
         raise ValueError(
             f"{data.root}: no predicted image has an annotation ({some(others)}), so there is nothing to evaluate on; "
             "add annotations, or give the data set that has them"
@@ -193,7 +195,7 @@ def _only_annotated(detections: dict[str, Detections], data: Dataset) -> dict[st
             f"{'is' if len(others) == 1 else 'are'} not evaluated, such as {others[0]}",
             stacklevel=3,
         )
-    return {case: boxes for case, boxes in detections.items() if case not in others}
+    return {case: own for case, own in predicted.items() if case not in others}
 
 
 def _overlap(path: Path, case: str, form: Format, detections: Detections, loaded: LoadedCase) -> MaskOverlap:

@@ -32,7 +32,10 @@ def evaluation_inputs(
     plugin: Plugins = None,
     protocol: Annotated[
         str,
-        typer.Option(help="`boxel`; `coco`, `luna16` or `picai` for the matching and the metrics of those challenges."),
+        typer.Option(
+            help="`boxel`; `coco`, `luna16` or `picai` for the matching and the metrics of those challenges; "
+            "`segmentation` for label maps: DSC, IoU, precision, recall, surface distances."
+        ),
     ] = "boxel",
     iou: Annotated[
         list[float] | None,

@@ -9,27 +9,33 @@ from boxel.evaluation.evaluate import Curve, Evaluation, evaluate
 from boxel.evaluation.matching import MatchTable, Overlaps
 from boxel.evaluation.overlaps import find_overlaps, match_cases
 from boxel.evaluation.registry import WeightedMatches, register_metric
+from boxel.evaluation.segmentation import SegmentationEvaluation, evaluate_segmentation
+from boxel.evaluation.segmentation_scores import CaseSegmentation, segmentation_scores
 from boxel.evaluation.summary import summary
 from boxel.evaluation.write import case_rows, object_rows, write_evaluation
 
 __all__ = [
     "IOU_THRESHOLDS",
+    "CaseSegmentation",
     "Criterion",
     "Curve",
     "EvaluateConfig",
     "Evaluation",
     "MatchTable",
     "Overlaps",
+    "SegmentationEvaluation",
     "WeightedMatches",
     "average_precision",
     "case_rows",
     "compare",
     "evaluate",
+    "evaluate_segmentation",
     "find_overlaps",
     "match_cases",
     "metrics",
     "object_rows",
     "register_metric",
+    "segmentation_scores",
     "summary",
     "write_evaluation",
 ]

@@ -11,7 +11,7 @@ from boxel.evaluation.criteria import Kind
 from boxel.evaluation.matching import Rule
 
 IOU_THRESHOLDS = (0.10, 0.15, 0.20, 0.25, 0.30, 0.35, 0.40, 0.45, 0.50)
-Protocol = Literal["boxel", "coco", "luna16", "picai"]
+Protocol = Literal["boxel", "coco", "luna16", "picai", "segmentation"]
 
 
 class EvaluateConfig(Config):
@@ -22,8 +22,8 @@ class EvaluateConfig(Config):
     is exact.
 
     Attributes:
-        protocol: "coco", "luna16" and "picai" compute the metrics of those challenges and fix every other
-            setting except `num_resamples` and `seed`.
+        protocol: "coco", "luna16" and "picai" compute the metrics of those challenges, "segmentation" those of
+            label maps instead of boxes; each fixes every other setting except `num_resamples` and `seed`.
         iou_thresholds: overlaps in (0, 1] that count as a match, or radii for a distance criterion.
         criterion: what the threshold is compared with, see `boxel.evaluation.Criterion`.
         rule: how detections are paired with objects, see `Overlaps.match`.

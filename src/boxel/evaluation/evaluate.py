@@ -225,8 +225,9 @@ def is_smooth(key: str) -> bool:
 
     Not at the point that is chosen for its F1, which jumps, and not of a sum of absolute errors.
     """
-    name = key.partition("@")[0].partition("/")[0]
-    return name != "ECE" and (name not in ("precision", "recall", "score_threshold") or "score=" in key)
+    name, at_threshold, _ = key.partition("@")
+    chosen = at_threshold and name in ("precision", "recall", "score_threshold") and "score=" not in key
+    return name != "ECE" and not chosen
 
 
 def put(metrics: dict[str, Any], key: str, values: np.ndarray, classes: Sequence[str]) -> None:

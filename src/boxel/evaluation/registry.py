@@ -22,7 +22,8 @@ OWN_NAMES = frozenset(
     {
         *OTHER_NAMES, "AP", "mAP", "AR", "mAR", "FROC", "sensitivity", "precision", "recall", "F1", "score_threshold",
         "mean_iou", "size_ratio", "size_ratio_mean", "ECE", "patient_AP", "patient_AUROC", "CPM", "AP50", "AP75",
-        "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
+        "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl", "DSC", "IoU",
+        "HD95", "mean_surface_distance", "no_region",
     }
 )  # fmt: skip
 OWN_MODULE = "boxel.evaluation.metrics"
@@ -120,7 +121,7 @@ def register_metric(
 ) -> None:
     """Add a metric to every evaluation and comparison, with values per class, intervals and tests.
 
-    The protocols "coco" and "luna16" compute the metrics of their challenges only, and warn of that.
+    The other protocols ("coco", "luna16", "picai", "segmentation") compute their own metrics only, and warn of that.
 
     The function receives the matches of the whole data set (`WeightedMatches`) and returns an array of shape `(r, k)`:
     a row for each of `r` resamples of the patients, a column for each of `k` classes. Usually that is a formula of sums
@@ -203,7 +204,7 @@ def warn_left_out(config: EvaluateConfig) -> None:
     """Warn if the protocol leaves out metrics that users registered."""
     if config.protocol != "boxel" and (names := added_metrics()):
         warnings.warn(
-            f"protocol {config.protocol} computes the metrics of its challenge only, not {', '.join(names)}; "
+            f"protocol {config.protocol} computes its own metrics only, not {', '.join(names)}; "
             "leave out the protocol to compute those",
             stacklevel=3,
         )

@@ -10,6 +10,8 @@ from boxel.wording import counted
 _AT_EACH = ("FROC", "precision", "recall", "F1")
 MOST_CLASSES = 5  # columns that fit a terminal
 PROTOCOL_METRICS = ("AP", "AUROC", "score", "AP50", "AP75", "AR100", "CPM", "CPM/scans_with_nodules")
+OVERLAP_METRICS = ("DSC/slices_with_object", "DSC/slices", "DSC", "IoU", "precision", "recall")
+DISTANCE_METRICS = ("HD95", "mean_surface_distance")
 
 
 def summary(metrics: Mapping[str, Any]) -> str:
@@ -42,7 +44,7 @@ def headline_names(metrics: Mapping[str, Any]) -> Iterator[str]:
     if ends:
         yield from (f"{name}{end}" for end in ends[: 1 if default else None] for name in _AT_EACH)
         yield from (key for key in metrics if "/score=" in key and key.count("/") == 1)
-    yield from ("patient_AP", "patient_AUROC", *PROTOCOL_METRICS)
+    yield from ("patient_AP", "patient_AUROC", *PROTOCOL_METRICS, *OVERLAP_METRICS, *DISTANCE_METRICS)
     yield from (key for key in metrics if key.startswith("sensitivity/fp=") and key.count("/") == 1)
     for name in added_metrics():
         yield from (name, *(f"{name}{end}" for end in ends))
@@ -56,6 +58,8 @@ def _remarks(metrics: Mapping[str, Any]) -> Iterator[str]:
     images, groups = metrics["num_images"], metrics.get("num_groups")
     patients = f" of {counted(groups, 'patient')}" if groups not in (None, images) else ""
     yield f"{counted(images, 'image')}{patients}"
+    if number := metrics.get("no_region"):
+        yield f"annotated but nowhere predicted: {counted(number, 'class of an image', 'classes of images')}"
     if "patient_AP" in metrics and metrics["patient_AP"] is None:
         yield "patient metrics need patients with and without objects"
     if metrics.get("absent_classes"):

@@ -10,6 +10,7 @@ import numpy as np
 
 from boxel.config import write_text
 from boxel.evaluation.evaluate import Evaluation
+from boxel.evaluation.segmentation import SEGMENTATION_COLUMNS, SegmentationEvaluation, segmentation_rows
 
 CASE_COLUMNS = (
     "case", "group", "class", "num_objects", "num_detections", "max_score",
@@ -30,10 +31,13 @@ OBJECT_COLUMNS = (
 
 
 def write_evaluation(out: Path, evaluation: Evaluation) -> None:
-    """Write `metrics.json`, `per_case.csv` and `per_object.csv` into the folder `out`."""
+    """Write `metrics.json`, `per_case.csv` and, of boxes, `per_object.csv` into the folder `out`."""
     out = Path(out)
-    write_text(out / "per_case.csv", _csv(CASE_COLUMNS, case_rows(evaluation)))
-    write_text(out / "per_object.csv", _csv(OBJECT_COLUMNS, object_rows(evaluation)))
+    if isinstance(evaluation, SegmentationEvaluation):
+        write_text(out / "per_case.csv", _csv(SEGMENTATION_COLUMNS, segmentation_rows(evaluation)))
+    else:
+        write_text(out / "per_case.csv", _csv(CASE_COLUMNS, case_rows(evaluation)))
+        write_text(out / "per_object.csv", _csv(OBJECT_COLUMNS, object_rows(evaluation)))
     write_text(out / "metrics.json", json.dumps(evaluation.metrics, indent=2, allow_nan=False) + "\n")
 
 

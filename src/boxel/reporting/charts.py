@@ -15,6 +15,7 @@ MAX_POINTS = 300
 SCORE_BINS = 20
 # Counts above which a linear axis hides the small ones.
 MANY = 50
+MOST_NAMES = 5  # names of classes that fit an axis
 
 
 class CurveLike(Protocol):
@@ -45,6 +46,7 @@ class Line:
         notes: a text for each point, shown under the pointer after its values.
         bars: intervals of y at some x, as `(x, low, high)`.
         is_reference: a line to compare with, drawn in grey.
+        is_cloud: points, not joined by a line.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Line:
     notes: Sequence[str] = ()
     bars: Sequence[tuple[float, float, float]] = ()
     is_reference: bool = False
+    is_cloud: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class Axis:
         upper: upper end; larger values are drawn there.
         ticks: values with a label.
         scale: "symlog" is linear from 0 to 1 and logarithmic above.
+        names: labels of the ticks in place of their values.
     """
 
     label: str
@@ -72,6 +76,7 @@ class Axis:
     upper: float = math.inf
     ticks: Sequence[float] = ()
     scale: Literal["linear", "log", "symlog"] = "linear"
+    names: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -179,6 +184,36 @@ def calibration_chart(metrics: Mapping[str, Any], iou_threshold: float) -> Chart
     lines.append(Line("perfect calibration", np.array([0.0, 1.0]), np.array([0.0, 1.0]), is_reference=True))
     title = f"Calibration, {match_rule(metrics, iou_threshold)}"
     return Chart(title, share_axis("Mean score"), share_axis("Precision"), lines)
+
+
+def dice_charts(sizes: Mapping[str, tuple[np.ndarray, np.ndarray]], unit: str) -> dict[str, Chart]:
+    """DSC of every case by class, with quartiles, and against the size of the object; empty without cases.
+
+    Args:
+        sizes: for each class the size of the annotated objects and the DSC of each case with such objects.
+        unit: of the sizes.
+    """
+    present = {name: np.array(each, float) for name, each in sizes.items() if len(each[0])}
+    if not present:
+        return {}
+    clouds, strips = [], []
+    for position, (name, (size, dice)) in enumerate(present.items()):
+        low, middle, high = np.quantile(dice, [0.25, 0.5, 0.75])
+        # Beside each other in a fixed order, so that the picture is the same each time.
+        beside = position + 0.5 * ((np.arange(len(dice)) * 0.618) % 1) - 0.3
+        bars = [(position + 0.35, low, high), (position + 0.35, middle, middle)]
+        strips.append(Line(f"{name}, median {middle:.2f} of {len(dice):,}", beside, dice, bars=bars, is_cloud=True))
+        clouds.append(Line(name, size, dice, is_cloud=True))
+    every = np.concatenate([size for size, _ in present.values()])
+    lowest, highest = math.floor(math.log10(every.min())), math.floor(math.log10(every.max())) + 1
+    decades = 10.0 ** np.arange(lowest, highest + 1)
+    size_axis = Axis(f"Size of the annotated objects ({unit})", decades[0], decades[-1], decades.tolist(), "log")
+    names = tuple(present) if len(present) <= MOST_NAMES else ()
+    class_axis = Axis("Class", -0.5, len(present) - 0.5, tuple(range(len(present))), names=names)
+    return {
+        "dsc_by_class": Chart("DSC of each case, with quartiles", class_axis, share_axis("DSC"), strips),
+        "dsc_by_size": Chart("DSC by size of the objects", size_axis, share_axis("DSC"), clouds),
+    }
 
 
 def number(value: float) -> str:

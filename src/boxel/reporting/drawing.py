@@ -18,7 +18,7 @@ from unicodedata import east_asian_width
 import numpy as np
 
 from boxel.io.display import lacking, upright_fonts
-from boxel.reporting.charts import Axis, Chart, number
+from boxel.reporting.charts import Axis, Chart, Line, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,6 +35,7 @@ CROWD = 200  # boxes on an image above which their lines are thin
 DRAWN_BOX: Any = {"edgecolor": "#ffb000"}  # on images, which are dark or bright
 DRAWN_REFERENCE: Any = {"edgecolor": "#56b4e9", "linestyle": (0, (4, 2))}
 DASHES = ((), (7, 3), (2, 3), (9, 3, 2, 3), (4, 2), (12, 4), (1, 2))
+MARKERS = "os^Dv<>"
 STYLE = {
     "figure.constrained_layout.h_pad": 6 / 72,
     "figure.constrained_layout.w_pad": 6 / 72,
@@ -176,8 +177,8 @@ def _draw(chart: Chart) -> "Figure":
         colour = SOFT if line.is_reference else next(colours)
         # Not clipped and above the frame, so that a line along an end of the axes keeps its width.
         handles += axes.plot(
-            _on(chart.x_axis, line.x), _on(chart.y_axis, line.y), color=colour, linewidth=1.8, zorder=3, clip_on=False,
-            dashes=DASHES[index % len(DASHES)] or (None, None), marker="o" if len(line.x) == 1 else "",
+            _on(chart.x_axis, line.x), _on(chart.y_axis, line.y), color=colour, zorder=3, clip_on=False,
+            **_look(line, index),
         )  # fmt: skip
         for x, low, high in line.bars:
             middle, half = (low + high) / 2, (high - low) / 2
@@ -186,6 +187,14 @@ def _draw(chart: Chart) -> "Figure":
     _set_axis(axes, "y", chart.y_axis, [line.y for line in chart.lines])
     figure.legend(handles, names, loc="outside lower left", ncols=columns, handlelength=2.4, labelcolor=SOFT)
     return figure
+
+
+def _look(line: Line, index: int) -> dict[str, Any]:
+    if line.is_cloud:
+        marker = MARKERS[index % len(MARKERS)]
+        return {"linewidth": 0, "marker": marker, "markersize": 4.5, "markeredgewidth": 0, "alpha": 0.6}
+    dashes = DASHES[index % len(DASHES)] or (None, None)
+    return {"linewidth": 1.8, "dashes": dashes, "marker": "o" if len(line.x) == 1 else ""}
 
 
 def _set_axis(axes: "Axes", place: str, axis: Axis, values: list[np.ndarray]) -> None:
@@ -202,6 +211,8 @@ def _set_axis(axes: "Axes", place: str, axis: Axis, values: list[np.ndarray]) ->
         is_whole = all(np.array_equal(v, np.round(v)) for v in values)
         of_axes.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10], integer=is_whole))
     of_axes.set_major_formatter(lambda value, _: number(round(value, 12)))
+    if axis.names:
+        of_axes.set_ticks(list(axis.ticks), [_wrap(name, 48 // len(axis.names)) for name in axis.names])
     if np.isfinite(axis.upper):
         axes.set(**{f"{place}lim": (axis.lower, axis.upper)})
     else:

@@ -11,6 +11,7 @@ from boxel.reporting.charts import (
     Chart,
     CurveLike,
     calibration_chart,
+    dice_charts,
     froc_chart,
     match_rule,
     precision_recall_chart,
@@ -37,6 +38,19 @@ def write_figures(
     Returns:
         The files written; a chart without data has none.
     """
+    return _write(out, _box_figures(metrics, curves, scores))
+
+
+def write_segmentation_figures(out: Path, sizes: Mapping[str, tuple[np.ndarray, np.ndarray]], unit: str) -> list[Path]:
+    """Write the DSC of each case by class and by size as PNG files, see `dice_charts`."""
+    return _write(out, {name: chart_png(chart) for name, chart in dice_charts(sizes, unit).items()})
+
+
+def _box_figures(
+    metrics: Mapping[str, Any],
+    curves: Sequence[CurveLike],
+    scores: Mapping[str, tuple[np.ndarray, np.ndarray]],
+) -> dict[str, bytes]:
     thresholds = sorted({curve.iou_threshold for curve in curves})
     charts: dict[str, Chart | None] = {}
     for threshold in thresholds:
@@ -48,6 +62,10 @@ def write_figures(
     if confusion := confusion_table(metrics, thresholds):
         title = f"Class confusion, {match_rule(metrics, thresholds[0])}"
         files[f"confusion_{confusion['iou']}"] = confusion_png(confusion, title)
+    return files
+
+
+def _write(out: Path, files: Mapping[str, bytes]) -> list[Path]:
     paths = {Path(out) / f"{name}.png": content for name, content in files.items()}
     for path, content in paths.items():
         write_bytes(path, content)
