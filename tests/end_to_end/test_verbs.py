@@ -113,14 +113,11 @@ def test_a_predicted_segmentation_is_evaluated_and_compared(way, tmp_path):
     p, data = tmp_path / "p", way / "data"
     boxel("predict", way / "run", data / "imagesTs", "--out", p, "--segmentation")
     protocol = ("--protocol", "segmentation", "--resamples", 20)
-    out = boxel("evaluate", p, data, "--out", tmp_path / "evaluation", *protocol).stdout
-    assert "DSC/slices_with_object" in out
-    metrics = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
+    assert "DSC/slices_with_object" in boxel("evaluate", p, data, "--out", tmp_path / "e", *protocol).stdout
+    metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
     assert metrics["num_images"] == metrics["num_objects"] == metrics["num_slices_with_object"] == 4
-    assert 0 <= metrics["DSC"] <= 1
     same = json.loads(boxel("compare", p, p, data, *protocol, "--json").stdout)["metrics"]
     assert {(one["difference"], one["p"]) for one in same.values() if one["p"] is not None} == {(0, 1)}
-    refused("evaluate", way / "predictions", data, "--out", tmp_path / "e", *protocol, says="no label maps")
 
 
 @pytest.mark.parametrize("way", [2], indirect=True, ids=["2d"])

@@ -118,7 +118,7 @@ def print_comparison(result: dict[str, Any]) -> None:
     for column in table.columns[1:]:
         column.justify = "right"
     for name, values in result["metrics"].items():
-        if "/" in name.removesuffix("/slices_with_object") or values["difference"] is None:
+        if ("/" in name and name != "DSC/slices_with_object") or values["difference"] is None:
             continue
         interval = "{:+.3f} to {:+.3f}".format(*values["ci95"]) if values["ci95"] else "one patient"
         cells = (f"{values['a']:.3f}", f"{values['b']:.3f}", f"{values['difference']:+.3f}", interval)
