@@ -1,6 +1,7 @@
 """The steps of `boxel demo` and of each cell of `boxel experiment`: prepare, train, predict test images, evaluate."""
 
 from pathlib import Path
+from typing import Literal
 
 from boxel.api.evaluation import evaluate, write_results
 from boxel.api.prediction import predict
@@ -12,7 +13,14 @@ from boxel.types import Progress
 
 
 def run_fold(
-    dataset: Dataset, out: Path, experiment: Experiment, fold: int, progress: Progress, *, work: Path | None = None
+    dataset: Dataset,
+    out: Path,
+    experiment: Experiment,
+    fold: int,
+    progress: Progress,
+    *,
+    work: Path | None = None,
+    protocol: Literal["boxel", "segmentation"] = "boxel",
 ) -> Evaluation:
     """Write `out/work`, `out/run`, `out/predictions` and the metrics; completed steps are skipped.
 
@@ -20,12 +28,13 @@ def run_fold(
 
     Args:
         work: the data set as `prepare` wrote it; None prepares it.
+        protocol: of the evaluation.
     """
     if work is None:
         work = out / "work"
         prepare(dataset, work, recipe=experiment, progress=progress)
     run = train(work, out / "run", fold=fold, recipe=experiment, progress=progress)
     predict(run, dataset, out / "predictions", part="test", progress=progress)
-    evaluation = evaluate(out / "predictions", dataset, progress=progress)
+    evaluation = evaluate(out / "predictions", dataset, config={"protocol": protocol}, progress=progress)
     write_results(out, evaluation)
     return evaluation

@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -56,6 +56,7 @@ class Cell(Config):
         fold: the fold of the data that is left out of training.
         num_folds: the number of folds, unless the data set prescribes them.
         split_seed: random seed for the fold split.
+        protocol: how its predictions are evaluated, see `boxel.EvaluateConfig`.
     """
 
     source: Source
@@ -63,6 +64,7 @@ class Cell(Config):
     fold: int = Field(0, ge=0)
     num_folds: int = Field(5, ge=1)
     split_seed: int = Field(0, ge=0)
+    protocol: Literal["boxel", "segmentation"] = "boxel"
 
     @property
     def name(self) -> str:
@@ -74,7 +76,7 @@ class Cell(Config):
     @property
     def prepared_name(self) -> str:
         """Equal for cells that can share prepared data."""
-        values = {**self.to_dict(), "experiment": self.experiment.plan.to_dict(), "fold": 0}
+        values = {**self.to_dict(), "experiment": self.experiment.plan.to_dict(), "fold": 0, "protocol": ""}
         return hash_of(values)
 
 
@@ -106,7 +108,7 @@ def run_cell(folder: Path, progress: Progress = silent) -> None:
                 dataset, work, recipe=cell.experiment, num_folds=cell.num_folds, seed=cell.split_seed, workers=0,
                 progress=progress,
             )  # fmt: skip
-        evaluation = run_fold(dataset, folder, cell.experiment, cell.fold, progress, work=work)
+        evaluation = run_fold(dataset, folder, cell.experiment, cell.fold, progress, work=work, protocol=cell.protocol)
         write_resamples(folder / "resamples.npz", evaluation)
         record = _cost(folder, evaluation) | {"seconds": round(time.monotonic() - begin, 1) if fresh else None}
         write_text(folder / "done.json", json.dumps(record | {"environment": environment()}, indent=2) + "\n")

@@ -12,6 +12,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from boxel.api.case_prediction import segmentation_file
 from boxel.api.evaluation import evaluate, write_results
 from boxel.datasets.cases import Dataset
 from boxel.datasets.split import dataset_splits
@@ -142,15 +143,17 @@ def _pooled(grid: Grid, out: Path, folds: Sequence[CellState]) -> Path:
     folder = out / "pooled" / hash_of({"cells": sorted(cell.name for cell in folds)})
     if (folder / "resamples.npz").exists():
         return folder
-    sources = [Cell.load(out / "cells" / cell.name / "cell.json").source for cell in folds]
-    dataset = open_source(sources[0], out)
+    first = Cell.load(out / "cells" / folds[0].name / "cell.json")
+    dataset = open_source(first.source, out)
     tested = {cell.path: sorted(path.stem for path in _detections(out, cell)) for cell in folds}
     check_parts(tested, dataset)
     (folder / "predictions").mkdir(parents=True, exist_ok=True)
     for cell in folds:
         for path in _detections(out, cell):
             _link(path, folder / "predictions" / path.name)
-    evaluation = evaluate(folder / "predictions", dataset)
+            if (label_map := segmentation_file(path.parent, path.stem)).exists():
+                _link(label_map, folder / "predictions" / label_map.name)
+    evaluation = evaluate(folder / "predictions", dataset, config={"protocol": first.protocol})
     write_results(folder, evaluation)
     write_resamples(folder / "resamples.npz", evaluation)
     return folder

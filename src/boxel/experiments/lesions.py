@@ -38,13 +38,9 @@ _STRATUM = (6.0, 12.0)
 
 
 def lesions(preset: str, source: Source | None) -> Grid:
-    options = ("values=instances", "modality=CT", *(_ONE_CLASS if preset == "one_class" else _CLASSES))
-    crops = source or DataFolder(path=_default_crops(), format="pairs", options=options)
-    if not isinstance(crops, DataFolder):
-        raise ValueError("lesions takes a folder of crops; give it with --data")
-    options = crops.options or options
+    crops = crops_of(source, one_class=preset == "one_class")
     mosaic = MosaicOfCrops(
-        path=crops.path, format=crops.format, options=options, control="seam" if preset == "seam" else "none"
+        path=crops.path, format=crops.format, options=crops.options, control="seam" if preset == "seam" else "none"
     )
     stratum = f"AP@0.10 ({_STRATUM[0]:g}-{_STRATUM[1]:g} mm)"
     two_classes = preset != "one_class"
@@ -72,6 +68,15 @@ def lesions(preset: str, source: Source | None) -> Grid:
         labels={**MODELS, **VIEWS, "size_only": "class from size only"},
         seconds=300.0,
     )
+
+
+def crops_of(source: Source | None, *, one_class: bool) -> DataFolder:
+    """The folder of crops: that of the project's data unless another is given, as one class or by malignancy."""
+    options = ("values=instances", "modality=CT", *(_ONE_CLASS if one_class else _CLASSES))
+    crops = source or DataFolder(path=_default_crops(), format="pairs", options=options)
+    if not isinstance(crops, DataFolder):
+        raise ValueError("a mosaic is made from a folder of crops; give it with --data")
+    return crops if crops.options else crops.model_copy(update={"options": options})
 
 
 def _default_crops() -> str:

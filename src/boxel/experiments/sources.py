@@ -78,6 +78,7 @@ class MosaicOfCrops(Source, name="mosaic"):
         options: settings of that layout.
         canvases: in each of the four parts.
         patients: whose tissue a canvas holds; with one, a canvas belongs to one patient.
+        lesions: most lesions of a canvas.
         control: "seam" hides the lesions.
         seed: random seed of parts and canvases.
     """
@@ -87,12 +88,13 @@ class MosaicOfCrops(Source, name="mosaic"):
     options: tuple[str, ...] = ()
     canvases: int = 150
     patients: int = 1
+    lesions: int = 4
     control: Literal["none", "seam"] = "none"
     seed: int = 0
 
     def open(self, folder: Path, progress: Progress) -> Dataset:
         settings = Mosaic(
             source=self.path, format=self.format, options=self.options, canvases=self.canvases,
-            patients=self.patients, control=self.control, seed=self.seed,
+            patients=self.patients, lesions=self.lesions, control=self.control, seed=self.seed,
         )  # fmt: skip
         return open_dataset(make_mosaic(folder, settings, progress=progress))

@@ -1,0 +1,179 @@
+"""Tables 1 to 4 of L-SNet: on Pancreas-CT for whoever has it, and table by table on nodules of LIDC-IDRI in mosaics.
+
+A row that stands in several tables is one run. The paper has one figure for three rows, L-Net with cropping (tables 2
+and 3) and gamma 0 (table 4), so these are one run too. A control gives coarse-to-fine the margin of L-SNet.
+
+Reference: L-SNet, tables 1 to 4.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from boxel.experiments.cell import Cell
+from boxel.experiments.grid import Claim, Derived, Grid, Value, Values
+from boxel.experiments.lesions import crops_of
+from boxel.experiments.located import mean_located_iou
+from boxel.experiments.sources import DataFolder, MosaicOfCrops, Source
+from boxel.experiments.state import CellState
+from boxel.models import CoarseToFineConfig, LSNetConfig
+from boxel.recipes import Experiment, get_recipe
+
+PANCREAS_PRESETS, MOSAIC_PRESETS = ("paper", "small"), ("mosaic", "seam")
+DSC = "DSC/slices_with_object"  # the headline of the paper, which trains and tests on such slices
+_ONE_STAGE, _TWO_STAGES = ("unet", "attention_unet", "fcn"), ("coarse_to_fine_unet", "coarse_to_fine_fcn")
+LABELS: dict[Value, str] = {
+    "fcn": "FCN",
+    "coarse_to_fine_fcn": "coarse-to-fine FCN",
+    "lsnet_fcn": "L-SNet (FCN)",
+    "unet": "U-Net",
+    "attention_unet": "Attention U-Net",
+    "coarse_to_fine_unet": "coarse-to-fine U-Net",
+    "lsnet_unet": "L-SNet (U-Net)",
+    "unet_bce": "U-Net, cross-entropy",
+    "l_net_crop": "L-Net, then U-Net on what it cuts out",
+    "gamma=0.01": "L-SNet (U-Net), gamma 0.01",
+    "gamma=1": "L-SNet (U-Net), gamma 1",
+    "narrow": "coarse-to-fine U-Net, margin as in L-SNet",
+}
+PUBLISHED = {
+    "fcn": 0.8428, "coarse_to_fine_fcn": 0.8616, "lsnet_fcn": 0.8720, "unet": 0.8656, "attention_unet": 0.8688,
+    "coarse_to_fine_unet": 0.8741, "lsnet_unet": 0.8820, "unet_bce": 0.8469, "l_net_crop": 0.8786,
+    "gamma=0.01": 0.8805, "gamma=1": 0.8721,
+}  # fmt: skip
+# The rows of tables 2 to 4 by their names there, with the published mean IoU of the located box where there is one.
+_TABLES: dict[str, dict[str, tuple[str, float | None]]] = {
+    "Table 2: components": {
+        "S-Net": ("unet_bce", None),
+        "+ loss": ("unet", None),
+        "+ L-Net": ("l_net_crop", None),
+        "+ recalibration": ("lsnet_unet", None),
+    },
+    "Table 3: the first stage": {"U-Net": ("coarse_to_fine_unet", 0.8383), "L-Net": ("l_net_crop", 0.8658)},
+    "Table 4: gamma": {
+        "0": ("l_net_crop", 0.8658),
+        "0.01": ("gamma=0.01", 0.8488),
+        "0.1": ("lsnet_unet", 0.8498),
+        "1": ("gamma=1", 0.8468),
+    },
+}
+
+
+def pancreas(preset: str, source: Source | None) -> Grid:
+    if not isinstance(source, DataFolder):
+        raise ValueError("pancreas has no data of its own; give the folder of Pancreas-CT with --data")
+    # 512 voxels become 320, or 160, whatever their size in mm.
+    step, suffix = (1.6, "") if preset == "paper" else (3.2, "_small")
+    plan = ("plan.window=[-100,240]", "plan.spacing_unit=voxel", f"plan.spacing=[1,{step},{step}]")
+
+    def cell(values: Values) -> Cell:
+        experiment = _experiment(str(values["model"]), suffix).override([*plan, f"seed={values['seed']}"])
+        return Cell(
+            source=source, experiment=experiment, fold=int(values["fold"]), num_folds=4, protocol="segmentation"
+        )
+
+    return _grid(
+        "pancreas", f"L-SNet, tables 1 to 4: Pancreas-CT ({preset})", cell, folds=4, seeds=1,
+        published={(row,): {DSC: value} for row, value in PUBLISHED.items()},
+        seconds=3 * 3600.0 if preset == "paper" else 3600.0,
+    )  # fmt: skip
+
+
+def lsnet(preset: str, source: Source | None) -> Grid:
+    crops = crops_of(source, one_class=True)
+    mosaic = MosaicOfCrops(
+        path=crops.path, format=crops.format, options=crops.options, lesions=1,
+        control="seam" if preset == "seam" else "none",
+    )  # fmt: skip
+
+    def cell(values: Values) -> Cell:
+        experiment = _experiment(str(values["model"]), "_small").override([f"seed={values['seed']}"])
+        return Cell(source=mosaic, experiment=experiment, fold=int(values["fold"]), protocol="segmentation")
+
+    def skip(values: Values) -> bool:
+        of_table_1 = values["model"] in (*_ONE_STAGE, *_TWO_STAGES, "lsnet_unet", "lsnet_fcn")
+        return int(values["seed"]) > 0 and not of_table_1
+
+    return _grid(
+        "lsnet", f"L-SNet, tables 1 to 4: LIDC nodules in mosaics, slice by slice ({preset})", cell, folds=1,
+        seeds=1 if preset == "seam" else 3, skip=skip, seconds=400.0,
+    )  # fmt: skip
+
+
+def _grid(name: str, about: str, cell: Any, *, folds: int, seeds: int, **parts: Any) -> Grid:
+    return Grid(
+        name=name,
+        version=1,
+        about=about,
+        axes={"model": tuple(LABELS), "fold": tuple(range(folds)), "seed": tuple(range(seeds))},
+        cell=cell,
+        reference={"model": "unet"},
+        metrics=(DSC, "DSC/slices", "DSC"),
+        claims=_CLAIMS,
+        derived=tuple(TableOfPaper(title, rows) for title, rows in _TABLES.items()),
+        labels=LABELS,
+        **parts,
+    )
+
+
+def _claim(text: str, better: str, worse: str) -> Claim:
+    return Claim(text=text, better={"model": better}, worse={"model": worse}, metric=DSC, margin=0.0)
+
+
+_CLAIMS = (
+    _claim("L-SNet above coarse-to-fine, U-Net", "lsnet_unet", "coarse_to_fine_unet"),
+    _claim("L-SNet above coarse-to-fine, FCN", "lsnet_fcn", "coarse_to_fine_fcn"),
+    _claim("coarse-to-fine above one stage, U-Net", "coarse_to_fine_unet", "unet"),
+    _claim("coarse-to-fine above one stage, FCN", "coarse_to_fine_fcn", "fcn"),
+    _claim("L-Net locates better than U-Net", "l_net_crop", "coarse_to_fine_unet"),
+    _claim("recalibration above cropping", "lsnet_unet", "l_net_crop"),
+    _claim("the gradient helps: gamma 0.1 above 1", "lsnet_unet", "gamma=1"),
+)
+
+
+def _experiment(row: str, suffix: str) -> Experiment:
+    own = get_recipe(f"{_recipe(row)}{suffix}")
+    model: Any = own.model
+    if row == "unet_bce":
+        return own.override(["model.net.class_loss=bce"])
+    if row == "l_net_crop":
+        first = get_recipe(f"lsnet_unet{suffix}").model.first  # type: ignore[attr-defined]
+        return own.model_copy(update={"model": model.model_copy(update={"first": first})})
+    if row.startswith("gamma="):
+        return own.override([f"model.gradient={row.partition('=')[2]}"])
+    if row == "narrow":
+        margins = LSNetConfig().margin / CoarseToFineConfig().margin
+        return own.override([f"model.margin={model.margin * margins}"])
+    return own
+
+
+def _recipe(row: str) -> str:
+    return {"unet_bce": "unet", "l_net_crop": "coarse_to_fine_unet", "narrow": "coarse_to_fine_unet"}.get(
+        row, "lsnet_unet" if row.startswith("gamma=") else row
+    )
+
+
+@dataclass(frozen=True)
+class TableOfPaper:
+    """Rows of the grid under their names in a table of the paper, with the mean IoU of the boxes they locate."""
+
+    title: str
+    rows: Mapping[str, tuple[str, float | None]]
+
+    def __call__(
+        self, grid: Grid, out: Any, cells: Sequence[CellState], means: Sequence[tuple[Values, Mapping[str, float]]]
+    ) -> Derived:
+        by_model = {values["model"]: metrics for values, metrics in means}
+        located = any(published is not None for _, published in self.rows.values())
+        lines = []
+        for name, (row, published) in self.rows.items():
+            values = [name, LABELS[row], _number(by_model.get(row, {}).get(DSC)), _number(PUBLISHED[row])]
+            if located:
+                values += [_number(mean_located_iou(out, cells, row)), _number(published)]
+            lines.append(tuple(values))
+        more = ("mIoU of test slices", "mIoU, published (validation)") if located else ()
+        return Derived(self.title, ("row", "run", "DSC", "DSC, published", *more), tuple(lines))
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None or value != value else f"{value:.4f}"
