@@ -110,9 +110,8 @@ def test_a_segmentation_lies_on_the_grid_of_its_image_and_an_interrupted_one_con
 
 @pytest.mark.parametrize("way", [2], indirect=True, ids=["2d"])
 def test_a_predicted_segmentation_is_evaluated_and_compared(way, tmp_path):
-    p, data = tmp_path / "p", way / "data"
+    p, data, protocol = tmp_path / "p", way / "data", ("--protocol", "segmentation", "--resamples", 20)
     boxel("predict", way / "run", data / "imagesTs", "--out", p, "--segmentation")
-    protocol = ("--protocol", "segmentation", "--resamples", 20)
     assert "DSC/slices_with_object" in boxel("evaluate", p, data, "--out", tmp_path / "e", *protocol).stdout
     metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
     assert metrics["num_images"] == metrics["num_objects"] == metrics["num_slices_with_object"] == 4

@@ -15,6 +15,7 @@ from boxel.datasets.cases import Case, Dataset, LoadedCase, read_case
 from boxel.datasets.formats import as_dataset
 from boxel.datasets.problems import some
 from boxel.evaluation.segmentation_scores import CaseSegmentation, score_case
+from boxel.export.boxel_json import FORMAT
 from boxel.io import read_label_map
 from boxel.io.channels import check_same_grid
 from boxel.output_folder import list_files, unfinished
@@ -126,7 +127,7 @@ def _list_label_maps(folder: Path, data: Dataset) -> _LabelMaps:
 def _record(path: Path) -> dict[str, Any]:
     """What Boxel wrote beside a label map; empty if there is no such file."""
     record = read_json(path) if path.exists() else {}
-    return record if isinstance(record, dict) else {}
+    return record if isinstance(record, dict) and record.get("format") == FORMAT else {}
 
 
 def _classes(file: Path, record: Mapping[str, Any], data: Dataset) -> tuple[str, ...]:
@@ -156,7 +157,7 @@ def _expected(case: Case, loaded: LoadedCase, as_one: bool) -> np.ndarray:
     if not objects.has_mask.all():
         raise ValueError(
             f"{case.file}: case {case.id!r} is data without masks: object {some(objects.ids[~objects.has_mask])} has "
-            "only a box; evaluate boxes instead (without --protocol segmentation), or add a label map"
+            "only a box, or its mask is covered; add masks, or evaluate boxes (without --protocol segmentation)"
         )
     if loaded.ignored is not None and len(loaded.ignored):
         raise ValueError(
@@ -165,11 +166,9 @@ def _expected(case: Case, loaded: LoadedCase, as_one: bool) -> np.ndarray:
         )
     if loaded.label_map is None:
         return np.zeros(loaded.image.geometry.shape, np.uint8)
-    values = np.zeros(
-        int(loaded.label_map.max(initial=0)) + 1, np.min_scalar_type(int(objects.labels.max(initial=0)) + 1)
-    )
-    known = objects.ids < len(values)
-    values[objects.ids[known]] = 1 if as_one else objects.labels[known] + 1
+    highest = max(int(loaded.label_map.max(initial=0)), int(objects.ids.max(initial=0)))
+    values = np.zeros(highest + 1, np.min_scalar_type(int(objects.labels.max(initial=0)) + 1))
+    values[objects.ids] = 1 if as_one else objects.labels + 1
     return values[loaded.label_map]
 
 

@@ -230,7 +230,7 @@ def test_a_metric_that_returns_no_numbers_is_named(result):
 
 def test_a_protocol_says_that_it_leaves_out_the_metrics_of_the_user():
     boxel.register_metric("mine", lambda matches: matches.num_objects)
-    with pytest.warns(UserWarning, match="protocol coco computes the metrics of its challenge only, not mine"):
+    with pytest.warns(UserWarning, match="protocol coco computes its own metrics only, not mine"):
         result = boxel.evaluate({"a": GOOD}, TRUTH, config=EvaluateConfig(protocol="coco", num_resamples=0))
     assert not any("mine" in key for key in result.metrics)
 
