@@ -152,7 +152,11 @@ def pretrained_backbones(config: ModelConfig, task: Task) -> dict[str, Pretraine
     if '"weights": "' not in config.to_json():
         return {}
     backbones = {n: m for n, m in config.build(task).named_modules() if isinstance(m, Backbone)}
-    return {n: pretrained(m.config, m) for n, m in backbones.items() if m.config.weights is not None}
+    return {
+        name: pretrained(module.config, module, ".".join(["model", *name.split(".")[:-1], "backbone"]))
+        for name, module in backbones.items()
+        if module.config.weights is not None
+    }
 
 
 def plan_for(store: Store, experiment: Experiment) -> Task:

@@ -163,6 +163,14 @@ def test_every_model_finds_its_backbone(name, ndim, tmp_path):
     assert pretrained_backbones(MODELS[name], task) == {}
 
 
+def test_a_misfit_names_the_backbone_of_several_that_it_belongs_to(ndim, tmp_path):
+    file = saved(resnet_state(axes=ndim), tmp_path / "w.pth")
+    values = MODELS["lsnet"].to_dict()
+    values["second"]["backbone"]["weights"] = str(file)
+    with pytest.raises(ValueError, match=r"model\.second\.backbone"):
+        pretrained_backbones(ModelConfig.from_dict(values), make_task(ndim))
+
+
 def test_stages_that_one_side_lacks_do_not_hinder_the_others(ndim, tmp_path):
     file = saved(resnet_state(axes=ndim), tmp_path / "w.pth")
     _, more = load(ResNetConfig(depth=18, **SMALL), file, ndim, channels=3, levels=6)

@@ -57,8 +57,11 @@ class _MisfitError(ValueError):
     """Names the first layer that does not fit, and both shapes."""
 
 
-def pretrained(config: BackboneConfig, backbone: Backbone) -> Pretrained:
+def pretrained(config: BackboneConfig, backbone: Backbone, setting: str = "model.backbone") -> Pretrained:
     """The tensors in the file `config.weights` for a backbone of this configuration.
+
+    Args:
+        setting: the dotted key of the configuration, for messages.
 
     Raises:
         ValueError: the file cannot be read or does not fit; names the first layer that does not, both shapes, and the
@@ -73,23 +76,25 @@ def pretrained(config: BackboneConfig, backbone: Backbone) -> Pretrained:
             f"axis: train on volumes, or choose weights for {axes} axes"
         )
     try:
-        state = _assign(config, backbone, name, tensors)
+        state = _assign(config, backbone, name, tensors, setting)
     except _MisfitError as error:
-        fix = _suggested_fix(layout.fitting(config, tensors), backbone, name, tensors)
+        fix = _suggested_fix(layout.fitting(config, tensors), backbone, name, tensors, setting)
         raise ValueError(f"{file}: {error}; {fix}") from None
     for key, tensor in state.items():
         if not torch.isfinite(tensor).all():
             raise ValueError(f"{file}: the tensor for {key} holds NaN or infinite values; download the file again")
-    remarks = _remarks(config, backbone, layout, tensors, state)
+    remarks = _remarks(config, backbone, layout, tensors, state, setting)
     return Pretrained(file, file_digest(file), layout.title, state, tuple(remarks))
 
 
-def _assign(config: BackboneConfig, backbone: Backbone, name: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _assign(
+    config: BackboneConfig, backbone: Backbone, name: str, tensors: dict[str, Tensor], setting: str
+) -> dict[str, Tensor]:
     layout, own = LAYOUTS[name], backbone.state_dict()
     if config.type_name != name:
-        raise _MisfitError(f"a {layout.title}, but model.backbone is a {config.type_name}")
+        raise _MisfitError(f"a {layout.title}, but {setting} is a {config.type_name}")
     if config.norm not in layout.norms:
-        raise _MisfitError(f"trained with {layout.norms[0]} norm, but model.backbone.norm is {config.norm}")
+        raise _MisfitError(f"trained with {layout.norms[0]} norm, but {setting}.norm is {config.norm}")
     state: dict[str, Tensor] = {}
     used, stages = set(), set()
 
@@ -143,7 +148,9 @@ def _fold(kernel: Tensor, bias: Tensor, norm: dict[str, Tensor]) -> tuple[Tensor
     return kernel * scale.reshape(-1, *(1,) * (kernel.ndim - 1)), norm["bias"] + (bias - norm["running_mean"]) * scale
 
 
-def _suggested_fix(fitting: BackboneConfig | None, backbone: Backbone, name: str, tensors: dict[str, Tensor]) -> str:
+def _suggested_fix(
+    fitting: BackboneConfig | None, backbone: Backbone, name: str, tensors: dict[str, Tensor], setting: str
+) -> str:
     """The settings under which the file fits this task, if there are any."""
     unknown = f"Boxel has plain {LAYOUTS[name].title.split(' of ')[0]}s only"
     if fitting is None:
@@ -153,16 +160,21 @@ def _suggested_fix(fitting: BackboneConfig | None, backbone: Backbone, name: str
     try:
         with torch.device("meta"):
             other = fitting.build(axes, image.shape[1], strides, full_resolution=backbone.first_level == 0)
-        _assign(fitting, other, name, tensors)
+        _assign(fitting, other, name, tensors, setting)
     except _MisfitError:
         return unknown
     except ValueError as error:  # it has fewer stages than the plan
         return str(error)
-    return f"it fits with --set 'model.backbone={json.dumps(fitting.model_dump(mode='json', exclude_defaults=True))}'"
+    return f"it fits with --set '{setting}={json.dumps(fitting.model_dump(mode='json', exclude_defaults=True))}'"
 
 
 def _remarks(
-    config: BackboneConfig, backbone: Backbone, layout: Layout, tensors: dict[str, Tensor], state: dict[str, Tensor]
+    config: BackboneConfig,
+    backbone: Backbone,
+    layout: Layout,
+    tensors: dict[str, Tensor],
+    state: dict[str, Tensor],
+    setting: str,
 ) -> list[str]:
     image, kernel = next(backbone.parameters()), tensors[layout.anchor]
     lowest = backbone.first_level + len(backbone.channels) - len(backbone.stages)
@@ -183,7 +195,7 @@ def _remarks(
     if config.norm != layout.norms[0]:
         remarks.append(f"{layout.norms[0]} norms folded into the convolutions")
     if isinstance(config, ResNetConfig) and "layer1.0.conv3.weight" in tensors and config.stride_in == "first":
-        remarks.append("weights of torchvision or timm need model.backbone.stride_in=middle, this is first")
+        remarks.append(f"weights of torchvision or timm need {setting}.stride_in=middle, this is first")
     return remarks
 
 
