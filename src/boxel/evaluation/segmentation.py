@@ -35,7 +35,7 @@ class SegmentationEvaluation(Evaluation):
     @property
     def unit(self) -> str:
         """The unit of `sizes`."""
-        return "mm" if len(self.cases[0].spacing) == 1 else "mm" + "²³"[len(self.cases[0].spacing) - 2]
+        return "mm" + "²³"[len(self.cases[0].spacing) - 2]
 
     def sizes(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """For each class the size of its objects in mm (2D: mm², 3D: mm³) and the DSC, by case with such objects."""
