@@ -64,8 +64,8 @@ def segmentation_scores(
         >>> import numpy as np
         >>> from boxel.evaluation import segmentation_scores
         >>> expected = np.array([[0, 1, 1, 1, 0]], bool)
-        >>> segmentation_scores(np.roll(expected, 1), expected, spacing=[1.0, 2.0])["HD95"]
-        2.0
+        >>> segmentation_scores(np.roll(expected, 1), expected, spacing=[1.0, 2.0])["IoU"]
+        0.5
     """
     predicted, expected = np.asarray(predicted, bool), np.asarray(expected, bool)
     spacing = (1.0,) * predicted.ndim if spacing is None else tuple(spacing)
