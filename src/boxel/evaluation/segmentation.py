@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from boxel.evaluation.bootstrap import draw_groups, in_blocks
+from boxel.evaluation.case_segmentation import DISTANCES, OVERLAPS, CaseSegmentation, overlap_scores
 from boxel.evaluation.compare import compare_evaluations, twice, twice_context
 from boxel.evaluation.config import EvaluateConfig
 from boxel.evaluation.evaluate import Evaluation, settings, summarise
 from boxel.evaluation.overlaps import match_cases
-from boxel.evaluation.segmentation_scores import DISTANCES, OVERLAPS, CaseSegmentation, overlap_scores
 from boxel.types import Detections, Instances
 
 SEGMENTATION = EvaluateConfig(protocol="segmentation")
