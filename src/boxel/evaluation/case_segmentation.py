@@ -99,7 +99,7 @@ def score_case(
         mine, true = predicted == k + 1, expected == k + 1
         region = bounding_box(mine | true)
         parts = (mine & true, mine & ~true, true & ~mine)
-        counts[(k, *everything[:-2])] = np.stack([part.sum(axis=(-2, -1)) for part in parts], axis=-1)
+        counts[k][everything[:-2]] = np.stack([part.sum(axis=(-2, -1)) for part in parts], axis=-1)
         distances[k] = _surface_distances(mine[region], true[region], spacing)
     counts = counts.reshape(num_classes, -1, 3)
     objects = np.zeros(num_classes, np.int64) if num_objects is None else num_objects
