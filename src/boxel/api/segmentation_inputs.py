@@ -14,7 +14,7 @@ from boxel.config import read_json
 from boxel.datasets.cases import Case, Dataset, LoadedCase, read_case
 from boxel.datasets.formats import as_dataset
 from boxel.datasets.problems import some
-from boxel.evaluation.segmentation_scores import CaseSegmentation, score_case
+from boxel.evaluation.case_segmentation import CaseSegmentation, score_case
 from boxel.export.boxel_json import FORMAT
 from boxel.io import read_label_map
 from boxel.io.channels import check_same_grid

@@ -2,6 +2,7 @@
 
 from boxel.evaluation import metrics
 from boxel.evaluation.average_precision import average_precision
+from boxel.evaluation.case_segmentation import CaseSegmentation, segmentation_scores
 from boxel.evaluation.compare import compare
 from boxel.evaluation.config import IOU_THRESHOLDS, EvaluateConfig
 from boxel.evaluation.criteria import Criterion
@@ -10,7 +11,6 @@ from boxel.evaluation.matching import MatchTable, Overlaps
 from boxel.evaluation.overlaps import find_overlaps, match_cases
 from boxel.evaluation.registry import WeightedMatches, register_metric
 from boxel.evaluation.segmentation import SegmentationEvaluation, evaluate_segmentation
-from boxel.evaluation.segmentation_scores import CaseSegmentation, segmentation_scores
 from boxel.evaluation.summary import summary
 from boxel.evaluation.write import case_rows, object_rows, write_evaluation
 

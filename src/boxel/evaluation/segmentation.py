@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from boxel.evaluation.bootstrap import draw_groups, in_blocks
+from boxel.evaluation.case_segmentation import DISTANCES, OVERLAPS, CaseSegmentation, overlap_scores
 from boxel.evaluation.compare import compare_evaluations, twice, twice_context
 from boxel.evaluation.config import EvaluateConfig
 from boxel.evaluation.evaluate import Evaluation, settings, summarise
 from boxel.evaluation.overlaps import match_cases
-from boxel.evaluation.segmentation_scores import DISTANCES, OVERLAPS, CaseSegmentation, overlap_scores
 from boxel.types import Detections, Instances
 
 SEGMENTATION = EvaluateConfig(protocol="segmentation")
@@ -35,7 +35,7 @@ class SegmentationEvaluation(Evaluation):
     @property
     def unit(self) -> str:
         """The unit of `sizes`."""
-        return "mm" if len(self.cases[0].spacing) == 1 else "mm" + "²³"[len(self.cases[0].spacing) - 2]
+        return "mm" + "²³"[len(self.cases[0].spacing) - 2]
 
     def sizes(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """For each class the size of its objects in mm (2D: mm², 3D: mm³) and the DSC, by case with such objects."""

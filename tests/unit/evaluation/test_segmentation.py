@@ -9,8 +9,8 @@ from sklearn.metrics import f1_score, jaccard_score, precision_score, recall_sco
 
 from boxel.evaluation import CaseSegmentation, EvaluateConfig, evaluate_segmentation, segmentation_scores
 from boxel.evaluation.bootstrap import draw_groups
+from boxel.evaluation.case_segmentation import score_case
 from boxel.evaluation.segmentation import compare_segmentation
-from boxel.evaluation.segmentation_scores import score_case
 
 SHAPE = (7, 9, 11)
 NONE = EvaluateConfig(protocol="segmentation", num_resamples=0)

@@ -11,7 +11,7 @@ DISTANCES = ("HD95", "mean_surface_distance")
 
 @dataclass(frozen=True)
 class CaseSegmentation:
-    """What the metrics of a case need: `k` classes, `n` slices along the first axis (a 2D image is one slice).
+    """What the metrics of a case need: `k` classes, `n` slices of the last two axes (a 2D image is one).
 
     Attributes:
         counts: `(k, n, 3)` true positive, false positive and false negative voxels.
@@ -41,7 +41,7 @@ class CaseSegmentation:
 def segmentation_scores(
     predicted: np.ndarray, expected: np.ndarray, spacing: Sequence[float] | None = None
 ) -> dict[str, float]:
-    """Compare two binary masks of any rank.
+    """Compare two binary masks of two or more axes.
 
     `DSC` is the Dice similarity coefficient. Surface voxels are those of a mask with a face on the outside, which
     includes the border of the image. Each has a distance to the nearest surface voxel of the other mask, from centre
@@ -63,9 +63,9 @@ def segmentation_scores(
     Example:
         >>> import numpy as np
         >>> from boxel.evaluation import segmentation_scores
-        >>> expected = np.array([0, 1, 1, 1, 0], bool)
-        >>> segmentation_scores(np.roll(expected, 1), expected, spacing=[2.0])["HD95"]
-        2.0
+        >>> expected = np.array([[0, 1, 1, 1, 0]], bool)
+        >>> segmentation_scores(np.roll(expected, 1), expected, spacing=[1.0, 2.0])["IoU"]
+        0.5
     """
     predicted, expected = np.asarray(predicted, bool), np.asarray(expected, bool)
     spacing = (1.0,) * predicted.ndim if spacing is None else tuple(spacing)
@@ -91,18 +91,17 @@ def score_case(
             f"the prediction has shape {predicted.shape}, the ground truth {expected.shape}, and the spacing "
             f"{len(spacing)} axes; give all on one voxel grid"
         )
-    in_slice = tuple(range(predicted.ndim > 2, predicted.ndim))
-    counts = np.zeros((num_classes, len(predicted) if predicted.ndim > 2 else 1, 3), np.int64)
+    counts = np.zeros((num_classes, *predicted.shape[:-2], 3), np.int64)
     distances = np.full((num_classes, 2), np.nan)
     everything = bounding_box((predicted > 0) | (expected > 0))
-    slices = everything[0] if predicted.ndim > 2 else slice(0, 1)
     predicted, expected = predicted[everything], expected[everything]
     for k in range(num_classes):
         mine, true = predicted == k + 1, expected == k + 1
         region = bounding_box(mine | true)
         parts = (mine & true, mine & ~true, true & ~mine)
-        counts[k, slices] = np.stack([part.sum(axis=in_slice) for part in parts], axis=-1)
+        counts[k][everything[:-2]] = np.stack([part.sum(axis=(-2, -1)) for part in parts], axis=-1)
         distances[k] = _surface_distances(mine[region], true[region], spacing)
+    counts = counts.reshape(num_classes, -1, 3)
     objects = np.zeros(num_classes, np.int64) if num_objects is None else num_objects
     return CaseSegmentation(counts, distances, tuple(spacing), objects)
 
