@@ -138,3 +138,25 @@ def test_the_boxes_of_any_detector_are_segmented_by_the_second_stage_of_l_snet(v
     write_detections(tmp_path / "given" / "test_00000.json", other, "test_00000", ("anything",))
     refused(*words[:1], tmp_path / "lsnet", *words[2:3], "--out", tmp_path / "o2", "--boxes", tmp_path / "given",
             "--segmentation", says="boxes on a grid of (9, 9, 9)")  # fmt: skip
+
+
+class StoppedError(Exception):
+    pass
+
+
+def test_a_stopped_training_of_l_snet_ends_like_an_uninterrupted_one(volumes, tmp_path):
+    """Both phases, their moments in one optimiser, and the steps of the warm-up that are done."""
+
+    def stop(what: str, done: int, total: int) -> None:
+        if done == 2:
+            raise StoppedError
+
+    model = tiny("lsnet").model_copy(update={"warmup_truth": 3})
+    recipe = get_recipe("retina_unet_small", "lsnet").model_copy(update={"model": model})
+    choices = {"recipe": recipe, "overrides": [*QUICK[:5], "train.steps=5", "train.save_every=1"]}
+    whole = boxel.train(volumes / "work", tmp_path / "whole", **choices)
+    with pytest.raises(StoppedError):
+        boxel.train(volumes / "work", tmp_path / "run", progress=stop, **choices)
+    resumed = boxel.train(volumes / "work", tmp_path / "run", **choices)
+    for name in ("weights.safetensors", "resume.safetensors"):
+        assert (resumed / name).read_bytes() == (whole / name).read_bytes()
