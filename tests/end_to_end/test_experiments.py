@@ -15,8 +15,8 @@ import pytest
 import boxel
 from boxel.experiments import collect, run
 from boxel.experiments.executors import Processes
+from boxel.experiments.six_models import MODELS
 from boxel.experiments.sources import DataFolder
-from boxel.models import ModelConfig
 from tests.end_to_end.commands import boxel as command
 from tests.end_to_end.commands import contents, refused
 from tests.end_to_end.test_models_verbs import QUICK, SET
@@ -249,7 +249,7 @@ def test_the_six_models_share_data_and_continue_where_they_were(tmp_path):
     given = {"source": source_of(data), "overrides": [*QUICK, "train.max_seconds=100"]}
     first = run("six_models", tmp_path / "out", executor=Processes(2), **given)
     assert {cell.state for cell in first} == {"done"}
-    assert {cell.cost["recipe"].removesuffix("_small") for cell in first} == set(ModelConfig.registry)
+    assert {cell.cost["recipe"].removesuffix("_small") for cell in first} == set(MODELS)
     assert {cell.cost["steps"] for cell in first} == {3}
     before = contents(tmp_path / "out", "cells/**/*")
     assert run("six_models", tmp_path / "out", **given) == first
