@@ -174,7 +174,7 @@ class LSNet(BuiltModel):
 
     @torch.no_grad()
     def segment_boxes(
-        self, images: Float[Tensor, "b c *s"], boxes: Sequence[Float[Tensor, "n 2 d"]]
+        self, images: Float[Tensor, "b c *s"], boxes: Sequence[Float[Tensor, "_ 2 d"]]
     ) -> Float[Tensor, "b k *s"]:
         """Where regions overlap, the one with the higher probability of foreground counts."""
         shape = images.shape[2:]

@@ -92,6 +92,14 @@ def test_regions_are_segmented_and_pasted_back(ndim):
     assert (model.segment_boxes(image, [box[:0]])[:, 0] == 1).all()  # nothing located: background
 
 
+def test_images_may_have_different_numbers_of_boxes(ndim):
+    model = tiny("lsnet").build(make_task(ndim, ("cube",))).eval()
+    boxes = torch.tensor([[[0.0] * ndim, [12.0] * ndim], [[4.0] * ndim, [16.0] * ndim]])
+    images = torch.zeros(3, 1, *(24,) * ndim)
+    for _ in range(10):  # shapes are checked on elements drawn at random
+        assert model.segment_boxes(images, [boxes[:0], boxes, boxes[:1]]).shape == (3, 2, *(24,) * ndim)
+
+
 def test_where_regions_overlap_the_most_certain_one_counts(ndim):
     model = tiny("lsnet").model_copy(update={"margin": 0.0, "region": "crop"}).build(make_task(ndim, ("cube",)))
     answers = iter([0.6, 0.9, 0.7])
