@@ -72,7 +72,7 @@ def predict_raw(
     coverage = covering(torch.from_numpy(raw.boxes), starts, patch).numpy().astype(np.float32)
     num_views = len(models) * len(views)
     raw = replace(raw, coverage=coverage, num_views=num_views, slice_axes=lead, capped=capped)
-    return raw, mean.mean(starts, patch, num_views) if mean is not None else None
+    return raw, mean.mean() if mean is not None else None
 
 
 def place_tiles(shape: Sequence[int], patch: Sequence[int], config: PredictConfig) -> tuple[tuple[int, ...], ...]:

@@ -1,10 +1,12 @@
 """The segmentation of an image: class probabilities averaged over tiles, views and checkpoints, and its label map.
 
-Memory: one value per voxel and class of one prepared image, and one label per voxel of the original.
+Memory: one weight, and one value per class, for each voxel of one prepared image, and one label per voxel of the
+original.
 """
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -12,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from boxel.nn import nd
+from boxel.ops import patch_centre_weight
 
 SLAB = 2**22  # voxels and classes that are resampled at a time
 
@@ -29,63 +32,35 @@ class MeanProbability:
 
     def __init__(self, num_classes: int, shape: Sequence[int]) -> None:
         self.sums = np.zeros((num_classes, *shape), np.float32)
+        self.weights = np.zeros(tuple(shape), np.float32)
 
     def add(self, probabilities: Float[Tensor, "k *s"], lower: Sequence[int]) -> None:
         """Add a tile whose first voxel is `lower` in the image, which it may exceed."""
-        shape, lead = self.sums.shape[1:], self.sums.ndim - probabilities.ndim  # a slice has a voxel on leading axes
-        tile = probabilities.cpu().numpy()[(slice(None), *(None,) * lead)]
-        tile = tile * _weight(tile.shape[1:])
+        shape, lead = self.weights.shape, self.weights.ndim - probabilities.ndim + 1
+        tile = probabilities.cpu().numpy()[(slice(None), *(None,) * lead)]  # a slice has a voxel on leading axes
+        weight = _weight(tile.shape[1:])
         first = np.maximum(lower, 0)
-        last = np.minimum(np.asarray(lower) + tile.shape[1:], shape)
+        last = np.minimum(np.asarray(lower) + weight.shape, shape)
         target = tuple(map(slice, first, last))
         source = tuple(map(slice, first - lower, last - lower))
-        self.sums[(slice(None), *target)] += tile[(slice(None), *source)]
+        self.sums[(slice(None), *target)] += tile[(slice(None), *source)] * weight[source]
+        self.weights[target] += weight[source]
 
-    def mean(self, starts: Sequence[Sequence[int]], patch: Sequence[int], num_views: int) -> np.ndarray:
-        """The weighted mean `(k, *s)` over the tiles of a grid, each seen in `num_views` views.
-
-        Ends the use of this object.
-
-        Args:
-            starts: where tiles begin, per axis.
-            patch: voxels of a tile, per axis.
-        """
-        shape = self.sums.shape[1:]
-        counts, profiles = [], []
-        for begins, size, length in zip(starts, patch, shape, strict=True):
-            voxels = np.arange(length) - np.asarray(begins)[:, None]
-            inside = (voxels >= 0) & (voxels < size)
-            counts.append(inside.sum(0).astype(np.float32))
-            profiles.append((_profile(size)[voxels.clip(0, size - 1)] * inside).sum(0))
-        # The sum over the tiles of the mean over the axes of their profiles, a plane at a time.
-        for plane in range(shape[0]):
-            weight = np.zeros(shape[1:], np.float32)
-            for axis in range(len(shape)):
-                factors = [profiles[a] if a == axis else counts[a] for a in range(len(shape))]
-                weight += factors[0][plane] * _outer(factors[1:])
-            self.sums[:, plane] /= weight * (num_views / len(shape))
+    def mean(self) -> np.ndarray:
+        """The mean `(k, *s)` over the tiles, which cover the image; ends the use of this object."""
+        self.sums /= self.weights
         return self.sums
 
 
-def _profile(size: int) -> np.ndarray:
-    """The weight of a voxel by its place on an axis of a tile, as `boxel.ops.patch_centre_weight` has it for boxes."""
-    offset = (np.arange(size) + 0.5 - size / 2) / (0.4 * size)
-    return np.exp(-0.5 * offset**2).astype(np.float32)
-
-
-def _weight(patch: Sequence[int]) -> np.ndarray:
-    """The weight of each voxel of a tile: the mean over its axes."""
-    weight = np.zeros(tuple(patch), np.float32)
+@lru_cache(maxsize=4)
+def _weight(patch: tuple[int, ...]) -> np.ndarray:
+    """The weight of each voxel of a tile: the mean over the axes of that of its place on the axis."""
+    weight = np.zeros(patch, np.float32)
     for axis, size in enumerate(patch):
-        weight += _profile(size).reshape([-1 if a == axis else 1 for a in range(len(patch))]) / len(patch)
+        first = torch.arange(size, dtype=torch.float32)[:, None]
+        profile = patch_centre_weight(torch.stack([first, first + 1], 1), (0,), (size,)).numpy()
+        weight += profile.reshape([-1 if a == axis else 1 for a in range(len(patch))]) / len(patch)
     return weight
-
-
-def _outer(factors: Sequence[np.ndarray]) -> np.ndarray:
-    result = np.ones((1,) * len(factors), np.float32)
-    for axis, factor in enumerate(factors):
-        result = result * factor.reshape([-1 if a == axis else 1 for a in range(len(factors))])
-    return result
 
 
 def paint(probabilities: Float[np.ndarray, "k *s"], shape: Sequence[int]) -> np.ndarray:
