@@ -1,8 +1,9 @@
 """How the learning rate falls over a training."""
 
 import math
+from abc import abstractmethod
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field, field_validator
 
@@ -14,9 +15,11 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 class ScheduleConfig(Choice):
     """How the learning rate falls, after a warm-up."""
 
+    default: ClassVar[str] = "poly"
+
+    @abstractmethod
     def factor_at(self, done: float) -> float:
         """The factor on the learning rate after the share `done` of the training, from 0 to 1."""
-        raise NotImplementedError
 
 
 class PolyConfig(ScheduleConfig, name="poly"):

@@ -81,3 +81,7 @@ def test_a_configuration_whose_schedule_is_a_string_still_opens():
     values["train"]["schedule"] = "constant"
     assert Experiment.from_dict(values).train.schedule.type_name == "constant"
     assert Experiment.from_dict(values) == Experiment().override(["train.schedule=constant"])
+
+
+def test_a_schedule_without_a_name_is_the_default():
+    assert TrainConfig.from_dict({"schedule": {}}) == TrainConfig()
