@@ -18,6 +18,7 @@ from boxel.experiments.sources import DataFolder, MosaicOfCrops, Source
 from boxel.experiments.state import CellState
 from boxel.models import CoarseToFineConfig, LSNetConfig
 from boxel.recipes import Experiment, get_recipe
+from boxel.recipes.segmentation import PUBLISHED_DSC
 
 PANCREAS_PRESETS, MOSAIC_PRESETS = ("paper", "small"), ("mosaic", "seam")
 DSC = "DSC/slices_with_object"  # the headline of the paper, which trains and tests on such slices
@@ -36,10 +37,9 @@ LABELS: dict[Value, str] = {
     "gamma=1": "L-SNet (U-Net), gamma 1",
     "narrow": "coarse-to-fine U-Net, margin as in L-SNet",
 }
-PUBLISHED = {
-    "fcn": 0.8428, "coarse_to_fine_fcn": 0.8616, "lsnet_fcn": 0.8720, "unet": 0.8656, "attention_unet": 0.8688,
-    "coarse_to_fine_unet": 0.8741, "lsnet_unet": 0.8820, "unet_bce": 0.8469, "l_net_crop": 0.8786,
-    "gamma=0.01": 0.8805, "gamma=1": 0.8721,
+PUBLISHED: dict[str, float] = {
+    **{row: percent / 100 for row, percent in PUBLISHED_DSC.items()},
+    "unet_bce": 0.8469, "l_net_crop": 0.8786, "gamma=0.01": 0.8805, "gamma=1": 0.8721,
 }  # fmt: skip
 # The rows of tables 2 to 4 by their names there, with the published mean IoU of the located box where there is one.
 _TABLES: dict[str, dict[str, tuple[str, float | None]]] = {

@@ -110,7 +110,7 @@ _SMALL_TRAINING = _PAPER_TRAINING.model_copy(
     update={"epochs": None, "steps": 1500, "lr": 1e-3, "validate_every": 500, "validation_cases": 40}
 )
 # Mean DSC of the slices in per cent, L-SNet, table 1.
-_PUBLISHED = {
+PUBLISHED_DSC = {
     "lsnet_unet": 88.20,
     "lsnet_fcn": 87.20,
     "unet": 86.56,
@@ -123,7 +123,7 @@ _PUBLISHED = {
 
 def _reproduces(name: str) -> str:
     return (
-        f"Pancreas-CT, L-SNet table 1: DSC {_PUBLISHED[name]:.2f} %; from weights of ImageNet; batch size (here 16) "
+        f"Pancreas-CT, L-SNet table 1: DSC {PUBLISHED_DSC[name]:.2f} %; from weights of ImageNet; batch size (here 16) "
         "and split not given"
     )
 
