@@ -132,6 +132,10 @@ def test_the_boxes_of_any_detector_are_segmented_by_the_second_stage_of_l_snet(v
     before = (tmp_path / "out" / "test_00000.json").stat().st_mtime_ns
     command(*words, "--segmentation")  # resumes: all is done
     assert (tmp_path / "out" / "test_00000.json").stat().st_mtime_ns == before
+    rated = Detections(boxes, detections.scores / 2, labels, geometry=geometry)
+    write_detections(tmp_path / "given" / "test_00000.json", rated, "test_00000", ("anything",))
+    command(*words, "--segmentation")  # other scores: predicted again
+    assert read_detections(tmp_path / "out" / "test_00000.json")[1].scores.tolist() == [0.5]
     words = ("predict", tmp_path / "unet", images, "--out", tmp_path / "o", "--boxes", tmp_path / "given")
     refused(*words, "--segmentation", says="its model does not segment given boxes")
     other = Detections(boxes, detections.scores, labels, geometry=Geometry.plain((9, 9, 9)))

@@ -24,8 +24,10 @@ class GivenBoxes:
 
     @property
     def digest(self) -> str:
-        """Equal for equal boxes."""
-        return hashlib.sha256(np.ascontiguousarray(self.detections.boxes).tobytes()).hexdigest()[:16]
+        """Equal for equal detections: boxes, scores and classes."""
+        own = self.detections
+        parts = [np.ascontiguousarray(values).tobytes() for values in (own.boxes, own.scores, own.labels)]
+        return hashlib.sha256(b"".join([*parts, repr(self.classes).encode()])).hexdigest()[:16]
 
     def on(self, geometry: Geometry) -> np.ndarray:
         """The boxes, if they are on this grid.
