@@ -4,6 +4,7 @@ import torch
 
 from boxel.models import (
     CoarseConfig,
+    ComponentsConfig,
     DenseConfig,
     FPNConfig,
     LNetConfig,
@@ -22,7 +23,7 @@ TINY = ResNetConfig(depth=10, start_filters=8, stem_kernel=3, norm="group")
 TINY_NET = SemanticNetConfig(backbone=TINY, filters=16)
 FIRST_STAGES = {
     "lsnet": LNetConfig(backbone=TINY, filters=16, box_kernel=3, delta=0.5, beta=0.0),
-    "coarse_to_fine": CoarseConfig(net=TINY_NET, objects="components"),
+    "coarse_to_fine": CoarseConfig(net=TINY_NET, components=ComponentsConfig()),
 }
 
 
@@ -46,7 +47,7 @@ def tiny(name: str) -> ModelConfig:
 
 MODELS = {name: tiny(name) for name in ModelConfig.registry}
 DETECTORS = {name: config for name, config in MODELS.items() if isinstance(config, PyramidConfig)}
-ALWAYS_SEGMENT = ("det_unet", "unet", "lsnet", "coarse_to_fine")  # whatever infer is asked for
+ALWAYS_SEGMENT = ("det_unet", "unet", "lsnet", "coarse_to_fine")  # in every call of infer
 
 
 def make_task(ndim: int, classes: tuple[str, ...] = ("cube", "block"), size: int = 24, **changes: object) -> Task:

@@ -16,19 +16,15 @@ from boxel.models.grid import Numbers
 from boxel.models.lsnet import LSNetConfig
 from boxel.models.semantic_net import SemanticNet, SemanticNetConfig
 from boxel.nn import ResNetConfig
+from boxel.ops import boxes_from_label_map
 from boxel.types import Batch, Detections
 
 
 class CoarseConfig(FirstStageConfig, name="semantic_net"):
-    """A network that segments; the boxes of its masks are the regions.
-
-    Attributes:
-        objects: whether a class has one box around its whole mask, or one for each connected component.
-    """
+    """A network that segments; the boxes of its masks are the regions, by default one around the mask of each class."""
 
     net: SemanticNetConfig = SemanticNetConfig(backbone=ResNetConfig(depth=18, start_filters=64, norm="batch"))
-    objects: Literal["mask", "components"] = "mask"
-    components: ComponentsConfig = ComponentsConfig()
+    components: ComponentsConfig = ComponentsConfig(connectivity="whole", min_voxels=1, min_score=0.0)
 
     def build(self, numbers: Numbers, in_channels: int) -> "Coarse":
         return Coarse(numbers, in_channels, self)
@@ -45,7 +41,6 @@ class Coarse(FirstStage):
 
     def __init__(self, numbers: Numbers, in_channels: int, config: CoarseConfig) -> None:
         super().__init__()
-        self.config = config
         self.net = SemanticNet(numbers, in_channels, config.net)
         self.components = Components(numbers, config.components)
 
@@ -58,36 +53,15 @@ class Coarse(FirstStage):
     @torch.no_grad()
     def propose(self, outputs: CoarseOutputs) -> Float[Tensor, "b 2 d"]:
         """The box around the mask of all classes; the whole image where the mask is empty."""
-        shape = outputs.logits.shape[2:]
         foreground = self.net.probabilities(outputs.logits).argmax(1) > 0
-        whole = torch.stack([torch.zeros(len(shape)), torch.tensor(shape, dtype=torch.float32)]).to(foreground.device)
-        boxes = [_box_around(mask) if mask.any() else whole for mask in foreground]
-        return torch.stack(boxes)
+        boxes = [boxes_from_label_map(mask.long(), torch.ones(1, device=mask.device).long()) for mask in foreground]
+        shape = boxes[0][0].new_tensor(outputs.logits.shape[2:])
+        whole = torch.stack([torch.zeros_like(shape), shape])
+        return torch.stack([box[0] if present else whole for box, present in boxes])
 
     @torch.no_grad()
     def locate(self, outputs: CoarseOutputs, shape: Sequence[int]) -> list[Detections[Tensor]]:
-        probabilities = self.net.probabilities(outputs.logits)
-        if self.config.objects == "components":
-            return self.components.detect(probabilities)
-        return [_whole_masks(one) for one in probabilities]
-
-
-def _whole_masks(probabilities: Float[Tensor, "k *s"]) -> Detections[Tensor]:
-    """One detection for each class that has a mask."""
-    winner = probabilities.argmax(0)
-    labels = winner.unique()
-    labels = labels[labels > 0]
-    masks = [winner == label for label in labels]
-    ndim = winner.ndim
-    boxes = torch.stack([_box_around(mask) for mask in masks]) if masks else winner.new_zeros((0, 2, ndim)).float()
-    scores = [probabilities[label][mask].max() for label, mask in zip(labels, masks, strict=True)]
-    found = Detections(boxes, torch.stack(scores) if scores else boxes.new_zeros(0), labels - 1)
-    return found[found.scores.argsort(descending=True, stable=True)]
-
-
-def _box_around(mask: Tensor) -> Float[Tensor, "2 d"]:
-    voxels = mask.nonzero()
-    return torch.stack([voxels.amin(0), voxels.amax(0) + 1]).float()
+        return self.components.detect(self.net.probabilities(outputs.logits))
 
 
 class CoarseToFineConfig(LSNetConfig, name="coarse_to_fine"):

@@ -17,7 +17,7 @@ from boxel.models.grid import Numbers
 from boxel.ops import boxes_from_label_map, crop_masks
 from boxel.types import Detections
 
-Connectivity = Literal["faces", "corners"]
+Connectivity = Literal["faces", "corners", "whole"]
 
 
 class ComponentsConfig(Config):
@@ -25,7 +25,8 @@ class ComponentsConfig(Config):
 
     Attributes:
         score: of a component: the `max`, or the `mean`, of the probability of its class.
-        connectivity: neighbouring voxels of a component share `faces`, or at least `corners`.
+        connectivity: neighbouring voxels of a component share `faces`, or at least `corners`; `whole` takes all voxels
+            of a class for one component.
         min_voxels: smaller components are dropped.
         min_score: components of a lower score are dropped.
         candidates: only the largest components are kept, this many; None keeps all.
@@ -45,6 +46,8 @@ class ComponentsConfig(Config):
 
 def label_components(mask: Bool[Tensor, "*s"], connectivity: Connectivity = "faces") -> Int[Tensor, "*s"]:
     """The connected components of a mask, numbered from 1."""
+    if connectivity == "whole":
+        return mask.long()
     import cc3d
 
     neighbours = {"faces": 2 * mask.ndim, "corners": 3**mask.ndim - 1}[connectivity]

@@ -7,7 +7,7 @@ loss of the segmentation also trains the first stage, with its gradient attenuat
 Reference: L-SNet, 2020 ("localise, recalibrate, segment"); docs/concepts/lsnet.md.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -15,19 +15,19 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from boxel.models.base import ModelConfig
+from boxel.caps import leaves_out
 from boxel.models.built import BuiltModel
 from boxel.models.first_stage import FirstStageConfig
 from boxel.models.grid import Numbers, numbers_of
 from boxel.models.l_net import LNetConfig
-from boxel.models.semantic_net import SemanticNet, SemanticNetConfig
+from boxel.models.semantic_net import SemanticConfig, SemanticNet, SemanticNetConfig
 from boxel.ops import clip, paste_regions, sample_regions, scale_gradient
 from boxel.types import Batch, Detections, Task
 
 LEAST_EXTENT = 4.0  # voxels of a region, before its margin
 
 
-class LSNetConfig(ModelConfig, name="lsnet"):
+class LSNetConfig(SemanticConfig, name="lsnet"):
     """L-SNet: L-Net locates objects, S-Net segments them in recalibrated regions.
 
     Attributes:
@@ -44,9 +44,6 @@ class LSNetConfig(ModelConfig, name="lsnet"):
         mask_cells: cells per axis of the instance masks, which lie on a grid over each object's box.
     """
 
-    gives_masks: ClassVar[bool] = True
-    segments: ClassVar[bool] = True
-
     first: FirstStageConfig = LNetConfig()
     second: SemanticNetConfig = SemanticNetConfig()
     region: Literal["recalibrate", "crop"] = "recalibrate"
@@ -59,9 +56,6 @@ class LSNetConfig(ModelConfig, name="lsnet"):
     @property
     def fills_boxes(self) -> bool:
         return self.second.boxes_without_mask == "fill"
-
-    def segmentation_classes(self, classes: Sequence[str]) -> tuple[str, ...]:
-        return tuple(classes)
 
     def build(self, task: Task) -> "LSNet":
         return LSNet(**numbers_of(task), config=self)
@@ -116,11 +110,8 @@ class LSNet(BuiltModel):
         regions = self._region(self._warm_up(proposed, batch), shape)
         index = torch.arange(len(regions), device=regions.device)
         logits = self.second(sample_regions(batch.images, regions, index, shape))
-        return {
-            "segmentation": self.second.loss(
-                logits, sample_labels(self.second.target(batch), regions, self.num_classes or 0)
-            )
-        }
+        target = sample_labels(self.second.target(batch), regions, self.num_classes or 0)
+        return {"segmentation": self.second.loss(logits, target)}
 
     def _warm_up(self, proposed: Float[Tensor, "b 2 d"], batch: Batch) -> Float[Tensor, "b 2 d"]:
         """The proposed boxes; while warming up, an object of each image that has one, moved and resized at random."""
@@ -155,18 +146,19 @@ class LSNet(BuiltModel):
         return [replace(one, masks=self._masks(image, one)) for image, one in zip(outputs.images, located, strict=True)]
 
     def _locate(self, outputs: LSNetOutputs) -> list[Detections[Tensor]]:
-        shape = outputs.images.shape[2:]
-        return [one[: self.config.max_regions] for one in self.first.locate(outputs.first, shape)]
+        most = self.config.max_regions
+        located = self.first.locate(outputs.first, outputs.images.shape[2:])
+        return [replace(one[:most], capped=one.capped or leaves_out(one.scores, most)) for one in located]
 
     def _masks(self, image: Float[Tensor, "c *s"], located: Detections[Tensor]) -> Float[Tensor, "n *m"]:
         """The probability of its class on a grid over each box."""
-        regions, maps = self._segment_regions(image, located.boxes)
-        lower, extent = regions[:, :1], regions[:, 1:] - regions[:, :1]
-        size = extent.new_tensor(maps.shape[2:])
-        within = (located.boxes - lower) / extent * size
-        rows = torch.arange(len(within), device=within.device)
-        own = maps[rows, 1 + located.labels][:, None]
-        return sample_regions(own, within, rows, (self.config.mask_cells,) * len(size))[:, 0]
+        cells = (self.config.mask_cells,) * (image.ndim - 1)
+        masks = located.boxes.new_zeros((len(located), *cells))
+        pairs = zip(located.boxes, located.labels, self._segment_regions(image, located.boxes), strict=True)
+        for row, (box, label, (region, maps)) in enumerate(pairs):
+            within = (box - region[0]) / (region[1] - region[0]) * box.new_tensor(maps.shape[1:])
+            masks[row] = sample_regions(maps[None, None, 1 + label], within[None], label.new_zeros(1), cells)[0, 0]
+        return masks
 
     @torch.no_grad()
     def segment(self, outputs: LSNetOutputs) -> Tensor:
@@ -181,11 +173,12 @@ class LSNet(BuiltModel):
         result = images.new_zeros((len(images), 1 + (self.num_classes or 0), *shape), dtype=torch.float32)
         result[:, 0] = 1
         for image, own, probabilities in zip(images, boxes, result, strict=True):
-            regions, maps = self._segment_regions(image, own)
-            for region, one in zip(regions, maps, strict=True):
+            for region, one in self._segment_regions(image, own):
                 lower, upper = clip(region[None], shape)[0]
                 window = tuple(map(slice, lower.floor().int().tolist(), upper.ceil().int().tolist()))
                 before = probabilities[(slice(None), *window)]
+                if not before.numel():  # the region lies beyond the image
+                    continue
                 foreground = paste_regions(one[None, 1:], (region - lower.floor())[None], before.shape[1:])[0]
                 after = torch.cat([1 - foreground.sum(0, keepdim=True), foreground])
                 before.copy_(torch.where(after[0] < before[0], after, before))
@@ -193,17 +186,12 @@ class LSNet(BuiltModel):
 
     def _segment_regions(
         self, image: Float[Tensor, "c *s"], boxes: Float[Tensor, "n 2 d"]
-    ) -> tuple[Float[Tensor, "n 2 d"], Float[Tensor, "n k *r"]]:
-        """The regions around boxes, and the class probabilities in them, computed one at a time."""
-        regions = self._region(boxes, image.shape[1:])
-        size = self.region_size or tuple(image.shape[1:])
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The region `(2, d)` around each box and the class probabilities `(k, *r)` in it, one at a time."""
         first = torch.zeros(1, dtype=torch.int64, device=image.device)
-        maps = [
-            self.second.probabilities(self.second(sample_regions(image[None], region[None], first, size)))
-            for region in regions
-        ]
-        empty = image.new_zeros((0, 1 + (self.num_classes or 0), *size), dtype=torch.float32)
-        return regions, torch.cat(maps) if maps else empty
+        for region in self._region(boxes, image.shape[1:]):
+            seen = sample_regions(image[None], region[None], first, self.region_size or tuple(image.shape[1:]))
+            yield region, self.second.probabilities(self.second(seen))[0]
 
 
 @torch.no_grad()

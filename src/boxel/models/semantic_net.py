@@ -5,13 +5,14 @@ al., FCN, 2015.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from boxel.config import Config
+from boxel.models.base import ModelConfig
 from boxel.models.grid import Numbers
 from boxel.models.loss_terms import map_loss
 from boxel.models.segmentation import segmentation_target
@@ -22,6 +23,16 @@ from boxel.types import Batch
 
 Decoder = Literal["unet", "attention_unet", "fcn"]
 MapLoss = Literal["focal_dice", "bce"]
+
+
+class SemanticConfig(ModelConfig):
+    """A model that segments all classes, and whose detections have masks."""
+
+    gives_masks: ClassVar[bool] = True
+    segments: ClassVar[bool] = True
+
+    def segmentation_classes(self, classes: Sequence[str]) -> tuple[str, ...]:
+        return tuple(classes)
 
 
 class SemanticNetConfig(Config):

@@ -4,24 +4,19 @@ Reference: Ronneberger et al., U-Net, 2015; Oktay et al., Attention U-Net, 2018;
 of L-SNet.
 """
 
-from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
 from torch import Tensor
 
-from boxel.models.base import ModelConfig
 from boxel.models.built import BuiltModel
 from boxel.models.components import Components, ComponentsConfig
 from boxel.models.grid import Numbers, numbers_of
-from boxel.models.semantic_net import SemanticNet, SemanticNetConfig
+from boxel.models.semantic_net import SemanticConfig, SemanticNet, SemanticNetConfig
 from boxel.types import Batch, Detections, Task
 
 
-class UNetConfig(ModelConfig, name="unet"):
+class UNetConfig(SemanticConfig, name="unet"):
     """U-Net (or Attention U-Net, or FCN): a segmentation whose connected components are the detections."""
-
-    gives_masks: ClassVar[bool] = True
-    segments: ClassVar[bool] = True
 
     net: SemanticNetConfig = SemanticNetConfig()
     components: ComponentsConfig = ComponentsConfig()
@@ -29,9 +24,6 @@ class UNetConfig(ModelConfig, name="unet"):
     @property
     def fills_boxes(self) -> bool:
         return self.net.boxes_without_mask == "fill"
-
-    def segmentation_classes(self, classes: Sequence[str]) -> tuple[str, ...]:
-        return tuple(classes)
 
     def build(self, task: Task) -> "UNet":
         return UNet(**numbers_of(task), config=self)

@@ -5,7 +5,7 @@ import torch
 
 from boxel.models import LSNet, ResNetConfig, SemanticNetConfig, UNet, UNetConfig
 from boxel.models.l_net import LNetOutputs
-from boxel.models.lsnet import sample_labels
+from boxel.models.lsnet import LSNetOutputs, sample_labels
 from tests.unit.builders import make_batch, make_task, tiny
 
 
@@ -98,6 +98,25 @@ def test_images_may_have_different_numbers_of_boxes(ndim):
     images = torch.zeros(3, 1, *(24,) * ndim)
     for _ in range(10):  # shapes are checked on elements drawn at random
         assert model.segment_boxes(images, [boxes[:0], boxes, boxes[:1]]).shape == (3, 2, *(24,) * ndim)
+
+
+def test_objects_that_the_number_of_regions_leaves_out_are_reported(ndim):
+    model = tiny("lsnet").model_copy(update={"max_regions": 1}).build(make_task(ndim)).eval()
+    logits = torch.full((1, 2, *(6,) * ndim), -9.0)
+    logits[0, 0][(0,) * ndim] = 3.0
+    one = LSNetOutputs(
+        LNetOutputs(logits, torch.full((1, 2, ndim, *(6,) * ndim), 4.0)), torch.zeros(1, 1, *(24,) * ndim), None
+    )
+    assert [(len(found), found.capped) for found in model.detect(one)] == [(1, False)]
+    logits[0, 1][(5,) * ndim] = 2.0
+    assert [(len(found), found.capped) for found in model.detect(one)] == [(1, True)]
+
+
+def test_a_box_beyond_the_image_segments_nothing(ndim):
+    model = tiny("lsnet").model_copy(update={"margin": 0.0}).build(make_task(ndim)).eval()
+    beyond = torch.tensor([[[40.0] * ndim, [50.0] * ndim]])
+    maps = model.segment_boxes(torch.zeros(1, 1, *(24,) * ndim), [beyond])
+    assert (maps[:, 0] == 1).all()
 
 
 def test_where_regions_overlap_the_most_certain_one_counts(ndim):
