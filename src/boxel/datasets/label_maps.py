@@ -23,7 +23,10 @@ def components(
     """Instances of a semantic `label_map (*s)`: per class, connected components of at least `min_size` voxels."""
     import cc3d
 
-    wanted = np.where(np.isin(label_map, [value for value in values if value]), label_map, 0)
+    wanted = np.zeros(label_map.shape, np.int32)  # 1 + class: values of one class are one object where they touch
+    for value, label in values.items():
+        if value:
+            wanted[label_map == value] = 1 + label
     parts = cc3d.connected_components(wanted, connectivity=NEIGHBOURS[connectivity][label_map.ndim]).astype(np.int32)
     sizes = np.bincount(parts.ravel())
     keep = np.flatnonzero(sizes >= min_size)
@@ -33,7 +36,7 @@ def components(
     ids, boxes = tight_boxes(parts)
     class_of = np.zeros(len(ids) + 1, np.int64)
     class_of[parts.ravel()] = wanted.ravel()
-    labels = np.array([values[value] for value in class_of[1:].tolist()], np.int64)
+    labels = class_of[1:] - 1
     return parts, Instances(boxes, labels, ids, np.ones(len(ids), bool))
 
 

@@ -16,6 +16,7 @@ from boxel.types import Detections, Instances
 
 SEGMENTATION = EvaluateConfig(protocol="segmentation")
 WITH_OBJECT, ALL_SLICES = "slices_with_object", "slices"
+THIRDS = ("slices_small", "slices_medium", "slices_large")  # of the slices with an object, by its area
 SEGMENTATION_COLUMNS = (
     "case", "group", "class", "slices", "slices_with_object", "object_voxels", "predicted_voxels",
     *OVERLAPS, *DISTANCES, *(f"{name}/{WITH_OBJECT}" for name in OVERLAPS),
@@ -56,6 +57,7 @@ def evaluate_segmentation(
 
     `DSC` is the mean over cases (volumes), `DSC/slices_with_object` that over the slices in which the class is
     annotated, `DSC/slices` that over every slice with voxels in either mask; so are IoU, precision and recall.
+    `DSC/slices_small`, `_medium` and `_large` are those of the thirds of the slices with the class by its area there.
     Distances are of cases. A value that is not defined is left out of the mean, and counted in `num_undefined/NAME`.
     `no_region` counts the cases with an annotated class that is predicted nowhere in them, `no_region/slices` such
     slices.
@@ -86,7 +88,7 @@ def evaluate_segmentation(
 
     metrics = _count(list(cases.values()), classes, num_groups)
     for key, (_, array, counted) in values.items():
-        if not key.endswith(WITH_OBJECT):  # defined on each of these slices
+        if not key.endswith((WITH_OBJECT, *THIRDS)):  # defined on each of these slices
             _put_counts(metrics, f"num_undefined/{key}", (counted & np.isnan(array)).sum(axis=0), classes)
     resamples = in_blocks(compute, draw_groups(num_groups, config.num_resamples, config.seed))
     metrics |= summarise(compute, classes, resamples, num_groups)
@@ -144,10 +146,21 @@ def _values(cases: Sequence[CaseSegmentation]) -> dict[str, tuple[np.ndarray, np
     distances = np.stack([case.distances for case in cases])
     return (
         {f"{name}/{WITH_OBJECT}": (of_slice, by_slice[name], with_object) for name in OVERLAPS}
+        | {f"DSC/{third}": (of_slice, by_slice["DSC"], chosen) for third, chosen in _thirds(cases).items()}
         | {f"{name}/{ALL_SLICES}": (of_slice, by_slice[name], np.ones_like(with_object)) for name in OVERLAPS}
         | {name: (of_case, by_case[name], every) for name in OVERLAPS}
         | {name: (of_case, distances[..., i], every) for i, name in enumerate(DISTANCES)}
     )
+
+
+def _thirds(cases: Sequence[CaseSegmentation]) -> dict[str, np.ndarray]:
+    """For each third by area in mm², which slices `(m, k)` belong to it; equal areas are in one third."""
+    area = np.concatenate([case.annotated.T * np.prod(case.spacing[-2:]) for case in cases])
+    present = np.where(area > 0, area, np.nan)
+    present[:, np.isnan(present).all(axis=0)] = 0  # a class without any object
+    first, second = np.nanquantile(present, [1 / 3, 2 / 3], axis=0)
+    parts = (area <= first, (first < area) & (area <= second), second < area)
+    return {name: (area > 0) & part for name, part in zip(THIRDS, parts, strict=True)}
 
 
 def _by_group(

@@ -5,12 +5,15 @@ from typing import Any
 
 from boxel.evaluation.config import IOU_THRESHOLDS
 from boxel.evaluation.registry import added_metrics
+from boxel.evaluation.segmentation import THIRDS
 from boxel.wording import counted
 
 _AT_EACH = ("FROC", "precision", "recall", "F1")
 MOST_CLASSES = 5  # columns that fit a terminal
 PROTOCOL_METRICS = ("AP", "AUROC", "score", "AP50", "AP75", "AR100", "CPM", "CPM/scans_with_nodules")
-OVERLAP_METRICS = ("DSC/slices_with_object", "DSC/slices", "DSC", "IoU", "precision", "recall")
+OVERLAP_METRICS = (
+    "DSC/slices_with_object", *(f"DSC/{third}" for third in THIRDS), "DSC/slices", "DSC", "IoU", "precision", "recall",
+)  # fmt: skip
 DISTANCE_METRICS = ("HD95", "mean_surface_distance")
 
 

@@ -8,7 +8,6 @@ Preset `first` is 2D and 3D, one fold, three seeds; `full` all folds, two seeds;
 replaces the nodules: every model must be at chance there. `one_class` asks where nodules are, not of which class.
 """
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from boxel.experiments.cell import Cell
 from boxel.experiments.derived import FalsePositivesByScore, RankCorrelation
 from boxel.experiments.grid import Claim, Grid, Value, Values
 from boxel.experiments.six_models import MODELS
-from boxel.experiments.sources import DataFolder, MosaicOfCrops, Source
+from boxel.experiments.sources import DataFolder, MosaicOfCrops, Source, project_data
 from boxel.recipes import Experiment, get_recipe
 from boxel.types import Detections
 
@@ -73,14 +72,10 @@ def lesions(preset: str, source: Source | None) -> Grid:
 def crops_of(source: Source | None, *, one_class: bool) -> DataFolder:
     """The folder of crops: that of the project's data unless another is given, as one class or by malignancy."""
     options = ("values=instances", "modality=CT", *(_ONE_CLASS if one_class else _CLASSES))
-    crops = source or DataFolder(path=_default_crops(), format="pairs", options=options)
+    crops = source or DataFolder(path=project_data("lidc_nodules"), format="pairs", options=options)
     if not isinstance(crops, DataFolder):
         raise ValueError("a mosaic is made from a folder of crops; give it with --data")
     return crops if crops.options else crops.model_copy(update={"options": options})
-
-
-def _default_crops() -> str:
-    return str(Path(os.environ.get("BOXEL_DATA", "../shared/data"), "lidc_nodules").resolve())
 
 
 def _experiment(values: Values) -> Experiment:

@@ -1,4 +1,4 @@
-"""Tables 1 to 4 of L-SNet: on Pancreas-CT for whoever has it, and table by table on nodules of LIDC-IDRI in mosaics.
+"""Tables 1 to 4 of L-SNet: on Pancreas-CT for whoever has it, on nodules of LIDC-IDRI in mosaics, on the hippocampus.
 
 A row that stands in several tables is one run. The paper has one figure for three rows, L-Net with cropping (tables 2
 and 3) and gamma 0 (table 4), so these are one run too. A control gives coarse-to-fine the margin of L-SNet.
@@ -6,21 +6,23 @@ and 3) and gamma 0 (table 4), so these are one run too. A control gives coarse-t
 Reference: L-SNet, tables 1 to 4.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from boxel.experiments.cell import Cell
 from boxel.experiments.grid import Claim, Derived, Grid, Value, Values
 from boxel.experiments.lesions import crops_of
 from boxel.experiments.located import mean_located_iou
-from boxel.experiments.sources import DataFolder, MosaicOfCrops, Source
+from boxel.experiments.sources import DataFolder, MosaicOfCrops, Source, project_data
 from boxel.experiments.state import CellState
 from boxel.models import CoarseToFineConfig, LSNetConfig
 from boxel.recipes import Experiment, get_recipe
-from boxel.recipes.segmentation import PUBLISHED_DSC
+from boxel.evaluation.segmentation import THIRDS
+from boxel.recipes.segmentation import PUBLISHED_DSC, small_recipe
 
-PANCREAS_PRESETS, MOSAIC_PRESETS = ("paper", "small"), ("mosaic", "seam")
+PANCREAS_PRESETS, LSNET_PRESETS = ("paper", "small"), ("mosaic", "seam", "hippocampus")
 DSC = "DSC/slices_with_object"  # the headline of the paper, which trains and tests on such slices
 _ONE_STAGE, _TWO_STAGES = ("unet", "attention_unet", "fcn"), ("coarse_to_fine_unet", "coarse_to_fine_fcn")
 LABELS: dict[Value, str] = {
@@ -63,11 +65,12 @@ def pancreas(preset: str, source: Source | None) -> Grid:
     if not isinstance(source, DataFolder):
         raise ValueError("pancreas has no data of its own; give the folder of Pancreas-CT with --data")
     # 512 voxels become 320, or 160, whatever their size in mm.
-    step, suffix = (1.6, "") if preset == "paper" else (3.2, "_small")
+    step = 1.6 if preset == "paper" else 3.2
     plan = ("plan.window=[-100,240]", "plan.spacing_unit=voxel", f"plan.spacing=[1,{step},{step}]")
+    recipe = get_recipe if preset == "paper" else partial(small_recipe, size=160)
 
     def cell(values: Values) -> Cell:
-        experiment = _experiment(str(values["model"]), suffix).override([*plan, f"seed={values['seed']}"])
+        experiment = _experiment(values, recipe).override(plan)
         return Cell(
             source=source, experiment=experiment, fold=int(values["fold"]), num_folds=4, protocol="segmentation"
         )
@@ -80,23 +83,30 @@ def pancreas(preset: str, source: Source | None) -> Grid:
 
 
 def lsnet(preset: str, source: Source | None) -> Grid:
-    crops = crops_of(source, one_class=True)
-    mosaic = MosaicOfCrops(
-        path=crops.path, format=crops.format, options=crops.options, lesions=1,
-        control="seam" if preset == "seam" else "none",
-    )  # fmt: skip
+    if preset == "hippocampus":
+        about, size, seconds = "both parts of the hippocampus as one object", 64, 120.0
+        data = source or DataFolder(
+            path=project_data("hippocampus"), format="nnunet", options=("one_class=hippocampus",)
+        )
+    else:
+        about, size, seconds = f"LIDC nodules in mosaics ({preset})", 160, 400.0
+        crops = crops_of(source, one_class=True)
+        data = MosaicOfCrops(
+            path=crops.path, format=crops.format, options=crops.options, lesions=1,
+            control="seam" if preset == "seam" else "none",
+        )  # fmt: skip
 
     def cell(values: Values) -> Cell:
-        experiment = _experiment(str(values["model"]), "_small").override([f"seed={values['seed']}"])
-        return Cell(source=mosaic, experiment=experiment, fold=int(values["fold"]), protocol="segmentation")
+        experiment = _experiment(values, partial(small_recipe, size=size))
+        return Cell(source=data, experiment=experiment, fold=int(values["fold"]), protocol="segmentation")
 
     def skip(values: Values) -> bool:
         of_table_1 = values["model"] in (*_ONE_STAGE, *_TWO_STAGES, "lsnet_unet", "lsnet_fcn")
-        return int(values["seed"]) > 0 and not of_table_1
+        return not of_table_1 and (int(values["seed"]) > 0 or preset == "hippocampus")
 
     return _grid(
-        "lsnet", f"L-SNet, tables 1 to 4: LIDC nodules in mosaics, slice by slice ({preset})", cell, folds=1,
-        seeds=1 if preset == "seam" else 3, skip=skip, seconds=400.0,
+        "lsnet", f"L-SNet, tables 1 to 4, slice by slice: {about}", cell, folds=1,
+        seeds=1 if preset == "seam" else 3, skip=skip, seconds=seconds,
     )  # fmt: skip
 
 
@@ -108,7 +118,7 @@ def _grid(name: str, about: str, cell: Any, *, folds: int, seeds: int, **parts: 
         axes={"model": tuple(LABELS), "fold": tuple(range(folds)), "seed": tuple(range(seeds))},
         cell=cell,
         reference={"model": "unet"},
-        metrics=(DSC, "DSC/slices", "DSC"),
+        metrics=(DSC, *(f"DSC/{third}" for third in THIRDS), "DSC/slices", "DSC"),
         claims=_CLAIMS,
         derived=tuple(TableOfPaper(title, rows) for title, rows in _TABLES.items()),
         labels=LABELS,
@@ -131,13 +141,15 @@ _CLAIMS = (
 )
 
 
-def _experiment(row: str, suffix: str) -> Experiment:
-    own = get_recipe(f"{_recipe(row)}{suffix}")
+def _experiment(values: Values, recipe: Callable[[str], Experiment]) -> Experiment:
+    """The settings of a row, from a function that gives those of a recipe."""
+    row, seed = str(values["model"]), f"seed={values['seed']}"
+    own = recipe(_recipe(row)).override([seed])
     model: Any = own.model
     if row == "unet_bce":
         return own.override(["model.net.class_loss=bce"])
     if row == "l_net_crop":
-        first = get_recipe(f"lsnet_unet{suffix}").model.first  # type: ignore[attr-defined]
+        first = recipe("lsnet_unet").model.first  # type: ignore[attr-defined]
         return own.model_copy(update={"model": model.model_copy(update={"first": first})})
     if row.startswith("gamma="):
         return own.override([f"model.gradient={row.partition('=')[2]}"])

@@ -10,7 +10,7 @@ from boxel.experiments.cross_validation import PRESETS, cross_validation
 from boxel.experiments.grid import Grid, Value, Values
 from boxel.experiments.lesions import PRESETS as LESION_PRESETS
 from boxel.experiments.lesions import lesions
-from boxel.experiments.lsnet import MOSAIC_PRESETS, PANCREAS_PRESETS, lsnet, pancreas
+from boxel.experiments.lsnet import LSNET_PRESETS, PANCREAS_PRESETS, lsnet, pancreas
 from boxel.experiments.published import PRESETS as TABLE_PRESETS
 from boxel.experiments.published import breast, lidc
 from boxel.experiments.six_models import six_models
@@ -38,7 +38,7 @@ EXPERIMENTS = {
     "lidc": Entry(lidc, "table 1 of Retina U-Net, for whoever has LIDC-IDRI", TABLE_PRESETS),
     "breast": Entry(breast, "table 2 of Retina U-Net, for whoever has such data", TABLE_PRESETS),
     "pancreas": Entry(pancreas, "tables 1 to 4 of L-SNet, for whoever has Pancreas-CT", PANCREAS_PRESETS),
-    "lsnet": Entry(lsnet, "the same on nodules of LIDC-IDRI in mosaics of crops", MOSAIC_PRESETS),
+    "lsnet": Entry(lsnet, "the same on LIDC nodules in mosaics of crops, or on the hippocampus", LSNET_PRESETS),
     "six_models": Entry(six_models, "the papers' six detectors, each trained for the same time"),
     "cross_validation": Entry(
         cross_validation, "five folds of your own data, pooled; preset `models` for all six", PRESETS

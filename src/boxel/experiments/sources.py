@@ -1,5 +1,6 @@
 """Where the images of a cell come from: generated toy images, mosaics of crops, or a folder of the user's."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -98,3 +99,8 @@ class MosaicOfCrops(Source, name="mosaic"):
             patients=self.patients, lesions=self.lesions, control=self.control, seed=self.seed,
         )  # fmt: skip
         return open_dataset(make_mosaic(folder, settings, progress=progress))
+
+
+def project_data(name: str) -> str:
+    """The folder of a data set among the real images that the project is measured on, `BOXEL_DATA`."""
+    return str(Path(os.environ.get("BOXEL_DATA", "../shared/data"), name).resolve())

@@ -5,7 +5,7 @@ of ImageNet, which are given by `--set model.second.backbone.weights=FILE` and t
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -141,6 +141,11 @@ def _build(name: str, scale: _Scale, model: str) -> Experiment:
         train=_PAPER_TRAINING if paper else _SMALL_TRAINING,
         predict=PredictConfig(views="identity", segmentation=True),
     )
+
+
+def small_recipe(name: str, size: int) -> Experiment:
+    """The small recipe `name` for images of `size` voxels per axis, to which its lengths are scaled."""
+    return _build(name, replace(_SMALL, size=size), _MODELS[name][1])
 
 
 def _lsnet_volumes(model: str) -> Experiment:

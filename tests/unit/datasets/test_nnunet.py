@@ -58,6 +58,16 @@ def test_connectivity_and_least_size_are_options(semantic, ndim):
         open_dataset(semantic, options=["conectivity=face"])
 
 
+def test_all_classes_may_be_one_whose_parts_are_one_object_where_they_touch(semantic, ndim):
+    dataset = open_dataset(semantic, options=["one_class=organ"])
+    assert dataset.classes == ("organ",)
+    instances = read_case(dataset["a"], dataset).instances  # all three touch at corners
+    assert instances.labels.tolist() == [0]
+    assert instances.boxes.tolist() == [[[1] * ndim, [11] * ndim]]
+    apart = open_dataset(semantic, options=["one_class=organ", "connectivity=face"])
+    assert labels_of(apart) == [0, 0, 0]
+
+
 def test_the_decathlons_names_are_read(semantic):
     for path in (semantic / "imagesTr").iterdir():
         path.rename(path.with_name(path.name.replace("_0000", "")))

@@ -125,6 +125,21 @@ def test_means_are_over_volumes_over_slices_with_the_object_and_over_slices():
     assert (metrics["num_slices"], metrics["num_slices_with_object"]) == (5, 3)
 
 
+def test_thirds_are_those_of_slices_by_the_area_of_the_object_in_mm():
+    """Six slices with an object, of 1 to 6 voxels; those of b are four times as large in mm."""
+    def found(size, share):
+        return [int(size * share), 0, size - int(size * share)]
+
+    a = case([found(1, 1), found(2, 0.5), found(3, 0), [0, 9, 0]])
+    b = case([found(4, 0.5), found(5, 1), found(6, 1)], spacing=(1.0, 2.0, 2.0))
+    metrics = evaluate_segmentation({"a": a, "b": b}, classes=["x"], config=NONE).metrics
+    assert metrics["DSC/slices_small"] == pytest.approx((1 + 2 / 3) / 2)
+    assert metrics["DSC/slices_medium"] == pytest.approx((0 + 2 / 3) / 2)
+    assert metrics["DSC/slices_large"] == 1
+    one = evaluate_segmentation({"a": case([found(5, 1)])}, classes=["x"], config=NONE).metrics
+    assert (one["DSC/slices_small"], one["DSC/slices_medium"], one["DSC/slices_large"]) == (1, None, None)
+
+
 def test_a_class_without_voxels_is_left_out_of_the_mean_over_classes():
     cases = {"a": case([[1, 0, 0]], [[0, 0, 0]]), "b": case([[0, 0, 3]], [[0, 0, 0]])}
     metrics = evaluate_segmentation(cases, classes=["x", "y"], config=NONE).metrics

@@ -9,7 +9,7 @@
     imagesTs/ labelsTs/       the test cases
 
 Every connected component of a class becomes an object. Without dataset.json the classes are the values that occur in
-the label maps.
+the label maps. `one_class` makes objects of all classes together, such as an organ given by its parts.
 """
 
 from collections.abc import Mapping
@@ -44,11 +44,13 @@ class Options(ReaderOptions):
         connectivity: voxels of one class are connected if they share a face, an edge or a corner.
         min_size: smaller components are left out (voxels).
         classes: names of the classes 1, 2, ..., if there is no dataset.json.
+        one_class: name of a single class that all others are merged into, before components are found.
     """
 
     connectivity: Connectivity = "corner"
     min_size: int = 1
     classes: Names = ()
+    one_class: str = ""
 
 
 def detect(path: Path) -> bool:
@@ -96,7 +98,8 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     several = tuple(f"channel {i}" for i in range(len(cases[0].channels)))
     channels = channels or (several if several[1:] else from_image)
     name = str(values.get("name") or path.resolve().name)
-    return Dataset(path, name, ndim, tuple(values_of.values()), channels, tuple(cases))
+    classes = (options.one_class,) if options.one_class else tuple(values_of.values())
+    return Dataset(path, name, ndim, classes, channels, tuple(cases))
 
 
 def _report_other_parts(path: Path, report: Report) -> None:
@@ -214,7 +217,7 @@ def _part(
             problem = f"this case has {len(files)} files, but dataset.json lists {counted(num_channels, 'channel')}"
             report(InputError(files[0], problem, f"name the files of a case _0000 to _{num_channels - 1:04d}", case))
             continue
-        classes = {value: index for index, value in enumerate(names)}
+        classes = {value: 0 if options.one_class else index for index, value in enumerate(names)}
         annotate = LabelMapFile(
             labels[case], classes, True, options.connectivity, options.min_size, known=others | names.keys()
         )
