@@ -7,6 +7,7 @@ import numpy as np
 
 OVERLAPS = ("DSC", "IoU", "precision", "recall")
 DISTANCES = ("HD95", "mean_surface_distance")
+THIRDS = ("slices_small", "slices_medium", "slices_large")  # of the slices with an object, by its area
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from boxel.evaluation.bootstrap import draw_groups, in_blocks
-from boxel.evaluation.case_segmentation import DISTANCES, OVERLAPS, CaseSegmentation, overlap_scores
+from boxel.evaluation.case_segmentation import DISTANCES, OVERLAPS, THIRDS, CaseSegmentation, overlap_scores
 from boxel.evaluation.compare import compare_evaluations, twice, twice_context
 from boxel.evaluation.config import EvaluateConfig
 from boxel.evaluation.evaluate import Evaluation, settings, summarise
@@ -16,7 +16,6 @@ from boxel.types import Detections, Instances
 
 SEGMENTATION = EvaluateConfig(protocol="segmentation")
 WITH_OBJECT, ALL_SLICES = "slices_with_object", "slices"
-THIRDS = ("slices_small", "slices_medium", "slices_large")  # of the slices with an object, by its area
 SEGMENTATION_COLUMNS = (
     "case", "group", "class", "slices", "slices_with_object", "object_voxels", "predicted_voxels",
     *OVERLAPS, *DISTANCES, *(f"{name}/{WITH_OBJECT}" for name in OVERLAPS),

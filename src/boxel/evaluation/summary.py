@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from boxel.evaluation.case_segmentation import THIRDS
 from boxel.evaluation.config import IOU_THRESHOLDS
 from boxel.evaluation.registry import added_metrics
-from boxel.evaluation.segmentation import THIRDS
 from boxel.wording import counted
 
 _AT_EACH = ("FROC", "precision", "recall", "F1")

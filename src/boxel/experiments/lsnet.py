@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from boxel.evaluation.case_segmentation import THIRDS
 from boxel.experiments.cell import Cell
 from boxel.experiments.grid import Claim, Derived, Grid, Value, Values
 from boxel.experiments.lesions import crops_of
@@ -19,7 +20,6 @@ from boxel.experiments.sources import DataFolder, MosaicOfCrops, Source, project
 from boxel.experiments.state import CellState
 from boxel.models import CoarseToFineConfig, LSNetConfig
 from boxel.recipes import Experiment, get_recipe
-from boxel.evaluation.segmentation import THIRDS
 from boxel.recipes.segmentation import PUBLISHED_DSC, small_recipe
 
 PANCREAS_PRESETS, LSNET_PRESETS = ("paper", "small"), ("mosaic", "seam", "hippocampus")

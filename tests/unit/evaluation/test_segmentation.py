@@ -127,6 +127,7 @@ def test_means_are_over_volumes_over_slices_with_the_object_and_over_slices():
 
 def test_thirds_are_those_of_slices_by_the_area_of_the_object_in_mm():
     """Six slices with an object, of 1 to 6 voxels; those of b are four times as large in mm."""
+
     def found(size, share):
         return [int(size * share), 0, size - int(size * share)]
 
