@@ -7,6 +7,7 @@ import pytest
 from boxel.models import DenseConfig, FPNConfig, ModelConfig, NeckConfig
 from boxel.recipes import Experiment, get_recipe, recipes
 from boxel.recipes.parts import model_with
+from boxel.recipes.segmentation import small_recipe
 
 OF_L_SNET = ("lsnet_unet", "lsnet_fcn", "unet", "attention_unet", "fcn", "coarse_to_fine_unet", "coarse_to_fine_fcn")
 
@@ -96,3 +97,13 @@ def test_a_part_that_a_model_lacks_is_refused():
 def test_a_claim_to_reproduce_survives_only_what_the_paper_leaves_open(setting, kept):
     assert bool(get_recipe("mdt_toy").override([setting]).reproduces) == kept
     assert not get_recipe("retina_unet").override([setting.replace("seed=3", "seed=4")]).reproduces
+
+
+@pytest.mark.parametrize("size", [64, 160, 320])
+def test_the_lengths_of_l_snet_scale_with_the_image(size):
+    """Those of the paper are for 320 pixels: delta 20 (an area), beta 2, margins 7.5 and 15."""
+    ratio = size / 320
+    model = small_recipe("lsnet_unet", size).model
+    assert (model.first.delta, model.first.beta, model.margin) == (20 * ratio**2, 2 * ratio, 7.5 * ratio)
+    assert small_recipe("coarse_to_fine_fcn", size).model.margin == 15 * ratio
+    assert small_recipe("unet", size).plan.patch_size == (size, size)
