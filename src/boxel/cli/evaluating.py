@@ -50,7 +50,8 @@ def evaluation_inputs(
         typer.Option(help="Matching: `greedy` as in COCO, `optimal`, `mdt` as the papers' toolkit, `luna16` [greedy]."),
     ] = None,
     interpolation: Annotated[
-        str | None, typer.Option(help="AP from `101` or `11` recall points, exact `area`, or `step` [101].")
+        str | None,
+        typer.Option(help="AP from `101` or `11` recalls, `area`, `step`, or `report` (11 score thresholds) [101]."),
     ] = None,
     size: Annotated[
         list[float] | None,

@@ -1,12 +1,12 @@
 """Precision-recall curves and average precision, of one data set or of many resampled ones at once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-Interpolation = Literal["101", "11", "area", "step"]
-INTERPOLATIONS = ("101", "11", "area", "step")
+Interpolation = Literal["101", "11", "area", "step", "report"]
+INTERPOLATIONS = ("101", "11", "area", "step", "report")
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,12 @@ class Ranking:
             np.asarray(true_positives, dtype=bool)[order], np.asarray(groups)[order], ends, ranked[ends], objects
         )
 
+    def at_tenths(self) -> "Ranking":
+        """The same with the score thresholds 1, 0.9, ..., 0 only."""
+        reached = np.searchsorted(-self.thresholds, -np.arange(10, -1, -1) / 10, side="right")
+        points = np.unique(reached[reached > 0]) - 1
+        return replace(self, ends=self.ends[points], thresholds=self.thresholds[points])
+
     def counts(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`(r, t)` true and false positives at each threshold, each times the `weights (r, g)` of its group."""
         rows = weights[:, self.groups]
@@ -59,7 +65,8 @@ def average_precision(
         num_instances: annotated objects.
         interpolation: "101" and "11": mean of the precision envelope at recalls 0, 0.01, ..., 1 (COCO) or 0,
             0.1, ..., 1 (VOC 2007); "area": the area under the envelope (VOC 2010); "step": the area under the
-            raw steps, without envelope (as in scikit-learn).
+            raw steps, without envelope (as in scikit-learn); "report": the same with the score thresholds 0, 0.1, ...,
+            1 only, as in the benchmarking report on DeepLesion (Pianese, section 3.3.1).
 
     Returns:
         0..1, or None without objects.
@@ -68,6 +75,8 @@ def average_precision(
         return None
     objects = np.array([float(num_instances)])
     ranking = Ranking.sort(scores, true_positives, np.zeros(len(scores), int), objects)
+    if interpolation == "report":
+        ranking = ranking.at_tenths()
     return float(curve_average(*ranking.counts(np.ones((1, 1))), objects, interpolation)[0])
 
 
@@ -84,7 +93,7 @@ def curve_average(
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f"interpolation must be one of {', '.join(INTERPOLATIONS)}, got {interpolation!r}")
     precision, recall = precision_recall(true_positives, false_positives, num_instances)
-    if interpolation != "step":
+    if interpolation not in ("step", "report"):
         precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     # Of whole numbers, so that 1 stays 1 to the last bit.
     reached, whole = true_positives, num_instances

@@ -87,8 +87,13 @@ class GroupedMatches:
         images = weights @ self.images
         per_class = []
         for label, ranking in enumerate(self.rankings):
-            settings = (weights @ self.objects[:, label], images, steps, interpolation != "step", rates, between)
-            per_class.append(curve_metrics(weights, ranking.true_positives, ranking.groups, ranking.ends, *settings))
+            shared = (weights, ranking.true_positives, ranking.groups)
+            objects, envelope = weights @ self.objects[:, label], interpolation not in ("step", "report")
+            found = curve_metrics(*shared, ranking.ends, objects, images, steps, envelope, rates, between)
+            if interpolation == "report":
+                ends = ranking.at_tenths().ends
+                found[:, 0] = curve_metrics(*shared, ends, objects, images, steps, envelope, rates, between)[:, 0]
+            per_class.append(found)
         values = np.stack(per_class, axis=1)
         curves = {"AP": values[..., 0], "AR": values[..., 1]}
         if froc:
@@ -111,27 +116,38 @@ class GroupedMatches:
         return _ratio(weights @ self.sum_detections(self.table.true_positives & chosen), weights @ self.objects)
 
     def operating_point(self, weights: np.ndarray, thresholds: np.ndarray) -> dict[str, np.ndarray]:
-        """Under "precision", "recall" and "F1" those from the scores `thresholds (k,)` upwards; nan where nan."""
+        """Under "precision", "recall" and "F1" those from the scores `thresholds (k,)` upwards; nan where nan.
+
+        "mean_iou" is the mean IoU of these detections, where a false positive counts 0 (the average IoU of Darknet).
+        """
         table = self.table
         reached = table.detected & (table.object_scores >= thresholds[table.object_labels])
         true = weights @ self.sums(reached, table.object_cases, table.object_labels)
-        false = weights @ self.sum_detections(table.false_positives & (table.scores >= thresholds[table.labels]))
+        chosen = table.scores >= thresholds[table.labels]
+        false = weights @ self.sum_detections(table.false_positives & chosen)
+        hits = table.true_positives & chosen
+        overlap = _ratio(weights @ self.sum_detections(hits, table.ious), weights @ self.sum_detections(hits) + false)
         objects = weights @ self.objects
         undefined = np.isnan(thresholds) | ~(objects > 0)
         precision = np.where(true + false > 0, _ratio(true, true + false), 0.0)
         f1 = _ratio(2 * true, true + false + objects)
-        values = {"precision": precision, "recall": _ratio(true, objects), "F1": f1}
+        values = {"precision": precision, "recall": _ratio(true, objects), "F1": f1, "mean_iou": overlap}
         return {key: np.where(undefined, np.nan, value) for key, value in values.items()}
 
     def localisation(self, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Of matched pairs: "mean_iou", and the median "size_ratio" and "size_ratio_mean", predicted to true volume."""
+        """Of matched pairs: "mean_iou", and the median "size_ratio" and "size_ratio_mean", predicted to true volume.
+
+        "mean_iou_objects" is the mean over all objects, where a missed one counts 0.
+        """
         true_positives = weights @ self.sum_detections(self.table.true_positives)
         overlap = weights @ self.sum_detections(self.table.true_positives, self.table.ious)
         ratios = size_ratios(self.table)
         known = np.isfinite(ratios)
         mean = _ratio(weights @ self.sum_detections(known, ratios), weights @ self.sum_detections(known))
-        return {"mean_iou": _ratio(overlap, true_positives), "size_ratio": self._median_ratio(weights, ratios),
-                "size_ratio_mean": mean}  # fmt: skip
+        return {
+            "mean_iou": _ratio(overlap, true_positives), "mean_iou_objects": _ratio(overlap, weights @ self.objects),
+            "size_ratio": self._median_ratio(weights, ratios), "size_ratio_mean": mean,
+        }  # fmt: skip
 
     def _median_ratio(self, weights: np.ndarray, ratios: np.ndarray) -> np.ndarray:
         table, columns = self.table, []

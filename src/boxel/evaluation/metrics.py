@@ -11,7 +11,7 @@ def ranking(matches: WeightedMatches) -> dict[str, np.ndarray]:
 
 
 def localisation(matches: WeightedMatches) -> dict[str, np.ndarray]:
-    """Mean IoU and size ratios of the matched pairs."""
+    """Mean IoU of the matched pairs and of all objects, and size ratios of the pairs."""
     return matches.grouped.localisation(matches.weights)
 
 
@@ -21,7 +21,7 @@ def calibration_error(matches: WeightedMatches) -> np.ndarray:
 
 
 def operating_points(matches: WeightedMatches) -> dict[str, np.ndarray]:
-    """Precision, recall and F1 at the score thresholds of the settings."""
+    """Precision, recall, F1 and mean IoU at the score thresholds of the settings."""
     values: dict[str, np.ndarray] = {}
     for score in matches.config.operating_points:
         thresholds = np.full(matches.grouped.num_classes, float(score))
@@ -40,7 +40,7 @@ register_metric(
     ranking,
     higher_is_better=("AP", "mAP", "AR", "mAR", "FROC", "sensitivity", "precision", "recall", "F1"),
 )
-register_metric("localisation", localisation, when="ends", higher_is_better=("mean_iou",))
+register_metric("localisation", localisation, when="ends", higher_is_better=("mean_iou", "mean_iou_objects"))
 register_metric("ECE", calibration_error, when="ends")
 register_metric("operating_points", operating_points, when="ends")
 register_metric("patient_level", patient_level, when="once", higher_is_better=("patient_AP", "patient_AUROC"))

@@ -94,6 +94,7 @@ _INTERPOLATIONS = {
     "11": "the mean at 11 recalls (VOC 2007)",
     "area": "the area under the envelope (VOC 2010)",
     "step": "the area under the steps",
+    "report": "the area under the steps at 11 score thresholds",
 }
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boxel.evaluation import find_overlaps
-from boxel.evaluation.average_precision import INTERPOLATIONS, curve_average
+from boxel.evaluation.average_precision import INTERPOLATIONS, average_precision, curve_average
 from boxel.evaluation.grouped_matches import GroupedMatches
 from boxel.types import Detections, Instances
 from tests.settings import evaluate
@@ -95,6 +95,33 @@ def test_recall_averages_over_thresholds_like_precision(ndim):
     assert (metrics["AR@0.30"], metrics["AR@0.50"], metrics["mAR@0.30:0.50"]) == (1, 0.5, 0.75)
 
 
+def test_average_precision_of_the_benchmarking_report_has_eleven_score_thresholds(ndim):
+    """Of three objects: from 0.9 upwards 1 of 1, from 0.8 2 of 3, from 0.3 3 of 5. The steps between do not count."""
+    scores, found = [0.9, 0.88, 0.81, 0.39, 0.3], [True, False, True, False, True]
+    by_hand = 1 / 3 * 1 + 1 / 3 * 2 / 3 + 1 / 3 * 3 / 5
+    assert average_precision(scores, found, 3, "report") == pytest.approx(by_hand)
+    scores = [0.84, 0.88, 0.81, 0.39, 0.36]  # the first hit now shares its threshold with the false positive
+    assert average_precision(scores, found, 3, "report") == pytest.approx(2 / 3 * 2 / 3 + 1 / 3 * 3 / 5)
+    assert average_precision(scores, found, 3, "step") == pytest.approx(1 / 3 * (1 / 2 + 2 / 3 + 3 / 5))
+    truth = cubes([10, 10, 10], ndim)
+    boxes = np.concatenate([truth[:2], truth[2:], truth[:2] + 5000.0])
+    detected = boxes, [0.84, 0.81, 0.36, 0.88, 0.39], [0] * 5
+    metrics = metrics_of(detected, (truth, [0] * 3), interpolation="report")
+    assert metrics["AP@0.10"] == pytest.approx(2 / 3 * 2 / 3 + 1 / 3 * 3 / 5)
+
+
+def test_mean_iou_is_of_hits_of_all_objects_and_of_detections_from_a_score(ndim):
+    """Two of four objects are found, with IoU 1 and 0.5; a false positive has a high score."""
+    truth = cubes([10, 10, 10, 10], ndim)
+    boxes = np.concatenate([truth[:2], truth[:1] + 5000.0])
+    boxes[1, 1, 0] -= 5
+    metrics = metrics_of((boxes, [0.9, 0.2, 0.8], [0] * 3), (truth, [0] * 4), operating_points=[0.1, 0.25])
+    assert metrics["mean_iou@0.10"] == 0.75
+    assert metrics["mean_iou_objects@0.10"] == 1.5 / 4
+    assert metrics["mean_iou@0.10/score=0.1"] == 1.5 / 3
+    assert metrics["mean_iou@0.10/score=0.25"] == 1 / 2
+
+
 @given(seed=st.integers(0, 2**32 - 1), interpolation=st.sampled_from(INTERPOLATIONS), between=st.booleans())
 def test_compiled_metrics_equal_the_plain_ones(seed, interpolation, between):
     rng = np.random.default_rng(seed)
@@ -112,7 +139,8 @@ def test_compiled_metrics_equal_the_plain_ones(seed, interpolation, between):
     curves = grouped.curves(weights, interpolation, froc=True, between=between)
     (ranking,) = grouped.rankings
     counts, objects = ranking.counts(weights), weights @ ranking.objects
-    np.testing.assert_allclose(curves["AP"][:, 0], curve_average(*counts, objects, interpolation))
+    at_points = ranking.at_tenths().counts(weights) if interpolation == "report" else counts
+    np.testing.assert_allclose(curves["AP"][:, 0], curve_average(*at_points, objects, interpolation))
     rates = sensitivity_at(*counts, objects, weights.sum(axis=1), interpolate=between)
     np.testing.assert_allclose(curves["FROC"][:, 0], rates.mean(axis=1))
     np.testing.assert_allclose(curves["sensitivity/fp=2"][:, 0], rates[:, 4])
