@@ -28,12 +28,21 @@ from boxel.models.rpn import RPNConfig
 from boxel.models.semantic_net import SemanticNetConfig
 from boxel.models.ufrcnn_plus import UFRCNNPlus, UFRCNNPlusConfig
 from boxel.models.unet import UNet, UNetConfig
-from boxel.nn import BackboneConfig, FPNConfig, NeckConfig, ResidualEncoderConfig, ResNetConfig
+from boxel.nn import (
+    BackboneConfig,
+    CSPDarknetConfig,
+    FPNConfig,
+    NeckConfig,
+    ResidualEncoderConfig,
+    ResNetConfig,
+    VGGConfig,
+)
 
 __all__ = [
     "ATSSConfig",
     "BackboneConfig",
     "BoxLossConfig",
+    "CSPDarknetConfig",
     "ClassLossConfig",
     "CoarseConfig",
     "CoarseToFineConfig",
@@ -76,4 +85,5 @@ __all__ = [
     "UFRCNNPlusConfig",
     "UNet",
     "UNetConfig",
+    "VGGConfig",
 ]

@@ -1,14 +1,17 @@
 """Layers of any rank: blocks, backbones, necks, heads and losses. Importing it registers the backbones and necks."""
 
 from boxel.nn.backbone import Backbone, BackboneConfig
+from boxel.nn.csp_darknet import CSPDarknetConfig
 from boxel.nn.fpn import FPNConfig
 from boxel.nn.neck import LazyLevel, Neck, NeckConfig, Pyramid
 from boxel.nn.residual_encoder import ResidualEncoderConfig
 from boxel.nn.resnet import ResNetConfig
+from boxel.nn.vgg import VGGConfig
 
 __all__ = [
     "Backbone",
     "BackboneConfig",
+    "CSPDarknetConfig",
     "FPNConfig",
     "LazyLevel",
     "Neck",
@@ -16,4 +19,5 @@ __all__ = [
     "Pyramid",
     "ResNetConfig",
     "ResidualEncoderConfig",
+    "VGGConfig",
 ]
