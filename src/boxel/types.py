@@ -257,7 +257,8 @@ class Task(Config):
         patch_size: voxels per axis of a training patch and of an inference tile.
         batch_size: patches per training step.
         strides: per stage C1, C2, ... of the backbone, the stride of each axis relative to the stage before.
-        levels: the pyramid levels with detection heads; level `k` is the output of stage Ck.
+        levels: the pyramid levels with detection heads; level `k` is the output of stage Ck. The last may be one above
+            the last stage, with every second of its cells.
         anchors: per level, the anchor sizes (voxels, one number per axis) at every position.
         context: number of neighbouring slices on either side that a slice-wise model sees as further channels.
         max_detections: the number of detections kept per image, best first; models keep as many per patch.
@@ -296,5 +297,13 @@ class Task(Config):
     @property
     def level_strides(self) -> tuple[tuple[int, ...], ...]:
         """Voxels per cell and axis of each level with detection heads."""
-        total = np.cumprod(np.asarray(self.strides, dtype=int), axis=0)
-        return tuple(tuple(int(s) for s in total[level - 1]) for level in self.levels)
+        return level_strides(self.strides, self.levels)
+
+
+def level_strides(strides: Sequence[Sequence[int]], levels: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+    """Voxels per cell and axis of each of `levels`, given the strides of each stage relative to the one before.
+
+    The level above the last stage has every second of its cells.
+    """
+    totals = np.cumprod([*strides, [2] * len(strides[0])], axis=0).tolist()
+    return tuple(tuple(totals[level - 1]) for level in levels)
