@@ -93,7 +93,8 @@ class FPN(Neck):
         self.top = first_level + len(channels) - 1
         narrow = narrow or filters
         self.level_channels, self.finest_channels = [filters] * len(self.outputs), narrow if linear_below else filters
-        smoothed = sorted({min(level, self.top) for level in self.outputs} | ({0} if first_level == 0 else set()))
+        self.own = sorted({min(level, self.top) for level in self.outputs})  # without the level above the top
+        smoothed = self.own if first_level else [0, *self.own]
 
         def width(level: int) -> int:
             return narrow if level < linear_below else filters
@@ -106,10 +107,11 @@ class FPN(Neck):
 
     def forward(self, features: list[Tensor]) -> Pyramid:
         """The pyramid over `features (b, c, *s)`, finest first."""
-        merged = self.descend(features, {}, min([self.top + 1, *self.outputs]))
-        smooth = {level: self.smooth[str(level)](merged[level]) for level in {min(k, self.top) for k in self.outputs}}
-        every_second = (..., *[slice(None, None, 2)] * (features[0].ndim - 2))
-        levels = [smooth[level] if level in smooth else smooth[self.top][every_second] for level in self.outputs]
+        merged = self.descend(features, {}, min([self.top + 1, *self.own]))
+        smooth = {level: self.smooth[str(level)](merged[level]) for level in self.own}
+        if self.top + 1 in self.outputs:
+            smooth[self.top + 1] = smooth[self.top][(..., *[slice(None, None, 2)] * (features[0].ndim - 2))]
+        levels = [smooth[level] for level in self.outputs]
         return Pyramid(levels, None if self.first_level else FinestLevel(self, features, merged))
 
     def descend(self, features: list[Tensor], merged: dict[int, Tensor], lowest: int) -> dict[int, Tensor]:

@@ -5,6 +5,7 @@ Reference: Liu et al., PANet, 2018; He et al., SPP, 2015; Bochkovskiy et al., YO
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -73,7 +74,7 @@ class PAN(Neck):
         full_resolution: bool,
     ) -> None:
         super().__init__()
-        self.used, self.first_level = sorted(used), 1 - full_resolution
+        self.outputs, self.used, self.first_level = tuple(used), sorted(used), 1 - full_resolution
         self.top = self.first_level + len(channels) - 1
         lowest = min([self.top + 1, *self.used])
         self.way = [k for k in range(self.top - 1, lowest - 1, -1) if k in self.used or k > max(self.used)]
@@ -104,7 +105,7 @@ class PAN(Neck):
                 }
             )
             above = k
-        for finer, k in zip(self.used, self.used[1:], strict=False):
+        for finer, k in pairwise(self.used):
             stride = [math.prod(axis) for axis in zip(*strides[finer:k], strict=True)]
             self.up[str(k)] = nn.ModuleDict(
                 {
@@ -112,7 +113,7 @@ class PAN(Neck):
                     "fuse": fuse(k, 2 * width[k], (1, 3, 1, 3, 1)),
                 }
             )
-        self.level_channels = [width[k] for k in self.used]
+        self.level_channels = [width[k] for k in self.outputs]
         if config.filters:
             for k in self.used:
                 self.same_width[str(k)] = nd.CONV[ndim](width[k], config.filters, 1)
@@ -123,16 +124,13 @@ class PAN(Neck):
         """The pyramid over `features (b, c, *s)`, finest first."""
         merged = self.descend(features, {self.top: self.pooled(features[-1])}, self.way)
         finest = PANFinestLevel(self, features, merged) if self.first_level == 0 else None
-        levels: list[Tensor] = []
-        for k in self.used:
-            level = merged[k]
-            if levels:
-                step: Any = self.up[str(k)]
-                level = step["fuse"](torch.cat([step["below"](levels[-1]), level], 1))
-            levels.append(level)
+        levels = dict(merged)
+        for finer, k in pairwise(self.used):
+            step: Any = self.up[str(k)]
+            levels[k] = step["fuse"](torch.cat([step["below"](levels[finer]), merged[k]], 1))
         if len(self.same_width):
-            levels = [self.same_width[str(k)](level) for k, level in zip(self.used, levels, strict=True)]
-        return Pyramid(levels, finest)
+            levels = {k: self.same_width[str(k)](levels[k]) for k in self.outputs}
+        return Pyramid([levels[k] for k in self.outputs], finest)
 
     def pooled(self, feature: Float[Tensor, "b c *s"]) -> Float[Tensor, "b d *s"]:
         """SPP: maxima over 13, 9, 5 and 1 cells; two of 5 in a row are one of 9, three one of 13."""

@@ -1,11 +1,14 @@
 """Feature pyramids: P0 is computed only as far as a model asks for it."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from boxel.nn import nd
 from boxel.nn.fpn import FPN, FPNConfig
+from boxel.preparation.patch_and_strides import choose_grid
+from boxel.types import level_strides
 from tests.unit.builders import DETECTORS, make_batch, make_task
 
 SHAPES = {2: [(19, 26), (10, 13), (5, 13), (3, 7)], 3: [(7, 11, 18), (7, 6, 9), (4, 3, 9), (2, 2, 5)]}
@@ -75,6 +78,8 @@ def test_an_extra_level_has_every_second_cell_of_the_level_before(ndim):
     assert torch.equal(p3, same[0])
     assert torch.equal(p4, same[1])
     assert torch.equal(p5, nd.MAX_POOL[ndim](1, 2)(p4))
+    [alone] = FPN(ndim, CHANNELS, first_level=1, filters=8, outputs=[5], linear_below=2)(features).levels
+    assert alone.shape == p5.shape
 
 
 @pytest.mark.parametrize("name", sorted({*DETECTORS} - {"det_unet"}))
@@ -89,6 +94,18 @@ def test_models_detect_on_the_extra_level(ndim, name):
     dense = getattr(outputs, "dense", None) or getattr(outputs, "rpn", outputs)
     assert dense.level_sizes == [6**ndim, 3**ndim, 2**ndim]
     assert len(model.detect(outputs)) == 2
+
+
+def test_the_plan_doubles_the_strides_of_a_level_above_the_backbone(ndim):
+    sizes, shapes, why = np.full((4, ndim), 16.0), np.full((2, ndim), 64), {}
+    strides = ((1, *(2,) * (ndim - 1)), (2,) * ndim)
+    stages, levels, patch = choose_grid(
+        sizes, shapes, (1.0,) * ndim, strides=strides, levels=(2, 3), patch_size=None, budget=64**ndim, why=why
+    )
+    assert (stages, levels) == (strides, (2, 3))
+    assert level_strides(stages, levels) == ((2, *(4,) * (ndim - 1)), (4, *(8,) * (ndim - 1)))
+    assert patch == (64,) * ndim  # a multiple of the backbone's stride
+    assert why["levels"] == "Set to P2, P3. The last has every second cell of P2 (model.neck.extra=pool)."
 
 
 @pytest.mark.parametrize("name", ["retina_net", "det_unet"])

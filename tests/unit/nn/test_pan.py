@@ -80,7 +80,7 @@ def test_pooling_gives_the_maxima_over_13_9_5_and_1_cells(ndim):
     assert torch.equal(neck.pooled(feature), neck.after_pooling(torch.cat([*pools, x], 1)))
 
 
-@pytest.mark.parametrize("used", [(), (1, 2, 3), (2, 3), (1, 2), (1, 3), (2,), (3,)], ids=str)
+@pytest.mark.parametrize("used", [(), (1, 2, 3), (2, 3), (1, 2), (1, 3), (2,), (3,), (3, 1)], ids=str)
 def test_any_levels_are_handed_out_on_the_grids_of_the_encoder_and_nothing_is_built_in_vain(used, ndim):
     neck = build(ndim, used)
     pyramid = neck(features_of(ndim))
