@@ -13,6 +13,7 @@ import numpy as np
 
 from boxel.columns import A, B, Columns, object_tensors
 from boxel.config import Config
+from boxel.strides import level_strides
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -257,8 +258,7 @@ class Task(Config):
         patch_size: voxels per axis of a training patch and of an inference tile.
         batch_size: patches per training step.
         strides: per stage C1, C2, ... of the backbone, the stride of each axis relative to the stage before.
-        levels: the pyramid levels with detection heads; level `k` is the output of stage Ck. The last may be one above
-            the last stage, with every second of its cells.
+        levels: the pyramid levels with detection heads; level `k` is the output of stage Ck; see `boxel.strides`.
         anchors: per level, the anchor sizes (voxels, one number per axis) at every position.
         context: number of neighbouring slices on either side that a slice-wise model sees as further channels.
         max_detections: the number of detections kept per image, best first; models keep as many per patch.
@@ -298,12 +298,3 @@ class Task(Config):
     def level_strides(self) -> tuple[tuple[int, ...], ...]:
         """Voxels per cell and axis of each level with detection heads."""
         return level_strides(self.strides, self.levels)
-
-
-def level_strides(strides: Sequence[Sequence[int]], levels: Sequence[int]) -> tuple[tuple[int, ...], ...]:
-    """Voxels per cell and axis of each of `levels`, given the strides of each stage relative to the one before.
-
-    The level above the last stage has every second of its cells.
-    """
-    totals = np.cumprod([*strides, [2] * len(strides[0])], axis=0).tolist()
-    return tuple(tuple(totals[level - 1]) for level in levels)

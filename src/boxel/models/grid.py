@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from boxel.types import Task, level_strides
+from boxel.strides import level_strides
+from boxel.types import Task
 
 Sizes = tuple[tuple[float, ...], ...]
 

@@ -23,7 +23,8 @@ from boxel.nn import BackboneConfig, ResNetConfig, nd
 from boxel.nn.blocks import conv_block
 from boxel.nn.keypoints import boxes_at, heat_map, nearest_object, positions
 from boxel.ops import clip, paired_overlap, sample_regions
-from boxel.types import Batch, Detections, level_strides
+from boxel.strides import level_strides
+from boxel.types import Batch, Detections
 
 
 class LNetConfig(FirstStageConfig, name="l_net"):

@@ -13,7 +13,8 @@ from boxel.preparation.anchors import Sizes, fit_levels, mean_best_iou, retina_u
 from boxel.preparation.fingerprint import Fingerprint
 from boxel.preparation.patch_and_strides import by, choose_grid
 from boxel.preparation.preprocess import SpacingUnit, stored_shape
-from boxel.types import Normalisation, Task, level_strides
+from boxel.strides import level_strides
+from boxel.types import Normalisation, Task
 from boxel.wording import counted, counted_of
 
 # An axis this much coarser than the finest counts as coarse.

@@ -8,7 +8,7 @@ from torch import nn
 from boxel.nn import nd
 from boxel.nn.fpn import FPN, FPNConfig
 from boxel.preparation.patch_and_strides import choose_grid
-from boxel.types import level_strides
+from boxel.strides import level_strides
 from tests.unit.builders import DETECTORS, make_batch, make_task
 
 SHAPES = {2: [(19, 26), (10, 13), (5, 13), (3, 7)], 3: [(7, 11, 18), (7, 6, 9), (4, 3, 9), (2, 2, 5)]}
