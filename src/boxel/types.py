@@ -13,6 +13,7 @@ import numpy as np
 
 from boxel.columns import A, B, Columns, object_tensors
 from boxel.config import Config
+from boxel.strides import level_strides
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -257,7 +258,7 @@ class Task(Config):
         patch_size: voxels per axis of a training patch and of an inference tile.
         batch_size: patches per training step.
         strides: per stage C1, C2, ... of the backbone, the stride of each axis relative to the stage before.
-        levels: the pyramid levels with detection heads; level `k` is the output of stage Ck.
+        levels: the pyramid levels with detection heads; level `k` is the output of stage Ck; see `boxel.strides`.
         anchors: per level, the anchor sizes (voxels, one number per axis) at every position.
         context: number of neighbouring slices on either side that a slice-wise model sees as further channels.
         max_detections: the number of detections kept per image, best first; models keep as many per patch.
@@ -296,5 +297,4 @@ class Task(Config):
     @property
     def level_strides(self) -> tuple[tuple[int, ...], ...]:
         """Voxels per cell and axis of each level with detection heads."""
-        total = np.cumprod(np.asarray(self.strides, dtype=int), axis=0)
-        return tuple(tuple(int(s) for s in total[level - 1]) for level in self.levels)
+        return level_strides(self.strides, self.levels)

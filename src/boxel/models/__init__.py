@@ -28,12 +28,22 @@ from boxel.models.rpn import RPNConfig
 from boxel.models.semantic_net import SemanticNetConfig
 from boxel.models.ufrcnn_plus import UFRCNNPlus, UFRCNNPlusConfig
 from boxel.models.unet import UNet, UNetConfig
-from boxel.nn import BackboneConfig, FPNConfig, NeckConfig, ResidualEncoderConfig, ResNetConfig
+from boxel.nn import (
+    BackboneConfig,
+    CSPDarknetConfig,
+    FPNConfig,
+    NeckConfig,
+    PANConfig,
+    ResidualEncoderConfig,
+    ResNetConfig,
+    VGGConfig,
+)
 
 __all__ = [
     "ATSSConfig",
     "BackboneConfig",
     "BoxLossConfig",
+    "CSPDarknetConfig",
     "ClassLossConfig",
     "CoarseConfig",
     "CoarseToFineConfig",
@@ -59,6 +69,7 @@ __all__ = [
     "ModelConfig",
     "NeckConfig",
     "OverlapLossConfig",
+    "PANConfig",
     "PyramidConfig",
     "PyramidGrid",
     "PyramidModel",
@@ -76,4 +87,5 @@ __all__ = [
     "UFRCNNPlusConfig",
     "UNet",
     "UNetConfig",
+    "VGGConfig",
 ]

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
+from boxel.strides import level_strides
 from boxel.types import Task
 
 Sizes = tuple[tuple[float, ...], ...]
@@ -17,7 +17,8 @@ class PyramidGrid:
 
     Attributes:
         strides: of the encoder's stages C1, C2, ...: per axis, relative to the stage before.
-        levels: the pyramid levels that detect, finest first; level `k` has the resolution of stage Ck.
+        levels: the pyramid levels that detect, finest first; level `k` has the resolution of stage Ck. The last may be
+            one above the last stage, with every second of its cells, for a neck that adds it (`FPNConfig.extra`).
         anchors: per detecting level, the anchor sizes at every position: voxels per axis.
         patch_size: voxels per axis of a training image; only `model.roi.level_rule=patch` reads it.
 
@@ -31,8 +32,11 @@ class PyramidGrid:
     patch_size: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        if not self.levels or not 1 <= min(self.levels) <= max(self.levels) <= len(self.strides):
-            raise ValueError(f"levels must lie in 1 to {len(self.strides)}, the number of strides, got {self.levels}")
+        if not self.levels or not 1 <= min(self.levels) <= max(self.levels) <= len(self.strides) + 1:
+            raise ValueError(
+                f"levels must lie in 1 to {len(self.strides)}, the number of strides, or end one above, "
+                f"got {self.levels}"
+            )
         if len(self.anchors) != len(self.levels):
             raise ValueError(f"anchors are given for {len(self.anchors)} levels, but {len(self.levels)} detect")
         if len(set(map(len, self.anchors))) != 1:
@@ -66,20 +70,14 @@ class PyramidGrid:
         chosen = tuple(levels or range(min(2, len(stages)), len(stages) + 1))
         if anchors is None:
             cells = [4 * 2 ** (third / 3) for third in range(3)]
-            grids = cells_of(stages, chosen)
+            grids = level_strides(stages, chosen)
             anchors = [[[cell * extent for extent in grid] for cell in cells] for grid in grids]
         return cls(stages, chosen, tuple(tuple(tuple(map(float, size)) for size in sizes) for sizes in anchors))
 
     @property
     def level_strides(self) -> tuple[tuple[int, ...], ...]:
         """Voxels per cell of each detecting level, per axis."""
-        return cells_of(self.strides, self.levels)
-
-
-def cells_of(strides: Sequence[tuple[int, ...]], levels: Sequence[int]) -> tuple[tuple[int, ...], ...]:
-    """Voxels per cell of each of `levels`, per axis."""
-    totals = list(accumulate(strides, lambda total, stride: tuple(a * b for a, b in zip(total, stride, strict=True))))
-    return tuple(totals[level - 1] for level in levels)
+        return level_strides(self.strides, self.levels)
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,14 @@ from torch import Tensor, nn
 from boxel.caps import leaves_out
 from boxel.models.components import label_components
 from boxel.models.first_stage import FirstStage, FirstStageConfig
-from boxel.models.grid import Numbers, cells_of
+from boxel.models.grid import Numbers
 from boxel.models.loss_terms import map_loss
 from boxel.models.semantic_net import MapLoss, build_decoder
 from boxel.nn import BackboneConfig, ResNetConfig, nd
 from boxel.nn.blocks import conv_block
 from boxel.nn.keypoints import boxes_at, heat_map, nearest_object, positions
 from boxel.ops import clip, paired_overlap, sample_regions
+from boxel.strides import level_strides
 from boxel.types import Batch, Detections
 
 
@@ -75,7 +76,7 @@ class LNet(FirstStage):
         self.decoder, self.level = build_decoder(
             config.decoder, ndim, self.encoder.channels, filters, norm, full_resolution=False
         )
-        [self.stride] = cells_of(grid.strides, [self.level])
+        [self.stride] = level_strides(grid.strides, [self.level])
 
         def tower(num_convs: int) -> list[nn.Module]:
             widths = [self.decoder.channels, *[filters] * num_convs]

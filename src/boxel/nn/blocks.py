@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from boxel.nn import nd
 
 Norm = Literal["none", "instance", "group", "batch"]
+Activation = Literal["relu", "leaky", "mish", "silu"]
 
 
 def norm_layer(norm: Norm, ndim: int, channels: int) -> nn.Module:
@@ -30,29 +31,36 @@ def conv_block(
     kernel_size: int | Sequence[int] = 3,
     stride: Sequence[int] = (1,),
     norm: Norm = "none",
-    relu: bool = True,
-    slope: float = 0.0,
+    activation: Activation | None = "relu",
+    slope: float = 0.1,
+    bias: bool = True,
 ) -> nn.Sequential:
-    """Convolution with same padding and bias, then norm, then ReLU (leaky if `slope` is not zero).
+    """Convolution with same padding, then norm, then activation.
 
     Args:
         kernel_size: width of the kernel on all axes, or on each; odd, for the size of the image to stay.
+        slope: of a leaky ReLU.
+        bias: of the convolution; without effect on what a following instance or batch norm hands out.
     """
     strides: Any = tuple(stride) if len(stride) > 1 else stride[0]
     kernel: Any = (kernel_size,) * ndim if isinstance(kernel_size, int) else tuple(kernel_size)
     padding: Any = tuple(width // 2 for width in kernel)
-    conv = nd.CONV[ndim](channels_in, channels_out, kernel, strides, padding=padding)
+    conv = nd.CONV[ndim](channels_in, channels_out, kernel, strides, padding=padding, bias=bias)
     layers: list[nn.Module] = [conv]
     if norm != "none":
         layers.append(norm_layer(norm, ndim, channels_out))
-    if relu:
-        layers.append(activation(slope))
+    if activation:
+        layers.append(activation_layer(activation, slope))
     return nn.Sequential(*layers)
 
 
-def activation(slope: float = 0.0) -> nn.Module:
-    """ReLU, leaky if `slope` is not zero."""
-    return nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True)
+def activation_layer(activation: Activation, slope: float = 0.1) -> nn.Module:
+    """The activation, in place where its gradient follows from its output; `slope` is that of a leaky ReLU."""
+    if activation == "relu":
+        return nn.ReLU(inplace=True)
+    if activation == "leaky":
+        return nn.LeakyReLU(slope, inplace=True)
+    return {"mish": nn.Mish, "silu": nn.SiLU}[activation]()
 
 
 class ResidualBlock(nn.Module):
@@ -75,27 +83,29 @@ class ResidualBlock(nn.Module):
         stride: Sequence[int],
         norm: Norm,
         stride_in: Literal["first", "middle"] = "first",
-        slope: float = 0.0,
+        activation: Activation = "relu",
+        slope: float = 0.1,
         pooled_shortcut: bool = False,
     ) -> None:
         super().__init__()
         self.channels_out = planes * (4 if bottleneck else 1)
-        style: Any = {"norm": norm, "slope": slope}
+        linear: Any = {"norm": norm, "activation": None}
+        style: Any = {"norm": norm, "activation": activation, "slope": slope}
         if bottleneck:
             first, middle = (stride, (1,)) if stride_in == "first" else ((1,), stride)
             self.body = nn.Sequential(
                 conv_block(ndim, channels_in, planes, kernel_size=1, stride=first, **style),
                 conv_block(ndim, planes, planes, stride=middle, **style),
-                conv_block(ndim, planes, self.channels_out, kernel_size=1, relu=False, **style),
+                conv_block(ndim, planes, self.channels_out, kernel_size=1, **linear),
             )
         else:
             self.body = nn.Sequential(
                 conv_block(ndim, channels_in, planes, stride=stride, **style),
-                conv_block(ndim, planes, planes, relu=False, **style),
+                conv_block(ndim, planes, planes, **linear),
             )
 
         def project(stride: Sequence[int]) -> nn.Module:
-            return conv_block(ndim, channels_in, self.channels_out, kernel_size=1, stride=stride, relu=False, **style)
+            return conv_block(ndim, channels_in, self.channels_out, kernel_size=1, stride=stride, **linear)
 
         strided, wider = set(stride) != {1}, channels_in != self.channels_out
         self.shortcut: nn.Module = nn.Identity()
@@ -104,7 +114,7 @@ class ResidualBlock(nn.Module):
             self.shortcut = nn.Sequential(pool, project((1,)) if wider else nn.Identity())
         elif strided or wider:
             self.shortcut = project(stride)
-        self.relu = activation(slope)
+        self.activation = activation_layer(activation, slope)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.relu(self.body(x) + self.shortcut(x))
+        return self.activation(self.body(x) + self.shortcut(x))

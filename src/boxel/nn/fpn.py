@@ -4,7 +4,7 @@ Reference: Lin et al., Feature Pyramid Networks, 2017; Jaeger et al., Retina U-N
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,13 +21,27 @@ class FPNConfig(NeckConfig, name="fpn"):
         filters: width of the pyramid.
         narrow_filters: width of the levels of a U-FPN below those that detect (P1, P0); None: as `filters`, which is
             what the papers have.
+        extra: `pool` adds a level above the encoder's coarsest: every second cell of that level, on all axes, as in
+            torchvision's Faster R-CNN (P6 of five). `plan.levels` ends with it.
     """
 
     filters: int = 64
     narrow_filters: int | None = None
+    extra: Literal["none", "pool"] = "none"
+
+    @property
+    def extends(self) -> bool:
+        return self.extra == "pool"
 
     def build(
-        self, ndim: int, channels: Sequence[int], *, levels: Sequence[int], used: Sequence[int], full_resolution: bool
+        self,
+        ndim: int,
+        channels: Sequence[int],
+        *,
+        strides: Sequence[Sequence[int]],
+        levels: Sequence[int],
+        used: Sequence[int],
+        full_resolution: bool,
     ) -> "FPN":
         if self.narrow_filters and not full_resolution:
             raise ValueError(
@@ -56,7 +70,8 @@ class FPN(Neck):
         channels: of the encoder features, finest first.
         first_level: pyramid level of the first of them; from 0 the pyramid continues to P0.
         filters: width of the pyramid.
-        outputs: detecting levels to hand out, finest first. Nothing is built for levels that no output needs.
+        outputs: detecting levels to hand out, finest first; the level above the top has every second cell of the top.
+            Nothing is built for levels that no output needs.
         narrow: width of the levels below `linear_below`, where it differs from `filters`.
     """
 
@@ -77,8 +92,9 @@ class FPN(Neck):
         self.outputs = tuple(outputs)
         self.top = first_level + len(channels) - 1
         narrow = narrow or filters
-        self.channels, self.finest_channels = filters, narrow if linear_below else filters
-        smoothed = self.outputs if first_level else (0, *self.outputs)
+        self.level_channels, self.finest_channels = [filters] * len(self.outputs), narrow if linear_below else filters
+        self.own = sorted({min(level, self.top) for level in self.outputs})  # without the level above the top
+        smoothed = self.own if first_level else [0, *self.own]
 
         def width(level: int) -> int:
             return narrow if level < linear_below else filters
@@ -91,8 +107,11 @@ class FPN(Neck):
 
     def forward(self, features: list[Tensor]) -> Pyramid:
         """The pyramid over `features (b, c, *s)`, finest first."""
-        merged = self.descend(features, {}, min([self.top + 1, *self.outputs]))
-        levels = [self.smooth[str(level)](merged[level]) for level in self.outputs]
+        merged = self.descend(features, {}, min([self.top + 1, *self.own]))
+        smooth = {level: self.smooth[str(level)](merged[level]) for level in self.own}
+        if self.top + 1 in self.outputs:
+            smooth[self.top + 1] = smooth[self.top][(..., *[slice(None, None, 2)] * (features[0].ndim - 2))]
+        levels = [smooth[level] for level in self.outputs]
         return Pyramid(levels, None if self.first_level else FinestLevel(self, features, merged))
 
     def descend(self, features: list[Tensor], merged: dict[int, Tensor], lowest: int) -> dict[int, Tensor]:

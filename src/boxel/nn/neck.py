@@ -32,12 +32,27 @@ class Neck(nn.Module, ABC):
     """A network that turns the features of an encoder into a feature pyramid.
 
     Attributes:
-        channels: of the detecting levels.
+        level_channels: of each of the detecting levels that are used, finest first.
         finest_channels: of P0.
     """
 
-    channels: int
+    level_channels: list[int]
     finest_channels: int
+
+    @property
+    def channels(self) -> int:
+        """The channels that all detecting levels have; those of P0 if none is used.
+
+        Raises:
+            ValueError: the levels differ.
+        """
+        widths = self.level_channels or [self.finest_channels]
+        if len(set(widths)) > 1:
+            raise ValueError(
+                f"model.neck hands out levels of {', '.join(map(str, widths))} channels, but the heads of this model "
+                "are shared by its levels and need equal ones; set model.neck.filters, for example to 64"
+            )
+        return widths[0]
 
     @abstractmethod
     def forward(self, features: list[Tensor]) -> Pyramid:
@@ -49,12 +64,25 @@ class NeckConfig(Choice):
 
     default: ClassVar[str] = "fpn"
 
+    @property
+    def extends(self) -> bool:
+        """Whether the neck hands out a level above the encoder's coarsest, which has every second cell of it."""
+        return False
+
     def build(
-        self, ndim: int, channels: Sequence[int], *, levels: Sequence[int], used: Sequence[int], full_resolution: bool
+        self,
+        ndim: int,
+        channels: Sequence[int],
+        *,
+        strides: Sequence[Sequence[int]],
+        levels: Sequence[int],
+        used: Sequence[int],
+        full_resolution: bool,
     ) -> Neck:
         """Build the neck on an encoder with `channels`, one number per feature, finest first.
 
         Args:
+            strides: of C1, C2, ..., each relative to the level before.
             levels: the levels of the task that detect.
             used: those of them that the model uses.
             full_resolution: the encoder's first feature is C0, and the pyramid reaches P0; else it is C1.

@@ -4,19 +4,20 @@ Reference: Isensee et al., nnU-Net Revisited, 2024; its ResEnc-L has the default
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from boxel.nn.backbone import Backbone, BackboneConfig
-from boxel.nn.blocks import ResidualBlock, conv_block
-
-SLOPE = 0.01  # of the leaky ReLUs
+from boxel.nn.blocks import Activation, ResidualBlock, conv_block
 
 
 class ResidualEncoderConfig(BackboneConfig, name="residual_encoder"):
-    """A residual encoder with the `widths` and numbers of `blocks` of C0, C1, ..."""
+    """A residual encoder with the `widths` and numbers of `blocks` of C0, C1, ...; its leaky ReLU has slope 0.01."""
 
+    slope: ClassVar[float] = 0.01
+    activation: Activation = "leaky"
     widths: tuple[int, ...] = (32, 64, 128, 256, 320, 320)
     blocks: tuple[int, ...] = (1, 3, 4, 6, 6, 6)
 
@@ -51,7 +52,7 @@ class ResidualEncoder(Backbone):
             )
         self.first_level = 0 if full_resolution else 1
         width = config.widths[0]
-        self.stem = conv_block(ndim, channels, width, norm=config.norm, slope=SLOPE)
+        self.stem = conv_block(ndim, channels, width, **config.style)
         stages = []
         for planes, count, stride in zip(config.widths, config.blocks, [(1,) * ndim, *strides], strict=False):
             layers = []
@@ -63,8 +64,7 @@ class ResidualEncoder(Backbone):
                         planes,
                         bottleneck=False,
                         stride=block_stride,
-                        norm=config.norm,
-                        slope=SLOPE,
+                        **config.style,
                         pooled_shortcut=True,
                     )
                 )

@@ -62,7 +62,7 @@ class ResNet(Backbone):
         super().__init__()
         self.config = config
         blocks, bottleneck = BLOCKS[config.depth]
-        start_filters, norm = config.start_filters, config.norm
+        start_filters = config.start_filters
         if not 1 <= len(strides) <= len(blocks) + 1:
             raise ValueError(f"a ResNet has 1 to {len(blocks) + 1} strided stages, but the plan needs {len(strides)}")
         self.first_level = 0 if full_resolution else 1
@@ -71,14 +71,14 @@ class ResNet(Backbone):
         if full_resolution:
             stages.append(
                 nn.Sequential(
-                    conv_block(ndim, channels, start_filters, norm=norm),
-                    conv_block(ndim, start_filters, start_filters, norm=norm),
+                    conv_block(ndim, channels, start_filters, **config.style),
+                    conv_block(ndim, start_filters, start_filters, **config.style),
                 )
             )
             self.channels.append(start_filters)
             channels = start_filters
         stages.append(
-            conv_block(ndim, channels, start_filters, kernel_size=config.stem_kernel, stride=strides[0], norm=norm)
+            conv_block(ndim, channels, start_filters, kernel_size=config.stem_kernel, stride=strides[0], **config.style)
         )
         self.channels.append(start_filters)
         width, planes = start_filters, start_filters
@@ -96,7 +96,7 @@ class ResNet(Backbone):
                         planes,
                         bottleneck=bottleneck,
                         stride=block_stride,
-                        norm=norm,
+                        **config.style,
                         stride_in=config.stride_in,
                     )
                 )

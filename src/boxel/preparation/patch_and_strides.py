@@ -134,11 +134,14 @@ def choose_levels(
     """Pyramid levels on which the objects, from small to large, span about four cells."""
     if config_levels:
         levels = tuple(sorted(config_levels))
-        if levels[-1] > len(stages):
+        if levels[-1] > len(stages) + 1:
             raise ValueError(
-                f"levels {levels}: the backbone has {len(stages)} stages, so the last level is {len(stages)}"
+                f"levels {levels}: the backbone has {len(stages)} stages, so the last level is {len(stages)}, or "
+                f"{len(stages) + 1} with model.neck.extra=pool"
             )
         why["levels"] = f"Set to {_names(levels)}."
+        if levels[-1] > len(stages):
+            why["levels"] += f" The last has every second cell of P{len(stages)} (model.neck.extra=pool)."
         return levels
     strides, last = np.cumprod(np.array(stages), axis=0), len(stages)
     if not len(sizes):

@@ -13,6 +13,7 @@ from boxel.preparation.anchors import Sizes, fit_levels, mean_best_iou, retina_u
 from boxel.preparation.fingerprint import Fingerprint
 from boxel.preparation.patch_and_strides import by, choose_grid
 from boxel.preparation.preprocess import SpacingUnit, stored_shape
+from boxel.strides import level_strides
 from boxel.types import Normalisation, Task
 from boxel.wording import counted, counted_of
 
@@ -42,7 +43,8 @@ class PlanConfig(Config):
             larger than their objects; None limits patches by the budget only.
         voxels_per_step: budget for `batch_size` times the voxels of a patch.
         strides: stride per axis of the backbone's stages C1, C2, ...
-        levels: pyramid levels that detect.
+        levels: pyramid levels that detect; the last may be one above the backbone's last stage, see
+            `model.neck.extra`.
         num_anchors: sizes per position and level; None uses 1 to 3, as many as improve the fit.
         anchors: "fit" to the objects; the fixed sizes of Retina U-Net as in its code ("mdt") or its publication
             ("paper"); or sizes per level.
@@ -186,7 +188,7 @@ def _anchors(
     why: dict[str, str],
 ) -> tuple[Sizes, ...]:
     ndim = sizes.shape[1]
-    strides = np.cumprod(np.array(stages), axis=0)[[level - 1 for level in levels]].tolist()
+    strides = level_strides(stages, levels)
     if config.anchors == "fit":
         anchors, iou = fit_levels(sizes, strides, config.num_anchors or 1)
         while config.num_anchors is None and len(anchors[0]) < 3:

@@ -83,7 +83,7 @@ def test_the_default_grid_fits_both_ranks_and_follows_what_is_given(ndim):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"levels": (2, 6)}, "levels must lie in 1 to 5"),
+        ({"levels": (2, 7)}, "levels must lie in 1 to 5"),
         ({"levels": ()}, "levels must lie in 1 to 5"),
         ({"levels": (2, 3, 4)}, "anchors are given for 4 levels, but 3 detect"),
         ({"anchors": (((4.0, 4.0),), ((8.0, 8.0),) * 2) * 2}, "same number of anchors"),

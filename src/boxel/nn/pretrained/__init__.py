@@ -1,4 +1,4 @@
-"""Backbones from pretrained weights: ResNets of torchvision and timm, residual encoders of nnU-Net and nnssl.
+"""Backbones from weights of torchvision, timm, Darknet, nnU-Net and nnssl.
 
 Kernels change only where image, rank or norm require it, and so that the backbone still computes what it did:
 
@@ -10,7 +10,6 @@ Kernels change only where image, rank or norm require it, and so that the backbo
 """
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from boxel.nn.backbone import Backbone, BackboneConfig
+from boxel.nn.pretrained.darknet import is_darknet, read_darknet
 from boxel.nn.pretrained.files import file_digest, read_weights
 from boxel.nn.pretrained.layouts import LAYOUTS, Layout, recognise
 from boxel.nn.resnet import ResNetConfig
@@ -68,7 +68,8 @@ def pretrained(config: BackboneConfig, backbone: Backbone, setting: str = "model
             settings that would fit.
     """
     file = Path(config.weights or "")
-    name, tensors = recognise(file, read_weights(file))
+    content, rest = read_darknet(file, config) if is_darknet(file) else (read_weights(file), "")
+    name, tensors = recognise(file, content)
     layout, (axes, axes_there) = LAYOUTS[name], (_axes(backbone), tensors[LAYOUTS[name].anchor].ndim - 2)
     if axes_there > axes:
         raise ValueError(
@@ -83,8 +84,14 @@ def pretrained(config: BackboneConfig, backbone: Backbone, setting: str = "model
     for key, tensor in state.items():
         if not torch.isfinite(tensor).all():
             raise ValueError(f"{file}: the tensor for {key} holds NaN or infinite values; download the file again")
+    frozen = [f"C{level}" for level in _fresh_levels(backbone, state) if level <= config.frozen]
+    if config.frozen and frozen:
+        raise ValueError(
+            f"{file}: {' and '.join(frozen)} of this backbone are not in the file, so {setting}.frozen={config.frozen} "
+            f"would keep them at random weights; set {setting}.frozen=0"
+        )
     remarks = _remarks(config, backbone, layout, tensors, state, setting)
-    return Pretrained(file, file_digest(file), layout.title, state, tuple(remarks))
+    return Pretrained(file, file_digest(file), layout.title, state, (*remarks, *[rest] * bool(rest)))
 
 
 def _assign(
@@ -94,7 +101,8 @@ def _assign(
     if config.type_name != name:
         raise _MisfitError(f"a {layout.title}, but {setting} is a {config.type_name}")
     if config.norm not in layout.norms:
-        raise _MisfitError(f"trained with {layout.norms[0]} norm, but {setting}.norm is {config.norm}")
+        trained = "without norms" if layout.norms[0] == "none" else f"with {layout.norms[0]} norm"
+        raise _MisfitError(f"trained {trained}, but {setting}.norm is {config.norm}")
     state: dict[str, Tensor] = {}
     used, stages = set(), set()
 
@@ -114,21 +122,19 @@ def _assign(
         kernel = take(f"{conv}.weight", shape, any_channels=conv == layout.image_layer)
         bias = take(f"{conv}.bias", shape[:1]) if f"{conv}.bias" in tensors else torch.zeros(shape[0])
         statistics = {part: take(f"{norm}.{part}", shape[:1]) for part in layout.norm_state}
-        if config.norm == "none":
+        if config.norm == "none" and statistics:
             kernel, bias = _fold(kernel, bias, statistics)
         else:
             state |= {f"{ours}.1.{part}": value for part, value in statistics.items()}
-        state |= {f"{ours}.0.weight": kernel, f"{ours}.0.bias": bias}
-        stages.add(_stage(conv))
+        state |= {f"{ours}.0.weight": kernel}
+        if f"{ours}.0.bias" in own:
+            state |= {f"{ours}.0.bias": bias}
+        stages.add(layout.stage(f"{conv}.weight", tensors))
     for key, tensor in tensors.items():
         known = key in used or key.endswith("num_batches_tracked") or ".all_modules." in key  # nnU-Net's second name
-        if _stage(key) in stages and not known:
+        if layout.stage(key, tensors) in stages and not known:
             raise _MisfitError(f"{key}: {tuple(tensor.shape)} in the file, no such layer in this backbone")
     return state
-
-
-def _stage(key: str) -> str:
-    return re.match(r"stages\.\d+|[^.]*", key)[0]  # type: ignore[index]
 
 
 def _fit_kernel(kernel: Tensor, shape: tuple[int, ...], *, any_channels: bool) -> Tensor:
@@ -177,12 +183,7 @@ def _remarks(
     setting: str,
 ) -> list[str]:
     image, kernel = next(backbone.parameters()), tensors[layout.anchor]
-    lowest = backbone.first_level + len(backbone.channels) - len(backbone.stages)
-    fresh = [
-        f"C{lowest + place}"
-        for place in range(len(backbone.stages))
-        if not any(key.startswith(f"stages.{place}.") for key in state)
-    ]
+    fresh = [f"C{level}" for level in _fresh_levels(backbone, state)]
     remarks = []
     if fresh:
         why = ", as C1 reads the image in the file and C0 here" if "C0" in fresh else ""
@@ -194,9 +195,22 @@ def _remarks(
         remarks.append(f"kernels of {kernel.ndim - 2} -> {image.ndim - 2} axes")
     if config.norm != layout.norms[0]:
         remarks.append(f"{layout.norms[0]} norms folded into the convolutions")
+    if config.activation != layout.activation:
+        remarks.append(
+            f"the file was trained with {setting}.activation={layout.activation}, this is {config.activation}"
+        )
     if isinstance(config, ResNetConfig) and "layer1.0.conv3.weight" in tensors and config.stride_in == "first":
         remarks.append(f"weights of torchvision or timm need {setting}.stride_in=middle, this is first")
     return remarks
+
+
+def _fresh_levels(backbone: Backbone, state: dict[str, Tensor]) -> list[int]:
+    """The levels with weights of which none is in the file."""
+    return [
+        backbone.lowest_level + place
+        for place, stage in enumerate(backbone.stages)
+        if any(True for _ in stage.parameters()) and not any(key.startswith(f"stages.{place}.") for key in state)
+    ]
 
 
 def _axes(backbone: Backbone) -> int:

@@ -20,7 +20,10 @@ def read_weights(path: Path) -> dict[str, Any]:
         ValueError: no such file, a damaged file, or one whose reading would run code that it contains.
     """
     if not path.is_file():
-        raise ValueError(f"{path}: no such file; give a file of pretrained weights (.safetensors, .pth, .pt, .ckpt)")
+        raise ValueError(
+            f"{path}: no such file; give a file of pretrained weights (.safetensors, .pth, .pt, .ckpt, "
+            "or .weights of Darknet)"
+        )
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))

@@ -8,10 +8,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from boxel.nn import nd
 from boxel.nn.backbone import Backbone, BackboneConfig
 from boxel.nn.blocks import ResidualBlock
+from boxel.nn.csp_darknet import WIDTHS, CSPDarknetConfig
 from boxel.nn.residual_encoder import ResidualEncoderConfig
 from boxel.nn.resnet import BLOCKS, ResNetConfig
+from boxel.nn.vgg import BLOCKS as VGG_BLOCKS
+from boxel.nn.vgg import VGGConfig
 
 Tensors = Mapping[str, Tensor]
 
@@ -24,19 +28,23 @@ class Layout:
         anchor: a tensor by which the layout, and its number of axes, is recognised.
         image_layer: the convolution that reads the image.
         norms: the norms that the backbone may have; the first is the file's.
+        activation: the backbone's, with which the file was trained.
         norm_state: the tensors of a norm.
         layers: X of each of our convolutions X.0 and norms X.1, with the file's names of both, for the stages that the
             file has.
         fitting: the configuration that the file fits, if there is one.
+        stage: the part of the network that a tensor belongs to; of a part that is used, everything must be.
     """
 
     title: str
     anchor: str
     image_layer: str
     norms: tuple[str, ...]
+    activation: str
     norm_state: tuple[str, ...]
     layers: Callable[[Backbone, Tensors], Iterator[tuple[str, str, str]]]
     fitting: Callable[[BackboneConfig, Tensors], BackboneConfig | None]
+    stage: Callable[[str, Tensors], str] = lambda key, _: re.match(r"stages\.\d+|[^.]*", key)[0]  # type: ignore[index]
 
 
 def recognise(file: Path, content: Mapping[str, Any]) -> tuple[str, dict[str, Tensor]]:
@@ -122,6 +130,59 @@ def _encoder_fitting(config: BackboneConfig, tensors: Tensors) -> BackboneConfig
     return ResidualEncoderConfig(weights=config.weights, widths=widths, blocks=blocks)
 
 
+def _csp_layers(backbone: Backbone, tensors: Tensors) -> Iterator[tuple[str, str, str]]:
+    for name, block in backbone.named_modules():
+        if isinstance(block, nn.Sequential) and isinstance(block[0], tuple(nd.CONV.values())):
+            stage = ".".join(name.split(".")[:2])
+            if f"{stage}.down.0.weight" in tensors or stage == "stages.0":
+                yield name, f"{name}.0", f"{name}.1"
+
+
+def _csp_fitting(config: BackboneConfig, tensors: Tensors) -> BackboneConfig | None:
+    values = {
+        "weights": config.weights,
+        "width": len(tensors["stages.1.down.0.weight"]) / WIDTHS[1],
+        "depth": config.depth if isinstance(config, CSPDarknetConfig) else 1.0,
+        "norm": "none" if config.norm == "none" else "batch",
+    }
+    return CSPDarknetConfig.from_dict(values)
+
+
+def _vgg_layers(backbone: Backbone, tensors: Tensors) -> Iterator[tuple[str, str, str]]:
+    place = 0
+    for block in backbone.blocks:  # type: ignore[union-attr]
+        for ours in block:
+            yield ours, f"features.{place}", ""
+            place += 2  # an activation follows each
+        place += 1  # and a pooling each block
+
+
+def _vgg_blocks(tensors: Tensors) -> list[list[str]]:
+    """The places of the convolutions of each block; a pooling lies between blocks."""
+    places = sorted(int(match[1]) for key in tensors if (match := re.fullmatch(r"features\.(\d+)\.weight", key)))
+    blocks: list[list[str]] = []
+    for place, last in zip(places, [-9, *places], strict=False):
+        if place - last != 2:
+            blocks.append([])
+        blocks[-1].append(str(place))
+    return blocks
+
+
+def _vgg_stage(key: str, tensors: Tensors) -> str:
+    parts = key.split(".")
+    blocks = enumerate(_vgg_blocks(tensors)) if parts[0] == "features" else ()
+    return next((f"block {number}" for number, block in blocks if parts[1] in block), key)
+
+
+def _vgg_fitting(config: BackboneConfig, tensors: Tensors) -> BackboneConfig | None:
+    counts = tuple(map(len, _vgg_blocks(tensors)))
+    depths = [depth for depth, has in VGG_BLOCKS.items() if has == counts]
+    if not depths:
+        return None
+    values = {"weights": config.weights, "depth": depths[0], "start_filters": len(tensors["features.0.weight"])}
+    return VGGConfig.from_dict(values | ({"pools": config.pools} if isinstance(config, VGGConfig) else {}))
+
+
 def _blocks(stage: nn.Module) -> list[tuple[int, ResidualBlock]]:
     """The residual blocks of a stage with their places in it; a pooling may come first."""
     return [(place, block) for place, block in enumerate(stage.children()) if isinstance(block, ResidualBlock)]
@@ -141,6 +202,7 @@ LAYOUTS = {
         anchor="layer1.0.conv1.weight",
         image_layer="conv1",
         norms=("batch", "none"),
+        activation="relu",
         norm_state=("weight", "bias", "running_mean", "running_var"),
         layers=_resnet_layers,
         fitting=_resnet_fitting,
@@ -150,8 +212,30 @@ LAYOUTS = {
         anchor="stages.0.blocks.0.conv1.conv.weight",
         image_layer="stem.convs.0.conv",
         norms=("instance",),
+        activation="leaky",
         norm_state=("weight", "bias"),
         layers=_encoder_layers,
         fitting=_encoder_fitting,
+    ),
+    "csp_darknet": Layout(
+        title="CSPDarknet of Darknet",
+        anchor="stages.1.down.0.weight",
+        image_layer="stages.0.0",
+        norms=("batch", "none"),
+        activation="mish",
+        norm_state=("weight", "bias", "running_mean", "running_var"),
+        layers=_csp_layers,
+        fitting=_csp_fitting,
+    ),
+    "vgg": Layout(
+        title="VGG of torchvision without norms",
+        anchor="features.0.weight",
+        image_layer="features.0",
+        norms=("none",),
+        activation="relu",
+        norm_state=(),
+        layers=_vgg_layers,
+        fitting=_vgg_fitting,
+        stage=_vgg_stage,
     ),
 }

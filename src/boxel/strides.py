@@ -1,0 +1,14 @@
+"""The grids of pyramid levels, from the strides of a backbone; one level may lie above its last stage."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def level_strides(strides: Sequence[Sequence[int]], levels: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+    """Voxels per cell and axis of each of `levels`, given the strides of each stage relative to the one before.
+
+    The level above the last stage has every second of its cells.
+    """
+    totals = np.cumprod([*strides, [2] * len(strides[0])], axis=0).tolist()
+    return tuple(tuple(totals[level - 1]) for level in levels)
