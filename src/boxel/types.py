@@ -159,7 +159,7 @@ class RawDetections(Columns[A]):
         boxes: `(n, 2, d)` float32.
         scores: `(n,)` float32 in 0..1.
         labels: `(n,)` int64, index into the classes.
-        views: `(n,)` int64, which view (checkpoint x mirror) predicted the box.
+        views: `(n,)` int64, which view (checkpoint x scale x mirror) predicted the box.
         tiles: `(n,)` int64, which tile predicted it.
         weights: `(n,)` float32, the patch-centre factor p of weighted box clustering.
         coverage: `(n,)` float32, mean number of tiles that cover the box.
