@@ -235,10 +235,10 @@ class Normalisation(Config):
     """How the values of one channel are normalised.
 
     `ct`: clip to lower..upper, subtract `mean`, divide by `std` (of objects with their surroundings, or a window).
-    `z_score`: each image by its own mean and standard deviation. `none`: unchanged.
+    `z_score`: each image by its own mean and standard deviation. `fixed`: as `ct`, not clipped. `none`: unchanged.
     """
 
-    kind: Literal["ct", "z_score", "none"] = "z_score"
+    kind: Literal["ct", "z_score", "fixed", "none"] = "z_score"
     lower: float = 0.0
     upper: float = 0.0
     mean: float = 0.0
