@@ -47,14 +47,14 @@ def compose(batch: Batch, probability: float, generator: torch.Generator) -> Bat
             ]
             to = tuple(slice(begin, end) for begin, end in target)
             of = tuple(slice(a, a + end - begin) for a, (begin, end) in zip(first, target, strict=True))
-            images[(image, slice(None), *to)] = batch.images[(source, slice(None), *of)]
-            part = batch.label_maps[(source, *of)]
+            images[image][(slice(None), *to)] = batch.images[source][(slice(None), *of)]
+            part = batch.label_maps[source][of]
             lower, size = (batch.images.new_tensor(values) for values in (first, part.shape))
             shift = batch.images.new_tensor([begin for begin, _ in target])
             objects = batch.instances[source]
             parts.append(_part(objects, part, lower, size, shift, last_id))
             # The numbers of objects are unique in an image: those of each part follow those of the part before.
-            label_maps[(image, *to)] = torch.where(part > 0, part + last_id, 0)
+            label_maps[image][to] = torch.where(part > 0, part + last_id, 0)
             last_id += max(int(part.max()), int(objects.ids.max()) if len(objects) else 0)
             if batch.ignored:
                 boxes, real = cut_boxes(batch.ignored[source] - lower, size)
