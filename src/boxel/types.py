@@ -160,7 +160,7 @@ class RawDetections(Columns[A]):
         boxes: `(n, 2, d)` float32.
         scores: `(n,)` float32 in 0..1.
         labels: `(n,)` int64, index into the classes.
-        views: `(n,)` int64, which view (checkpoint x mirror) predicted the box.
+        views: `(n,)` int64, which view (checkpoint x scale x mirror) predicted the box.
         tiles: `(n,)` int64, which tile predicted it.
         weights: `(n,)` float32, the patch-centre factor p of weighted box clustering.
         coverage: `(n,)` float32, mean number of tiles that cover the box.
@@ -236,10 +236,10 @@ class Normalisation(Config):
     """How the values of one channel are normalised.
 
     `ct`: clip to lower..upper, subtract `mean`, divide by `std` (of objects with their surroundings, or a window).
-    `z_score`: each image by its own mean and standard deviation. `none`: unchanged.
+    `z_score`: each image by its own mean and standard deviation. `fixed`: as `ct`, not clipped. `none`: unchanged.
     """
 
-    kind: Literal["ct", "z_score", "none"] = "z_score"
+    kind: Literal["ct", "z_score", "fixed", "none"] = "z_score"
     lower: float = 0.0
     upper: float = 0.0
     mean: float = 0.0

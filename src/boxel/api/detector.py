@@ -96,9 +96,9 @@ class Detector:
 
     @property
     def views(self) -> RecordedViews:
-        """The mirrored views and checkpoints that every image is predicted in."""
+        """The mirrored views, scales and checkpoints that every image is predicted in."""
         mirrors = tuple(view_axes(self.predict_config.views, self.task.ndim))
-        return RecordedViews(mirrors=mirrors, checkpoints=self.checkpoints)
+        return RecordedViews(mirrors=mirrors, checkpoints=self.checkpoints, scales=self.predict_config.scales)
 
     @property
     def classes(self) -> tuple[str, ...]:

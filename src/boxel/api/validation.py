@@ -1,6 +1,7 @@
 """Validation: the metrics of a model on the validation cases while it is trained, one of which ranks checkpoints."""
 
 import logging
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -25,7 +26,8 @@ def make_validation(
 ) -> Callable[[Model], dict[str, float]]:
     """A function that returns the metrics of a model on the cases `ids`, `train.select_by` among them.
 
-    The network sees each tile once, without mirrored views. A metric that is not defined counts as 0.
+    The network sees each tile once, without mirrored views, at the scale nearest to 1. A metric that is
+    not defined counts as 0.
 
     Raises:
         ValueError: `train.select_by` is not a metric, or not one to maximise.
@@ -33,7 +35,8 @@ def make_validation(
     select_by = experiment.train.select_by
     ground_truth = {case: store.meta(case).original_instances for case in ids}
     check_metric(select_by, ground_truth, task.classes)
-    look = experiment.predict.model_copy(update={"views": "identity", "masks": False, "segmentation": False})
+    once = {"views": "identity", "scales": (min(experiment.predict.scales, key=lambda s: abs(math.log(s))),)}
+    look = experiment.predict.model_copy(update={**once, "masks": False, "segmentation": False})
 
     def validate(model: Model) -> dict[str, float]:
         detector = Detector(task, [model], look, experiment.consolidate, device=next(model.parameters()).device)

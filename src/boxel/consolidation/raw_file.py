@@ -22,7 +22,7 @@ from boxel.consolidation.views import RecordedViews
 from boxel.output_folder import list_files
 from boxel.types import Detections, Geometry, RawDetections
 
-VERSION = 2  # 1: without `views`
+VERSION = 3  # 1: without `views`; 2: without scales in them
 
 _COLUMNS = {"boxes": "f", "scores": "f", "labels": "i", "views": "i", "tiles": "i", "weights": "f", "coverage": "f"}
 
@@ -40,7 +40,7 @@ class RawPrediction:
         config: the settings of the run that predicted.
         image_files: what the image was read from.
         extra: anything else worth keeping with the result; JSON-ready.
-        views: the mirrored views and checkpoints that `raw.views` counts; None if they were not recorded.
+        views: the mirrored views, scales and checkpoints that `raw.views` counts; None if they were not recorded.
     """
 
     case: str
@@ -59,7 +59,8 @@ class RawPrediction:
         `raw.capped` still refers to all views.
 
         Args:
-            views: the first so many mirrored views, or `"identity"`, `"plane"` or `"all"`; None keeps all.
+            views: the first so many mirrored views of each scale, or `"identity"`, `"plane"` or `"all"`; None keeps
+                all.
             checkpoints: the best so many checkpoints of each run; None keeps all.
 
         Raises:
@@ -107,7 +108,7 @@ def write_raw(path: Path | str, prediction: RawPrediction) -> None:
     raw = prediction.raw
     record = _Record(
         format="boxel-raw",
-        version=VERSION,
+        version=2 if prediction.views is None or prediction.views.scales == (1.0,) else VERSION,
         case=prediction.case,
         classes=prediction.classes,
         images=tuple(map(str, prediction.image_files)),
@@ -204,7 +205,7 @@ def read_raw_file(path: Path) -> RawPrediction:
     if ((raw.labels < 0) | (raw.labels >= len(record.classes))).any():
         raise ValueError(f"{path}: damaged, a label is not one of {len(record.classes)} classes; predict again")
     views = record.views
-    number = len(views.mirrors) * sum(views.checkpoints) if views else raw.num_views
+    number = raw.num_views if views is None else views.number
     if number != raw.num_views or ((raw.views < 0) | (raw.views >= number)).any():
         raise ValueError(f"{path}: damaged, its views are not {raw.num_views}; predict this case again")
     files = tuple(map(Path, record.images))

@@ -1,7 +1,10 @@
-"""Views of an image: the mirrored views and the checkpoints that raw boxes come from, and a choice of some of them."""
+"""Views of an image: the mirrored views, scales and checkpoints of raw boxes, and a choice of some of them."""
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
+
+from pydantic import model_serializer
 
 from boxel.config import Config, did_you_mean
 
@@ -14,19 +17,36 @@ def view_axes(views: str, ndim: int) -> list[tuple[int, ...]]:
     return [tuple(c) for n in range(len(axes) + 1) for c in itertools.combinations(axes, n)]
 
 
-class RecordedViews(Config):
-    """The views that a raw prediction was made in.
+def view_number(checkpoint: int, scale: int, mirror: int, *, num_scales: int, num_mirrors: int) -> int:
+    """The number of a view in `RawDetections.views`: mirrored views count first, then scales, then checkpoints."""
+    return (checkpoint * num_scales + scale) * num_mirrors + mirror
 
-    `RawDetections.views` counts the mirrored views of the first checkpoint first: view `v` is mirrored view
-    `v % len(mirrors)` of checkpoint `v // len(mirrors)`.
+
+class RecordedViews(Config):
+    """The views that a raw prediction was made in; `view_number` numbers them.
 
     Attributes:
         mirrors: the mirrored axes of each view, identity first.
         checkpoints: number of checkpoints of each run; those of a run follow each other, best first.
+        scales: the factors by which the prepared image was resized.
     """
 
     mirrors: tuple[tuple[int, ...], ...]
     checkpoints: tuple[int, ...]
+    scales: tuple[float, ...] = (1.0,)
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: Any) -> dict[str, Any]:
+        """Without the scale 1, which earlier versions of Boxel had only, so that they read such files."""
+        values: dict[str, Any] = handler(self)
+        if self.scales == (1.0,):
+            del values["scales"]
+        return values
+
+    @property
+    def number(self) -> int:
+        """How many there are."""
+        return len(self.mirrors) * len(self.scales) * sum(self.checkpoints)
 
     def choose(
         self, views: int | str | None, checkpoints: int | None, ndim: int
@@ -34,7 +54,7 @@ class RecordedViews(Config):
         """Some of the views, and the numbers that they have among all.
 
         Args:
-            views: the first so many mirrored views, or one of `KINDS`; None keeps all.
+            views: the first so many mirrored views of each scale, or one of `KINDS`; None keeps all.
             checkpoints: the best so many checkpoints of each run; None keeps all.
             ndim: number of axes of the network.
 
@@ -48,8 +68,11 @@ class RecordedViews(Config):
         first = itertools.accumulate(self.checkpoints, initial=0)
         members = [begin + rank for begin, number in zip(first, kept, strict=False) for rank in range(number)]
         places = [self.mirrors.index(axes) for axes in mirrors]
-        numbers = [member * len(self.mirrors) + place for member in members for place in places]
-        return RecordedViews(mirrors=mirrors, checkpoints=kept), numbers
+        sizes = {"num_scales": len(self.scales), "num_mirrors": len(self.mirrors)}
+        each = itertools.product(members, range(len(self.scales)), places)
+        return RecordedViews(mirrors=mirrors, checkpoints=kept, scales=self.scales), [
+            view_number(member, scale, place, **sizes) for member, scale, place in each
+        ]
 
     def _mirrors(self, views: int | str | None, ndim: int) -> tuple[tuple[int, ...], ...]:
         if views is None:

@@ -1,10 +1,12 @@
 """The experimenter's choices about prediction."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from boxel.config import Config
+
+Scale = Annotated[float, Field(gt=0)]
 
 
 class PredictConfig(Config):
@@ -12,18 +14,21 @@ class PredictConfig(Config):
 
     Attributes:
         views: `identity`, `plane` (mirrored along the last two axes: 4 views, as in the papers), or `all` axes.
+        scales: factors by which the prepared image is resized along the axes of the model; every view is seen at each,
+            and boxes, masks and segmentation return to the image's own grid. 1 is the size of the training images.
         tile_voxels: tiles grow from the patch towards the whole image, up to this many voxels; None keeps the patch.
         overlap: smallest overlap of neighbouring tiles, as a share of the tile.
         coverage: the tiles that are expected to vote for an object: those that contain it `whole`, or, as in the
             papers, the `mean` number of tiles over it.
         checkpoints: how many of the run's best checkpoints vote; None takes all that were kept.
         masks: predict instance masks with the boxes, if the model has them.
-        segmentation: also segment the image: the mean over tiles, views and checkpoints, on the original grid.
+        segmentation: also segment the image: the mean over tiles, views, scales and checkpoints, on the original grid.
         batch_size: tiles per batch; None takes as many as hold the voxels of a training batch.
         precision: of the network; `auto` is bf16 on devices that compute in it, fp32 on the CPU.
     """
 
     views: Literal["identity", "plane", "all"] = "plane"
+    scales: tuple[Scale, ...] = Field((1.0,), min_length=1)
     tile_voxels: int | None = Field(None, ge=1)
     overlap: float = Field(0.25, ge=0, lt=1)
     coverage: Literal["whole", "mean"] = "whole"
@@ -32,3 +37,10 @@ class PredictConfig(Config):
     segmentation: bool = False
     batch_size: int | None = Field(None, ge=1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+    @field_validator("scales")
+    @classmethod
+    def _unique(cls, scales: tuple[float, ...]) -> tuple[float, ...]:
+        if len(set(scales)) < len(scales):
+            raise ValueError("a scale occurs twice; give each once, such as [0.8, 1, 1.25]")
+        return scales

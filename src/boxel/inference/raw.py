@@ -1,23 +1,48 @@
-"""Tiles x mirrored views x checkpoints over one prepared image: every box they give, before consolidation.
+"""Tiles x mirrored views x scales x checkpoints over one prepared image: every box they give, before consolidation.
 
-Memory: the image, one batch of tiles and, if asked for, the mean segmentation; boxes are kept per tile after the
-model's own suppression.
+Memory: the image at one scale, one batch of tiles and, if asked for, the mean segmentation; boxes are kept per tile
+after the model's own suppression.
 """
 
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import torch
 
-from boxel.consolidation.views import view_axes
+from boxel.consolidation.views import view_axes, view_number
 from boxel.inference.config import PredictConfig
 from boxel.inference.segmentation import MeanProbability
 from boxel.models.base import Model
+from boxel.nn import nd
 from boxel.ops.tiling import fold_slices, mean_coverage, patch_centre_weight, tile_starts, whole_coverage
-from boxel.types import Detections, RawDetections, Task
+from boxel.types import Detections, RawDetections, Task, rescale_boxes
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """The tiles over an image at one scale.
+
+    Attributes:
+        shape: of the image at this scale.
+        patch: extent of a tile along all its axes; slices are one voxel thick.
+        starts: where tiles begin, per axis.
+    """
+
+    shape: tuple[int, ...]
+    patch: tuple[int, ...]
+    starts: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def at(cls, scale: float, shape: Sequence[int], task: Task, config: PredictConfig) -> Self:
+        """The tiles over an image of `shape` after resizing it along the axes of the model."""
+        lead = len(shape) - task.ndim
+        scaled = (*shape[:lead], *(max(1, round(length * scale)) for length in shape[lead:]))
+        patch = (1,) * lead + choose_tile(scaled[lead:], task, config)
+        return cls(scaled, patch, place_tiles(scaled, patch, config))
 
 
 def predict_raw(
@@ -38,9 +63,44 @@ def predict_raw(
     """
     shape = image.shape[1:]
     lead = len(shape) - task.ndim
-    tile_size = choose_tile(shape[lead:], task, config)
-    patch = (1,) * lead + tile_size
-    starts = place_tiles(shape, patch, config)
+    grids = [Tiles.at(scale, shape, task, config) for scale in config.scales]
+    parts: list[RawDetections] = []
+    mean: np.ndarray | None = None
+    for number, tiles in enumerate(grids):
+        raw, probabilities = _predict_scale(
+            models, resize(image, tiles.shape, lead), tiles, number, fill, task, config, device
+        )
+        parts.append(replace(raw, boxes=rescale_boxes(raw.boxes, tiles.shape, shape)))
+        if probabilities is not None:
+            share = resize(probabilities, shape, lead)
+            mean = share if mean is None else mean + share
+    raw = RawDetections.concatenate(parts)
+    covering = {"whole": whole_coverage, "mean": mean_coverage}[config.coverage]
+    coverage = np.zeros(len(raw), np.float32)  # of a box by the tiles of all scales, so that they may differ in number
+    for tiles in grids:
+        boxes = torch.from_numpy(rescale_boxes(raw.boxes, shape, tiles.shape))
+        if tiles.shape != shape:  # a box that ends with a tile must not exceed it by a rounding error
+            boxes = boxes.round(decimals=3)
+        coverage += covering(boxes, tiles.starts, tiles.patch).numpy().astype(np.float32) / np.float32(len(grids))
+    num_views = len(models) * len(grids) * len(view_axes(config.views, task.ndim))
+    capped = any(part.capped for part in parts)
+    raw = replace(raw, coverage=coverage, num_views=num_views, slice_axes=lead, capped=capped)
+    return raw, mean / np.float32(len(grids)) if mean is not None else None
+
+
+def _predict_scale(
+    models: Sequence[Model],
+    image: np.ndarray,
+    tiles: Tiles,
+    number: int,
+    fill: float,
+    task: Task,
+    config: PredictConfig,
+    device: torch.device,
+) -> tuple[RawDetections, np.ndarray | None]:
+    """Every box of the image at one scale, the `number`-th, in its voxels there, and the mean segmentation there."""
+    shape, lead = tiles.shape, len(tiles.shape) - task.ndim
+    tile_size = tiles.patch[lead:]
     views = view_axes(config.views, task.ndim)
     mean: MeanProbability | None = None
     voxels = task.batch_size * math.prod(task.patch_size)
@@ -49,8 +109,10 @@ def predict_raw(
     bf16 = config.precision == "bf16" or (config.precision == "auto" and capable)
     parts: list[RawDetections] = []
     capped = False
-    for tile_batch in _batched(enumerate(itertools.product(*starts)), batch_size):
-        crops = [fold_slices(crop(image, lower, patch, lead, task.context, fill), lead) for _, lower in tile_batch]
+    for tile_batch in _batched(enumerate(itertools.product(*tiles.starts)), batch_size):
+        crops = [
+            fold_slices(crop(image, lower, tiles.patch, lead, task.context, fill), lead) for _, lower in tile_batch
+        ]
         images = torch.from_numpy(np.stack(crops)).to(device)
         for (index, model), (turn, axes) in itertools.product(enumerate(models), enumerate(views)):
             spatial = [axis + 2 for axis in axes]
@@ -58,21 +120,30 @@ def predict_raw(
                 seen = images.flip(spatial) if spatial else images
                 outputs = model.infer(seen, segmentation=config.masks or config.segmentation)
                 per_tile = model.detect(outputs, masks=config.masks)
+            view = view_number(index, number, turn, num_scales=len(config.scales), num_mirrors=len(views))
             for (tile, lower), detections in zip(tile_batch, per_tile, strict=True):
                 capped |= detections.capped
                 placed = _unmirror(detections, axes, tile_size).map(lambda t: t.float().cpu().numpy())
-                parts.append(_place(placed, lower, tile_size, shape, index * len(views) + turn, tile))
+                parts.append(_place(placed, lower, tile_size, shape, view, tile))
             if config.segmentation:
                 probabilities = model.segment(outputs).float().flip(spatial)[:, 1:]
                 mean = mean or MeanProbability(probabilities.shape[1], shape)
                 for (_, lower), tile_probabilities in zip(tile_batch, probabilities, strict=True):
                     mean.add(tile_probabilities, lower)
-    raw = RawDetections.concatenate(parts)
-    covering = {"whole": whole_coverage, "mean": mean_coverage}[config.coverage]
-    coverage = covering(torch.from_numpy(raw.boxes), starts, patch).numpy().astype(np.float32)
-    num_views = len(models) * len(views)
-    raw = replace(raw, coverage=coverage, num_views=num_views, slice_axes=lead, capped=capped)
+    raw = replace(RawDetections.concatenate(parts), capped=capped)
     return raw, mean.mean() if mean is not None else None
+
+
+def resize(array: np.ndarray, shape: Sequence[int], lead: int = 0) -> np.ndarray:
+    """`array (c, *s)` on a grid of `shape` with the same outer faces, linearly as images are prepared.
+
+    Args:
+        lead: number of leading axes of `shape` that keep their length: slices are resized one by one.
+    """
+    if array.shape[1:] == tuple(shape):
+        return array
+    slices = torch.from_numpy(array.reshape(1, -1, *array.shape[1 + lead :]))
+    return nd.resize(slices, tuple(shape[lead:]), linear=True).numpy().reshape(len(array), *shape)
 
 
 def place_tiles(shape: Sequence[int], patch: Sequence[int], config: PredictConfig) -> tuple[tuple[int, ...], ...]:

@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
 from boxel.config import Config
+from boxel.loading.mosaic import compose, cut_boxes
 from boxel.nn import nd
 from boxel.ops.masks import boxes_from_label_map
 from boxel.types import Batch, Instances
@@ -30,6 +32,7 @@ class AugmentConfig(Config):
         in_plane: rotate within the last two axes only (anisotropic voxels).
         scale: smallest and largest magnification.
         elastic: largest displacement in voxels of a smooth random field.
+        mosaic: probability that an image is composed of parts of four images of the batch, see `boxel.loading.mosaic`.
         noise, blur, brightness, contrast, gamma: strength of the intensity changes, each with probability `intensity`.
     """
 
@@ -39,6 +42,7 @@ class AugmentConfig(Config):
     in_plane: bool = False
     scale: tuple[float, float] = (0.8, 1.25)
     elastic: float = 0.0
+    mosaic: float = Field(0.0, ge=0, le=1)
     intensity: float = 0.15
     noise: float = 0.1
     blur: float = 1.0
@@ -120,7 +124,7 @@ def apply_spatial(batch: Batch, spatial: Spatial, patch_size: tuple[int, ...]) -
     ]
     ignored = []
     for image, boxes in enumerate(batch.ignored):
-        boxes, real = _cut(spatial.invert_boxes(boxes, image, region, patch), patch)
+        boxes, real = cut_boxes(spatial.invert_boxes(boxes, image, region, patch), patch)
         ignored.append(boxes[real])
     return replace(batch, images=images, label_maps=label_maps, instances=instances, ignored=ignored)
 
@@ -154,14 +158,8 @@ def _carry(
     boxes = spatial.invert_boxes(objects.boxes, image, region, patch)
     masked, seen = boxes_from_label_map(label_map, objects.ids)
     boxes = torch.where(objects.has_mask[:, None, None], masked, boxes)
-    boxes, real = _cut(boxes, patch)
+    boxes, real = cut_boxes(boxes, patch)
     return replace(objects, boxes=boxes)[real & (seen | ~objects.has_mask)]
-
-
-def _cut(boxes: Tensor, patch: Tensor) -> tuple[Tensor, Tensor]:
-    """The boxes cut off at the border of the patch, and which of them are not empty."""
-    boxes = torch.minimum(boxes.clamp(min=0), patch)
-    return boxes, (boxes[:, 1] - boxes[:, 0] > 0).all(-1)
 
 
 def change_intensity(images: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
@@ -203,4 +201,5 @@ def augment(batch: Batch, config: AugmentConfig, patch_size: tuple[int, ...], ge
     """The augmented batch; the same state of the generator gives the same batch."""
     spatial = sample_spatial(config, len(batch.images), len(patch_size), generator)
     batch = apply_spatial(batch, spatial, patch_size)
-    return replace(batch, images=change_intensity(batch.images, config, generator))
+    batch = replace(batch, images=change_intensity(batch.images, config, generator))
+    return compose(batch, config.mosaic, generator) if config.mosaic else batch

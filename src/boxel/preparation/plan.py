@@ -1,28 +1,26 @@
 """Plan the task from the fingerprint: one rule per choice, and a sentence that gives the reason."""
 
 import math
-import re
 import warnings
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from boxel.config import Config
 from boxel.preparation.anchors import Sizes, fit_levels, mean_best_iou, retina_unet_anchors
 from boxel.preparation.fingerprint import Fingerprint
+from boxel.preparation.normalisation import Kind, normalisation_rules
 from boxel.preparation.patch_and_strides import by, choose_grid
 from boxel.preparation.preprocess import SpacingUnit, stored_shape
 from boxel.strides import level_strides
-from boxel.types import Normalisation, Task
+from boxel.types import Task
 from boxel.wording import counted, counted_of
 
 # An axis this much coarser than the finest counts as coarse.
 ANISOTROPY = 3.0
 # A further anchor size per level must raise the mean best IoU by this much.
 ANCHOR_GAIN = 0.02
-
-Kind = Literal["ct", "z_score", "none"]
 
 
 class PlanConfig(Config):
@@ -34,7 +32,8 @@ class PlanConfig(Config):
         spacing: mm per voxel, per image axis.
         spacing_unit: `voxel`: the spacing is in voxels of each image instead of mm, and 1 by default. 1 keeps the grid
             of an image, 1.6 makes 320 voxels of 512.
-        normalisation: one kind per channel.
+        normalisation: one kind per channel: `ct`, `z_score`, `fixed` or `none`.
+        means, stds: of the channels that are `fixed`, one number for each: subtracted, and divided by.
         window: lower and upper end of the values that `ct` channels are clipped to, mapped to -1 and 1; None takes the
             range and the statistics of the objects.
         patch_size: voxels per model axis.
@@ -57,6 +56,8 @@ class PlanConfig(Config):
     spacing: tuple[PositiveFloat, ...] | None = None
     spacing_unit: SpacingUnit = "mm"
     normalisation: tuple[Kind, ...] | None = None
+    means: tuple[float, ...] | None = None
+    stds: tuple[PositiveFloat, ...] | None = None
     window: tuple[float, float] | None = None
     patch_size: tuple[PositiveInt, ...] | None = None
     batch_size: PositiveInt | None = None
@@ -74,6 +75,18 @@ class PlanConfig(Config):
         if window and window[0] >= window[1]:
             raise ValueError("the lower end must be below the upper, such as [-100, 240]")
         return window
+
+    @model_validator(mode="after")
+    def _fixed(self) -> Self:
+        number = (self.normalisation or ()).count("fixed")
+        for name, values in (("means", self.means), ("stds", self.stds)):
+            if len(values or ()) != number or (values is not None and not number):
+                raise ValueError(
+                    f"{name} has {counted(len(values or ()), 'number')}, but normalisation has "
+                    f"{counted(number, 'channel')} that {'is' if number == 1 else 'are'} fixed; give one for each, "
+                    'such as normalisation=["fixed"], means=[127.5], stds=[127.5]'
+                )
+        return self
 
 
 def plan(fingerprint: Fingerprint, config: PlanConfig = PlanConfig()) -> Task:  # noqa: B008 (frozen)
@@ -109,7 +122,13 @@ def plan(fingerprint: Fingerprint, config: PlanConfig = PlanConfig()) -> Task:  
         classes=fingerprint.classes,
         spacing=spacing,
         spacing_unit=config.spacing_unit,
-        normalisation=_normalisation(fingerprint, config, why),
+        normalisation=normalisation_rules(
+            fingerprint,
+            config.normalisation,
+            config.window,
+            list(zip(config.means or (), config.stds or (), strict=True)),
+            why,
+        ),
         patch_size=patch_size,
         batch_size=_batch_size(config, patch_size, why),
         strides=stages,
@@ -215,48 +234,6 @@ def _anchors(
     )
     why["anchors"] = f"{len(anchors[0])} per position, {how}{measured}."
     return anchors
-
-
-def _normalisation(fingerprint: Fingerprint, config: PlanConfig, why: dict[str, str]) -> tuple[Normalisation, ...]:
-    kinds = config.normalisation or tuple(map(normalisation_kind, fingerprint.channels))
-    if len(kinds) != len(fingerprint.channels):
-        raise ValueError(
-            f"normalisation: {len(kinds)} kinds for {len(fingerprint.channels)} channels; give one for each"
-        )
-    if config.window and "ct" not in kinds:
-        warnings.warn(
-            f"plan.window has no effect; no channel is normalised as ct ({', '.join(fingerprint.channels)}), "
-            "set plan.normalisation for that",
-            stacklevel=3,
-        )
-    rules, sentences = [], []
-    for kind, channel in zip(kinds, fingerprint.intensities, strict=True):
-        if kind == "ct" and config.window:
-            low, high = config.window
-            rules.append(Normalisation(kind="ct", lower=low, upper=high, mean=(low + high) / 2, std=(high - low) / 2))
-            sentences.append(f"{channel.channel}: clipped to {low:g}..{high:g} as set, mapped to -1..1.")
-        elif kind == "ct":
-            low, high = channel.percentile_00_5, channel.percentile_99_5
-            std = channel.std or 1.0
-            rules.append(Normalisation(kind="ct", lower=low, upper=high, mean=channel.mean, std=std))
-            sentences.append(
-                f"{channel.channel}: clipped to {low:g}..{high:g} (0.5 and 99.5 percentiles of the "
-                f"{fingerprint.intensities_of}), minus {channel.mean:.4g}, divided by {std:.4g}."
-            )
-        else:
-            rules.append(Normalisation(kind=kind))
-            text = "each image by its own mean and standard deviation" if kind == "z_score" else "unchanged"
-            sentences.append(f"{channel.channel}: {text}.")
-    why["normalisation"] = " ".join(sentences)
-    return tuple(rules)
-
-
-def normalisation_kind(channel: str) -> Kind:
-    """`ct` for a channel named CT, `none` for one named none or raw, otherwise `z_score`."""
-    words = re.split(r"[^a-z0-9]+", channel.lower())
-    if "ct" in words:
-        return "ct"
-    return "none" if words in (["none"], ["raw"], ["nonorm"]) else "z_score"
 
 
 def _batch_size(config: PlanConfig, patch_size: tuple[int, ...], why: dict[str, str]) -> int:

@@ -62,7 +62,7 @@ def on_grid(image: Image, task: Task) -> Image:
 
 def normalisation_of(channel: np.ndarray, rule: Normalisation) -> tuple[float, float]:
     """What to subtract from a channel and what to divide it by; a constant channel becomes 0, not rounding errors."""
-    if rule.kind == "ct":
+    if rule.kind in ("ct", "fixed"):
         return rule.mean, rule.std or 1.0
     if rule.kind == "none":
         return 0.0, 1.0

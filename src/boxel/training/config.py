@@ -1,8 +1,8 @@
 """The experimenter's choices about training."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from boxel.config import Config
 from boxel.loading.augment import AugmentConfig
@@ -23,6 +23,9 @@ class TrainConfig(Config):
         batch_size: patches per step and process; None takes the plan's.
         schedule: how the learning rate falls: `poly`, `cosine`, `constant` or `steps`, see `boxel.training.schedule`.
         warmup: steps over which the learning rate rises from zero.
+        warmup_power: the rise is (step / warmup)^power: 1 is a straight line, 4 the burn-in of Darknet.
+        momentum: of `sgd`; None is 0.9. The other optimisers have none, and refuse it.
+        nesterov: whether the momentum of `sgd` is Nesterov's; None is true where there is momentum.
         average: decay per step of the exponential moving average of the weights; 0 uses the raw weights.
         precision: `auto` is bf16 on devices that compute in it, fp32 on the CPU.
         validate_every: steps between validations, each with a checkpoint.
@@ -43,7 +46,10 @@ class TrainConfig(Config):
     lr: float = 1e-3
     weight_decay: float = 1e-4
     schedule: ScheduleConfig = PolyConfig()
-    warmup: int = 50
+    warmup: int = Field(50, ge=0)
+    warmup_power: float = Field(1.0, gt=0)
+    momentum: float | None = Field(None, ge=0, lt=1)
+    nesterov: bool | None = None
     clip_norm: float | None = 12.0
     average: float = 0.0
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -58,3 +64,17 @@ class TrainConfig(Config):
     save_every: int = 100
     sampler: SamplerConfig = SamplerConfig()
     augment: AugmentConfig = AugmentConfig()
+
+    @model_validator(mode="after")
+    def _all_have_effect(self) -> Self:
+        if self.warmup_power != 1 and not self.warmup:
+            raise ValueError("warmup_power has no effect without a warm-up; set train.warmup, or leave it out")
+        for name in ("momentum", "nesterov"):
+            if self.optimizer != "sgd" and getattr(self, name) is not None:
+                raise ValueError(
+                    f"{name} has no effect on {self.optimizer}, which has its own two moments; set "
+                    f"train.optimizer=sgd, or leave out train.{name}"
+                )
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov needs momentum; set train.momentum above 0, or train.nesterov=false")
+        return self

@@ -17,14 +17,16 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
     ]
     groups = [group for group in groups if group["params"]]
     if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=0.9, nesterov=True)
+        momentum = 0.9 if config.momentum is None else config.momentum
+        nesterov = momentum > 0 if config.nesterov is None else config.nesterov
+        return torch.optim.SGD(groups, lr=config.lr, momentum=momentum, nesterov=nesterov)
     kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
     return kind(groups, lr=config.lr, fused=True)
 
 
 def learning_rate(config: TrainConfig, step: int, seconds: float = 0.0) -> float:
     """The learning rate of a step, `seconds` into the training: warm-up, then the schedule."""
-    rise = min(1.0, (step + 1) / max(1, config.warmup))
+    rise = min(1.0, (step + 1) / max(1, config.warmup)) ** config.warmup_power
     done = min(1.0, max(step / max(1, config.steps), seconds / (config.max_seconds or math.inf)))
     return config.lr * rise * config.schedule.factor_at(done)
 

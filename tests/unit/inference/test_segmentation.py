@@ -69,6 +69,36 @@ def test_slice_wise_models_segment_volumes_slice_by_slice(rng, context):
     assert (paint(mean, label_map.shape) == label_map).all()
 
 
+@pytest.mark.parametrize("slice_wise", [False, True], ids=["whole", "slices"])
+@pytest.mark.parametrize("scales", [(2.0,), (1.0, 2.0)])
+def test_segmentations_at_other_scales_return_to_the_grid_of_the_image(ndim, rng, scales, slice_wise):
+    """Blocks of whole voxels: those of twice as many voxels, averaged in pairs, are the same blocks."""
+    blocks = rng.integers(0, 2, (7, 6, 5)[:ndim])
+    label_map = np.kron(blocks, np.ones((3,) * ndim, int))
+    label_map = np.stack([label_map, 1 - label_map]) if slice_wise else label_map
+    task = make_task(ndim, size=16, spacing=(1.0,) * label_map.ndim)
+    mean = probabilities(label_map, task, views="plane", scales=scales, overlap=0.5)
+    assert mean.shape == (4, *label_map.shape)
+    assert mean.dtype == np.float32
+    assert (paint(mean, label_map.shape) == label_map).all()
+    assert np.allclose(mean.sum(0).round(), label_map)
+
+
+def test_scales_count_equally_in_a_segmentation(ndim):
+    """A model that is certain of nothing but the size of its image: half the image has one tile, twice it has many."""
+
+    class Size(Oracle):
+        def segment(self, outputs):
+            value = 0.2 if outputs.max() < 1.5 else 0.6
+            own = torch.full((len(outputs), 1, *outputs.shape[2:]), value)
+            return torch.cat([1 - own, own], 1)
+
+    image = np.ones((20,) * ndim)
+    image[(slice(9, 11),) * ndim] = 2  # averaged away at half the size, not at twice
+    mean = probabilities(image, make_task(ndim, size=64), [Size()], scales=(1.0, 0.05))
+    assert np.allclose(mean, 0.4)
+
+
 def test_checkpoints_are_averaged(ndim, label_map):
     mean = probabilities(label_map, make_task(ndim, size=12), [Oracle(0.9), Oracle(0.4), Oracle(0.8)])
     assert np.allclose(mean.sum(0), (label_map > 0) * 0.7, atol=1e-6)

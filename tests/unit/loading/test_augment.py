@@ -116,3 +116,70 @@ def test_ignored_regions_move_as_boxes_do(seed, ndim):
     out = augment(batch, AugmentConfig(spatial=1.0), batch.label_maps.shape[1:], torch.Generator().manual_seed(seed))
     for regions, objects in zip(out.ignored, out.instances, strict=True):
         assert torch.equal(regions, objects.boxes)
+
+
+MOSAIC = AugmentConfig(mirror=0, spatial=0, intensity=0, mosaic=1.0)
+
+
+def mosaic_of(batch, seed=0, config=MOSAIC):
+    return augment(batch, config, tuple(batch.label_maps.shape[1:]), torch.Generator().manual_seed(seed))
+
+
+def numbered(ndim, count, size=20):
+    """Images of which every voxel has a value of its own, with an object of 6 voxels and an ignored region."""
+    values = torch.arange(count * size**ndim, dtype=torch.float32).reshape(count, 1, *[size] * ndim)
+    label_maps = torch.zeros((count, *[size] * ndim), dtype=torch.int32)
+    label_maps[(slice(None), *[slice(7, 13)] * ndim)] = 1
+    instances = [make_instances([[[7] * ndim, [13] * ndim]], [k % 2], ndim) for k in range(count)]
+    ignored = [torch.tensor([[[2.0] * ndim, [5.0] * ndim]]) for _ in range(count)]
+    return Batch(values, label_maps, instances, tuple("abcdefgh"[:count]), ignored)
+
+
+@given(st.integers(0, 10_000), st.sampled_from([2, 3]), st.sampled_from([1, 2, 4, 5]))
+def test_a_mosaic_is_made_of_whole_regions_of_four_images_and_their_objects_follow(seed, ndim, count):
+    """Each voxel says which voxel it was: the masks, boxes and ignored regions must say the same."""
+    batch = numbered(ndim, count)
+    out = mosaic_of(batch, seed)
+    shape, ids = (20,) * ndim, batch.label_maps.flatten()
+    for image in range(count):
+        origin = out.images[image, 0].long()
+        source = origin // 20**ndim
+        assert len(source.unique()) == min(count, 4)
+        assert (source == image).any()
+        assert torch.equal(out.label_maps[image] > 0, ids[origin] > 0)
+        jumps = [(origin.diff(dim=axis) != 20 ** (ndim - 1 - axis)).flatten(0).any() for axis in range(ndim)]
+        assert not any(jumps[:-2])  # divided along the last two axes only
+        objects = out.instances[image]
+        assert len(objects.ids.unique()) == len(objects)
+        for box, label, number in zip(objects.boxes, objects.labels, objects.ids, strict=True):
+            where = (out.label_maps[image] == number).nonzero()
+            assert torch.equal(box, torch.stack([where.min(0).values, where.max(0).values + 1]).float())
+            (one,) = source[tuple(where.T)].unique()
+            assert label == one % 2
+        assert set(out.label_maps[image].unique().tolist()) - {0} == set(objects.ids.tolist())
+        covered = torch.zeros(shape, dtype=torch.bool)
+        for lower, upper in out.ignored[image].long():
+            covered[tuple(slice(a, b) for a, b in zip(lower.tolist(), upper.tolist(), strict=True))] = True
+        place = origin % 20**ndim
+        places = torch.stack([place // 20 ** (ndim - 1 - axis) % 20 for axis in range(ndim)])
+        assert torch.equal(covered, ((places >= 2) & (places < 5)).all(0))
+
+
+def test_boxes_without_masks_follow_in_a_mosaic_as_those_with_masks(ndim):
+    batch = numbered(ndim, 4)
+    bare = [replace(one, has_mask=torch.zeros(1, dtype=torch.bool)) for one in batch.instances]
+    with_masks, without = mosaic_of(batch), mosaic_of(replace(batch, instances=bare))
+    for one, other in zip(with_masks.instances, without.instances, strict=True):
+        assert torch.equal(one.boxes, other.boxes)
+
+
+def test_mosaics_repeat_and_are_off_unless_asked_for(ndim):
+    batch = numbered(ndim, 4)
+    first, second = mosaic_of(batch, 3), mosaic_of(batch, 3)
+    assert torch.equal(first.images, second.images)
+    assert not torch.equal(first.images, batch.images)
+    assert set(first.cases[0].split(" + ")) == set("abcd")
+    assert AugmentConfig().mosaic == 0
+    assert torch.equal(mosaic_of(batch, 3, MOSAIC.model_copy(update={"mosaic": 0.0})).images, batch.images)
+    with pytest.raises(ValueError, match=r"mosaic.*less than or equal to 1"):
+        AugmentConfig.from_dict({"mosaic": 1.5})

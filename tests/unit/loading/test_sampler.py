@@ -19,11 +19,21 @@ def store(native, tmp_path) -> Store:
 
 
 def sampler(
-    store: Store, ids=("a", "b", "c"), *, foreground=1.0, patch=8, seed=0, slices="all", **changes
+    store: Store,
+    ids=("a", "b", "c"),
+    *,
+    foreground=1.0,
+    patch=8,
+    seed=0,
+    slices="all",
+    order="random",
+    shuffle=True,
+    **changes,
 ) -> PatchSampler:
     ndim = changes.get("ndim", store.task.ndim)
     task = store.task.model_copy(update={"patch_size": (patch,) * ndim, **changes})
-    return PatchSampler(store, ids, task, SamplerConfig(foreground=foreground, slices=slices), seed=seed)
+    config = SamplerConfig(foreground=foreground, slices=slices, order=order, shuffle=shuffle)
+    return PatchSampler(store, ids, task, config, seed=seed)
 
 
 def test_the_same_seed_and_number_give_the_same_patch(store):

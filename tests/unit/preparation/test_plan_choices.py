@@ -18,6 +18,33 @@ def test_a_fixed_window_replaces_the_numbers_of_the_data():
     assert both.normalisation == (window, window)
 
 
+def test_fixed_channels_take_the_numbers_that_are_set():
+    image = data([(64, 64)], [(1.0, 1.0)], cubes(2, 9), ("red", "CT", "blue"))
+    config = PlanConfig(normalisation=("fixed", "ct", "fixed"), means=(123.675, 103.53), stds=(58.395, 57.375))
+    task = plan(image, config)
+    first, second, third = task.normalisation
+    assert first == Normalisation(kind="fixed", mean=123.675, std=58.395)
+    assert second.kind == "ct"
+    assert third == Normalisation(kind="fixed", mean=103.53, std=57.375)
+    assert task.why["normalisation"].startswith("red: minus 123.675, divided by 58.395, as set. CT: clipped")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"normalisation": ["fixed"]}, "means has 0 numbers, but normalisation has 1 channel that is fixed"),
+        ({"normalisation": ["fixed"], "means": [1]}, "stds has 0 numbers"),
+        ({"normalisation": ["fixed"] * 2, "means": [1, 2], "stds": [1]}, "stds has 1 number, .* 2 channels that are"),
+        ({"means": [1], "stds": [1]}, "means has 1 number, but normalisation has 0 channels that are fixed"),
+        ({"normalisation": ["ct"], "stds": [1]}, "stds has 1 number"),
+        ({"normalisation": ["fixed"], "means": [1], "stds": [0]}, "greater than 0"),
+    ],
+)
+def test_numbers_that_do_not_fit_the_fixed_channels_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        PlanConfig.from_dict(settings)
+
+
 @pytest.mark.parametrize("window", [(240, -100), (5, 5)])
 def test_a_window_that_ends_before_it_begins_is_refused(window):
     with pytest.raises(ValueError, match=r"window: the lower end must be below the upper"):

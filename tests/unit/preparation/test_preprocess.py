@@ -34,6 +34,16 @@ def test_ct_is_clipped_then_shifted_and_scaled_by_the_data_sets_numbers(ndim):
     assert result[(0,) + (2,) * ndim] == 1.0
 
 
+def test_fixed_channels_are_shifted_and_scaled_by_the_given_numbers_and_not_clipped(ndim):
+    """ImageNet's numbers for red; (0 - 123.675) / 58.395 and (3000 - 123.675) / 58.395."""
+    array = np.full((1,) + (4,) * ndim, 3000, np.int16)
+    array[(0,) * (ndim + 1)] = 0
+    rule = Normalisation(kind="fixed", mean=123.675, std=58.395)
+    result = preprocess(image_of(array), task_for(ndim, rule)).array
+    assert result[(0,) * (ndim + 1)] == pytest.approx(-2.117904, rel=1e-6)
+    assert result[(0,) + (1,) * ndim] == pytest.approx(49.25636, rel=1e-6)
+
+
 def test_metal_is_clipped_before_it_is_interpolated():
     array = np.zeros((1, 8, 8), np.float32)
     array[0, 3, 3] = 30000

@@ -4,7 +4,8 @@
     Images_png/SERIES/NNN.png  16 bits, HU = value - 32768
 
 The official split is used (1 training, 2 validation, 3 test); patients are groups. Lesions marked as possibly noisy are
-left out. Diameters (mm) are stored as attributes. With `context` the neighbouring slices are channels.
+left out. Diameters (mm) are stored as attributes. With `context` the neighbouring slices are channels. The types are
+known in the official validation and test parts only; they are -1 in its training part.
 """
 
 import re
@@ -39,23 +40,32 @@ class Options(ReaderOptions):
     """Settings of the reader.
 
     Attributes:
-        classes: one class `lesion`, or the coarse lesion types.
+        classes: one class `lesion`, or the coarse lesion types; `known_type`: the eight types without `unknown`, whose
+            lesions are left out.
         boxes: the boxes of the table (with a margin of 5 pixels), or the hull of the RECIST diameters.
         context: neighbouring slices on either side, as further channels; a missing one is replaced by the nearest.
         noisy: whether to keep lesions marked as possibly noisy.
+        window: `row`: each slice is clipped to its window in `DICOM_windows`, and mapped to 0..255, as it was shown to
+            the radiologist; the channels are then called `window` instead of `CT`. `none`: Hounsfield units.
     """
 
-    classes: Literal["lesion", "type"] = "lesion"
+    classes: Literal["lesion", "type", "known_type"] = "lesion"
     boxes: Literal["table", "recist"] = "table"
     context: int = 0
     noisy: bool = False
+    window: Literal["none", "row"] = "none"
 
 
 @dataclass(frozen=True)
 class Hounsfield(Opener):
-    """Opens a 16-bit PNG whose 0 means -32768 HU; `spacing` in mm."""
+    """Opens a 16-bit PNG whose 0 means -32768 HU; `spacing` in mm.
+
+    Attributes:
+        window: HU that become 0 and 255; None keeps Hounsfield units.
+    """
 
     spacing: tuple[float, float]
+    window: tuple[float, float] | None = None
 
     def read(self, path: Path) -> Image:
         image = read_image(path)
@@ -63,7 +73,11 @@ class Hounsfield(Opener):
             raise InputError(
                 path, "the image has 8 bits", "use the 16-bit PNG of Images_png, whose values are HU + 32768"
             )
-        return Image(image.array.astype(np.int32) - 32768, Geometry.plain(image.geometry.shape, self.spacing))
+        geometry, units = Geometry.plain(image.geometry.shape, self.spacing), image.array.astype(np.int32) - 32768
+        if self.window is None:
+            return Image(units, geometry)
+        low, high = self.window
+        return Image(((units.clip(low, high) - low) * (255 / (high - low))).astype(np.float32), geometry)
 
 
 def detect(path: Path) -> bool:
@@ -81,14 +95,24 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         raise InputError(path, "there is no DL_info.csv", f"give the folder with {DESCRIPTION.partition(': ')[2]}")
     rows = {(row["File_name"], row["Bounding_boxes"]): (row, t) for t in tables for row in read_table(t, COLUMNS)}
     lesions: dict[str, list[tuple[dict[str, str], Path]]] = defaultdict(list)
-    noisy = 0
+    noisy = untyped = 0
     for row, table in rows.values():
         noisy += row.get("Possibly_noisy") == "1"
-        if options.noisy or row.get("Possibly_noisy") != "1":
+        if row.get("Possibly_noisy") == "1" and not options.noisy:
+            continue
+        if options.classes == "known_type" and _is_unknown(row, table):
+            untyped += 1
+        else:
             lesions[row["File_name"]].append((row, table))
     if noisy and not options.noisy:
         problem = f"{counted(noisy, 'lesion is', 'lesions are')} marked as possibly noisy and left out"
         report(InputError(tables[0], problem, "keep them with --option noisy=true", severity="note"))
+    if untyped:
+        problem = f"{counted(untyped, 'lesion is', 'lesions are')} left out because the type is not known"
+        report(InputError(tables[0], problem, "keep them with --option classes=type", severity="note"))
+    if not lesions and untyped:
+        problem = "no lesion has a type, so classes=known_type leaves none"
+        raise InputError(tables[0], problem, "give the official validation and test parts, or use classes=lesion")
     cases, parts, missing = [], defaultdict(list), 0
     for name, entries in sorted(lesions.items()):
         series, _, slice_name = name.rpartition("_")
@@ -109,8 +133,9 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         )
         report(InputError(tables[0], problem, "add them, or continue with the others", severity="warning"))
     folds = ({part: tuple(parts[part]) for part in PARTS.values()},) if parts["train"] and parts["val"] else None
-    channels = tuple(f"CT{k:+d}" if k else "CT" for k in range(-options.context, options.context + 1))
-    classes = TYPES if options.classes == "type" else ("lesion",)
+    name = "CT" if options.window == "none" else "window"
+    channels = tuple(f"{name}{k:+d}" if k else name for k in range(-options.context, options.context + 1))
+    classes = {"lesion": ("lesion",), "type": TYPES, "known_type": TYPES[:-1]}[options.classes]
     return Dataset(path, path.resolve().name, 2, classes, channels, tuple(cases), folds)
 
 
@@ -125,8 +150,8 @@ def _case(case: str, image: Path, entries: list[tuple[dict[str, str], Path]], op
             problem = f"{column} {row[column]} of {case} has no extent; the lesion is left out"
             report(InputError(file, problem, "correct it", case, "warning"))
             continue
-        kind = int(numbers([row["Coarse_lesion_type"]], file, f"Coarse_lesion_type of {case}")[0])
-        label = (kind - 1 if 1 <= kind <= 8 else 8) if options.classes == "type" else 0
+        kind = _kind(row, file)
+        label = 0 if options.classes == "lesion" else TYPES.index("unknown") if kind is None else kind
         shapes.append(Shape(label, tuple(map(tuple, corners.tolist()))))
         if row.get("Lesion_diameters_Pixel_"):
             long, short = numbers(row["Lesion_diameters_Pixel_"], file, f"Lesion_diameters_Pixel_ of {case}", 2)
@@ -140,9 +165,30 @@ def _case(case: str, image: Path, entries: list[tuple[dict[str, str], Path]], op
         split=split,
         annotation=table,
         annotate=Shapes(tuple(shapes)),
-        opener=Hounsfield((spacing[1], spacing[0])),
+        opener=Hounsfield((spacing[1], spacing[0]), _window(first, table) if options.window == "row" else None),
         attributes=attributes,
     )
+
+
+def _kind(row: Mapping[str, str], table: Path) -> int | None:
+    """The index of a lesion's type in `TYPES`, or None if it is unknown (-1)."""
+    kind = int(numbers([row["Coarse_lesion_type"]], table, f"Coarse_lesion_type of {row['File_name']}")[0])
+    return kind - 1 if 1 <= kind <= 8 else None
+
+
+def _is_unknown(row: Mapping[str, str], table: Path) -> bool:
+    try:
+        return _kind(row, table) is None
+    except InputError:  # reported with its case
+        return False
+
+
+def _window(row: Mapping[str, str], table: Path) -> tuple[float, float]:
+    what = f"DICOM_windows of {row['File_name']}"
+    low, high = numbers(row.get("DICOM_windows", ""), table, what, 2)
+    if low >= high:
+        raise InputError(table, f"{what} is {row['DICOM_windows']!r}", "write the lower end first, such as -175, 275")
+    return low, high
 
 
 def _part(row: Mapping[str, str], table: Path) -> str:
