@@ -246,6 +246,7 @@ def test_a_slice_wise_model_with_context_detects_objects_of_volumes(way, tmp_pat
 def test_bad_choices_are_refused_with_the_likely_fix(way, tmp_path):
     refused("train", way / "work", "--recipe", "retina_unett", says="did you mean")
     refused("train", way / "work", *RECIPE, "--set", "train.stepz=3", says="did you mean 'steps'")
+    refused("train", way / "work", *RECIPE, "--set", "model.dense.matcher={}", says="model.dense.matcher: needs a type")
     refused("train", way / "work", *RECIPE, "--fold", 99, says="fold 99")
     refused("train", way / "work", "--out", way / "run", *RECIPE, "--set", "train.lr=0.5", says="other choices")
     refused("train", tmp_path, says="boxel prepare")
