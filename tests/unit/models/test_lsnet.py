@@ -105,11 +105,38 @@ def test_objects_that_the_number_of_regions_leaves_out_are_reported(ndim):
     logits = torch.full((1, 2, *(6,) * ndim), -9.0)
     logits[0, 0][(0,) * ndim] = 3.0
     one = LSNetOutputs(
-        LNetOutputs(logits, torch.full((1, 2, ndim, *(6,) * ndim), 4.0)), torch.zeros(1, 1, *(24,) * ndim), None
+        LNetOutputs(logits, torch.full((1, 2, ndim, *(6,) * ndim), 4.0)), torch.zeros(1, 1, *(24,) * ndim), None, {}
     )
     assert [(len(found), found.capped) for found in model.detect(one)] == [(1, False)]
     logits[0, 1][(5,) * ndim] = 2.0
-    assert [(len(found), found.capped) for found in model.detect(one)] == [(1, True)]
+    assert [(len(found), found.capped) for found in model.detect(one._replace(kept={}))] == [(1, True)]
+
+
+def test_masks_and_a_segmentation_run_the_second_stage_once_on_each_region(ndim):
+    """In either order, and as much as each of them alone gives; in two images with two objects and one."""
+    torch.manual_seed(0)
+    model = tiny("lsnet").build(make_task(ndim)).eval()
+    logits = torch.full((2, 2, *(6,) * ndim), -9.0)
+    logits[0, 0][(0,) * ndim] = logits[0, 1][(5,) * ndim] = logits[1, 1][(2,) * ndim] = 3.0
+    first, images = LNetOutputs(logits, torch.full((2, 2, ndim, *(6,) * ndim), 4.0)), torch.rand(2, 1, *(24,) * ndim)
+    alone = model.detect(LSNetOutputs(first, images, None, {}), masks=True)
+    maps = model.segment_boxes(images, [one.boxes for one in alone])
+    calls = []
+    model.second.register_forward_hook(lambda *_: calls.append(1))
+    for order in ("masks", "segmentation"), ("segmentation", "masks"):
+        calls.clear()
+        outputs = LSNetOutputs(first, images, None, {})
+        results = {
+            what: model.detect(outputs, masks=True) if what == "masks" else model.segment(outputs) for what in order
+        }
+        assert len(calls) == 3
+        assert torch.equal(results["segmentation"], maps)
+        assert [len(one) for one in results["masks"]] == [2, 1]
+        for one, other in zip(results["masks"], alone, strict=True):
+            assert torch.equal(one.masks, other.masks)
+    calls.clear()
+    assert all(one.masks is None for one in model.detect(LSNetOutputs(first, images, None, {})))
+    assert not calls
 
 
 def test_a_box_beyond_the_image_segments_nothing(ndim):
