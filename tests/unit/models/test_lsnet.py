@@ -1,11 +1,14 @@
 """L-SNet: what its parts compute, by hand; the sizes of the paper; learning by heart."""
 
+import numpy as np
 import pytest
 import torch
+from scipy.ndimage import map_coordinates
 
 from boxel.models import LSNet, ResNetConfig, SemanticNetConfig, UNet, UNetConfig
 from boxel.models.l_net import LNetOutputs
 from boxel.models.lsnet import LSNetOutputs, sample_labels
+from boxel.nn import nd
 from tests.unit.builders import make_batch, make_task, tiny
 
 
@@ -20,10 +23,36 @@ def test_l_net_has_as_many_parameters_as_in_the_paper():
     assert count(UNet(2, 3, 1, config=unet)) == pytest.approx(14.33e6, abs=0.02e6)
 
 
+def l_net_outputs(model: torch.nn.Module, logits: torch.Tensor, distances: torch.Tensor) -> LNetOutputs:
+    """Outputs of an L-Net that predicts `distances (b, 2, d, *cells)` in voxels, with a stride of 4."""
+    width = distances.shape[1] * distances.shape[2]
+    model.boxes[-1] = nd.CONV[distances.shape[2]](width, width, 1)
+    torch.nn.init.dirac_(model.boxes[-1].weight)
+    torch.nn.init.zeros_(model.boxes[-1].bias)
+    return LNetOutputs(logits, distances.flatten(1, 2) / 4)
+
+
 def located(ndim: int, logits: torch.Tensor, distances: torch.Tensor, **changes: object):
     model = tiny("lsnet").build(make_task(ndim)).first
     model.config = model.config.model_copy(update=changes)
-    return model.locate(LNetOutputs(logits, distances), (24,) * ndim)[0]
+    return model.locate(l_net_outputs(model, logits, distances), (24,) * ndim)[0]
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 13])
+def test_boxes_read_at_centres_are_those_between_the_boxes_of_all_cells(ndim, kernel):
+    """The plain way: the convolution everywhere, then interpolation between cells, here by SciPy."""
+    first = tiny("lsnet").first.model_copy(update={"box_kernel": kernel})
+    model = tiny("lsnet").model_copy(update={"first": first}).build(make_task(ndim)).first.eval()
+    torch.nn.init.normal_(model.boxes[-1].weight, std=0.1)
+    with torch.inference_mode():
+        outputs = model(torch.randn(1, 1, *(32,) * ndim))
+        every = model.boxes[-1](outputs.features)[0].numpy() * 4  # the stride
+        for cell in [[0.5] * ndim, [8 - 0.5] * ndim, [3.75, 0.6, 5.0][:ndim], [4.0] * ndim, [7.3, 2.1, 0.9][:ndim]]:
+            at = np.reshape(cell, (ndim, 1)) - 0.5
+            lower, upper = np.reshape([map_coordinates(one, at, order=1)[0] for one in every], (2, ndim))
+            expected = np.stack([np.multiply(cell, 4) - lower, np.multiply(cell, 4) + upper])
+            box = model._box_at(outputs.features[0], torch.tensor(cell))
+            np.testing.assert_allclose(box.numpy(), expected, rtol=1e-5, atol=1e-4)
 
 
 def test_a_component_of_the_heat_map_is_an_object_at_its_centre_with_its_highest_score(ndim):
@@ -104,9 +133,8 @@ def test_objects_that_the_number_of_regions_leaves_out_are_reported(ndim):
     model = tiny("lsnet").model_copy(update={"max_regions": 1}).build(make_task(ndim)).eval()
     logits = torch.full((1, 2, *(6,) * ndim), -9.0)
     logits[0, 0][(0,) * ndim] = 3.0
-    one = LSNetOutputs(
-        LNetOutputs(logits, torch.full((1, 2, ndim, *(6,) * ndim), 4.0)), torch.zeros(1, 1, *(24,) * ndim), None, {}
-    )
+    first = l_net_outputs(model.first, logits, torch.full((1, 2, ndim, *(6,) * ndim), 4.0))
+    one = LSNetOutputs(first, torch.zeros(1, 1, *(24,) * ndim), None, {})
     assert [(len(found), found.capped) for found in model.detect(one)] == [(1, False)]
     logits[0, 1][(5,) * ndim] = 2.0
     assert [(len(found), found.capped) for found in model.detect(one._replace(kept={}))] == [(1, True)]
@@ -118,7 +146,8 @@ def test_masks_and_a_segmentation_run_the_second_stage_once_on_each_region(ndim)
     model = tiny("lsnet").build(make_task(ndim)).eval()
     logits = torch.full((2, 2, *(6,) * ndim), -9.0)
     logits[0, 0][(0,) * ndim] = logits[0, 1][(5,) * ndim] = logits[1, 1][(2,) * ndim] = 3.0
-    first, images = LNetOutputs(logits, torch.full((2, 2, ndim, *(6,) * ndim), 4.0)), torch.rand(2, 1, *(24,) * ndim)
+    first = l_net_outputs(model.first, logits, torch.full((2, 2, ndim, *(6,) * ndim), 4.0))
+    images = torch.rand(2, 1, *(24,) * ndim)
     alone = model.detect(LSNetOutputs(first, images, None, {}), masks=True)
     maps = model.segment_boxes(images, [one.boxes for one in alone])
     calls = []
