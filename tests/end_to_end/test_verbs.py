@@ -161,9 +161,8 @@ def test_predictions_of_another_run_are_not_mixed_in(way, tmp_path):
     content[-1] ^= 1
     weights.write_bytes(content)
     images = way / "data" / "imagesTs"
-    refused(
-        "predict", tmp_path / "other", images, "--out", tmp_path / "p", says=f"for the run {way / 'run'} with weights"
-    )
+    words = ("predict", tmp_path / "other", images, "--out", tmp_path / "p")
+    refused(*words, says=f"for the run {way / 'run'} with weights")
     # A run that was moved is the same run.
     shutil.copytree(way / "run", tmp_path / "moved")
     before = contents(tmp_path / "p")
