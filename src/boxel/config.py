@@ -126,15 +126,29 @@ class Choice(Config):
         if isinstance(value, cls):
             return value
         if not isinstance(value, str | Mapping):
-            return handler(value)
+            raise ValueError(cls._needs_type())
         values = {"type": value} if isinstance(value, str) else dict(value)
         name = values.pop("type", cls.type_name or cls.default)
-        if name == cls.type_name:
+        if name == cls.type_name and (name or Choice not in cls.__bases__):
             return handler(values)
-        if name not in cls.registry:
-            hint = did_you_mean(str(name), cls.registry)
+        if not name or not isinstance(name, str):
+            raise ValueError(cls._needs_type())
+        if name not in cls.registry or not issubclass(cls.registry[name], cls):
+            hint = did_you_mean(name, cls._types())
             raise ValueError(f"unknown {_kind(cls)} {name!r}{hint}; one of a plug-in needs its file, --plugin FILE")
         return cls.registry[name].model_validate(values)
+
+    @classmethod
+    def _types(cls) -> list[str]:
+        return sorted(name for name, choice in cls.registry.items() if issubclass(choice, cls))
+
+    @classmethod
+    def _needs_type(cls) -> str:
+        types = cls._types() or ["nothing"]
+        return (
+            f"needs a type of {_kind(cls)}, one of: {', '.join(types)}; give its name, such as {types[0]}, or its "
+            f"settings, such as {json.dumps({'type': types[0]})}"
+        )
 
     @model_serializer(mode="wrap")
     def _with_type(self, handler: Any) -> dict[str, Any]:

@@ -137,11 +137,13 @@ def test_the_boxes_of_any_detector_are_segmented_by_the_second_stage_of_l_snet(v
     command(*words, "--segmentation")  # other scores: predicted again
     assert read_detections(tmp_path / "out" / "test_00000.json")[1].scores.tolist() == [0.5]
     words = ("predict", tmp_path / "unet", images, "--out", tmp_path / "o", "--boxes", tmp_path / "given")
-    refused(*words, "--segmentation", says="its model does not segment given boxes")
+    says = f"{tmp_path / 'unet'}: UNet does not segment given boxes; choose a model"
+    refused(*words, "--segmentation", says=says)
+    words = (words[0], tmp_path / "lsnet", *words[2:])
+    refused(*words, "--with", tmp_path / "unet", "--segmentation", says=says)
     other = Detections(boxes, detections.scores, labels, geometry=Geometry.plain((9, 9, 9)))
     write_detections(tmp_path / "given" / "test_00000.json", other, "test_00000", ("anything",))
-    refused(*words[:1], tmp_path / "lsnet", *words[2:3], "--out", tmp_path / "o2", "--boxes", tmp_path / "given",
-            "--segmentation", says="boxes on a grid of (9, 9, 9)")  # fmt: skip
+    refused(*words, "--segmentation", says="boxes on a grid of (9, 9, 9)")
 
 
 class StoppedError(Exception):

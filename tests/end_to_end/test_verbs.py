@@ -161,9 +161,8 @@ def test_predictions_of_another_run_are_not_mixed_in(way, tmp_path):
     content[-1] ^= 1
     weights.write_bytes(content)
     images = way / "data" / "imagesTs"
-    refused(
-        "predict", tmp_path / "other", images, "--out", tmp_path / "p", says=f"for the run {way / 'run'} with weights"
-    )
+    words = ("predict", tmp_path / "other", images, "--out", tmp_path / "p")
+    refused(*words, says=f"for the run {way / 'run'} with weights")
     # A run that was moved is the same run.
     shutil.copytree(way / "run", tmp_path / "moved")
     before = contents(tmp_path / "p")
@@ -246,6 +245,7 @@ def test_a_slice_wise_model_with_context_detects_objects_of_volumes(way, tmp_pat
 def test_bad_choices_are_refused_with_the_likely_fix(way, tmp_path):
     refused("train", way / "work", "--recipe", "retina_unett", says="did you mean")
     refused("train", way / "work", *RECIPE, "--set", "train.stepz=3", says="did you mean 'steps'")
+    refused("train", way / "work", *RECIPE, "--set", "model.dense.matcher={}", says="model.dense.matcher: needs a type")
     refused("train", way / "work", *RECIPE, "--fold", 99, says="fold 99")
     refused("train", way / "work", "--out", way / "run", *RECIPE, "--set", "train.lr=0.5", says="other choices")
     refused("train", tmp_path, says="boxel prepare")

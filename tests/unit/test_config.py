@@ -1,6 +1,8 @@
 """Configurations: error messages name the key, the value and the likely fix."""
 
+import importlib
 import json
+from typing import ClassVar
 
 import pytest
 
@@ -37,6 +39,68 @@ def test_unknown_choices_and_keys_name_the_likely_one():
         Picture.from_dict({"titel": "x"}, "file.json")
     with pytest.raises(ValueError, match=r"file\.json: shape\.side"):
         Picture.from_dict({"shape": {"type": "square", "side": "wide"}}, "file.json")
+
+
+class Fill(Choice):
+    """With a default."""
+
+    default: ClassVar[str] = "plain"
+
+
+class Plain(Fill, name="plain"):
+    colour: str = "red"
+
+
+class Dotted(Fill, name="dotted"):
+    """Another one."""
+
+
+class Dots(Config):
+    fill: Fill = Plain()
+    dotted: Dotted = Dotted()
+
+
+def registries() -> list[type[Choice]]:
+    """Every kind of choice of Boxel, and those above."""
+    for module in ("boxel.experiments.sources", "boxel.models", "boxel.training.config"):
+        importlib.import_module(module)
+    return sorted((one for one in Choice.__subclasses__() if one.registry), key=lambda one: one.__name__)
+
+
+NO_TYPE = [None, [], ["x"], 3, 0.5, True, "", *({"type": name} for name in (None, "", [], ["x"], {}, 3, True))]
+
+
+@pytest.mark.parametrize("choice", registries(), ids=lambda choice: choice.__name__)
+@pytest.mark.parametrize("value", NO_TYPE, ids=str)
+def test_a_choice_without_a_type_names_the_setting_the_types_and_an_example(choice, value):
+    record = type("Record", (Config,), {"__annotations__": {"part": choice}})
+    first, *_ = types = sorted(choice.registry)
+    with pytest.raises(ValueError, match="needs a type of") as error:
+        record.from_dict({"part": value}, "file.json")
+    message = str(error.value)
+    assert message.startswith("file.json: part: needs a type of ")
+    assert f"one of: {', '.join(types)}; " in message
+    assert f"such as {json.dumps({'type': first})}" in message
+    assert message.endswith(f" (given: {str(value)!r})")
+
+
+@pytest.mark.parametrize("choice", registries(), ids=lambda choice: choice.__name__)
+def test_settings_without_a_type_are_those_of_the_default_if_there_is_one(choice):
+    record = type("Record", (Config,), {"__annotations__": {"part": choice}})
+    if choice.default:
+        assert record.from_dict({"part": {}}).part == choice.registry[choice.default]()
+        return
+    with pytest.raises(ValueError, match="part: needs a type of "):
+        record.from_dict({"part": {}})
+    with pytest.raises(ValueError, match="part: needs a type of "):
+        record.from_dict({"part": {"colour": 3}})
+
+
+def test_a_setting_of_one_choice_refuses_the_others():
+    with pytest.raises(ValueError, match=r"dotted: unknown Dotted 'plain'\. Known: dotted"):
+        Dots.from_dict({"dotted": {"type": "plain"}})
+    with pytest.raises(ValueError, match=r"fill: needs a type of Fill, one of: dotted, plain; .* \(given: "):
+        Dots(fill=Circle())
 
 
 def test_overrides_change_leaves_and_refuse_unknown_ones():

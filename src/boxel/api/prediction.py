@@ -20,7 +20,7 @@ from boxel.datasets.cases import Dataset
 from boxel.datasets.problems import some
 from boxel.export import get_format
 from boxel.export.boxel_json import read_prediction
-from boxel.models.base import Model
+from boxel.models.base import no_given_boxes, segments_boxes
 from boxel.output_folder import case_file, claimed
 from boxel.types import Progress, silent
 from boxel.wording import counted
@@ -93,7 +93,7 @@ def predict(
     cases = _choose(cases, runs, part)
     out, everything = Path(out), sorted(cases)
     if boxes is not None:
-        inputs = _with_boxes(inputs, cases, detector, Path(boxes), runs[0])
+        inputs = _with_boxes(inputs, cases, detector, Path(boxes), runs)
     cases = {case: cases[case] for case in everything[own_part]}
     job = settings_of(predict=detector.predict_config, consolidate=detector.consolidate_config)
     job |= {"--boxes": str(Path(boxes).resolve())} if boxes is not None else {}
@@ -149,15 +149,14 @@ def _predict_cases(
     return list(written.values()), [failures[case] for case in sorted(failures)]
 
 
-def _with_boxes(inputs: Images, cases: Iterable[str], detector: Detector, boxes: Path, run: Path) -> Images:
+def _with_boxes(inputs: Images, cases: Iterable[str], detector: Detector, boxes: Path, runs: Sequence[Path]) -> Images:
     """The images with the boxes that are to be segmented."""
     if not detector.predict_config.segmentation:
         raise ValueError("--boxes are segmented, and nothing else is done with them; add --segmentation")
-    if any(type(model).segment_boxes is Model.segment_boxes for model in detector.models):
-        raise ValueError(
-            f"{run}: its model does not segment given boxes; choose a run of a model whose second stage does, such as "
-            "lsnet, or leave out --boxes"
-        )
+    owners = [run for run, number in zip(runs, detector.checkpoints, strict=True) for _ in range(number)]
+    for run, model in zip(owners, detector.models, strict=True):
+        if not segments_boxes(model):
+            raise ValueError(f"{run}: {no_given_boxes(model)}, or leave out --boxes")
     return replace(inputs, given=read_given(boxes, {case: inputs.cases[case] for case in cases}, detector.classes))
 
 

@@ -96,9 +96,7 @@ class Model(nn.Module, ABC):
         Raises:
             ValueError: the model segments whole images, or not at all.
         """
-        raise ValueError(
-            f"{type(self).__name__} does not segment given boxes; choose a model whose second stage does, such as lsnet"
-        )
+        raise no_given_boxes(self)
 
 
 def _after(check: Callable[..., None], method: Callable[..., Any]) -> Callable[..., Any]:
@@ -140,6 +138,17 @@ def _check_batch(model: Model, outputs: Any, batch: Batch) -> None:
             f"image {image}{case} has an object with label {wrong}; labels must lie in 0..{model.num_classes - 1}: "
             "correct the label, or build the model with more classes"
         )
+
+
+def segments_boxes(model: Model) -> bool:
+    return type(model).segment_boxes is not Model.segment_boxes
+
+
+def no_given_boxes(model: Model) -> ValueError:
+    """The error where a model does not segment given boxes."""
+    return ValueError(
+        f"{type(model).__name__} does not segment given boxes; choose a model whose second stage does, such as lsnet"
+    )
 
 
 def refuse_masks(model: Model, masks: bool) -> None:

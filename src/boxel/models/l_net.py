@@ -7,11 +7,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from boxel.caps import leaves_out
 from boxel.models.components import label_components
@@ -59,10 +60,10 @@ class LNetConfig(FirstStageConfig, name="l_net"):
 
 
 class LNetOutputs(NamedTuple):
-    """`logits (b, k, *cells)` of the heat map, `distances (b, 2, d, *cells)` to lower and upper faces in voxels."""
+    """`logits (b, k, *cells)` of the heat map; `features (b, c, *cells)`, which the last convolution of boxes takes."""
 
     logits: Tensor
-    distances: Tensor
+    features: Tensor
 
 
 class LNet(FirstStage):
@@ -94,21 +95,42 @@ class LNet(FirstStage):
 
     def forward(self, images: Float[Tensor, "b c *s"]) -> LNetOutputs:
         features = self.decoder(self.encoder(images)[self.level - 1 :])
-        distances = self.boxes(features).float()
-        distances = distances.unflatten(1, (2, len(self.stride)))
-        stride = distances.new_tensor(self.stride).reshape(-1, *[1] * len(self.stride))
-        return LNetOutputs(self.heat(features), distances * stride)
+        heat = self.heat(features)
+        for layer in list(self.boxes)[:-1]:
+            features = layer(features)
+        return LNetOutputs(heat, features)
 
     def _boxes(self, outputs: LNetOutputs) -> Float[Tensor, "b n 2 d"]:
         """The box that each cell predicts."""
-        places = positions(outputs.logits.shape[2:], self.stride, outputs.distances[0, 0].movedim(0, -1))
-        distances = outputs.distances.flatten(3).movedim(3, 1)
-        return boxes_at(places.flatten(0, -2).expand(len(distances), -1, -1), distances)
+        distances = self.boxes[-1](outputs.features).float().flatten(2).movedim(2, 1)
+        places = positions(outputs.logits.shape[2:], self.stride, distances.new_empty(len(self.stride)))
+        return boxes_at(places.flatten(0, -2).expand(len(distances), -1, -1), self._in_voxels(distances))
+
+    def _in_voxels(self, distances: Float[Tensor, "*n o"]) -> Float[Tensor, "*n 2 d"]:
+        """Distances to the lower and upper faces."""
+        return distances.unflatten(-1, (2, len(self.stride))) * distances.new_tensor(self.stride)
+
+    def _box_at(self, features: Float[Tensor, "c *cells"], cell: Float[Tensor, " d"]) -> Float[Tensor, "2 d"]:
+        """The box of a position, between those of the cells around it.
+
+        Convolution and linear interpolation commute: the features are interpolated where the kernel lies, instead of
+        the distances of all cells. Both continue with zeros.
+        """
+        convolution: Any = self.boxes[-1]
+        half = cell.new_tensor(convolution.kernel_size) / 2
+        first, last = (cell - half).floor().clamp(min=0), (cell + half).floor() + 1
+        window = features[(slice(None), *map(slice, first.int().tolist(), last.int().tolist()))]
+        kernel = (torch.stack([cell - half, cell + half]) - first)[None]
+        index = torch.zeros(1, dtype=torch.int64, device=cell.device)
+        seen = sample_regions(window[None], kernel, index, convolution.kernel_size).flatten(1)
+        distances = F.linear(seen, convolution.weight.flatten(1), convolution.bias)[0].float()
+        return boxes_at(cell * cell.new_tensor(self.stride), self._in_voxels(distances))
 
     def loss(self, outputs: LNetOutputs, batch: Batch) -> dict[str, Tensor]:
         cells, config = outputs.logits.shape[2:], self.config
         targets, predicted, expected = [], [], []
-        for boxes, instances in zip(self._boxes(outputs), batch.instances, strict=True):
+        every = self._boxes(outputs)
+        for boxes, instances in zip(every, batch.instances, strict=True):
             maps = [
                 heat_map(
                     instances.boxes[instances.labels == label], cells, self.stride, delta=config.delta, beta=config.beta
@@ -121,7 +143,7 @@ class LNet(FirstStage):
             predicted.append(boxes[positive])
             expected.append(instances.boxes[nearest])
         overlap = paired_overlap(torch.cat(predicted), torch.cat(expected), kind="diou")
-        box = (1 - overlap).mean() if len(overlap) else outputs.distances.sum() * 0.0
+        box = (1 - overlap).mean() if len(overlap) else every.sum() * 0.0
         return {
             "heat": map_loss(
                 outputs.logits,
@@ -151,12 +173,12 @@ class LNet(FirstStage):
     @torch.no_grad()
     def locate(self, outputs: LNetOutputs, shape: Sequence[int]) -> list[Detections[Tensor]]:
         return [
-            self._in_image(heat, distances, shape)
-            for heat, distances in zip(outputs.logits.float().sigmoid(), outputs.distances, strict=True)
+            self._in_image(heat, features, shape)
+            for heat, features in zip(outputs.logits.float().sigmoid(), outputs.features, strict=True)
         ]
 
-    def _in_image(self, heat: Tensor, distances: Tensor, shape: Sequence[int]) -> Detections[Tensor]:
-        parts = [self._of_class(one, distances, label) for label, one in enumerate(heat)]
+    def _in_image(self, heat: Tensor, features: Tensor, shape: Sequence[int]) -> Detections[Tensor]:
+        parts = [self._of_class(one, features, label) for label, one in enumerate(heat)]
         located = Detections.concatenate(parts)
         boxes = clip(located.boxes, shape)
         located = replace(located, boxes=boxes)[(boxes[:, 1] > boxes[:, 0]).all(-1)]
@@ -164,17 +186,13 @@ class LNet(FirstStage):
         most = self.numbers.detections_in(shape)
         return replace(located[:most], capped=leaves_out(located.scores, most))
 
-    def _of_class(self, heat: Float[Tensor, "*cells"], distances: Tensor, label: int) -> Detections[Tensor]:
+    def _of_class(self, heat: Float[Tensor, "*cells"], features: Tensor, label: int) -> Detections[Tensor]:
         """A detection at the centre of each component."""
         components = label_components(heat >= self.config.min_score).flatten()
         num = int(components.max()) + 1
         scores = heat.new_zeros(num).scatter_reduce(0, components, heat.flatten(), "amax")[1:]
-        places = positions(heat.shape, self.stride, distances[0].movedim(0, -1)).flatten(0, -2)
+        places = positions(heat.shape, 1, heat.new_empty(heat.ndim)).flatten(0, -2)
         sums = places.new_zeros((num, places.shape[1])).index_add(0, components, places)
-        centres = (sums / components.bincount(minlength=num)[:, None])[1:]
-        cell = centres / centres.new_tensor(self.stride)
-        one_cell = torch.stack([cell - 0.5, cell + 0.5], 1)  # read at its centre
-        index = torch.zeros(len(cell), dtype=torch.int64, device=heat.device)
-        read = sample_regions(distances.flatten(0, 1)[None], one_cell, index, (1,) * cell.shape[1])
-        boxes = boxes_at(centres, read.reshape(-1, 2, cell.shape[1]))
-        return Detections(boxes, scores, torch.full_like(index, label))
+        cells = (sums / components.bincount(minlength=num)[:, None])[1:]
+        boxes = torch.stack([cells.new_zeros(2, heat.ndim), *(self._box_at(features, cell) for cell in cells)])[1:]
+        return Detections(boxes, scores, torch.full((num - 1,), label, device=heat.device))

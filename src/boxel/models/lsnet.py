@@ -62,11 +62,16 @@ class LSNetConfig(SemanticConfig, name="lsnet"):
 
 
 class LSNetOutputs(NamedTuple):
-    """The outputs of the first stage, the images, and, in the phase `segment`, one box `(b, 2, d)` per image."""
+    """The outputs of the first stage, the images, and, in the phase `segment`, one box `(b, 2, d)` per image.
+
+    Attributes:
+        kept: what `detect` or `segment` computed of these outputs, for the other; empty before.
+    """
 
     first: Any
     images: Tensor
     proposed: Tensor | None
+    kept: dict[str, Any]
 
 
 class LSNet(BuiltModel):
@@ -100,7 +105,7 @@ class LSNet(BuiltModel):
     # Always all that `segment` needs: the argument is there for the interface of all models.
     def infer(self, images: Tensor, *, segmentation: bool = False, phase: str = "all") -> LSNetOutputs:
         first = self.first(images)
-        return LSNetOutputs(first, images, self.first.propose(first) if phase == "segment" else None)
+        return LSNetOutputs(first, images, self.first.propose(first) if phase == "segment" else None, {})
 
     def loss(self, outputs: LSNetOutputs, batch: Batch) -> dict[str, Tensor]:
         if outputs.proposed is None:
@@ -138,50 +143,58 @@ class LSNet(BuiltModel):
         lower = torch.minimum(lower.clamp(min=0), size - 1)
         return torch.stack([lower, torch.minimum(torch.maximum(upper, lower + 1), size)], 1)
 
-    @torch.no_grad()
     def detect(self, outputs: LSNetOutputs, *, masks: bool = False) -> list[Detections[Tensor]]:
-        located = self._locate(outputs)
-        if not masks:
-            return located
-        return [replace(one, masks=self._masks(image, one)) for image, one in zip(outputs.images, located, strict=True)]
+        return self._segmented(outputs)[0] if masks else self._located(outputs)
 
-    def _locate(self, outputs: LSNetOutputs) -> list[Detections[Tensor]]:
-        most = self.config.max_regions
-        located = self.first.locate(outputs.first, outputs.images.shape[2:])
-        return [replace(one[:most], capped=one.capped or leaves_out(one.scores, most)) for one in located]
-
-    def _masks(self, image: Float[Tensor, "c *s"], located: Detections[Tensor]) -> Float[Tensor, "n *m"]:
-        """The probability of its class on a grid over each box."""
-        cells = (self.config.mask_cells,) * (image.ndim - 1)
-        masks = located.boxes.new_zeros((len(located), *cells))
-        pairs = zip(located.boxes, located.labels, self._segment_regions(image, located.boxes), strict=True)
-        for row, (box, label, (region, maps)) in enumerate(pairs):
-            within = (box - region[0]) / (region[1] - region[0]) * box.new_tensor(maps.shape[1:])
-            masks[row] = sample_regions(maps[None, None, 1 + label], within[None], label.new_zeros(1), cells)[0, 0]
-        return masks
-
-    @torch.no_grad()
     def segment(self, outputs: LSNetOutputs) -> Tensor:
-        return self.segment_boxes(outputs.images, [one.boxes for one in self._locate(outputs)])
+        return self._segmented(outputs)[1]
 
     @torch.no_grad()
     def segment_boxes(
         self, images: Float[Tensor, "b c *s"], boxes: Sequence[Float[Tensor, "_ 2 d"]]
     ) -> Float[Tensor, "b k *s"]:
         """Where regions overlap, the one with the higher probability of foreground counts."""
-        shape = images.shape[2:]
-        result = images.new_zeros((len(images), 1 + (self.num_classes or 0), *shape), dtype=torch.float32)
-        result[:, 0] = 1
+        result = self._background(images)
         for image, own, probabilities in zip(images, boxes, result, strict=True):
-            for region, one in self._segment_regions(image, own):
-                lower, upper = clip(region[None], shape)[0]
-                window = tuple(map(slice, lower.floor().int().tolist(), upper.ceil().int().tolist()))
-                before = probabilities[(slice(None), *window)]
-                if not before.numel():  # the region lies beyond the image
-                    continue
-                foreground = paste_regions(one[None, 1:], (region - lower.floor())[None], before.shape[1:])[0]
-                after = torch.cat([1 - foreground.sum(0, keepdim=True), foreground])
-                before.copy_(torch.where(after[0] < before[0], after, before))
+            for region, maps in self._segment_regions(image, own):
+                _paste(probabilities, maps, region)
+        return result
+
+    @torch.no_grad()
+    def _located(self, outputs: LSNetOutputs) -> list[Detections[Tensor]]:
+        if "located" not in outputs.kept:
+            most = self.config.max_regions
+            located = self.first.locate(outputs.first, outputs.images.shape[2:])
+            outputs.kept["located"] = [
+                replace(one[:most], capped=one.capped or leaves_out(one.scores, most)) for one in located
+            ]
+        return outputs.kept["located"]
+
+    @torch.no_grad()
+    def _segmented(self, outputs: LSNetOutputs) -> tuple[list[Detections[Tensor]], Float[Tensor, "b k *s"]]:
+        """Detections with masks, and the segmentation, as of `segment_boxes`: each region is segmented once for both.
+
+        A mask holds the probability of its class on a grid over the box.
+        """
+        if "segmented" not in outputs.kept:
+            result, found = self._background(outputs.images), []
+            for image, own, probabilities in zip(outputs.images, self._located(outputs), result, strict=True):
+                cells = (self.config.mask_cells,) * (image.ndim - 1)
+                masks = own.boxes.new_zeros((len(own), *cells))
+                pairs = zip(own.boxes, own.labels, self._segment_regions(image, own.boxes), strict=True)
+                for row, (box, label, (region, maps)) in enumerate(pairs):
+                    within = (box - region[0]) / (region[1] - region[0]) * box.new_tensor(maps.shape[1:])
+                    masks[row] = sample_regions(maps[None, None, 1 + label], within[None], label.new_zeros(1), cells)[
+                        0, 0
+                    ]
+                    _paste(probabilities, maps, region)
+                found.append(replace(own, masks=masks))
+            outputs.kept["segmented"] = found, result
+        return outputs.kept["segmented"]
+
+    def _background(self, images: Float[Tensor, "b c *s"]) -> Float[Tensor, "b k *s"]:
+        result = images.new_zeros((len(images), 1 + (self.num_classes or 0), *images.shape[2:]), dtype=torch.float32)
+        result[:, 0] = 1
         return result
 
     def _segment_regions(
@@ -192,6 +205,18 @@ class LSNet(BuiltModel):
         for region in self._region(boxes, image.shape[1:]):
             seen = sample_regions(image[None], region[None], first, self.region_size or tuple(image.shape[1:]))
             yield region, self.second.probabilities(self.second(seen))[0]
+
+
+def _paste(probabilities: Float[Tensor, "k *s"], maps: Float[Tensor, "k *r"], region: Float[Tensor, "2 d"]) -> None:
+    """Write what is seen in a region into the image where it has more foreground than before."""
+    lower, upper = clip(region[None], probabilities.shape[1:])[0]
+    window = tuple(map(slice, lower.floor().int().tolist(), upper.ceil().int().tolist()))
+    before = probabilities[(slice(None), *window)]
+    if not before.numel():  # the region lies beyond the image
+        return
+    foreground = paste_regions(maps[None, 1:], (region - lower.floor())[None], before.shape[1:])[0]
+    after = torch.cat([1 - foreground.sum(0, keepdim=True), foreground])
+    before.copy_(torch.where(after[0] < before[0], after, before))
 
 
 @torch.no_grad()

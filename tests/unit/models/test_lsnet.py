@@ -1,11 +1,14 @@
 """L-SNet: what its parts compute, by hand; the sizes of the paper; learning by heart."""
 
+import numpy as np
 import pytest
 import torch
+from scipy.ndimage import map_coordinates
 
 from boxel.models import LSNet, ResNetConfig, SemanticNetConfig, UNet, UNetConfig
 from boxel.models.l_net import LNetOutputs
 from boxel.models.lsnet import LSNetOutputs, sample_labels
+from boxel.nn import nd
 from tests.unit.builders import make_batch, make_task, tiny
 
 
@@ -20,10 +23,36 @@ def test_l_net_has_as_many_parameters_as_in_the_paper():
     assert count(UNet(2, 3, 1, config=unet)) == pytest.approx(14.33e6, abs=0.02e6)
 
 
+def l_net_outputs(model: torch.nn.Module, logits: torch.Tensor, distances: torch.Tensor) -> LNetOutputs:
+    """Outputs of an L-Net that predicts `distances (b, 2, d, *cells)` in voxels, with a stride of 4."""
+    width = distances.shape[1] * distances.shape[2]
+    model.boxes[-1] = nd.CONV[distances.shape[2]](width, width, 1)
+    torch.nn.init.dirac_(model.boxes[-1].weight)
+    torch.nn.init.zeros_(model.boxes[-1].bias)
+    return LNetOutputs(logits, distances.flatten(1, 2) / 4)
+
+
 def located(ndim: int, logits: torch.Tensor, distances: torch.Tensor, **changes: object):
     model = tiny("lsnet").build(make_task(ndim)).first
     model.config = model.config.model_copy(update=changes)
-    return model.locate(LNetOutputs(logits, distances), (24,) * ndim)[0]
+    return model.locate(l_net_outputs(model, logits, distances), (24,) * ndim)[0]
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 13])
+def test_boxes_read_at_centres_are_those_between_the_boxes_of_all_cells(ndim, kernel):
+    """The plain way: the convolution everywhere, then interpolation between cells, here by SciPy."""
+    first = tiny("lsnet").first.model_copy(update={"box_kernel": kernel})
+    model = tiny("lsnet").model_copy(update={"first": first}).build(make_task(ndim)).first.eval()
+    torch.nn.init.normal_(model.boxes[-1].weight, std=0.1)
+    with torch.inference_mode():
+        outputs = model(torch.randn(1, 1, *(32,) * ndim))
+        every = model.boxes[-1](outputs.features)[0].numpy() * 4  # the stride
+        for cell in [[0.5] * ndim, [8 - 0.5] * ndim, [3.75, 0.6, 5.0][:ndim], [4.0] * ndim, [7.3, 2.1, 0.9][:ndim]]:
+            at = np.reshape(cell, (ndim, 1)) - 0.5
+            lower, upper = np.reshape([map_coordinates(one, at, order=1)[0] for one in every], (2, ndim))
+            expected = np.stack([np.multiply(cell, 4) - lower, np.multiply(cell, 4) + upper])
+            box = model._box_at(outputs.features[0], torch.tensor(cell))
+            np.testing.assert_allclose(box.numpy(), expected, rtol=1e-5, atol=1e-4)
 
 
 def test_a_component_of_the_heat_map_is_an_object_at_its_centre_with_its_highest_score(ndim):
@@ -104,12 +133,39 @@ def test_objects_that_the_number_of_regions_leaves_out_are_reported(ndim):
     model = tiny("lsnet").model_copy(update={"max_regions": 1}).build(make_task(ndim)).eval()
     logits = torch.full((1, 2, *(6,) * ndim), -9.0)
     logits[0, 0][(0,) * ndim] = 3.0
-    one = LSNetOutputs(
-        LNetOutputs(logits, torch.full((1, 2, ndim, *(6,) * ndim), 4.0)), torch.zeros(1, 1, *(24,) * ndim), None
-    )
+    first = l_net_outputs(model.first, logits, torch.full((1, 2, ndim, *(6,) * ndim), 4.0))
+    one = LSNetOutputs(first, torch.zeros(1, 1, *(24,) * ndim), None, {})
     assert [(len(found), found.capped) for found in model.detect(one)] == [(1, False)]
     logits[0, 1][(5,) * ndim] = 2.0
-    assert [(len(found), found.capped) for found in model.detect(one)] == [(1, True)]
+    assert [(len(found), found.capped) for found in model.detect(one._replace(kept={}))] == [(1, True)]
+
+
+def test_masks_and_a_segmentation_run_the_second_stage_once_on_each_region(ndim):
+    """In either order, and as much as each of them alone gives; in two images with two objects and one."""
+    torch.manual_seed(0)
+    model = tiny("lsnet").build(make_task(ndim)).eval()
+    logits = torch.full((2, 2, *(6,) * ndim), -9.0)
+    logits[0, 0][(0,) * ndim] = logits[0, 1][(5,) * ndim] = logits[1, 1][(2,) * ndim] = 3.0
+    first = l_net_outputs(model.first, logits, torch.full((2, 2, ndim, *(6,) * ndim), 4.0))
+    images = torch.rand(2, 1, *(24,) * ndim)
+    alone = model.detect(LSNetOutputs(first, images, None, {}), masks=True)
+    maps = model.segment_boxes(images, [one.boxes for one in alone])
+    calls = []
+    model.second.register_forward_hook(lambda *_: calls.append(1))
+    for order in ("masks", "segmentation"), ("segmentation", "masks"):
+        calls.clear()
+        outputs = LSNetOutputs(first, images, None, {})
+        results = {
+            what: model.detect(outputs, masks=True) if what == "masks" else model.segment(outputs) for what in order
+        }
+        assert len(calls) == 3
+        assert torch.equal(results["segmentation"], maps)
+        assert [len(one) for one in results["masks"]] == [2, 1]
+        for one, other in zip(results["masks"], alone, strict=True):
+            assert torch.equal(one.masks, other.masks)
+    calls.clear()
+    assert all(one.masks is None for one in model.detect(LSNetOutputs(first, images, None, {})))
+    assert not calls
 
 
 def test_a_box_beyond_the_image_segments_nothing(ndim):
@@ -189,3 +245,37 @@ def test_while_warming_up_the_second_stage_learns_from_true_boxes(ndim):
     again = tiny("lsnet").build(task)
     again.load_state_dict(model.state_dict())  # a resumed training continues to count
     assert again.steps == model.steps == 3
+
+
+def learn_by_heart(ndim: int, decoder: str, steps: int) -> list[float]:
+    """DSC of four images with a cube each, after training on them.
+
+    The margin is 4 voxels, so that a cube of 8 spans 3 of an FCN's 6 cells per axis in its region: linear interpolation
+    between 2 cells, of the default margin, cannot draw one with a DSC above 0.92 in 3D. The bumps of the heat map have
+    a cell above one half wherever an object lies between cells, also in 3D.
+    """
+    torch.manual_seed(0)
+    task, config = make_task(ndim, ("cube",)), tiny("lsnet")
+    first = config.first.model_copy(update={"decoder": decoder, "delta": 2.0})
+    second = config.second.model_copy(update={"decoder": decoder})
+    model = config.model_copy(update={"first": first, "second": second, "margin": 4.0}).build(task)
+    batch = make_batch(task, 4)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(steps):
+        for phase in model.phases:
+            optimizer.zero_grad()
+            sum(model.train()(batch.images, batch, phase=phase).values()).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+            optimizer.step()
+        schedule.step()
+    seen = model.eval().segment(model.infer(batch.images)).argmax(1) > 0
+    pairs = zip(seen, batch.label_maps > 0, strict=True)
+    return [(2 * (one & true).sum() / (one.sum() + true.sum())).item() for one, true in pairs]
+
+
+@pytest.mark.parametrize("decoder", ["unet", "fcn"])
+@pytest.mark.parametrize("ndim", [2, pytest.param(3, marks=pytest.mark.slow)], ids=["2d", "3d"])
+def test_it_learns_the_segmentation_of_four_images_by_heart(ndim, decoder):
+    steps = 600 if (ndim, decoder) == (3, "unet") else 150
+    assert min(learn_by_heart(ndim, decoder, steps)) >= 0.98
