@@ -1,12 +1,12 @@
 """Tiles x mirrored views x checkpoints over one prepared image: every box they give, before consolidation.
 
-Memory: the image, one batch of tiles and, if asked for, the mean segmentation; boxes are kept per tile after the
-model's own suppression.
+Memory: the image, one batch of tiles and, if asked for, the mean segmentation of the planes that a tile reaches; boxes
+are kept per tile after the model's own suppression.
 """
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -27,14 +27,14 @@ def predict_raw(
     task: Task,
     config: PredictConfig,
     device: torch.device,
-) -> tuple[RawDetections, np.ndarray | None]:
-    """Every box of every view of `image (c, *s)`, in its voxels, and the mean segmentation if `config` asks for it.
+    planes: Callable[[np.ndarray], object] | None = None,
+) -> RawDetections:
+    """Every box of every view of `image (c, *s)`, in its voxels.
 
     Args:
         fill: value beyond the image's border.
-
-    Returns:
-        The boxes; and the probabilities `(k, *s)` of the classes that the models segment, without background, or None.
+        planes: if given, the image is also segmented: called with the mean probabilities `(k, p, *s)` of the classes
+            that the models segment, without background, on the next planes of the first axis.
     """
     shape = image.shape[1:]
     lead = len(shape) - task.ndim
@@ -42,7 +42,7 @@ def predict_raw(
     patch = (1,) * lead + tile_size
     starts = place_tiles(shape, patch, config)
     views = view_axes(config.views, task.ndim)
-    mean: MeanProbability | None = None
+    mean = MeanProbability(shape, planes) if planes else None
     voxels = task.batch_size * math.prod(task.patch_size)
     batch_size = config.batch_size or max(1, voxels // math.prod(tile_size))
     capable = device.type == "cuda" and torch.cuda.is_bf16_supported()
@@ -56,23 +56,25 @@ def predict_raw(
             spatial = [axis + 2 for axis in axes]
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 seen = images.flip(spatial) if spatial else images
-                outputs = model.infer(seen, segmentation=config.masks or config.segmentation)
+                outputs = model.infer(seen, segmentation=config.masks or mean is not None)
                 per_tile = model.detect(outputs, masks=config.masks)
             for (tile, lower), detections in zip(tile_batch, per_tile, strict=True):
                 capped |= detections.capped
                 placed = _unmirror(detections, axes, tile_size).map(lambda t: t.float().cpu().numpy())
                 parts.append(_place(placed, lower, tile_size, shape, index * len(views) + turn, tile))
-            if config.segmentation:
+            if mean:
                 probabilities = model.segment(outputs).float().flip(spatial)[:, 1:]
-                mean = mean or MeanProbability(probabilities.shape[1], shape)
                 for (_, lower), tile_probabilities in zip(tile_batch, probabilities, strict=True):
                     mean.add(tile_probabilities, lower)
+        if mean:
+            mean.finish(tile_batch[-1][1][0])  # tiles come in the order of their first axis
+    if mean:
+        mean.finish(shape[0])
     raw = RawDetections.concatenate(parts)
     covering = {"whole": whole_coverage, "mean": mean_coverage}[config.coverage]
     coverage = covering(torch.from_numpy(raw.boxes), starts, patch).numpy().astype(np.float32)
     num_views = len(models) * len(views)
-    raw = replace(raw, coverage=coverage, num_views=num_views, slice_axes=lead, capped=capped)
-    return raw, mean.mean() if mean is not None else None
+    return replace(raw, coverage=coverage, num_views=num_views, slice_axes=lead, capped=capped)
 
 
 def place_tiles(shape: Sequence[int], patch: Sequence[int], config: PredictConfig) -> tuple[tuple[int, ...], ...]:
