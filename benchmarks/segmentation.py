@@ -81,7 +81,8 @@ def predict(recipe: str, segmentation: bool, file: Path) -> None:
     levels = plan.levels or (2,)
     task = Task(
         name="noise", ndim=plan.ndim, channels=("CT",), classes=("lesion",), spacing=(1.0,) * 3,
-        normalisation=(Normalisation(kind="z_score"),), patch_size=plan.patch_size, batch_size=plan.batch_size,
+        normalisation=(Normalisation(kind="ct", lower=-100, upper=240, mean=0, std=100),),
+        patch_size=plan.patch_size, batch_size=plan.batch_size,
         strides=plan.strides, levels=levels, anchors=retina_unet_anchors(plan.ndim, levels, "mdt"), max_detections=100,
     )  # fmt: skip
     torch.manual_seed(0)

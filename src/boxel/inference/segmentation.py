@@ -16,7 +16,7 @@ from torch import Tensor
 from boxel.nn import nd
 from boxel.ops import patch_centre_weight
 
-SLAB = 2**22  # voxels and classes that are resampled at a time
+SLAB = 2**20  # voxels times classes that are divided or resampled at a time
 
 
 class MeanProbability:
@@ -31,8 +31,9 @@ class MeanProbability:
     """
 
     def __init__(self, shape: Sequence[int], planes: Callable[[np.ndarray], object]) -> None:
-        self.shape, self.planes, self.first = tuple(shape), planes, 0
-        self.sums = np.zeros((1, 0, *shape[1:]), np.float32)  # from the plane `first` on
+        self.shape, self.planes = tuple(shape), planes
+        self.first = self.held = 0  # the arrays hold so many planes from this one on, and zeros after them
+        self.sums = np.zeros((1, 0, *shape[1:]), np.float32)
         self.weights = np.zeros((0, *shape[1:]), np.float32)
 
     def add(self, probabilities: Float[Tensor, "k *s"], lower: Sequence[int]) -> None:
@@ -42,23 +43,29 @@ class MeanProbability:
         weight = _weight(tile.shape[1:])
         first = np.maximum(lower, 0)
         last = np.minimum(np.asarray(lower) + weight.shape, self.shape)
-        if (missing := int(last[0]) - self.first - len(self.weights)) > 0:
+        self.held = max(self.held, int(last[0]) - self.first)
+        if (missing := self.held - len(self.weights)) > 0:
             more = np.zeros((len(tile), missing, *self.shape[1:]), np.float32)
             self.sums = np.concatenate([self.sums, more], axis=1) if len(self.weights) else more
-            self.weights = np.concatenate([self.weights, more[0]])
-        held = (self.first, *(0,) * (len(self.shape) - 1))
-        target = tuple(map(slice, first - held, last - held))
+            self.weights = np.concatenate([self.weights, np.zeros_like(more[0])])
+        origin = (self.first, *(0,) * (len(self.shape) - 1))
+        target = tuple(map(slice, first - origin, last - origin))
         source = tuple(map(slice, first - lower, last - lower))
         self.sums[(slice(None), *target)] += tile[(slice(None), *source)] * weight[source]
         self.weights[target] += weight[source]
 
     def finish(self, stop: int) -> None:
         """Hand over the planes before `stop`, which no further tile reaches and which the earlier ones cover."""
-        if (number := stop - self.first) > 0:
-            mean = self.sums[:, :number] / self.weights[:number]
-            self.sums, self.weights = self.sums[:, number:].copy(), self.weights[number:].copy()
-            self.first = stop
-            self.planes(mean)
+        number = max(0, stop - self.first)
+        step = max(1, SLAB // (len(self.sums) * math.prod(self.shape[1:])))
+        for begin in range(0, number, step):
+            some = slice(begin, min(begin + step, number))
+            self.planes(self.sums[:, some] / self.weights[some])
+        rest = self.held - number
+        for array in (*self.sums, self.weights):
+            array[:rest] = array[number : self.held]
+            array[rest : self.held] = 0
+        self.first, self.held = self.first + number, rest
 
 
 @lru_cache(maxsize=4)
