@@ -58,7 +58,7 @@ def measure(name: str, shape: list[int], precision: str, batch_size: int | None,
     with torch.inference_mode():
         predict_raw([model], image[:, :64, :128, :128], 0.0, task, config, torch.device(device))  # compiles suppression
         start = time.perf_counter()
-        found, _ = predict_raw([model], image, 0.0, task, config, torch.device(device))
+        found = predict_raw([model], image, 0.0, task, config, torch.device(device))
     took = time.perf_counter() - start
     return {"seconds": took, "bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "boxes": len(found)}
 

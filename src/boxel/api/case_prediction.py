@@ -11,7 +11,6 @@ from boxel.api.prediction_inputs import Images
 from boxel.config import read_json
 from boxel.consolidation import RawPrediction, write_raw
 from boxel.export.boxel_json import write_detections
-from boxel.inference.segmentation import paint
 from boxel.io import write_label_map
 from boxel.output_folder import case_file
 from boxel.types import Image
@@ -48,7 +47,7 @@ def predict_case(detector: Detector, inputs: Images, case: str, out: Path, num_c
     if given:
         return _segment_given(detector, given, image, case, path, stamp, files)
     try:
-        raw, probabilities, shape = detector.predict_raw(image)
+        raw, labels, shape = detector.predict_raw(image)
     except ValueError as error:
         return CaseResult(case, failure=_reason(files[0], error))
     prediction = RawPrediction(
@@ -56,8 +55,7 @@ def predict_case(detector: Detector, inputs: Images, case: str, out: Path, num_c
         detector.views,
     )  # fmt: skip
     write_raw(case_file(out / "raw", case, ".npz", num_cases), prediction)
-    if probabilities is not None:
-        labels = paint(probabilities, image.geometry.shape)
+    if labels is not None:
         write_label_map(segmentation_file(path.parent, case), labels, image.geometry)
     detections = prediction.consolidate()
     # Last, as it says that all else is there.

@@ -1,6 +1,6 @@
 """A trained detector: images in, detections in their own voxels out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -13,7 +13,7 @@ from boxel.consolidation.views import RecordedViews, view_axes
 from boxel.inference.config import PredictConfig
 from boxel.inference.given_boxes import segment_given
 from boxel.inference.raw import predict_raw
-from boxel.inference.segmentation import paint
+from boxel.inference.segmentation import Painter
 from boxel.io.channels import fit_image, read_channels
 from boxel.models.base import Model
 from boxel.preparation.preprocess import preprocess
@@ -127,8 +127,8 @@ class Detector:
         if not self.segmentation_classes:
             raise ValueError("this detector does not segment; train a model that does, such as retina_unet, with masks")
         image = self._as_image(image)
-        raw, probabilities, shape = self.predict_raw(image, segmentation=True)
-        return self.finish(raw, shape, image.geometry), paint(probabilities, image.geometry.shape)  # type: ignore[arg-type]
+        raw, labels, shape = self.predict_raw(image, segmentation=True)
+        return self.finish(raw, shape, image.geometry), labels  # type: ignore[return-value]
 
     def segment_boxes(self, image: Image, boxes: np.ndarray) -> np.ndarray:
         """Segment an image in given boxes `(n, 2, d)`, in its voxels; label map as from `segment`.
@@ -139,22 +139,25 @@ class Detector:
         prepared = self._prepare(image)
         shape = prepared.shape[1:]
         scaled = boxes * (np.asarray(shape) / image.geometry.shape)
+        painter = Painter(shape[0], image.geometry.shape)
         with torch.inference_mode():
             fill = float(prepared.min())
-            probabilities = segment_given(self.models, prepared, scaled, fill, self.task, self.device)
-        return paint(probabilities, image.geometry.shape)
+            segment_given(self.models, prepared, scaled, fill, self.task, self.device, painter.add)
+        return painter.labels
 
     def predict_raw(
         self, image: Image, *, segmentation: bool | None = None
     ) -> tuple[RawDetections, np.ndarray | None, tuple[int, ...]]:
-        """Every box of every view, in the voxels of the prepared image, its segmentation if wanted, and its shape.
+        """Every box of every view, in the voxels of the prepared image, a label map if wanted, and its shape.
 
         Args:
-            segmentation: also return the probabilities `(k, *s)` of the segmentation; None leaves that to the
-                settings.
+            segmentation: also return the label map, as from `segment`; None leaves that to the settings.
         """
         prepared = self._prepare(image)
-        return *self.predict_prepared(prepared, segmentation=segmentation), prepared.shape[1:]
+        wanted = self.predict_config.segmentation if segmentation is None else segmentation
+        painter = Painter(prepared.shape[1], image.geometry.shape) if wanted else None
+        raw = self.predict_prepared(prepared, planes=painter.add if painter else None)
+        return raw, painter.labels if painter else None, prepared.shape[1:]
 
     def _prepare(self, image: Image) -> np.ndarray:
         """The array `(c, *s)` that the models see."""
@@ -171,14 +174,17 @@ class Detector:
         return preprocess(image, self.task).array
 
     def predict_prepared(
-        self, array: np.ndarray, *, segmentation: bool | None = None
-    ) -> tuple[RawDetections, np.ndarray | None]:
-        """Like `predict_raw`, of an image `(c, *s)` that is prepared already."""
-        config = self.predict_config
-        if segmentation is not None:
-            config = config.model_copy(update={"segmentation": segmentation})
+        self, array: np.ndarray, *, planes: Callable[[np.ndarray], object] | None = None
+    ) -> RawDetections:
+        """Every box of every view of an image `(c, *s)` that is prepared already, in its voxels.
+
+        Args:
+            planes: takes the segmentation, see `boxel.inference.raw.predict_raw`.
+        """
         with torch.inference_mode():
-            return predict_raw(self.models, array, float(array.min()), self.task, config, self.device)
+            return predict_raw(
+                self.models, array, float(array.min()), self.task, self.predict_config, self.device, planes
+            )
 
     def _as_image(self, source: Image | Path | str | Sequence[Path | str]) -> Image:
         if isinstance(source, Image):

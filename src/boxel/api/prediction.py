@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ def predict(
     formats: Sequence[str] = (),
     boxes: Path | str | None = None,
     part: str = "all",
+    cases: Collection[str] | None = None,
     shard: str = "",
     ray: str = "",
     workers: int | None = None,
@@ -60,6 +61,7 @@ def predict(
         boxes: predictions of the same images, by any detector and in any format of `convert`: the second stage of this
             run (of the model `lsnet`) segments them. Needs `predict.segmentation`.
         part: only the `train`, `val` or `test` cases of the run's fold; `all` for every image.
+        cases: only these of them, by their names; None for all.
         shard: `"i/n"` predicts the i-th of n parts of the cases, i from 1. Any number of these may run at the same
             time, on machines that share `out`; the same call without `shard` completes what is missing.
         ray: predict on a Ray cluster: `"local"` starts one in this machine, anything else is the address of one. Each
@@ -88,24 +90,24 @@ def predict(
         paths = [images] if isinstance(images, str | Path) else images
         inputs = find_images([Path(path) for path in paths], layout, skip=Path(out))
     logging.getLogger("boxel").log(logging.WARNING if inputs.left_out else logging.INFO, inputs)
-    cases = {name: list(case.channels) for name, case in inputs.cases.items()}
-    _check_names(cases, len(detector.task.channels))
-    cases = _choose(cases, runs, part)
-    out, everything = Path(out), sorted(cases)
+    files = {name: list(case.channels) for name, case in inputs.cases.items()}
+    _check_names(files, len(detector.task.channels))
+    files = _choose(files, runs, part, cases)
+    out, everything = Path(out), sorted(files)
     if boxes is not None:
-        inputs = _with_boxes(inputs, cases, detector, Path(boxes), runs)
-    cases = {case: cases[case] for case in everything[own_part]}
+        inputs = _with_boxes(inputs, files, detector, Path(boxes), runs)
+    files = {case: files[case] for case in everything[own_part]}
     job = settings_of(predict=detector.predict_config, consolidate=detector.consolidate_config)
     job |= {"--boxes": str(Path(boxes).resolve())} if boxes is not None else {}
     job |= {"weights": detector.weights, "plan.max_detections": detector.task.max_detections}
     source = ", ".join(str(one.resolve()) for one in runs)
     with claimed(out, "predict", job, source=f"the run {source}", shared=bool(shard), cases=everything):
         work = RayWork(ray, runs, tuple(overrides), trust, workers) if ray else None
-        written, failures = _predict_cases(detector, cases, inputs, out, len(everything), work, progress)
+        written, failures = _predict_cases(detector, files, inputs, out, len(everything), work, progress)
         if failures:
             later = f", or `boxel convert --to {formats[0]}` without them" if formats else ""
             raise ValueError(
-                f"{len(failures)} of {len(cases)} images could not be predicted; rerun the command to try these "
+                f"{len(failures)} of {len(files)} images could not be predicted; rerun the command to try these "
                 f"again{later}:\n" + "\n".join(failures)
             )
         predictions = [read_prediction(path) for path in written] if formats else []
@@ -198,7 +200,9 @@ def _parse_shard(shard: str, formats: Sequence[str]) -> slice:
     return slice(index - 1, None, number)
 
 
-def _choose(cases: dict[str, list[Path]], runs: Sequence[Path], part: str) -> dict[str, list[Path]]:
+def _choose(
+    cases: dict[str, list[Path]], runs: Sequence[Path], part: str, only: Collection[str] | None
+) -> dict[str, list[Path]]:
     """The cases of one part of the first run's fold; a warning if any run was trained on some of the chosen."""
     splits = [RunSplit.load(run / "split.json") for run in runs]
     parts = {"train": splits[0].train, "val": splits[0].val, "test": splits[0].test}
@@ -210,6 +214,10 @@ def _choose(cases: dict[str, list[Path]], runs: Sequence[Path], part: str) -> di
             what = f"case {lost[0]!r} is not among the images" if lost else f"its fold has no {part} cases"
             raise ValueError(f"{runs[0]}: {what}; give the data set that the run was trained on, or leave out --part")
         cases = {case: cases[case] for case in parts[part]}
+    if only is not None:
+        if unknown := sorted(set(only) - cases.keys()):
+            raise ValueError(f"unknown case {unknown[0]!r}{did_you_mean(unknown[0], cases)}")
+        cases = {case: cases[case] for case in sorted(only)}
     for run, split in zip(runs, splits, strict=True):
         seen = sorted(cases.keys() & set(split.train))
         if seen and (part == "all" or run != runs[0]):

@@ -66,7 +66,7 @@ def predict_stored(detector: Detector, store: Store, ids: Sequence[str]) -> dict
     for case in ids:
         meta = store.meta(case)
         image, _ = store.read(case)
-        raw, _ = detector.predict_prepared(image)
+        raw = detector.predict_prepared(image)
         detections[case] = detector.finish(raw, meta.shape, meta.original)
     return detections
 

@@ -6,10 +6,13 @@ Reference: L-SNet, tables 3 and 4 (mIoU).
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 
+from boxel.api.prediction import predict
+from boxel.api.run import RunSplit
 from boxel.config import read_json, write_text
 from boxel.consolidation.raw_file import raw_files, read_raw_file
 from boxel.datasets.cases import Dataset, read_case
@@ -17,21 +20,42 @@ from boxel.experiments.cell import Cell, open_source
 from boxel.experiments.state import CellState
 from boxel.ops import paired_overlap
 
-__all__ = ["located_iou", "mean_located_iou"]
+__all__ = ["HEADINGS", "located_iou", "mean_located_iou"]
+
+Part = Literal["train", "test"]
+TRAINING_CASES = 20  # of a run, drawn at random: more than enough slices for a mean
+HEADINGS: dict[Part, str] = {
+    "train": f"mIoU of training slices (at most {TRAINING_CASES} cases)",
+    "test": "mIoU of test slices",
+}
 
 
-def mean_located_iou(out: Path, cells: Sequence[CellState], model: str) -> float | None:
+def mean_located_iou(out: Path, cells: Sequence[CellState], model: str, part: Part) -> float | None:
     """The mean over the done cells of a model; None without any. What is there is used again."""
-    values = []
-    for cell in cells:
-        if cell.state != "done" or cell.values.get("model") != model:
-            continue
-        path = out / "cells" / cell.name / "located.json"
-        if not path.exists():
-            dataset = open_source(Cell.load(path.with_name("cell.json")).source, out)
-            write_text(path, json.dumps({"mIoU": located_iou(path.parent / "predictions", dataset)}))
-        values.append(read_json(path)["mIoU"])
+    names = {cell.name for cell in cells if cell.state == "done" and cell.values.get("model") == model}
+    values = [_of_cell(out / "cells" / name, part) for name in sorted(names)]
     return float(np.mean(values)) if values else None
+
+
+def _of_cell(folder: Path, part: Part) -> float:
+    path, heading = folder / "located.json", HEADINGS[part]
+    known = read_json(path) if path.exists() else {}
+    if heading not in known:
+        cell = Cell.load(folder / "cell.json")
+        dataset = open_source(cell.source, folder.parent.parent)
+        predictions = folder / "predictions" if part == "test" else _predict_training(folder, dataset, cell.split_seed)
+        known = {**known, heading: located_iou(predictions, dataset)}
+        write_text(path, json.dumps(known))
+    return float(known[heading])
+
+
+def _predict_training(folder: Path, dataset: Dataset, seed: int) -> Path:
+    """The boxes of the first stage alone in training cases, the same ones in all cells of a fold."""
+    run, out = folder / "run", folder / "predictions_train"
+    train = sorted(RunSplit.load(run / "split.json").train)
+    drawn = np.random.default_rng(seed).permutation(train)[:TRAINING_CASES].tolist()
+    predict(run, dataset, out, part="train", cases=drawn, overrides=["predict.segmentation=false"])
+    return out
 
 
 def located_iou(predictions: Path, dataset: Dataset) -> float:

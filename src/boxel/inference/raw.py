@@ -1,12 +1,12 @@
 """Tiles x mirrored views x scales x checkpoints over one prepared image: every box they give, before consolidation.
 
-Memory: the image at one scale, one batch of tiles and, if asked for, the mean segmentation; boxes are kept per tile
-after the model's own suppression.
+Memory: the image at one scale, one batch of tiles and, if asked for, the mean segmentation: of the planes that a tile
+reaches, or, with several scales, of all planes. Boxes are kept per tile after the model's own suppression.
 """
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -52,14 +52,14 @@ def predict_raw(
     task: Task,
     config: PredictConfig,
     device: torch.device,
-) -> tuple[RawDetections, np.ndarray | None]:
-    """Every box of every view of `image (c, *s)`, in its voxels, and the mean segmentation if `config` asks for it.
+    planes: Callable[[np.ndarray], object] | None = None,
+) -> RawDetections:
+    """Every box of every view of `image (c, *s)`, in its voxels.
 
     Args:
         fill: value beyond the image's border.
-
-    Returns:
-        The boxes; and the probabilities `(k, *s)` of the classes that the models segment, without background, or None.
+        planes: if given, the image is also segmented: called with the mean probabilities `(k, p, *s)` of the classes
+            that the models segment, without background, on the next planes of the first axis.
     """
     shape = image.shape[1:]
     lead = len(shape) - task.ndim
@@ -67,13 +67,16 @@ def predict_raw(
     parts: list[RawDetections] = []
     mean: np.ndarray | None = None
     for number, tiles in enumerate(grids):
-        raw, probabilities = _predict_scale(
-            models, resize(image, tiles.shape, lead), tiles, number, fill, task, config, device
-        )
+        held: list[np.ndarray] = []
+        own_planes = planes if not planes or [grid.shape for grid in grids] == [shape] else held.append
+        scaled = resize(image, tiles.shape, lead)
+        raw = _predict_scale(models, scaled, tiles, number, fill, task, config, device, own_planes)
         parts.append(replace(raw, boxes=rescale_boxes(raw.boxes, tiles.shape, shape)))
-        if probabilities is not None:
-            share = resize(probabilities, shape, lead)
+        if held:
+            share = resize(np.concatenate(held, axis=1), shape, lead) / np.float32(len(grids))
             mean = share if mean is None else mean + share
+    if planes and mean is not None:
+        planes(mean)
     raw = RawDetections.concatenate(parts)
     covering = {"whole": whole_coverage, "mean": mean_coverage}[config.coverage]
     coverage = np.zeros(len(raw), np.float32)  # of a box by the tiles of all scales, so that they may differ in number
@@ -84,8 +87,7 @@ def predict_raw(
         coverage += covering(boxes, tiles.starts, tiles.patch).numpy().astype(np.float32) / np.float32(len(grids))
     num_views = len(models) * len(grids) * len(view_axes(config.views, task.ndim))
     capped = any(part.capped for part in parts)
-    raw = replace(raw, coverage=coverage, num_views=num_views, slice_axes=lead, capped=capped)
-    return raw, mean / np.float32(len(grids)) if mean is not None else None
+    return replace(raw, coverage=coverage, num_views=num_views, slice_axes=lead, capped=capped)
 
 
 def _predict_scale(
@@ -97,12 +99,13 @@ def _predict_scale(
     task: Task,
     config: PredictConfig,
     device: torch.device,
-) -> tuple[RawDetections, np.ndarray | None]:
-    """Every box of the image at one scale, the `number`-th, in its voxels there, and the mean segmentation there."""
+    planes: Callable[[np.ndarray], object] | None,
+) -> RawDetections:
+    """Every box of the image at one scale, the `number`-th, in its voxels there; arguments as of `predict_raw`."""
     shape, lead = tiles.shape, len(tiles.shape) - task.ndim
     tile_size = tiles.patch[lead:]
     views = view_axes(config.views, task.ndim)
-    mean: MeanProbability | None = None
+    mean = MeanProbability(shape, planes) if planes else None
     voxels = task.batch_size * math.prod(task.patch_size)
     batch_size = config.batch_size or max(1, voxels // math.prod(tile_size))
     capable = device.type == "cuda" and torch.cuda.is_bf16_supported()
@@ -118,20 +121,22 @@ def _predict_scale(
             spatial = [axis + 2 for axis in axes]
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 seen = images.flip(spatial) if spatial else images
-                outputs = model.infer(seen, segmentation=config.masks or config.segmentation)
+                outputs = model.infer(seen, segmentation=config.masks or mean is not None)
                 per_tile = model.detect(outputs, masks=config.masks)
             view = view_number(index, number, turn, num_scales=len(config.scales), num_mirrors=len(views))
             for (tile, lower), detections in zip(tile_batch, per_tile, strict=True):
                 capped |= detections.capped
                 placed = _unmirror(detections, axes, tile_size).map(lambda t: t.float().cpu().numpy())
                 parts.append(_place(placed, lower, tile_size, shape, view, tile))
-            if config.segmentation:
+            if mean:
                 probabilities = model.segment(outputs).float().flip(spatial)[:, 1:]
-                mean = mean or MeanProbability(probabilities.shape[1], shape)
                 for (_, lower), tile_probabilities in zip(tile_batch, probabilities, strict=True):
                     mean.add(tile_probabilities, lower)
-    raw = replace(RawDetections.concatenate(parts), capped=capped)
-    return raw, mean.mean() if mean is not None else None
+        if mean:
+            mean.finish(tile_batch[-1][1][0])  # tiles come in the order of their first axis
+    if mean:
+        mean.finish(shape[0])
+    return replace(RawDetections.concatenate(parts), capped=capped)
 
 
 def resize(array: np.ndarray, shape: Sequence[int], lead: int = 0) -> np.ndarray:

@@ -1,8 +1,10 @@
-"""Which files of an earlier `predict` may be kept, and which must not be overwritten."""
+"""Which cases `predict` takes, which files of an earlier call may be kept, and which must not be overwritten."""
 
 import pytest
 
 from boxel.api.case_prediction import is_done
+from boxel.api.prediction import _choose
+from boxel.api.run import RunSplit
 
 STAMP = {"detector": "abc", "source": []}
 
@@ -29,3 +31,13 @@ def test_an_image_is_predicted_again_unless_the_stamp_is_the_same(tmp_path, cont
     (tmp_path / "a.json").write_text(content)
     assert is_done(tmp_path / "a.json", STAMP) is done
     assert not is_done(tmp_path / "missing.json", STAMP)
+
+
+def test_only_the_chosen_cases_of_a_part_are_predicted(tmp_path):
+    RunSplit(train=("a", "b", "c"), val=("d",), work="work", fold=0).save(tmp_path / "split.json")
+    files = {case: [tmp_path / case] for case in "abcd"}
+    assert [*_choose(files, [tmp_path], "train", ["c", "a"])] == ["a", "c"]
+    assert [*_choose(files, [tmp_path], "train", [])] == []
+    assert [*_choose(files, [tmp_path], "train", None)] == ["a", "b", "c"]
+    with pytest.raises(ValueError, match="unknown case 'd'"):
+        _choose(files, [tmp_path], "train", ["d"])

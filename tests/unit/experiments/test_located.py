@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from boxel.api.run import RunSplit
 from boxel.consolidation import ConsolidateConfig, RawPrediction, write_raw
 from boxel.datasets.formats import open_dataset
 from boxel.datasets.formats.native_writer import write_case, write_dataset
+from boxel.experiments import located
 from boxel.experiments.located import located_iou
 from boxel.types import Geometry, Image, RawDetections
 
@@ -32,3 +34,17 @@ def test_slices_count_by_their_best_box_and_as_0_where_nothing_is_located(tmp_pa
     prediction = RawPrediction("a", raw, (4, 5, 5), image.geometry, ("organ",), ConsolidateConfig())
     write_raw(tmp_path / "predictions" / "raw" / "a.npz", prediction)
     assert located_iou(tmp_path / "predictions", dataset) == pytest.approx((1 + 0.5 + 0) / 3)
+
+
+def test_training_cases_are_drawn_once_for_all_cells_of_a_fold(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(located, "predict", lambda *_, cases, **settings: drawn.append((cases, settings)))
+    ids = tuple(f"case{number:02d}" for number in range(50))
+    for name, train in {"a": ids, "b": ids[::-1], "few": ids[:3]}.items():
+        RunSplit(train=train, val=(), work="work", fold=0).save(tmp_path / name / "run" / "split.json")
+        located._predict_training(tmp_path / name, None, seed=0)
+    (a, settings), (b, _), (few, _) = drawn
+    assert settings == {"part": "train", "overrides": ["predict.segmentation=false"]}
+    assert a == b
+    assert len(set(a)) == 20
+    assert set(few) == set(ids[:3])

@@ -23,7 +23,7 @@ from tests.unit.inference.oracle import Oracle
 
 
 def predict(image, task, config, models=None):
-    return predict_raw(models or [Oracle()], image[None], 0.0, task, config, torch.device("cpu"))[0]
+    return predict_raw(models or [Oracle()], image[None], 0.0, task, config, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("views", ["identity", "plane", "all"])
@@ -76,7 +76,7 @@ def test_a_large_tiled_image_keeps_all_its_objects_unless_a_cap_is_chosen_which_
     detector = Detector(
         task, [Components()], PredictConfig(overlap=0.5), ConsolidateConfig(max_detections=chosen), device="cpu"
     )
-    raw, _ = detector.predict_prepared(image[None])
+    raw = detector.predict_prepared(image[None])
     detections = detector.finish(raw, image.shape, Geometry.plain(image.shape))
     assert (len(detections), detections.capped) == ((objects, False) if chosen is None else (chosen, True))
     warn_of_caps(int(detections.capped), 1)

@@ -1,6 +1,7 @@
 """Segmentation: averaged over tiles, views and checkpoints, and painted on the grid of the original image."""
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from boxel.consolidation import ConsolidateConfig
 from boxel.inference import segmentation
 from boxel.inference.config import PredictConfig
 from boxel.inference.raw import predict_raw
-from boxel.inference.segmentation import MeanProbability, paint
+from boxel.inference.segmentation import MeanProbability, Painter
 from boxel.io import read_image, read_label_map, resample, same_grid, write_image, write_label_map
 from boxel.ops import patch_centre_weight
 from boxel.types import Geometry, Image, Normalisation
@@ -28,8 +29,18 @@ def label_map(rng, ndim) -> np.ndarray:
 
 
 def probabilities(image, task, models=None, **settings):
-    config = PredictConfig(segmentation=True, **settings)
-    return predict_raw(models or [Oracle()], image[None].astype(np.float32), 0.0, task, config, torch.device("cpu"))[1]
+    arguments = (image[None].astype(np.float32), 0.0, task, PredictConfig(**settings), torch.device("cpu"))
+    parts = []
+    predict_raw(models or [Oracle()], *arguments, parts.append)
+    return np.concatenate(parts, axis=1)
+
+
+def paint(mean, shape, number=1000):
+    """The label map of probabilities that are handed over so many planes at a time."""
+    painter = Painter(mean.shape[1], shape)
+    for begin in range(0, mean.shape[1], number):
+        painter.add(mean[:, begin : begin + number])
+    return painter.labels
 
 
 @pytest.mark.parametrize("views", ["identity", "plane", "all"])
@@ -46,9 +57,12 @@ def test_an_oracle_is_reproduced_exactly_through_tiles_and_mirrored_views(ndim, 
 def test_overlapping_tiles_count_by_how_central_a_voxel_lies_in_them(ndim, rng):
     shape, patch = SHAPE[:ndim], (12, 16, 8)[:ndim]
     starts = [(0, 4, 9), (-3, 8, 10), (0, 7, 12)][:ndim]
-    mean, total, weights = MeanProbability(2, shape), np.zeros((2, *shape)), np.zeros(shape)
+    parts, total, weights = [], np.zeros((2, *shape)), np.zeros(shape)
+    mean = MeanProbability(shape, parts.append)
     voxels = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1).reshape(-1, ndim)
     for lower in itertools.product(*starts):
+        with np.errstate(invalid="ignore"):  # the tiles leave corners open
+            mean.finish(lower[0])
         tile = rng.random((2, *patch)).astype(np.float32)
         mean.add(torch.from_numpy(tile), lower)
         inside = ((voxels >= lower) & (voxels < np.add(lower, patch))).all(1)
@@ -57,8 +71,12 @@ def test_overlapping_tiles_count_by_how_central_a_voxel_lies_in_them(ndim, rng):
         weight = patch_centre_weight(boxes, lower, patch)
         total[(slice(None), *seen.T)] += weight * tile[(slice(None), *(seen - lower).T)]
         weights[tuple(seen.T)] += weight
+    with np.errstate(invalid="ignore"):
+        mean.finish(shape[0])
+    assert [part.shape[1] for part in parts] == [starts[0][1], starts[0][2] - starts[0][1], shape[0] - starts[0][2]]
     covered = weights > 0
-    assert np.allclose(mean.mean()[:, covered], (total / weights.clip(1e-9))[:, covered], atol=1e-5)
+    found = np.concatenate(parts, axis=1)
+    assert np.allclose(found[:, covered], (total / weights.clip(1e-9))[:, covered], atol=1e-5)
 
 
 @pytest.mark.parametrize("context", [0, 1])
@@ -111,23 +129,73 @@ def test_the_boxes_are_the_same_with_and_without_a_segmentation(ndim):
     torch.manual_seed(0)
     arguments = ([model.build(task).eval()], np.random.default_rng(0).normal(size=(1, *SHAPE[:ndim])), 0.0, task)
     with torch.inference_mode():
-        plain, nothing = predict_raw(*arguments, PredictConfig(), torch.device("cpu"))
-        raw, mean = predict_raw(*arguments, PredictConfig(segmentation=True), torch.device("cpu"))
-    assert nothing is None
+        plain = predict_raw(*arguments, PredictConfig(), torch.device("cpu"))
+        parts = []
+        raw = predict_raw(*arguments, PredictConfig(), torch.device("cpu"), parts.append)
+    mean = np.concatenate(parts, axis=1)
     assert np.allclose(raw.boxes, plain.boxes, atol=1e-4)
     assert ((mean >= 0) & (mean <= 1)).all()
 
 
+@pytest.mark.parametrize("name", ["retina_unet", "unet", "lsnet", "coarse_to_fine"])
+def test_one_tile_is_the_whole_image(ndim, name):
+    """The network applied to the image at once, without the package's inference."""
+    task = make_task(ndim, size=32, normalisation=(Normalisation(kind="none"),))
+    torch.manual_seed(0)
+    config = MODELS[name]
+    if name == "lsnet":  # without a least score, untrained weights locate something
+        config = config.model_copy(update={"first": config.first.model_copy(update={"min_score": 0.0})})
+    model = config.build(task).eval()
+    image = torch.randn(1, 1, *task.patch_size)
+    with torch.inference_mode():
+        expected = model.segment(model.infer(image, segmentation=True))[0]
+        mean = probabilities(image[0, 0].numpy(), task, [model], views="identity")
+    assert expected[1:].amax() > 0.1
+    assert np.allclose(mean, expected[1:], atol=1e-6)
+    given = Image(image[0].numpy(), Geometry.plain(task.patch_size))
+    one = Detector(task, [model], PredictConfig(views="identity"), ConsolidateConfig(), device="cpu",
+                   segmentation_classes=("first", "second"))  # fmt: skip
+    labels = one.segment(given)[1]
+    if len(expected) == 3:
+        assert np.array_equal(labels, expected.argmax(0))
+    else:  # foreground alone
+        assert np.array_equal(labels, expected[1] > 0.5)
+
+
+def test_the_memory_of_a_segmentation_does_not_grow_with_the_planes_of_an_image(ndim):
+    task = make_task(ndim, size=24)
+    label_map = np.zeros({2: (480, 144), 3: (480, 24, 24)}[ndim], np.uint8)
+    probabilities(label_map[:24], task, views="identity", overlap=0.0)  # what is loaded once
+    painter, image = Painter(len(label_map), label_map.shape), label_map[None].astype(np.float32)
+    tracemalloc.start()
+    settings = (task, PredictConfig(views="identity", overlap=0.0, batch_size=1), torch.device("cpu"))
+    segmented = measured(lambda: predict_raw([Oracle()], image, 0.0, *settings, painter.add))
+    plain = measured(lambda: predict_raw([Oracle()], image, 0.0, *settings))
+    tracemalloc.stop()
+    classes = 4
+    assert segmented - plain < classes * image.nbytes / 5
+
+
+def measured(work):
+    tracemalloc.reset_peak()
+    before = tracemalloc.get_traced_memory()[0]
+    work()
+    return tracemalloc.get_traced_memory()[1] - before
+
+
 @pytest.mark.parametrize("factor", [0.5, 0.7, 1.6])
 @pytest.mark.parametrize("slab", [1, 2**22], ids=["plane by plane", "at once"])
-def test_painting_on_another_grid_is_the_largest_of_the_resampled_probabilities(ndim, rng, factor, slab, monkeypatch):
+@pytest.mark.parametrize("number", [1, 4, 1000])
+def test_painting_on_another_grid_is_the_largest_of_the_resampled_probabilities(
+    ndim, rng, factor, slab, number, monkeypatch
+):
     """The resampling is compared with ITK's."""
     monkeypatch.setattr(segmentation, "SLAB", slab)
     shape = SHAPE[:ndim]
     target = tuple(round(n * factor) for n in shape)
     mean = rng.dirichlet(np.ones(4), shape).transpose(-1, *range(ndim)).astype(np.float32)
     resampled = resample(Image(mean, Geometry.plain(shape)), target).array
-    labels = paint(mean[1:], target)
+    labels = paint(mean[1:], target, number)
     assert labels.dtype == np.uint8
     assert (labels == resampled.argmax(0)).mean() > 0.999  # ties within rounding
 
