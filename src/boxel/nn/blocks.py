@@ -42,11 +42,9 @@ def conv_block(
         slope: of a leaky ReLU.
         bias: of the convolution; without effect on what a following instance or batch norm hands out.
     """
-    strides: Any = tuple(stride) if len(stride) > 1 else stride[0]
-    kernel: Any = (kernel_size,) * ndim if isinstance(kernel_size, int) else tuple(kernel_size)
-    padding: Any = tuple(width // 2 for width in kernel)
-    conv = nd.CONV[ndim](channels_in, channels_out, kernel, strides, padding=padding, bias=bias)
-    layers: list[nn.Module] = [conv]
+    strides = tuple(stride) if len(stride) > 1 else tuple(stride) * ndim
+    kernel = (kernel_size,) * ndim if isinstance(kernel_size, int) else tuple(kernel_size)
+    layers: list[nn.Module] = [nd.conv_layer(channels_in, channels_out, kernel, strides, bias=bias)]
     if norm != "none":
         layers.append(norm_layer(norm, ndim, channels_out))
     if activation:
