@@ -127,7 +127,7 @@ def test_a_choice_of_views_keeps_every_scale(ndim, tmp_path):
     for views in ("plane", "identity"):
         config = PredictConfig(views=views, scales=(1.0, 2.0))
         detector = Detector(make_task(ndim, size=16), [Oracle(), Oracle()], config, ConsolidateConfig(), device="cpu")
-        raw, _ = detector.predict_prepared(image[None])
+        raw = detector.predict_prepared(image[None])
         whole = RawPrediction(
             "a", raw, image.shape, Geometry.plain(image.shape), ("x",), ConsolidateConfig(), views=detector.views
         )
@@ -144,7 +144,7 @@ def test_a_choice_of_views_keeps_every_scale(ndim, tmp_path):
 def test_the_file_of_a_prediction_at_one_scale_is_as_before_scales(ndim, tmp_path):
     config = PredictConfig(views="plane", scales=(1.0,))
     detector = Detector(make_task(ndim, size=16), [Oracle()], config, ConsolidateConfig(), device="cpu")
-    raw, _ = detector.predict_prepared(np.ones((1,) + (20,) * ndim, np.float32))
+    raw = detector.predict_prepared(np.ones((1,) + (20,) * ndim, np.float32))
     geometry = Geometry.plain((20,) * ndim)
     write_raw(
         tmp_path / "a.npz",
