@@ -215,8 +215,11 @@ def _choose(
             raise ValueError(f"{runs[0]}: {what}; give the data set that the run was trained on, or leave out --part")
         cases = {case: cases[case] for case in parts[part]}
     if only is not None:
+        if isinstance(only, str) or not only:
+            raise ValueError(f"cases is {only!r}; give a list of one or more names, or leave it out")
         if unknown := sorted(set(only) - cases.keys()):
-            raise ValueError(f"unknown case {unknown[0]!r}{did_you_mean(unknown[0], cases)}")
+            which = "the images" if part == "all" else f"the {part} cases of {runs[0]}"
+            raise ValueError(f"case {unknown[0]!r} is not among {which}{did_you_mean(unknown[0], cases)}")
         cases = {case: cases[case] for case in sorted(only)}
     for run, split in zip(runs, splits, strict=True):
         seen = sorted(cases.keys() & set(split.train))

@@ -147,16 +147,21 @@ def pretrained_backbones(config: ModelConfig, task: Task) -> dict[str, Pretraine
     """The initial weights of the backbones whose configuration names a file of weights, by their names in the model.
 
     Raises:
-        ValueError: a file cannot be used.
+        ValueError: a file cannot be used, or levels without initial weights are frozen.
     """
-    if '"weights": "' not in config.to_json():
-        return {}
-    backbones = {n: m for n, m in config.build(task).named_modules() if isinstance(m, Backbone)}
-    return {
-        name: pretrained(module.config, module, ".".join(["model", *name.split(".")[:-1], "backbone"]))
-        for name, module in backbones.items()
-        if module.config.weights is not None
-    }
+    found: dict[str, Pretrained] = {}
+    for name, module in config.build(task).named_modules():
+        if not isinstance(module, Backbone):
+            continue
+        setting = ".".join(["model", *name.split(".")[:-1], "backbone"])
+        if module.config.weights is not None:
+            found[name] = pretrained(module.config, module, setting)
+        elif module.config.frozen:
+            raise ValueError(
+                f"{setting}.frozen={module.config.frozen} would keep random weights; name a file of pretrained ones "
+                f"with {setting}.weights, or set {setting}.frozen=0"
+            )
+    return found
 
 
 def plan_for(store: Store, experiment: Experiment) -> Task:

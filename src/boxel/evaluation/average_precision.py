@@ -4,9 +4,16 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 Interpolation = Literal["101", "11", "area", "step", "report"]
 INTERPOLATIONS = ("101", "11", "area", "step", "report")
+
+
+def score_thresholds(values: npt.ArrayLike) -> np.ndarray:
+    """Thresholds that a score of the same number reaches, also if it is in float32: there 0.9 is below 0.9."""
+    exact = np.asarray(values, np.float64)
+    return np.minimum(exact, exact.astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,8 @@ class Ranking:
 
     def at_tenths(self) -> "Ranking":
         """The same with the score thresholds 1, 0.9, ..., 0 only."""
-        reached = np.searchsorted(-self.thresholds, -np.arange(10, -1, -1) / 10, side="right")
+        tenths = score_thresholds(np.arange(10, -1, -1) / 10)
+        reached = np.searchsorted(-self.thresholds, -tenths, side="right")
         points = np.unique(reached[reached > 0]) - 1
         return replace(self, ends=self.ends[points], thresholds=self.thresholds[points])
 

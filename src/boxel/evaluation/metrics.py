@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from boxel.evaluation.average_precision import score_thresholds
 from boxel.evaluation.registry import WeightedMatches, register_metric
 
 
@@ -24,7 +25,7 @@ def operating_points(matches: WeightedMatches) -> dict[str, np.ndarray]:
     """Precision, recall, F1 and mean IoU at the score thresholds of the settings."""
     values: dict[str, np.ndarray] = {}
     for score in matches.config.operating_points:
-        thresholds = np.full(matches.grouped.num_classes, float(score))
+        thresholds = score_thresholds(np.full(matches.grouped.num_classes, score))
         point = matches.grouped.operating_point(matches.weights, thresholds)
         values |= {f"{name}/score={score:g}": array for name, array in point.items()}
     return values

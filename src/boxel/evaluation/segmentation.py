@@ -157,7 +157,8 @@ def _thirds(cases: Sequence[CaseSegmentation]) -> dict[str, np.ndarray]:
     area = np.concatenate([case.annotated.T * np.prod(case.spacing[-2:]) for case in cases])
     present = np.where(area > 0, area, np.nan)
     present[:, np.isnan(present).all(axis=0)] = 0  # a class without any object
-    first, second = np.nanquantile(present, [1 / 3, 2 / 3], axis=0)
+    # Without interpolation, so that a set and its double, which a comparison evaluates, have the same thirds.
+    first, second = np.nanquantile(present, [1 / 3, 2 / 3], axis=0, method="inverted_cdf")
     parts = (area <= first, (first < area) & (area <= second), second < area)
     return {name: (area > 0) & part for name, part in zip(THIRDS, parts, strict=True)}
 

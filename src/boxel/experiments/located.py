@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from filelock import FileLock
 
 from boxel.api.prediction import predict
 from boxel.api.run import RunSplit
@@ -31,9 +32,16 @@ HEADINGS: dict[Part, str] = {
 
 
 def mean_located_iou(out: Path, cells: Sequence[CellState], model: str, part: Part) -> float | None:
-    """The mean over the done cells of a model; None without any. What is there is used again."""
+    """The mean over the done cells of a model that still have their run; None without any.
+
+    What is there is used again. Training cases are predicted first.
+    """
     names = {cell.name for cell in cells if cell.state == "done" and cell.values.get("model") == model}
-    values = [_of_cell(out / "cells" / name, part) for name in sorted(names)]
+    folders = [folder for name in sorted(names) if ((folder := out / "cells" / name) / "run" / "split.json").exists()]
+    values = []
+    for folder in folders:
+        with FileLock(folder / ".located.lock"):  # another process may collect at the same time
+            values.append(_of_cell(folder, part))
     return float(np.mean(values)) if values else None
 
 

@@ -88,9 +88,10 @@ def pancreas(preset: str, source: Source | None) -> Grid:
 def lsnet(preset: str, source: Source | None) -> Grid:
     if preset == "hippocampus":
         about, size, seconds = "both parts of the hippocampus as one object", 64, 120.0
-        data = source or DataFolder(
-            path=project_data("hippocampus"), format="nnunet", options=("one_class=hippocampus",)
-        )
+        data = source or DataFolder(path=project_data("hippocampus"), format="nnunet")
+        if not isinstance(data, DataFolder):
+            raise ValueError("the preset hippocampus reads a folder of the Medical Segmentation Decathlon")
+        data = data if data.options else data.model_copy(update={"options": ("one_class=hippocampus",)})
     else:
         about, size, seconds = f"LIDC nodules in mosaics ({preset})", 160, 400.0
         crops = crops_of(source, one_class=True)
@@ -108,12 +109,13 @@ def lsnet(preset: str, source: Source | None) -> Grid:
         return not of_table_1 and (int(values["seed"]) > 0 or preset == "hippocampus")
 
     return _grid(
-        "lsnet", f"L-SNet, tables 1 to 4, slice by slice: {about}", cell, folds=1,
-        seeds=1 if preset == "seam" else 3, skip=skip, seconds=seconds,
+        "lsnet", f"L-SNet, {'table 1' if preset == 'hippocampus' else 'tables 1 to 4'}, slice by slice: {about}", cell,
+        folds=1, seeds=1 if preset == "seam" else 3, skip=skip, seconds=seconds,
+        tables={} if preset == "hippocampus" else _TABLES,
     )  # fmt: skip
 
 
-def _grid(name: str, about: str, cell: Any, *, folds: int, seeds: int, **parts: Any) -> Grid:
+def _grid(name: str, about: str, cell: Any, *, folds: int, seeds: int, tables: Any = _TABLES, **parts: Any) -> Grid:
     return Grid(
         name=name,
         version=1,
@@ -123,7 +125,7 @@ def _grid(name: str, about: str, cell: Any, *, folds: int, seeds: int, **parts: 
         reference={"model": "unet"},
         metrics=(DSC, *(f"DSC/{third}" for third in THIRDS), "DSC/slices", "DSC"),
         claims=_CLAIMS,
-        derived=tuple(TableOfPaper(title, rows) for title, rows in _TABLES.items()),
+        derived=tuple(TableOfPaper(title, rows) for title, rows in tables.items()),
         labels=LABELS,
         **parts,
     )

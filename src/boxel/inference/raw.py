@@ -123,13 +123,14 @@ def _predict_scale(
                 seen = images.flip(spatial) if spatial else images
                 outputs = model.infer(seen, segmentation=config.masks or mean is not None)
                 per_tile = model.detect(outputs, masks=config.masks)
+                maps = model.segment(outputs) if mean else None
             view = view_number(index, number, turn, num_scales=len(config.scales), num_mirrors=len(views))
             for (tile, lower), detections in zip(tile_batch, per_tile, strict=True):
                 capped |= detections.capped
                 placed = _unmirror(detections, axes, tile_size).map(lambda t: t.float().cpu().numpy())
                 parts.append(_place(placed, lower, tile_size, shape, view, tile))
-            if mean:
-                probabilities = model.segment(outputs).float().flip(spatial)[:, 1:]
+            if mean and maps is not None:
+                probabilities = maps.float().flip(spatial)[:, 1:]
                 for (_, lower), tile_probabilities in zip(tile_batch, probabilities, strict=True):
                     mean.add(tile_probabilities, lower)
         if mean:

@@ -57,6 +57,8 @@ class MeanProbability:
     def finish(self, stop: int) -> None:
         """Hand over the planes before `stop`, which no further tile reaches and which the earlier ones cover."""
         number = max(0, stop - self.first)
+        if not number:
+            return
         step = max(1, SLAB // (len(self.sums) * math.prod(self.shape[1:])))
         for begin in range(0, number, step):
             some = slice(begin, min(begin + step, number))

@@ -26,6 +26,10 @@ def compose(batch: Batch, probability: float, generator: torch.Generator) -> Bat
     images, label_maps = batch.images.clone(), batch.label_maps.clone()
     instances, ignored, cases = list(batch.instances), list(batch.ignored), list(batch.cases)
     number, shape = len(images), images.shape[2:]
+    if min(shape[-2:]) < 2:
+        raise ValueError(
+            f"train.augment.mosaic divides the last two axes of a patch, which has {tuple(shape)} voxels; set it to 0"
+        )
     for image in range(number):
         if float(torch.rand((), generator=generator)) >= probability:
             continue
@@ -33,7 +37,9 @@ def compose(batch: Batch, probability: float, generator: torch.Generator) -> Bat
         sources = [image, *itertools.islice(itertools.cycle(others), 3)]
         places = torch.randperm(4, generator=generator).tolist()
         shares = BORDER + (1 - 2 * BORDER) * torch.rand(2, generator=generator)
-        middle = [round(size * share) for size, share in zip(shape[-2:], shares.tolist(), strict=True)]
+        middle = [
+            min(max(1, round(size * share)), size - 1) for size, share in zip(shape[-2:], shares.tolist(), strict=True)
+        ]
         parts: list[Instances[Tensor]] = []
         regions: list[Tensor] = []
         last_id = 0

@@ -31,8 +31,8 @@ class SamplerConfig(Config):
         order: `random`: every patch is drawn independently; `epoch`: each pass has a patch of every image, or of every
             slice for slice-wise models; `balanced`: the classes take turns, each with the images, or slices, that have
             an object of it. Small classes begin again until the largest has been seen once, which ends a pass.
-        shuffle: in the orders `epoch` and `balanced`, whether the seed shuffles each pass anew; false: as in the files,
-            by the names of the cases.
+        shuffle: in the orders `epoch` and `balanced`, whether the seed shuffles each pass anew; false: in the order of
+            the cases in the fold, by name unless the data set prescribes folds.
 
     `foreground` then is the share of the patches of an image that are placed around one of its objects: with
     `balanced`, around one of the class whose turn it is.

@@ -32,11 +32,9 @@ class PyramidGrid:
     patch_size: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        if not self.levels or not 1 <= min(self.levels) <= max(self.levels) <= len(self.strides) + 1:
-            raise ValueError(
-                f"levels must lie in 1 to {len(self.strides)}, the number of strides, or end one above, "
-                f"got {self.levels}"
-            )
+        if not self.levels:
+            raise ValueError(f"levels must lie in 1 to {len(self.strides)}, at least one, got ()")
+        level_strides(self.strides, self.levels)  # refuses levels that do not exist
         if len(self.anchors) != len(self.levels):
             raise ValueError(f"anchors are given for {len(self.anchors)} levels, but {len(self.levels)} detect")
         if len(set(map(len, self.anchors))) != 1:

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
+from pydantic import field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -54,6 +55,13 @@ class LNetConfig(FirstStageConfig, name="l_net"):
     box_weight: float = 0.5
     candidates: int = 3
     min_score: float = 0.5
+
+    @field_validator("box_kernel")
+    @classmethod
+    def _odd(cls, width: int) -> int:
+        if width < 1 or width % 2 == 0:
+            raise ValueError("a kernel with a cell in its middle has an odd width, such as 13")
+        return width
 
     def build(self, numbers: Numbers, in_channels: int) -> "LNet":
         return LNet(numbers, in_channels, self)
@@ -102,7 +110,9 @@ class LNet(FirstStage):
 
     def _boxes(self, outputs: LNetOutputs) -> Float[Tensor, "b n 2 d"]:
         """The box that each cell predicts."""
-        distances = self.boxes[-1](outputs.features).float().flatten(2).movedim(2, 1)
+        convolution: Any = self.boxes[-1]
+        features = outputs.features.to(convolution.weight.dtype)  # which may have been computed under autocast
+        distances = convolution(features).float().flatten(2).movedim(2, 1)
         places = positions(outputs.logits.shape[2:], self.stride, distances.new_empty(len(self.stride)))
         return boxes_at(places.flatten(0, -2).expand(len(distances), -1, -1), self._in_voxels(distances))
 
@@ -120,6 +130,7 @@ class LNet(FirstStage):
         half = cell.new_tensor(convolution.kernel_size) / 2
         first, last = (cell - half).floor().clamp(min=0), (cell + half).floor() + 1
         window = features[(slice(None), *map(slice, first.int().tolist(), last.int().tolist()))]
+        window = window.to(convolution.weight.dtype)
         kernel = (torch.stack([cell - half, cell + half]) - first)[None]
         index = torch.zeros(1, dtype=torch.int64, device=cell.device)
         seen = sample_regions(window[None], kernel, index, convolution.kernel_size).flatten(1)

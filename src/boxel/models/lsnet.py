@@ -65,7 +65,8 @@ class LSNetOutputs(NamedTuple):
     """The outputs of the first stage, the images, and, in the phase `segment`, one box `(b, 2, d)` per image.
 
     Attributes:
-        kept: what `detect` or `segment` computed of these outputs, for the other; empty before.
+        kept: what `detect` or `segment` computed of these outputs, for the other; empty before. It is of one model with
+            one configuration: after a change of either, infer again.
     """
 
     first: Any

@@ -58,5 +58,5 @@ def _check_extra_level(neck: NeckConfig, used: Sequence[int], top: int) -> None:
     if neck.extends and max(used, default=0) <= top:
         raise ValueError(
             f"model.neck.extra adds P{top + 1}, but the levels that this model uses are {names}; end plan.levels with "
-            f"{top + 1}, or set model.neck.extra=none"
+            f"{top + 1}, set plan.strides to one stage less than the last level, or set model.neck.extra=none"
         )

@@ -86,13 +86,16 @@ class RoIPooler:
     def __init__(self, grid: PyramidGrid, config: RoIConfig) -> None:
         if config.level_rule == "patch" and grid.patch_size is None:
             raise ValueError("model.roi.level_rule=patch needs a grid with a patch_size; give one, or choose size")
-        self.grid, self.config = grid, config
+        # As in torchvision and Lin et al., a level above the encoder's last is for region proposals only.
+        own = [place for place, level in enumerate(grid.levels) if level <= len(grid.strides)]
+        self.grid, self.config, self.places = grid, config, own or [len(grid.levels) - 1]
 
     def __call__(
         self, pyramid: Sequence[Tensor], boxes: Tensor, images: Tensor, size: Sequence[int]
     ) -> Float[Tensor, "r c *p"]:
         """Features of each RoI on `size` cells, from the level that `level_rule` assigns it to."""
-        strides = self.grid.level_strides
+        pyramid = [pyramid[place] for place in self.places]
+        strides = [self.grid.level_strides[place] for place in self.places]
         if self.config.level_rule == "patch":
             levels = assign_levels_mdt(boxes, self.grid.patch_size or (), len(pyramid))
         else:

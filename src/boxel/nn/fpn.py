@@ -22,7 +22,7 @@ class FPNConfig(NeckConfig, name="fpn"):
         narrow_filters: width of the levels of a U-FPN below those that detect (P1, P0); None: as `filters`, which is
             what the papers have.
         extra: `pool` adds a level above the encoder's coarsest: every second cell of that level, on all axes, as in
-            torchvision's Faster R-CNN (P6 of five). `plan.levels` ends with it.
+            torchvision's Faster R-CNN (P6 above P5). `plan.levels` ends with it; RoIs are not pooled from it.
     """
 
     filters: int = 64

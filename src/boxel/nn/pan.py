@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from boxel.nn import nd
@@ -29,7 +30,7 @@ class PANConfig(NeckConfig, name="pan"):
 
     norm: Norm = "batch"
     activation: Activation = "leaky"
-    filters: int | None = None
+    filters: PositiveInt | None = None
 
     def build(
         self,
@@ -50,7 +51,8 @@ class PAN(Neck):
     How it works: a level is half as wide as its encoder feature. On the way down, the level above is projected, resized
     by nearest neighbour and concatenated to the projected feature; five convolutions (1, 3, 1, 3, 1 wide) follow. On
     the way up, a strided convolution of the level below is concatenated to the level of the way down, and five follow.
-    Both ways step from used level to used level, over those between: the small-object variant of YOLOv4 uses 2, 4, 5.
+    Both ways step from used level to used level, over those between: the small-object variant of YOLOv4 uses 2, 4, 5
+    (here P2 has 64 channels, half of P3's).
     The way down begins at the encoder's coarsest level even where that is not used.
 
     The outputs are the used levels, finest first: of YOLOv4 (C3, C4 and C5 used) P3 with 128, P4 with 256 and P5 with
@@ -114,6 +116,10 @@ class PAN(Neck):
                 }
             )
         self.level_channels = [width[k] for k in self.outputs]
+        if config.filters and not self.used:
+            raise ValueError(
+                f"model.neck.filters={config.filters}: no level of this model is read by heads; leave it out"
+            )
         if config.filters:
             for k in self.used:
                 self.same_width[str(k)] = nd.CONV[ndim](width[k], config.filters, 1)

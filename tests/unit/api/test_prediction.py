@@ -37,7 +37,9 @@ def test_only_the_chosen_cases_of_a_part_are_predicted(tmp_path):
     RunSplit(train=("a", "b", "c"), val=("d",), work="work", fold=0).save(tmp_path / "split.json")
     files = {case: [tmp_path / case] for case in "abcd"}
     assert [*_choose(files, [tmp_path], "train", ["c", "a"])] == ["a", "c"]
-    assert [*_choose(files, [tmp_path], "train", [])] == []
     assert [*_choose(files, [tmp_path], "train", None)] == ["a", "b", "c"]
-    with pytest.raises(ValueError, match="unknown case 'd'"):
+    with pytest.raises(ValueError, match="case 'd' is not among"):
         _choose(files, [tmp_path], "train", ["d"])
+    for wrong in ([], "abc"):
+        with pytest.raises(ValueError, match="give a list of one or more names"):
+            _choose(files, [tmp_path], "train", wrong)

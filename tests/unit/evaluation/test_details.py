@@ -110,6 +110,20 @@ def test_average_precision_of_the_benchmarking_report_has_eleven_score_threshold
     assert metrics["AP@0.10"] == pytest.approx(2 / 3 * 2 / 3 + 1 / 3 * 3 / 5)
 
 
+def test_a_score_in_float32_reaches_the_threshold_of_its_number(ndim):
+    """In float32, 0.9 and 0.7 are below 0.9 and 0.7."""
+    truth = cubes([10, 10], ndim)
+    for dtype in (np.float32, np.float64):
+        scores = np.array([0.9, 0.85, 0.7, 0.65], dtype)
+        assert average_precision(scores, [True, False, True, False], 2, "report") == pytest.approx(
+            1 / 2 + 1 / 2 * 2 / 3
+        )
+        found = {"a": Detections(truth, np.array([0.9, 0.7], dtype), np.zeros(2, int))}
+        objects = {"a": Instances(truth, np.zeros(2, int), np.arange(2), np.zeros(2, bool))}
+        config = {"operating_points": [0.9], "num_resamples": 0, "iou_thresholds": [0.1]}
+        assert evaluate(found, objects, classes=["x"], **config).metrics["recall@0.10/score=0.9"] == 0.5
+
+
 def test_mean_iou_is_of_hits_of_all_objects_and_of_detections_from_a_score(ndim):
     """Two of four objects are found, with IoU 1 and 0.5; a false positive has a high score."""
     truth = cubes([10, 10, 10, 10], ndim)

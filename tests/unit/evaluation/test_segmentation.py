@@ -182,6 +182,20 @@ def test_a_set_compared_with_itself_does_not_differ(rng):
         assert (values["difference"], values["p"], values["ci95"]) == (0, 1, [0, 0])
 
 
+def test_a_comparison_has_the_thirds_of_each_set(rng):
+    """Of five slices one differs, that of 400: swapped or not, the difference is as large, so that p is 1."""
+    sizes, worse = [100, 200, 300, 400, 500], [0, 0, 0, 200, 0]
+    a, b = (
+        {f"{n}": case([[n - lost, 0, lost]]) for n, lost in zip(sizes, losses, strict=True)}
+        for losses in (worse, [0] * 5)
+    )
+    result = compare_segmentation(a, b, classes=["x"])["metrics"]
+    for third in ("small", "medium", "large"):
+        values = result[f"DSC/slices_{third}"]
+        assert values["p"] == 1
+    assert result["DSC/slices_medium"]["difference"] == pytest.approx((1 - 2 / 3) / 2)
+
+
 def test_a_better_set_is_recognised(rng):
     state = rng.bit_generator.state
     worse, groups = made_up(rng)

@@ -278,3 +278,13 @@ def test_a_running_cell_shows_its_step_and_rate(tmp_path):
         assert (state.state, state.note) == ("running", "step 6 of 10, 1.50 per s")
     (state,) = states(grid, tmp_path, [values])
     assert (state.state, state.note) == ("missing", "")
+
+
+def test_the_hippocampus_is_one_class_wherever_its_folder_is():
+    folder = DataFolder(path="/elsewhere", format="nnunet")
+    for source in (None, folder):
+        grid = choose("lsnet", "hippocampus", source).grid()
+        assert grid.cell(next(iter(grid))).source.options == ("one_class=hippocampus",)
+        assert not grid.derived  # the rows of tables 2 to 4 are not run there
+    own = folder.model_copy(update={"options": ("min_size=3",)})
+    assert choose("lsnet", "hippocampus", own).grid().cell(next(iter(grid))).source == own

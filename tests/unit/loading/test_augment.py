@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boxel.loading.augment import AugmentConfig, Spatial, apply_spatial, augment, blur, sample_spatial
+from boxel.loading.mosaic import compose
 from boxel.ops.boxes import iou
 from boxel.ops.masks import boxes_from_label_map
 from boxel.types import Batch
@@ -171,6 +172,17 @@ def test_boxes_without_masks_follow_in_a_mosaic_as_those_with_masks(ndim):
     with_masks, without = mosaic_of(batch), mosaic_of(replace(batch, instances=bare))
     for one, other in zip(with_masks.instances, without.instances, strict=True):
         assert torch.equal(one.boxes, other.boxes)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_thin_patch_is_divided_too_and_one_without_two_voxels_refused(ndim, seed):
+    batch = numbered(ndim, 4)
+    thin = replace(batch, images=batch.images[..., 9:11], label_maps=batch.label_maps[..., 9:11])
+    out = compose(thin, 1.0, torch.Generator().manual_seed(seed))
+    assert out.images.shape == thin.images.shape
+    flat = replace(batch, images=batch.images[..., :1], label_maps=batch.label_maps[..., :1])
+    with pytest.raises(ValueError, match=r"train\.augment\.mosaic"):
+        compose(flat, 1.0, torch.Generator())
 
 
 def test_mosaics_repeat_and_are_off_unless_asked_for(ndim):

@@ -1,4 +1,4 @@
-"""L-SNet: what its parts compute, by hand; the sizes of the paper; learning by heart."""
+"""L-SNet: what its parts compute, by hand; the sizes of the paper."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from scipy.ndimage import map_coordinates
 
 from boxel.models import LSNet, ResNetConfig, SemanticNetConfig, UNet, UNetConfig
-from boxel.models.l_net import LNetOutputs
+from boxel.models.l_net import LNetConfig, LNetOutputs
 from boxel.models.lsnet import LSNetOutputs, sample_labels
 from boxel.nn import nd
 from tests.unit.builders import make_batch, make_task, tiny
@@ -140,6 +140,27 @@ def test_objects_that_the_number_of_regions_leaves_out_are_reported(ndim):
     assert [(len(found), found.capped) for found in model.detect(one._replace(kept={}))] == [(1, True)]
 
 
+def test_outputs_of_a_network_in_bf16_may_be_used_outside_autocast(ndim):
+    torch.manual_seed(0)
+    task = make_task(ndim)
+    batch = make_batch(task, 2)
+    config = tiny("lsnet")
+    first = config.first.model_copy(update={"min_score": 0.0})
+    model = config.model_copy(update={"first": first}).build(task)
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = model.infer(batch.images)
+        proposed = model.infer(batch.images, phase="segment")
+    assert all(torch.isfinite(term) for term in model.loss(outputs, batch).values())
+    assert all(torch.isfinite(term) for term in model.loss(proposed, batch).values())
+    assert len(model.eval().detect(outputs, masks=True)) == 2
+    assert torch.isfinite(model.segment(outputs)).all()
+
+
+def test_a_kernel_of_distances_without_a_middle_is_refused():
+    with pytest.raises(ValueError, match="odd width"):
+        LNetConfig(box_kernel=4)
+
+
 def test_masks_and_a_segmentation_run_the_second_stage_once_on_each_region(ndim):
     """In either order, and as much as each of them alone gives; in two images with two objects and one."""
     torch.manual_seed(0)
@@ -245,37 +266,3 @@ def test_while_warming_up_the_second_stage_learns_from_true_boxes(ndim):
     again = tiny("lsnet").build(task)
     again.load_state_dict(model.state_dict())  # a resumed training continues to count
     assert again.steps == model.steps == 3
-
-
-def learn_by_heart(ndim: int, decoder: str, steps: int) -> list[float]:
-    """DSC of four images with a cube each, after training on them.
-
-    The margin is 4 voxels, so that a cube of 8 spans 3 of an FCN's 6 cells per axis in its region: linear interpolation
-    between 2 cells, of the default margin, cannot draw one with a DSC above 0.92 in 3D. The bumps of the heat map have
-    a cell above one half wherever an object lies between cells, also in 3D.
-    """
-    torch.manual_seed(0)
-    task, config = make_task(ndim, ("cube",)), tiny("lsnet")
-    first = config.first.model_copy(update={"decoder": decoder, "delta": 2.0})
-    second = config.second.model_copy(update={"decoder": decoder})
-    model = config.model_copy(update={"first": first, "second": second, "margin": 4.0}).build(task)
-    batch = make_batch(task, 4)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for _ in range(steps):
-        for phase in model.phases:
-            optimizer.zero_grad()
-            sum(model.train()(batch.images, batch, phase=phase).values()).backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-            optimizer.step()
-        schedule.step()
-    seen = model.eval().segment(model.infer(batch.images)).argmax(1) > 0
-    pairs = zip(seen, batch.label_maps > 0, strict=True)
-    return [(2 * (one & true).sum() / (one.sum() + true.sum())).item() for one, true in pairs]
-
-
-@pytest.mark.parametrize("decoder", ["unet", "fcn"])
-@pytest.mark.parametrize("ndim", [2, pytest.param(3, marks=pytest.mark.slow)], ids=["2d", "3d"])
-def test_it_learns_the_segmentation_of_four_images_by_heart(ndim, decoder):
-    steps = 600 if (ndim, decoder) == (3, "unet") else 150
-    assert min(learn_by_heart(ndim, decoder, steps)) >= 0.98

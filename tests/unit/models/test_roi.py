@@ -5,7 +5,7 @@ import torch
 
 from boxel.models import PyramidGrid, RoIConfig
 from boxel.models.grid import Numbers
-from boxel.models.roi import RoIDetection, default_pool_size
+from boxel.models.roi import RoIDetection, RoIPooler, default_pool_size
 from boxel.ops import encode, iou
 from boxel.types import Detections
 from tests.unit.builders import make_instances
@@ -27,6 +27,20 @@ def detection(ndim: int, **choices) -> tuple[RoIDetection, list[torch.Tensor]]:
     grid = PyramidGrid.default(ndim, strides=[(2,) * ndim] * 3)
     pyramid = [torch.randn(2, 4, *(24 // stride[0],) * ndim) for stride in grid.level_strides]
     return RoIDetection(Numbers(ndim, 2, grid, max_detections=100, masks=True), 4, config), pyramid
+
+
+def test_rois_are_not_pooled_from_a_level_above_the_encoder(ndim):
+    """It is for region proposals; without it, the same RoIs have the same features, also in a pyramid without it."""
+    shared = [(2,) * ndim] * 3
+    boxes = torch.tensor([cube(1, 23, ndim), cube(2, 5, ndim)], dtype=torch.float32)
+    images = torch.zeros(2, dtype=torch.int64)
+    features = []
+    for levels in ([2, 3], [2, 3, 4]):
+        grid = PyramidGrid.default(ndim, strides=shared, levels=levels)
+        torch.manual_seed(0)
+        pyramid = [torch.randn(1, 4, *(24 // stride[0],) * ndim) for stride in grid.level_strides]
+        features.append(RoIPooler(grid, RoIConfig())(pyramid, boxes, images, (2,) * ndim))
+    assert torch.equal(*features)
 
 
 def test_positives_belong_to_the_object_they_overlap_and_negatives_to_none(ndim):

@@ -285,13 +285,6 @@ def test_no_code_is_run_from_a_file_and_the_lines_that_convert_it_work(tmp_path,
     load(config, tmp_path / "weights.safetensors", 2, channels=1, levels=3)
 
 
-def test_levels_that_the_file_lacks_are_not_frozen_at_random(tmp_path):
-    file, frozen = saved(resnet_state(), tmp_path / "w.pth"), ResNetConfig(depth=18, **SMALL, frozen=2)
-    load(frozen, file, 2, channels=1, levels=5)
-    with pytest.raises(ValueError, match=r"C0 and C1 .* not in the file, so model\.backbone\.frozen=2 .*frozen=0"):
-        load(frozen, file, 2, channels=1, levels=5, c0=True)
-
-
 def test_another_activation_than_that_of_the_file_is_said(tmp_path):
     file = saved(resnet_state(), tmp_path / "w.pth")
     _, loaded = load(ResNetConfig(depth=18, **SMALL, activation="silu"), file, 2, channels=3, levels=5)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from boxel.nn import CSPDarknetConfig, ResNetConfig, VGGConfig
-from boxel.nn.pretrained.darknet import count
+from boxel.nn import CSPDarknetConfig, PANConfig, ResNetConfig, VGGConfig
+from boxel.nn.pretrained.darknet import MAX_CLASSES, _describe_rest, count
 from tests.unit.nn import darknet
 from tests.unit.nn.test_pretrained import assert_equal, load, refusal, saved
 
@@ -165,3 +165,18 @@ def test_a_vgg_with_batch_norm_is_refused(tmp_path):
     state |= {f"features.1.{name}": torch.ones(4) for name in ("weight", "bias", "running_mean", "running_var")}
     message = refusal(VGGConfig(start_filters=4), state, tmp_path)
     assert "Boxel has plain VGGs only" in message
+
+
+@pytest.mark.parametrize(("classes", "read"), [(1, True), (MAX_CLASSES, True), (44458, False)])
+def test_numbers_that_fit_an_absurd_count_of_classes_are_of_another_network(classes, read):
+    neck = PANConfig().build(
+        2, NARROW.build(2, 3, ((2, 2),) * 5, full_resolution=False).channels, strides=((2, 2),) * 5, levels=(3, 4, 5),
+        used=(3, 4, 5), full_resolution=False,
+    )  # fmt: skip
+    widths = neck.level_channels
+    heads = sum(9 * w * 2 * w + 4 * 2 * w + 3 * (5 + classes) * (2 * w + 1) for w in widths)
+    if read:
+        assert f"{classes} classes" in _describe_rest(count(neck) + heads, neck)
+    else:
+        with pytest.raises(ValueError, match="no neck of YOLOv4"):
+            _describe_rest(count(neck) + heads, neck)

@@ -161,6 +161,10 @@ def _suggested_fix(
     unknown = f"Boxel has plain {LAYOUTS[name].title.split(' of ')[0]}s only"
     if fitting is None:
         return unknown
+    kept: dict[str, Any] = {"frozen": backbone.config.frozen}
+    if backbone.config.type_name == name:
+        kept["activation"] = backbone.config.activation
+    fitting = fitting.model_copy(update=kept)
     axes, image = _axes(backbone), next(backbone.parameters())
     strides = [(1,) * axes] * (len(backbone.channels) + backbone.first_level - 1)
     try:

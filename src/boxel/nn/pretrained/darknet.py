@@ -21,6 +21,7 @@ from boxel.nn.pan import PANConfig
 
 NORM = ("bias", "weight", "running_mean", "running_var")  # in the order of the file
 STRIDES, LEVELS, ANCHORS = ((2, 2),) * 5, (3, 4, 5), 3  # of YOLOv4
+MAX_CLASSES = 10_000  # YOLO9000 has 9,418; a file that seems to have more is of another network
 
 
 def is_darknet(file: Path) -> bool:
@@ -40,7 +41,7 @@ def read_darknet(file: Path, config: BackboneConfig) -> tuple[dict[str, Tensor],
     numbers = read_numbers(file)
     own = config if isinstance(config, CSPDarknetConfig) else CSPDarknetConfig()
     errors = []
-    for one in (own, CSPDarknetConfig()):
+    for one in (CSPDarknetConfig(), own):
         with torch.device("meta"):
             backbone = CSPDarknetConfig(width=one.width, depth=one.depth).build(2, 3, STRIDES, full_resolution=True)
             neck: Any = PANConfig().build(
@@ -55,9 +56,10 @@ def read_darknet(file: Path, config: BackboneConfig) -> tuple[dict[str, Tensor],
             continue
         fill(backbone.to_empty(device="cpu"), numbers)
         return backbone.state_dict(), rest
+    problems = "; ".join(dict.fromkeys(reversed(errors)))
     raise ValueError(
-        f"{file}: {len(numbers)} numbers, but {'; '.join(dict.fromkeys(errors))}. Download the file again, or give one "
-        "of YOLOv4: the whole network, its first 137 layers or its backbone"
+        f"{file}: {len(numbers)} numbers, but {problems}. Download the file again, or give one of YOLOv4: the whole "
+        "network, its first 137 layers or its backbone"
     )
 
 
@@ -124,6 +126,6 @@ def _describe_rest(left: int, neck: Any) -> str:
         return ""
     if left == way_down:
         return f"the {left} numbers behind the backbone are those of the neck as far as layer 137, and are not used"
-    if remainder == 0 and per_box > 5:
+    if remainder == 0 and 5 < per_box <= 5 + MAX_CLASSES:
         return f"the {left} numbers behind the backbone are the neck and the heads for {per_box - 5} classes, not used"
     raise ValueError(f"{left} fewer: these are left behind the backbone, and are no neck of YOLOv4")

@@ -139,9 +139,12 @@ def _csp_layers(backbone: Backbone, tensors: Tensors) -> Iterator[tuple[str, str
 
 
 def _csp_fitting(config: BackboneConfig, tensors: Tensors) -> BackboneConfig | None:
+    width = len(tensors["stages.1.down.0.weight"]) / WIDTHS[1]
+    if isinstance(config, CSPDarknetConfig) and 2 * round(config.width * WIDTHS[1] / 2) == width * WIDTHS[1]:
+        width = config.width  # widths are rounded to whole channels
     values = {
         "weights": config.weights,
-        "width": len(tensors["stages.1.down.0.weight"]) / WIDTHS[1],
+        "width": width,
         "depth": config.depth if isinstance(config, CSPDarknetConfig) else 1.0,
         "norm": "none" if config.norm == "none" else "batch",
     }
