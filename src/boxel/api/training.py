@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -150,6 +151,8 @@ def pretrained_backbones(config: ModelConfig, task: Task) -> dict[str, Pretraine
         ValueError: a file cannot be used, or levels without initial weights are frozen.
     """
     found: dict[str, Pretrained] = {}
+    if not re.search(r'"weights": "|"frozen": [1-9]', config.to_json()):  # building the model takes a while
+        return found
     for name, module in config.build(task).named_modules():
         if not isinstance(module, Backbone):
             continue

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 Interpolation = Literal["101", "11", "area", "step", "report"]
 INTERPOLATIONS = ("101", "11", "area", "step", "report")
+STEPWISE = ("step", "report")  # without the precision envelope
 
 
 def score_thresholds(values: npt.ArrayLike) -> np.ndarray:
@@ -101,7 +102,7 @@ def curve_average(
     if interpolation not in INTERPOLATIONS:
         raise ValueError(f"interpolation must be one of {', '.join(INTERPOLATIONS)}, got {interpolation!r}")
     precision, recall = precision_recall(true_positives, false_positives, num_instances)
-    if interpolation not in ("step", "report"):
+    if interpolation not in STEPWISE:
         precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     # Of whole numbers, so that 1 stays 1 to the last bit.
     reached, whole = true_positives, num_instances

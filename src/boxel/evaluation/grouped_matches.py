@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from boxel.evaluation.average_precision import INTERPOLATIONS, Interpolation, Ranking, curve_average
+from boxel.evaluation.average_precision import INTERPOLATIONS, STEPWISE, Interpolation, Ranking, curve_average
 from boxel.evaluation.matching import MatchTable
 from boxel.evaluation.patient import auroc, patient_ranking
 
@@ -88,7 +88,7 @@ class GroupedMatches:
         per_class = []
         for label, ranking in enumerate(self.rankings):
             shared = (weights, ranking.true_positives, ranking.groups)
-            objects, envelope = weights @ self.objects[:, label], interpolation not in ("step", "report")
+            objects, envelope = weights @ self.objects[:, label], interpolation not in STEPWISE
             found = curve_metrics(*shared, ranking.ends, objects, images, steps, envelope, rates, between)
             if interpolation == "report":
                 ends = ranking.at_tenths().ends

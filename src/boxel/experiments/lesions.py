@@ -72,10 +72,10 @@ def lesions(preset: str, source: Source | None) -> Grid:
 def crops_of(source: Source | None, *, one_class: bool) -> DataFolder:
     """The folder of crops: that of the project's data unless another is given, as one class or by malignancy."""
     options = ("values=instances", "modality=CT", *(_ONE_CLASS if one_class else _CLASSES))
-    crops = source or DataFolder(path=project_data("lidc_nodules"), format="pairs", options=options)
+    crops = source or DataFolder(path=project_data("lidc_nodules"), format="pairs")
     if not isinstance(crops, DataFolder):
         raise ValueError("a mosaic is made from a folder of crops; give it with --data")
-    return crops if crops.options else crops.model_copy(update={"options": options})
+    return crops.or_options(*options)
 
 
 def _experiment(values: Values) -> Experiment:

@@ -91,7 +91,7 @@ def lsnet(preset: str, source: Source | None) -> Grid:
         data = source or DataFolder(path=project_data("hippocampus"), format="nnunet")
         if not isinstance(data, DataFolder):
             raise ValueError("the preset hippocampus reads a folder of the Medical Segmentation Decathlon")
-        data = data if data.options else data.model_copy(update={"options": ("one_class=hippocampus",)})
+        data = data.or_options("one_class=hippocampus")
     else:
         about, size, seconds = f"LIDC nodules in mosaics ({preset})", 160, 400.0
         crops = crops_of(source, one_class=True)

@@ -3,7 +3,7 @@
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field
 
@@ -68,6 +68,10 @@ class DataFolder(Source, name="folder"):
 
     def open(self, folder: Path, progress: Progress) -> Dataset:
         return open_dataset(Path(self.path), format=self.format, options=self.options)
+
+    def or_options(self, *options: str) -> Self:
+        """The folder with these options, unless it has its own."""
+        return self if self.options else self.model_copy(update={"options": options})
 
 
 class MosaicOfCrops(Source, name="mosaic"):

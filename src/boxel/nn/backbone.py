@@ -1,10 +1,10 @@
 """Backbones: features of an image, one per resolution, and a configuration registered under a name."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, ClassVar
 
+from jaxtyping import Float
 from pydantic import NonNegativeInt
 from torch import Tensor, nn
 
@@ -12,7 +12,7 @@ from boxel.config import Choice
 from boxel.nn.blocks import Activation, Norm
 
 
-class Backbone(nn.Module, ABC):
+class Backbone(nn.Module):
     """An encoder.
 
     Attributes:
@@ -27,9 +27,13 @@ class Backbone(nn.Module, ABC):
     first_level: int
     channels: list[int]
 
-    @abstractmethod
-    def forward(self, images: Tensor) -> list[Tensor]:
-        """Features C`first_level`, ... of `images (b, c, *s)`, finest first."""
+    def forward(self, images: Float[Tensor, "b c *s"]) -> list[Tensor]:
+        """Features C`first_level`, ... of `images (b, c, *s)`, finest first: each stage continues the one before."""
+        features = []
+        for stage in self.stages:
+            images = stage(images)
+            features.append(images)
+        return features[-len(self.channels) :]
 
     @property
     def lowest_level(self) -> int:

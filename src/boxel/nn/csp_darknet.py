@@ -67,13 +67,6 @@ class CSPDarknet(Backbone):
         self.stages = nn.ModuleList(stages)
         self.channels = widths[self.first_level : len(stages)]
 
-    def forward(self, images: Float[Tensor, "b c *s"]) -> list[Tensor]:
-        features = []
-        for stage in self.stages:
-            images = stage(images)
-            features.append(images)
-        return features[self.first_level :]
-
 
 class CSPStage(nn.Module):
     """A strided convolution, then two branches: residual blocks in one, nothing in the other; both are concatenated.

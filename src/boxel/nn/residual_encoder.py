@@ -74,8 +74,4 @@ class ResidualEncoder(Backbone):
         self.channels = list(config.widths[self.first_level : len(stages)])
 
     def forward(self, images: Float[Tensor, "b c *s"]) -> list[Tensor]:
-        x, features = self.stem(images), []
-        for stage in self.stages:
-            x = stage(x)
-            features.append(x)
-        return features[self.first_level :]
+        return super().forward(self.stem(images))

@@ -6,8 +6,7 @@ Reference: He et al., 2016; stages and widths as in Jaeger et al., Retina U-Net,
 from collections.abc import Sequence
 from typing import Literal
 
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from boxel.nn import nd
 from boxel.nn.backbone import Backbone, BackboneConfig
@@ -105,10 +104,3 @@ class ResNet(Backbone):
             self.channels.append(width)
             planes = min(planes * 2, config.max_filters // (4 if bottleneck else 1))
         self.stages = nn.ModuleList(stages)
-
-    def forward(self, images: Float[Tensor, "b c *s"]) -> list[Tensor]:
-        features = []
-        for stage in self.stages:
-            images = stage(images)
-            features.append(images)
-        return features

@@ -6,8 +6,7 @@ Reference: Simonyan & Zisserman, 2015, table 1, configurations A, B, D and E.
 from collections.abc import Sequence
 from typing import Literal
 
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from boxel.nn import nd
 from boxel.nn.backbone import Backbone, BackboneConfig
@@ -79,10 +78,3 @@ class VGG(Backbone):
             widths.append(channels)
         self.stages = nn.ModuleList(stages)
         self.channels = widths[self.first_level :]
-
-    def forward(self, images: Float[Tensor, "b c *s"]) -> list[Tensor]:
-        features = []
-        for stage in self.stages:
-            images = stage(images)
-            features.append(images)
-        return features[self.first_level :]
