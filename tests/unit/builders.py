@@ -5,16 +5,19 @@ import torch
 from boxel.models import (
     CoarseConfig,
     ComponentsConfig,
+    CSPDarknetConfig,
     DenseConfig,
     FPNConfig,
     LNetConfig,
     MaskConfig,
     ModelConfig,
+    PANConfig,
     PyramidConfig,
     ResNetConfig,
     RoIConfig,
     RPNConfig,
     SemanticNetConfig,
+    YOLOHeadsConfig,
 )
 from boxel.recipes.parts import model_with
 from boxel.types import Batch, Instances, Normalisation, Task
@@ -40,6 +43,9 @@ def tiny(name: str) -> ModelConfig:
         "net": TINY_NET,
         "second": TINY_NET,
     }
+    if name == "yolov4":
+        parts = {"backbone": CSPDarknetConfig(width=0.125, depth=0.25, norm="group"), "neck": PANConfig(norm="group")}
+        parts["dense"] = YOLOHeadsConfig(norm="group")
     if name in FIRST_STAGES:
         parts["first"] = FIRST_STAGES[name]
     return model_with(name, parts)

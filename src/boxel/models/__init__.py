@@ -28,6 +28,7 @@ from boxel.models.rpn import RPNConfig
 from boxel.models.semantic_net import SemanticNetConfig
 from boxel.models.ufrcnn_plus import UFRCNNPlus, UFRCNNPlusConfig
 from boxel.models.unet import UNet, UNetConfig
+from boxel.models.yolov4 import YOLOHeadsConfig, YOLOv4, YOLOv4Config
 from boxel.nn import (
     BackboneConfig,
     CSPDarknetConfig,
@@ -88,4 +89,7 @@ __all__ = [
     "UNet",
     "UNetConfig",
     "VGGConfig",
+    "YOLOHeadsConfig",
+    "YOLOv4",
+    "YOLOv4Config",
 ]

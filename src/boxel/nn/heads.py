@@ -1,4 +1,4 @@
-"""Dense heads: the same small network at every position of every pyramid level."""
+"""Dense heads: a small network at every position of a pyramid level, the same on all levels or one for each."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from boxel.nn import nd
-from boxel.nn.blocks import Norm, conv_block
+from boxel.nn.blocks import Activation, Norm, conv_block
 
 
 class DenseHead(nn.Module):
@@ -43,7 +43,7 @@ class DenseHead(nn.Module):
         self.counts = tuple(outputs)
         if prior is not None:
             nn.init.normal_(convs[0].weight, std=0.01)
-            convs[0].bias = nn.Parameter(torch.full((num_anchors * outputs[0],), -math.log((1 - prior) / prior)))
+            convs[0].bias = nn.Parameter(torch.full((num_anchors * outputs[0],), _logit(prior)))
 
     def forward(self, pyramid: list[Tensor]) -> list[Float[Tensor, "b n o"]]:
         """For each entry of `outputs`, the rows of all anchors: level by level, cells in array order, then anchors."""
@@ -52,6 +52,37 @@ class DenseHead(nn.Module):
             torch.cat([_rows(output(features), count) for features in towers], dim=1)
             for output, count in zip(self.outputs, self.counts, strict=True)
         ]
+
+
+class LevelHead(nn.Module):
+    """The head of one level of YOLO: a convolution to twice the level's width, then one to each anchor's numbers.
+
+    Args:
+        channels: of the level.
+        anchors: at each position.
+        outputs: numbers per anchor.
+    """
+
+    def __init__(
+        self, ndim: int, channels: int, *, anchors: int, outputs: int, norm: Norm, activation: Activation
+    ) -> None:
+        super().__init__()
+        self.wide = conv_block(ndim, channels, 2 * channels, norm=norm, activation=activation, bias=norm == "none")
+        self.numbers = nd.CONV[ndim](2 * channels, anchors * outputs, 1)
+        self.outputs = outputs
+
+    def forward(self, level: Float[Tensor, "b c *s"]) -> Float[Tensor, "b n o"]:
+        """The numbers of all anchors: cells in array order, then anchors."""
+        return _rows(self.numbers(self.wide(level)), self.outputs)
+
+    def expect(self, output: int, share: float) -> None:
+        """Let an output, a sigmoid's logit, start at the expected `share` of anchors with an object."""
+        with torch.no_grad():
+            self.numbers.bias.unflatten(0, (-1, self.outputs))[:, output] = _logit(share)
+
+
+def _logit(share: float) -> float:
+    return -math.log((1 - share) / share)
 
 
 def _rows(x: Float[Tensor, "b ao *s"], count: int) -> Float[Tensor, "b n o"]:

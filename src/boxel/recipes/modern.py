@@ -4,6 +4,7 @@ from boxel.inference.config import PredictConfig
 from boxel.loading.sampler import SamplerConfig
 from boxel.models import (
     CoarseConfig,
+    CSPDarknetConfig,
     DenseConfig,
     FPNConfig,
     LNetConfig,
@@ -21,6 +22,8 @@ from boxel.training.config import TrainConfig
 
 _NARROW = ResNetConfig(depth=18, start_filters=16, stem_kernel=3, norm="batch")
 _NARROW_NET = SemanticNetConfig(backbone=_NARROW, filters=16)
+# Models that are known by the values of their publication, which are their defaults, and how they become small.
+_PUBLISHED: dict[str, dict[str, object]] = {"yolov4": {"backbone": CSPDarknetConfig(width=0.25, depth=0.25)}}
 _NARROW_FIRST = {
     "lsnet": LNetConfig(backbone=_NARROW, filters=16, box_kernel=5, delta=5.0, beta=1.0),
     "coarse_to_fine": CoarseConfig(net=_NARROW_NET),
@@ -28,8 +31,8 @@ _NARROW_FIRST = {
 
 
 def full(model: str) -> Experiment:
-    """A ResNet-50 with instance norm; ATSS, focal and GIoU loss."""
-    parts = {
+    """A ResNet-50 with instance norm; ATSS, focal and GIoU loss. Some models are as published instead."""
+    parts = {} if model in _PUBLISHED else {
         "neck": _pyramid(model, 128, narrow=32),
         "dense": DenseConfig(filters=128),
         "rpn": RPNConfig(filters=128),
@@ -58,6 +61,7 @@ def small(model: str) -> Experiment:
     }
     if model in _NARROW_FIRST:
         parts["first"] = _NARROW_FIRST[model]
+    parts = _PUBLISHED.get(model, parts)
     return Experiment(
         recipe=f"{model}_small",
         model=model_with(model, parts),
