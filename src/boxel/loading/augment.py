@@ -7,6 +7,7 @@ hull of corners does not swell under rotation.
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -32,8 +33,12 @@ class AugmentConfig(Config):
         in_plane: rotate within the last two axes only (anisotropic voxels).
         scale: smallest and largest magnification.
         elastic: largest displacement in voxels of a smooth random field.
+        jitter: each border of a patch moves by up to this share of the patch, in or out, which changes its place, size
+            and aspect ratio; in every patch, as in Darknet, where it is 0.3.
         mosaic: probability that an image is composed of parts of four images of the batch, see `boxel.loading.mosaic`.
-        noise, blur, brightness, contrast, gamma: strength of the intensity changes, each with probability `intensity`.
+        noise, blur, brightness, contrast, gamma, saturation, hue: strength of the intensity changes, each with
+            probability `intensity`. Saturation scales what distinguishes the channels of an image, by a factor of at
+            most its exponential; hue turns the three channels about their mean, by at most this share of a full turn.
     """
 
     mirror: float = 0.5
@@ -42,6 +47,7 @@ class AugmentConfig(Config):
     in_plane: bool = False
     scale: tuple[float, float] = (0.8, 1.25)
     elastic: float = 0.0
+    jitter: float = Field(0.0, ge=0, lt=0.5)
     mosaic: float = Field(0.0, ge=0, le=1)
     intensity: float = 0.15
     noise: float = 0.1
@@ -49,11 +55,23 @@ class AugmentConfig(Config):
     brightness: float = 0.2
     contrast: float = 0.25
     gamma: float = 0.3
+    saturation: float = Field(0.0, ge=0)
+    hue: float = Field(0.0, ge=0, le=0.5)
 
     @property
     def margin(self) -> float:
         """Size of the region to read, relative to the patch, so that a rotated patch seldom exceeds it."""
-        return 1.0 if self.spatial == 0 or (self.rotate == 0 and self.scale[0] >= 1) else 1.2
+        turned = 1.0 if self.spatial == 0 or (self.rotate == 0 and self.scale[0] >= 1) else 1.2
+        return max(turned, 1 + 2 * self.jitter)
+
+    def check_channels(self, channels: Sequence[str], context: int) -> None:
+        """Raise where changes of colour are asked for, but the channels of an image are no colours."""
+        if (self.saturation or self.hue) and (len(channels) != 3 or context):
+            seen = f"{len(channels)}" + (f" on each of {2 * context + 1} slices" if context else "")
+            raise ValueError(
+                "train.augment.saturation and train.augment.hue change the colours of images with three channels and "
+                f"no context; these have {seen}: leave them at 0"
+            )
 
 
 NO_AUGMENTATION = AugmentConfig(mirror=0.0, spatial=0.0, intensity=0.0)
@@ -61,16 +79,22 @@ NO_AUGMENTATION = AugmentConfig(mirror=0.0, spatial=0.0, intensity=0.0)
 
 @dataclass(frozen=True)
 class Spatial:
-    """Per image: `matrix (b, d, d)` from patch to region offsets about their centres, coarse `field (b, d, *g)`."""
+    """Per image: `matrix (b, d, d)` from patch to region offsets about their centres, coarse `field (b, d, *g)`.
+
+    `shift (b, d)` moves the patch before that, in shares of its size.
+    """
 
     matrix: Tensor
     field: Tensor | None
+    shift: Tensor | None = None
 
     def invert_boxes(self, boxes: Float[Tensor, "n 2 d"], image: int, region: Tensor, patch: Tensor) -> Tensor:
         """Boxes in region voxels carried to patch voxels, as hulls of inscribed ellipsoids."""
         inverse = torch.linalg.inv(self.matrix[image])
         centre, half = boxes.mean(1) - region / 2, (boxes[:, 1] - boxes[:, 0]) / 2
         centre = centre @ inverse.T + patch / 2
+        if self.shift is not None:
+            centre = centre - self.shift[image] * patch
         half = ((inverse[None] * half[:, None, :]) ** 2).sum(-1).sqrt()
         return torch.stack([centre - half, centre + half], dim=1)
 
@@ -81,7 +105,7 @@ def sample_spatial(config: AugmentConfig, batch: int, ndim: int, generator: torc
     def uniform(low: float, high: float) -> float:
         return low + (high - low) * float(torch.rand((), generator=generator))
 
-    matrices = []
+    matrices, shifts = [], []
     for _ in range(batch):
         matrix = torch.diag(1.0 - 2.0 * (torch.rand(ndim, generator=generator) < config.mirror).float())
         if uniform(0, 1) < config.spatial:
@@ -94,13 +118,18 @@ def sample_spatial(config: AugmentConfig, batch: int, ndim: int, generator: torc
                 matrix = matrix @ turn
             low, high = config.scale
             matrix = matrix / math.exp(uniform(math.log(low), math.log(high)))
+        if config.jitter:
+            lower, upper = config.jitter * (torch.rand((2, ndim), generator=generator) * 2 - 1)
+            extent = 1 + upper - lower
+            matrix = matrix * extent  # of the patch's axes, which are the columns
+            shifts.append((lower + upper) / 2 / extent)
         matrices.append(matrix)
     field = None
     if config.elastic > 0:
         coarse = torch.rand((batch, ndim) + (5,) * ndim, generator=generator) * 2 - 1
         on = (torch.rand(batch, generator=generator) < config.spatial).view(-1, 1, *(1,) * ndim)
         field = coarse * on * config.elastic
-    return Spatial(torch.stack(matrices), field)
+    return Spatial(torch.stack(matrices), field, torch.stack(shifts) if shifts else None)
 
 
 def apply_spatial(batch: Batch, spatial: Spatial, patch_size: tuple[int, ...]) -> Batch:
@@ -110,8 +139,10 @@ def apply_spatial(batch: Batch, spatial: Spatial, patch_size: tuple[int, ...]) -
     images, device = batch.images, batch.images.device
     region = torch.tensor(images.shape[2:], device=device, dtype=torch.float32)
     patch = torch.tensor(patch_size, device=device, dtype=torch.float32)
-    spatial = Spatial(spatial.matrix.to(device), None if spatial.field is None else spatial.field.to(device))
-    if spatial.field is None and bool((spatial.matrix.abs() == torch.eye(len(patch), device=device)).all()):
+    parts = (spatial.matrix, spatial.field, spatial.shift)
+    spatial = Spatial(*(None if part is None else part.to(device) for part in parts))  # type: ignore[arg-type]
+    only_matrix = spatial.field is None and spatial.shift is None
+    if only_matrix and bool((spatial.matrix.abs() == torch.eye(len(patch), device=device)).all()):
         images, label_maps = _mirror(images, batch.label_maps, spatial.matrix, patch_size)
     else:
         grid = _grid(spatial, region, patch_size)
@@ -146,6 +177,11 @@ def _grid(spatial: Spatial, region: Tensor, patch_size: tuple[int, ...]) -> Tens
     axes = [torch.arange(size, device=region.device) + 0.5 - size / 2 for size in patch_size]
     offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)  # (*s, d)
     where = torch.einsum("bij,...j->b...i", spatial.matrix, offsets)
+    if spatial.shift is not None:
+        moved = torch.einsum(
+            "bij,bj->bi", spatial.matrix, spatial.shift * torch.tensor(patch_size, device=region.device)
+        )
+        where = where + moved.view(-1, *(1,) * len(patch_size), len(patch_size))
     if spatial.field is not None:
         field = nd.resize(spatial.field, patch_size, linear=True)
         where = where + field.movedim(1, -1)
@@ -163,7 +199,7 @@ def _carry(
 
 
 def change_intensity(images: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Noise, blur, brightness, contrast and gamma, each per image with probability `config.intensity`."""
+    """Noise, blur, brightness, contrast, gamma and colours, each per image with probability `config.intensity`."""
     out = []
     for image in images:
         chosen = (torch.rand(5, generator=generator) < config.intensity).tolist()
@@ -180,8 +216,25 @@ def change_intensity(images: Tensor, config: AugmentConfig, generator: torch.Gen
         if chosen[4]:
             low, span = image.min(), (image.max() - image.min()).clamp(min=1e-6)
             image = ((image - low) / span) ** math.exp(config.gamma * strength[4]) * span + low
+        if config.saturation or config.hue:
+            image = change_colour(image, config, generator)
         out.append(image)
     return torch.stack(out)
+
+
+def change_colour(image: Float[Tensor, "3 *s"], config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Saturation and hue, each with probability `config.intensity`; the mean over the channels stays."""
+    chosen = (torch.rand(2, generator=generator) < config.intensity).tolist()
+    strength = (torch.rand(2, generator=generator) * 2 - 1).tolist()
+    grey = image.mean(0, keepdim=True)
+    colour = image - grey
+    if chosen[0]:
+        colour = colour * math.exp(config.saturation * strength[0])
+    if chosen[1]:
+        angle = 2 * math.pi * config.hue * strength[1]
+        across = (colour.roll(1, 0) - colour.roll(-1, 0)) / math.sqrt(3)  # at a right angle to the colour and to grey
+        colour = math.cos(angle) * colour + math.sin(angle) * across
+    return grey + colour
 
 
 def blur(image: Float[Tensor, "c *s"], sigma: float) -> Tensor:

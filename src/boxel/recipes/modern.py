@@ -32,12 +32,16 @@ _NARROW_FIRST = {
 
 def full(model: str) -> Experiment:
     """A ResNet-50 with instance norm; ATSS, focal and GIoU loss. Some models are as published instead."""
-    parts = {} if model in _PUBLISHED else {
-        "neck": _pyramid(model, 128, narrow=32),
-        "dense": DenseConfig(filters=128),
-        "rpn": RPNConfig(filters=128),
-        "roi": RoIConfig(filters=512, per_image=128),
-    }
+    parts = (
+        {}
+        if model in _PUBLISHED
+        else {
+            "neck": _pyramid(model, 128, narrow=32),
+            "dense": DenseConfig(filters=128),
+            "rpn": RPNConfig(filters=128),
+            "roi": RoIConfig(filters=512, per_image=128),
+        }
+    )
     return Experiment(
         recipe=model,
         model=model_with(model, parts),

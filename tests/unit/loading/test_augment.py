@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boxel.loading.augment import AugmentConfig, Spatial, apply_spatial, augment, blur, sample_spatial
+from boxel.loading.augment import AugmentConfig, Spatial, apply_spatial, augment, blur, change_colour, sample_spatial
 from boxel.loading.mosaic import compose
 from boxel.ops.boxes import iou
 from boxel.ops.masks import boxes_from_label_map
@@ -195,3 +195,60 @@ def test_mosaics_repeat_and_are_off_unless_asked_for(ndim):
     assert torch.equal(mosaic_of(batch, 3, MOSAIC.model_copy(update={"mosaic": 0.0})).images, batch.images)
     with pytest.raises(ValueError, match=r"mosaic.*less than or equal to 1"):
         AugmentConfig.from_dict({"mosaic": 1.5})
+
+
+def test_jitter_moves_every_border_by_at_most_its_share(ndim):
+    """The borders of a patch of 24 lie up to 6 voxels further in or out, each on its own."""
+    config = AugmentConfig(mirror=0, spatial=0, jitter=0.25)
+    spatial = sample_spatial(config, 200, ndim, torch.Generator().manual_seed(0))
+    patch = torch.full((ndim,), 24.0)
+    borders = torch.stack([torch.zeros(ndim), patch])[None]
+    # A region equal to the patch, carried back: what the patch's borders are in it.
+    moved = torch.cat(
+        [
+            (m.diagonal() * (borders[0] + s * patch - 12) + 12)[None]
+            for m, s in zip(spatial.matrix, spatial.shift, strict=True)
+        ]
+    )
+    change = moved - borders
+    assert change.abs().max() <= 6 + 1e-4
+    assert change.amin((0,)).max() < -5
+    assert change.amax((0,)).min() > 5
+    assert not torch.allclose(change[:, 0], change[:, 1])
+
+
+def test_jittered_boxes_are_those_of_the_jittered_masks(ndim):
+    batch = make_batch(make_task(ndim), 4, objects=1)
+    config = AugmentConfig(mirror=0.5, spatial=0, intensity=0, jitter=0.2)
+    spatial = sample_spatial(config, 4, ndim, torch.Generator().manual_seed(3))
+    by_mask = apply_spatial(batch, spatial, (24,) * ndim)
+    alone = [replace(one, has_mask=torch.zeros(1, dtype=torch.bool)) for one in batch.instances]
+    by_box = apply_spatial(replace(batch, instances=alone), spatial, (24,) * ndim)
+    assert any(len(one) for one in by_mask.instances)
+    for masked, boxed in zip(by_mask.instances, by_box.instances, strict=True):
+        if len(masked):
+            assert (masked.boxes - boxed.boxes).abs().max() <= 1.0
+
+
+def test_saturation_and_hue_keep_the_mean_of_the_channels(ndim):
+    image = torch.rand((3,) + (4,) * ndim, generator=torch.Generator().manual_seed(0))
+    for colours in ({"saturation": 0.4}, {"hue": 0.1}):
+        changed = change_colour(image, AugmentConfig(intensity=1, **colours), torch.Generator().manual_seed(1))
+        assert not torch.allclose(changed, image, atol=1e-3)
+        torch.testing.assert_close(changed.mean(0), image.mean(0))
+    turned = change_colour(image, AugmentConfig(intensity=1, hue=0.1), torch.Generator().manual_seed(1))
+    torch.testing.assert_close((turned - turned.mean(0)).norm(dim=0), (image - image.mean(0)).norm(dim=0))
+
+
+def test_a_third_of_a_turn_of_hue_permutes_the_channels(monkeypatch):
+    monkeypatch.setattr(torch, "rand", lambda *_, **__: torch.ones(2))  # a strength of 1
+    red = torch.tensor([1.0, 0.0, 0.0])[:, None]
+    turned = change_colour(red, AugmentConfig(intensity=2, hue=1 / 3), torch.Generator())
+    torch.testing.assert_close(turned, torch.tensor([0.0, 1.0, 0.0])[:, None])
+
+
+@pytest.mark.parametrize(("channels", "context"), [(("ct",), 0), (("r", "g", "b"), 1)])
+def test_colours_are_refused_where_channels_are_none(channels, context):
+    with pytest.raises(ValueError, match="leave them at 0"):
+        AugmentConfig(saturation=0.5).check_channels(channels, context)
+    AugmentConfig().check_channels(channels, context)
