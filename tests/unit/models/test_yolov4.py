@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from boxel import Batch, Instances
+from boxel import Batch, Instances, get_recipe
 from boxel.models import CSPDarknetConfig, ModelConfig, PANConfig, PyramidGrid, YOLOHeadsConfig, YOLOv4
 from boxel.nn import nd
 
@@ -149,3 +149,20 @@ def test_few_boxes_are_expected_at_the_start():
     model = tiny()
     numbers = model.eval().infer(torch.zeros(1, 1, 64, 64)).numbers
     torch.testing.assert_close(numbers[..., 4].sigmoid().mean(), torch.tensor(0.01), atol=0.005, rtol=0)
+
+
+def test_darknet_settings_are_those_of_its_file():
+    """The network of `deeplesion_yolov4`, whose plan is fixed; the second has its finest head on stride 4."""
+    for name, levels in {"deeplesion_yolov4": (3, 4, 5), "deeplesion_yolov4_fine": (2, 4, 5)}.items():
+        experiment = get_recipe(name)
+        assert (experiment.plan.levels, experiment.train.steps) == (levels, 16_000)
+        grid = PyramidGrid(experiment.plan.strides, levels, experiment.plan.anchors)
+        with torch.device("meta"):
+            model = YOLOv4(2, 1, 8, config=experiment.model, grid=grid)
+        assert model.infer(torch.zeros(1, 1, 64, 64, device="meta")).numbers.shape[-1] == 13  # of 39 outputs a cell
+
+
+def test_the_recipe_in_3d_is_a_quarter_as_wide():
+    with torch.device("meta"):
+        model = YOLOv4(3, 1, 2, config=get_recipe("yolov4_3d").model, grid=PyramidGrid.default(3, levels=(3, 4, 5)))
+    assert sum(parameter.numel() for parameter in model.parameters()) == pytest.approx(171_080_625 / 16, rel=0.01)

@@ -18,7 +18,7 @@ def test_every_recipe_survives_json_and_says_what_it_is(name):
     assert experiment.recipe == name
     assert Experiment.from_dict(json.loads(experiment.to_json())) == experiment
     assert recipes()[name].about
-    of_paper = name.startswith(("mdt_", "paper_")) or name in OF_L_SNET
+    of_paper = name.startswith(("mdt_", "paper_", "deeplesion_")) or name in OF_L_SNET
     assert of_paper == bool(experiment.reproduces)
 
 
