@@ -1,7 +1,7 @@
 """The steps of `boxel demo` and of each cell of `boxel experiment`: prepare, train, predict test images, evaluate."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
 
 from boxel.api.evaluation import evaluate, write_results
 from boxel.api.prediction import predict
@@ -20,7 +20,7 @@ def run_fold(
     progress: Progress,
     *,
     work: Path | None = None,
-    protocol: Literal["boxel", "segmentation"] = "boxel",
+    evaluation: Mapping[str, object] | None = None,
 ) -> Evaluation:
     """Write `out/work`, `out/run`, `out/predictions` and the metrics; completed steps are skipped.
 
@@ -28,13 +28,13 @@ def run_fold(
 
     Args:
         work: the data set as `prepare` wrote it; None prepares it.
-        protocol: of the evaluation.
+        evaluation: settings of the evaluation.
     """
     if work is None:
         work = out / "work"
         prepare(dataset, work, recipe=experiment, progress=progress)
     run = train(work, out / "run", fold=fold, recipe=experiment, progress=progress)
     predict(run, dataset, out / "predictions", part="test", progress=progress)
-    evaluation = evaluate(out / "predictions", dataset, config={"protocol": protocol}, progress=progress)
-    write_results(out, evaluation)
-    return evaluation
+    result = evaluate(out / "predictions", dataset, config=dict(evaluation or {}), progress=progress)
+    write_results(out, result)
+    return result

@@ -44,6 +44,12 @@ _SAME_RESULT: Any = {
     "train": {"accelerator", "compile", "num_workers", "save_every"},
     "predict": {"batch_size"},
 }
+# The settings of each protocol's evaluation.
+EVALUATIONS: dict[str, dict[str, Any]] = {
+    "boxel": {},
+    "segmentation": {"protocol": "segmentation"},
+    "deeplesion": {"iou_thresholds": (0.21, 0.5, 0.75), "interpolation": "report", "operating_points": (0.25,)},
+}
 _PATIENCE = 1.0  # seconds: whoever only looks whether a cell is locked holds the lock for a moment
 
 
@@ -56,7 +62,8 @@ class Cell(Config):
         fold: the fold of the data that is left out of training.
         num_folds: the number of folds, unless the data set prescribes them.
         split_seed: random seed for the fold split.
-        protocol: how its predictions are evaluated, see `boxel.EvaluateConfig`.
+        protocol: how its predictions are evaluated: `boxel` and `segmentation` as of `boxel.EvaluateConfig`;
+            `deeplesion`, by the metrics of the benchmarking report on DeepLesion.
     """
 
     source: Source
@@ -64,7 +71,7 @@ class Cell(Config):
     fold: int = Field(0, ge=0)
     num_folds: int = Field(5, ge=1)
     split_seed: int = Field(0, ge=0)
-    protocol: Literal["boxel", "segmentation"] = "boxel"
+    protocol: Literal["boxel", "segmentation", "deeplesion"] = "boxel"
 
     @property
     def name(self) -> str:
@@ -108,7 +115,9 @@ def run_cell(folder: Path, progress: Progress = silent) -> None:
                 dataset, work, recipe=cell.experiment, num_folds=cell.num_folds, seed=cell.split_seed, workers=0,
                 progress=progress,
             )  # fmt: skip
-        evaluation = run_fold(dataset, folder, cell.experiment, cell.fold, progress, work=work, protocol=cell.protocol)
+        evaluation = run_fold(
+            dataset, folder, cell.experiment, cell.fold, progress, work=work, evaluation=EVALUATIONS[cell.protocol]
+        )
         write_resamples(folder / "resamples.npz", evaluation)
         record = _cost(folder, evaluation) | {"seconds": round(time.monotonic() - begin, 1) if fresh else None}
         write_text(folder / "done.json", json.dumps(record | {"environment": environment()}, indent=2) + "\n")

@@ -18,7 +18,7 @@ from boxel.datasets.cases import Dataset
 from boxel.datasets.split import dataset_splits
 from boxel.experiments.baseline_cells import baseline_cells
 from boxel.experiments.baselines import evaluate_stratum
-from boxel.experiments.cell import Cell, hash_of, open_source, write_resamples
+from boxel.experiments.cell import EVALUATIONS, Cell, hash_of, open_source, write_resamples
 from boxel.experiments.grid import Claim, Derived, Grid, Value, Values, chooses
 from boxel.experiments.sources import DataFolder
 from boxel.experiments.state import CellState, states
@@ -153,7 +153,7 @@ def _pooled(grid: Grid, out: Path, folds: Sequence[CellState]) -> Path:
             _link(path, folder / "predictions" / path.name)
             if (label_map := segmentation_file(path.parent, path.stem)).exists():
                 _link(label_map, folder / "predictions" / label_map.name)
-    evaluation = evaluate(folder / "predictions", dataset, config={"protocol": first.protocol})
+    evaluation = evaluate(folder / "predictions", dataset, config=EVALUATIONS[first.protocol])
     write_results(folder, evaluation)
     write_resamples(folder / "resamples.npz", evaluation)
     return folder

@@ -21,7 +21,7 @@ from boxel.experiments.cell import Cell, open_source
 from boxel.experiments.state import CellState
 from boxel.ops import paired_overlap
 
-__all__ = ["HEADINGS", "located_iou", "mean_located_iou"]
+__all__ = ["HEADINGS", "located_iou", "mean_located_iou", "predict_training"]
 
 Part = Literal["train", "test"]
 TRAINING_CASES = 20  # of a run, drawn at random: more than enough slices for a mean
@@ -51,17 +51,19 @@ def _of_cell(folder: Path, part: Part) -> float:
     if heading not in known:
         cell = Cell.load(folder / "cell.json")
         dataset = open_source(cell.source, folder.parent.parent)
-        predictions = folder / "predictions" if part == "test" else _predict_training(folder, dataset, cell.split_seed)
+        predictions = folder / "predictions"
+        if part == "train":
+            predictions = predict_training(folder, dataset, cell.split_seed, TRAINING_CASES)
         known = {**known, heading: located_iou(predictions, dataset)}
         write_text(path, json.dumps(known))
     return float(known[heading])
 
 
-def _predict_training(folder: Path, dataset: Dataset, seed: int) -> Path:
-    """The boxes of the first stage alone in training cases, the same ones in all cells of a fold."""
+def predict_training(folder: Path, dataset: Dataset, seed: int, number: int) -> Path:
+    """Predict at most `number` training cases of a cell, boxes alone; those of all cells of a fold are the same."""
     run, out = folder / "run", folder / "predictions_train"
     train = sorted(RunSplit.load(run / "split.json").train)
-    drawn = np.random.default_rng(seed).permutation(train)[:TRAINING_CASES].tolist()
+    drawn = np.random.default_rng(seed).permutation(train)[:number].tolist()
     predict(run, dataset, out, part="train", cases=drawn, overrides=["predict.segmentation=false"])
     return out
 

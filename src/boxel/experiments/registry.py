@@ -7,6 +7,8 @@ from pathlib import Path
 from boxel.config import Config, did_you_mean, read_json
 from boxel.experiments.cell import Cell
 from boxel.experiments.cross_validation import PRESETS, cross_validation
+from boxel.experiments.deeplesion import PRESETS as DEEPLESION_PRESETS
+from boxel.experiments.deeplesion import deeplesion
 from boxel.experiments.grid import Grid, Value, Values
 from boxel.experiments.lesions import PRESETS as LESION_PRESETS
 from boxel.experiments.lesions import lesions
@@ -39,6 +41,9 @@ EXPERIMENTS = {
     "breast": Entry(breast, "table 2 of Retina U-Net, for whoever has such data", TABLE_PRESETS),
     "pancreas": Entry(pancreas, "tables 1 to 4 of L-SNet, for whoever has Pancreas-CT", PANCREAS_PRESETS),
     "lsnet": Entry(lsnet, "the same on LIDC nodules in mosaics of crops, or on the hippocampus", LSNET_PRESETS),
+    "deeplesion": Entry(
+        deeplesion, "tables 3 to 7 of the benchmarking report on DeepLesion, for whoever has it", DEEPLESION_PRESETS
+    ),
     "six_models": Entry(six_models, "the papers' six detectors, each trained for the same time"),
     "cross_validation": Entry(
         cross_validation, "five folds of your own data, pooled; preset `models` for all six", PRESETS

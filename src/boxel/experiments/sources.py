@@ -11,6 +11,7 @@ from boxel.config import Choice
 from boxel.datasets.cases import Dataset
 from boxel.datasets.formats import open_dataset
 from boxel.datasets.formats.mosaic import Mosaic, make_mosaic
+from boxel.datasets.split import hold_out
 from boxel.datasets.toy import make_toy
 from boxel.types import Progress
 
@@ -72,6 +73,32 @@ class DataFolder(Source, name="folder"):
     def or_options(self, *options: str) -> Self:
         """The folder with these options, unless it has its own."""
         return self if self.options else self.model_copy(update={"options": options})
+
+
+class PatientSplit(Source, name="patient_split"):
+    """A folder cut anew by patient: its own parts and folds are left aside.
+
+    Attributes:
+        folder: the data set.
+        test: share of the patients that are tested on.
+        val: share of the others that are validated on.
+        seed: random seed of the parts.
+    """
+
+    folder: DataFolder
+    test: float = Field(0.25, gt=0, lt=1)
+    val: float = Field(0.1, gt=0, lt=1)
+    seed: int = 0
+
+    def open(self, folder: Path, progress: Progress) -> Dataset:
+        dataset = self.folder.open(folder, progress)
+        cases = tuple(replace(case, split="train") for case in dataset.cases)
+        parts = {"test": hold_out(cases, self.test, self.seed)}
+        others = [case for case in cases if case.id not in parts["test"]]
+        parts["val"] = hold_out(others, self.val, self.seed)
+        parts["train"] = {case.id for case in others} - parts["val"]
+        split = {part: tuple(sorted(ids)) for part, ids in parts.items()}
+        return replace(dataset, cases=cases, splits=(split,))
 
 
 class MosaicOfCrops(Source, name="mosaic"):

@@ -1,0 +1,149 @@
+"""The tables of the benchmarking report on DeepLesion from the finished cells of the experiment.
+
+Reference: tables 3 to 7 of the report. Its mAP in tables 3 and 4 is taken at its IoU threshold of 0.21. Its mean IoU is
+said to be that of boxes above the threshold, but lies below it (17 to 22 %): lesions without a hit must count as 0.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from filelock import FileLock
+
+from boxel.api.evaluation_inputs import read_evaluation_inputs
+from boxel.config import read_json, write_text
+from boxel.evaluation import EvaluateConfig, evaluate
+from boxel.evaluation.details import size_ratios
+from boxel.experiments.cell import EVALUATIONS, Cell, open_source
+from boxel.experiments.grid import Derived, Grid, Values
+from boxel.experiments.located import predict_training
+from boxel.experiments.state import CellState
+
+__all__ = ["BoxSizes", "Compared", "TrainAndTest"]
+
+Part = Literal["train", "test"]
+TRAINING_CASES = 1000  # of a run, drawn at random
+SCORE = 0.25  # from which Darknet counts a detection
+_IOUS = {
+    "over hits": "mean_iou@0.21",
+    "over lesions": "mean_iou_objects@0.21",
+    "over detections": f"mean_iou@0.21/score={SCORE:g}",
+}
+Rows = Sequence[tuple[Values, Mapping[str, float]]]
+
+
+def figures(out: Path, cell: CellState, part: Part) -> dict[str, Any]:
+    """The metrics of a finished cell on its test images or on training images, which are predicted first.
+
+    Besides those of the evaluation: "empty", the share of images without a detection of at least `SCORE`, and
+    "ratios", the area of each hit divided by that of its lesion. What is there is used again.
+    """
+    folder = out / "cells" / cell.name
+    path = folder / f"figures_{part}.json"
+    with FileLock(folder / ".figures.lock"):  # another process may collect at the same time
+        if not path.exists():
+            dataset = open_source(Cell.load(folder / "cell.json").source, out)
+            predictions = folder / "predictions"
+            if part == "train":
+                predictions = predict_training(folder, dataset, 0, TRAINING_CASES)
+            inputs = read_evaluation_inputs(predictions, dataset)
+            config = EvaluateConfig(**EVALUATIONS["deeplesion"], num_resamples=0)
+            result = evaluate(
+                inputs.detections, inputs.ground_truth, config=config, criterion=inputs.criterion, **inputs.context
+            )
+            best = [one.scores.max() if len(one.scores) else 0.0 for one in inputs.detections.values()]
+            ratios = size_ratios(result.table)
+            values = {key: value for key, value in result.metrics.items() if isinstance(value, int | float)}
+            values |= {"empty": float(np.mean(np.array(best) < SCORE)), "ratios": ratios[np.isfinite(ratios)].tolist()}
+            write_text(path, json.dumps(values))
+    return dict(read_json(path))
+
+
+def _rows(grid: Grid, out: Path, cells: Sequence[CellState], part: Part) -> dict[str, list[dict[str, Any]]]:
+    """The figures of the finished cells of each row, one for each seed."""
+    rows: dict[str, list[dict[str, Any]]] = {str(value): [] for value in grid.axes["model"]}
+    for cell in cells:
+        if cell.state == "done" and (out / "cells" / cell.name / "run" / "split.json").exists():
+            rows[str(cell.values["model"])].append(figures(out, cell, part))
+    return {row: values for row, values in rows.items() if values}
+
+
+@dataclass(frozen=True)
+class TrainAndTest:
+    """AP at IoU 0.21 and mean IoU on training and on test images: tables 3 and 4.
+
+    Attributes:
+        published: by row: train AP, test AP, train and test mean IoU.
+    """
+
+    published: Mapping[str, tuple[float, float, float, float]]
+
+    def __call__(self, grid: Grid, out: Path, cells: Sequence[CellState], means: Rows) -> Derived:
+        parts: dict[Part, dict[str, list[dict[str, Any]]]] = {
+            "train": _rows(grid, out, cells, "train"),
+            "test": _rows(grid, out, cells, "test"),
+        }
+        columns, lines = ["row"], []
+        for part in parts:
+            columns += [f"AP@0.21, {part}", *(f"mean IoU {how}, {part}" for how in _IOUS)]
+            columns += ["published AP", "published mean IoU"] if self.published else []
+        for row in parts["test"]:
+            line = [grid.label(row)]
+            for place, rows in enumerate(parts.values()):
+                line += [_mean(rows[row], key) for key in ("AP@0.21", *_IOUS.values())]
+                known = self.published.get(row)
+                line += [f"{known[place]:.2f}", f"{known[2 + place]:.2f}"] if known else [""] * 2 * bool(self.published)
+            lines.append((*line, _mean(parts["test"][row], "empty")))
+        columns.append(f"test images without a detection of {SCORE:g}")
+        note = f"Of the training images, at most {TRAINING_CASES} are predicted. The report found nothing in 40 %."
+        return Derived("Tables 3 and 4: training and test images", tuple(columns), tuple(lines), note)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """AP at IoU 0.50 and 0.75: table 5.
+
+    Attributes:
+        published: by row, both.
+    """
+
+    published: Mapping[str, tuple[float, float]]
+
+    def __call__(self, grid: Grid, out: Path, cells: Sequence[CellState], means: Rows) -> Derived:
+        rows = _rows(grid, out, cells, "test")
+        columns = ("row", "AP@0.50", "published", "AP@0.75", "published")
+        lines = [
+            (grid.label(row), _mean(rows[row], "AP@0.50"), f"{half:.3f}", _mean(rows[row], "AP@0.75"), f"{more:.3f}")
+            for row, (half, more) in self.published.items()
+            if row in rows
+        ]
+        return Derived("Table 5: the report's best", columns, tuple(lines))
+
+
+@dataclass(frozen=True)
+class BoxSizes:
+    """The area of each hit divided by that of its lesion, of bigger and of smaller boxes: tables 6 and 7."""
+
+    def __call__(self, grid: Grid, out: Path, cells: Sequence[CellState], means: Rows) -> Derived:
+        lines = []
+        for row, seeds in _rows(grid, out, cells, "test").items():
+            ratios = np.concatenate([np.asarray(one["ratios"], float) for one in seeds])
+            for name, own in {"bigger": ratios[ratios >= 1], "smaller": ratios[ratios < 1]}.items():
+                numbers = [own.mean(), np.median(own), own.min(), own.max()] if len(own) else []
+                share = f"{len(own) / len(ratios):.1%}" if len(ratios) else ""
+                shown = [f"{number:.3g}" for number in numbers] or [""] * 4
+                lines.append((grid.label(row), name, str(len(own)), share, *shown))
+        columns = ("row", "boxes", "hits", "share", "mean ratio", "median", "least", "largest")
+        note = (
+            "The report's YOLOv4 has 46.8 % bigger boxes (mean 2.09, median 1.31) and 53.9 % smaller (0.67, 0.74), its "
+            "Faster R-CNN 60.8 % (3.68, 1.77) and 39.2 % (0.58, 0.61); of YOLOv4 its shares add up to 100.7 %."
+        )
+        return Derived("Tables 6 and 7: sizes of the boxes of hits (IoU 0.21)", columns, tuple(lines), note)
+
+
+def _mean(seeds: Sequence[Mapping[str, Any]], key: str) -> str:
+    values = [float(one[key]) for one in seeds if one.get(key) is not None]
+    return f"{np.mean(values):.3f}" if values else ""
