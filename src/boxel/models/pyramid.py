@@ -16,6 +16,10 @@ class PyramidConfig(ModelConfig):
     backbone: BackboneConfig = ResNetConfig()
     neck: NeckConfig = FPNConfig()
 
+    @property
+    def extends(self) -> bool:
+        return self.neck.extends
+
 
 class PyramidModel(BuiltModel):
     """A model of an encoder, a neck and heads. The encoder and the neck reach full resolution in models that segment.

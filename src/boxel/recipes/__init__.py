@@ -8,7 +8,7 @@ from pathlib import Path
 from boxel.config import did_you_mean, read_json
 from boxel.models import ModelConfig
 from boxel.recipes.experiment import Experiment
-from boxel.recipes.modern import full, small
+from boxel.recipes.modern import VARIANTS, full, small
 from boxel.recipes.papers import PAPERS
 from boxel.recipes.segmentation import SEGMENTATION
 
@@ -27,13 +27,13 @@ def _summary(documented: object) -> str:
 
 
 def recipes() -> dict[str, Recipe]:
-    """All recipes by name: `NAME` and `NAME_small` of each registered model, those of papers, and of segmentation."""
+    """All recipes by name: `NAME` and `NAME_small` of each model, variants, those of papers, and of segmentation."""
     kinds = ModelConfig.registry.items()
     return {
         **{name: Recipe(_summary(kind), name, full) for name, kind in kinds},
         **{f"{name}_small": Recipe(f"{_summary(kind)} Small, for a CPU.", name, small) for name, kind in kinds},
         **{name: Recipe(about, "retina_unet", partial(build, name)) for name, (about, build) in PAPERS.items()},
-        **{name: Recipe(about, model, build) for name, (about, model, build) in SEGMENTATION.items()},
+        **{name: Recipe(about, model, build) for name, (about, model, build) in (VARIANTS | SEGMENTATION).items()},
     }
 
 
