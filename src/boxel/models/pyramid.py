@@ -1,4 +1,4 @@
-"""What the six detectors share: an encoder, a neck that makes a feature pyramid, and heads on it."""
+"""What the detectors share: an encoder, a neck that makes a feature pyramid, and heads on it."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
