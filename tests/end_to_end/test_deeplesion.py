@@ -49,7 +49,7 @@ def test_the_whole_experiment_on_a_few_pictures(pictures, tmp_path):
         assert 0 <= train["empty"] <= 1
 
 
-def test_patients_are_cut_75_to_25_whatever_the_parts_of_the_data(pictures):
+def test_patients_are_cut_75_to_25_not_by_the_parts_of_the_data(pictures):
     source = PatientSplit(folder=DataFolder(path=str(pictures), format="deeplesion_jpg"), test=0.25, val=0.1)
     dataset = PatientSplit.from_dict(source.to_dict()).open(pictures, silent)
     [split] = dataset.splits

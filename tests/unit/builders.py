@@ -7,6 +7,7 @@ from boxel.models import (
     ComponentsConfig,
     CSPDarknetConfig,
     DenseConfig,
+    FasterRCNNConfig,
     FPNConfig,
     LNetConfig,
     MaskConfig,
@@ -46,6 +47,10 @@ def tiny(name: str) -> ModelConfig:
     if name == "yolov4":
         parts = {"backbone": CSPDarknetConfig(width=0.125, depth=0.25, norm="group"), "neck": PANConfig(norm="group")}
         parts["dense"] = YOLOHeadsConfig(norm="group")
+    if name == "faster_rcnn":  # its own settings, not the shared defaults; with norms, to learn in a few steps
+        own, norm = FasterRCNNConfig(), {"norm": "group"}
+        parts["rpn"] = own.rpn.model_copy(update={"filters": 16, "proposals": 50, "train_proposals": 50} | norm)
+        parts["roi"] = own.roi.model_copy(update={"filters": 32, "per_image": 16, "pool_size": None} | norm)
     if name in FIRST_STAGES:
         parts["first"] = FIRST_STAGES[name]
     return model_with(name, parts)

@@ -49,8 +49,8 @@ def _example_task(experiment: Experiment, num_classes: int, num_channels: int) -
     plan = experiment.plan
     ndim = len(plan.patch_size) if plan.patch_size else plan.ndim or 2
     levels = plan.levels or (2, 3, 4, 5)
-    extra = getattr(getattr(experiment.model, "neck", None), "extends", False)  # a level without a stage
-    per_cell = 9 if plan.anchors in ("mdt", "paper") else plan.num_anchors or 1
+    fixed = plan.anchors_for(ndim, levels)
+    per_cell = len(fixed[0]) if fixed else plan.num_anchors or 1
     return Task(
         name="example",
         ndim=ndim,
@@ -60,7 +60,7 @@ def _example_task(experiment: Experiment, num_classes: int, num_channels: int) -
         normalisation=(Normalisation(),) * num_channels,
         patch_size=plan.patch_size or (128,) * ndim,
         batch_size=1,
-        strides=plan.strides or ((2,) * ndim,) * (max(levels) - extra),
+        strides=plan.strides_for(ndim) or ((2,) * ndim,) * (max(levels) - experiment.model.extends),
         levels=levels,
         anchors=(((8.0,) * ndim,) * per_cell,) * len(levels),
         context=plan.context,

@@ -14,9 +14,10 @@ from boxel.config import Config, write_text
 from boxel.datasets.cases import Dataset
 from boxel.datasets.formats import as_dataset
 from boxel.loading.sampler import PatchSampler
-from boxel.models.base import ModelConfig
+from boxel.models import FasterRCNNConfig, ModelConfig
 from boxel.nn.backbone import Backbone
 from boxel.nn.pretrained import Pretrained, pretrained
+from boxel.nn.pretrained.detectors import pretrained_detector
 from boxel.preparation.plan import plan
 from boxel.preparation.prepare import prepare as prepare_store
 from boxel.preparation.store import Store
@@ -103,13 +104,15 @@ def train(
     validate = make_validation(store, val_ids, task, experiment)
     run = Path(run) if run else store.path / "runs" / f"{experiment.recipe}_fold{fold}"
     fresh = not (run / "resume.safetensors").exists()
-    backbones = pretrained_backbones(experiment.model, task) if fresh else {}
+    given = pretrained_parts(experiment.model, task) if fresh else {}
     start_run(run, experiment, task, split)
-    initial = {f"{name}.{key}": tensor for name, weights in backbones.items() for key, tensor in weights.state.items()}
-    if backbones:
-        record = {name: weights.to_dict() for name, weights in backbones.items()}
+    initial = {
+        f"{name}.{key}".lstrip("."): tensor for name, weights in given.items() for key, tensor in weights.state.items()
+    }
+    if given:
+        record = {name or "model": weights.to_dict() for name, weights in given.items()}
         write_text(run / "pretrained.json", json.dumps(record, indent=2) + "\n")
-    for weights in backbones.values():
+    for weights in given.values():
         logging.getLogger("boxel").info(weights)
     steps = experiment.train.steps
     finish, select_by = None, experiment.train.select_by
@@ -144,22 +147,30 @@ def train(
     return run
 
 
-def pretrained_backbones(config: ModelConfig, task: Task) -> dict[str, Pretrained]:
-    """The initial weights of the backbones whose configuration names a file of weights, by their names in the model.
+def pretrained_parts(config: ModelConfig, task: Task) -> dict[str, Pretrained]:
+    """The initial weights of the parts whose configuration names a file of weights, by their names in the model.
+
+    These are the backbones, or the whole model, whose name is empty.
 
     Raises:
-        ValueError: a file cannot be used, or levels without initial weights are frozen.
+        ValueError: a file cannot be used, one is given for the model and for its backbone, or levels without initial
+            weights are frozen.
     """
     found: dict[str, Pretrained] = {}
     if not re.search(r'"weights": "|"frozen": [1-9]', config.to_json()):  # building the model takes a while
         return found
-    for name, module in config.build(task).named_modules():
+    model, whole = config.build(task), config.weights if isinstance(config, FasterRCNNConfig) else None
+    if whole is not None:
+        found[""] = pretrained_detector(Path(whole), model)
+    for name, module in model.named_modules():
         if not isinstance(module, Backbone):
             continue
         setting = ".".join(["model", *name.split(".")[:-1], "backbone"])
+        if module.config.weights is not None and whole is not None:
+            raise ValueError(f"model.weights={whole} has the backbone in it; leave out {setting}.weights")
         if module.config.weights is not None:
             found[name] = pretrained(module.config, module, setting)
-        elif module.config.frozen:
+        elif module.config.frozen and whole is None:
             raise ValueError(
                 f"{setting}.frozen={module.config.frozen} would keep random weights; name a file of pretrained ones "
                 f"with {setting}.weights, or set {setting}.frozen=0"

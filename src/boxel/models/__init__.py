@@ -5,6 +5,7 @@ from boxel.models.coarse_to_fine import CoarseConfig, CoarseToFineConfig
 from boxel.models.components import ComponentsConfig
 from boxel.models.dense import ATSSConfig, DenseConfig, IoUMatcherConfig, MatcherConfig
 from boxel.models.det_unet import DetUNet, DetUNetConfig
+from boxel.models.faster_rcnn import FasterRCNN, FasterRCNNConfig
 from boxel.models.faster_rcnn_plus import FasterRCNNPlus, FasterRCNNPlusConfig
 from boxel.models.first_stage import FirstStageConfig
 from boxel.models.grid import PyramidGrid
@@ -15,6 +16,7 @@ from boxel.models.loss_terms import (
     FocalConfig,
     MiningConfig,
     OverlapLossConfig,
+    SampledConfig,
     SmoothL1Config,
 )
 from boxel.models.lsnet import LSNet, LSNetConfig
@@ -34,6 +36,7 @@ from boxel.nn import (
     CSPDarknetConfig,
     FPNConfig,
     NeckConfig,
+    NoNeckConfig,
     PANConfig,
     ResidualEncoderConfig,
     ResNetConfig,
@@ -53,6 +56,8 @@ __all__ = [
     "DetUNet",
     "DetUNetConfig",
     "FPNConfig",
+    "FasterRCNN",
+    "FasterRCNNConfig",
     "FasterRCNNPlus",
     "FasterRCNNPlusConfig",
     "FirstStageConfig",
@@ -69,6 +74,7 @@ __all__ = [
     "Model",
     "ModelConfig",
     "NeckConfig",
+    "NoNeckConfig",
     "OverlapLossConfig",
     "PANConfig",
     "PyramidConfig",
@@ -82,6 +88,7 @@ __all__ = [
     "RetinaUNet",
     "RetinaUNetConfig",
     "RoIConfig",
+    "SampledConfig",
     "SemanticNetConfig",
     "SmoothL1Config",
     "UFRCNNPlus",

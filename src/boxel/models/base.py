@@ -192,6 +192,11 @@ class ModelConfig(Choice):
         return ()
 
     @property
+    def extends(self) -> bool:
+        """Whether the levels that detect end one above the encoder's coarsest, see `NeckConfig.extends`."""
+        return False
+
+    @property
     def fills_boxes(self) -> bool:
         """Whether the segmentation takes the ellipse in the box of an object without a mask for the object."""
         return False

@@ -17,7 +17,8 @@ class BuiltModel(Model):
         in_channels: channels of the images.
         num_classes: classes of objects, background not counted.
         config: sizes and training targets; default: those of the model's configuration.
-        grid: strides, detecting levels and anchors; default: P2 to P5 with three anchors each.
+        grid: strides, detecting levels and anchors; default: P2 to P5, and P6 where the neck adds it, with three
+            anchors each.
         max_detections: most boxes kept per image.
         masks: some objects of the data set have masks; without, nothing is learnt from the segmentation, unless it is
             filled from boxes (`model.boxes_without_mask`).
@@ -48,12 +49,12 @@ class BuiltModel(Model):
             raise ValueError(f"ndim is {ndim!r}; it must be the number of spatial axes: {', '.join(map(str, nd.CONV))}")
         _check_counts(in_channels=in_channels, num_classes=num_classes, max_detections=max_detections)
         config = self.config_class() if config is None else config
-        grid = PyramidGrid.default(ndim) if grid is None else grid
         if not isinstance(config, self.config_class):
             raise TypeError(
                 f"{type(self).__name__} needs a {self.config_class.__name__}, got {config!r:.60}; pass "
                 f"config={self.config_class.__name__}(...), or build it by config.build(task)"
             )
+        grid = PyramidGrid.default(ndim, levels=range(2, 6 + config.extends)) if grid is None else grid
         if len(grid.strides[0]) != ndim:
             raise ValueError(
                 f"the grid is for images with {len(grid.strides[0])} axes, but ndim is {ndim}; use "

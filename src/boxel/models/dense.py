@@ -19,10 +19,12 @@ from boxel.models.loss_terms import (
     ClassLossConfig,
     FocalConfig,
     OverlapLossConfig,
+    SampledConfig,
     box_loss,
     class_loss,
     coding_std,
     mostly_ignored,
+    only_sampled,
 )
 from boxel.models.postprocess import best_boxes
 from boxel.nn.blocks import Norm
@@ -76,6 +78,7 @@ class DenseConfig(Config):
         candidates: best (anchor, class) pairs that are decoded, per image or, with `per_level`, per pyramid level;
             None for ten per detection that is kept (`max_detections`), at least 1000.
         min_score, nms_threshold: detections of a lower score, or that overlap a better one more, are dropped.
+        nms_per_level: with `per_level`, only one of the same level drops them.
     """
 
     filters: int = 64
@@ -93,6 +96,7 @@ class DenseConfig(Config):
     per_level: bool = False
     min_score: float = 0.02
     nms_threshold: float = 0.5
+    nms_per_level: bool = False
 
 
 class DenseOutputs(NamedTuple):
@@ -136,7 +140,9 @@ class DenseDetection(nn.Module):
                 prior=prior,
             )
 
-        class_outputs, prior = numbers.num_classes + config.softmax, None if config.softmax else 0.01
+        class_outputs = numbers.num_classes + config.softmax
+        # A start at "no object" keeps the many negatives from dominating, where they are not drawn.
+        prior = None if config.softmax or isinstance(config.class_loss, SampledConfig) else 0.01
         if config.shared_tower:
             self.heads = nn.ModuleDict({"shared": head(class_outputs, 2 * ndim, prior=prior)})
         else:
@@ -175,6 +181,7 @@ class DenseDetection(nn.Module):
         matches = self.match(outputs, instances)
         for index, ignored in zip(matches, batch.ignored, strict=False):  # there may be none
             index[(index == -1) & mostly_ignored(outputs.anchors, ignored)] = -2
+        matches = only_sampled(self.config.class_loss, matches)
         labels = torch.stack(
             [
                 torch.where(index >= 0, _gather(one.labels, index), index)
@@ -195,22 +202,29 @@ class DenseDetection(nn.Module):
         boxes = torch.cat(
             [one.boxes[index[rows]] for one, index, rows in zip(instances, matches, positives, strict=True)]
         )
-        return box_loss(self.config.box_loss, deltas, anchors, boxes, self.std)
+        return box_loss(self.config.box_loss, deltas, anchors, boxes, self.std, sampled=(matches >= -1).sum())
 
     @torch.no_grad()
-    def detect(self, outputs: DenseOutputs, most: int | None = None) -> list[Detections[Tensor]]:
-        """The best boxes of each image, suppressed per class; at most as many as the plan has per patch, or `most`."""
+    def detect(
+        self, outputs: DenseOutputs, most: int | None = None, candidates: int | None = None
+    ) -> list[Detections[Tensor]]:
+        """The best boxes of each image, suppressed per class; at most as many as the plan has per patch, or `most`.
+
+        Args:
+            candidates: in place of those of the configuration.
+        """
         config = self.config
         return [
             best_boxes(
                 class_scores(logits, softmax=config.softmax),
                 lambda rows, _, deltas=deltas: decode(deltas[rows], outputs.anchors[rows], self.std),  # type: ignore[misc]
                 outputs.shape,
-                candidates=config.candidates,
+                candidates=candidates or config.candidates,
                 min_score=config.min_score,
                 nms_threshold=config.nms_threshold,
                 max_detections=most or self.numbers.detections_in(outputs.shape),
                 group_sizes=outputs.level_sizes if config.per_level else None,
+                nms_per_group=config.nms_per_level,
             )
             for logits, deltas in zip(outputs.logits, outputs.deltas, strict=True)
         ]

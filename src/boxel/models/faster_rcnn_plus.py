@@ -44,7 +44,7 @@ class FasterRCNNPlus(PyramidModel):
 
     config_class: ClassVar[type[PyramidConfig]] = FasterRCNNPlusConfig
 
-    def add_heads(self, numbers: Numbers, config: FasterRCNNPlusConfig) -> None:
+    def add_heads(self, numbers: Numbers, config: TwoStageConfig) -> None:
         self.rpn = RPN(numbers, self.neck.channels, config.rpn)
         self.roi = RoIDetection(numbers, self.neck.channels, config.roi)
 

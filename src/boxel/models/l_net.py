@@ -79,7 +79,7 @@ class LNet(FirstStage):
 
     def __init__(self, numbers: Numbers, in_channels: int, config: LNetConfig) -> None:
         super().__init__()
-        ndim, grid, filters, norm = numbers.ndim, numbers.grid, config.filters, config.backbone.norm
+        ndim, grid, filters, norm = numbers.ndim, numbers.grid, config.filters, config.backbone.decoder_norm
         self.config, self.numbers = config, numbers
         self.encoder = config.backbone.build(ndim, in_channels, grid.strides, full_resolution=False)
         self.decoder, self.level = build_decoder(

@@ -50,14 +50,33 @@ class MiningConfig(ClassLossConfig, name="mining"):
     weight: float = 1.0
 
 
+class SampledConfig(ClassLossConfig, name="sampled"):
+    """Cross-entropy on anchors drawn at random, mean over them; the others count for no loss term (Ren et al. 2015).
+
+    Attributes:
+        per_image: anchors drawn; as many negatives as are missing from it after the positives.
+        positive_share: at most this share of them is positive.
+    """
+
+    per_image: int = 256
+    positive_share: float = 0.5
+    weight: float = 1.0
+
+
 class BoxLossConfig(Choice):
     """How positives are regressed."""
 
 
 class SmoothL1Config(BoxLossConfig, name="smooth_l1"):
-    """Smooth L1 between encoded offsets, mean over positives and coordinates."""
+    """Smooth L1 between encoded offsets.
+
+    Attributes:
+        over: `positives`: mean over positives and coordinates; `sampled`: their sum, divided by the number of all
+            anchors (or RoIs) that count, positive or negative, as in torchvision.
+    """
 
     beta: float = 1.0
+    over: Literal["positives", "sampled"] = "positives"
     weight: float = 1.0
 
 
@@ -78,6 +97,31 @@ def mostly_ignored(boxes: Float[Tensor, "n 2 d"], ignored: Float[Tensor, "k 2 d"
     return mostly
 
 
+def draw(rows: Int[Tensor, " n"], most: int) -> Int[Tensor, " m"]:
+    """At most so many of the rows, at random."""
+    return rows[torch.randperm(len(rows), device=rows.device)[:most]]
+
+
+def draw_sample(
+    positive: Int[Tensor, " p"], negative: Int[Tensor, " n"], per_image: int, positive_share: float
+) -> tuple[Int[Tensor, " q"], Int[Tensor, " m"]]:
+    """Positive and negative rows of one image at random; at most `positive_share` of `per_image` are positive."""
+    positive = draw(positive, int(per_image * positive_share))
+    return positive, draw(negative, per_image - len(positive))
+
+
+def only_sampled(config: ClassLossConfig, matches: Int[Tensor, "b n"]) -> Int[Tensor, "b n"]:
+    """The object of each anchor (-1: background, -2: neither); -2 also for anchors that `SampledConfig` leaves out."""
+    if not isinstance(config, SampledConfig):
+        return matches
+    sampled = torch.full_like(matches, -2)
+    for own, row in zip(sampled, matches, strict=True):
+        positive, negative = ((row >= 0).nonzero()[:, 0], (row == -1).nonzero()[:, 0])
+        kept = torch.cat(draw_sample(positive, negative, config.per_image, config.positive_share))
+        own[kept] = row[kept]
+    return sampled
+
+
 def class_loss(
     config: ClassLossConfig, logits: Float[Tensor, "b n o"], labels: Int[Tensor, "b n"], *, softmax: bool
 ) -> Float[Tensor, ""]:
@@ -86,6 +130,10 @@ def class_loss(
         used = labels >= -1
         rows = focal_loss(logits[used], labels[used], softmax=softmax, alpha=config.alpha, gamma=config.gamma)
         return config.weight * rows.sum() / (labels >= 0).sum().clamp(min=1)
+    if isinstance(config, SampledConfig):
+        used = labels >= -1
+        rows = class_cross_entropy(logits[used], labels[used], softmax=softmax)
+        return config.weight * rows.sum() / used.sum().clamp(min=1)
     if isinstance(config, MiningConfig):
         images = [_mined_loss(config, *pair, softmax=softmax) for pair in zip(logits, labels, strict=True)]
         return config.weight * torch.stack(images).mean()
@@ -119,12 +167,19 @@ def box_loss(
     references: Float[Tensor, "n 2 d"],
     targets: Float[Tensor, "n 2 d"],
     std: Float[Tensor, "2 d"],
+    sampled: Tensor | int,
 ) -> Float[Tensor, ""]:
-    """Loss of `deltas`, which should move the boxes `references` onto `targets`; zero if there are none."""
+    """Loss of `deltas`, which should move the boxes `references` onto `targets`; zero if there are none.
+
+    Args:
+        sampled: how many boxes count, these and the negatives.
+    """
     if not len(deltas):
         return deltas.sum() * 0.0
     if isinstance(config, SmoothL1Config):
-        return config.weight * F.smooth_l1_loss(deltas, encode(targets, references, std), beta=config.beta)
+        encoded, whole = encode(targets, references, std), config.over == "positives"
+        loss = F.smooth_l1_loss(deltas, encoded, beta=config.beta, reduction="mean" if whole else "sum")
+        return config.weight * (loss if whole else loss / sampled)
     if isinstance(config, OverlapLossConfig):
         overlap = paired_overlap(decode(deltas, references, std), targets, kind=config.kind)
         return config.weight * (1 - overlap).mean()

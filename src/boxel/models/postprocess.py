@@ -21,6 +21,7 @@ def best_boxes(
     nms_threshold: float,
     max_detections: int,
     group_sizes: Sequence[int] | None = None,
+    nms_per_group: bool = False,
 ) -> Detections[Tensor]:
     """The best `candidates` (row, class) pairs of one image, decoded, clipped to `shape`, suppressed per class.
 
@@ -28,6 +29,7 @@ def best_boxes(
         candidates: None for ten per detection that is kept, at least 1000.
         decode_rows: gives the boxes of rows and classes.
         group_sizes: rows per group (pyramid level), if `candidates` counts per group.
+        nms_per_group: boxes suppress those of their own group only.
     """
     candidates = max(1000, 10 * max_detections) if candidates is None else candidates
     parts, first = [], 0
@@ -40,9 +42,13 @@ def best_boxes(
     labels = index % scores.shape[1]
     boxes = clip(decode_rows(index // scores.shape[1], labels), shape)
     real = (boxes[:, 1] > boxes[:, 0]).all(-1)
-    boxes, values, labels = boxes[real], values[real], labels[real]
+    boxes, values, labels, index = boxes[real], values[real], labels[real], index[real]
+    rivals = labels
+    if group_sizes and nms_per_group:
+        ends = torch.tensor(group_sizes, device=index.device).cumsum(0) * scores.shape[1]
+        rivals = labels + scores.shape[1] * torch.bucketize(index, ends, right=True)
     # One more than is kept shows whether some are left out.
-    keep = nms(boxes, values, nms_threshold, labels=labels, max_detections=max_detections + 1)
+    keep = nms(boxes, values, nms_threshold, labels=rivals, max_detections=max_detections + 1)
     best = keep[:max_detections]
     return Detections(boxes[best], values[best], labels[best], capped=leaves_out(values[keep], max_detections))
 

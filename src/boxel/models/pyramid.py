@@ -1,4 +1,4 @@
-"""What the six detectors share: an encoder, a neck that makes a feature pyramid, and heads on it."""
+"""What the detectors share: an encoder, a neck that makes a feature pyramid, and heads on it."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -15,6 +15,10 @@ class PyramidConfig(ModelConfig):
 
     backbone: BackboneConfig = ResNetConfig()
     neck: NeckConfig = FPNConfig()
+
+    @property
+    def extends(self) -> bool:
+        return self.neck.extends
 
 
 class PyramidModel(BuiltModel):

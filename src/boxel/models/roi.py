@@ -14,12 +14,20 @@ from torch.nn import functional as F
 
 from boxel.config import Config
 from boxel.models.grid import Numbers, PyramidGrid
-from boxel.models.loss_terms import BoxLossConfig, SmoothL1Config, box_loss, coding_std, mostly_ignored
+from boxel.models.loss_terms import (
+    BoxLossConfig,
+    SmoothL1Config,
+    box_loss,
+    coding_std,
+    draw,
+    draw_sample,
+    mostly_ignored,
+)
 from boxel.models.postprocess import best_boxes, join
 from boxel.nn.blocks import Norm
 from boxel.nn.losses import class_scores, mine_hard_negatives
 from boxel.nn.roi_heads import RoIBoxHead
-from boxel.ops import assign_levels, assign_levels_mdt, decode, iou, pyramid_roi_align
+from boxel.ops import assign_levels, assign_levels_fpn, assign_levels_mdt, decode, iou, pyramid_roi_align
 from boxel.types import Detections, Instances
 
 
@@ -27,11 +35,12 @@ class RoIConfig(Config):
     """Pooling, sampling and classification of regions of interest (RoIs).
 
     Attributes:
-        pool_size: cells per axis that a RoI is pooled to; None spreads about 49 (2D) or 147 (3D) cells in proportion
-            to the anchors.
+        pool_size: cells per axis that a RoI is pooled to, one number for all axes or for each; None spreads about 49
+            (2D) or 147 (3D) cells in proportion to the anchors.
         sampling_ratio: samples per cell and axis.
-        level_rule: which pyramid level a RoI is pooled from: by its `size` in voxels, or, as in the papers' toolkit,
-            by its in-plane size relative to the `patch`.
+        aligned: cells hold their values at their centres; else at their lower corners, see `boxel.ops.roi_align`.
+        level_rule: which pyramid level a RoI is pooled from: by its `size` in voxels; as in the papers' toolkit, by its
+            in-plane size relative to the `patch`; or by the `canonical` rule of FPN, see `boxel.ops.assign_levels_fpn`.
         filters: width of the two fully connected layers.
         per_image: RoIs sampled per image for training.
         positive_share: at most this share of them is positive.
@@ -44,9 +53,10 @@ class RoIConfig(Config):
             (`max_detections`), at least 1000.
     """
 
-    pool_size: tuple[int, ...] | None = None
+    pool_size: int | tuple[int, ...] | None = None
     sampling_ratio: int = 2
-    level_rule: Literal["size", "patch"] = "size"
+    aligned: bool = True
+    level_rule: Literal["size", "patch", "canonical"] = "size"
     filters: int = 256
     norm: Norm = "group"
     per_image: int = 64
@@ -98,11 +108,19 @@ class RoIPooler:
         strides = [self.grid.level_strides[place] for place in self.places]
         if self.config.level_rule == "patch":
             levels = assign_levels_mdt(boxes, self.grid.patch_size or (), len(pyramid))
+        elif self.config.level_rule == "canonical":
+            levels = assign_levels_fpn(boxes, [self.grid.levels[place] for place in self.places])
         else:
             levels = assign_levels(boxes, strides)
-        ratio = self.config.sampling_ratio
         return pyramid_roi_align(
-            pyramid, boxes, images, levels, output_size=size, strides=strides, sampling_ratio=ratio
+            pyramid,
+            boxes,
+            images,
+            levels,
+            output_size=size,
+            strides=strides,
+            sampling_ratio=self.config.sampling_ratio,
+            aligned=self.config.aligned,
         )
 
 
@@ -119,7 +137,8 @@ class RoIDetection(nn.Module):
         super().__init__()
         self.config, self.numbers = config, numbers
         self.pool = RoIPooler(numbers.grid, config)
-        self.pool_size = config.pool_size or default_pool_size(numbers.grid)
+        size = config.pool_size or default_pool_size(numbers.grid)
+        self.pool_size = (size,) * numbers.ndim if isinstance(size, int) else size
         self.head = RoIBoxHead(
             numbers.ndim,
             channels,
@@ -164,10 +183,11 @@ class RoIDetection(nn.Module):
         self, pyramid: Sequence[Tensor], boxes: Tensor, best: Tensor, usable: Tensor, image: int
     ) -> tuple[Int[Tensor, " p"], Int[Tensor, " q"]]:
         config = self.config
-        positive = _draw((best >= config.positive).nonzero()[:, 0], int(config.per_image * config.positive_share))
+        positive = (best >= config.positive).nonzero()[:, 0]
         negative = ((best < config.negative) & usable).nonzero()[:, 0]
         if config.negatives == "random":
-            return positive, _draw(negative, config.per_image - len(positive))
+            return draw_sample(positive, negative, config.per_image, config.positive_share)
+        positive = draw(positive, int(config.per_image * config.positive_share))
         logits, _ = self(pyramid, boxes[negative], torch.full_like(negative, image))
         hardness = class_scores(logits, softmax=True).amax(-1)
         return positive, negative[mine_hard_negatives(hardness, max(1, len(positive)), config.pool_factor)]
@@ -180,7 +200,9 @@ class RoIDetection(nn.Module):
         own_deltas = deltas[positive, rois.labels[positive] + 1]
         return {
             "roi_class": F.cross_entropy(logits, rois.labels + 1, reduction="sum") / max(1, len(logits)),
-            "roi_box": box_loss(self.config.box_loss, own_deltas, rois.boxes[positive], targets, self.std),
+            "roi_box": box_loss(
+                self.config.box_loss, own_deltas, rois.boxes[positive], targets, self.std, sampled=len(logits)
+            ),
         }
 
     @torch.no_grad()
@@ -224,7 +246,3 @@ def _best_overlap(boxes: Tensor, objects: Tensor) -> tuple[Tensor, Tensor]:
         return boxes.new_zeros(len(boxes)), torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
     best, owner = iou(boxes, objects).max(1)
     return best, owner
-
-
-def _draw(rows: Int[Tensor, " n"], most: int) -> Int[Tensor, " m"]:
-    return rows[torch.randperm(len(rows), device=rows.device)[:most]]

@@ -24,6 +24,7 @@ class RPNConfig(DenseConfig):
     Attributes:
         anchor_step: uses every n-th anchor size of the plan; 3 keeps the base octave of Retina U-Net's nine.
         proposals: most boxes handed on per image; in prediction at least as many as there may be detections.
+        train_candidates, train_proposals: those of training, where they differ.
     """
 
     num_convs: int = 1
@@ -34,6 +35,8 @@ class RPNConfig(DenseConfig):
     nms_threshold: float = 0.7
     anchor_step: int = 1
     proposals: int = 200
+    train_candidates: int | None = None
+    train_proposals: int | None = None
 
 
 class RPN(nn.Module):
@@ -66,5 +69,7 @@ class RPN(nn.Module):
         Args:
             to_train: for the loss; else for detections, of which there may be more than `proposals`.
         """
-        most = self.config.proposals
-        return self.dense.detect(outputs, most if to_train else max(most, self.numbers.detections_in(outputs.shape)))
+        config = self.config
+        if to_train:
+            return self.dense.detect(outputs, config.train_proposals or config.proposals, config.train_candidates)
+        return self.dense.detect(outputs, max(config.proposals, self.numbers.detections_in(outputs.shape)))

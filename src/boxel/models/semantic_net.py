@@ -73,7 +73,12 @@ class SemanticNet(nn.Module):
         self.config, self.softmax = config, numbers.num_classes > 1
         self.encoder = config.backbone.build(ndim, in_channels, strides, full_resolution=False)
         self.decoder, self.level = build_decoder(
-            config.decoder, ndim, self.encoder.channels, config.filters, config.backbone.norm, full_resolution=True
+            config.decoder,
+            ndim,
+            self.encoder.channels,
+            config.filters,
+            config.backbone.decoder_norm,
+            full_resolution=True,
         )
         outputs = numbers.num_classes + self.softmax
         kernel = 1 if config.decoder == "fcn" else 3

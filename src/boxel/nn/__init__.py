@@ -3,7 +3,7 @@
 from boxel.nn.backbone import Backbone, BackboneConfig
 from boxel.nn.csp_darknet import CSPDarknetConfig
 from boxel.nn.fpn import FPNConfig
-from boxel.nn.neck import LazyLevel, Neck, NeckConfig, Pyramid
+from boxel.nn.neck import LazyLevel, Neck, NeckConfig, NoNeckConfig, Pyramid
 from boxel.nn.pan import PANConfig
 from boxel.nn.residual_encoder import ResidualEncoderConfig
 from boxel.nn.resnet import ResNetConfig
@@ -17,6 +17,7 @@ __all__ = [
     "LazyLevel",
     "Neck",
     "NeckConfig",
+    "NoNeckConfig",
     "PANConfig",
     "Pyramid",
     "ResNetConfig",

@@ -9,7 +9,7 @@ from pydantic import NonNegativeInt
 from torch import Tensor, nn
 
 from boxel.config import Choice
-from boxel.nn.blocks import Activation, Norm
+from boxel.nn.blocks import Activation, EncoderNorm, Norm
 
 
 class Backbone(nn.Module):
@@ -60,7 +60,8 @@ class BackboneConfig(Choice):
 
     Attributes:
         weights: file of pretrained weights that a training starts from; not needed once it has started.
-        norm: the norm after each convolution.
+        norm: the norm after each convolution. `frozen` is a batch norm that stays as `weights` have it (without them
+            the identity), after convolutions without bias, as in torchvision's detectors.
         activation: what follows the norm.
         frozen: the last of the levels C1, C2, ... that keep their weights and the statistics of their norms while the
             rest is trained, with those before it; 0: all learn. torchvision's detectors have 2.
@@ -70,7 +71,7 @@ class BackboneConfig(Choice):
     default: ClassVar[str] = "resnet"
     slope: ClassVar[float] = 0.1
     weights: str | None = None
-    norm: Norm = "instance"
+    norm: EncoderNorm = "instance"
     activation: Activation = "relu"
     frozen: NonNegativeInt = 0
 
@@ -79,6 +80,11 @@ class BackboneConfig(Choice):
         super().__pydantic_init_subclass__(name)
         if "build" in vars(cls):
             cls.build = _then_freeze(cls.build)  # type: ignore[method-assign]
+
+    @property
+    def decoder_norm(self) -> Norm:
+        """The norm of a decoder on this backbone: the same, or a batch norm that is trained where it is frozen."""
+        return "batch" if self.norm == "frozen" else self.norm
 
     @property
     def style(self) -> dict[str, Any]:

@@ -3,15 +3,33 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from boxel.nn import nd
 
 Norm = Literal["none", "instance", "group", "batch"]
+EncoderNorm = Literal[Norm, "frozen"]
 Activation = Literal["relu", "leaky", "mish", "silu"]
 
 
-def norm_layer(norm: Norm, ndim: int, channels: int) -> nn.Module:
+class FrozenNorm(nn.Module):
+    """A trained batch norm as constants, in training too; the identity until weights from a file fill it.
+
+    Its tensors are buffers, so that they are saved but not trained. `running_var` includes the file's epsilon.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        for name, value in (("weight", 1.0), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1.0)):
+            self.register_buffer(name, torch.full((channels,), value))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=0.0)  # type: ignore[arg-type]
+
+
+def norm_layer(norm: EncoderNorm, ndim: int, channels: int) -> nn.Module:
     """The norm over `channels`; group norm has groups of at least 8 channels, and at most 16 groups."""
     if norm == "instance":
         return nd.INSTANCE_NORM[ndim](channels, affine=True)
@@ -20,6 +38,8 @@ def norm_layer(norm: Norm, ndim: int, channels: int) -> nn.Module:
     if norm == "group":
         groups = max(g for g in range(1, 17) if channels % g == 0 and (channels // g >= 8 or g == 1))
         return nn.GroupNorm(groups, channels)
+    if norm == "frozen":
+        return FrozenNorm(channels)
     return nn.Identity()
 
 
@@ -30,7 +50,7 @@ def conv_block(
     *,
     kernel_size: int | Sequence[int] = 3,
     stride: Sequence[int] = (1,),
-    norm: Norm = "none",
+    norm: EncoderNorm = "none",
     activation: Activation | None = "relu",
     slope: float = 0.1,
     bias: bool = True,
@@ -40,11 +60,14 @@ def conv_block(
     Args:
         kernel_size: width of the kernel on all axes, or on each; odd, for the size of the image to stay.
         slope: of a leaky ReLU.
-        bias: of the convolution; without effect on what a following instance or batch norm hands out.
+        bias: of the convolution; without effect on what a following instance or batch norm hands out. A convolution
+            before a frozen norm, which has a bias, has none.
     """
     strides = tuple(stride) if len(stride) > 1 else tuple(stride) * ndim
     kernel = (kernel_size,) * ndim if isinstance(kernel_size, int) else tuple(kernel_size)
-    layers: list[nn.Module] = [nd.conv_layer(channels_in, channels_out, kernel, strides, bias=bias)]
+    layers: list[nn.Module] = [
+        nd.conv_layer(channels_in, channels_out, kernel, strides, bias=bias and norm != "frozen")
+    ]
     if norm != "none":
         layers.append(norm_layer(norm, ndim, channels_out))
     if activation:
@@ -79,7 +102,7 @@ class ResidualBlock(nn.Module):
         *,
         bottleneck: bool,
         stride: Sequence[int],
-        norm: Norm,
+        norm: EncoderNorm,
         stride_in: Literal["first", "middle"] = "first",
         activation: Activation = "relu",
         slope: float = 0.1,

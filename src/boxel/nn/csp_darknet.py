@@ -12,7 +12,7 @@ from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from boxel.nn.backbone import Backbone, BackboneConfig
-from boxel.nn.blocks import Activation, Norm, conv_block
+from boxel.nn.blocks import Activation, EncoderNorm, conv_block
 
 # Channels of C0, C1, ..., and blocks of C1, C2, ... of CSPDarknet53. It ends with C5: C6 is as wide, half as deep.
 WIDTHS = (32, 64, 128, 256, 512, 1024, 1024)
@@ -27,7 +27,7 @@ class CSPDarknetConfig(BackboneConfig, name="csp_darknet"):
         depth: multiple of its residual blocks (1, 2, 8, 8, 4); every stage keeps one at least.
     """
 
-    norm: Norm = "batch"
+    norm: EncoderNorm = "batch"
     activation: Activation = "mish"
     width: PositiveFloat = 1.0
     depth: PositiveFloat = 1.0

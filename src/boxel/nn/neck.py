@@ -50,7 +50,7 @@ class Neck(nn.Module, ABC):
         if len(set(widths)) > 1:
             raise ValueError(
                 f"model.neck hands out levels of {', '.join(map(str, widths))} channels, but the heads of this model "
-                "are shared by its levels and need equal ones; set model.neck.filters, for example to 64"
+                "are shared by its levels and need equal ones; set model.neck.filters of an fpn or pan, such as 64"
             )
         return widths[0]
 
@@ -90,3 +90,32 @@ class NeckConfig(Choice):
         raise TypeError(
             f"{type(self).__name__} does not build a neck; choose one of {', '.join(sorted(self.registry))}"
         )
+
+
+class NoNeckConfig(NeckConfig, name="none"):
+    """No neck: the detecting levels are the features of the encoder, such as the only one of Faster R-CNN on a VGG."""
+
+    def build(
+        self,
+        ndim: int,
+        channels: Sequence[int],
+        *,
+        strides: Sequence[Sequence[int]],
+        levels: Sequence[int],
+        used: Sequence[int],
+        full_resolution: bool,
+    ) -> "NoNeck":
+        if full_resolution:
+            raise ValueError("model.neck=none has no way to full resolution, which this model segments at; choose fpn")
+        return NoNeck(channels, used)
+
+
+class NoNeck(Neck):
+    """Hands out the features C1, C2, ... of an encoder with `channels` whose levels are `used`."""
+
+    def __init__(self, channels: Sequence[int], used: Sequence[int]) -> None:
+        super().__init__()
+        self.used, self.level_channels = used, [channels[level - 1] for level in used]
+
+    def forward(self, features: list[Tensor]) -> Pyramid:
+        return Pyramid([features[level - 1] for level in self.used], None)

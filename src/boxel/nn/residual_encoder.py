@@ -10,13 +10,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from boxel.nn.backbone import Backbone, BackboneConfig
-from boxel.nn.blocks import Activation, ResidualBlock, conv_block
+from boxel.nn.blocks import Activation, Norm, ResidualBlock, conv_block
 
 
 class ResidualEncoderConfig(BackboneConfig, name="residual_encoder"):
     """A residual encoder with the `widths` and numbers of `blocks` of C0, C1, ...; its leaky ReLU has slope 0.01."""
 
     slope: ClassVar[float] = 0.01
+    norm: Norm = "instance"
     activation: Activation = "leaky"
     widths: tuple[int, ...] = (32, 64, 128, 256, 320, 320)
     blocks: tuple[int, ...] = (1, 3, 4, 6, 6, 6)

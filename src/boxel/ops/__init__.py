@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from boxel.ops.masks import boxes_from_label_map
     from boxel.ops.matching import BACKGROUND, IGNORED, match_atss, match_centre, match_iou
     from boxel.ops.regions import paste_regions, sample_regions, scale_gradient
-    from boxel.ops.roi_pooling import assign_levels, assign_levels_mdt, pyramid_roi_align, roi_align
+    from boxel.ops.roi_pooling import assign_levels, assign_levels_fpn, assign_levels_mdt, pyramid_roi_align, roi_align
     from boxel.ops.slices import merge_slices
     from boxel.ops.suppression import nms, soft_nms
     from boxel.ops.tiling import mean_coverage, patch_centre_weight, tile_starts, tiles, whole_coverage
@@ -46,7 +46,7 @@ _HOME = {
     "masks": "boxes_from_label_map",
     "matching": "BACKGROUND IGNORED match_atss match_centre match_iou",
     "regions": "paste_regions sample_regions scale_gradient",
-    "roi_pooling": "assign_levels assign_levels_mdt pyramid_roi_align roi_align",
+    "roi_pooling": "assign_levels assign_levels_fpn assign_levels_mdt pyramid_roi_align roi_align",
     "slices": "merge_slices",
     "suppression": "nms soft_nms",
     "tiling": "mean_coverage patch_centre_weight tile_starts tiles whole_coverage",
@@ -62,6 +62,7 @@ __all__ = [
     "anchor_grid",
     "area",
     "assign_levels",
+    "assign_levels_fpn",
     "assign_levels_mdt",
     "best_iou",
     "boxes_from_label_map",

@@ -27,6 +27,7 @@ def roi_align(
     output_size: Sequence[int],
     stride: Sequence[float],
     sampling_ratio: int | Sequence[int] = 2,
+    aligned: bool = True,
 ) -> Float[Tensor, "n c *o"]:
     """Return the features inside each box, averaged over a grid of bins.
 
@@ -43,6 +44,8 @@ def roi_align(
         output_size: bins per axis.
         stride: voxels per cell and axis.
         sampling_ratio: samples per bin and axis, for all axes or for each; 1 takes the centre of the bin.
+        aligned: if not, the centres of cells lie at `i * stride`, half a cell lower, and a box spans at least one cell
+            per axis, as in torchvision's detectors.
 
     Raises:
         ValueError: arguments of another rank than the boxes, sizes that are not positive, or an image that does not
@@ -66,6 +69,7 @@ def roi_align(
         output_size=output_size,
         strides=[stride],
         sampling_ratio=sampling_ratio,
+        aligned=aligned,
     )
 
 
@@ -78,6 +82,7 @@ def pyramid_roi_align(
     output_size: Sequence[int],
     strides: Sequence[Sequence[float]],
     sampling_ratio: int | Sequence[int] = 2,
+    aligned: bool = True,
 ) -> Float[Tensor, "n c *o"]:
     """Apply `roi_align` to each box on the level of the pyramid that `levels` names.
 
@@ -89,6 +94,7 @@ def pyramid_roi_align(
         output_size: bins per axis.
         strides: voxels per cell and axis, a row per level.
         sampling_ratio: samples per bin and axis.
+        aligned: see `roi_align`.
 
     Raises:
         ValueError: as `roi_align`, or a level that does not exist.
@@ -117,6 +123,9 @@ def pyramid_roi_align(
     shapes = torch.tensor([level.shape[2:] for level in pyramid], device=device)[levels]
     rows = first[levels] + images.long() * shapes.prod(-1)
     corners = boxes.detach().to(dtype) / torch.tensor(strides, dtype=dtype, device=device)[levels, None]
+    if not aligned:  # the box moves up instead of the cells down
+        lower, upper = corners.unbind(1)
+        corners = torch.stack([lower, torch.maximum(upper, lower + 1)], 1) + 0.5
     near, share = _taps(corners, shapes, output_size, ratios)
     table = torch.cat(tables) if tables[1:] else tables[0]
     compiled = kernels(table, boxes) if eager else None
@@ -213,6 +222,34 @@ def assign_levels(
     extent = (boxes[:, 1] - boxes[:, 0]).clamp(min=torch.finfo(boxes.dtype).tiny)
     spanned = (extent[:, None] / boxes.new_tensor(strides)).log().mean(-1)
     return (spanned - math.log(cells)).abs().argmin(1)
+
+
+def assign_levels_fpn(boxes: Float[Tensor, "n 2 d"], levels: Sequence[int]) -> Int[Tensor, " n"]:
+    """Return the level by the rule of FPN, for photographs: `floor(4 + log2(size / 224))`, or the nearest there is.
+
+    The size is the geometric mean of the extents along all axes, in 2D the square root of the area.
+
+    Args:
+        boxes: `(n, 2, d)` voxels; one without extent or with NaN goes to the first level.
+        levels: numbers of the levels, finest first; level 4 has the boxes of 224 to 448 voxels.
+
+    Returns:
+        `(n,)` places in `levels`.
+
+    Example:
+        >>> import torch
+        >>> from boxel.ops import assign_levels_fpn
+        >>> boxes = torch.tensor([[[0.0, 0.0], [112.0, 112.0]], [[0.0, 0.0], [224.0, 224.0]]])
+        >>> assign_levels_fpn(boxes, [2, 3, 4, 5]).tolist()
+        [1, 2]
+
+    Reference: Lin et al., Feature Pyramid Networks, CVPR 2017, equation 1.
+    """
+    check_corners(boxes)
+    extent = (boxes[:, 1] - boxes[:, 0]).clamp(min=torch.finfo(boxes.dtype).tiny)
+    # torchvision's tolerance: 224 voxels are those of level 4, however the logarithm is rounded.
+    level = (4 + (extent / 224).log2().mean(-1) + 1e-6).floor().nan_to_num()
+    return torch.bucketize(level, boxes.new_tensor(levels), right=True).sub(1).clamp(min=0)
 
 
 def assign_levels_mdt(boxes: Float[Tensor, "n 2 d"], patch_size: Sequence[int], num_levels: int) -> Int[Tensor, " n"]:

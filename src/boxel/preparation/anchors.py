@@ -68,6 +68,17 @@ def mean_best_iou(sizes: np.ndarray, anchors: Sequence[Sequence[Sequence[float]]
     return float(best_iou(torch.from_numpy(sizes), torch.from_numpy(every)).mean())
 
 
+def torchvision_anchors(ndim: int, scales: Sequence[float]) -> Sizes:
+    """The anchors of torchvision's Faster R-CNN at one position: height / width of 0.5, 1 and 2, each in all scales.
+
+    Corners are rounded to whole voxels from the centre, so every extent is even. Leading axes have the scale itself.
+    """
+    from boxel.ops import octave_sizes
+
+    exact = (octave_sizes(s, ratios=[1 / r], octaves=1, through_plane=s) for r in (0.5, 1.0, 2.0) for s in scales)
+    return tuple(tuple(2.0 * round(extent / 2) for extent in size[-ndim:]) for (size,) in exact)
+
+
 def retina_unet_anchors(ndim: int, levels: Sequence[int], preset: Literal["mdt", "paper"]) -> tuple[Sizes, ...]:
     """The fixed anchors of Retina U-Net: per level three ratios by three octave scales.
 

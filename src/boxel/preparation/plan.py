@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from boxel.config import Config
-from boxel.preparation.anchors import Sizes, fit_levels, mean_best_iou, retina_unet_anchors
+from boxel.preparation.anchors import Sizes, fit_levels, mean_best_iou, retina_unet_anchors, torchvision_anchors
 from boxel.preparation.fingerprint import Fingerprint
 from boxel.preparation.normalisation import Kind, normalisation_rules
 from boxel.preparation.patch_and_strides import by, choose_grid
@@ -19,6 +19,11 @@ from boxel.wording import counted, counted_of
 
 # An axis this much coarser than the finest counts as coarse.
 ANISOTROPY = 3.0
+_SOURCES = {
+    "mdt": "Retina U-Net (mdt)",
+    "paper": "Retina U-Net (paper)",
+    "torchvision": "torchvision's Faster R-CNN",
+}
 # A further anchor size per level must raise the mean best IoU by this much.
 ANCHOR_GAIN = 0.02
 
@@ -41,12 +46,13 @@ class PlanConfig(Config):
         patch_extent: longest edge of a patch in multiples of that of large objects (99th percentile), for images much
             larger than their objects; None limits patches by the budget only.
         voxels_per_step: budget for `batch_size` times the voxels of a patch.
-        strides: stride per axis of the backbone's stages C1, C2, ...
+        strides: stride per axis of the backbone's stages C1, C2, ...; one number is for all axes.
         levels: pyramid levels that detect; the last may be one above the backbone's last stage, see
             `model.neck.extra`.
         num_anchors: sizes per position and level; None uses 1 to 3, as many as improve the fit.
         anchors: "fit" to the objects; the fixed sizes of Retina U-Net as in its code ("mdt") or its publication
-            ("paper"); or sizes per level.
+            ("paper"); those of torchvision's Faster R-CNN ("torchvision": 32 voxels on P2, twice that on P3, ...); or
+            sizes per level.
         max_detections: most detections per image (and per patch); None: three times the largest number of objects of
             a training case, at least 100, and in proportion more in an image larger than those.
     """
@@ -66,7 +72,7 @@ class PlanConfig(Config):
     strides: tuple[tuple[PositiveInt, ...], ...] | None = None
     levels: tuple[PositiveInt, ...] | None = None
     num_anchors: PositiveInt | None = None
-    anchors: Literal["fit", "mdt", "paper"] | tuple[Sizes, ...] = "fit"
+    anchors: Literal["fit", "mdt", "paper", "torchvision"] | tuple[Sizes, ...] = "fit"
     max_detections: PositiveInt | None = None
 
     @field_validator("window")
@@ -88,6 +94,21 @@ class PlanConfig(Config):
                 )
         return self
 
+    def strides_for(self, ndim: int) -> tuple[tuple[int, ...], ...] | None:
+        """The strides of each stage, for each of `ndim` axes."""
+        return self.strides and tuple(row * ndim if len(row) == 1 else row for row in self.strides)
+
+    def anchors_for(self, ndim: int, levels: tuple[int, ...]) -> tuple[Sizes, ...] | None:
+        """The sizes on each level; None where they are fitted to the data."""
+        match self.anchors:
+            case "fit":
+                return None
+            case "torchvision":
+                return tuple(torchvision_anchors(ndim, [2.0 ** (level + 3)]) for level in levels)
+            case "mdt" | "paper" as preset:
+                return retina_unet_anchors(ndim, levels, preset)
+        return self.anchors
+
 
 def plan(fingerprint: Fingerprint, config: PlanConfig = PlanConfig()) -> Task:  # noqa: B008 (frozen)
     """Plan the task of a data set.
@@ -100,14 +121,15 @@ def plan(fingerprint: Fingerprint, config: PlanConfig = PlanConfig()) -> Task:  
     spacing = _spacing(fingerprint, config, why)
     grids = [stored_shape(case.shape, case.spacing, spacing, config.spacing_unit) for case in fingerprint.cases]
     sizes, shapes = _on_grid(fingerprint, grids, ndim)
-    for name, rows in (("patch_size", [config.patch_size or ()]), ("strides", config.strides or ())):
+    strides = config.strides_for(ndim)
+    for name, rows in (("patch_size", [config.patch_size or ()]), ("strides", strides or ())):
         for row in rows:
             _check_length(name, row or (0,) * ndim, ndim)
     stages, levels, patch_size = choose_grid(
         sizes,
         shapes,
         _in_mm(fingerprint, spacing, config)[-ndim:],
-        strides=config.strides,
+        strides=strides,
         levels=config.levels,
         patch_size=config.patch_size,
         budget=max(1, config.voxels_per_step // (config.batch_size or 2)),
@@ -208,7 +230,8 @@ def _anchors(
 ) -> tuple[Sizes, ...]:
     ndim = sizes.shape[1]
     strides = level_strides(stages, levels)
-    if config.anchors == "fit":
+    fixed = config.anchors_for(ndim, levels)
+    if fixed is None:
         anchors, iou = fit_levels(sizes, strides, config.num_anchors or 1)
         while config.num_anchors is None and len(anchors[0]) < 3:
             more, more_iou = fit_levels(sizes, strides, len(anchors[0]) + 1)
@@ -219,11 +242,10 @@ def _anchors(
     else:
         if config.num_anchors is not None:
             warnings.warn("num_anchors has no effect; it is used with anchors='fit' only", stacklevel=3)
+        anchors, how = fixed, "as set"
         if isinstance(config.anchors, str):
-            anchors = retina_unet_anchors(ndim, levels, config.anchors)
-            how = f"the fixed sizes of Retina U-Net ({config.anchors})"
+            how = f"the fixed sizes of {_SOURCES[config.anchors]}"
         else:
-            anchors, how = config.anchors, "as set"
             if len(anchors) != len(levels) or len({len(level) for level in anchors}) != 1:
                 raise ValueError(f"anchors: {len(levels)} levels ({levels}) need as many lists of sizes, equally long")
             for size in (size for level in anchors for size in level):

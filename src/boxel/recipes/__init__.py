@@ -28,7 +28,7 @@ def _summary(documented: object) -> str:
 
 
 def recipes() -> dict[str, Recipe]:
-    """All recipes by name: `NAME` and `NAME_small` of each registered model, those of papers."""
+    """All recipes by name: `NAME` and `NAME_small` of each registered model, and those of papers."""
     kinds = ModelConfig.registry.items()
     return {
         **{name: Recipe(_summary(kind), name, full) for name, kind in kinds},

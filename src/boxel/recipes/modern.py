@@ -1,4 +1,6 @@
-"""Every model with modern defaults: for a GPU and, `_small`, for a CPU."""
+"""Every model for a GPU and, `_small`, for a CPU: with modern defaults, or, Faster R-CNN and YOLOv4, as published."""
+
+from typing import Any
 
 from boxel.inference.config import PredictConfig
 from boxel.loading.sampler import SamplerConfig
@@ -6,6 +8,7 @@ from boxel.models import (
     CoarseConfig,
     CSPDarknetConfig,
     DenseConfig,
+    FasterRCNNConfig,
     FPNConfig,
     LNetConfig,
     MaskConfig,
@@ -14,6 +17,7 @@ from boxel.models import (
     RoIConfig,
     RPNConfig,
     SemanticNetConfig,
+    YOLOv4Config,
 )
 from boxel.preparation.plan import PlanConfig
 from boxel.recipes.experiment import Experiment
@@ -22,30 +26,50 @@ from boxel.training.config import TrainConfig
 
 _NARROW = ResNetConfig(depth=18, start_filters=16, stem_kernel=3, norm="batch")
 _NARROW_NET = SemanticNetConfig(backbone=_NARROW, filters=16)
-# Models that are known by the values of their publication, which are their defaults, and how they become small.
-_PUBLISHED: dict[str, dict[str, object]] = {"yolov4": {"backbone": CSPDarknetConfig(width=0.25, depth=0.25)}}
 _NARROW_FIRST = {
     "lsnet": LNetConfig(backbone=_NARROW, filters=16, box_kernel=5, delta=5.0, beta=1.0),
     "coarse_to_fine": CoarseConfig(net=_NARROW_NET),
+}
+# Models whose own settings are kept, of which the parts that the others share would replace some; and their plan.
+TORCHVISION = FasterRCNNConfig()
+TORCHVISION_PLAN = {"strides": ((2,),) * 5, "levels": (2, 3, 4, 5, 6), "anchors": "torchvision"}
+_LARGE: dict[str, tuple[ModelConfig, dict[str, Any]]] = {
+    "faster_rcnn": (TORCHVISION, TORCHVISION_PLAN),
+    "yolov4": (YOLOv4Config(), {}),
+}
+_SMALL = {
+    "yolov4": YOLOv4Config(backbone=CSPDarknetConfig(width=0.25, depth=0.25)),
+    "faster_rcnn": FasterRCNNConfig(
+        backbone=_NARROW,
+        neck=FPNConfig(filters=32),
+        rpn=TORCHVISION.rpn.model_copy(
+            update={
+                "filters": 32,
+                "norm": "batch",
+                "candidates": 200,
+                "proposals": 100,
+                "train_candidates": None,
+                "train_proposals": None,
+            }
+        ),
+        roi=TORCHVISION.roi.model_copy(update={"filters": 128, "norm": "group", "per_image": 32, "pool_size": None}),
+    ),
 }
 
 
 def full(model: str) -> Experiment:
     """A ResNet-50 with instance norm; ATSS, focal and GIoU loss. Some models are as published instead."""
-    parts = (
-        {}
-        if model in _PUBLISHED
-        else {
-            "neck": _pyramid(model, 128, narrow=32),
-            "dense": DenseConfig(filters=128),
-            "rpn": RPNConfig(filters=128),
-            "roi": RoIConfig(filters=512, per_image=128),
-        }
-    )
+    parts = {
+        "neck": _pyramid(model, 128, narrow=32),
+        "dense": DenseConfig(filters=128),
+        "rpn": RPNConfig(filters=128),
+        "roi": RoIConfig(filters=512, per_image=128),
+    }
+    own, plan = _LARGE.get(model, (None, {}))
     return Experiment(
         recipe=model,
-        model=model_with(model, parts),
-        plan=PlanConfig(voxels_per_step=2**22),
+        model=own or model_with(model, parts),
+        plan=PlanConfig(voxels_per_step=2**22, **plan),
         train=TrainConfig(steps=30_000, lr=1e-3, warmup=1000, validate_every=1000, keep=5, average=0.999),
     )
 
@@ -65,10 +89,9 @@ def small(model: str) -> Experiment:
     }
     if model in _NARROW_FIRST:
         parts["first"] = _NARROW_FIRST[model]
-    parts = _PUBLISHED.get(model, parts)
     return Experiment(
         recipe=f"{model}_small",
-        model=model_with(model, parts),
+        model=_SMALL.get(model) or model_with(model, parts),
         plan=PlanConfig(patch_extent=2.4, voxels_per_step=2**18),
         train=TrainConfig(
             steps=800,

@@ -18,6 +18,7 @@ from boxel.models import (
     MiningConfig,
     ModelConfig,
     OverlapLossConfig,
+    SampledConfig,
     SmoothL1Config,
 )
 from boxel.models.loss_terms import mostly_ignored
@@ -111,7 +112,9 @@ for name in ("retina_unet", "det_unet"):
 
 @pytest.mark.parametrize("softmax", [True, False], ids=["softmax", "sigmoid"])
 @pytest.mark.parametrize("matcher", [MatcherConfig.registry["atss"](), IoUMatcherConfig()], ids=lambda c: c.type_name)
-@pytest.mark.parametrize("class_loss", [FocalConfig(), MiningConfig(max_positives=3)], ids=lambda c: c.type_name)
+@pytest.mark.parametrize(
+    "class_loss", [FocalConfig(), MiningConfig(max_positives=3), SampledConfig()], ids=lambda c: c.type_name
+)
 @pytest.mark.parametrize("box_loss", [SmoothL1Config(), OverlapLossConfig()], ids=lambda c: c.type_name)
 def test_every_combination_of_choices_learns(
     softmax: bool, matcher: MatcherConfig, class_loss: ClassLossConfig, box_loss: BoxLossConfig

@@ -2,7 +2,7 @@
 
 import pytest
 
-from boxel.api.training import pretrained_backbones
+from boxel.api.training import pretrained_parts
 from boxel.nn import ResNetConfig
 from tests.unit.builders import MODELS, make_task
 from tests.unit.nn.test_pretrained import SMALL, load, refusal, saved
@@ -20,7 +20,7 @@ def test_levels_without_a_file_of_weights_are_not_frozen_at_random(ndim):
     config = MODELS["retina_net"]
     frozen = config.model_copy(update={"backbone": config.backbone.model_copy(update={"frozen": 1})})
     with pytest.raises(ValueError, match=r"model\.backbone\.frozen=1 would keep random weights; .*weights"):
-        pretrained_backbones(frozen, make_task(ndim))
+        pretrained_parts(frozen, make_task(ndim))
 
 
 def test_a_suggestion_keeps_what_else_was_set(tmp_path):

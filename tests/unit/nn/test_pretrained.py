@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from boxel.api.training import pretrained_backbones
+from boxel.api.training import pretrained_parts
 from boxel.config import Config
 from boxel.models import ModelConfig
 from boxel.nn import ResidualEncoderConfig, ResNetConfig
@@ -52,7 +52,7 @@ def assert_equal(features: list[Tensor], expected: list[Tensor]) -> None:
 
 
 @pytest.mark.parametrize("depth", DEPTHS)
-@pytest.mark.parametrize("norm", ["batch", "none"])
+@pytest.mark.parametrize("norm", ["batch", "frozen", "none"])
 @torch.no_grad()
 def test_a_resnet_of_torchvision_gives_the_same_features(depth, norm, tmp_path):
     blocks, bottleneck = DEPTHS[depth]
@@ -156,11 +156,11 @@ def test_every_model_finds_its_backbone(name, ndim, tmp_path):
     for part in parts:
         part["backbone"] = backbone.to_dict()
     config = ModelConfig.from_dict(values)
-    loaded = pretrained_backbones(config, task)
+    loaded = pretrained_parts(config, task)
     assert len(loaded) == len(parts)
     keys = {f"{place}.{key}" for place, one in loaded.items() for key in one.state}
     assert keys < set(config.build(task).state_dict())
-    assert pretrained_backbones(MODELS[name], task) == {}
+    assert pretrained_parts(MODELS[name], task) == {}
 
 
 def test_a_misfit_names_the_backbone_of_several_that_it_belongs_to(ndim, tmp_path):
@@ -168,7 +168,7 @@ def test_a_misfit_names_the_backbone_of_several_that_it_belongs_to(ndim, tmp_pat
     values = MODELS["lsnet"].to_dict()
     values["second"]["backbone"]["weights"] = str(file)
     with pytest.raises(ValueError, match=r"model\.second\.backbone"):
-        pretrained_backbones(ModelConfig.from_dict(values), make_task(ndim))
+        pretrained_parts(ModelConfig.from_dict(values), make_task(ndim))
 
 
 def test_stages_that_one_side_lacks_do_not_hinder_the_others(ndim, tmp_path):

@@ -47,7 +47,7 @@ def resnet_state(blocks=(2, 2, 2, 2), *, bottleneck=False, width=8, channels=3, 
     return state
 
 
-def resnet_features(state: State, x: Tensor) -> list[Tensor]:
+def resnet_features(state: State, x: Tensor, *, eps: float = 1e-5) -> list[Tensor]:
     """Outputs of the stem and of the layers; bottlenecks stride in their middle convolution."""
     axes = x.ndim - 2
 
@@ -55,7 +55,7 @@ def resnet_features(state: State, x: Tensor) -> list[Tensor]:
         kernel = state[f"{conv}.weight"]
         x = CONV[axes](x, kernel, stride=stride, padding=kernel.shape[-1] // 2)
         parts = (state[f"{norm}.{part}"] for part in ("running_mean", "running_var", "weight", "bias"))
-        return F.batch_norm(x, *parts, training=False, eps=1e-5)
+        return F.batch_norm(x, *parts, training=False, eps=eps)
 
     features = [F.relu(layer(x, "conv1", "bn1", 2))]
     x = MAX_POOL[axes](features[0], 3, stride=2, padding=1)

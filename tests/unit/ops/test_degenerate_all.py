@@ -96,6 +96,7 @@ TABLE = {
     "mean_coverage": (lambda boxes: ops.mean_coverage(boxes, STARTS, (4, 4))[1], BOX, BOX, 1, SHAPE),
     "whole_coverage": (lambda boxes: ops.whole_coverage(boxes, STARTS, (4, 4))[1], BOX, BOX, 1, SHAPE),
     "assign_levels": (lambda boxes: ops.assign_levels(boxes, [(1, 1), (2, 2)])[1], 0, 0, 0, CORNERS),
+    "assign_levels_fpn": (lambda boxes: ops.assign_levels_fpn(boxes, [2, 3])[1], 0, 0, 0, CORNERS),
     "assign_levels_mdt": (lambda boxes: ops.assign_levels_mdt(boxes, (8, 8), 4)[1], 0, 0, 0, CORNERS),
     "pyramid_roi_align": (
         lambda boxes: ops.pyramid_roi_align(

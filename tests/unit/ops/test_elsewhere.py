@@ -109,6 +109,7 @@ CALLS = {
     "mean_coverage": lambda boxes: ops.mean_coverage(boxes, ((0, 9),) * boxes.shape[2], (12,) * boxes.shape[2]),
     "whole_coverage": lambda boxes: ops.whole_coverage(boxes, ((0, 9),) * boxes.shape[2], (12,) * boxes.shape[2]),
     "assign_levels": lambda boxes: ops.assign_levels(boxes, strides(boxes)),
+    "assign_levels_fpn": lambda boxes: ops.assign_levels_fpn(boxes, [2, 3, 4]),
     "assign_levels_mdt": lambda boxes: ops.assign_levels_mdt(boxes, (32,) * boxes.shape[2], 4),
     "pyramid_roi_align": lambda boxes: ops.pyramid_roi_align(
         [image_like(boxes).float()], boxes, labels_of(boxes), labels_of(boxes) * 0,

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from boxel.ops import assign_levels, assign_levels_mdt, pyramid_roi_align, roi_align
+from boxel.ops import assign_levels, assign_levels_fpn, assign_levels_mdt, pyramid_roi_align, roi_align
 
 SHAPE, STRIDE, BINS = (7, 9, 8), (2.0, 4.0, 2.5), (3, 4, 2)
 
 
-def slow_roi_align(features, boxes, images, *, output_size, stride, sampling_ratio):
-    """Sample by sample, after the definition (Mask R-CNN, section 3)."""
+def slow_roi_align(features, boxes, images, *, output_size, stride, sampling_ratio, aligned=True):
+    """Sample by sample, after the definition (Mask R-CNN, section 3); unaligned as in torchvision's documentation."""
     ndim = boxes.shape[-1]
     ratios = [sampling_ratio] * ndim if isinstance(sampling_ratio, int) else sampling_ratio
     pooled = np.zeros((len(boxes), features.shape[1], *output_size))
@@ -23,11 +23,12 @@ def slow_roi_align(features, boxes, images, *, output_size, stride, sampling_rat
             for sample in np.ndindex(*ratios):
                 near = []
                 for axis in range(ndim):
+                    extent = upper[axis] - lower[axis] if aligned else max(upper[axis] - lower[axis], stride[axis])
                     voxel = lower[axis] + (place[axis] + (sample[axis] + 0.5) / ratios[axis]) * (
-                        (upper[axis] - lower[axis]) / output_size[axis]
+                        extent / output_size[axis]
                     )
                     last = features.shape[2 + axis] - 1
-                    cell = min(max(voxel / stride[axis] - 0.5, 0), last)
+                    cell = min(max(voxel / stride[axis] - 0.5 * aligned, 0), last)
                     part = cell - math.floor(cell)
                     near.append([(math.floor(cell), 1 - part), (min(math.floor(cell) + 1, last), part)])
                 for corner in itertools.product(*near):
@@ -50,8 +51,10 @@ def scene(engine, rng, ndim):
 
 @pytest.mark.parametrize("ratio", [1, 2, (1, 3, 2)], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_pooling_follows_the_definition(scene, ndim, ratio, dtype):
+@pytest.mark.parametrize("aligned", [True, False], ids=["aligned", "unaligned"])
+def test_pooling_follows_the_definition(scene, ndim, ratio, dtype, aligned):
     features, boxes, images, options = scene
+    options["aligned"] = aligned
     ratio = ratio if isinstance(ratio, int) else ratio[-ndim:]
     result = roi_align(features.to(dtype), boxes.to(dtype), images, sampling_ratio=ratio, **options)
     expected = slow_roi_align(features.numpy(), boxes.numpy(), images.numpy(), sampling_ratio=ratio, **options)
@@ -225,6 +228,24 @@ def test_every_axis_counts_for_the_level():
     strides = [(1.0, 4.0, 4.0), (2.0, 8.0, 8.0), (4.0, 16.0, 16.0)]
     boxes = torch.tensor([[[0.0, 0, 0], [16.0, 64, 64]], [[0.0, 0, 0], [2.0, 64, 64]]])
     assert assign_levels(boxes, strides).tolist() == [1, 0]
+
+
+def test_unaligned_cells_lie_half_a_cell_lower_and_a_box_spans_one():
+    """On a ramp of columns of 2 voxels, 4 to 12 are the columns 2 to 6 (aligned: 1.5 to 5.5), 5 to 5 are 2.5 to 3.5."""
+    ramp, boxes = torch.arange(8.0).expand(1, 1, 8, 8), torch.tensor([[[4.0, 4], [12, 12]], [[5.0, 5], [5, 5]]])
+    options = {"output_size": (1, 2), "stride": (2, 2)}
+    images = torch.zeros(2, dtype=torch.int64)
+    assert roi_align(ramp, boxes, images, aligned=False, **options).tolist() == [[[[3, 5]]], [[[2.75, 3.25]]]]
+    assert roi_align(ramp, boxes, images, **options)[0].tolist() == [[[2.5, 4.5]]]
+
+
+def test_the_levels_of_fpn_change_at_224_voxels(ndim):
+    boxes = cube_boxes(0, 5, 111.9, 112, 223.9, 224, 447.9, 448, 9000, ndim=ndim)
+    assert assign_levels_fpn(boxes, [2, 3, 4, 5]).tolist() == [0, 0, 0, 1, 1, 2, 2, 3, 3]
+    assert assign_levels_fpn(boxes, [3, 5]).tolist() == [0, 0, 0, 0, 0, 0, 0, 1, 1]
+    flat = cube_boxes(448, ndim=ndim)
+    flat[:, 1, 0] = 3 + 448 / 2**ndim  # the geometric mean is 224
+    assert assign_levels_fpn(flat, [2, 3, 4, 5]).tolist() == [2]
 
 
 def test_the_toolkits_levels_depend_on_the_patch(ndim):

@@ -19,6 +19,7 @@ def test_every_recipe_survives_json_and_says_what_it_is(name):
     assert Experiment.from_dict(json.loads(experiment.to_json())) == experiment
     assert recipes()[name].about
     of_paper = name.startswith(("mdt_", "paper_", "deeplesion_")) or name in OF_L_SNET
+    of_paper = of_paper and name != "deeplesion_faster_rcnn_vgg"  # which its report only proposes
     assert of_paper == bool(experiment.reproduces)
 
 

@@ -7,6 +7,8 @@ Kernels change only where image, rank or norm require it, and so that the backbo
   gives what the slice gave. (Repeating the kernel, as Carreira & Zisserman 2017 do, differs at the borders.) Smaller
   kernels, such as nnU-Net's across thick slices, are enlarged in the same way.
 - `norm=none`: batch norms are folded into the convolutions before them.
+
+Those of whole detectors are in `detectors`.
 """
 
 import json
@@ -29,16 +31,17 @@ EPS = 1e-5  # of torchvision's and timm's batch norms
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Tensors for a backbone, by the names in its state; `remarks` say what a user should know about the fit."""
+    """Tensors for a `part` of a model, by the names in its state; `remarks` say what to know about the fit."""
 
     file: Path
     sha256: str
     title: str
     state: dict[str, Tensor]
     remarks: tuple[str, ...]
+    part: str = "backbone"
 
     def __str__(self) -> str:
-        return f"backbone from {self.file}: " + "; ".join(
+        return f"{self.part} from {self.file}: " + "; ".join(
             (f"{len(self.state)} tensors of a {self.title}", *self.remarks)
         )
 
@@ -53,7 +56,7 @@ class Pretrained:
         }
 
 
-class _MisfitError(ValueError):
+class MisfitError(ValueError):
     """Names the first layer that does not fit, and both shapes."""
 
 
@@ -77,13 +80,11 @@ def pretrained(config: BackboneConfig, backbone: Backbone, setting: str = "model
             f"axis: train on volumes, or choose weights for {axes} axes"
         )
     try:
-        state = _assign(config, backbone, name, tensors, setting)
-    except _MisfitError as error:
+        state = assign(config, backbone, name, tensors, setting)
+    except MisfitError as error:
         fix = _suggested_fix(layout.fitting(config, tensors), backbone, name, tensors, setting)
         raise ValueError(f"{file}: {error}; {fix}") from None
-    for key, tensor in state.items():
-        if not torch.isfinite(tensor).all():
-            raise ValueError(f"{file}: the tensor for {key} holds NaN or infinite values; download the file again")
+    check_finite(file, state)
     frozen = [f"C{level}" for level in _fresh_levels(backbone, state) if level <= config.frozen]
     if config.frozen and frozen:
         raise ValueError(
@@ -94,26 +95,43 @@ def pretrained(config: BackboneConfig, backbone: Backbone, setting: str = "model
     return Pretrained(file, file_digest(file), layout.title, state, (*remarks, *[rest] * bool(rest)))
 
 
-def _assign(
-    config: BackboneConfig, backbone: Backbone, name: str, tensors: dict[str, Tensor], setting: str
+def check_finite(file: Path, state: dict[str, Tensor]) -> None:
+    for key, tensor in state.items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"{file}: the tensor for {key} holds NaN or infinite values; download the file again")
+
+
+def assign(
+    config: BackboneConfig,
+    backbone: Backbone,
+    name: str,
+    tensors: dict[str, Tensor],
+    setting: str,
+    *,
+    eps: float = EPS,
 ) -> dict[str, Tensor]:
+    """The state of a backbone from tensors in the layout `name`, whose batch norms add `eps` to their variance.
+
+    Raises:
+        MisfitError: they do not fit.
+    """
     layout, own = LAYOUTS[name], backbone.state_dict()
     if config.type_name != name:
-        raise _MisfitError(f"a {layout.title}, but {setting} is a {config.type_name}")
+        raise MisfitError(f"a {layout.title}, but {setting} is a {config.type_name}")
     if config.norm not in layout.norms:
         trained = "without norms" if layout.norms[0] == "none" else f"with {layout.norms[0]} norm"
-        raise _MisfitError(f"trained {trained}, but {setting}.norm is {config.norm}")
+        raise MisfitError(f"trained {trained}, but {setting}.norm is {config.norm}")
     state: dict[str, Tensor] = {}
     used, stages = set(), set()
 
     def take(key: str, shape: tuple[int, ...], *, any_channels: bool = False) -> Tensor:
         if key not in tensors:
-            raise _MisfitError(f"{key}: missing in the file, {shape} in this backbone")
+            raise MisfitError(f"{key}: missing in the file, {shape} in this backbone")
         tensor = tensors[key].float()
         if len(shape) > 1:
             tensor = _fit_kernel(tensor, shape, any_channels=any_channels)
         if tuple(tensor.shape) != shape:
-            raise _MisfitError(f"{key}: {tuple(tensors[key].shape)} in the file, {shape} in this backbone")
+            raise MisfitError(f"{key}: {tuple(tensors[key].shape)} in the file, {shape} in this backbone")
         used.add(key)
         return tensor
 
@@ -123,8 +141,10 @@ def _assign(
         bias = take(f"{conv}.bias", shape[:1]) if f"{conv}.bias" in tensors else torch.zeros(shape[0])
         statistics = {part: take(f"{norm}.{part}", shape[:1]) for part in layout.norm_state}
         if config.norm == "none" and statistics:
-            kernel, bias = _fold(kernel, bias, statistics)
+            kernel, bias = _fold(kernel, bias, statistics, eps)
         else:
+            if config.norm == "frozen":
+                statistics["running_var"] = statistics["running_var"] + eps
             state |= {f"{ours}.1.{part}": value for part, value in statistics.items()}
         state |= {f"{ours}.0.weight": kernel}
         if f"{ours}.0.bias" in own:
@@ -133,7 +153,7 @@ def _assign(
     for key, tensor in tensors.items():
         known = key in used or key.endswith("num_batches_tracked") or ".all_modules." in key  # nnU-Net's second name
         if layout.stage(key, tensors) in stages and not known:
-            raise _MisfitError(f"{key}: {tuple(tensor.shape)} in the file, no such layer in this backbone")
+            raise MisfitError(f"{key}: {tuple(tensor.shape)} in the file, no such layer in this backbone")
     return state
 
 
@@ -148,9 +168,9 @@ def _fit_kernel(kernel: Tensor, shape: tuple[int, ...], *, any_channels: bool) -
     return F.pad(kernel, [cells // 2 for cells in reversed(missing) for _ in "ab"])
 
 
-def _fold(kernel: Tensor, bias: Tensor, norm: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+def _fold(kernel: Tensor, bias: Tensor, norm: dict[str, Tensor], eps: float) -> tuple[Tensor, Tensor]:
     """The convolution that computes what this one and its batch norm compute in evaluation."""
-    scale = norm["weight"] / (norm["running_var"] + EPS).sqrt()
+    scale = norm["weight"] / (norm["running_var"] + eps).sqrt()
     return kernel * scale.reshape(-1, *(1,) * (kernel.ndim - 1)), norm["bias"] + (bias - norm["running_mean"]) * scale
 
 
@@ -170,8 +190,8 @@ def _suggested_fix(
     try:
         with torch.device("meta"):
             other = fitting.build(axes, image.shape[1], strides, full_resolution=backbone.first_level == 0)
-        _assign(fitting, other, name, tensors, setting)
-    except _MisfitError:
+        assign(fitting, other, name, tensors, setting)
+    except MisfitError:
         return unknown
     except ValueError as error:  # it has fewer stages than the plan
         return str(error)
@@ -197,7 +217,7 @@ def _remarks(
         remarks.append(f"input channels {stem.shape[1]} -> {image.shape[1]}")
     if kernel.ndim < image.ndim:
         remarks.append(f"kernels of {kernel.ndim - 2} -> {image.ndim - 2} axes")
-    if config.norm != layout.norms[0]:
+    if config.norm == "none" != layout.norms[0]:
         remarks.append(f"{layout.norms[0]} norms folded into the convolutions")
     if config.activation != layout.activation:
         remarks.append(

@@ -103,7 +103,7 @@ def _resnet_fitting(config: BackboneConfig, tensors: Tensors) -> BackboneConfig 
         "weights": config.weights,
         "depth": depths[0],
         "start_filters": len(tensors["layer1.0.conv1.weight"]),
-        "norm": "none" if config.norm == "none" else "batch",
+        "norm": config.norm if config.norm in BATCH_NORMS else "batch",
         "stride_in": "middle" if bottleneck else "first",
     }
     return ResNetConfig.from_dict(values)
@@ -146,7 +146,7 @@ def _csp_fitting(config: BackboneConfig, tensors: Tensors) -> BackboneConfig | N
         "weights": config.weights,
         "width": width,
         "depth": config.depth if isinstance(config, CSPDarknetConfig) else 1.0,
-        "norm": "none" if config.norm == "none" else "batch",
+        "norm": config.norm if config.norm in BATCH_NORMS else "batch",
     }
     return CSPDarknetConfig.from_dict(values)
 
@@ -198,13 +198,14 @@ def _count_blocks(pattern: str, tensors: Tensors) -> tuple[int, ...]:
     return tuple(stages.count(stage) for stage in sorted(set(stages)))
 
 
+BATCH_NORMS = ("batch", "frozen", "none")  # of a backbone that takes the weights of one with batch norm
 NETWORK, PLAN = "network_weights.", "nnssl_adaptation_plan."  # of checkpoints by nnU-Net and nnssl
 LAYOUTS = {
     "resnet": Layout(
         title="ResNet of torchvision or timm",
         anchor="layer1.0.conv1.weight",
         image_layer="conv1",
-        norms=("batch", "none"),
+        norms=BATCH_NORMS,
         activation="relu",
         norm_state=("weight", "bias", "running_mean", "running_var"),
         layers=_resnet_layers,
@@ -224,7 +225,7 @@ LAYOUTS = {
         title="CSPDarknet of Darknet",
         anchor="stages.1.down.0.weight",
         image_layer="stages.0.0",
-        norms=("batch", "none"),
+        norms=BATCH_NORMS,
         activation="mish",
         norm_state=("weight", "bias", "running_mean", "running_var"),
         layers=_csp_layers,
