@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
-from pydantic import field_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -47,14 +47,14 @@ class LNetConfig(FirstStageConfig, name="l_net"):
 
     backbone: BackboneConfig = ResNetConfig(depth=18, start_filters=64, norm="batch")
     decoder: Literal["unet", "fcn"] = "unet"
-    filters: int = 64
+    filters: PositiveInt = 64
     box_kernel: int = 13
-    delta: float = 20.0
-    beta: float = 2.0
+    delta: PositiveFloat = 20.0
+    beta: NonNegativeFloat = 2.0
     class_loss: MapLoss = "focal_dice"
-    box_weight: float = 0.5
-    candidates: int = 3
-    min_score: float = 0.5
+    box_weight: NonNegativeFloat = 0.5
+    candidates: PositiveInt = 3
+    min_score: float = Field(0.5, ge=0, le=1)
 
     @field_validator("box_kernel")
     @classmethod

@@ -17,7 +17,7 @@ from boxel.models import (
 from boxel.preparation.plan import PlanConfig
 from boxel.recipes.experiment import Experiment
 from boxel.recipes.parts import model_with
-from boxel.training.config import TrainConfig
+from boxel.training.config import LAST, TrainConfig
 
 _NARROW = ResNetConfig(depth=18, start_filters=16, stem_kernel=3, norm="batch")
 _NARROW_NET = SemanticNetConfig(backbone=_NARROW, filters=16)
@@ -25,6 +25,10 @@ _NARROW_FIRST = {
     "lsnet": LNetConfig(backbone=_NARROW, filters=16, box_kernel=5, delta=5.0, beta=1.0),
     "coarse_to_fine": CoarseConfig(net=_NARROW_NET),
 }
+
+
+# Networks that segment and whose boxes only help: of the metrics of boxes none says how good they are.
+_BY_LAST = {name: {"select_by": LAST} for name in ("unet", "lsnet", "coarse_to_fine")}
 
 
 def full(model: str) -> Experiment:
@@ -39,7 +43,9 @@ def full(model: str) -> Experiment:
         recipe=model,
         model=model_with(model, parts),
         plan=PlanConfig(voxels_per_step=2**22),
-        train=TrainConfig(steps=30_000, lr=1e-3, warmup=1000, validate_every=1000, keep=5, average=0.999),
+        train=TrainConfig(
+            steps=30_000, lr=1e-3, warmup=1000, validate_every=1000, keep=5, average=0.999, **_BY_LAST.get(model, {})
+        ),
     )
 
 
@@ -70,6 +76,7 @@ def small(model: str) -> Experiment:
             validation_cases=40,
             average=0.99,
             sampler=SamplerConfig(foreground=0.9),
+            **_BY_LAST.get(model, {}),
         ),
         predict=PredictConfig(tile_voxels=2**17),
     )
