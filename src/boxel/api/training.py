@@ -126,7 +126,7 @@ def train(
         share = measured["seconds"] / limit if limit else 0.0
         progress("train", max(done, min(steps, int(share * steps))), steps)
 
-    if not task.masks and experiment.model.gives_masks:
+    if not task.masks and experiment.model.gives_masks and not experiment.model.fills_boxes:
         logging.getLogger("boxel").warning("no object has a mask: segmentation and mask terms are off")
     train_model(
         run,

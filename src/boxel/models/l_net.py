@@ -67,6 +67,11 @@ class LNetConfig(FirstStageConfig, name="l_net"):
         return LNet(numbers, in_channels, self)
 
 
+def full_precision(x: Tensor) -> torch.autocast:
+    """Without autocast: rounded to bfloat16, a distance of 300 voxels is off by up to one."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
 class LNetOutputs(NamedTuple):
     """`logits (b, k, *cells)` of the heat map; `features (b, c, *cells)`, which the last convolution of boxes takes."""
 
@@ -110,9 +115,8 @@ class LNet(FirstStage):
 
     def _boxes(self, outputs: LNetOutputs) -> Float[Tensor, "b n 2 d"]:
         """The box that each cell predicts."""
-        convolution: Any = self.boxes[-1]
-        features = outputs.features.to(convolution.weight.dtype)  # which may have been computed under autocast
-        distances = convolution(features).float().flatten(2).movedim(2, 1)
+        with full_precision(outputs.features):
+            distances = self.boxes[-1](outputs.features.float()).flatten(2).movedim(2, 1)
         places = positions(outputs.logits.shape[2:], self.stride, distances.new_empty(len(self.stride)))
         return boxes_at(places.flatten(0, -2).expand(len(distances), -1, -1), self._in_voxels(distances))
 
@@ -130,11 +134,11 @@ class LNet(FirstStage):
         half = cell.new_tensor(convolution.kernel_size) / 2
         first, last = (cell - half).floor().clamp(min=0), (cell + half).floor() + 1
         window = features[(slice(None), *map(slice, first.int().tolist(), last.int().tolist()))]
-        window = window.to(convolution.weight.dtype)
         kernel = (torch.stack([cell - half, cell + half]) - first)[None]
         index = torch.zeros(1, dtype=torch.int64, device=cell.device)
-        seen = sample_regions(window[None], kernel, index, convolution.kernel_size).flatten(1)
-        distances = F.linear(seen, convolution.weight.flatten(1), convolution.bias)[0].float()
+        seen = sample_regions(window[None].float(), kernel, index, convolution.kernel_size).flatten(1)
+        with full_precision(seen):
+            distances = F.linear(seen, convolution.weight.flatten(1), convolution.bias)[0]
         return boxes_at(cell * cell.new_tensor(self.stride), self._in_voxels(distances))
 
     def loss(self, outputs: LNetOutputs, batch: Batch) -> dict[str, Tensor]:

@@ -292,3 +292,16 @@ def test_coarse_to_fine_learns_from_the_regions_that_it_predicts(ndim):
 def test_settings_out_of_range_are_refused(setting):
     with pytest.raises(ValueError, match=setting.partition("=")[0].rpartition(".")[2]):
         LSNetConfig().override([setting])
+
+
+def test_distances_are_not_rounded_under_autocast(ndim):
+    """An L-Net whose distances are 301.7 cells of 4 voxels: bfloat16 has steps of 2 there."""
+    model = tiny("lsnet").build(make_task(ndim)).first.eval()
+    torch.nn.init.zeros_(model.boxes[-1].weight)
+    torch.nn.init.constant_(model.boxes[-1].bias, 301.7)
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        outputs = model(torch.rand(1, 1, *(24,) * ndim))
+        box = model._boxes(outputs)[0, 0]
+        near = model._box_at(outputs.features[0], torch.full((ndim,), 0.5))
+    assert (box[1] - box[0]).tolist() == pytest.approx([2 * 301.7 * 4] * ndim, rel=1e-5)
+    assert (near[1] - near[0]).tolist() == pytest.approx([2 * 301.7 * 4] * ndim, rel=1e-5)
