@@ -143,7 +143,7 @@ def test_the_boxes_of_any_detector_are_segmented_by_the_second_stage_of_l_snet(v
     refused(*words, "--with", tmp_path / "unet", "--segmentation", says=says)
     other = Detections(boxes, detections.scores, labels, geometry=Geometry.plain((9, 9, 9)))
     write_detections(tmp_path / "given" / "test_00000.json", other, "test_00000", ("anything",))
-    refused(*words, "--segmentation", says="boxes on a grid of (9, 9, 9)")
+    refused(*words, "--segmentation", says="boxes on a grid of shape (9, 9, 9)")
 
 
 class StoppedError(Exception):

@@ -25,12 +25,14 @@ class CaseResult:
     Attributes:
         case: its name.
         capped: whether detections were left out.
+        empty: whether it was segmented and everything is background.
         remarks: what its image files say that a user should know.
         failure: the file and the reason in one line, if it cannot be read or does not fit; nothing is written then.
     """
 
     case: str
     capped: bool = False
+    empty: bool = False
     remarks: Sequence[str] = ()
     failure: str = ""
 
@@ -60,7 +62,8 @@ def predict_case(detector: Detector, inputs: Images, case: str, out: Path, num_c
     detections = prediction.consolidate()
     # Last, as it says that all else is there.
     write_detections(path, detections, case, detector.classes, image_files=files, extra=stamp)
-    return CaseResult(case, detections.capped, tuple(image.remarks))
+    empty = labels is not None and not labels.any()
+    return CaseResult(case, detections.capped, empty, tuple(image.remarks))
 
 
 def _segment_given(
@@ -73,7 +76,7 @@ def _segment_given(
         return CaseResult(case, failure=_reason(files[0], error))
     write_label_map(segmentation_file(path.parent, case), labels, image.geometry)
     write_detections(path, given.detections, case, given.classes, image_files=files, extra=stamp)
-    return CaseResult(case, remarks=tuple(image.remarks))
+    return CaseResult(case, empty=not labels.any(), remarks=tuple(image.remarks))
 
 
 def _reason(file: Path, error: Exception) -> str:

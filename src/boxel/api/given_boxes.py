@@ -35,12 +35,13 @@ class GivenBoxes:
         Raises:
             ValueError: they are on another one.
         """
-        own = self.detections.geometry
-        if self.detections.boxes.shape[2] != len(geometry.shape) or (own and own.shape != geometry.shape):
-            theirs = own.shape if own else f"{self.detections.boxes.shape[2]} axes"
+        own, axes = self.detections.geometry, self.detections.boxes.shape[2]
+        name = own.difference(geometry) if own else "shape" * (axes != len(geometry.shape))
+        if name:
+            theirs = getattr(own, name) if own else f"{axes} axes"
             raise ValueError(
-                f"{self.source}: boxes on a grid of {theirs}, but the image has {geometry.shape}; give predictions of "
-                "these images"
+                f"{self.source}: boxes on a grid of {name} {theirs}, but the image has {getattr(geometry, name)}; give "
+                "predictions of these images"
             )
         return self.detections.boxes
 

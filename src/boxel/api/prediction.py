@@ -138,16 +138,22 @@ def _predict_cases(
         results = work.predict(detector.fingerprint, inputs, rest, out, num_cases)
     else:
         results = (predict_case(detector, inputs, case, out, num_cases) for case in rest)
-    begin = len(cases) - len(rest)
+    begin, empty = len(cases) - len(rest), 0
     progress("predict", begin, len(cases))
     for done, result in enumerate(results, begin + 1):
         for remark in result.remarks:
             logging.getLogger("boxel").warning(f"{result.case}: {remark}")
         capped += result.capped
+        empty += result.empty
         if result.failure:
             failures[result.case] = result.failure
         progress("predict", done, len(cases))
     warn_of_caps(capped, len(cases))
+    if rest and empty == len(cases):
+        logging.getLogger("boxel").warning(
+            f"every segmentation is empty ({counted(empty, 'image')}): the model finds no object at all; perhaps it "
+            "was trained for too few steps, see the losses in the metrics.jsonl of the run"
+        )
     return list(written.values()), [failures[case] for case in sorted(failures)]
 
 

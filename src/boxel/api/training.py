@@ -23,7 +23,7 @@ from boxel.preparation.prepare import prepare as prepare_store
 from boxel.preparation.store import Store
 from boxel.recipes import Experiment, get_recipe
 from boxel.training.checkpoints import is_ranked_finally, rank_finally, read_ranking
-from boxel.training.config import TrainConfig
+from boxel.training.config import LAST, TrainConfig
 from boxel.training.loop import is_finished
 from boxel.training.loop import train as train_model
 from boxel.types import Progress, Task, silent
@@ -116,7 +116,7 @@ def train(
         logging.getLogger("boxel").info(weights)
     steps = experiment.train.steps
     finish, select_by = None, experiment.train.select_by
-    if len(val_ids) < len(split.val) and experiment.train.keep > 1:
+    if len(val_ids) < len(split.val) and experiment.train.keep > 1 and select_by != LAST:
         on_all = make_validation(store, split.val, task, experiment)
         finish = partial(rank_finally, run, select_by=select_by, validate=on_all, progress=progress)
     trained = read_ranking(run) and _finished(run, experiment.train)
@@ -129,7 +129,7 @@ def train(
         share = measured["seconds"] / limit if limit else 0.0
         progress("train", max(done, min(steps, int(share * steps))), steps)
 
-    if not task.masks and experiment.model.gives_masks:
+    if not task.masks and experiment.model.gives_masks and not experiment.model.fills_boxes:
         logging.getLogger("boxel").warning("no object has a mask: segmentation and mask terms are off")
     train_model(
         run,

@@ -16,6 +16,7 @@ from boxel.evaluation.registry import is_higher_better
 from boxel.models.base import Model
 from boxel.preparation.store import Store
 from boxel.recipes import Experiment
+from boxel.training.config import LAST
 from boxel.types import Detections, Instances, Split, Task
 
 REPORTED = ("AP@0.10", "AP@0.50", "mAP@0.10:0.50")
@@ -32,7 +33,7 @@ def make_validation(
     Raises:
         ValueError: `train.select_by` is not a metric, or not one to maximise.
     """
-    select_by = experiment.train.select_by
+    select_by = REPORTED[0] if experiment.train.select_by == LAST else experiment.train.select_by
     ground_truth = {case: store.meta(case).original_instances for case in ids}
     check_metric(select_by, ground_truth, task.classes)
     once = {"views": "identity", "scales": (min(experiment.predict.scales, key=lambda s: abs(math.log(s))),)}
@@ -88,7 +89,9 @@ def check_metric(name: str, ground_truth: Mapping[str, Instances], classes: Sequ
         known = {key for key in (*near, *REPORTED) if is_ranking(key, near | metrics)}
         hint = did_you_mean(name, (key for key in known if key.rpartition("/")[2] not in classes))
         why = "does not grow as detections improve" if name in metrics else "is not a metric of the evaluation"
-        raise ValueError(f"train.select_by={name!r} {why}{hint}; also at other IoU thresholds, and with /CLASS")
+        raise ValueError(
+            f"train.select_by={name!r} {why}{hint}; also at other IoU thresholds, and with /CLASS; or {LAST}"
+        )
     if metrics[name] is None:
         logging.getLogger("boxel").warning(
             f"train.select_by={name!r} is not defined on the validation cases: the newest checkpoint counts as the best"

@@ -8,7 +8,7 @@ import numpy as np
 from boxel.evaluation.bootstrap import draw_groups, in_blocks, interval, mean_of_present
 from boxel.evaluation.config import EvaluateConfig
 from boxel.evaluation.criteria import Criterion
-from boxel.evaluation.evaluate import Compute, Context, Evaluation, evaluate, settings
+from boxel.evaluation.evaluate import Compute, Context, Evaluation, evaluate, num_present, settings
 from boxel.evaluation.masks import MaskOverlap
 from boxel.types import Detections, Instances
 
@@ -85,14 +85,16 @@ def compare_evaluations(
     permuted = _permute(both.compute, num_groups, config.num_resamples, config.seed)
     metrics = {}
     for key in values_a:
-        for name, pick in _columns(key, classes):
+        present = first.present[key] & second.present[key] if key in first.present else None
+        numbers = num_present(present, num_groups, len(classes))
+        for (name, pick), number in zip(_columns(key, classes), numbers, strict=True):
             value_a, value_b = float(pick(values_a[key])[0]), float(pick(values_b[key])[0])
             known = not np.isnan(value_a + value_b)
             difference, chance = (
                 pick(of_b) - pick(of_a) for of_a, of_b in ((drawn_a[key], drawn_b[key]), permuted[key])
             )
             of_errors = key.partition("@")[0] == "ECE"
-            ends = interval(difference, value_b - value_a, num_groups, corrected=of_errors) if known else None
+            ends = interval(difference, value_b - value_a, number, corrected=of_errors) if known else None
             metrics[name] = {
                 "a": None if np.isnan(value_a) else value_a,
                 "b": None if np.isnan(value_b) else value_b,

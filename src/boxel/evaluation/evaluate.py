@@ -1,7 +1,7 @@
 """From detections and objects to every metric: match once per threshold, derive the rest."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Required, TypedDict
 
 import numpy as np
@@ -68,6 +68,7 @@ class Evaluation:
             without true positives.
         compute: the metrics `(r, k)` by name, for weights `(r, g)` of the groups in alphabetical order.
         resamples: what `compute` gave for the bootstrap resamples that the intervals come from.
+        present: which groups `(g, k)` a metric has a value in, by name; a metric that is not named: all.
     """
 
     metrics: dict[str, Any]
@@ -77,6 +78,7 @@ class Evaluation:
     score_thresholds: tuple[float | None, ...]
     compute: Compute
     resamples: Mapping[str, np.ndarray]
+    present: Mapping[str, np.ndarray] = field(default_factory=dict, kw_only=True)
 
     def __str__(self) -> str:
         return summary(self.metrics)
@@ -203,21 +205,38 @@ def settings(config: EvaluateConfig) -> dict[str, Any]:
 
 
 def summarise(
-    compute: Compute, classes: Sequence[str], resampled: Mapping[str, np.ndarray], num_groups: int
+    compute: Compute,
+    classes: Sequence[str],
+    resampled: Mapping[str, np.ndarray],
+    num_groups: int,
+    present: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, Any]:
-    """Each metric of the data set itself with its intervals from the values `(r, k)` of the resamples, by name."""
+    """Each metric of the data set itself with its intervals from the values `(r, k)` of the resamples, by name.
+
+    Args:
+        present: which groups `(g, k)` a metric has a value in, where not in all: only those count for its interval.
+    """
     metrics: dict[str, Any] = {}
     left_out = in_blocks(compute, leave_out(num_groups)) if resampled else {}
     for key, values in compute(np.ones((1, num_groups))).items():
         put(metrics, key, values, classes)
         if key in resampled:
-            how: dict[str, Any] = {"num_groups": num_groups, "corrected": is_smooth(key)}
+            how: dict[str, Any] = {"corrected": is_smooth(key)}
+            every, *each = num_present(present and present[key], num_groups, len(classes))
             drawn_mean, left_out_mean = (mean_of_present(part[key]) for part in (resampled, left_out))
-            metrics[f"{key}/ci95"] = interval(drawn_mean, mean_of_present(values)[0], left_out=left_out_mean, **how)
-            for k, name in enumerate(classes):
-                of_class = left_out[key][:, k]
-                metrics[f"{key}/{name}/ci95"] = interval(resampled[key][:, k], values[0, k], left_out=of_class, **how)
+            metrics[f"{key}/ci95"] = interval(drawn_mean, mean_of_present(values)[0], every, left_out_mean, **how)
+            for k, (name, number) in enumerate(zip(classes, each, strict=True)):
+                metrics[f"{key}/{name}/ci95"] = interval(
+                    resampled[key][:, k], values[0, k], number, left_out[key][:, k], **how
+                )
     return metrics
+
+
+def num_present(present: np.ndarray | None, num_groups: int, num_classes: int) -> list[int]:
+    """How many groups have a value of a metric: of any class, and of each class."""
+    if present is None:
+        return [num_groups] * (1 + num_classes)
+    return [int(present.any(axis=1).sum()), *present.sum(axis=0).tolist()]
 
 
 def is_smooth(key: str) -> bool:

@@ -90,13 +90,15 @@ def evaluate_segmentation(
         if not key.endswith((WITH_OBJECT, *THIRDS)):  # defined on each of these slices
             _put_counts(metrics, f"num_undefined/{key}", (counted & np.isnan(array)).sum(axis=0), classes)
     resamples = in_blocks(compute, draw_groups(num_groups, config.num_resamples, config.seed))
-    metrics |= summarise(compute, classes, resamples, num_groups)
+    present = {key: number > 0 for key, (_, number) in sums.items()}
+    metrics |= summarise(compute, classes, resamples, num_groups, present)
     metrics["settings"] = settings(config)
     ndim = len(next(iter(cases.values())).spacing)
     none, nothing = dict.fromkeys(cases, Detections.empty(ndim)), dict.fromkeys(cases, Instances.empty(ndim))
     table = match_cases(none, nothing, classes=classes, iou_threshold=0.5)
     no_scores = (None,) * len(classes)
-    return SegmentationEvaluation(metrics, (), table, names, no_scores, compute, resamples, tuple(cases.values()))
+    scored = tuple(cases.values())
+    return SegmentationEvaluation(metrics, (), table, names, no_scores, compute, resamples, scored, present=present)
 
 
 def compare_segmentation(

@@ -185,12 +185,14 @@ class TableOfPaper:
     ) -> Derived:
         by_model = {values["model"]: metrics for values, metrics in means}
         shown = HEADINGS if all(row in PUBLISHED_IOU for row in self.rows.values()) else {}
-        columns = ["row", "run", "DSC", "DSC, published"]
+        columns = ["row", "run", "seeds", "DSC", "DSC, published"]
         for part, heading in shown.items():
             columns += [heading, f"published ({'training' if part == 'train' else 'validation'})"]
         lines = []
         for name, row in self.rows.items():
-            line = [name, LABELS[row], _number(by_model.get(row, {}).get(DSC)), _number(PUBLISHED[row])]
+            seeds = {cell.values["seed"] for cell in cells if cell.values["model"] == row and cell.state == "done"}
+            dsc, published = _number(by_model.get(row, {}).get(DSC)), _number(PUBLISHED[row])
+            line = [name, LABELS[row], ", ".join(map(str, sorted(seeds))), dsc, published]
             for part in shown:
                 line += [_number(mean_located_iou(out, cells, row, part)), _number(PUBLISHED_IOU[row].get(part))]
             lines.append(tuple(line))

@@ -1,5 +1,6 @@
 """The state of an experiment's folder: which cells are done, running, failed or missing, and what they cost."""
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -11,6 +12,7 @@ from boxel.api.run import read_history
 from boxel.config import read_json
 from boxel.experiments.cell import Cell, is_done, is_locked
 from boxel.experiments.grid import Grid, Value, path_of
+from boxel.wording import counted
 
 STATES = ("done", "running", "failed", "missing")
 
@@ -94,7 +96,7 @@ def summary(cells: Sequence[CellState], grid: Grid, workers: int = 1) -> str:
     seconds, measured = seconds_per_cell(cells, grid)
     left = total - len(names["done"])
     shared = f" ({len(cells)} with those that are the same as others)" if len(cells) > total else ""
-    line = f"{grid.name}: {total} cells{shared}: {counts}"
+    line = f"{grid.name}: {counted(total, 'cell')}{shared}: {counts}"
     if left:
         basis = f"median of {measured} measured" if measured else "a guess, none is measured yet"
         per = (
@@ -102,7 +104,7 @@ def summary(cells: Sequence[CellState], grid: Grid, workers: int = 1) -> str:
             if workers > 1
             else f"{seconds:.0f} s per cell, {basis}"
         )
-        line += f"; about {_duration(left * seconds / workers)} left ({per})"
+        line += f"; about {_duration(math.ceil(left / workers) * seconds)} left ({per})"
     return line
 
 

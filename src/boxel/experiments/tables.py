@@ -44,7 +44,7 @@ def markdown(results: Results) -> str:
     """The table, the claims with their verdicts, what is missing, and where it was made."""
     grid, rows = results.grid, results.rows
     costs = {key: entry for key, entry in _COSTS.items() if any(key in row.cost for row in rows)}
-    folds = "fold" in grid.axes
+    folds = _has_folds(grid)
     head = [*grid.row_axes, "seeds"]
     for name in grid.metrics:
         head += [name, *([f"{name}, mean of folds"] if folds else [])]
@@ -85,6 +85,10 @@ def markdown(results: Results) -> str:
     return "\n".join([*lines, "", made_by(), ""])
 
 
+def _has_folds(grid: Grid) -> bool:
+    return len(grid.axes.get("fold", ())) > 1
+
+
 def line(values: Sequence[str]) -> str:
     return f"| {' | '.join(values)} |"
 
@@ -121,7 +125,7 @@ def _legend(grid: Grid) -> str:
     if grid.reference:
         against = ", ".join(grid.label(value) for value in grid.reference.values())
         text += f"; differences are paired, to {against}"
-    if "fold" in grid.axes:
+    if _has_folds(grid):
         text += "; folds are pooled before they are evaluated"
     return text + "."
 

@@ -27,7 +27,8 @@ class SamplerConfig(Config):
     Attributes:
         foreground: share of patches that are placed around an object, whose class is drawn uniformly.
         slices: what slice-wise models are trained on: `all` slices, or `positive` ones only, which an object reaches;
-            each positive slice is drawn equally often. Validation and prediction see all slices.
+            each positive slice is drawn equally often. For other models, images instead of slices. Validation and
+            prediction see all.
         order: `random`: every patch is drawn independently; `epoch`: each pass has a patch of every image, or of every
             slice for slice-wise models; `balanced`: the classes take turns, each with the images, or slices, that have
             an object of it. Small classes begin again until the largest has been seen once, which ends a pass.
@@ -145,19 +146,12 @@ class PatchSampler:
             slices = np.bincount(self.positive[:, 0], minlength=len(self.ids))
         return int((slices * np.ceil(shapes[:, lead:] / patch).astype(int).prod(1)).sum())
 
-    def _positive_slices(self) -> np.ndarray | None:
-        """For each slice with an object, its case and its position along each leading axis; None without effect."""
-        lead = len(self.task.spacing) - self.task.ndim
-        if not lead:
-            warnings.warn(
-                "train.sampler.slices=positive has no effect; it is for models that see slices of volumes",
-                stacklevel=3,
-            )
-            return None
+    def _positive_slices(self) -> np.ndarray:
+        """For each slice, or image, with an object, its case and its position along each leading axis."""
         slices = self._images(reached)
         if not len(slices):
             raise ValueError(
-                f"train.sampler.slices=positive: no object in any slice of the {len(self.ids)} training cases; "
+                f"train.sampler.slices=positive: no object in any of the {len(self.ids)} training cases; "
                 "set train.sampler.slices=all, or check the annotations with boxel check"
             )
         return slices

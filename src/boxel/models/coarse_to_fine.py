@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
+from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from boxel.models.components import Components, ComponentsConfig
@@ -16,7 +17,6 @@ from boxel.models.grid import Numbers
 from boxel.models.lsnet import LSNetConfig
 from boxel.models.semantic_net import SemanticNet, SemanticNetConfig
 from boxel.nn import ResNetConfig
-from boxel.ops import boxes_from_label_map
 from boxel.types import Batch, Detections
 
 
@@ -52,16 +52,19 @@ class Coarse(FirstStage):
 
     @torch.no_grad()
     def propose(self, outputs: CoarseOutputs) -> Float[Tensor, "b 2 d"]:
-        """The box around the mask of all classes; the whole image where the mask is empty."""
-        foreground = self.net.probabilities(outputs.logits).argmax(1) > 0
-        boxes = [boxes_from_label_map(mask.long(), torch.ones(1, device=mask.device).long()) for mask in foreground]
-        shape = boxes[0][0].new_tensor(outputs.logits.shape[2:])
-        whole = torch.stack([torch.zeros_like(shape), shape])
-        return torch.stack([box[0] if present else whole for box, present in boxes])
+        """One of the boxes that `locate` gives, at random; the whole image where there is none."""
+        shape = outputs.logits.shape[2:]
+        whole = torch.tensor([[0.0] * len(shape), [float(extent) for extent in shape]], device=outputs.logits.device)
+        found = [one.boxes for one in self.locate(outputs, shape)]
+        return torch.stack([_draw(boxes) if len(boxes) else whole for boxes in found])
 
     @torch.no_grad()
     def locate(self, outputs: CoarseOutputs, shape: Sequence[int]) -> list[Detections[Tensor]]:
         return self.components.detect(self.net.probabilities(outputs.logits))
+
+
+def _draw(boxes: Float[Tensor, "n 2 d"]) -> Float[Tensor, "2 d"]:
+    return boxes[int(torch.randint(len(boxes), ())) if len(boxes) > 1 else 0]
 
 
 class CoarseToFineConfig(LSNetConfig, name="coarse_to_fine"):
@@ -69,4 +72,4 @@ class CoarseToFineConfig(LSNetConfig, name="coarse_to_fine"):
 
     first: FirstStageConfig = CoarseConfig()
     region: Literal["recalibrate", "crop"] = "crop"
-    margin: float = 15.0
+    margin: NonNegativeFloat = 15.0

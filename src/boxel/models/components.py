@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from pydantic import Field, NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from boxel.caps import leaves_out
@@ -37,11 +38,11 @@ class ComponentsConfig(Config):
 
     score: Literal["max", "mean"] = "max"
     connectivity: Connectivity = "faces"
-    min_voxels: int = 4
-    min_score: float = 0.1
-    candidates: int | None = None
+    min_voxels: NonNegativeInt = 4
+    min_score: float = Field(0.1, ge=0)
+    candidates: PositiveInt | None = None
     candidates_per: Literal["class", "image"] = "class"
-    mask_cells: int = 28
+    mask_cells: PositiveInt = 28
 
 
 def label_components(mask: Bool[Tensor, "*s"], connectivity: Connectivity = "faces") -> Int[Tensor, "*s"]:

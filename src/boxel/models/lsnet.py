@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor
 
 from boxel.caps import leaves_out
@@ -47,11 +48,11 @@ class LSNetConfig(SemanticConfig, name="lsnet"):
     first: FirstStageConfig = LNetConfig()
     second: SemanticNetConfig = SemanticNetConfig()
     region: Literal["recalibrate", "crop"] = "recalibrate"
-    margin: float = 7.5
-    gradient: float = 0.1
-    warmup_truth: int = 0
-    max_regions: int = 10
-    mask_cells: int = 28
+    margin: NonNegativeFloat = 7.5
+    gradient: NonNegativeFloat = 0.1
+    warmup_truth: NonNegativeInt = 0
+    max_regions: PositiveInt = 10
+    mask_cells: PositiveInt = 28
 
     @property
     def fills_boxes(self) -> bool:

@@ -171,10 +171,9 @@ def _ndim(fingerprint: Fingerprint, config: PlanConfig, why: dict[str, str]) -> 
     slice_wise = ndim < fingerprint.ndim
     if config.context and not slice_wise:
         raise ValueError(f"context {config.context}: only slice-wise models have neighbours; set ndim below {ndim}")
-    why["ndim"] = f"Images have {fingerprint.ndim} axes; " + (
-        f"the model sees slices of {ndim}, with {config.context} neighbours on either side."
-        if slice_wise
-        else "and so does the model."
+    around = f", with {counted(config.context, 'neighbour')} on either side" if config.context else ""
+    why["ndim"] = f"Images have {fingerprint.ndim} axes" + (
+        f"; the model sees slices of {ndim} axes{around}." if slice_wise else ", and so does the model."
     )
     return ndim
 

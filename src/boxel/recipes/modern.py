@@ -22,7 +22,7 @@ from boxel.models import (
 from boxel.preparation.plan import PlanConfig
 from boxel.recipes.experiment import Experiment
 from boxel.recipes.parts import model_with
-from boxel.training.config import TrainConfig
+from boxel.training.config import LAST, TrainConfig
 
 _NARROW = ResNetConfig(depth=18, start_filters=16, stem_kernel=3, norm="batch")
 _NARROW_NET = SemanticNetConfig(backbone=_NARROW, filters=16)
@@ -57,6 +57,10 @@ _SMALL = {
 }
 
 
+# Networks that segment and whose boxes only help: of the metrics of boxes none says how good they are.
+_BY_LAST = {name: {"select_by": LAST} for name in ("unet", "lsnet", "coarse_to_fine")}
+
+
 def full(model: str) -> Experiment:
     """A ResNet-50 with instance norm; ATSS, focal and GIoU loss. Some models are as published instead."""
     parts = {
@@ -70,7 +74,9 @@ def full(model: str) -> Experiment:
         recipe=model,
         model=own or model_with(model, parts),
         plan=PlanConfig(voxels_per_step=2**22, **plan),
-        train=TrainConfig(steps=30_000, lr=1e-3, warmup=1000, validate_every=1000, keep=5, average=0.999),
+        train=TrainConfig(
+            steps=30_000, lr=1e-3, warmup=1000, validate_every=1000, keep=5, average=0.999, **_BY_LAST.get(model, {})
+        ),
     )
 
 
@@ -101,6 +107,7 @@ def small(model: str) -> Experiment:
             validation_cases=40,
             average=0.99,
             sampler=SamplerConfig(foreground=0.9),
+            **_BY_LAST.get(model, {}),
         ),
         predict=PredictConfig(tile_voxels=2**17),
     )

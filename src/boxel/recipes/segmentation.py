@@ -24,7 +24,7 @@ from boxel.models import (
 )
 from boxel.preparation.plan import PlanConfig
 from boxel.recipes.experiment import Experiment
-from boxel.training.config import TrainConfig
+from boxel.training.config import LAST, TrainConfig
 from boxel.training.schedule import StepsConfig
 
 Decoder = Literal["unet", "attention_unet", "fcn"]
@@ -105,6 +105,7 @@ _PAPER_TRAINING = TrainConfig(
     clip_norm=None,
     sampler=SamplerConfig(foreground=0.0, slices="positive"),
     augment=NO_AUGMENTATION,
+    select_by=LAST,  # of the metrics of boxes none says how well a network segments
 )
 _SMALL_TRAINING = _PAPER_TRAINING.model_copy(
     update={"epochs": None, "steps": 1500, "lr": 1e-3, "validate_every": 500, "validation_cases": 40}
@@ -158,7 +159,12 @@ def _lsnet_volumes(model: str) -> Experiment:
         plan=PlanConfig(voxels_per_step=2**21),
         model=own if model == "lsnet" else ModelConfig.of_parts(model, {}),
         train=TrainConfig(
-            steps=30_000, warmup=1000, validate_every=1000, average=0.999, sampler=SamplerConfig(foreground=0.9)
+            steps=30_000,
+            warmup=1000,
+            validate_every=1000,
+            average=0.999,
+            sampler=SamplerConfig(foreground=0.9),
+            select_by=LAST,
         ),
         predict=PredictConfig(views="identity", segmentation=True),
     )

@@ -9,6 +9,8 @@ from boxel.loading.augment import AugmentConfig
 from boxel.loading.sampler import SamplerConfig
 from boxel.training.schedule import PolyConfig, ScheduleConfig
 
+LAST = "last"  # instead of a metric that ranks checkpoints
+
 
 class TrainConfig(Config):
     """The training of one model.
@@ -33,8 +35,8 @@ class TrainConfig(Config):
             seed and stratified by the classes they have; None takes all. Where several checkpoints are kept, they are
             validated on all cases at the end, and ranked by that.
         keep: number of checkpoints to keep, those with the best validation scores.
-        select_by: the validation metric that ranks checkpoints: any that `boxel evaluate` computes and of which more is
-            better, at any IoU threshold.
+        select_by: the validation metric that ranks checkpoints: any that `boxel evaluate` computes of boxes and of
+            which more is better, at any IoU threshold; or `last`, for which the newest checkpoints are the best.
         save_every: steps between saved states from which an interrupted training resumes.
     """
 

@@ -18,7 +18,7 @@ from boxel.models.base import Model, ModelConfig
 from boxel.nn.nd import channels_last
 from boxel.preparation.store import Store
 from boxel.training.checkpoints import forget_after, keep_best, load_resume, save_resume
-from boxel.training.config import TrainConfig
+from boxel.training.config import LAST, TrainConfig
 from boxel.training.log import MetricsLog
 from boxel.training.memory import keep_freed_memory
 from boxel.training.optimise import MovingAverage, build_optimizer, learning_rate
@@ -47,8 +47,8 @@ def train(
 
     Args:
         initial: pretrained tensors by their names in the model's state; all others are initialised at random.
-        validate: returns the metrics of a model on the validation cases, `config.select_by` among them; or nothing,
-            where there are no validation cases.
+        validate: returns the metrics of a model on the validation cases, among them `config.select_by` where that is a
+            metric; or nothing, where there are no validation cases.
         on_step: called after each step with its number and its metrics.
         finish: called after the last step, in one process, with the model on its device; it may change the weights.
 
@@ -174,7 +174,8 @@ def validate_and_keep(trainer: Trainer, run: Path, step: int, validate: Callable
     finally:
         model.train()
         model.load_state_dict(raw)
-    keep_best(run, weights, step, metrics[config.select_by] if metrics else 0.0, config.keep)
+    ranked = metrics and config.select_by != LAST
+    keep_best(run, weights, step, metrics[config.select_by] if ranked else 0.0, config.keep)
     return {f"val/{name}": value for name, value in metrics.items()}
 
 

@@ -133,3 +133,14 @@ def test_a_metric_of_ones_own_is_needed_for_training_and_not_for_prediction(nati
         boxel.train(tmp_path / "work", tmp_path / "run", **common)
     require_plugins(run, trust=True)  # `boxel train --trust`
     assert boxel.train(tmp_path / "work", tmp_path / "run", **common) == run
+
+
+@pytest.mark.parametrize("ndim", [2], indirect=True, ids=["2d"])
+def test_the_last_checkpoints_are_kept_where_no_metric_ranks(native, tmp_path):
+    boxel.prepare(native, tmp_path / "work", recipe="retina_unet_small", overrides=QUICK, num_folds=3, workers=0)
+    overrides = [*QUICK, "train.steps=3", "train.validate_every=1", "train.keep=2", "train.select_by=last"]
+    run = boxel.train(tmp_path / "work", tmp_path / "run", recipe="retina_unet_small", overrides=overrides)
+    ranking = json.loads((run / "checkpoints" / "ranking.json").read_text())
+    assert [entry["step"] for entry in ranking] == [3, 2]
+    assert (run / "weights.safetensors").read_bytes() == (run / "checkpoints" / ranking[0]["file"]).read_bytes()
+    assert "val/AP@0.10" in (run / "metrics.jsonl").read_text()  # it is validated all the same

@@ -211,3 +211,17 @@ def test_a_better_set_is_recognised(rng):
 def test_metrics_are_ready_for_json(rng):
     cases, groups = made_up(rng)
     json.dumps(evaluate_segmentation(cases, classes=["x"], groups=groups).metrics, allow_nan=False)
+
+
+def test_only_patients_with_a_value_count_for_an_interval(rng):
+    """Of 20 patients one has the class y: its value has no interval, alone and in a comparison."""
+    cases = {str(k): case([[5, 1 + k % 3, 1]], [[4, k == 0, 0] if k < 1 else [0, 0, 0]]) for k in range(20)}
+    metrics = evaluate_segmentation(cases, classes=["x", "y"]).metrics
+    assert (metrics["DSC/y"], metrics["DSC/y/ci95"]) == (pytest.approx(8 / 9), None)
+    assert metrics["DSC/x/ci95"] is not None
+    better = cases | {"0": case([[6, 0, 0]], [[4, 0, 0]])}
+    compared = compare_segmentation(cases, better, classes=["x", "y"])["metrics"]
+    assert (compared["DSC/y"]["difference"], compared["DSC/y"]["ci95"]) == (pytest.approx(1 / 9), None)
+    two = cases | {"1": case([[5, 1, 1]], [[1, 1, 0]])}
+    low, high = evaluate_segmentation(two, classes=["x", "y"]).metrics["DSC/y/ci95"]
+    assert (low, high) == (pytest.approx(2 / 3), pytest.approx(8 / 9))

@@ -144,18 +144,15 @@ def test_positive_slices_of_all_cases_are_drawn_equally_often(store):
 
 @pytest.mark.parametrize("ndim", [3], indirect=True, ids=["3d"])
 def test_data_without_any_positive_slice_are_refused(store):
-    with pytest.raises(ValueError, match=r"slices=positive: no object in any slice of the 1 training cases; set"):
+    with pytest.raises(ValueError, match=r"slices=positive: no object in any of the 1 training cases; set"):
         sampler(store, ("c",), ndim=store.task.ndim - 1, slices="positive")
 
 
-def test_positive_slices_without_effect_warn(store):
-    with pytest.warns(UserWarning, match=r"slices=positive has no effect"):
-        patches = sampler(store, slices="positive", foreground=0.0)
-    other = sampler(store, foreground=0.0)
-    for index in range(5):
-        case, corner = other.place(index)
-        assert patches.place(index)[0] == case
-        assert np.array_equal(patches.place(index)[1], corner)
+def test_positive_images_are_those_with_an_object(store):
+    """Models that do not see slices are trained on images with objects; case c has none."""
+    patches = sampler(store, ("a", "c"), slices="positive", foreground=0.0)
+    assert {patches.place(index)[0] for index in range(50)} == {"a"}
+    assert patches.patches_per_epoch * 2 == sampler(store, ("a", "c")).patches_per_epoch
 
 
 def test_an_epoch_covers_every_training_image_once(store):
