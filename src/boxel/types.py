@@ -50,14 +50,6 @@ class Geometry:
         steps = tuple(map(float, spacing or (1.0,) * d))
         return cls(tuple(map(int, shape)), steps, (0.0,) * d, tuple(map(tuple, direction)))
 
-    def difference(self, other: "Geometry") -> str:
-        """The first attribute in which another grid differs by more than rounding; empty if it is the same grid."""
-        for name in ("shape", "spacing", "origin", "direction"):
-            mine, theirs = np.asarray(getattr(self, name)), np.asarray(getattr(other, name))
-            if mine.shape != theirs.shape or not np.allclose(mine, theirs, rtol=1e-3, atol=1e-2):
-                return name
-        return ""
-
     def to_world(self, points: np.ndarray) -> np.ndarray:
         """Convert continuous voxel positions `(n, d)` to LPS mm `(n, d)`."""
         steps = (np.asarray(points, dtype=np.float64) - 0.5) * np.asarray(self.spacing)

@@ -211,11 +211,13 @@ def _overlap(path: Path, case: str, form: Format, detections: Detections, loaded
 
 
 def _check_grid(case: str, predicted: Geometry | None, actual: Geometry) -> None:
-    if predicted and (name := predicted.difference(actual)):
-        raise ValueError(
-            f"case {case!r}: predicted on an image of {name} {getattr(predicted, name)}, but the data set's has "
-            f"{getattr(actual, name)}; predict the data set's image, or convert the boxes to its voxels"
-        )
+    for name in ("shape", "spacing", "origin", "direction") if predicted else ():
+        mine, other = getattr(predicted, name), getattr(actual, name)
+        if np.shape(mine) != np.shape(other) or not np.allclose(mine, other, rtol=1e-3, atol=1e-2):
+            raise ValueError(
+                f"case {case!r}: predicted on an image of {name} {mine}, but the data set's has {other}; predict the "
+                "data set's image, or convert the boxes to its voxels"
+            )
 
 
 def _merge(a: dict[str, Instances], b: dict[str, Instances]) -> dict[str, Instances]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from boxel.datasets.cases import Case
 from boxel.export import DatasetInfo, ImageGeometries, recognise
+from boxel.io.grids import same_grid
 from boxel.types import Detections, Geometry
 
 __all__ = ["GivenBoxes", "read_given"]
@@ -36,12 +37,12 @@ class GivenBoxes:
             ValueError: they are on another one.
         """
         own, axes = self.detections.geometry, self.detections.boxes.shape[2]
-        name = own.difference(geometry) if own else "shape" * (axes != len(geometry.shape))
-        if name:
-            theirs = getattr(own, name) if own else f"{axes} axes"
+        difference = "" if axes == len(geometry.shape) else f"{axes} axes but {{}} has {len(geometry.shape)}"
+        if own:
+            difference = same_grid(own, geometry)
+        if difference:
             raise ValueError(
-                f"{self.source}: boxes on a grid of {name} {theirs}, but the image has {getattr(geometry, name)}; give "
-                "predictions of these images"
+                f"{self.source}: boxes on a grid of {difference.format('the image')}; give predictions of these images"
             )
         return self.detections.boxes
 

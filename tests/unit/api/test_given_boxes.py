@@ -27,5 +27,5 @@ def test_boxes_on_another_grid_are_refused(ndim, changed):
 
 
 def test_boxes_of_another_rank_are_refused():
-    with pytest.raises(ValueError, match="boxes on a grid of shape 2 axes"):
+    with pytest.raises(ValueError, match="boxes on a grid of 2 axes but the image has 3"):
         GivenBoxes(Detections.empty(2), ("x",), Path("boxes.csv")).on(Geometry.plain((8, 8, 8)))
