@@ -222,7 +222,7 @@ def summarise(
         put(metrics, key, values, classes)
         if key in resampled:
             how: dict[str, Any] = {"corrected": is_smooth(key)}
-            every, *each = num_present(present and present[key], num_groups, len(classes))
+            every, *each = num_present(None if present is None else present[key], num_groups, len(classes))
             drawn_mean, left_out_mean = (mean_of_present(part[key]) for part in (resampled, left_out))
             metrics[f"{key}/ci95"] = interval(drawn_mean, mean_of_present(values)[0], every, left_out_mean, **how)
             for k, (name, number) in enumerate(zip(classes, each, strict=True)):

@@ -16,7 +16,7 @@ from filelock import FileLock
 from boxel.api.evaluation_inputs import read_evaluation_inputs
 from boxel.config import read_json, write_text
 from boxel.evaluation import EvaluateConfig, evaluate
-from boxel.evaluation.details import size_ratios
+from boxel.evaluation.grouped_matches import size_ratios
 from boxel.experiments.cell import EVALUATIONS, Cell, open_source
 from boxel.experiments.grid import Derived, Grid, Values
 from boxel.experiments.located import predict_training

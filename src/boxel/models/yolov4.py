@@ -6,7 +6,7 @@ Reference: Bochkovskiy, Wang and Liao, YOLOv4, 2020, and its `yolov4.cfg`; box c
 import math
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -124,13 +124,14 @@ class YOLOv4(PyramidModel):
         self.numbers, self.config = numbers, config.dense
         self.anchors_per_cell = len(numbers.grid.anchors[0])
         outputs = 2 * numbers.ndim + 1 + numbers.num_classes
-        style = {"norm": config.dense.norm, "activation": config.dense.activation}
-        self.heads = nn.ModuleList(
+        style: Any = {"norm": config.dense.norm, "activation": config.dense.activation}
+        heads = [
             LevelHead(numbers.ndim, channels, anchors=self.anchors_per_cell, outputs=outputs, **style)
             for channels in self.neck.level_channels
-        )
-        for head in self.heads:
+        ]
+        for head in heads:
             head.expect(2 * numbers.ndim, share=0.01)
+        self.heads = nn.ModuleList(heads)
         self._anchor_cache: dict[tuple[object, ...], Anchors] = {}
 
     # Nothing to segment and one phase: the arguments are there for the interface of all models.

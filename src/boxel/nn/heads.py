@@ -78,7 +78,7 @@ class LevelHead(nn.Module):
     def expect(self, output: int, share: float) -> None:
         """Let an output, a sigmoid's logit, start at the expected `share` of anchors with an object."""
         with torch.no_grad():
-            self.numbers.bias.unflatten(0, (-1, self.outputs))[:, output] = _logit(share)
+            self.numbers.bias.view(-1, self.outputs)[:, output] = _logit(share)  # type: ignore[union-attr]
 
 
 def _logit(share: float) -> float:
