@@ -46,8 +46,9 @@ def predict(
     """Write one JSON of detections per image into `out`, and every raw box into `out/raw`.
 
     With the setting `predict.segmentation`, also write the label map `CASE_seg.nii.gz` on the grid of the image; the
-    JSON names its values. More than 10,000 cases are divided among subfolders. Repeat the call to resume an interrupted
-    prediction: images that are done are skipped. Images that cannot be predicted do not stop the others.
+    JSON names its values, and the formats `dicom-seg`, `nifti` and `preview` have it too. More than 10,000 cases are
+    divided among subfolders. Repeat the call to resume an interrupted prediction: images that are done are skipped.
+    Images that cannot be predicted do not stop the others.
 
     Args:
         run: the run folder.

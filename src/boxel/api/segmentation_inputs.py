@@ -15,7 +15,7 @@ from boxel.datasets.cases import Case, Dataset, LoadedCase, read_case
 from boxel.datasets.formats import as_dataset
 from boxel.datasets.problems import some
 from boxel.evaluation.case_segmentation import CaseSegmentation, score_case
-from boxel.export.boxel_json import FORMAT
+from boxel.export.boxel_json import FORMAT, label_names
 from boxel.io import read_label_map
 from boxel.io.channels import check_same_grid
 from boxel.output_folder import list_files, unfinished
@@ -132,8 +132,7 @@ def _record(path: Path) -> dict[str, Any]:
 
 def _classes(file: Path, record: Mapping[str, Any], data: Dataset) -> tuple[str, ...]:
     """The classes of the values from 1 upwards, which must be those of the data set, or "foreground"."""
-    values = (record.get("extra") or {}).get("segmentation", {}).get("values", {})
-    classes = tuple(name for value, name in sorted(values.items(), key=lambda item: int(item[0])) if int(value))
+    classes = label_names((record.get("extra") or {}).get("segmentation", {}).get("values", {}))
     if classes and classes not in (FOREGROUND, tuple(data.classes)):
         raise ValueError(
             f"{file}: segments the classes {', '.join(classes)}; the data set has {', '.join(data.classes)}: names and "

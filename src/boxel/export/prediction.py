@@ -1,4 +1,4 @@
-"""What writers get and readers return: the detections of one case; and what readers may ask about the data set."""
+"""What writers get and readers return: the prediction of one case; and what readers may ask about the data set."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from boxel.io import has_geometry, read_geometry
+from boxel.io import has_geometry, read_geometry, read_label_map
 from boxel.types import Detections, Geometry
 
 
@@ -19,19 +19,23 @@ def in_mm(geometry: Geometry | None, image_files: Sequence[str | Path]) -> bool:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The detections of one case.
+    """The detections of one case, and its segmentation if there is one.
 
     Attributes:
         case: name of the case.
         detections: boxes in voxels of the original image.
         classes: class names, indexed by the labels.
         image_files: the files that the image was read from, or the folder of a DICOM series.
+        label_map: the file of the segmentation; None if there is none. `read_label_map` opens it.
+        label_names: what the values 1, 2 ... of the label map mean: the classes, or `foreground` alone.
     """
 
     case: str
     detections: Detections
     classes: tuple[str, ...]
     image_files: tuple[Path, ...] = ()
+    label_map: Path | None = None
+    label_names: tuple[str, ...] = ()
 
     @property
     def geometry(self) -> Geometry:
@@ -58,6 +62,25 @@ class Prediction:
                 float(detections.scores[row]),
                 self.classes[int(detections.labels[row])],
             )
+
+    def read_label_map(self) -> np.ndarray | None:
+        """The segmentation `(*s)` int32 on the grid of the image, 0 for background; None if there is none.
+
+        Raises:
+            ValueError: the file is missing or damaged, has another shape than the image, or a value without a name.
+        """
+        if self.label_map is None:
+            return None
+        array, shape = read_label_map(self.label_map).array, self.geometry.shape
+        if array.shape != shape:
+            raise ValueError(
+                f"{self.label_map}: this label map has shape {array.shape}, but case {self.case!r} was predicted on "
+                f"{shape}; predict it again"
+            )
+        if (highest := int(array.max(initial=0))) > len(self.label_names):
+            names = ", ".join(self.label_names)
+            raise ValueError(f"{self.label_map}: value {highest} in a label map of {names}; predict the case again")
+        return array
 
 
 @dataclass(frozen=True)

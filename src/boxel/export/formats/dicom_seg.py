@@ -1,13 +1,14 @@
 """DICOM segmentation: `CASE_seg.dcm`, a binary segment per detection; `CASE_seg_2.dcm` and so on where they overlap.
 
 The image is a series, one multi-frame file or a 2D image. A segment has whole voxels. Its description holds the score;
-the exact box is in the structured report.
+the exact box is in the structured report. A segmentation, if there is one, is written instead: a segment per class.
 """
 
 import hashlib
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,8 +27,11 @@ SUFFIX, PATTERN = "_seg.dcm", "*_seg*.dcm"
 def write(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
     """Write `out/CASE_seg.dcm` and, where detections overlap, further files; none for a case without detections.
 
+    Of a case with a segmentation, the classes that occur in it are written instead of the detections.
+
     Raises:
-        ValueError: see `source_of`; several multi-frame files; the extra `dicom` is not installed.
+        ValueError: see `source_of` and `Prediction.read_label_map`; several multi-frame files; the extra `dicom` is not
+            installed.
     """
     return [path for prediction in predictions for path in _write_case(out, prediction)]
 
@@ -35,11 +39,12 @@ def write(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
 def _write_case(out: Path, prediction: Prediction) -> list[Path]:
     source = source_of(prediction)
     import highdicom as hd
-    from pydicom.sr.codedict import codes
 
-    if not len(prediction.detections):
+    labels = prediction.read_label_map()
+    if not (len(prediction.detections) if labels is None else labels.any()):
+        needed = "detection" if labels is None else "segmented voxel"
         warnings.warn(
-            f"case {prediction.case!r}: no DICOM SEG is written, which needs at least one detection", stacklevel=2
+            f"case {prediction.case!r}: no DICOM SEG is written, which needs at least one {needed}", stacklevel=2
         )
         return []
     if source.is_multi_frame and len(source.headers) > 1:
@@ -47,46 +52,39 @@ def _write_case(out: Path, prediction: Prediction) -> list[Path]:
             f"case {prediction.case!r}: a DICOM SEG refers to one multi-frame file, and this image is in "
             f"{len(source.headers)}; join them, or write dicom-sr"
         )
-    algorithm = hd.AlgorithmIdentificationSequence(
-        name="Boxel", family=codes.DCM.ArtificialIntelligence, version=made_by()["software_versions"]
-    )
-    series, entries = source.series, list(prediction.ranking)
-    maps, _ = paint(prediction)
+    series = source.series
+    named: Sequence[Any]
+    if labels is None:
+        kind, series_uid, series_number = "detections", same_uid("seg series", series), 901
+        every, named = _describe_detections(prediction, series), [entry[2:] for entry in prediction.ranking]
+        maps, _ = paint(prediction)
+    else:
+        kind, series_uid, series_number = "segmentation", same_uid("segmentation series", series), 903
+        named, maps = prediction.label_names, [labels]
+        every = [_describe(name, name, value) for value, name in enumerate(named)]
     paths = []
     for instance, label_map in enumerate(maps, start=1):
         numbers = np.unique(label_map[label_map > 0]).tolist()  # a detection outside the image has no voxel
-        segment_of, segments = np.zeros(len(entries) + 1, np.uint16), []
+        segment_of, segments = np.zeros(len(every) + 1, np.uint16), []
         for position, number in enumerate(numbers, start=1):
-            _, box, score, name = entries[number - 1]
-            segment_of[number] = position
-            segment = hd.seg.SegmentDescription(
-                segment_number=position,
-                segment_label=f"{name} {number}"[:64],
-                segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
-                segmented_property_type=hd.sr.CodedConcept(f"CLASS{prediction.classes.index(name)}", SCHEME, name[:64]),
-                algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
-                algorithm_identification=algorithm,
-                tracking_uid=same_uid("object", series, box.tolist(), score, name),
-                tracking_id=f"{name} {number}",
-            )
-            segment.SegmentDescription = f"score {score:.6f}"
-            segments.append(segment)
+            segment_of[number] = every[number - 1].SegmentNumber = position
+            segments.append(every[number - 1])
         if not segments:
             continue
         pixels = segment_of[label_map].reshape(-1, *label_map.shape[-2:])
-        content = [hashlib.sha256(pixels).hexdigest(), *(entry[2:] for entry in entries)]
+        content = [hashlib.sha256(pixels).hexdigest(), *named]
         with keep_patient_name():
             document = hd.seg.Segmentation(
                 source_images=source.headers,
                 pixel_array=source.in_file_order(pixels),
                 segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
                 segment_descriptions=segments,
-                series_instance_uid=same_uid("seg series", series),
-                series_number=901,
+                series_instance_uid=series_uid,
+                series_number=series_number,
                 sop_instance_uid=same_uid("seg", series, instance, content),
                 instance_number=instance,
-                series_description="Boxel detections",
-                content_label="DETECTIONS",
+                series_description=f"Boxel {kind}",
+                content_label=kind.upper(),
                 **made_by(),
             )
         # highdicom takes the spacing from the slices that have a segment, and these may have gaps between them.
@@ -97,11 +95,42 @@ def _write_case(out: Path, prediction: Prediction) -> list[Path]:
     return paths
 
 
+def _describe_detections(prediction: Prediction, series: str) -> list[Any]:
+    """The segments of the detections, by falling score."""
+    segments = []
+    for number, (_, box, score, name) in enumerate(prediction.ranking, start=1):
+        label = f"{name} {number}"
+        uid = same_uid("object", series, box.tolist(), score, name)
+        segments.append(_describe(label, name, prediction.classes.index(name), tracking_uid=uid, tracking_id=label))
+        segments[-1].SegmentDescription = f"score {score:.6f}"
+    return segments
+
+
+def _describe(label: str, name: str, position: int, **tracking: str) -> Any:
+    """A segment of the class at a position, to be numbered."""
+    import highdicom as hd
+    from pydicom.sr.codedict import codes
+
+    # What is detected is a finding; a class of a segmentation may be an organ.
+    category = codes.SCT.MorphologicallyAbnormalStructure if tracking else codes.SCT.SpatialAndRelationalConcept
+    return hd.seg.SegmentDescription(
+        segment_number=1,
+        segment_label=label[:64],
+        segmented_property_category=category,
+        segmented_property_type=hd.sr.CodedConcept(f"CLASS{position}", SCHEME, name[:64]),
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=hd.AlgorithmIdentificationSequence(
+            name="Boxel", family=codes.DCM.ArtificialIntelligence, version=made_by()["software_versions"]
+        ),
+        **tracking,
+    )
+
+
 def read(path: Path, info: DatasetInfo) -> list[Prediction]:
     """Detections of each case, with tight boxes, from its `_seg.dcm` files, or from a folder of such files.
 
     Raises:
-        ValueError: no segmentations, or a case of unknown geometry.
+        ValueError: no segmentations, segments without a score, or a case of unknown geometry.
     """
     need_highdicom()
     import highdicom as hd
@@ -112,6 +141,11 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
     for file in sorted(path.glob(PATTERN)) if path.is_dir() else [path]:
         case = file.name.rpartition("_seg")[0]
         geometry, document = info.geometry(case, file), hd.seg.segread(file)
+        if not all("SegmentDescription" in segment for segment in document.SegmentSequence):
+            raise ValueError(
+                f"{file}: segments without a score, such as the classes of a segmentation, are no detections; give the "
+                "files that boxel predict wrote"
+            )
         entries, _ = cases.setdefault(case, ([], geometry))
         numbers = np.array(document.segment_numbers, np.int64)
         try:

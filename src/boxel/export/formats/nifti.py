@@ -2,7 +2,8 @@
 
 File names and keys are nnDetection's (`CASE_boxes.nii.gz`, `{"1": {"score", "label", "box"}}`, boxes in its
 convention); fractions of a voxel are kept and the class name is added. Detections that overlap go into further maps,
-`CASE_boxes_2.nii.gz` and so on, so that each is whole; `"map"` says which map holds a number.
+`CASE_boxes_2.nii.gz` and so on, so that each is whole; `"map"` says which map holds a number. A segmentation is
+written as it is, into `CASE_seg.nii.gz`.
 """
 
 import json
@@ -23,8 +24,10 @@ SUFFIX, MAP_SUFFIX = "_boxes.json", "_boxes.nii.gz"
 def write(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
     """Write `out/CASE_boxes.nii.gz` (and `_2`, `_3` ... where detections overlap) and `out/CASE_boxes.json`.
 
+    Of a case with a segmentation, also `out/CASE_seg.nii.gz`.
+
     Raises:
-        ValueError: a case without geometry.
+        ValueError: a case without geometry; see `Prediction.read_label_map`.
     """
     return [path for prediction in predictions for path in _write_case(out, prediction)]
 
@@ -46,6 +49,10 @@ def _write_case(out: Path, prediction: Prediction) -> list[Path]:
         suffix = MAP_SUFFIX if number == 1 else f"_boxes_{number}.nii.gz"
         paths.append(case_file(out, prediction.case, suffix))
         write_label_map(paths[-1], label_map, geometry)
+    labels = prediction.read_label_map()
+    if labels is not None:
+        paths.append(case_file(out, prediction.case, "_seg.nii.gz"))
+        write_label_map(paths[-1], labels, geometry)
     write_text(paths[0], json.dumps(entries, indent=1) + "\n")
     return paths
 

@@ -1,4 +1,7 @@
-"""Preview: `CASE.png`, one tile per detection: the plane through its middle, with its box, class and score."""
+"""Preview: `CASE.png`, one tile per detection: the plane through its middle, with its box, class and score.
+
+If there is a segmentation, its classes are outlined.
+"""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -27,7 +30,8 @@ def write(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
     """Write `out/CASE.png` for each case: the detections with the highest scores, 24 at most.
 
     Raises:
-        ValueError: the image of a case is not known, or does not have the shape that the predictions state.
+        ValueError: the image of a case is not known, or does not have the shape that the predictions state;
+            see `Prediction.read_label_map`.
     """
     return [_write_case(out, prediction) for prediction in predictions]
 
@@ -50,15 +54,28 @@ def _write_case(out: Path, prediction: Prediction) -> Path:
         )
     channels = visible_channels(image.array, prediction.image_files)
     window, spacing = window_of(channels), image.geometry.spacing
+    labels = prediction.read_label_map()
+    labels = np.zeros(channels.shape[1:], np.int32) if labels is None else labels
+
+    def show(point: np.ndarray) -> tuple[Any, Any, str]:
+        (plane, where), (segmented, _) = _plane_of(channels, point), _plane_of(labels[None], point)
+        return to_picture(plane, window), Picture.fromarray(segmented[0]), where
+
+    classes = prediction.classes
+    colours = [
+        class_colour(classes.index(name) if name in classes else k) for k, name in enumerate(prediction.label_names)
+    ]
     tiles = []
     for row, box, score, name in list(prediction.ranking)[:MAX_TILES]:
-        plane, where = _plane_of(channels, box.mean(axis=0))
-        tile = _tile(to_picture(plane, window), box, spacing, class_colour(int(prediction.detections.labels[row])))
+        plane, segmented, where = show(box.mean(axis=0))
+        colour = class_colour(int(prediction.detections.labels[row]))
+        tile = _tile(plane, segmented, colours, box, spacing, colour)
         tiles.append(_captioned(tile, fit_text(name, f" {score:.2f}", TEXT, TILE - 4), where))
     if not tiles:
-        plane, where = _plane_of(channels, np.array(channels.shape[1:]) / 2)
-        tile = to_picture(plane, window)
+        voxels = np.argwhere(labels)  # plane by plane: the one in the middle lies in a plane that has some
+        tile, segmented, where = show(voxels[len(voxels) // 2] if len(voxels) else np.array(labels.shape) / 2)
         tile.thumbnail((TILE, TILE))
+        tile = _outlined(tile, segmented.resize(tile.size, Picture.Resampling.NEAREST), colours)
         tiles = [_captioned(tile, "no detections", where)]
     columns = min(COLUMNS, len(tiles))
     rows = -(-len(tiles) // columns)
@@ -85,8 +102,10 @@ def _plane_of(channels: np.ndarray, point: np.ndarray) -> tuple[np.ndarray, str]
     return channels[(slice(None), *leading)], f"slice {', '.join(places)}" if places else ""
 
 
-def _tile(plane: Any, box: np.ndarray, spacing: Sequence[float], colour: str) -> Any:
-    """The neighbourhood of a box in the picture of its plane, square in mm."""
+def _tile(
+    plane: Any, segmented: Any, colours: Sequence[str], box: np.ndarray, spacing: Sequence[float], colour: str
+) -> Any:
+    """The neighbourhood of a box in the pictures of its plane and of its label map, square in mm."""
     from PIL import Image as Picture
     from PIL import ImageDraw
 
@@ -94,17 +113,36 @@ def _tile(plane: Any, box: np.ndarray, spacing: Sequence[float], colour: str) ->
     side = max(float(((corners[1] - corners[0]) * steps).max()) * MARGIN, LEAST * float(steps.min()))
     start = corners.mean(axis=0) - side / steps / 2
     scale = TILE / side * steps  # pixels of the tile per voxel
-    tile = plane.transform(
-        (TILE, TILE),
-        Picture.Transform.AFFINE,
-        (1 / scale[1], 0, start[1], 0, 1 / scale[0], start[0]),
-        Picture.Resampling.BILINEAR,
-    ).convert("RGB")
+    affine = (1 / scale[1], 0, start[1], 0, 1 / scale[0], start[0])
+    tile, labels = (
+        picture.transform((TILE, TILE), Picture.Transform.AFFINE, affine, resampling)
+        for picture, resampling in ((plane, Picture.Resampling.BILINEAR), (segmented, Picture.Resampling.NEAREST))
+    )
+    tile = _outlined(tile, labels, colours)
     (top, left), (bottom, right) = ((corners - start) * scale).tolist()
     draw = ImageDraw.Draw(tile)
     draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline="black", width=4)
     draw.rectangle((left, top, right, bottom), outline=colour, width=2)
     return tile
+
+
+def _outlined(tile: Any, labels: Any, colours: Sequence[str]) -> Any:
+    """A tile with the border of each class of a picture of labels, as wide as that of a box."""
+    from PIL import Image as Picture
+    from PIL import ImageColor
+    from scipy import ndimage
+
+    pixels, values = np.array(tile.convert("RGB")), np.asarray(labels)
+    masks = [(values == number, ImageColor.getrgb(colour)) for number, colour in enumerate(colours, start=1)]
+
+    def inner(mask: np.ndarray, width: int) -> np.ndarray:
+        return mask & ~ndimage.binary_erosion(mask, iterations=width, border_value=1)
+
+    for mask, _ in masks:  # before all colours, which it would hide where classes touch
+        pixels[(ndimage.binary_dilation(mask) & ~mask) | inner(mask, 3)] = 0
+    for mask, colour in masks:
+        pixels[inner(mask, 2)] = colour
+    return Picture.fromarray(pixels)
 
 
 def _captioned(tile: Any, text: str, where: str) -> Any:
