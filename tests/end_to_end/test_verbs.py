@@ -89,7 +89,7 @@ def scans(way, tmp_path) -> Path:
 
 def test_a_segmentation_lies_on_the_grid_of_its_image_and_an_interrupted_one_continues(way, scans, tmp_path):
     out = tmp_path / "p"
-    command = ("predict", way / "run", scans, "--out", out, "--segmentation")
+    command = ("predict", way / "run", scans, "--out", out, "--to", "nifti", "--segmentation")
     boxel(*command)
     detector = load(way / "run", overrides=["predict.segmentation=true"])
     for path in (scans / "turned.nii.gz", scans / "plain.tif"):
@@ -97,9 +97,9 @@ def test_a_segmentation_lies_on_the_grid_of_its_image_and_an_interrupted_one_con
         written = read_label_map(out / f"{case}_seg.nii.gz")
         assert not same_grid(written.geometry, read_image(path).geometry)
         assert (written.array == detector.segment(path)[1]).all()
+        assert (read_label_map(out / "nifti" / f"{case}_seg.nii.gz").array == written.array).all()
         about = json.loads((out / f"{case}.json").read_text())["extra"]["segmentation"]
-        values = {"0": "background", "1": "disc", "2": "donut"}
-        assert about == {"file": f"{case}_seg.nii.gz", "values": values}
+        assert about == {"file": f"{case}_seg.nii.gz", "values": {"0": "background", "1": "disc", "2": "donut"}}
     before = contents(out)
     (out / "plain_seg.nii.gz").unlink()
     boxel(*command)
