@@ -19,9 +19,9 @@ SET = [word for setting in SETTINGS for word in ("--set", setting)]
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
-    """Twelve patients with two pictures each, of 64 x 64 pixels with one bright square of eight types."""
+    """Sixteen patients with two pictures each, of 64 x 64 pixels with one bright square of eight types."""
     root, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
-    for number in range(24):
+    for number in range(32):
         pixels = rng.integers(60, 90, (64, 64)).astype(np.uint8)
         top, left = rng.integers(4, 40, 2)
         pixels[top : top + 16, left : left + 16] = 200
@@ -34,7 +34,7 @@ def pictures(tmp_path_factory):
 
 def test_the_whole_experiment_on_a_few_pictures(pictures, tmp_path):
     words = ("experiment", "run", "deeplesion", "--preset", "sample", "--data", pictures, "--out", tmp_path / "out")
-    assert "deeplesion: 10 cells" in boxel(*words, "--dry-run", "--jobs", 1).stdout
+    assert "deeplesion: 8 cells (10 with those that are the same as others)" in boxel(*words, "--dry-run", "--jobs", 1).stdout
     only = [word for row in ("yolov4_*", "faster_rcnn_3", "retina_unet") for word in ("--only", row)]
     table = boxel(*words, *SET, *only, "--jobs", 1).stdout
     assert "SAMPLE, its figures mean nothing" in table.splitlines()[0]
@@ -54,8 +54,10 @@ def test_patients_are_cut_75_to_25_not_by_the_parts_of_the_data(pictures):
     dataset = PatientSplit.from_dict(source.to_dict()).open(pictures, silent)
     [split] = dataset.splits
     patients = {part: {dataset[case].group for case in cases} for part, cases in split.items()}
-    assert {part: len(groups) for part, groups in patients.items()} == {"train": 8, "val": 1, "test": 3}
-    assert sum(map(len, split.values())) == 24
+    assert len(patients["test"]) == 4
+    assert len(patients["val"]) in (1, 2)
+    assert sum(map(len, patients.values())) == 16
+    assert sum(map(len, split.values())) == 32
     assert not patients["train"] & patients["test"]
 
 

@@ -102,7 +102,7 @@ def deeplesion(preset: str, source: Source | None) -> Grid:
             *(() if sample else (Compared(_TABLE_5),)),
             BoxSizes(),
         ),
-        labels=LABELS,
+        labels={row: label.replace("COCO, ", "") for row, label in LABELS.items()} if sample else LABELS,
         seconds=60.0 if sample else 20 * 3600.0,
     )
 
@@ -165,12 +165,11 @@ def _small(row: str) -> Experiment:
     name = own.get(row, "faster_rcnn_small" if row in _FASTER_RCNN else "yolov4_small")
     experiment = get_recipe(name).override([*pixels, *steps])
     if row in _FASTER_RCNN:
-        trained = _FASTER_RCNN[row]
-        order = "balanced" if trained.balanced else "epoch"
-        experiment = experiment.override([f"train.sampler.order={order}", f"train.optimizer={trained.optimizer}"])
+        experiment = experiment.override(["train.sampler.order=balanced"]).override(_FASTER_RCNN[row].overrides())
     if row == "faster_rcnn_vgg":
         backbone = 'model.backbone={"type": "vgg", "pools": 3, "start_filters": 8, "norm": "batch"}'
         experiment = experiment.override([backbone])
     if row == "yolov4_864":
-        experiment = experiment.override(["plan.levels=[2,4,5]", "predict.scales=[1.25]"])
+        strides = "plan.strides=[[2],[2],[2],[2],[2]]"
+        experiment = experiment.override([strides, "plan.levels=[2,4,5]", "predict.scales=[1.25]"])
     return experiment
