@@ -4,6 +4,7 @@ Reference: L-SNet, sections 2.3 and 2.5; Ronneberger et al., U-Net, 2015; Oktay 
 al., FCN, 2015.
 """
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
@@ -83,6 +84,20 @@ class SemanticNet(nn.Module):
         outputs = numbers.num_classes + self.softmax
         kernel = 1 if config.decoder == "fcn" else 3
         self.head = nd.CONV[ndim](self.decoder.channels, outputs, kernel, padding=kernel // 2)
+        if config.decoder != "fcn":
+            self._expect_background(share=0.99)
+
+    def _expect_background(self, share: float) -> None:
+        """Let voxels without features be background at the start, with this probability.
+
+        The features of a U-Net end with a ReLU. From equal probabilities, networks learn to say background by features
+        and foreground by their absence, whose probability is that of the bias alone: it may stay below one half.
+        """
+        classes = len(self.head.bias) - self.softmax  # type: ignore[arg-type]
+        with torch.no_grad():
+            self.head.bias.fill_(-math.log(share / (1 - share) * (classes if self.softmax else 1)))  # type: ignore[union-attr]
+            if self.softmax:
+                self.head.bias[0] = 0.0  # type: ignore[index]
 
     def forward(self, images: Float[Tensor, "b c *s"]) -> Float[Tensor, "b o *s"]:
         shape = images.shape[2:]
