@@ -34,7 +34,10 @@ def pictures(tmp_path_factory):
 
 def test_the_whole_experiment_on_a_few_pictures(pictures, tmp_path):
     words = ("experiment", "run", "deeplesion", "--preset", "sample", "--data", pictures, "--out", tmp_path / "out")
-    assert "deeplesion: 8 cells (10 with those that are the same as others)" in boxel(*words, "--dry-run", "--jobs", 1).stdout
+    assert (
+        "deeplesion: 8 cells (10 with those that are the same as others)"
+        in boxel(*words, "--dry-run", "--jobs", 1).stdout
+    )
     only = [word for row in ("yolov4_*", "faster_rcnn_3", "retina_unet") for word in ("--only", row)]
     table = boxel(*words, *SET, *only, "--jobs", 1).stdout
     assert "SAMPLE, its figures mean nothing" in table.splitlines()[0]

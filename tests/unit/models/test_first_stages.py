@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from boxel.models import LSNetConfig
+from boxel.models import LSNetConfig, UNetConfig
 from boxel.models.coarse_to_fine import CoarseOutputs
-from tests.unit.builders import make_task, tiny
+from tests.unit.builders import TINY_NET, make_task, tiny
 
 
 def test_coarse_to_fine_learns_from_the_regions_that_it_predicts(ndim):
@@ -44,3 +44,14 @@ def test_distances_are_not_rounded_under_autocast(ndim):
         near = model._box_at(outputs.features[0], torch.full((ndim,), 0.5))
     assert (box[1] - box[0]).tolist() == pytest.approx([2 * 301.7 * 4] * ndim, rel=1e-5)
     assert (near[1] - near[0]).tolist() == pytest.approx([2 * 301.7 * 4] * ndim, rel=1e-5)
+
+
+@pytest.mark.parametrize("classes", [("cube",), ("cube", "block")])
+@pytest.mark.parametrize("decoder", ["unet", "attention_unet"])
+def test_a_voxel_without_features_is_background_at_the_start(ndim, classes, decoder):
+    """The features of a U-Net are never negative: where all are 0, the bias alone decides."""
+    task = make_task(ndim, classes)
+    net = UNetConfig(net=TINY_NET.model_copy(update={"decoder": decoder})).build(task).net
+    logits = net.head(torch.zeros(1, net.decoder.channels, *(4,) * ndim))
+    probability = net.probabilities(logits)[0].flatten(1)[:, 0]
+    torch.testing.assert_close(probability, torch.tensor([0.99] + [0.01 / len(classes)] * len(classes)))
