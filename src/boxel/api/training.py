@@ -129,8 +129,11 @@ def train(
         share = measured["seconds"] / limit if limit else 0.0
         progress("train", max(done, min(steps, int(share * steps))), steps)
 
-    if not task.masks and experiment.model.gives_masks and not experiment.model.fills_boxes:
-        logging.getLogger("boxel").warning("no object has a mask: segmentation and mask terms are off")
+    if not task.masks and experiment.model.gives_masks:
+        effect = "segmentation and mask terms are off"
+        if experiment.model.fills_boxes:
+            effect = "the ellipse in each box is taken for the object"
+        logging.getLogger("boxel").warning(f"no object has a mask: {effect}")
     train_model(
         run,
         store,

@@ -42,7 +42,7 @@ def test_training_cases_are_drawn_once_for_all_cells_of_a_fold(tmp_path, monkeyp
     ids = tuple(f"case{number:02d}" for number in range(50))
     for name, train in {"a": ids, "b": ids[::-1], "few": ids[:3]}.items():
         RunSplit(train=train, val=(), work="work", fold=0).save(tmp_path / name / "run" / "split.json")
-        located._predict_training(tmp_path / name, None, seed=0)
+        located.predict_training(tmp_path / name, None, seed=0, number=located.TRAINING_CASES)
     (a, settings), (b, _), (few, _) = drawn
     assert settings == {"part": "train", "overrides": ["predict.segmentation=false"]}
     assert a == b

@@ -27,6 +27,8 @@ def test_a_model_learns_slices_with_their_neighbours_by_heart(name):
 def test_the_papers_form_of_a_model_passes_the_public_check(recipe, ndim, name):
     narrow = {"dense": {"filters": 8}, "rpn": {"filters": 8}, "roi": {"filters": 8}, "neck": {"filters": 8}}
     narrow["backbone"] = {"depth": 10, "start_filters": 4}
+    if name == "yolov4":  # whose heads are as wide as the neck
+        del narrow["dense"]
     values = get_recipe(recipe, name).model.to_dict()
     for part in values.keys() & narrow.keys():
         values[part] |= narrow[part]

@@ -217,7 +217,7 @@ def test_a_max_detections_that_was_set_holds_for_images_of_every_size():
         ({"context": 1}, "context 1: only slice-wise models"),
         ({"spacing": (1.0,)}, "spacing .* 2 axes"),
         ({"patch_size": (64,)}, "patch_size .* 2 axes"),
-        ({"strides": ((2,),)}, "strides .* 2 axes"),
+        ({"strides": ((2, 2, 2),)}, "strides .* 2 axes"),
         (
             {"patch_size": (50, 64), "strides": ((2, 2), (2, 2))},
             "50x64 must be a multiple of .* 4x4; use 52x64",
