@@ -106,7 +106,7 @@ def _describe_detections(prediction: Prediction, series: str) -> list[Any]:
     return segments
 
 
-def _describe(label: str, name: str, position: int, **tracking: str) -> Any:
+def _describe(label: str, name: str, position: int, **tracking: Any) -> Any:
     """A segment of the class at a position, to be numbered."""
     import highdicom as hd
     from pydicom.sr.codedict import codes
