@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Iterable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from unittest import mock
@@ -20,7 +21,14 @@ QUICK = [
     "train.steps=8", "train.validate_every=4", "train.save_every=2", "train.batch_size=2", "train.num_workers=0",
     "model.backbone.start_filters=4", "model.backbone.depth=10", "predict.views=identity",
 ]  # fmt: skip
-RECIPE = ["--recipe", "retina_unet_small", *(word for setting in QUICK for word in ("--set", setting))]
+
+
+def set_words(settings: Iterable[str]) -> list[str]:
+    """`--set` before each setting."""
+    return [word for setting in settings for word in ("--set", setting)]
+
+
+RECIPE = ["--recipe", "retina_unet_small", *set_words(QUICK)]
 
 
 def boxel(*words: object, check: bool = True) -> subprocess.CompletedProcess[str]:

@@ -8,13 +8,13 @@ from PIL import Image
 
 from boxel.experiments.sources import DataFolder, PatientSplit
 from boxel.types import silent
-from tests.end_to_end.commands import boxel, refused
+from tests.end_to_end.commands import boxel, refused, set_words
 
 SETTINGS = (
     "plan.spacing=[1,1]", "plan.patch_size=[64,64]", "train.steps=2", "train.validate_every=2", "train.batch_size=2",
     "train.num_workers=0", "train.accelerator=cpu",
 )  # fmt: skip
-SET = [word for setting in SETTINGS for word in ("--set", setting)]
+SET = set_words(SETTINGS)
 
 
 @pytest.fixture(scope="module")

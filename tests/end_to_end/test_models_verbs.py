@@ -16,7 +16,7 @@ from boxel.ops import paste_mask
 from boxel.recipes import get_recipe
 from boxel.types import Detections, Geometry, Image
 from tests.end_to_end.commands import boxel as command
-from tests.end_to_end.commands import refused
+from tests.end_to_end.commands import refused, set_words
 from tests.unit.builders import tiny
 
 QUICK = (
@@ -27,7 +27,7 @@ PART_WITH_MIN_SCORE = {
     "det_unet": "", "retina_unet": ".dense", "retina_net": ".dense", "unet": ".components", "lsnet": ".first",
     "coarse_to_fine": ".first.components",
 }  # fmt: skip
-SET = [word for setting in QUICK for word in ("--set", setting)]
+SET = set_words(QUICK)
 
 
 @pytest.fixture(scope="module")

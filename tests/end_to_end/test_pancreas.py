@@ -7,7 +7,7 @@ import pytest
 
 from boxel.io import write_label_map
 from boxel.types import Geometry
-from tests.end_to_end.commands import boxel, refused
+from tests.end_to_end.commands import boxel, refused, set_words
 
 pytest.importorskip("pydicom")
 
@@ -17,7 +17,7 @@ SETTINGS = (
     "plan.spacing=[1,1,1]", "plan.patch_size=[32,32]", "plan.batch_size=2", "train.steps=2", "train.validate_every=2",
     "train.num_workers=0", "train.accelerator=cpu",
 )  # fmt: skip
-SET = [word for setting in SETTINGS for word in ("--set", setting)]
+SET = set_words(SETTINGS)
 
 
 @pytest.fixture(scope="module")

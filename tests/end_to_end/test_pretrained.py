@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from boxel.api.detector import load
 from boxel.api.training import prepare, train
-from tests.end_to_end.commands import QUICK, RECIPE, boxel, refused
+from tests.end_to_end.commands import QUICK, RECIPE, boxel, refused, set_words
 from tests.unit.nn.weight_files import resnet_state
 
 FITTING = ["model.backbone.depth=18", "model.backbone.stem_kernel=7"]
@@ -34,7 +34,7 @@ def test_a_training_starts_from_a_file_that_prediction_does_not_need(ndim, nativ
     # A file that does not fit is refused before the run folder exists, so that the corrected command can follow.
     refused(*command, says="it fits with --set")
     assert not run.exists()
-    said = boxel(*command, *(word for setting in FITTING for word in ("--set", setting))).stderr
+    said = boxel(*command, *set_words(FITTING)).stderr
     [record] = json.loads((run / "pretrained.json").read_text()).values()
     found = f"backbone from {weights}: {len(record['tensors'])} tensors of a ResNet of torchvision or timm; C0 and C1"
     assert found in said

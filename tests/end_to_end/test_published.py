@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.end_to_end.commands import boxel
+from tests.end_to_end.commands import boxel, set_words
 
 pytest.importorskip("pydicom")
 
@@ -13,7 +13,7 @@ SETTINGS = (
     "train.steps=2", "train.validate_every=2", "train.batch_size=2", "train.num_workers=0", "train.accelerator=cpu",
     "model.backbone.start_filters=4", "model.backbone.depth=10", "predict.views=identity",
 )  # fmt: skip
-SET = [word for setting in SETTINGS for word in ("--set", setting)]
+SET = set_words(SETTINGS)
 
 
 def write_tree(root, form):

@@ -11,7 +11,7 @@ import pytest
 from boxel import load
 from boxel.io import read_image, read_label_map, same_grid, write_image
 from boxel.types import Geometry
-from tests.end_to_end.commands import RECIPE, boxel, contents, kill_when, losses, refused
+from tests.end_to_end.commands import RECIPE, boxel, contents, kill_when, losses, refused, set_words
 
 
 @pytest.fixture(scope="module", params=[2, 3], ids=["2d", "3d"])
@@ -229,7 +229,7 @@ def test_a_compiled_model_trains(way, tmp_path):
 @pytest.mark.parametrize("way", [3], indirect=True, ids=["3d"])
 def test_a_slice_wise_model_with_context_detects_objects_of_volumes(way, tmp_path):
     slices = ("plan.ndim=2", "plan.context=1", "train.steps=60", "train.lr=0.01")
-    recipe = [*RECIPE, *(word for setting in slices for word in ("--set", setting))]
+    recipe = [*RECIPE, *set_words(slices)]
     boxel("prepare", way / "data", "--out", tmp_path / "work", *recipe)
     boxel("train", tmp_path / "work", "--out", tmp_path / "run", *recipe)
     boxel("predict", tmp_path / "run", way / "data" / "imagesTs", "--out", tmp_path / "p", "--segmentation")

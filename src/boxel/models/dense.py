@@ -13,6 +13,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from boxel.config import Choice, Config
+from boxel.models.anchors import LevelAnchors
 from boxel.models.grid import Numbers
 from boxel.models.loss_terms import (
     BoxLossConfig,
@@ -30,7 +31,7 @@ from boxel.models.postprocess import best_boxes
 from boxel.nn.blocks import Norm
 from boxel.nn.heads import DenseHead
 from boxel.nn.losses import class_scores
-from boxel.ops import anchor_grid, decode, match
+from boxel.ops import decode, match
 from boxel.types import Batch, Detections, Instances
 
 
@@ -122,8 +123,6 @@ class DenseDetection(nn.Module):
         super().__init__()
         ndim, grid = numbers.ndim, numbers.grid
         self.config = config
-        self.strides = [[float(cells) for cells in stride] for stride in grid.level_strides]
-        self.sizes = grid.anchors
         self.numbers = numbers
         self.anchors_per_cell = len(grid.anchors[0])
 
@@ -149,26 +148,14 @@ class DenseDetection(nn.Module):
             self.heads = nn.ModuleDict({"classes": head(class_outputs, prior=prior), "boxes": head(2 * ndim)})
         std = coding_std(ndim, config.centre_std, config.size_std)
         self.register_buffer("std", std, persistent=False)
-        self._anchor_cache: dict[tuple[object, ...], tuple[Tensor, list[int]]] = {}
+        self.anchors = LevelAnchors(grid, centred=config.centred_anchors)
 
     def forward(self, pyramid: list[Tensor], shape: Sequence[int]) -> DenseOutputs:
         logits, deltas = (rows for head in self.heads.values() for rows in head(pyramid))
         deltas = deltas.float()
-        anchors, level_sizes = self._anchors([tuple(level.shape[2:]) for level in pyramid], deltas.device)
+        anchors, level_sizes = self.anchors([tuple(level.shape[2:]) for level in pyramid], deltas.device)
         deltas = deltas.unflatten(-1, self.std.shape)
         return DenseOutputs(logits, deltas, anchors, level_sizes, tuple(shape))
-
-    def _anchors(self, cells: list[tuple[int, ...]], device: torch.device) -> tuple[Tensor, list[int]]:
-        key = (*cells, device)
-        if key not in self._anchor_cache:
-            levels = [
-                anchor_grid(shape, stride, torch.tensor(sizes), centred=self.config.centred_anchors).to(device)
-                for shape, stride, sizes in zip(cells, self.strides, self.sizes, strict=True)
-            ]
-            if len(self._anchor_cache) > 16:
-                self._anchor_cache.clear()
-            self._anchor_cache[key] = torch.cat(levels), [len(level) for level in levels]
-        return self._anchor_cache[key]
 
     def match(self, outputs: DenseOutputs, instances: Sequence[Instances[Tensor]]) -> Int[Tensor, "b n"]:
         """The index of the object of each anchor in each image; -1 for background, -2 for neither."""

@@ -14,15 +14,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from boxel.config import Config
+from boxel.models.anchors import LevelAnchors
 from boxel.models.base import refuse_masks
-from boxel.models.grid import Numbers, PyramidGrid, numbers_of
+from boxel.models.grid import Numbers, numbers_of
 from boxel.models.loss_terms import mostly_ignored
 from boxel.models.postprocess import best_boxes, join
 from boxel.models.pyramid import PyramidConfig, PyramidModel
 from boxel.nn import BackboneConfig, CSPDarknetConfig, NeckConfig, PANConfig
 from boxel.nn.blocks import Activation, Norm
 from boxel.nn.heads import LevelHead
-from boxel.ops import iou, paired_overlap, size
+from boxel.ops import centre, iou, paired_overlap, size
 from boxel.ops.boxes import MAX_LOG_RATIO
 from boxel.types import Batch, Detections, Instances, Task
 
@@ -70,23 +71,21 @@ class YOLOv4Config(PyramidConfig, name="yolov4"):
 
 
 class Anchors(NamedTuple):
-    """The anchors of an input: each one's `cell (n, d)`, `stride (n, d)`, `sizes (n, d)` in voxels, `scale (n, 1)`."""
+    """The anchors of an input: `boxes (n, 2, d)`, and how far each one's centre may move, `reach (n, d)` in voxels."""
 
-    cell: Tensor
-    stride: Tensor
-    sizes: Tensor
-    scale: Tensor
+    boxes: Tensor
+    reach: Tensor
 
     def decode(self, numbers: Float[Tensor, "*b n e"]) -> Float[Tensor, "*b n 2 d"]:
         """Boxes from a head's numbers, the first 2d of which are offsets of centre and logarithms of size."""
-        ndim = self.cell.shape[-1]
+        ndim = self.reach.shape[-1]
         offset, growth = numbers[..., :ndim], numbers[..., ndim : 2 * ndim]
-        centre = (self.scale * offset.sigmoid() - (self.scale - 1) / 2 + self.cell) * self.stride
-        half = self.sizes * growth.clamp(max=MAX_LOG_RATIO).exp() / 2
-        return torch.stack([centre - half, centre + half], -2)
+        middle = centre(self.boxes) + self.reach * (offset.sigmoid() - 0.5)
+        half = size(self.boxes) * growth.clamp(max=MAX_LOG_RATIO).exp() / 2
+        return torch.stack([middle - half, middle + half], -2)
 
     def at(self, rows: Int[Tensor, " m"]) -> "Anchors":
-        return Anchors(*(values[rows] for values in self))
+        return Anchors(self.boxes[rows], self.reach[rows])
 
 
 class YOLOOutputs(NamedTuple):
@@ -119,6 +118,7 @@ class YOLOv4(PyramidModel):
     """
 
     config_class: ClassVar[type[PyramidConfig]] = YOLOv4Config
+    reach: Tensor
 
     def add_heads(self, numbers: Numbers, config: YOLOv4Config) -> None:
         self.numbers, self.config = numbers, config.dense
@@ -132,22 +132,22 @@ class YOLOv4(PyramidModel):
         for head in heads:
             head.expect(2 * numbers.ndim, share=0.01)
         self.heads = nn.ModuleList(heads)
-        self._anchor_cache: dict[tuple[object, ...], Anchors] = {}
+        self.anchors = LevelAnchors(numbers.grid)
+        scales = config.dense.centre_scale
+        reach = [
+            [scales[min(level, len(scales) - 1)] * extent for extent in stride]
+            for level, stride in enumerate(numbers.grid.level_strides)
+        ]
+        self.register_buffer("reach", torch.tensor(reach), persistent=False)
 
     # Nothing to segment and one phase: the arguments are there for the interface of all models.
     def infer(self, images: Tensor, *, segmentation: bool = False, phase: str = "all") -> YOLOOutputs:
         levels = self.neck(self.encoder(images)).levels
         numbers = torch.cat([head(level) for head, level in zip(self.heads, levels, strict=True)], 1).float()
         cells = [tuple(level.shape[2:]) for level in levels]
-        return YOLOOutputs(numbers, self._anchors(cells, images.device), cells, tuple(images.shape[2:]))
-
-    def _anchors(self, cells: list[tuple[int, ...]], device: torch.device) -> Anchors:
-        key = (*cells, device)
-        if key not in self._anchor_cache:
-            if len(self._anchor_cache) > 16:
-                self._anchor_cache.clear()
-            self._anchor_cache[key] = anchors_of(self.numbers.grid, cells, self.config.centre_scale, device)
-        return self._anchor_cache[key]
+        boxes, level_sizes = self.anchors(cells, images.device)
+        reach = torch.cat([own.expand(count, -1) for own, count in zip(self.reach, level_sizes, strict=True)])
+        return YOLOOutputs(numbers, Anchors(boxes, reach), cells, tuple(images.shape[2:]))
 
     def loss(self, outputs: YOLOOutputs, batch: Batch) -> dict[str, Tensor]:
         config, offsets = self.config, 2 * self.numbers.ndim
@@ -217,21 +217,6 @@ class YOLOv4(PyramidModel):
             )
             for numbers in outputs.numbers
         ]
-
-
-def anchors_of(
-    grid: PyramidGrid, cells: Sequence[tuple[int, ...]], centre_scale: Sequence[float], device: torch.device
-) -> Anchors:
-    """The anchors of levels of so many `cells`: level by level, cells in array order, then anchors."""
-    parts = []
-    for level, (shape, stride, sizes) in enumerate(zip(cells, grid.level_strides, grid.anchors, strict=True)):
-        axes = [torch.arange(extent, dtype=torch.float32, device=device) for extent in shape]
-        cell = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).flatten(0, -2).repeat_interleave(len(sizes), 0)
-        every = torch.ones_like(cell)
-        own = torch.tensor(sizes, device=device).repeat(len(cell) // len(sizes), 1)
-        scale = centre_scale[min(level, len(centre_scale) - 1)]
-        parts.append((cell, every * torch.tensor(stride, device=device), own, every[:, :1] * scale))
-    return Anchors(*map(torch.cat, zip(*parts, strict=True)))
 
 
 def _around_origin(sizes: Float[Tensor, "n d"]) -> Float[Tensor, "n 2 d"]:
