@@ -40,14 +40,14 @@ def test_the_whole_experiment_on_a_few_pictures(pictures, tmp_path):
     )
     only = [word for row in ("yolov4_*", "faster_rcnn_3", "retina_unet") for word in ("--only", row)]
     table = boxel(*words, *SET, *only, "--jobs", 1).stdout
-    assert "SAMPLE, its figures mean nothing" in table.splitlines()[0]
+    assert "SAMPLE, its metrics mean nothing" in table.splitlines()[0]
     for title in ("## Tables 3 and 4: training and test images", "## Tables 6 and 7: sizes of the boxes of hits"):
         assert title in table
-    assert "published" not in table.partition("## Tables 3 and 4")[2]  # figures of a sample stand beside none
+    assert "published" not in table.partition("## Tables 3 and 4")[2]  # metrics of a sample stand beside none
     for folder in (tmp_path / "out" / "cells").iterdir():
         settings = json.loads((folder / "metrics.json").read_text())["settings"]
         assert (settings["iou_thresholds"], settings["interpolation"]) == ([0.21, 0.5, 0.75], "report")
-        train = json.loads((folder / "figures_train.json").read_text())
+        train = json.loads((folder / "metrics_train.json").read_text())
         assert train["num_images"] == len(json.loads((folder / "run" / "split.json").read_text())["train"])
         assert 0 <= train["empty"] <= 1
 

@@ -14,10 +14,9 @@ from boxel.config import Config, write_text
 from boxel.datasets.cases import Dataset
 from boxel.datasets.formats import as_dataset
 from boxel.loading.sampler import PatchSampler
-from boxel.models import FasterRCNNConfig, ModelConfig
+from boxel.models import ModelConfig
 from boxel.nn.backbone import Backbone
 from boxel.nn.pretrained import Pretrained, pretrained
-from boxel.nn.pretrained.detectors import pretrained_detector
 from boxel.preparation.plan import plan
 from boxel.preparation.prepare import prepare as prepare_store
 from boxel.preparation.store import Store
@@ -162,15 +161,16 @@ def pretrained_parts(config: ModelConfig, task: Task) -> dict[str, Pretrained]:
     found: dict[str, Pretrained] = {}
     if not re.search(r'"weights": "|"frozen": [1-9]', config.to_json()):  # building the model takes a while
         return found
-    model, whole = config.build(task), config.weights if isinstance(config, FasterRCNNConfig) else None
+    model = config.build(task)
+    whole = config.pretrained(model)
     if whole is not None:
-        found[""] = pretrained_detector(Path(whole), model)
+        found[""] = whole
     for name, module in model.named_modules():
         if not isinstance(module, Backbone):
             continue
         setting = ".".join(["model", *name.split(".")[:-1], "backbone"])
         if module.config.weights is not None and whole is not None:
-            raise ValueError(f"model.weights={whole} has the backbone in it; leave out {setting}.weights")
+            raise ValueError(f"model.weights={whole.file} has the backbone in it; leave out {setting}.weights")
         if module.config.weights is not None:
             found[name] = pretrained(module.config, module, setting)
         elif module.config.frozen and whole is None:

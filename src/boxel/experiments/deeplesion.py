@@ -2,7 +2,7 @@
 
 Presets: `report` cuts the labelled lesions, which are the official validation and test parts, 75 to 25 by patient, as
 the report does (its own split is not public); `official` trains on the official validation part and tests on the test
-part; `sample` is the whole experiment on a few pictures of 8 bits with small networks, to see it work: its figures mean
+part; `sample` is the whole experiment on a few pictures of 8 bits with small networks, to see it work: its metrics mean
 nothing. Unlike the report, which chose its best epoch on the test images, a tenth of the training patients chooses the
 checkpoint.
 
@@ -91,7 +91,7 @@ def deeplesion(preset: str, source: Source | None) -> Grid:
         name="deeplesion",
         version=1,
         about="benchmarking report on DeepLesion, tables 3 to 7"
-        + {"report": "", "official": ", official parts", "sample": ": SAMPLE, its figures mean nothing"}[preset],
+        + {"report": "", "official": ", official parts", "sample": ": SAMPLE, its metrics mean nothing"}[preset],
         axes={"model": tuple(LABELS), "seed": (0,)},
         cell=cell,
         reference={"model": "faster_rcnn_3"},

@@ -35,15 +35,15 @@ _IOUS = {
 Rows = Sequence[tuple[Values, Mapping[str, float]]]
 
 
-def figures(out: Path, cell: CellState, part: Part) -> dict[str, Any]:
+def metrics_of(out: Path, cell: CellState, part: Part) -> dict[str, Any]:
     """The metrics of a finished cell on its test images or on training images, which are predicted first.
 
     Besides those of the evaluation: "empty", the share of images without a detection of at least `SCORE`, and
     "ratios", the area of each hit divided by that of its lesion. What is there is used again.
     """
     folder = out / "cells" / cell.name
-    path = folder / f"figures_{part}.json"
-    with FileLock(folder / ".figures.lock"):  # another process may collect at the same time
+    path = folder / f"metrics_{part}.json"
+    with FileLock(folder / ".metrics.lock"):  # another process may collect at the same time
         if not path.exists():
             dataset = open_source(Cell.load(folder / "cell.json").source, out)
             predictions = folder / "predictions"
@@ -63,11 +63,11 @@ def figures(out: Path, cell: CellState, part: Part) -> dict[str, Any]:
 
 
 def _rows(grid: Grid, out: Path, cells: Sequence[CellState], part: Part) -> dict[str, list[dict[str, Any]]]:
-    """The figures of the finished cells of each row, one for each seed."""
+    """The metrics of the finished cells of each row, one for each seed."""
     rows: dict[str, list[dict[str, Any]]] = {str(value): [] for value in grid.axes["model"]}
     for cell in cells:
         if cell.state == "done" and (out / "cells" / cell.name / "run" / "split.json").exists():
-            rows[str(cell.values["model"])].append(figures(out, cell, part))
+            rows[str(cell.values["model"])].append(metrics_of(out, cell, part))
     return {row: values for row, values in rows.items() if values}
 
 

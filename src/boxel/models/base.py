@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from boxel.config import Choice, did_you_mean
+from boxel.nn.pretrained import Pretrained
 from boxel.ops.checks import check_choice
 from boxel.types import Batch, Detections, Task
 
@@ -190,6 +191,14 @@ class ModelConfig(Choice):
         Empty for a model that does not segment; `("foreground",)` for one that segments several classes as one.
         """
         return ()
+
+    def pretrained(self, model: Model) -> Pretrained | None:
+        """The initial weights of the whole model from the file that the configuration names, if it can name one.
+
+        Raises:
+            ValueError: the file cannot be read or does not fit.
+        """
+        return None
 
     @property
     def extends(self) -> bool:

@@ -4,8 +4,10 @@ Reference: Ren et al., Faster R-CNN, 2015; Lin et al., Feature Pyramid Networks,
 `models/detection/faster_rcnn.py`.
 """
 
+from pathlib import Path
 from typing import ClassVar
 
+from boxel.models.base import Model
 from boxel.models.dense import IoUMatcherConfig
 from boxel.models.faster_rcnn_plus import FasterRCNNPlus
 from boxel.models.grid import numbers_of
@@ -15,6 +17,8 @@ from boxel.models.roi import RoIConfig
 from boxel.models.rpn import RPNConfig
 from boxel.models.two_stage import TwoStageConfig
 from boxel.nn import BackboneConfig, FPNConfig, NeckConfig, ResNetConfig
+from boxel.nn.pretrained import Pretrained
+from boxel.nn.pretrained.detectors import pretrained_detector
 from boxel.types import Task
 
 _BOX_LOSS: BoxLossConfig = SmoothL1Config(beta=1 / 9, over="sampled")
@@ -60,6 +64,9 @@ class FasterRCNNConfig(TwoStageConfig, name="faster_rcnn"):
 
     def build(self, task: Task) -> "FasterRCNN":
         return FasterRCNN(**numbers_of(task), config=self)
+
+    def pretrained(self, model: Model) -> Pretrained | None:
+        return None if self.weights is None else pretrained_detector(Path(self.weights), model)
 
 
 class FasterRCNN(FasterRCNNPlus):
