@@ -19,7 +19,8 @@ class LevelAnchors:
     """
 
     def __init__(self, grid: PyramidGrid, *, centred: bool = True) -> None:
-        self.grid, self.centred = grid, centred
+        self.sizes, self.centred = grid.anchors, centred
+        self.strides = [[float(cells) for cells in stride] for stride in grid.level_strides]  # numbers, as it compiles
         self._kept: dict[tuple[object, ...], tuple[Tensor, list[int]]] = {}
 
     def __call__(self, cells: Sequence[tuple[int, ...]], device: torch.device) -> tuple[Tensor, list[int]]:
@@ -27,8 +28,8 @@ class LevelAnchors:
         key = (*cells, device)
         if key not in self._kept:
             levels = [
-                anchor_grid(shape, list(map(float, stride)), torch.tensor(sizes), centred=self.centred).to(device)
-                for shape, stride, sizes in zip(cells, self.grid.level_strides, self.grid.anchors, strict=True)
+                anchor_grid(shape, stride, torch.tensor(sizes), centred=self.centred).to(device)
+                for shape, stride, sizes in zip(cells, self.strides, self.sizes, strict=True)
             ]
             if len(self._kept) > KEPT:
                 self._kept.clear()
