@@ -153,8 +153,9 @@ def _experiment(row: str, weights: Path) -> Experiment:
         trained = _FASTER_RCNN[row]
         start = [f"model.weights={weights / _WEIGHTS['faster_rcnn']}"] if trained.pretrained else []
         return get_recipe("deeplesion_faster_rcnn").override([*trained.overrides(), *start])
-    recipe = {"yolov4_416": "deeplesion_yolov4", "yolov4_864": "deeplesion_yolov4_fine"}[row]
-    return get_recipe(recipe).override([f"model.backbone.weights={weights / _WEIGHTS['yolov4']}"])
+    # The neck in the file is for levels 3, 4 and 5, that of the finer network for 2, 4 and 5.
+    recipe, part = {"yolov4_416": ("deeplesion_yolov4", ""), "yolov4_864": ("deeplesion_yolov4_fine", "backbone.")}[row]
+    return get_recipe(recipe).override([f"model.{part}weights={weights / _WEIGHTS['yolov4']}"])
 
 
 def _small(row: str) -> Experiment:

@@ -6,6 +6,7 @@ Reference: Bochkovskiy, Wang and Liao, YOLOv4, 2020, and its `yolov4.cfg`; box c
 import math
 from collections.abc import Sequence
 from itertools import accumulate
+from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ from torch.nn import functional as F
 
 from boxel.config import Config
 from boxel.models.anchors import LevelAnchors
-from boxel.models.base import refuse_masks
+from boxel.models.base import Model, refuse_masks
 from boxel.models.grid import Numbers, numbers_of
 from boxel.models.loss_terms import mostly_ignored
 from boxel.models.postprocess import best_boxes, join
@@ -23,6 +24,8 @@ from boxel.models.pyramid import PyramidConfig, PyramidModel
 from boxel.nn import BackboneConfig, CSPDarknetConfig, NeckConfig, PANConfig
 from boxel.nn.blocks import Activation, Norm
 from boxel.nn.heads import LevelHead
+from boxel.nn.pretrained import Pretrained
+from boxel.nn.pretrained.yolov4 import pretrained_yolov4
 from boxel.ops import centre, iou, paired_overlap, size
 from boxel.ops.boxes import MAX_LOG_RATIO
 from boxel.types import Batch, Detections, Instances, Task
@@ -60,14 +63,23 @@ class YOLOHeadsConfig(Config):
 
 
 class YOLOv4Config(PyramidConfig, name="yolov4"):
-    """YOLOv4: boxes, objectness and classes in one pass, on a CSPDarknet with SPP and PAN."""
+    """YOLOv4: boxes, objectness and classes in one pass, on a CSPDarknet with SPP and PAN.
+
+    Attributes:
+        weights: a file of Darknet with initial weights of the whole network (`yolov4.weights`) or of its first 137
+            layers (`yolov4.conv.137`), for 2D images; last layers for another number of classes start at random.
+    """
 
     backbone: BackboneConfig = CSPDarknetConfig()
     neck: NeckConfig = PANConfig()
     dense: YOLOHeadsConfig = YOLOHeadsConfig()
+    weights: str | None = None
 
     def build(self, task: Task) -> "YOLOv4":
         return YOLOv4(**numbers_of(task), config=self)
+
+    def pretrained(self, model: Model) -> Pretrained | None:
+        return None if self.weights is None else pretrained_yolov4(Path(self.weights), model)
 
 
 class Anchors(NamedTuple):

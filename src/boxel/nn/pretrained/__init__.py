@@ -8,7 +8,7 @@ Kernels change only where image, rank or norm require it, and so that the backbo
   kernels, such as nnU-Net's across thick slices, are enlarged in the same way.
 - `norm=none`: batch norms are folded into the convolutions before them.
 
-Those of whole detectors are in `detectors`.
+Those of whole detectors are in `detectors` and `yolov4`.
 """
 
 import json
@@ -71,7 +71,8 @@ def pretrained(config: BackboneConfig, backbone: Backbone, setting: str = "model
             settings that would fit.
     """
     file = Path(config.weights or "")
-    content, rest = read_darknet(file, config) if is_darknet(file) else (read_weights(file), "")
+    darknet = read_darknet(file, config) if is_darknet(file) else None
+    content = read_weights(file) if darknet is None else darknet.backbone.state_dict()
     name, tensors = recognise(file, content)
     layout, (axes, axes_there) = LAYOUTS[name], (_axes(backbone), tensors[LAYOUTS[name].anchor].ndim - 2)
     if axes_there > axes:
@@ -92,7 +93,9 @@ def pretrained(config: BackboneConfig, backbone: Backbone, setting: str = "model
             f"would keep them at random weights; set {setting}.frozen=0"
         )
     remarks = _remarks(config, backbone, layout, tensors, state, setting)
-    return Pretrained(file, file_digest(file), layout.title, state, (*remarks, *[rest] * bool(rest)))
+    if darknet is not None and darknet.unused:
+        remarks = [*remarks, darknet.unused]
+    return Pretrained(file, file_digest(file), layout.title, state, tuple(remarks))
 
 
 def check_finite(file: Path, state: dict[str, Tensor]) -> None:

@@ -8,7 +8,7 @@ convolution with batch norm has the norm's bias, scale, mean and variance before
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from boxel.nn.pan import PANConfig
 
 NORM = ("bias", "weight", "running_mean", "running_var")  # in the order of the file
 STRIDES, LEVELS, ANCHORS = ((2, 2),) * 5, (3, 4, 5), 3  # of YOLOv4
+BOX = 5  # numbers of an anchor before those of its classes
 MAX_CLASSES = 10_000  # YOLO9000 has 9,418; a file that seems to have more is of another network
 
 
@@ -29,11 +30,34 @@ def is_darknet(file: Path) -> bool:
     return re.search(r"\.weights$|\.conv\.\d+$", file.name) is not None
 
 
-def read_darknet(file: Path, config: BackboneConfig) -> tuple[dict[str, Tensor], str]:
-    """The state of a CSPDarknet for images with 2 axes and 3 channels, and what a user should know about the rest.
+class DarknetFile(NamedTuple):
+    """A file of YOLOv4.
 
-    Args:
-        config: of the backbone that is wanted; a file for the original width and depth is read too.
+    Attributes:
+        backbone: a CSPDarknet for images with 2 axes and 3 channels, with the weights of the file.
+        rest: the numbers behind the backbone.
+        ends: what the file ends with.
+        classes: that the heads are for; 0 without heads.
+    """
+
+    backbone: nn.Module
+    rest: np.ndarray
+    ends: Literal["backbone", "layer 137", "heads"]
+    classes: int
+
+    @property
+    def unused(self) -> str:
+        """What a user of the backbone alone should know about the rest."""
+        if self.ends == "backbone":
+            return ""
+        parts = f"the neck and the heads for {self.classes} classes, not used"
+        if self.ends == "layer 137":
+            parts = "those of the neck as far as layer 137, and are not used"
+        return f"the {len(self.rest)} numbers behind the backbone are {parts}"
+
+
+def read_darknet(file: Path, config: BackboneConfig) -> DarknetFile:
+    """Reads a file for a backbone like `config`, or for one of the original width and depth.
 
     Raises:
         ValueError: no such file, no header of Darknet, or a count of numbers that no part of such a network has.
@@ -48,14 +72,13 @@ def read_darknet(file: Path, config: BackboneConfig) -> tuple[dict[str, Tensor],
                 2, backbone.channels[1:], strides=STRIDES, levels=LEVELS, used=LEVELS, full_resolution=False
             )
         try:
-            rest = _describe_rest(len(numbers) - count(backbone), neck)
+            ends = describe_rest(len(numbers) - count(backbone), neck)
         except ValueError as error:
             errors.append(
                 f"a csp_darknet of width {one.width:g} and depth {one.depth:g} has {count(backbone)}, {error}"
             )
             continue
-        fill(backbone.to_empty(device="cpu"), numbers)
-        return backbone.state_dict(), rest
+        return DarknetFile(backbone, fill(backbone.to_empty(device="cpu"), numbers), *ends)
     problems = "; ".join(dict.fromkeys(reversed(errors)))
     raise ValueError(
         f"{file}: {len(numbers)} numbers, but {problems}. Download the file again, or give one of YOLOv4: the whole "
@@ -109,13 +132,12 @@ def _tensors(module: nn.Module) -> Iterator[Tensor]:
         yield layer.weight
 
 
-def _describe_rest(left: int, neck: Any) -> str:
-    """What the numbers behind the backbone of YOLOv4 are.
+def describe_rest(left: int, neck: Any) -> tuple[Literal["backbone", "layer 137", "heads"], int]:
+    """What a file of YOLOv4 ends with that has so many numbers behind its backbone, and the classes of its heads.
 
     Raises:
         ValueError: says how many are missing, or left and belong to nothing.
     """
-    way_down = sum(map(count, (neck.before_pooling, neck.after_pooling, neck.down)))
     widths = neck.level_channels
     towers = sum(9 * width * 2 * width + 4 * 2 * width for width in widths)
     outputs = ANCHORS * sum(2 * width + 1 for width in widths)  # for each number of a box
@@ -123,9 +145,14 @@ def _describe_rest(left: int, neck: Any) -> str:
     if left < 0:
         raise ValueError(f"{-left} more: they are missing")
     if left == 0:
-        return ""
-    if left == way_down:
-        return f"the {left} numbers behind the backbone are those of the neck as far as layer 137, and are not used"
-    if remainder == 0 and 5 < per_box <= 5 + MAX_CLASSES:
-        return f"the {left} numbers behind the backbone are the neck and the heads for {per_box - 5} classes, not used"
+        return "backbone", 0
+    if left == sum(map(count, way_down(neck))):
+        return "layer 137", 0
+    if remainder == 0 and BOX < per_box <= BOX + MAX_CLASSES:
+        return "heads", per_box - BOX
     raise ValueError(f"{left} fewer: these are left behind the backbone, and are no neck of YOLOv4")
+
+
+def way_down(neck: Any) -> tuple[nn.Module, ...]:
+    """The parts of YOLOv4's neck as far as layer 137."""
+    return neck.before_pooling, neck.after_pooling, neck.down

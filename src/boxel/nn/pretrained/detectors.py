@@ -40,7 +40,7 @@ def pretrained_detector(file: Path, model: Any) -> Pretrained:
     """
     tensors = _read(file)
     axes, axes_there = next(model.parameters()).ndim - 2, tensors[ANCHOR].ndim - 2
-    alone = f"for the backbone alone, set model.backbone.weights={file} instead of model.weights"
+    alone = backbone_alone(file)
     if axes != axes_there:
         raise ValueError(f"{file}: a detector for images of {axes_there} axes, but this model reads {axes}; {alone}")
     encoder, body = model.encoder, {k.removeprefix(BACKBONE): t for k, t in tensors.items() if k.startswith(BACKBONE)}
@@ -57,6 +57,16 @@ def pretrained_detector(file: Path, model: Any) -> Pretrained:
     if channels != channels_there:
         remarks.append(f"input channels {channels_there} -> {channels}")
     return Pretrained(file, file_digest(file), TITLE, state, tuple(remarks), part="detector")
+
+
+def backbone_alone(file: Path) -> str:
+    """The suggested fix where only the backbone of a detector's file may fit."""
+    return f"for the backbone alone, set model.backbone.weights={file} instead of model.weights"
+
+
+def last_layers(classes_there: int, classes: int) -> str:
+    """The remark on last layers for another number of classes."""
+    return f"last layers for {classes_there} classes in the file, {classes} here: random at the start"
 
 
 def _read(file: Path) -> dict[str, Tensor]:
@@ -97,9 +107,7 @@ def _heads(model: nn.Module, tensors: dict[str, Tensor]) -> tuple[dict[str, Tens
     for ours, theirs in pairs:
         tensor, like = tensors[theirs].float(), own[ours]
         if "box_predictor" in theirs and classes[0] != classes[1]:
-            remarks = [
-                f"last layers for {classes[1] - 1} classes in the file, {classes[0] - 1} here: random at the start"
-            ]
+            remarks = [last_layers(classes[1] - 1, classes[0] - 1)]
             continue
         flat = like.flatten(1) if theirs.endswith((".fc6.weight", ".fc7.weight")) else like
         if tensor.shape != flat.shape:
