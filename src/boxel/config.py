@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer, model_validator
 
@@ -28,7 +28,7 @@ class _Explained(ModelMetaclass):
         try:
             return super().__call__(*args, **values)
         except ValidationError as error:
-            raise ValueError(_explain(cast(type[BaseModel], self), error, self.__name__)) from None
+            raise ValueError(_explain(cast(type[BaseModel], self), values, error, self.__name__)) from None
 
 
 class Config(BaseModel, metaclass=_Explained):
@@ -60,7 +60,7 @@ class Config(BaseModel, metaclass=_Explained):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            raise ValueError(_explain(cls, error, source)) from None
+            raise ValueError(_explain(cls, values, error, source)) from None
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -167,12 +167,13 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"{hint} Known: {', '.join(known) or 'nothing'}"
 
 
-def _explain(cls: type[BaseModel], error: ValidationError, source: str) -> str:
+def _explain(cls: type[BaseModel], values: Any, error: ValidationError, source: str) -> str:
     lines = []
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            lines.append(f"unknown key {key!r}{did_you_mean(str(problem['loc'][-1]), _siblings(cls, problem['loc']))}")
+            known = _siblings(cls, values, problem["loc"])
+            lines.append(f"unknown key {key!r}{did_you_mean(str(problem['loc'][-1]), known)}")
         else:
             message = problem["msg"].removeprefix("Value error, ")
             # A rule about several keys names them itself.
@@ -181,12 +182,23 @@ def _explain(cls: type[BaseModel], error: ValidationError, source: str) -> str:
     return f"{source}: " + "; ".join(lines)
 
 
-def _siblings(cls: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    record: Any = cls
+def _siblings(cls: type[BaseModel], values: Any, location: tuple[int | str, ...]) -> list[str]:
+    """The keys of the record that `location` names a key of, in the choices that `values` make."""
+    record = _chosen(cls, values)
     for part in location[:-1]:
+        values = values[part]
         field = getattr(record, "model_fields", {}).get(part)
-        record = field.annotation if field else None
+        record = _chosen(field.annotation if field else record, values)
     return list(getattr(record, "model_fields", {}))
+
+
+def _chosen(annotation: Any, values: Any) -> Any:
+    """The record that an annotation, such as `NeckConfig | None` or `tuple[Rule, ...]`, means for these values."""
+    while get_args(annotation):
+        annotation = get_args(annotation)[0]
+    if isinstance(values, Mapping) and isinstance(annotation, type) and issubclass(annotation, Choice):
+        return annotation.registry.get(values.get("type", annotation.type_name or annotation.default), annotation)
+    return annotation
 
 
 def read_json(path: Path) -> Any:

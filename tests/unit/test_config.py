@@ -24,12 +24,27 @@ class Square(Shape, name="square"):
 class Picture(Config):
     title: str = "none"
     shape: Shape = Circle()
+    frames: tuple[Shape, ...] = ()
+    lid: Shape | None = None
 
 
 def test_a_choice_keeps_its_type_and_values_through_json():
     picture = Picture(shape=Square(side=3))
     assert json.loads(picture.to_json())["shape"] == {"type": "square", "side": 3.0}
     assert Picture.from_dict(json.loads(picture.to_json())) == picture
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"shape": {"type": "square", "sid": 1}}, "unknown key 'shape.sid'; did you mean 'side'"),
+        ({"frames": ["circle", {"type": "circle", "radus": 1}]}, "unknown key 'frames.1.radus'; did you mean 'radius'"),
+        ({"lid": {"type": "square", "radius": 1}}, "unknown key 'lid.radius'. Known: side"),
+    ],
+)
+def test_keys_of_the_choice_that_was_made_are_suggested(values, says):
+    with pytest.raises(ValueError, match=says):
+        Picture.from_dict(values)
 
 
 def test_unknown_choices_and_keys_name_the_likely_one():
