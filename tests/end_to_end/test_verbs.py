@@ -28,18 +28,16 @@ def way(request, tmp_path_factory) -> Path:
 
 
 def test_the_verbs_lead_from_images_to_metrics_and_a_page(way):
-    out = boxel("evaluate", way / "predictions", way / "data", "--out", way / "evaluation").stdout
+    assert "AP@0.10" in boxel("evaluate", way / "predictions", way / "data", "--out", way / "evaluation").stdout
     metrics = json.loads((way / "evaluation" / "metrics.json").read_text())
-    assert "AP@0.10" in out
     assert metrics["num_images"] == 4
     assert metrics["num_objects"] == 4
     assert 0 <= metrics["mAP@0.10:0.50"] <= 1
     page = way / "page.html"
     boxel("report", way / "run", "--predictions", way / "predictions", "--dataset", way / "data", "--out", page)
     assert "http://" not in page.read_text().replace("http://www.w3.org", "")
-    assert {"config.json", "task.json", "environment.json", "split.json", "weights.safetensors"} <= {
-        path.name for path in (way / "run").iterdir()
-    }
+    files = {path.name for path in (way / "run").iterdir()}
+    assert {"config.json", "task.json", "environment.json", "split.json", "weights.safetensors"} <= files
 
 
 def test_the_rules_of_the_evaluation_are_chosen_on_the_command_line(way, tmp_path):
@@ -117,6 +115,8 @@ def test_a_predicted_segmentation_is_evaluated_and_compared(way, tmp_path):
     assert metrics["num_images"] == metrics["num_objects"] == metrics["num_slices_with_object"] == 4
     same = json.loads(boxel("compare", p, p, data, *protocol, "--json").stdout)["metrics"]
     assert {(one["difference"], one["p"]) for one in same.values() if one["p"] is not None} == {(0, 1)}
+    boxel("report", way / "run", "--predictions", p, "--dataset", data, "--out", tmp_path / "page.html")
+    assert "DSC of each case" in (tmp_path / "page.html").read_text()
 
 
 @pytest.mark.parametrize("way", [2], indirect=True, ids=["2d"])

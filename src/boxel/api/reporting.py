@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from boxel.api.case_prediction import segmentation_file
 from boxel.api.evaluation_inputs import read_evaluation_inputs
 from boxel.api.run import read_history, read_run
+from boxel.api.segmentation_inputs import read_segmentations
 from boxel.config import read_json
 from boxel.datasets.cases import Dataset, read_case
 from boxel.datasets.formats import as_dataset
-from boxel.evaluation import case_rows, evaluate, object_rows
-from boxel.io import read_geometry
+from boxel.evaluation import case_rows, evaluate, evaluate_segmentation, object_rows
+from boxel.io import read_geometry, read_label_map
 from boxel.io.display import visible_channels
 from boxel.output_folder import check_file
 from boxel.reporting import PAGE_BEGINS, Detail, Picture, ReportContent, choose_pictures, write_report
@@ -82,6 +84,10 @@ def _with_evaluation(content: ReportContent, predictions: Path, data: Dataset, n
     def load(case: str) -> np.ndarray:
         return visible_channels(read_case(by_id[case], data).image.array, by_id[case].channels)
 
+    @lru_cache(maxsize=1)
+    def load_map(case: str) -> np.ndarray:
+        return read_label_map(files[case]).array
+
     def picture(case: str, caption: str) -> Picture:
         true_positives, detected = evaluation.outcome(case)
         return Picture(
@@ -95,7 +101,18 @@ def _with_evaluation(content: ReportContent, predictions: Path, data: Dataset, n
             score_thresholds=evaluation.score_thresholds,
             true_positives=true_positives,
             detected=detected,
+            label_map=partial(load_map, case) if case in files else None,
         )
+
+    masks, no_masks = None, ""
+    files: Mapping[str, Path] = {}
+    if any(segmentation_file(predictions, path.stem).exists() for path in predictions.glob("*.json")):
+        try:
+            segmented = read_segmentations((predictions,), data)
+            masks = evaluate_segmentation(segmented.sets[0], classes=segmented.classes, groups=segmented.groups)
+            files = segmented.files[0]
+        except ValueError as error:  # such as no masks in the ground truth
+            no_masks = str(error)
 
     rows = object_rows(evaluation)
     thresholds = dict(zip(data.classes, evaluation.score_thresholds, strict=True))
@@ -115,6 +132,8 @@ def _with_evaluation(content: ReportContent, predictions: Path, data: Dataset, n
         metrics=evaluation.metrics,
         curves=evaluation.curves,
         scores=evaluation.scores(),
+        segmentation=masks,
+        no_segmentation=no_masks,
         missed=missed,
         false_positives=false_positives,
         pictures=[picture(case, why) for case, why in choose_pictures(case_rows(evaluation), num_cases)],

@@ -36,11 +36,13 @@ class SegmentationInputs:
         sets: the scores of each case, for each set of predictions.
         classes: those of the data set, or "foreground" alone.
         groups: the group (patient) of each case.
+        files: the label map of each case, for each set of predictions.
     """
 
     sets: tuple[dict[str, CaseSegmentation], ...]
     classes: tuple[str, ...]
     groups: dict[str, str]
+    files: tuple[Mapping[str, Path], ...]
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,8 @@ def read_segmentations(
             )  # fmt: skip
         progress("evaluate", done, len(cases))
     groups = {case.id: case.group or case.id for case in cases}
-    return SegmentationInputs(sets, FOREGROUND if as_one else tuple(data.classes), groups)
+    classes = FOREGROUND if as_one else tuple(data.classes)
+    return SegmentationInputs(sets, classes, groups, tuple(one.files for one in maps))
 
 
 def _list_label_maps(folder: Path, data: Dataset) -> _LabelMaps:

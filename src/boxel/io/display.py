@@ -15,6 +15,7 @@ __all__ = [
     "fit_text",
     "get_font",
     "lacking",
+    "outline_classes",
     "to_picture",
     "upright_fonts",
     "visible_channels",
@@ -58,6 +59,25 @@ def to_picture(plane: np.ndarray, window: tuple[float, float]) -> Any:
     values = (np.nan_to_num(plane.astype(np.float32), nan=low) - low) / max(high - low, 1e-9)
     pixels = (np.clip(values, 0, 1) * 255).astype(np.uint8)
     return Picture.fromarray(np.ascontiguousarray(np.moveaxis(pixels, 0, -1)) if len(plane) == 3 else pixels[0])
+
+
+def outline_classes(picture: Any, labels: Any, colours: Sequence[str]) -> Any:
+    """A picture with a border, as wide as that of a box, around each class of a picture of labels of the same size."""
+    from PIL import Image as Picture
+    from PIL import ImageColor
+    from scipy import ndimage
+
+    pixels, values = np.array(picture.convert("RGB")), np.asarray(labels)
+    masks = [(values == number, ImageColor.getrgb(colour)) for number, colour in enumerate(colours, start=1)]
+
+    def inner(mask: np.ndarray, width: int) -> np.ndarray:
+        return mask & ~ndimage.binary_erosion(mask, iterations=width, border_value=1)
+
+    for mask, _ in masks:  # before all colours, which it would hide where classes touch
+        pixels[(ndimage.binary_dilation(mask) & ~mask) | inner(mask, 3)] = 0
+    for mask, colour in masks:
+        pixels[inner(mask, 2)] = colour
+    return Picture.fromarray(pixels)
 
 
 def get_font(size: float, text: str = "") -> Any:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from boxel.config import write_text
 from boxel.reporting.charts import (
     CurveLike,
     calibration_chart,
+    dice_charts,
     froc_chart,
     learning_charts,
     precision_recall_chart,
@@ -19,7 +20,15 @@ from boxel.reporting.charts import (
 )
 from boxel.reporting.drawing import chart_svg
 from boxel.reporting.pictures import Picture, draw, draw_detail
-from boxel.reporting.tables import cards, class_table, confusion_table, notes, size_table
+from boxel.reporting.tables import (
+    cards,
+    class_table,
+    confusion_table,
+    notes,
+    segmentation_cards,
+    segmentation_table,
+    size_table,
+)
 
 # By this a later command recognises a page that it may replace.
 PAGE_BEGINS = '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta name="generator" content="Boxel">'
@@ -31,6 +40,16 @@ class Detail:
 
     picture: Picture
     focus: np.ndarray
+
+
+class SegmentationLike(Protocol):
+    """The part of `boxel.evaluation.SegmentationEvaluation` that a report reads."""
+
+    @property
+    def metrics(self) -> Mapping[str, Any]: ...
+    @property
+    def unit(self) -> str: ...
+    def sizes(self) -> Mapping[str, tuple[np.ndarray, np.ndarray]]: ...
 
 
 @dataclass(frozen=True)
@@ -46,6 +65,8 @@ class ReportContent:
         recipe: the resolved configuration.
         environment: versions, hardware, seed.
         scores: for each class the scores of its true and of its false positives.
+        segmentation: the evaluation of segmentations.
+        no_segmentation: why there is none, although segmentations were predicted.
         missed: objects that were not detected, the most serious first.
         false_positives: detections without an object, the highest score first.
         pictures: cases to look through.
@@ -59,6 +80,8 @@ class ReportContent:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    segmentation: SegmentationLike | None = None
+    no_segmentation: str = ""
     missed: Sequence[Detail] = ()
     false_positives: Sequence[Detail] = ()
     pictures: Sequence[Picture] = ()
@@ -85,11 +108,15 @@ def write_report(out: Path, content: ReportContent) -> None:
     curves = [precision_recall_chart(content.curves, iou, content.metrics) for iou in ends]
     curves += [froc_chart(content.curves, iou, content.metrics) for iou in ends]
     calibration = [calibration_chart(content.metrics, iou) for iou in ends[:1]]
+    masks = content.segmentation
     text = get_template("page.html.j2").render(
         title=content.title,
-        cards=cards(content.metrics, ends),
+        cards=[*(segmentation_cards(masks.metrics) if masks else ()), *cards(content.metrics, ends)],
         table=class_table(content.metrics, ends),
         notes=notes(content.metrics),
+        segmentation=segmentation_table(masks.metrics) if masks else {"rows": []},
+        no_segmentation=content.no_segmentation,
+        dice=[chart_svg(chart) for chart in dice_charts(masks.sizes(), masks.unit).values()] if masks else [],
         sizes=size_table(content.metrics, ends),
         confusion=confusion_table(content.metrics, ends),
         learning=[chart_svg(chart) for chart in learning_charts(content.history)],
@@ -103,6 +130,7 @@ def write_report(out: Path, content: ReportContent) -> None:
             )
             if details
         ],
+        outlined=any(picture.label_map for picture in content.pictures),
         num_images=content.metrics.get("num_images", len(content.pictures)),
         pictures=[draw(picture) for picture in content.pictures],
         plan=dict(content.plan),
@@ -110,6 +138,7 @@ def write_report(out: Path, content: ReportContent) -> None:
             (name, json.dumps(values, indent=2, ensure_ascii=False, default=str))
             for name, values in (
                 ("All metrics", content.metrics),
+                ("All metrics of segmentations", masks.metrics if masks else {}),
                 ("Recipe", content.recipe),
                 ("Environment", content.environment),
             )

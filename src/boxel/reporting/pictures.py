@@ -34,6 +34,7 @@ class Picture:
         score_thresholds: for each class, the score below which detections are not drawn (None: all are drawn).
         detected: `(m,)` bool, the objects that were detected, if known.
         true_positives: `(n,)` bool, the detections that match an object, if known.
+        label_map: a function that loads the predicted classes of voxels `(*s)`, 1 + k for class k, if there are some.
     """
 
     case: str
@@ -46,6 +47,7 @@ class Picture:
     score_thresholds: Sequence[float | None] | None = None
     detected: np.ndarray | None = None
     true_positives: np.ndarray | None = None
+    label_map: Callable[[], np.ndarray] | None = None
 
 
 def choose_pictures(rows: Sequence[Mapping[str, Any]], limit: int = 8) -> list[tuple[str, str]]:
@@ -99,7 +101,11 @@ def draw(picture: Picture) -> dict[str, Any]:
     region = visible_region(image.shape[-2:], boxes)
     positions = sorted(chosen | set(through_boxes))
     longest = MAX_SIDE if len(positions) <= MAX_PLANES else SLICE_SIDE
-    planes = [draw_plane(image, place, boxes, window, picture.spacing, region, longest) for place in positions]
+    labels = picture.label_map() if picture.label_map else None
+    planes = [
+        draw_plane(image, place, boxes, window, picture.spacing, region, longest, label_map=labels)
+        for place in positions
+    ]
     hidden = len(picture.detections) - sum(box["kind"] == "detection" for box in boxes)
     left_out = f"{len(positions)} of {counted(count, 'slice')}" if len(positions) < count else ""
     start = positions.index(_plane_through(boxes[0]["corners"], leading) if boxes else through_boxes[0])
@@ -139,7 +145,10 @@ def draw_detail(picture: Picture, focus: np.ndarray) -> dict[str, Any]:
         box if np.array_equal(box["corners"], focus) else box | {"text": "", "error": False}
         for box in _boxes(picture, focus)
     ]
-    plane = draw_plane(image, position, boxes, window, picture.spacing, region, DETAIL_SIDE, text_share=0.06)
+    labels = picture.label_map() if picture.label_map else None
+    plane = draw_plane(
+        image, position, boxes, window, picture.spacing, region, DETAIL_SIDE, text_share=0.06, label_map=labels
+    )
     plane["name"] = plane["name"].partition(" (")[0]  # the rows and columns do not matter here
     return {"case": picture.case, "caption": picture.caption, "plane": plane}
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from boxel.io.display import to_picture
+from boxel.io.display import class_colour, outline_classes, to_picture
 
 MAX_SIDE = 512
 # Bytes of a PNG above which a JPEG is tried.
@@ -29,6 +29,7 @@ def draw_plane(
     region: Region,
     longest: int = MAX_SIDE,
     text_share: float = 0.03,
+    label_map: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """The image of a plane as a data URI, with the rectangles on it.
 
@@ -42,11 +43,13 @@ def draw_plane(
         region: the part of the plane that is shown.
         longest: most pixels per side; larger images are scaled down.
         text_share: height of the text relative to the longer side.
+        label_map: `(*s)`, 1 + k for class k; classes are outlined.
     """
     place_of_plane: tuple[Any, ...] = (slice(None), *position)
     plane = image[place_of_plane]
     start, stop = region
     crop = plane[:, start[0] : stop[0], start[1] : stop[1]]
+    labels = None if label_map is None else label_map[position][start[0] : stop[0], start[1] : stop[1]]
     inside = [box for box in boxes if _crosses(box["corners"], position, region)]
     # Drawn in units of the finer of the two in-plane spacings.
     scale = np.asarray(spacing[-2:] if spacing else (1.0, 1.0), float)
@@ -79,7 +82,7 @@ def draw_plane(
     if crop.shape != plane.shape:
         name += f" (rows {start[0]} to {stop[0]}, columns {start[1]} to {stop[1]})"
     return {
-        "uri": _data_uri(crop, window, longest),
+        "uri": _data_uri(crop, window, longest, labels),
         "width": round(float(width), 2),
         "height": round(float(height), 2),
         "text_size": round(float(text_size), 2),
@@ -108,10 +111,20 @@ def _crosses(corners: np.ndarray, position: tuple[int, ...], region: Region) -> 
     return bool(np.all((lower < middle) & (middle < upper)) and np.all(seen))
 
 
-def _data_uri(plane: np.ndarray, window: tuple[float, float], longest: int) -> str:
+def _data_uri(plane: np.ndarray, window: tuple[float, float], longest: int, labels: np.ndarray | None) -> str:
     """PNG, or JPEG where that is much smaller."""
+    from PIL import Image as Picture
+
     pixels = to_picture(plane, window)
+    if labels is not None and labels.any():
+        # Small images are enlarged, so that outlines are thin.
+        zoom = max(1, longest // max(pixels.size))
+        pixels = pixels.resize((pixels.width * zoom, pixels.height * zoom), Picture.Resampling.NEAREST)
     pixels.thumbnail((longest, longest))
+    if labels is not None and labels.any():
+        regions = Picture.fromarray(labels.astype(np.int32)).resize(pixels.size, Picture.Resampling.NEAREST)
+        # From the second colour on: the first is close to that of annotated objects.
+        pixels = outline_classes(pixels, regions, [class_colour(k + 1) for k in range(int(labels.max()))])
     content, kind = _encode(pixels, "PNG"), "png"
     if len(content) > JPEG_FROM:
         content, kind = _encode(pixels, "JPEG"), "jpeg"

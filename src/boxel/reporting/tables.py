@@ -25,10 +25,23 @@ def cards(metrics: Mapping[str, Any], ends: Sequence[float]) -> list[dict[str, s
         ("num_detections", "detections"),
     ]
     return [
-        {"name": key.replace("_", " ").removeprefix("num "), "value": _value(metrics[key]),
-         "interval": _interval(metrics.get(f"{key}/ci95")), "meaning": meaning}
-        for key, meaning in wanted if key in metrics and (metrics[key] is not None or "patient" not in key)
-    ]  # fmt: skip
+        _card(metrics, key, meaning)
+        for key, meaning in wanted
+        if key in metrics and (metrics[key] is not None or "patient" not in key)
+    ]
+
+
+def segmentation_cards(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
+    return [_card(metrics, "DSC", "overlap of the segmentations, mean over cases")]
+
+
+def _card(metrics: Mapping[str, Any], key: str, meaning: str) -> dict[str, str]:
+    return {
+        "name": key.replace("_", " ").removeprefix("num "),
+        "value": _value(metrics[key]),
+        "interval": _interval(metrics.get(f"{key}/ci95")),
+        "meaning": meaning,
+    }
 
 
 def class_table(metrics: Mapping[str, Any], ends: Sequence[float]) -> dict[str, list]:
@@ -43,6 +56,24 @@ def class_table(metrics: Mapping[str, Any], ends: Sequence[float]) -> dict[str, 
     rows = []
     for name in names:
         keys = [f"{key}/{name}" for key, _ in columns]
+        cells = [(_value(metrics.get(key)), _interval(metrics.get(f"{key}/ci95"))) for key in keys]
+        rows.append((name, cells))
+    return {"columns": [title for _, title in columns], "rows": rows}
+
+
+def segmentation_table(metrics: Mapping[str, Any]) -> dict[str, list]:
+    """One row per class, below their mean, from the metrics of segmentations."""
+    names = [key.removeprefix("num_cases_with_object/") for key in metrics if key.startswith("num_cases_with_object/")]
+    columns = [
+        ("num_cases_with_object", "cases with it"),
+        *((key, key) for key in ("DSC", "IoU", "precision", "recall")),
+    ]
+    columns += [("HD95", "HD95 (mm)"), ("mean_surface_distance", "mean surface distance (mm)")]
+    if metrics.get("num_slices", 0) > metrics.get("num_images", 0):
+        columns.append(("DSC/slices_with_object", "DSC of slices with it"))
+    rows = []
+    for name, ending in [("mean", "")] * (len(names) > 1) + [(name, f"/{name}") for name in names]:
+        keys = [f"{key}{ending}" for key, _ in columns]
         cells = [(_value(metrics.get(key)), _interval(metrics.get(f"{key}/ci95"))) for key in keys]
         rows.append((name, cells))
     return {"columns": [title for _, title in columns], "rows": rows}

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from boxel.api.reporting import rank_false_positives, rank_missed
+from boxel.evaluation import evaluate_segmentation
+from boxel.evaluation.case_segmentation import score_case
 from boxel.reporting import Detail, Picture, ReportContent, write_report
 from boxel.reporting.charts import Axis, Chart, Line
 from boxel.reporting.drawing import chart_svg
@@ -93,6 +95,23 @@ def test_sizes_confusion_and_calibration_are_shown_where_they_were_measured(tmp_
     for words in ("Class confusion", "annotated \\ detected", "85 %", "Calibration, IoU ≥ 0.10"):
         assert words in page.text, words
     assert "confusion" not in page_of(tmp_path, ReportContent("x")).text
+
+
+def test_segmentations_have_a_card_a_table_charts_and_outlines(tmp_path, ndim):
+    expected = np.zeros((2, *(32,) * ndim), np.uint8)
+    expected[:, ..., 4:8, 4:8], expected[1, ..., 10:20, 10:20] = 1, 2
+    found = [score_case(one, two, 2, [0.5] * ndim) for one, two in zip(expected, expected[::-1], strict=True)]
+    evaluation = evaluate_segmentation(dict(zip("ab", found, strict=True)), classes=["nodule", EVIL])
+    picture = replace(case(ndim, (32,) * ndim, np.zeros((32,) * ndim)), label_map=lambda: expected[1])
+    page = page_of(tmp_path, ReportContent("x", segmentation=evaluation, pictures=[picture]))
+    for words in ("DSC", "0.500", "HD95 (mm)", EVIL, "predicted segmentation", "DSC by size of the objects"):
+        assert words in page.text, words
+    assert ("DSC of slices with it" in page.text) == (ndim > 2)
+    plain = page_of(tmp_path, ReportContent("x", pictures=[replace(picture, label_map=None)]))
+    assert "egmentation" not in plain.text
+    assert page.of("image")[0]["href"] != plain.of("image")[0]["href"]
+    page = page_of(tmp_path, ReportContent("x", no_segmentation="case 'a' is data without masks"))
+    assert "The segmentations are not evaluated: case 'a' is data without masks" in page.text
 
 
 def test_an_error_is_shown_in_the_slice_through_its_middle_with_its_own_box_named(tmp_path, ndim):

@@ -14,7 +14,15 @@ from boxel.config import write_bytes
 from boxel.export.prediction import Prediction
 from boxel.export.registry import register_export
 from boxel.io import read_image
-from boxel.io.display import class_colour, fit_text, get_font, to_picture, visible_channels, window_of
+from boxel.io.display import (
+    class_colour,
+    fit_text,
+    get_font,
+    outline_classes,
+    to_picture,
+    visible_channels,
+    window_of,
+)
 from boxel.output_folder import case_file
 
 MAX_TILES = 24
@@ -75,7 +83,7 @@ def _write_case(out: Path, prediction: Prediction) -> Path:
         voxels = np.argwhere(labels)  # plane by plane: the one in the middle lies in a plane that has some
         tile, segmented, where = show(voxels[len(voxels) // 2] if len(voxels) else np.array(labels.shape) / 2)
         tile.thumbnail((TILE, TILE))
-        tile = _outlined(tile, segmented.resize(tile.size, Picture.Resampling.NEAREST), colours)
+        tile = outline_classes(tile, segmented.resize(tile.size, Picture.Resampling.NEAREST), colours)
         tiles = [_captioned(tile, "no detections", where)]
     columns = min(COLUMNS, len(tiles))
     rows = -(-len(tiles) // columns)
@@ -118,31 +126,12 @@ def _tile(
         picture.transform((TILE, TILE), Picture.Transform.AFFINE, affine, resampling)
         for picture, resampling in ((plane, Picture.Resampling.BILINEAR), (segmented, Picture.Resampling.NEAREST))
     )
-    tile = _outlined(tile, labels, colours)
+    tile = outline_classes(tile, labels, colours)
     (top, left), (bottom, right) = ((corners - start) * scale).tolist()
     draw = ImageDraw.Draw(tile)
     draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline="black", width=4)
     draw.rectangle((left, top, right, bottom), outline=colour, width=2)
     return tile
-
-
-def _outlined(tile: Any, labels: Any, colours: Sequence[str]) -> Any:
-    """A tile with the border of each class of a picture of labels, as wide as that of a box."""
-    from PIL import Image as Picture
-    from PIL import ImageColor
-    from scipy import ndimage
-
-    pixels, values = np.array(tile.convert("RGB")), np.asarray(labels)
-    masks = [(values == number, ImageColor.getrgb(colour)) for number, colour in enumerate(colours, start=1)]
-
-    def inner(mask: np.ndarray, width: int) -> np.ndarray:
-        return mask & ~ndimage.binary_erosion(mask, iterations=width, border_value=1)
-
-    for mask, _ in masks:  # before all colours, which it would hide where classes touch
-        pixels[(ndimage.binary_dilation(mask) & ~mask) | inner(mask, 3)] = 0
-    for mask, colour in masks:
-        pixels[inner(mask, 2)] = colour
-    return Picture.fromarray(pixels)
 
 
 def _captioned(tile: Any, text: str, where: str) -> Any:
