@@ -109,8 +109,8 @@ def short(value: Any) -> str:
     return text if len(text) <= 90 else text[:87] + "..."
 
 
-def print_comparison(result: dict[str, Any]) -> None:
-    """The metrics over all classes, of both sets, their difference with interval, and p."""
+def print_comparison(result: dict[str, Any], a: Path, b: Path) -> None:
+    """The metrics over all classes of the predictions `a` and `b`, their difference with interval, and p."""
     from rich.console import Console
     from rich.table import Table
 
@@ -123,6 +123,7 @@ def print_comparison(result: dict[str, Any]) -> None:
         interval = "{:+.3f} to {:+.3f}".format(*values["ci95"]) if values["ci95"] else "one patient"
         cells = (f"{values['a']:.3f}", f"{values['b']:.3f}", f"{values['difference']:+.3f}", interval)
         table.add_row(name, *cells, f"{values['p']:.3f}")
+    print(f"a: {a}\nb: {b}")
     Console().print(table)
     settings = result["settings"]
     print(f"{settings['num_resamples']} resamples and permutations of the patients (images where none are known), "

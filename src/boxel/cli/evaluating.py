@@ -121,4 +121,4 @@ def compare(
     data, settings = inputs
     with progress_bars() as progress:
         result = run_compare(a, b, data, out, **settings, progress=progress)
-    print(json.dumps(result, indent=2)) if as_json else print_comparison(result)
+    print(json.dumps(result, indent=2)) if as_json else print_comparison(result, a, b)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Int
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from boxel.config import Choice, Config
@@ -98,6 +99,14 @@ class DenseConfig(Config):
     min_score: float = 0.02
     nms_threshold: float = 0.5
     nms_per_level: bool = False
+
+    @model_validator(mode="after")
+    def _all_have_effect(self) -> "DenseConfig":
+        if self.nms_per_level and not self.per_level:
+            raise ValueError(
+                "nms_per_level has no effect on candidates of all levels together; set per_level=true, or leave it out"
+            )
+        return self
 
 
 class DenseOutputs(NamedTuple):

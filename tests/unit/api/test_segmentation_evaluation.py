@@ -74,8 +74,10 @@ def test_sets_are_compared_also_if_one_has_a_foreground_only(truth, native, tmp_
     assert (same["difference"], same["p"]) == (0, 1)
     result = compare_files(whole, parts, native, **settings)
     assert result["metrics"]["DSC/foreground"]["difference"] == pytest.approx((6 / 7 - 1) / 3)
-    print_comparison(result)
-    assert "DSC/slices_with_object" in capsys.readouterr().out
+    print_comparison(result, whole, parts)
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"a: {whole}\nb: {parts}\n")
+    assert "DSC/slices_with_object" in printed
 
 
 def test_an_image_predicted_under_another_name_belongs_to_its_case(truth, native, tmp_path):

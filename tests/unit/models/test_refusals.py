@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from boxel import Batch, Instances
-from boxel.models import ModelConfig, PyramidGrid, RetinaNet, RetinaUNetConfig
+from boxel.models import DenseConfig, ModelConfig, PyramidGrid, RetinaNet, RetinaUNetConfig
 from tests.unit.builders import make_batch, make_task, tiny
 
 MODELS = sorted(ModelConfig.registry)
@@ -49,6 +49,11 @@ def test_boxes_have_the_axes_of_the_images(model, ndim):
     batch = Batch(make_batch(make_task(ndim), 1).images, instances=[flat])
     with pytest.raises(ValueError, match=f"image 0 has {ndim} axes, but its boxes have {ndim + 1}"):
         model(batch.images, batch)
+
+
+def test_suppression_by_level_needs_candidates_by_level():
+    with pytest.raises(ValueError, match="nms_per_level has no effect on candidates of all levels"):
+        DenseConfig(nms_per_level=True)
 
 
 def test_an_unknown_phase_names_the_known_ones(model, ndim):
