@@ -1,6 +1,7 @@
 """The benchmarking report on DeepLesion: the experiment end to end on made-up pictures, and its parts by patient."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -41,8 +42,15 @@ def test_the_whole_experiment_on_a_few_pictures(pictures, tmp_path):
     only = [word for row in ("yolov4_*", "faster_rcnn_3", "retina_unet") for word in ("--only", row)]
     table = boxel(*words, *SET, *only, "--jobs", 1).stdout
     assert "SAMPLE, its metrics mean nothing" in table.splitlines()[0]
-    for title in ("## Tables 3 and 4: training and test images", "## Tables 6 and 7: sizes of the boxes of hits"):
-        assert title in table
+    titles = ["Figure 2: lesions by type", "Tables 3 and 4: training and test images", "Figure 26: confusion of types"]
+    for title in (*titles, "Tables 6 and 7: sizes of the boxes of hits", "Figures 12 to 19: learning curves"):
+        assert f"## {title}" in table
+    linked = set(re.findall(r"\]\(([^)]+\.png)\)", table))
+    kinds = ("loss", "validation", "confusion_train", "confusion_test")
+    assert {f"figures/{kind}_faster_rcnn_3_seed0.png" for kind in kinds} <= linked
+    assert linked == {f"figures/{path.name}" for path in (tmp_path / "out" / "figures").iterdir()}
+    lesions = table.partition("## Figure 2")[2].partition("##")[0].splitlines()[4:]
+    assert sum(int(number) for row in lesions if row for number in row.split("|")[2:5]) == 32
     assert "published" not in table.partition("## Tables 3 and 4")[2]  # metrics of a sample stand beside none
     for folder in (tmp_path / "out" / "cells").iterdir():
         settings = json.loads((folder / "metrics.json").read_text())["settings"]

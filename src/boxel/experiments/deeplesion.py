@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from boxel.experiments.cell import Cell
-from boxel.experiments.deeplesion_tables import BoxSizes, Compared, TrainAndTest
+from boxel.experiments.deeplesion_tables import BoxSizes, Compared, Confusions, LearningCurves, Lesions, TrainAndTest
 from boxel.experiments.grid import Claim, Grid, Value, Values
 from boxel.experiments.sources import DataFolder, PatientSplit, Source, project_data
 from boxel.recipes import Experiment, get_recipe
@@ -98,9 +98,12 @@ def deeplesion(preset: str, source: Source | None) -> Grid:
         metrics=("AP@0.21", "AP@0.50", "AP@0.75", "mean_iou_objects@0.21"),
         claims=() if sample else _CLAIMS,
         derived=(
+            Lesions(),
             TrainAndTest({} if sample else PUBLISHED),
             *(() if sample else (Compared(_TABLE_5),)),
             BoxSizes(),
+            LearningCurves("AP@0.10" if sample else "AP@0.50"),
+            Confusions(),
         ),
         labels={row: label.replace("COCO, ", "") for row, label in LABELS.items()} if sample else LABELS,
         seconds=60.0 if sample else 20 * 3600.0,

@@ -1,12 +1,14 @@
-"""The tables of the benchmarking report on DeepLesion from the finished cells of the experiment.
+"""The tables and figures of the benchmarking report on DeepLesion from the finished cells of the experiment.
 
-Reference: tables 3 to 7 of the report. Its mAP in tables 3 and 4 is taken at its IoU threshold of 0.21. Its mean IoU is
-said to be that of boxes above the threshold, but lies below it (17 to 22 %): lesions without a hit must count as 0.
+Reference: tables 3 to 7 and figures 2, 12 to 19 and 26 of the report. Its mAP in tables 3 and 4 is taken at its IoU
+threshold of 0.21. Its mean IoU is said to be that of boxes above the threshold, but lies below it (17 to 22 %): lesions
+without a hit must count as 0.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +16,7 @@ import numpy as np
 from filelock import FileLock
 
 from boxel.api.evaluation_inputs import read_evaluation_inputs
+from boxel.api.run import read_history
 from boxel.config import read_json, write_text
 from boxel.evaluation import EvaluateConfig, evaluate
 from boxel.evaluation.grouped_matches import size_ratios
@@ -21,12 +24,18 @@ from boxel.experiments.cell import EVALUATIONS, Cell, open_source
 from boxel.experiments.grid import Derived, Grid, Values
 from boxel.experiments.located import predict_training
 from boxel.experiments.state import CellState
+from boxel.preparation.store import Store
+from boxel.reporting.charts import learning_charts
+from boxel.reporting.drawing import chart_png, confusion_png
+from boxel.reporting.tables import confusion_table
 
-__all__ = ["BoxSizes", "Compared", "TrainAndTest"]
+__all__ = ["BoxSizes", "Compared", "Confusions", "LearningCurves", "Lesions", "TrainAndTest"]
 
 Part = Literal["train", "test"]
+PARTS = ("train", "val", "test")
 TRAINING_CASES = 1000  # of a run, drawn at random
 SCORE = 0.25  # from which Darknet counts a detection
+HIT = 0.21  # the report's IoU threshold
 _IOUS = {
     "over hits": "mean_iou@0.21",
     "over lesions": "mean_iou_objects@0.21",
@@ -39,7 +48,7 @@ def metrics_of(out: Path, cell: CellState, part: Part) -> dict[str, Any]:
     """The metrics of a finished cell on its test images or on training images, which are predicted first.
 
     Besides those of the evaluation: "empty", the share of images without a detection of at least `SCORE`, and
-    "ratios", the area of each hit divided by that of its lesion. What is there is used again.
+    "ratios", the area of each hit divided by that of its lesion; and "confusion". What is there is used again.
     """
     folder = out / "cells" / cell.name
     path = folder / f"metrics_{part}.json"
@@ -58,6 +67,7 @@ def metrics_of(out: Path, cell: CellState, part: Part) -> dict[str, Any]:
             ratios = size_ratios(result.table)
             values = {key: value for key, value in result.metrics.items() if isinstance(value, int | float)}
             values |= {"empty": float(np.mean(np.array(best) < SCORE)), "ratios": ratios[np.isfinite(ratios)].tolist()}
+            values["confusion"] = result.metrics[f"confusion@{HIT:.2f}"]
             write_text(path, json.dumps(values))
     return dict(read_json(path))
 
@@ -65,9 +75,8 @@ def metrics_of(out: Path, cell: CellState, part: Part) -> dict[str, Any]:
 def _rows(grid: Grid, out: Path, cells: Sequence[CellState], part: Part) -> dict[str, list[dict[str, Any]]]:
     """The metrics of the finished cells of each row, one for each seed."""
     rows: dict[str, list[dict[str, Any]]] = {str(value): [] for value in grid.axes["model"]}
-    for cell in cells:
-        if cell.state == "done" and (out / "cells" / cell.name / "run" / "split.json").exists():
-            rows[str(cell.values["model"])].append(metrics_of(out, cell, part))
+    for cell, _ in _finished(out, cells):
+        rows[str(cell.values["model"])].append(metrics_of(out, cell, part))
     return {row: values for row, values in rows.items() if values}
 
 
@@ -142,6 +151,78 @@ class BoxSizes:
             "Faster R-CNN 60.8 % (3.68, 1.77) and 39.2 % (0.58, 0.61); of YOLOv4 its shares add up to 100.7 %."
         )
         return Derived("Tables 6 and 7: sizes of the boxes of hits (IoU 0.21)", columns, tuple(lines), note)
+
+
+@dataclass(frozen=True)
+class Lesions:
+    """The lesions of each type in the parts of the data: figure 2."""
+
+    def __call__(self, grid: Grid, out: Path, cells: Sequence[CellState], means: Rows) -> Derived:
+        lines = []
+        for _, folder in _finished(out, cells)[:1]:  # all rows have the same parts
+            split, cell = read_json(folder / "run" / "split.json"), Cell.load(folder / "cell.json")
+            store = Store(out / "work" / cell.prepared_name)
+            classes = store.fingerprint.classes
+            labels = [np.concatenate([store.meta(case).instances.labels for case in split[part]]) for part in PARTS]
+            counts = np.stack([np.bincount(each, minlength=len(classes)) for each in labels], axis=1)
+            shares = counts.sum(axis=1) / max(counts.sum(), 1)
+            for name, own, share in zip(classes, counts.tolist(), shares, strict=True):
+                lines.append((name, *map(str, own), f"{share:.1%}"))
+        return Derived("Figure 2: lesions by type", ("type", *PARTS, "share"), tuple(lines))
+
+
+@dataclass(frozen=True)
+class LearningCurves:
+    """The loss, and the metrics of validation, in the course of each training: figures 12 to 19."""
+
+    metric: str = "AP@0.50"
+
+    def __call__(self, grid: Grid, out: Path, cells: Sequence[CellState], means: Rows) -> Derived:
+        lines, figures = [], {}
+        for cell, folder in _finished(out, cells):
+            history, key = read_history(folder / "run"), f"val/{self.metric}"
+            best = max((row for row in history if key in row), key=lambda row: row[key])
+            numbers = (f"{history[-1]['step']:,.0f}", f"{best['step']:,.0f}", f"{best[key]:.3f}")
+            lines.append((grid.label(cell.values["model"]), str(cell.values["seed"]), *numbers))
+            for kind, chart in zip(("loss", "validation"), learning_charts(history), strict=False):
+                figures[f"{kind}_{_name(cell)}"] = chart_png(chart)
+        note = (
+            "The report shows its training and test images, and chooses its best epoch by the test images. Here, "
+            "patients of the training part choose, and their metrics are shown."
+        )
+        columns = ("row", "seed", "steps", "best step", f"{self.metric} of validation")
+        return Derived("Figures 12 to 19: learning curves", columns, tuple(lines), note, figures)
+
+
+@dataclass(frozen=True)
+class Confusions:
+    """Which type the lesions of each type are taken for, on training and on test images: figure 26."""
+
+    def __call__(self, grid: Grid, out: Path, cells: Sequence[CellState], means: Rows) -> Derived:
+        lines, figures = [], {}
+        parts: tuple[Part, ...] = ("train", "test")
+        for (cell, _), part in product(_finished(out, cells), parts):
+            confusion = metrics_of(out, cell, part)["confusion"]
+            counts, label = np.array(confusion["counts"]), grid.label(cell.values["model"])
+            found, right = counts[:-1, :-1].sum(), np.trace(counts[:-1, :-1])
+            numbers = (right, found - right, counts[:-1, -1].sum(), counts[-1, :-1].sum())
+            lines.append((label, str(cell.values["seed"]), part, *(f"{number:,}" for number in numbers)))
+            table = confusion_table({f"confusion@{HIT:.2f}": confusion}, [HIT])
+            if table:
+                figures[f"confusion_{part}_{_name(cell)}"] = confusion_png(table, f"{label}, {part}, IoU ≥ {HIT}")
+        columns = ("row", "seed", "images", "right type", "another type", "missed", "where no lesion is")
+        note = "By class-agnostic matching of the detections from each class's score of the highest F1 upwards."
+        return Derived(f"Figure 26: confusion of types (IoU {HIT})", columns, tuple(lines), note, figures)
+
+
+def _finished(out: Path, cells: Sequence[CellState]) -> list[tuple[CellState, Path]]:
+    """The cells with a finished training, and their folders."""
+    pairs = [(cell, out / "cells" / cell.name) for cell in cells if cell.state == "done"]
+    return [(cell, folder) for cell, folder in pairs if (folder / "run" / "split.json").exists()]
+
+
+def _name(cell: CellState) -> str:
+    return f"{cell.values['model']}_seed{cell.values['seed']}"
 
 
 def _mean(seeds: Sequence[Mapping[str, Any]], key: str) -> str:

@@ -49,12 +49,13 @@ class Claim(Config):
 
 @dataclass(frozen=True)
 class Derived:
-    """Another table of an experiment, with a heading and a remark."""
+    """Another table of an experiment, with a heading, a remark, and pictures (PNG) by name."""
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
+    figures: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def _nothing(values: Values) -> bool:

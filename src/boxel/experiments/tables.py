@@ -25,7 +25,7 @@ _COSTS = {
 
 
 def collect(out: Path | str) -> Results:
-    """Write the tables of what is finished into `out`: `table.md`, `table.csv`, `results.json`.
+    """Write the tables of what is finished into `out`: `table.md`, `table.csv`, `results.json`, and their figures.
 
     Raises:
         ValueError: `out` holds no experiment, or folds that cannot be pooled.
@@ -37,6 +37,9 @@ def collect(out: Path | str) -> Results:
     write_text(out / "results.json", json.dumps(_json(results), indent=2) + "\n")
     if chart := figure(results):
         write_bytes(out / "figure.png", chart)
+    for table in results.derived:
+        for name, picture in table.figures.items():
+            write_bytes(out / "figures" / f"{name}.png", picture)
     return results
 
 
@@ -79,6 +82,8 @@ def markdown(results: Results) -> str:
     for table in results.derived:
         lines += ["", f"## {table.title}", "", line(table.columns), "|" + "---|" * len(table.columns)]
         lines += [*map(line, table.rows), *(["", table.note] if table.note else [])]
+        links = ", ".join(f"[{name.replace('_', ' ')}](figures/{name}.png)" for name in table.figures)
+        lines += ["", f"Figures: {links}"] if links else []
     if results.missing:
         lines += ["", "## Missing", ""]
         lines += [f"- {cell.path}: {cell.state}{': ' + cell.note if cell.note else ''}" for cell in results.missing]
@@ -174,7 +179,7 @@ def _json(results: Results) -> dict[str, Any]:
         "version": results.grid.version,
         "rows": [asdict(row) for row in results.rows],
         "claims": [asdict(decision) | {"claim": decision.claim.to_dict()} for decision in results.decisions],
-        "derived": [asdict(table) for table in results.derived],
+        "derived": [asdict(table) | {"figures": list(table.figures)} for table in results.derived],
         "missing": [{"cell": cell.path, "state": cell.state, "note": cell.note} for cell in results.missing],
         "environment": environment(),
     }
