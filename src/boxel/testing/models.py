@@ -67,9 +67,11 @@ def check_model(config: ModelConfig, ndims: Sequence[int] = (2, 3), *, overfit: 
             _require(precision == 1.0, f"AP@0.10 is {precision:.3f} on the 8 images that it was trained on")
 
 
-def learn_by_heart(model: Model, batch: Batch, classes: Sequence[str], steps: int = 300) -> float:
-    """AP@0.10 on the batch that a model is trained on, after at most `steps` steps of each phase."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+def learn_by_heart(
+    model: Model, batch: Batch, classes: Sequence[str], steps: int = 300, *, metric: str = "AP@0.10", lr: float = 5e-3
+) -> float:
+    """The metric on the batch that a model is trained on, after at most `steps` steps of each phase."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
     precision = 0.0
     for step in range(1, steps + 1):
         for phase in model.phases:
@@ -84,7 +86,7 @@ def learn_by_heart(model: Model, batch: Batch, classes: Sequence[str], steps: in
             evaluation = evaluate(
                 predictions, ground_truth, classes=tuple(classes), config=EvaluateConfig(num_resamples=0)
             )
-            precision = evaluation.metrics["AP@0.10"] or 0.0
+            precision = evaluation.metrics[metric] or 0.0
             if precision == 1.0:
                 break
     return precision
