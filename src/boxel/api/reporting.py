@@ -106,7 +106,7 @@ def _with_evaluation(content: ReportContent, predictions: Path, data: Dataset, n
 
     masks, no_masks = None, ""
     files: Mapping[str, Path] = {}
-    if any(segmentation_file(predictions, path.stem).exists() for path in predictions.glob("*.json")):
+    if any(predictions.glob(segmentation_file(predictions, "*").name)):
         try:
             segmented = read_segmentations((predictions,), data)
             masks = evaluate_segmentation(segmented.sets[0], classes=segmented.classes, groups=segmented.groups)

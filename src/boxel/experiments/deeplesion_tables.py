@@ -36,10 +36,12 @@ PARTS = ("train", "val", "test")
 TRAINING_CASES = 1000  # of a run, drawn at random
 SCORE = 0.25  # from which Darknet counts a detection
 HIT = 0.21  # the report's IoU threshold
+CONFUSION = f"confusion@{HIT:.2f}"
+CURVES = {"Training loss": "loss", "Validation": "validation"}  # the charts that the report has, by their titles
 _IOUS = {
-    "over hits": "mean_iou@0.21",
-    "over lesions": "mean_iou_objects@0.21",
-    "over detections": f"mean_iou@0.21/score={SCORE:g}",
+    "over hits": f"mean_iou@{HIT:.2f}",
+    "over lesions": f"mean_iou_objects@{HIT:.2f}",
+    "over detections": f"mean_iou@{HIT:.2f}/score={SCORE:g}",
 }
 Rows = Sequence[tuple[Values, Mapping[str, float]]]
 
@@ -48,7 +50,7 @@ def metrics_of(out: Path, cell: CellState, part: Part) -> dict[str, Any]:
     """The metrics of a finished cell on its test images or on training images, which are predicted first.
 
     Besides those of the evaluation: "empty", the share of images without a detection of at least `SCORE`, and
-    "ratios", the area of each hit divided by that of its lesion; and "confusion". What is there is used again.
+    "ratios", the area of each hit divided by that of its lesion. What is there is used again.
     """
     folder = out / "cells" / cell.name
     path = folder / f"metrics_{part}.json"
@@ -67,7 +69,7 @@ def metrics_of(out: Path, cell: CellState, part: Part) -> dict[str, Any]:
             ratios = size_ratios(result.table)
             values = {key: value for key, value in result.metrics.items() if isinstance(value, int | float)}
             values |= {"empty": float(np.mean(np.array(best) < SCORE)), "ratios": ratios[np.isfinite(ratios)].tolist()}
-            values["confusion"] = result.metrics[f"confusion@{HIT:.2f}"]
+            values[CONFUSION] = result.metrics[CONFUSION]
             write_text(path, json.dumps(values))
     return dict(read_json(path))
 
@@ -184,8 +186,9 @@ class LearningCurves:
             best = max((row for row in history if key in row), key=lambda row: row[key])
             numbers = (f"{history[-1]['step']:,.0f}", f"{best['step']:,.0f}", f"{best[key]:.3f}")
             lines.append((grid.label(cell.values["model"]), str(cell.values["seed"]), *numbers))
-            for kind, chart in zip(("loss", "validation"), learning_charts(history), strict=False):
-                figures[f"{kind}_{_name(cell)}"] = chart_png(chart)
+            for chart in learning_charts(history):
+                if chart.title in CURVES:
+                    figures[f"{CURVES[chart.title]}_{_name(cell)}"] = chart_png(chart)
         note = (
             "The report shows its training and test images, and chooses its best epoch by the test images. Here, "
             "patients of the training part choose, and their metrics are shown."
@@ -202,13 +205,12 @@ class Confusions:
         lines, figures = [], {}
         parts: tuple[Part, ...] = ("train", "test")
         for (cell, _), part in product(_finished(out, cells), parts):
-            confusion = metrics_of(out, cell, part)["confusion"]
-            counts, label = np.array(confusion["counts"]), grid.label(cell.values["model"])
+            metrics = metrics_of(out, cell, part)
+            counts, label = np.array(metrics[CONFUSION]["counts"]), grid.label(cell.values["model"])
             found, right = counts[:-1, :-1].sum(), np.trace(counts[:-1, :-1])
             numbers = (right, found - right, counts[:-1, -1].sum(), counts[-1, :-1].sum())
             lines.append((label, str(cell.values["seed"]), part, *(f"{number:,}" for number in numbers)))
-            table = confusion_table({f"confusion@{HIT:.2f}": confusion}, [HIT])
-            if table:
+            if table := confusion_table(metrics, [HIT]):
                 figures[f"confusion_{part}_{_name(cell)}"] = confusion_png(table, f"{label}, {part}, IoU ≥ {HIT}")
         columns = ("row", "seed", "images", "right type", "another type", "missed", "where no lesion is")
         note = "By class-agnostic matching of the detections from each class's score of the highest F1 upwards."

@@ -1,6 +1,7 @@
 """Where the images of a cell come from: generated toy images, mosaics of crops, or a folder of the user's."""
 
 import os
+from abc import abstractmethod
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Self
@@ -19,13 +20,13 @@ from boxel.types import Progress
 class Source(Choice):
     """Data that a cell trains and tests on; equal sources are the same images."""
 
+    @abstractmethod
     def open(self, folder: Path, progress: Progress) -> Dataset:
         """The data set; what is generated is written into `folder`, where a second call finds it.
 
         Raises:
             ValueError: there is no such data set, or something is wrong with it.
         """
-        raise NotImplementedError
 
 
 class ToyImages(Source, name="toy"):

@@ -91,7 +91,7 @@ def draw(picture: Picture) -> dict[str, Any]:
 
     Up to MAX_SLICES planes at equal distances, and those through the middle of the boxes.
     """
-    image, window = _load(picture)
+    image, window, labels = _load(picture)
     boxes = _boxes(picture)
     leading = image.shape[1:-2]
     through_boxes = _choose_planes(leading, boxes)
@@ -101,7 +101,6 @@ def draw(picture: Picture) -> dict[str, Any]:
     region = visible_region(image.shape[-2:], boxes)
     positions = sorted(chosen | set(through_boxes))
     longest = MAX_SIDE if len(positions) <= MAX_PLANES else SLICE_SIDE
-    labels = picture.label_map() if picture.label_map else None
     planes = [
         draw_plane(image, place, boxes, window, picture.spacing, region, longest, label_map=labels)
         for place in positions
@@ -117,7 +116,7 @@ def draw(picture: Picture) -> dict[str, Any]:
 
 def draw_best_plane(picture: Picture) -> dict[str, Any]:
     """The plane that the most boxes cross, each box in the colour of its class."""
-    image, window = _load(picture)
+    image, window, labels = _load(picture)
     boxes = [box | {"colour": class_colour(box["label"])} for box in _boxes(picture)]
     leading = image.shape[1:-2]
     places = [_plane_through(box["corners"], leading) for box in boxes] or _choose_planes(leading, boxes)
@@ -129,13 +128,13 @@ def draw_best_plane(picture: Picture) -> dict[str, Any]:
 
     best = max(places, key=crossing)
     whole = (np.zeros(2, int), np.array(image.shape[-2:]))
-    plane = draw_plane(image, best, boxes, window, picture.spacing, whole, MAX_SIDE)
+    plane = draw_plane(image, best, boxes, window, picture.spacing, whole, MAX_SIDE, label_map=labels)
     return {"case": picture.case, "caption": picture.caption, "plane": plane}
 
 
 def draw_detail(picture: Picture, focus: np.ndarray) -> dict[str, Any]:
     """The neighbourhood of the box `focus (2, d)` in the plane through its middle."""
-    image, window = _load(picture)
+    image, window, labels = _load(picture)
     steps = np.asarray(picture.spacing[-2:] if picture.spacing else (1.0, 1.0), float)
     extent = ((focus[1] - focus[0])[-2:] * steps).max()
     size = max(float(extent) * 2.5, 40 * float(steps.min())) / steps
@@ -145,7 +144,6 @@ def draw_detail(picture: Picture, focus: np.ndarray) -> dict[str, Any]:
         box if np.array_equal(box["corners"], focus) else box | {"text": "", "error": False}
         for box in _boxes(picture, focus)
     ]
-    labels = picture.label_map() if picture.label_map else None
     plane = draw_plane(
         image, position, boxes, window, picture.spacing, region, DETAIL_SIDE, text_share=0.06, label_map=labels
     )
@@ -153,11 +151,11 @@ def draw_detail(picture: Picture, focus: np.ndarray) -> dict[str, Any]:
     return {"case": picture.case, "caption": picture.caption, "plane": plane}
 
 
-def _load(picture: Picture) -> tuple[np.ndarray, tuple[float, float]]:
-    """The image `(c, *s)`, and the values that are drawn black and white."""
+def _load(picture: Picture) -> tuple[np.ndarray, tuple[float, float], np.ndarray | None]:
+    """The image `(c, *s)`, the values that are drawn black and white, and the label map, if there is one."""
     image = np.asarray(picture.image() if callable(picture.image) else picture.image)
     channels = image if image.ndim > np.shape(picture.ground_truth.boxes)[-1] else image[None]
-    return channels, window_of(channels)
+    return channels, window_of(channels), picture.label_map() if picture.label_map else None
 
 
 def _spread(count: int, limit: int) -> np.ndarray:

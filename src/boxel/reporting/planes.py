@@ -116,15 +116,16 @@ def _data_uri(plane: np.ndarray, window: tuple[float, float], longest: int, labe
     from PIL import Image as Picture
 
     pixels = to_picture(plane, window)
-    if labels is not None and labels.any():
+    outlined = labels if labels is not None and labels.any() else None
+    if outlined is not None:
         # Small images are enlarged, so that outlines are thin.
         zoom = max(1, longest // max(pixels.size))
         pixels = pixels.resize((pixels.width * zoom, pixels.height * zoom), Picture.Resampling.NEAREST)
     pixels.thumbnail((longest, longest))
-    if labels is not None and labels.any():
-        regions = Picture.fromarray(labels.astype(np.int32)).resize(pixels.size, Picture.Resampling.NEAREST)
+    if outlined is not None:
+        regions = Picture.fromarray(outlined.astype(np.int32)).resize(pixels.size, Picture.Resampling.NEAREST)
         # From the second colour on: the first is close to that of annotated objects.
-        pixels = outline_classes(pixels, regions, [class_colour(k + 1) for k in range(int(labels.max()))])
+        pixels = outline_classes(pixels, regions, [class_colour(k + 1) for k in range(int(outlined.max()))])
     content, kind = _encode(pixels, "PNG"), "png"
     if len(content) > JPEG_FROM:
         content, kind = _encode(pixels, "JPEG"), "jpeg"

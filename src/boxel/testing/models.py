@@ -72,7 +72,7 @@ def learn_by_heart(
 ) -> float:
     """The metric on the batch that a model is trained on, after at most `steps` steps of each phase."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=lr)
-    precision = 0.0
+    value = 0.0
     for step in range(1, steps + 1):
         for phase in model.phases:
             loss = torch.stack(list(model.train()(batch.images, batch, phase=phase).values())).sum()
@@ -86,10 +86,10 @@ def learn_by_heart(
             evaluation = evaluate(
                 predictions, ground_truth, classes=tuple(classes), config=EvaluateConfig(num_resamples=0)
             )
-            precision = evaluation.metrics[metric] or 0.0
-            if precision == 1.0:
+            value = evaluation.metrics[metric] or 0.0
+            if value == 1.0:
                 break
-    return precision
+    return value
 
 
 def _check_losses(model: Model, task: Task) -> None:

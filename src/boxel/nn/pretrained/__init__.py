@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from boxel.nn.backbone import Backbone, BackboneConfig
-from boxel.nn.pretrained.darknet import is_darknet, read_darknet
+from boxel.nn.pretrained.darknet import DarknetFile, is_darknet, read_darknet
 from boxel.nn.pretrained.files import file_digest, read_weights
 from boxel.nn.pretrained.layouts import LAYOUTS, Layout, recognise
 from boxel.nn.resnet import ResNetConfig
@@ -60,18 +60,21 @@ class MisfitError(ValueError):
     """Names the first layer that does not fit, and both shapes."""
 
 
-def pretrained(config: BackboneConfig, backbone: Backbone, setting: str = "model.backbone") -> Pretrained:
+def pretrained(
+    config: BackboneConfig, backbone: Backbone, setting: str = "model.backbone", *, detector: DarknetFile | None = None
+) -> Pretrained:
     """The tensors in the file `config.weights` for a backbone of this configuration.
 
     Args:
         setting: the dotted key of the configuration, for messages.
+        detector: the content of the file, for a caller that reads it as a whole.
 
     Raises:
         ValueError: the file cannot be read or does not fit; names the first layer that does not, both shapes, and the
             settings that would fit.
     """
     file = Path(config.weights or "")
-    darknet = read_darknet(file, config) if is_darknet(file) else None
+    darknet = detector or (read_darknet(file, config) if is_darknet(file) else None)
     content = read_weights(file) if darknet is None else darknet.backbone.state_dict()
     name, tensors = recognise(file, content)
     layout, (axes, axes_there) = LAYOUTS[name], (_axes(backbone), tensors[LAYOUTS[name].anchor].ndim - 2)
@@ -93,8 +96,8 @@ def pretrained(config: BackboneConfig, backbone: Backbone, setting: str = "model
             f"would keep them at random weights; set {setting}.frozen=0"
         )
     remarks = _remarks(config, backbone, layout, tensors, state, setting)
-    if darknet is not None and darknet.unused:
-        remarks = [*remarks, darknet.unused]
+    if darknet is not None and darknet.unused and detector is None:
+        remarks.append(darknet.unused)
     return Pretrained(file, file_digest(file), layout.title, state, tuple(remarks))
 
 

@@ -39,10 +39,7 @@ def pretrained_detector(file: Path, model: Any) -> Pretrained:
         ValueError: the file cannot be read or does not fit; names the first layer that does not, and both shapes.
     """
     tensors = _read(file)
-    axes, axes_there = next(model.parameters()).ndim - 2, tensors[ANCHOR].ndim - 2
-    alone = backbone_alone(file)
-    if axes != axes_there:
-        raise ValueError(f"{file}: a detector for images of {axes_there} axes, but this model reads {axes}; {alone}")
+    check_axes(file, tensors[ANCHOR].ndim - 2, model)
     encoder, body = model.encoder, {k.removeprefix(BACKBONE): t for k, t in tensors.items() if k.startswith(BACKBONE)}
     try:
         state = assign(encoder.config, encoder, "resnet", body, "model.backbone", eps=EPS)
@@ -50,7 +47,7 @@ def pretrained_detector(file: Path, model: Any) -> Pretrained:
         heads, remarks = _heads(model, {k: t for k, t in tensors.items() if not k.startswith(BACKBONE)})
     except MisfitError as error:
         fix = "it fits the model faster_rcnn with plan.levels=[2,3,4,5,6] and plan.anchors=torchvision"
-        raise ValueError(f"{file}: {error}; {fix}; {alone}") from None
+        raise ValueError(f"{file}: {error}; {fix}; {backbone_alone(file)}") from None
     state |= heads
     check_finite(file, state)
     channels, channels_there = next(encoder.parameters()).shape[1], body["conv1.weight"].shape[1]
@@ -62,6 +59,15 @@ def pretrained_detector(file: Path, model: Any) -> Pretrained:
 def backbone_alone(file: Path) -> str:
     """The suggested fix where only the backbone of a detector's file may fit."""
     return f"for the backbone alone, set model.backbone.weights={file} instead of model.weights"
+
+
+def check_axes(file: Path, axes_there: int, model: nn.Module) -> None:
+    """The model reads images of as many axes as the detector in the file."""
+    axes = next(model.parameters()).ndim - 2
+    if axes != axes_there:
+        raise ValueError(
+            f"{file}: a detector for images of {axes_there} axes, but this model reads {axes}; {backbone_alone(file)}"
+        )
 
 
 def last_layers(classes_there: int, classes: int) -> str:

@@ -10,8 +10,7 @@ from boxel.nn import nd
 from boxel.nn.pan import PAN
 from boxel.nn.pretrained import Pretrained, check_finite, pretrained
 from boxel.nn.pretrained.darknet import ANCHORS, BOX, LEVELS, count, fill, is_darknet, read_darknet, way_down
-from boxel.nn.pretrained.detectors import backbone_alone, last_layers
-from boxel.nn.pretrained.files import file_digest
+from boxel.nn.pretrained.detectors import backbone_alone, check_axes, last_layers
 
 ORDER = [
     1,
@@ -30,15 +29,15 @@ def pretrained_yolov4(file: Path, model: Any) -> Pretrained:
     Raises:
         ValueError: the file cannot be read or does not fit.
     """
-    axes, alone = next(model.parameters()).ndim - 2, backbone_alone(file)
+    alone = backbone_alone(file)
     if not is_darknet(file):
         raise ValueError(f"{file}: no file of Darknet by its name (.weights, .conv.137); {alone}")
-    if axes != 2:
-        raise ValueError(f"{file}: a detector for images of 2 axes, but this model reads {axes}; {alone}")
+    check_axes(file, 2, model)
     if not isinstance(model.neck, PAN) or model.neck.outputs != LEVELS:
         raise ValueError(f"{file}: YOLOv4 has a pan and plan.levels=[3,4,5], but this model has not; {alone}")
     config = model.encoder.config.model_copy(update={"weights": str(file)})
-    backbone, content = pretrained(config, model.encoder), read_darknet(file, config)
+    content = read_darknet(file, config)
+    backbone = pretrained(config, model.encoder, detector=content)
     if content.ends == "backbone":
         raise ValueError(f"{file}: a backbone without a neck; {alone}")
     neck, heads = deepcopy(model.neck), deepcopy(model.heads)
@@ -55,8 +54,7 @@ def pretrained_yolov4(file: Path, model: Any) -> Pretrained:
         )
     for part in parts:
         rest = fill(part, rest)
-    remarks = [remark for remark in backbone.remarks if remark != content.unused]
-    classes, absent = model.numbers.num_classes, ["num_batches_tracked"]
+    remarks, classes, absent = list(backbone.remarks), model.numbers.num_classes, ["num_batches_tracked"]
     if content.ends != "heads":
         absent += ["neck.up.", "heads."]
         remarks.append("the way up and the heads, behind layer 137: random at the start")
@@ -70,7 +68,7 @@ def pretrained_yolov4(file: Path, model: Any) -> Pretrained:
     }
     check_finite(file, state)
     state = {f"encoder.{key}": tensor for key, tensor in backbone.state.items()} | state
-    return Pretrained(file, file_digest(file), "YOLOv4 of Darknet", state, tuple(remarks), part="detector")
+    return Pretrained(file, backbone.sha256, "YOLOv4 of Darknet", state, tuple(remarks), part="detector")
 
 
 def _in_our_order(rows: Tensor) -> Tensor:
