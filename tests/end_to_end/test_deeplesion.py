@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from boxel.experiments.deeplesion import deeplesion
 from boxel.experiments.sources import DataFolder, PatientSplit
 from boxel.types import silent
 from tests.end_to_end.commands import boxel, refused, set_words
@@ -39,7 +40,7 @@ def test_the_whole_experiment_on_a_few_pictures(pictures, tmp_path):
         "deeplesion: 8 cells (10 with those that are the same as others)"
         in boxel(*words, "--dry-run", "--jobs", 1).stdout
     )
-    only = [word for row in ("yolov4_*", "faster_rcnn_3", "retina_unet") for word in ("--only", row)]
+    only = [word for row in ("yolov4_*", "faster_rcnn_3", "faster_rcnn_vgg", "retina_unet") for word in ("--only", row)]
     table = boxel(*words, *SET, *only, "--jobs", 1).stdout
     assert "SAMPLE, its metrics mean nothing" in table.splitlines()[0]
     titles = ["Figure 2: lesions by type", "Tables 3 and 4: training and test images", "Figure 26: confusion of types"]
@@ -70,6 +71,15 @@ def test_patients_are_cut_75_to_25_not_by_the_parts_of_the_data(pictures):
     assert sum(map(len, patients.values())) == 16
     assert sum(map(len, split.values())) == 32
     assert not patients["train"] & patients["test"]
+
+
+def test_the_sample_has_patients_in_every_part(data):
+    """Its ten patients are few: a tenth of those for training is not one."""
+    grid = deeplesion("sample", None)
+    source = grid.cell(next(iter(grid))).source
+    [split] = source.open(data, silent).splits
+    assert all(split.values())
+    assert sum(map(len, split.values())) == 50
 
 
 def test_it_needs_data(tmp_path):

@@ -143,7 +143,7 @@ def _data(preset: str, source: Source | None) -> tuple[Source, Path]:
     weights = Path(folder.path, "weights")
     if preset == "official":
         return folder, weights
-    return PatientSplit(folder=folder, test=0.25, val=0.1), weights
+    return PatientSplit(folder=folder, test=0.25, val=0.25 if preset == "sample" else 0.1), weights  # of ten patients
 
 
 def _experiment(row: str, weights: Path) -> Experiment:
@@ -172,7 +172,8 @@ def _small(row: str) -> Experiment:
         experiment = experiment.override(["train.sampler.order=balanced"]).override(_FASTER_RCNN[row].overrides())
     if row == "faster_rcnn_vgg":
         backbone = 'model.backbone={"type": "vgg", "pools": 3, "start_filters": 8, "norm": "batch"}'
-        experiment = experiment.override([backbone])
+        one_level = ("model.neck=none", "plan.strides=[[2],[2],[2]]", "plan.levels=[3]")
+        experiment = experiment.override([backbone, *one_level])
     if row == "yolov4_864":
         strides = "plan.strides=[[2],[2],[2],[2],[2]]"
         experiment = experiment.override([strides, "plan.levels=[2,4,5]", "predict.scales=[1.25]"])
