@@ -65,8 +65,11 @@ def prepare(
         workers=workers,
         progress=progress,
     )
-    chosen = {name: experiment.plan.to_dict()[name] for name in _plan_choices(overrides)}
-    PreparedWith(recipe=experiment.recipe, plan=chosen).save(store.path / PREPARED_WITH)
+    values = experiment.to_dict()
+    chosen = {name: values["plan"][name] for name in _plan_choices(overrides)}
+    by_hardware = recipe == "auto" and len(_plan_choices(overrides)) == len(overrides)
+    prepared = PreparedWith(recipe=experiment.recipe, plan=chosen, experiment=None if by_hardware else values)
+    prepared.save(store.path / PREPARED_WITH)
     return store
 
 
@@ -86,6 +89,7 @@ def train(
     Args:
         work: the folder that `prepare` wrote.
         run: the folder to write; `WORK/runs/RECIPE_foldK` by default.
+        recipe: `auto` is the recipe, and all settings, that `prepare` was given; by hardware, if it was given none.
 
     Raises:
         ValueError: an unknown recipe, key, fold or metric; a run folder with other settings; a recipe or a setting
@@ -93,7 +97,7 @@ def train(
             without anything to train on.
     """
     store = Store(Path(work))
-    experiment = _as_prepared(store, get_recipe(recipe), overrides)
+    experiment = _as_prepared(store, recipe, overrides)
     task = plan_for(store, experiment)
     if not 0 <= fold < len(store.splits):
         raise ValueError(f"fold {fold} does not exist; {store.path} has the folds 0 to {len(store.splits) - 1}")
@@ -199,10 +203,15 @@ def plan_for(store: Store, experiment: Experiment) -> Task:
 
 
 class PreparedWith(Config):
-    """`prepared_with.json` of a work folder: the recipe of `boxel prepare`, and its `--set plan.*`."""
+    """`prepared_with.json` of a work folder: the recipe of `boxel prepare`, its `--set plan.*`, and all its settings.
+
+    Attributes:
+        experiment: None if the recipe was chosen by hardware, as that of the training will be.
+    """
 
     recipe: str
     plan: dict[str, Any]
+    experiment: dict[str, Any] | None = None
 
 
 def _plan_choices(overrides: Sequence[str]) -> list[str]:
@@ -221,14 +230,16 @@ def _by(store: Store) -> str:
     return f" (recipe {prepared.recipe!r})" if prepared else ""
 
 
-def _as_prepared(store: Store, recipe: Experiment, overrides: Sequence[str]) -> Experiment:
+def _as_prepared(store: Store, recipe: str | Experiment, overrides: Sequence[str]) -> Experiment:
     """The experiment of a training: the recipe, with the plan's settings of `boxel prepare` and with `overrides`.
 
     Raises:
         ValueError: an override contradicts a setting of `boxel prepare`.
     """
-    chosen = recipe.override(overrides)
     prepared = _prepared_with(store)
+    if recipe == "auto" and prepared is not None and prepared.experiment is not None:
+        recipe = Experiment.from_dict(prepared.experiment, str(store.path / PREPARED_WITH))
+    chosen = get_recipe(recipe).override(overrides)
     if prepared is None or not prepared.plan:
         return chosen
     values = chosen.plan.to_dict()

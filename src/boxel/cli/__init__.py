@@ -41,10 +41,14 @@ app = typer.Typer(
 )
 
 WorkPath = Annotated[Path, typer.Argument(metavar="WORK", help="Folder that `boxel prepare` wrote.")]
-Recipe = Annotated[
+_RECIPE = "Recipe (listed by `boxel models`) or JSON file; `auto` "
+Recipe = Annotated[str, typer.Option(metavar="NAME|FILE", help=f"{_RECIPE}chooses by hardware.")]
+TrainedRecipe = Annotated[
     str,
     typer.Option(
-        metavar="NAME|FILE", help="Recipe (listed by `boxel models`) or JSON file; `auto` chooses by hardware."
+        "--recipe",
+        metavar="NAME|FILE",
+        help=f"{_RECIPE}is that of `boxel prepare` with all its settings, or, if that was given none, by hardware.",
     ),
 ]
 ModelName = Annotated[
@@ -80,7 +84,7 @@ def prepare(
 
     data = open_named(dataset, format, option)
     with progress_bars() as progress:
-        chosen = get_recipe(recipe, model)
+        chosen = get_recipe(recipe, model) if model else recipe
         store = run_prepare(
             data, out, recipe=chosen, overrides=set_ or (), num_folds=folds, seed=seed, workers=workers,
             progress=progress,
@@ -96,7 +100,7 @@ def train(
     work: WorkPath,
     out: Annotated[Path | None, typer.Option(metavar="RUN", help="Run folder [WORK/runs/RECIPE_foldK].")] = None,
     fold: Fold = 0,
-    recipe: Recipe = "auto",
+    recipe: TrainedRecipe = "auto",
     model: ModelName = None,
     set_: Settings = None,
     plugin: Plugins = None,
@@ -113,7 +117,7 @@ def train(
     if trust and out:
         require_plugins(out, trust=True)
     with progress_bars() as progress:
-        chosen = get_recipe(recipe, model)
+        chosen = get_recipe(recipe, model) if model else recipe
         run = run_train(work, out, fold=fold, recipe=chosen, overrides=set_ or (), progress=progress)
     best, select_by = read_ranking(run)[0], read_run(run)[0].train.select_by
     which = "the last checkpoint," if select_by == LAST else f"best {select_by} {best.score:.3f} at"

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from boxel.config import Config, did_you_mean, read_json
+from boxel.experiments.blood_cells import PRESETS as CELL_PRESETS
+from boxel.experiments.blood_cells import blood_cells
 from boxel.experiments.cell import Cell
 from boxel.experiments.cross_validation import PRESETS, cross_validation
 from boxel.experiments.deeplesion import PRESETS as DEEPLESION_PRESETS
@@ -43,6 +45,9 @@ EXPERIMENTS = {
     "lsnet": Entry(lsnet, "the same on LIDC nodules in mosaics of crops, or on the hippocampus", LSNET_PRESETS),
     "deeplesion": Entry(
         deeplesion, "tables 3 to 7 of the benchmarking report on DeepLesion, for whoever has it", DEEPLESION_PRESETS
+    ),
+    "blood_cells": Entry(
+        blood_cells, "YOLOv4, Faster R-CNN and Retina Net on blood cells, the same time for each", CELL_PRESETS
     ),
     "six_models": Entry(six_models, "the papers' six detectors, each trained for the same time"),
     "cross_validation": Entry(

@@ -28,6 +28,23 @@ def test_train_uses_the_settings_of_the_plan_that_prepare_was_given(store):
     assert _as_prepared(store, get_recipe(RECIPE), ["plan.spacing=[2,1.5]"]).plan.spacing == (2.0, 1.5)
 
 
+def test_train_without_a_recipe_repeats_what_prepare_was_given(store, tmp_path):
+    assert _as_prepared(store, "auto", ["train.steps=3"]) == get_recipe(RECIPE).override(
+        ["plan.spacing=[2.0,1.5]", "plan.max_detections=7", "train.steps=3"]
+    )
+    other = ("det_unet_small", ["train.lr=0.5"])
+    boxel.prepare(store.path.parent / "toys", tmp_path, recipe=other[0], overrides=other[1], workers=0)
+    assert _as_prepared(boxel.Store(tmp_path), "auto", []) == get_recipe(other[0]).override(other[1])
+    assert _as_prepared(boxel.Store(tmp_path), RECIPE, []) == get_recipe(RECIPE)
+
+
+def test_a_recipe_chosen_by_hardware_is_chosen_again_when_the_training_starts(store, tmp_path, monkeypatch):
+    boxel.prepare(store.path.parent / "toys", tmp_path, overrides=["plan.max_detections=7"], workers=0)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    chosen = _as_prepared(boxel.Store(tmp_path), "auto", [])
+    assert (chosen.recipe, chosen.plan.max_detections) == ("retina_unet", 7)
+
+
 def test_a_setting_that_contradicts_prepare_is_an_error_that_says_what_to_do(store):
     with pytest.raises(ValueError, match=r"prepared with plan\.max_detections=7.*use 9; leave out --set plan\."):
         boxel.train(store.path, recipe=RECIPE, overrides=["plan.max_detections=9"])
