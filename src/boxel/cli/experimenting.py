@@ -83,6 +83,7 @@ def run(
     Exit status 1 if a cell failed; the others are not affected, and the next call tries it again.
     """
     from boxel.experiments.registry import choose
+    from boxel.experiments.run import require_data
     from boxel.experiments.run import run as run_cells
     from boxel.experiments.state import states, summary
     from boxel.experiments.tables import collect as collect_tables
@@ -92,6 +93,7 @@ def run(
     grid = choose(name, preset, source, set_ or ()).grid()
     if dry_run:
         cells = states(grid, out, grid.select(only or ()))
+        require_data(grid, cells)
         _print_cells(cells)
         print(summary(cells, grid, executor.workers))
         return

@@ -26,7 +26,8 @@ from filelock import FileLock, Timeout
 from pydantic import Field
 
 from boxel.api.fold import run_fold
-from boxel.api.run import environment, read_history, read_run
+from boxel.api.prediction import predict
+from boxel.api.run import RunSplit, environment, read_history, read_run
 from boxel.api.training import prepare
 from boxel.config import Config, write_bytes, write_text
 from boxel.datasets.cases import Dataset
@@ -128,6 +129,15 @@ def open_source(source: Source, out: Path, progress: Progress = silent) -> Datas
     place = out / "data" / hash_of(source.to_dict())
     with _locked(place):
         return source.open(place, progress)
+
+
+def predict_training(folder: Path, dataset: Dataset, seed: int, number: int) -> Path:
+    """Predict at most `number` training cases of a cell, boxes alone; those of all cells of a fold are the same."""
+    run, out = folder / "run", folder / "predictions_train"
+    train = sorted(RunSplit.load(run / "split.json").train)
+    drawn = np.random.default_rng(seed).permutation(train)[:number].tolist()
+    predict(run, dataset, out, part="train", cases=drawn, overrides=["predict.segmentation=false"])
+    return out
 
 
 def is_done(folder: Path) -> bool:

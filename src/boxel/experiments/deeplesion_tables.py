@@ -20,9 +20,8 @@ from boxel.api.run import read_history
 from boxel.config import read_json, write_text
 from boxel.evaluation import EvaluateConfig, evaluate
 from boxel.evaluation.grouped_matches import size_ratios
-from boxel.experiments.cell import EVALUATIONS, Cell, open_source
+from boxel.experiments.cell import EVALUATIONS, Cell, open_source, predict_training
 from boxel.experiments.grid import Derived, Grid, Values
-from boxel.experiments.located import predict_training
 from boxel.experiments.state import CellState
 from boxel.preparation.store import Store
 from boxel.reporting.charts import learning_charts

@@ -12,16 +12,14 @@ import numpy as np
 import torch
 from filelock import FileLock
 
-from boxel.api.prediction import predict
-from boxel.api.run import RunSplit
 from boxel.config import read_json, write_text
 from boxel.consolidation.raw_file import raw_files, read_raw_file
 from boxel.datasets.cases import Dataset, read_case
-from boxel.experiments.cell import Cell, open_source
+from boxel.experiments.cell import Cell, open_source, predict_training
 from boxel.experiments.state import CellState
 from boxel.ops import paired_overlap
 
-__all__ = ["HEADINGS", "located_iou", "mean_located_iou", "predict_training"]
+__all__ = ["HEADINGS", "located_iou", "mean_located_iou"]
 
 Part = Literal["train", "test"]
 TRAINING_CASES = 20  # of a run, drawn at random: more than enough slices for a mean
@@ -57,15 +55,6 @@ def _of_cell(folder: Path, part: Part) -> float:
         known = {**known, heading: located_iou(predictions, dataset)}
         write_text(path, json.dumps(known))
     return float(known[heading])
-
-
-def predict_training(folder: Path, dataset: Dataset, seed: int, number: int) -> Path:
-    """Predict at most `number` training cases of a cell, boxes alone; those of all cells of a fold are the same."""
-    run, out = folder / "run", folder / "predictions_train"
-    train = sorted(RunSplit.load(run / "split.json").train)
-    drawn = np.random.default_rng(seed).permutation(train)[:number].tolist()
-    predict(run, dataset, out, part="train", cases=drawn, overrides=["predict.segmentation=false"])
-    return out
 
 
 def located_iou(predictions: Path, dataset: Dataset) -> float:

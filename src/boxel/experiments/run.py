@@ -8,6 +8,7 @@ from pathlib import Path
 from boxel.experiments.cell import Cell, is_done, is_locked
 from boxel.experiments.collect import check_folds
 from boxel.experiments.executors import Executor, Here
+from boxel.experiments.grid import Grid
 from boxel.experiments.registry import RECORD, Chosen, choose
 from boxel.experiments.sources import Source
 from boxel.experiments.state import CellState, states
@@ -47,7 +48,7 @@ def run(
         The state of the chosen cells.
 
     Raises:
-        ValueError: no such experiment, preset or cell; `out` holds something else.
+        ValueError: no such experiment, preset, cell or data; `out` holds something else.
     """
     chosen, out, executor = choose(name, preset, source, overrides), Path(out), executor or Here()
     grid = chosen.grid()
@@ -55,7 +56,9 @@ def run(
     check_folds(grid, grid)
     paths = dict[Path, str]()
     to_do = dict[Path, Cell]()
-    for state in states(grid, out, cells):
+    found = states(grid, out, cells)
+    require_data(grid, found)
+    for state in found:
         folder = out / "cells" / state.name
         paths.setdefault(folder, state.path)
         to_do[folder] = grid.cell(state.values)
@@ -80,6 +83,21 @@ def run(
             if not free:  # other processes work on the rest
                 time.sleep(_POLL)
     return states(grid, out, cells)
+
+
+def require_data(grid: Grid, cells: Sequence[CellState]) -> None:
+    """Check that the folders of images that the unfinished cells read exist.
+
+    Raises:
+        ValueError: one does not.
+    """
+    for cell in cells:
+        folder = grid.cell(cell.values).source.reads if cell.state != "done" else None
+        if folder is not None and not folder.exists():
+            raise ValueError(
+                f"{folder}: no such folder, but {grid.name} reads its images there; give their folder with --data, or "
+                "the folder above with the environment variable BOXEL_DATA"
+            )
 
 
 def _job(chosen: Chosen) -> dict[str, object]:

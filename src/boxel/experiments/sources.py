@@ -20,6 +20,11 @@ from boxel.types import Progress
 class Source(Choice):
     """Data that a cell trains and tests on; equal sources are the same images."""
 
+    @property
+    def reads(self) -> Path | None:
+        """The folder of images that it reads; None if it generates them all."""
+        return None
+
     @abstractmethod
     def open(self, folder: Path, progress: Progress) -> Dataset:
         """The data set; what is generated is written into `folder`, where a second call finds it.
@@ -68,6 +73,10 @@ class DataFolder(Source, name="folder"):
     format: str = ""
     options: tuple[str, ...] = ()
 
+    @property
+    def reads(self) -> Path:
+        return Path(self.path)
+
     def open(self, folder: Path, progress: Progress) -> Dataset:
         return open_dataset(Path(self.path), format=self.format, options=self.options)
 
@@ -90,6 +99,10 @@ class PatientSplit(Source, name="patient_split"):
     test: float = Field(0.25, gt=0, lt=1)
     val: float = Field(0.1, gt=0, lt=1)
     seed: int = 0
+
+    @property
+    def reads(self) -> Path:
+        return Path(self.folder.path)
 
     def open(self, folder: Path, progress: Progress) -> Dataset:
         dataset = self.folder.open(folder, progress)
@@ -124,6 +137,10 @@ class MosaicOfCrops(Source, name="mosaic"):
     lesions: int = 4
     control: Literal["none", "seam"] = "none"
     seed: int = 0
+
+    @property
+    def reads(self) -> Path:
+        return Path(self.path)
 
     def open(self, folder: Path, progress: Progress) -> Dataset:
         settings = Mosaic(

@@ -1,6 +1,9 @@
 """The experiment on blood cells."""
 
+import pytest
+
 from boxel.experiments.registry import choose
+from boxel.experiments.run import run
 from boxel.experiments.sources import DataFolder
 
 
@@ -16,3 +19,11 @@ def test_rows_of_the_blood_cells_differ_from_the_plain_one_in_one_thing():
         assert all(length % 32 == 0 for length in plan.patch_size)
         if values["model"] == "yolov4_fine":
             assert plan.levels == (2, 4, 5)
+
+
+def test_data_that_are_missing_are_said_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("BOXEL_DATA", str(tmp_path / "none"))
+    for name, preset in (("blood_cells", "quick"), ("lsnet", "mosaic"), ("deeplesion", "sample")):
+        with pytest.raises(ValueError, match=rf"none/.*: no such folder, but {name} reads.*--data"):
+            run(name, tmp_path / "out", preset=preset)
+    assert not (tmp_path / "out").exists()

@@ -7,7 +7,7 @@ from boxel.api.run import RunSplit
 from boxel.consolidation import ConsolidateConfig, RawPrediction, write_raw
 from boxel.datasets.formats import open_dataset
 from boxel.datasets.formats.native_writer import write_case, write_dataset
-from boxel.experiments import located
+from boxel.experiments import cell
 from boxel.experiments.located import located_iou
 from boxel.types import Geometry, Image, RawDetections
 
@@ -38,11 +38,11 @@ def test_slices_count_by_their_best_box_and_as_0_where_nothing_is_located(tmp_pa
 
 def test_training_cases_are_drawn_once_for_all_cells_of_a_fold(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(located, "predict", lambda *_, cases, **settings: drawn.append((cases, settings)))
+    monkeypatch.setattr(cell, "predict", lambda *_, cases, **settings: drawn.append((cases, settings)))
     ids = tuple(f"case{number:02d}" for number in range(50))
     for name, train in {"a": ids, "b": ids[::-1], "few": ids[:3]}.items():
         RunSplit(train=train, val=(), work="work", fold=0).save(tmp_path / name / "run" / "split.json")
-        located.predict_training(tmp_path / name, None, seed=0, number=located.TRAINING_CASES)
+        cell.predict_training(tmp_path / name, None, seed=0, number=20)
     (a, settings), (b, _), (few, _) = drawn
     assert settings == {"part": "train", "overrides": ["predict.segmentation=false"]}
     assert a == b
