@@ -48,11 +48,14 @@ def record_losses() -> dict[str, list[dict[str, float]]]:
             for step in range(STEPS):
                 batch = make_batch(task, 2, objects=2, seed=step)
                 torch.manual_seed(step)  # regions and hard negatives are drawn
-                terms = model(batch.images, batch)
-                optimizer.zero_grad()
-                sum(terms.values()).backward()
-                optimizer.step()
-                steps.append({RENAMED.get(term, term): value.item() for term, value in sorted(terms.items())})
+                recorded_step = {}
+                for phase in model.phases:
+                    terms = model(batch.images, batch, phase=phase)
+                    optimizer.zero_grad()
+                    sum(terms.values()).backward()
+                    optimizer.step()
+                    recorded_step |= {RENAMED.get(term, term): value.item() for term, value in sorted(terms.items())}
+                steps.append(recorded_step)
             recorded[f"{name} {ndim}d"] = steps
     return recorded
 

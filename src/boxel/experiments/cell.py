@@ -176,16 +176,19 @@ def _cost(folder: Path, evaluation: Evaluation) -> dict[str, Any]:
 
 
 def write_resamples(path: Path, evaluation: Evaluation) -> None:
-    """Write each metric `(r,)` of bootstrap resamples of the patients, and its value on all of them.
+    """Write each metric, and that of each class, `(r,)` of bootstrap resamples of the patients, and on all of them.
 
     The resamples of two evaluations of the same patients are the same, so that their differences are paired.
     """
-    arrays = {f"{key}/resamples": mean_of_present(values).astype(np.float32)
-              for key, values in evaluation.resamples.items()}  # fmt: skip
-    groups = len(set(evaluation.groups))
-    values = evaluation.compute(np.ones((1, groups)))
-    arrays |= {f"{key}/value": mean_of_present(value) for key, value in values.items()}
-    write_arrays(path, arrays | {"num_groups": np.array([groups])})
+    groups, classes = len(set(evaluation.groups)), evaluation.table.classes
+    everyone = evaluation.compute(np.ones((1, groups)))
+    arrays = {"num_groups": np.array([groups])}
+    for key, drawn in evaluation.resamples.items():
+        for kind, values in (("resamples", drawn), ("value", everyone[key])):
+            arrays[f"{key}/{kind}"] = mean_of_present(values)
+            arrays |= {f"{key}/{name}/{kind}": values[:, k] for k, name in enumerate(classes)}
+    write_arrays(path, {key: values.astype(np.float32) if key.endswith("/resamples") else values
+                        for key, values in arrays.items()})  # fmt: skip
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

@@ -217,7 +217,8 @@ def _row(grid: Grid, key: Key, cells: Sequence[CellState], samples: Samples) -> 
     if grid.reference is not None and not chooses(grid.reference, values):
         other = samples.get(_at(grid, {**values, **grid.reference}), {})
         differences = _paired(grid.metrics, of_row, other)
-    metrics = {name: estimate([sample[name] for sample in of_row.values()]) for name in grid.metrics if of_row}
+    known = [name for name in grid.metrics if of_row and all(name in sample for sample in of_row.values())]
+    metrics = {name: estimate([sample[name] for sample in of_row.values()]) for name in known}
     return Row(values, num_seeds, metrics, differences, _fold_means(grid, own), _costs(own))
 
 
@@ -228,10 +229,10 @@ def _at(grid: Grid, values: Values) -> Key:
 def _paired(
     names: Sequence[str], a: Mapping[Value, Mapping[str, Sample]], b: Mapping[Value, Mapping[str, Sample]]
 ) -> dict[str, Estimate]:
-    """The mean differences a - b over the seeds that both have."""
+    """The mean differences a - b over the seeds that both have, of the metrics that both have."""
     both = [seed for seed in a if seed in b]
-    return {name: estimate([a[seed][name] - b[seed][name] for seed in both], difference=True)
-            for name in names if both}  # fmt: skip
+    known = [name for name in names if both and all(name in one[seed] for one in (a, b) for seed in both)]
+    return {name: estimate([a[seed][name] - b[seed][name] for seed in both], difference=True) for name in known}
 
 
 def _fold_means(grid: Grid, cells: Sequence[CellState]) -> dict[str, float]:
@@ -264,7 +265,8 @@ def _decide(claim: Claim, grid: Grid, cells: Sequence[CellState], samples: Sampl
         if not all(row in planned for row in rows):
             continue  # a combination that the grid skips
         of_seeds = len(set.intersection(*(planned[row] for row in rows)))
-        seeds = [seed for seed in samples.get(rows[0], {}) if all(seed in samples.get(row, {}) for row in rows)]
+        seeds = [seed for seed in samples.get(rows[0], {})
+                 if all(claim.metric in samples.get(row, {}).get(seed, {}) for row in rows)]  # fmt: skip
         if not seeds:
             yield Decision(claim, place, "not resolved", of_seeds=of_seeds)
             continue

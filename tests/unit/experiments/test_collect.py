@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -218,3 +219,13 @@ def test_damaged_results_of_a_cell_are_an_error_with_its_file(tmp_path, damage):
         ValueError, match=rf"{file}: damaged .*; remove the folder {file.parent} and run the cell again"
     ):
         collect_results(grid, tmp_path)
+
+
+def test_a_metric_of_a_class_that_the_data_do_not_have_is_left_out(tmp_path):
+    claim = Claim(text="it helps", better=UNET, worse=NET, where={"n": 10}, metric="AP@0.10/cyst")
+    grid = made_up_grid(claims=(claim,))
+    write_values(tmp_path, grid, VALUES, spread=0.1)
+    results = collect_results(replace(grid, metrics=("AP@0.10", claim.metric)), tmp_path)
+    assert [list(row.metrics) for row in results.rows] == [["AP@0.10"]] * 4
+    assert [decision.verdict for decision in results.decisions] == ["not resolved"]
+    assert "cyst" in markdown(results)

@@ -14,7 +14,7 @@ from boxel.export import write_detections
 from boxel.types import Detections, Geometry, Image
 from tests.unit.experiments.made_up import made_up_grid, write_done
 
-METRICS = ("AP@0.10", "AP@0.50", "patient_AP")
+METRICS = ("AP@0.10", "AP@0.50", "AP@0.50/malignant", "patient_AP")
 CASES = tuple("abcdefghij")
 
 
