@@ -154,6 +154,8 @@ def test_the_boxes_of_any_detector_are_segmented_by_the_second_stage_of_l_snet(v
     refused(*words, "--segmentation", says=says)
     words = (words[0], tmp_path / "lsnet", *words[2:])
     refused(*words, "--with", tmp_path / "unet", "--segmentation", says=says)
+    refused(*words, "--segmentation", "--masks", says="--masks has no effect with --boxes")
+    refused(*words, "--segmentation", "--set", "predict.views=all", says="--set predict.views has no effect with --box")
     other = Detections(boxes, detections.scores, labels, geometry=Geometry.plain((9, 9, 9)))
     write_detections(tmp_path / "given" / "test_00000.json", other, "test_00000", ("anything",))
     refused(*words, "--segmentation", says="boxes on a grid of shape (9, 9, 9)")

@@ -60,7 +60,8 @@ def predict(
         overrides: settings such as `predict.views=identity`.
         formats: further formats (see `convert`), each written into `out/NAME` when all images are done.
         boxes: predictions of the same images, by any detector and in any format of `convert`: the second stage of this
-            run (of the model `lsnet`) segments them. Needs `predict.segmentation`.
+            run (of the model `lsnet`) segments them. Needs `predict.segmentation`; other settings of the prediction
+            have no effect and are refused.
         part: only the `train`, `val` or `test` cases of the run's fold; `all` for every image.
         cases: only these of them, by their names; None for all.
         shard: `"i/n"` predicts the i-th of n parts of the cases, i from 1. Any number of these may run at the same
@@ -96,6 +97,7 @@ def predict(
     files = _choose(files, runs, part, cases)
     out, everything = Path(out), sorted(files)
     if boxes is not None:
+        _check_effect(overrides)
         inputs = _with_boxes(inputs, files, detector, Path(boxes), runs)
     files = {case: files[case] for case in everything[own_part]}
     job = settings_of(predict=detector.predict_config, consolidate=detector.consolidate_config)
@@ -156,6 +158,14 @@ def _predict_cases(
             "was trained for too few steps, see the losses in the metrics.jsonl of the run"
         )
     return list(written.values()), [failures[case] for case in sorted(failures)]
+
+
+def _check_effect(overrides: Sequence[str]) -> None:
+    """Refuse settings of the detection, which given boxes replace."""
+    for key in (assignment.partition("=")[0].strip() for assignment in overrides):
+        if key.split(".")[0] in ("predict", "consolidate") and key != "predict.segmentation":
+            name = "--masks" if key == "predict.masks" else f"--set {key}"
+            raise ValueError(f"{name} has no effect with --boxes, which are segmented as they are; leave it out")
 
 
 def _with_boxes(inputs: Images, cases: Iterable[str], detector: Detector, boxes: Path, runs: Sequence[Path]) -> Images:

@@ -18,7 +18,7 @@ from boxel.datasets.formats import as_dataset
 from boxel.evaluation import case_rows, evaluate, evaluate_segmentation, object_rows
 from boxel.io import read_geometry, read_label_map
 from boxel.io.display import visible_channels
-from boxel.output_folder import check_file
+from boxel.output_folder import check_file, list_files
 from boxel.reporting import PAGE_BEGINS, Detail, Picture, ReportContent, choose_pictures, write_report
 from boxel.wording import counted
 
@@ -106,7 +106,7 @@ def _with_evaluation(content: ReportContent, predictions: Path, data: Dataset, n
 
     masks, no_masks = None, ""
     files: Mapping[str, Path] = {}
-    if any(predictions.glob(segmentation_file(predictions, "*").name)):
+    if list_files(predictions, segmentation_file(predictions, "").name):
         try:
             segmented = read_segmentations((predictions,), data)
             masks = evaluate_segmentation(segmented.sets[0], classes=segmented.classes, groups=segmented.groups)

@@ -15,7 +15,7 @@ from boxel.datasets.cases import Case, Dataset, LoadedCase, read_case
 from boxel.datasets.formats import as_dataset
 from boxel.datasets.problems import some
 from boxel.evaluation.case_segmentation import CaseSegmentation, score_case
-from boxel.export.boxel_json import FORMAT, label_names
+from boxel.export.boxel_json import FORMAT, read_segmentation
 from boxel.io import read_label_map
 from boxel.io.channels import check_same_grid
 from boxel.output_folder import list_files, unfinished
@@ -108,7 +108,7 @@ def _list_label_maps(folder: Path, data: Dataset) -> _LabelMaps:
             "with --segmentation"
         )
     records = {name: _record(file.with_name(f"{name}.json")) for name, file in files.items()} if own else {}
-    names = names_by_files({name: tuple(map(Path, one.get("images", ()))) for name, one in records.items()}, data)
+    names = names_by_files({name: tuple(map(Path, one.get("images") or ())) for name, one in records.items()}, data)
     among = known if not names else None
     if warning := unfinished(folder, set(files), among):
         warnings.warn(warning, stacklevel=2)
@@ -135,7 +135,7 @@ def _record(path: Path) -> dict[str, Any]:
 
 def _classes(file: Path, record: Mapping[str, Any], data: Dataset) -> tuple[str, ...]:
     """The classes of the values from 1 upwards, which must be those of the data set, or "foreground"."""
-    classes = label_names((record.get("extra") or {}).get("segmentation", {}).get("values", {}))
+    _, classes = read_segmentation(record, file.with_name(f"{file.name.removesuffix(OWN_SUFFIX)}.json"))
     if classes and classes not in (FOREGROUND, tuple(data.classes)):
         raise ValueError(
             f"{file}: segments the classes {', '.join(classes)}; the data set has {', '.join(data.classes)}: names and "

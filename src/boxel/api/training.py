@@ -2,7 +2,6 @@
 
 import json
 import logging
-import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -65,10 +64,10 @@ def prepare(
         workers=workers,
         progress=progress,
     )
-    values = experiment.to_dict()
-    chosen = {name: values["plan"][name] for name in _plan_choices(overrides)}
-    by_hardware = recipe == "auto" and len(_plan_choices(overrides)) == len(overrides)
-    prepared = PreparedWith(recipe=experiment.recipe, plan=chosen, experiment=None if by_hardware else values)
+    chosen = {name: experiment.plan.to_dict()[name] for name in _plan_choices(overrides)}
+    complete = isinstance(recipe, Experiment) or recipe.endswith(".json")  # a file may change until the training
+    given = get_recipe(recipe).to_dict() if complete else recipe
+    prepared = PreparedWith(recipe=experiment.recipe, plan=chosen, given=given, overrides=tuple(overrides))
     prepared.save(store.path / PREPARED_WITH)
     return store
 
@@ -79,6 +78,7 @@ def train(
     *,
     fold: int = 0,
     recipe: str | Experiment = "auto",
+    model: str | None = None,
     overrides: Sequence[str] = (),
     progress: Progress = silent,
 ) -> Path:
@@ -90,6 +90,7 @@ def train(
         work: the folder that `prepare` wrote.
         run: the folder to write; `WORK/runs/RECIPE_foldK` by default.
         recipe: `auto` is the recipe, and all settings, that `prepare` was given; by hardware, if it was given none.
+        model: the recipe for this model instead of its own.
 
     Raises:
         ValueError: an unknown recipe, key, fold or metric; a run folder with other settings; a recipe or a setting
@@ -97,7 +98,7 @@ def train(
             without anything to train on.
     """
     store = Store(Path(work))
-    experiment = _as_prepared(store, recipe, overrides)
+    experiment = _as_prepared(store, recipe, model, overrides)
     task = plan_for(store, experiment)
     if not 0 <= fold < len(store.splits):
         raise ValueError(f"fold {fold} does not exist; {store.path} has the folds 0 to {len(store.splits) - 1}")
@@ -159,12 +160,10 @@ def pretrained_parts(config: ModelConfig, task: Task) -> dict[str, Pretrained]:
     These are the backbones, or the whole model, whose name is empty.
 
     Raises:
-        ValueError: a file cannot be used, one is given for the model and for its backbone, or levels without initial
-            weights are frozen.
+        ValueError: the model cannot be built for this plan, a file cannot be used, one is given for the model and for
+            its backbone, or levels without initial weights are frozen.
     """
     found: dict[str, Pretrained] = {}
-    if not re.search(r'"weights": "|"frozen": [1-9]', config.to_json()):  # building the model takes a while
-        return found
     model = config.build(task)
     whole = config.pretrained(model)
     if whole is not None:
@@ -203,15 +202,19 @@ def plan_for(store: Store, experiment: Experiment) -> Task:
 
 
 class PreparedWith(Config):
-    """`prepared_with.json` of a work folder: the recipe of `boxel prepare`, its `--set plan.*`, and all its settings.
+    """`prepared_with.json` of a work folder.
 
     Attributes:
-        experiment: None if the recipe was chosen by hardware, as that of the training will be.
+        recipe: the name of the recipe of `boxel prepare`.
+        plan: its `--set plan.*`.
+        given: the recipe as it was asked for: a name, which may be `auto`, or a complete experiment.
+        overrides: every `--set`.
     """
 
     recipe: str
     plan: dict[str, Any]
-    experiment: dict[str, Any] | None = None
+    given: str | dict[str, Any] = "auto"
+    overrides: tuple[str, ...] = ()
 
 
 def _plan_choices(overrides: Sequence[str]) -> list[str]:
@@ -222,7 +225,10 @@ def _plan_choices(overrides: Sequence[str]) -> list[str]:
 
 def _prepared_with(store: Store) -> PreparedWith | None:
     path = store.path / PREPARED_WITH
-    return PreparedWith.load(path) if path.exists() else None  # an earlier Boxel wrote none
+    try:
+        return PreparedWith.load(path) if path.exists() else None  # an earlier Boxel wrote none
+    except ValueError as error:
+        raise ValueError(f"{error}; run `boxel prepare` again, which writes it anew") from None
 
 
 def _by(store: Store) -> str:
@@ -230,16 +236,19 @@ def _by(store: Store) -> str:
     return f" (recipe {prepared.recipe!r})" if prepared else ""
 
 
-def _as_prepared(store: Store, recipe: str | Experiment, overrides: Sequence[str]) -> Experiment:
+def _as_prepared(store: Store, recipe: str | Experiment, model: str | None, overrides: Sequence[str]) -> Experiment:
     """The experiment of a training: the recipe, with the plan's settings of `boxel prepare` and with `overrides`.
 
     Raises:
         ValueError: an override contradicts a setting of `boxel prepare`.
     """
     prepared = _prepared_with(store)
-    if recipe == "auto" and prepared is not None and prepared.experiment is not None:
-        recipe = Experiment.from_dict(prepared.experiment, str(store.path / PREPARED_WITH))
-    chosen = get_recipe(recipe).override(overrides)
+    if recipe == "auto" and prepared is not None:
+        given = prepared.given
+        recipe = Experiment.from_dict(given, str(store.path / PREPARED_WITH)) if isinstance(given, dict) else given
+        own = [text for text in prepared.overrides if not _plan_choices([text])]
+        recipe, model = get_recipe(recipe, model).override(own), None
+    chosen = get_recipe(recipe, model).override(overrides)
     if prepared is None or not prepared.plan:
         return chosen
     values = chosen.plan.to_dict()

@@ -33,9 +33,12 @@ def make_validation(
     Raises:
         ValueError: `train.select_by` is not a metric, or not one to maximise.
     """
-    select_by = REPORTED[0] if experiment.train.select_by == LAST else experiment.train.select_by
     ground_truth = {case: store.meta(case).original_instances for case in ids}
-    check_metric(select_by, ground_truth, task.classes)
+    select_by = experiment.train.select_by
+    if select_by == LAST:
+        select_by = REPORTED[0]
+    else:
+        check_metric(select_by, ground_truth, task.classes)
     once = {"views": "identity", "scales": (min(experiment.predict.scales, key=lambda s: abs(math.log(s))),)}
     look = experiment.predict.model_copy(update={**once, "masks": False, "segmentation": False})
 

@@ -127,7 +127,9 @@ def read_prediction(path: Path) -> Prediction:
         _read_masks(entries, ndim, check),
         capped,
     )
-    return Prediction(case, detections, tuple(classes), tuple(map(Path, images)), *_read_segmentation(record, check))
+    return Prediction(
+        case, detections, tuple(classes), tuple(map(Path, images)), *read_segmentation(record, check.path)
+    )
 
 
 def read_predictions(folder: Path) -> list[Prediction]:
@@ -156,9 +158,23 @@ def read_predictions(folder: Path) -> list[Prediction]:
     return list(predictions.values())
 
 
-def label_names(values: Mapping[str, str]) -> tuple[str, ...]:
-    """What the values 1, 2 ... of a label map mean, from `extra.segmentation.values`."""
-    return tuple(name for value, name in sorted(values.items(), key=lambda item: int(item[0])) if int(value))
+def read_segmentation(record: Mapping[str, Any], path: Path) -> tuple[Path | None, tuple[str, ...]]:
+    """The label map beside the JSON file `path`, and what its values 1, 2 ... mean; None if there is none.
+
+    Raises:
+        ValueError: `extra.segmentation` is malformed.
+    """
+    try:
+        segmentation = (record.get("extra") or {}).get("segmentation")
+        if segmentation is None:
+            return None, ()
+        names = sorted((int(value), str(name)) for value, name in segmentation["values"].items())
+        return path.with_name(segmentation["file"]), tuple(name for value, name in names if value)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise ValueError(
+            f'{path}: extra.segmentation must be {{"file": a name, "values": {{"0": "background", "1": ...}}}}; '
+            "predict the case again"
+        ) from None
 
 
 def geometry_from(value: Any, ndim: int, path: Path) -> Geometry:
@@ -190,19 +206,6 @@ def _read_masks(entries: list[dict[str, Any]], ndim: int, check: "_Checker") -> 
             check.require(False, place, str(error))
         check.require(masks[-1].shape == masks[0].shape, place, f"must have the cells of the first, {masks[0].shape}")
     return np.stack(masks)
-
-
-def _read_segmentation(record: dict[str, Any], check: "_Checker") -> tuple[Path | None, tuple[str, ...]]:
-    """The label map beside the JSON file, which is opened when it is needed, and what its values mean."""
-    segmentation = (record.get("extra") or {}).get("segmentation")
-    if segmentation is None:
-        return None, ()
-    try:
-        return check.path.with_name(segmentation["file"]), label_names(segmentation["values"])
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise ValueError(
-            f'{check.path}: extra.segmentation must be {{"file": a name, "values": {{"0": "background", "1": ...}}}}'
-        ) from None
 
 
 def _world(boxes: np.ndarray, geometry: Geometry) -> dict[str, np.ndarray]:

@@ -104,6 +104,16 @@ def test_a_missing_case_is_named(truth, native, tmp_path):
         compare_files(folder, both, native, protocol="segmentation")
 
 
+@pytest.mark.parametrize("extra", [7, {"segmentation": "a"}, {"segmentation": {"file": "a", "values": ["benign"]}},
+                                   {"segmentation": {"file": "a", "values": {"one": "benign"}}}])  # fmt: skip
+def test_a_record_that_does_not_say_what_the_values_are_is_named(extra, truth, native, tmp_path):
+    folder = write_segmentations(tmp_path / "p", *truth, names=CLASSES)
+    file = folder / "b.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"extra": extra}))
+    with pytest.raises(ValueError, match=r"b\.json: extra\.segmentation must be .*; predict the case again"):
+        evaluate(folder, native)
+
+
 def test_bad_input_is_refused_in_one_line(truth, native, tmp_path):
     data, cases = truth
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import pytest
 
@@ -22,27 +23,64 @@ def store(tmp_path_factory):
 
 
 def test_train_uses_the_settings_of_the_plan_that_prepare_was_given(store):
-    experiment = _as_prepared(store, get_recipe(RECIPE), ["train.steps=3", "plan.batch_size=5"])
+    experiment = _as_prepared(store, RECIPE, None, ["train.steps=3", "plan.batch_size=5"])
     assert experiment.plan.spacing == (2.0, 1.5)
     assert (experiment.plan.max_detections, experiment.plan.batch_size, experiment.train.steps) == (7, 5, 3)
-    assert _as_prepared(store, get_recipe(RECIPE), ["plan.spacing=[2,1.5]"]).plan.spacing == (2.0, 1.5)
+    assert _as_prepared(store, RECIPE, None, ["plan.spacing=[2,1.5]"]).plan.spacing == (2.0, 1.5)
 
 
 def test_train_without_a_recipe_repeats_what_prepare_was_given(store, tmp_path):
-    assert _as_prepared(store, "auto", ["train.steps=3"]) == get_recipe(RECIPE).override(
+    assert _as_prepared(store, "auto", None, ["train.steps=3"]) == get_recipe(RECIPE).override(
         ["plan.spacing=[2.0,1.5]", "plan.max_detections=7", "train.steps=3"]
     )
-    other = ("det_unet_small", ["train.lr=0.5"])
-    boxel.prepare(store.path.parent / "toys", tmp_path, recipe=other[0], overrides=other[1], workers=0)
-    assert _as_prepared(boxel.Store(tmp_path), "auto", []) == get_recipe(other[0]).override(other[1])
-    assert _as_prepared(boxel.Store(tmp_path), RECIPE, []) == get_recipe(RECIPE)
+    settings = ["train.lr=0.5", "train.epochs=3"]
+    boxel.prepare(store.path.parent / "toys", tmp_path, recipe="det_unet_small", overrides=settings, workers=0)
+    other = boxel.Store(tmp_path)
+    assert _as_prepared(other, "auto", None, []) == get_recipe("det_unet_small").override(settings)
+    assert _as_prepared(other, "auto", None, ["train.steps=5"]).train.epochs is None
+    assert _as_prepared(other, "auto", "retina_net", []) == get_recipe("retina_net_small").override(settings)
+    assert _as_prepared(other, RECIPE, None, []) == get_recipe(RECIPE)
+
+
+def test_a_complete_experiment_is_repeated_and_keeps_its_model(store, tmp_path):
+    mine = get_recipe(RECIPE).override(["train.lr=0.25"])
+    mine.save(tmp_path / "mine.json")
+    for name, given in {"a": mine, "b": str(tmp_path / "mine.json")}.items():
+        boxel.prepare(store.path.parent / "toys", tmp_path / name, recipe=given, workers=0)
+    (tmp_path / "mine.json").unlink()
+    for name in "ab":
+        prepared = boxel.Store(tmp_path / name)
+        assert _as_prepared(prepared, "auto", None, []) == mine
+        with pytest.raises(ValueError, match="the recipe is a complete experiment with the model 'retina_unet'"):
+            _as_prepared(prepared, "auto", "retina_net", [])
 
 
 def test_a_recipe_chosen_by_hardware_is_chosen_again_when_the_training_starts(store, tmp_path, monkeypatch):
-    boxel.prepare(store.path.parent / "toys", tmp_path, overrides=["plan.max_detections=7"], workers=0)
+    settings = ["plan.max_detections=7", "train.lr=0.5"]
+    boxel.prepare(store.path.parent / "toys", tmp_path, overrides=settings, workers=0)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    chosen = _as_prepared(boxel.Store(tmp_path), "auto", [])
-    assert (chosen.recipe, chosen.plan.max_detections) == ("retina_unet", 7)
+    assert _as_prepared(boxel.Store(tmp_path), "auto", None, []) == get_recipe("retina_unet").override(settings)
+
+
+def test_a_damaged_record_of_the_preparation_says_what_to_do(store, tmp_path):
+    boxel.prepare(store.path.parent / "toys", tmp_path, workers=0)
+    for text in ("", "{", "null", '{"recipe": 3}'):
+        (tmp_path / "prepared_with.json").write_text(text)
+        with pytest.raises(ValueError, match=r"prepared_with\.json.*run `boxel prepare` again"):
+            boxel.train(tmp_path)
+
+
+def test_a_training_that_cannot_start_leaves_no_run(store, tmp_path):
+    """The folder would refuse the settings that are right."""
+    boxes = tmp_path / "boxes"
+    shutil.copytree(store.path, boxes)
+    fingerprint = json.loads((boxes / "fingerprint.json").read_text())
+    for case in fingerprint["cases"]:
+        case["masks"] = 0
+    (boxes / "fingerprint.json").write_text(json.dumps(fingerprint))
+    with pytest.raises(ValueError, match="learns from masks alone"):
+        boxel.train(boxes, tmp_path / "run", recipe="unet_small", overrides=["model.net.boxes_without_mask=ignore"])
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_setting_that_contradicts_prepare_is_an_error_that_says_what_to_do(store):
