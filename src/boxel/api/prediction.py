@@ -154,8 +154,9 @@ def _predict_cases(
     warn_of_caps(capped, len(cases))
     if rest and empty == len(cases):
         logging.getLogger("boxel").warning(
-            f"every segmentation is empty ({counted(empty, 'image')}): the model finds no object at all; perhaps it "
-            "was trained for too few steps, see the losses in the metrics.jsonl of the run"
+            f"every segmentation is empty ({counted(empty, 'image')}): no voxel is more likely an object than "
+            "background; perhaps the model was trained for too few steps (a small one needs some hundreds), see the "
+            "losses in the metrics.jsonl of the run"
         )
     return list(written.values()), [failures[case] for case in sorted(failures)]
 

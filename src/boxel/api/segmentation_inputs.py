@@ -139,7 +139,7 @@ def _classes(file: Path, record: Mapping[str, Any], data: Dataset) -> tuple[str,
     if classes and classes not in (FOREGROUND, tuple(data.classes)):
         raise ValueError(
             f"{file}: segments the classes {', '.join(classes)}; the data set has {', '.join(data.classes)}: names and "
-            "order must match, rename or reorder those of one of them"
+            "order must match: open the data set with the --option it was prepared with, or rename those of one of them"
         )
     return classes or tuple(data.classes)
 

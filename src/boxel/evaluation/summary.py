@@ -62,7 +62,7 @@ def _remarks(metrics: Mapping[str, Any]) -> Iterator[str]:
     patients = f" of {counted(groups, 'patient')}" if groups not in (None, images) else ""
     yield f"{counted(images, 'image')}{patients}"
     if number := metrics.get("no_region"):
-        yield f"annotated in an image, but nowhere predicted in it: {counted(number, 'class', 'classes')}"
+        yield f"a class annotated in an image, but nowhere predicted in it: {counted(number, 'time')}"
     if "patient_AP" in metrics and metrics["patient_AP"] is None:
         yield "patient metrics need patients with and without objects"
     if metrics.get("absent_classes"):

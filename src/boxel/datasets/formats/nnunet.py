@@ -78,9 +78,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     channels = tuple(
         name for _, name in sorted(named_numbers(_first(values, "channel_names", "modality", "modalities")))
     )
-    values_of = (
-        _classes(head, values, report) if head.exists() else find_classes(path / "labelsTr", options.classes, report)
-    )
+    values_of = _classes(head, values, report) if head.exists() else find_classes(path / "labelsTr", options, report)
     others = _ignored(values.get("labels"))
     ending = str(values.get("file_ending") or "")
     common = (values_of, others, ending, len(channels), options)
@@ -158,10 +156,10 @@ def _number(name: str, value: Any) -> Any:
     return number if isinstance(number, int) else value
 
 
-def find_classes(folder: Path, names: tuple[str, ...], report: Report) -> dict[int, str]:
-    """The classes by their values: `names` from 1, otherwise the values that occur in the label maps of `folder`."""
-    if names:
-        return dict(enumerate(names, start=1))
+def find_classes(folder: Path, options: Options, report: Report) -> dict[int, str]:
+    """The classes by their values: those named from 1, or the values that occur in the label maps of `folder`."""
+    if options.classes:
+        return dict(enumerate(options.classes, start=1))
 
     def values(path: Path) -> set[int]:
         try:
@@ -172,8 +170,9 @@ def find_classes(folder: Path, names: tuple[str, ...], report: Report) -> dict[i
     present = set().union(*parallel(values, images_in(folder).values(), None, silent, "")) - {0}
     if not present:
         raise InputError(folder, "all label maps are empty", "check that these are label maps of classes")
-    problem = f"no dataset.json; the label maps show the classes {some(present)}"
-    report(InputError(folder, problem, "name them with --option classes=FIRST,SECOND", severity="note"))
+    if not options.one_class:
+        problem = f"no dataset.json; the label maps show the classes {some(present)}"
+        report(InputError(folder, problem, "name them with --option classes=FIRST,SECOND", severity="note"))
     return {value: f"class {value}" for value in sorted(present)}
 
 
