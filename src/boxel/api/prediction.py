@@ -20,6 +20,7 @@ from boxel.datasets.cases import Dataset
 from boxel.datasets.problems import some
 from boxel.export import get_format
 from boxel.export.boxel_json import read_prediction
+from boxel.export.prediction import Prediction
 from boxel.models.base import no_given_boxes, segments_boxes
 from boxel.output_folder import case_file, claimed
 from boxel.types import Progress, silent
@@ -114,9 +115,20 @@ def predict(
                 f"again{later}:\n" + "\n".join(failures)
             )
         predictions = [read_prediction(path) for path in written] if formats else []
-        for name, write in writers.items():
-            write(out / name, predictions)
+        _write_formats(writers, out, predictions)
     return written
+
+
+def _write_formats(writers: Mapping[str, Any], out: Path, predictions: Sequence[Prediction]) -> None:
+    """Write all formats that can be written; then raise ValueError if one could not."""
+    problems = []
+    for name, write in writers.items():
+        try:
+            write(out / name, predictions)
+        except ValueError as error:
+            problems.append(f"--to {name}: {error}")
+    if problems:
+        raise ValueError("\n".join(problems))
 
 
 def _predict_cases(

@@ -3,7 +3,7 @@
 import pytest
 
 from boxel.api.case_prediction import is_done
-from boxel.api.prediction import _choose
+from boxel.api.prediction import _choose, _write_formats
 from boxel.api.run import RunSplit
 
 STAMP = {"detector": "abc", "source": []}
@@ -43,3 +43,15 @@ def test_only_the_chosen_cases_of_a_part_are_predicted(tmp_path):
     for wrong in ([], "abc"):
         with pytest.raises(ValueError, match="give a list of one or more names"):
             _choose(files, [tmp_path], "train", wrong)
+
+
+def test_a_format_that_cannot_be_written_does_not_keep_the_others_from_it(tmp_path):
+    def refuse(folder, predictions):
+        raise ValueError("case 'a': its image is no DICOM series")
+
+    def write(folder, predictions):
+        folder.mkdir()
+
+    with pytest.raises(ValueError, match="^--to dicom-seg: case 'a': its image is no DICOM series$"):
+        _write_formats({"dicom-seg": refuse, "preview": write}, tmp_path, [])
+    assert [path.name for path in tmp_path.iterdir()] == ["preview"]
