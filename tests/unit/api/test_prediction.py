@@ -52,6 +52,6 @@ def test_a_format_that_cannot_be_written_does_not_keep_the_others_from_it(tmp_pa
     def write(folder, predictions):
         folder.mkdir()
 
-    with pytest.raises(ValueError, match="^--to dicom-seg: case 'a': its image is no DICOM series$"):
+    with pytest.raises(ValueError, match=r"^--to dicom-seg: case 'a': its image is no DICOM series$"):
         _write_formats({"dicom-seg": refuse, "preview": write}, tmp_path, [])
     assert [path.name for path in tmp_path.iterdir()] == ["preview"]
