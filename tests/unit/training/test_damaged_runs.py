@@ -48,7 +48,11 @@ def other_names(file, _):
 
 
 def other_shapes(file, _):
-    change(file, lambda tensors: tensors.update({name: value[:1] for name, value in [next(iter(tensors.items()))]}))
+    def narrow(tensors):
+        name = next(name for name, value in tensors.items() if value.ndim and value.shape[-1] > 1)
+        tensors[name] = tensors[name][..., :1].contiguous()
+
+    change(file, narrow)
 
 
 def missing(file, _):
