@@ -25,6 +25,7 @@ from boxel.training.checkpoints import is_ranked_finally, rank_finally, read_ran
 from boxel.training.config import LAST, TrainConfig
 from boxel.training.loop import is_finished
 from boxel.training.loop import train as train_model
+from boxel.training.tensors import refuse_not_finite
 from boxel.types import Progress, Task, silent
 
 # The file in a work folder that says what `train` has to repeat.
@@ -94,7 +95,7 @@ def train(
     Raises:
         ValueError: an unknown recipe, key, fold or metric; a run folder with other settings; a recipe or a setting
             that contradicts what the data were prepared with; pretrained weights that do not fit; training cases
-            without anything to train on.
+            without anything to train on; a loss that is not finite, or a saved state that is damaged.
     """
     store = Store(Path(work))
     experiment = _as_prepared(store, recipe, overrides)
@@ -182,6 +183,8 @@ def pretrained_parts(config: ModelConfig, task: Task) -> dict[str, Pretrained]:
                 f"{setting}.frozen={module.config.frozen} would keep random weights; name a file of pretrained ones "
                 f"with {setting}.weights, or set {setting}.frozen=0"
             )
+    for weights in found.values():
+        refuse_not_finite(weights.file, weights.state, model, "download it again, or name another file")
     return found
 
 
