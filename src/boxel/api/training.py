@@ -25,7 +25,6 @@ from boxel.training.checkpoints import is_ranked_finally, rank_finally, read_ran
 from boxel.training.config import LAST, TrainConfig
 from boxel.training.loop import is_finished
 from boxel.training.loop import train as train_model
-from boxel.training.tensors import refuse_not_finite
 from boxel.types import Progress, Task, silent
 
 # The file in a work folder that says what `train` has to repeat.
@@ -183,8 +182,6 @@ def pretrained_parts(config: ModelConfig, task: Task) -> dict[str, Pretrained]:
                 f"{setting}.frozen={module.config.frozen} would keep random weights; name a file of pretrained ones "
                 f"with {setting}.weights, or set {setting}.frozen=0"
             )
-    for weights in found.values():
-        refuse_not_finite(weights.file, weights.state, model, "download it again, or name another file")
     return found
 
 

@@ -5,12 +5,7 @@ import random
 import pytest
 import torch
 
-from boxel.api.training import pretrained_parts
-from boxel.models import ModelConfig
 from boxel.nn.pretrained.files import read_weights
-from boxel.nn.resnet import ResNetConfig
-from tests.unit.builders import make_task
-from tests.unit.nn.weight_files import resnet_state
 
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "pickle"])
@@ -31,15 +26,3 @@ def test_a_damaged_torch_file_is_read_or_refused_by_name(tmp_path, legacy, cut):
             said.append(str(error))
     assert len(said) > 10
     assert all(message.startswith(f"{file}: ") for message in said)
-
-
-def test_pretrained_weights_that_are_not_finite_are_refused(ndim, tmp_path):
-    task, state, file = make_task(ndim), resnet_state(axes=ndim), tmp_path / "resnet.pth"
-    config = ResNetConfig(depth=18, start_filters=8, norm="batch", stride_in="middle", weights=str(file))
-    given = ModelConfig.of_parts("retina_net", {"backbone": config})
-    torch.save(state, file)
-    assert pretrained_parts(given, task)
-    state["layer1.0.conv1.weight"].view(-1)[0] = float("nan")
-    torch.save(state, file)
-    with pytest.raises(ValueError, match=rf"{file}: 1 of .* tensors, such as .*not finite.*download it again"):
-        pretrained_parts(given, task)
