@@ -11,9 +11,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_serializer, model_validator
+from pydantic.fields import FieldInfo
 
 from boxel.plugins import Registry
+from boxel.ranges import MOST, largest, range_in_words
 
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass
@@ -38,6 +40,13 @@ class Config(BaseModel, metaclass=_Explained):
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise ValueError(f"{type(self).__name__} is frozen; for a changed copy use override(['{name}=...'])")
+
+    @field_validator("*")
+    @classmethod
+    def _fits(cls, value: Any) -> Any:
+        if largest(value) > MOST:
+            raise ValueError(f"whole numbers have at most 64 bits ({MOST})")
+        return value
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain values; a choice carries its name as `"type"`."""
@@ -92,9 +101,11 @@ class Config(BaseModel, metaclass=_Explained):
                 if depth < len(parents):
                     node = node[name]
             try:
-                node[leaf] = json.loads(text)
+                node[leaf] = json.loads(text, parse_int=_whole)
             except json.JSONDecodeError:
                 node[leaf] = text
+            except ValueError as error:
+                raise ValueError(f"{key.strip()}: {error}") from None
         return type(self).from_dict(values, "override")
 
 
@@ -177,19 +188,43 @@ def _explain(cls: type[BaseModel], values: Any, error: ValidationError, source: 
         else:
             message = problem["msg"].removeprefix("Value error, ")
             # A rule about several keys names them itself.
-            given = "" if problem["type"] == "missing" or not key else f" (given: {str(problem['input'])[:80]!r})"
+            named = problem["type"] == "missing" or not key
+            given = "" if named else f" (given: {_shown(problem['input'])!r}{_limits(cls, values, problem)})"
             lines.append(f"{key}: {message}{given}" if key else message)
     return f"{source}: " + "; ".join(lines)
 
 
 def _siblings(cls: type[BaseModel], values: Any, location: tuple[int | str, ...]) -> list[str]:
     """The keys of the record that `location` names a key of, in the choices that `values` make."""
-    record = _chosen(cls, values)
-    for part in location[:-1]:
-        values = values[part]
+    return list(getattr(_at(cls, values, location[:-1])[0], "model_fields", {}))
+
+
+def _at(cls: type[BaseModel], values: Any, location: tuple[int | str, ...]) -> tuple[Any, FieldInfo | None]:
+    """The record, or the type, at a location in the choices that `values` make, and the last field on the way."""
+    record, last = _chosen(cls, values), None
+    for part in location:
         field = getattr(record, "model_fields", {}).get(part)
-        record = _chosen(field.annotation if field else record, values)
-    return list(getattr(record, "model_fields", {}))
+        try:
+            values = values[part]
+        except (TypeError, LookupError):  # the name of a type, where there are several
+            values = None
+        record, last = _chosen(field.annotation if field else record, values), field or last
+    return record, last
+
+
+def _limits(cls: type[BaseModel], values: Any, problem: Any) -> str:
+    """The whole range, where a number is out of it; the message of a bound names that one alone."""
+    of_bound = problem["type"].startswith(("greater_than", "less_than"))
+    field = _at(cls, values, problem["loc"])[1] if of_bound else None
+    limits = range_in_words(field.annotation, field.metadata) if field else ""
+    return f"; range: {limits}" if limits else ""
+
+
+def _shown(value: Any) -> str:
+    try:
+        return str(value)[:80]
+    except ValueError:  # Python shows no number of more than 4300 digits
+        return "a number of more than 4300 digits"
 
 
 def _chosen(annotation: Any, values: Any) -> Any:
@@ -219,11 +254,18 @@ def read_json(path: Path) -> Any:
 def parse_json(content: str | bytes, path: Path) -> Any:
     """The value that a JSON text holds; `path` is the file to name in errors, which are those of `read_json`."""
     try:
-        return json.loads(content, object_pairs_hook=_unique)  # bytes: UTF-8 or UTF-16
+        return json.loads(content, object_pairs_hook=_unique, parse_int=_whole)  # bytes: UTF-8 or UTF-16
     except UnicodeDecodeError:
         raise ValueError(f"{path}: not UTF-8; save it as UTF-8") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not valid JSON ({error})") from None
+
+
+def _whole(digits: str) -> int:
+    """A whole number of a JSON text; of a longer one than a float holds, each use would be an error of its own."""
+    if len(digits) > 308:
+        raise ValueError(f"{digits[:20]}... is a number of {len(digits)} digits; give one of 308 or fewer")
+    return int(digits)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

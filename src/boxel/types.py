@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Self, cast
 
 import numpy as np
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from boxel.columns import A, B, Columns, object_tensors
 from boxel.config import Config
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from torch import Tensor
 
-# Called with the name of a step, how much of it is done, and how much there is.
-Progress = Callable[[str, int, int], None]
+Progress = Callable[[str, int, int], None]  # called with a step, how much of it is done, and how much there is
 
 
 def silent(what: str, done: int, total: int) -> None:
@@ -243,7 +243,7 @@ class Normalisation(Config):
     lower: float = 0.0
     upper: float = 0.0
     mean: float = 0.0
-    std: float = 1.0
+    std: NonNegativeFloat = 1.0
 
 
 class Task(Config):
@@ -268,19 +268,19 @@ class Task(Config):
     """
 
     name: str
-    ndim: int
+    ndim: int = Field(ge=1, le=3)
     channels: tuple[str, ...]
     classes: tuple[str, ...]
-    spacing: tuple[float, ...]
+    spacing: tuple[PositiveFloat, ...]
     normalisation: tuple[Normalisation, ...]
-    patch_size: tuple[int, ...]
-    batch_size: int
-    strides: tuple[tuple[int, ...], ...]
-    levels: tuple[int, ...]
-    anchors: tuple[tuple[tuple[float, ...], ...], ...]
-    context: int = 0
-    max_detections: int = 100
-    image_voxels: int | None = None
+    patch_size: tuple[PositiveInt, ...]
+    batch_size: PositiveInt
+    strides: tuple[tuple[PositiveInt, ...], ...]
+    levels: tuple[PositiveInt, ...]
+    anchors: tuple[tuple[tuple[PositiveFloat, ...], ...], ...]
+    context: NonNegativeInt = 0
+    max_detections: PositiveInt = 100
+    image_voxels: PositiveInt | None = None
     spacing_unit: Literal["mm", "voxel"] = "mm"
     masks: bool = True
     why: dict[str, str] = {}

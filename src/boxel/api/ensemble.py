@@ -12,7 +12,8 @@ from boxel.inference.config import PredictConfig
 from boxel.models.base import Model, ModelConfig
 from boxel.nn.nd import channels_last
 from boxel.recipes import Experiment
-from boxel.training.checkpoints import load_weights, read_ranking
+from boxel.training.checkpoints import read_ranking
+from boxel.training.tensors import load_weights
 from boxel.types import Task
 
 # What a prepared image, its tiles and its detections depend on.

@@ -6,7 +6,6 @@ RUN/config.json task.json environment.json     every setting, what the data dict
     metrics.jsonl checkpoints/ weights.safetensors
 """
 
-import contextlib
 import json
 import os
 import platform
@@ -16,10 +15,14 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
+from pydantic import NonNegativeInt
+
 from boxel.api.run_plugins import record_plugins, require_plugins
-from boxel.config import write_text
+from boxel.config import Config, write_text
 from boxel.output_folder import check_empty
 from boxel.recipes import Experiment
+from boxel.training.divergence import CHANGEABLE, may_change
+from boxel.training.log import read_log
 from boxel.types import Split, Task
 
 
@@ -27,7 +30,7 @@ class RunSplit(Split):
     """The fold that a run is trained on, its number, and the prepared data that it comes from."""
 
     work: str
-    fold: int
+    fold: NonNegativeInt
 
 
 def start_run(run: Path, experiment: Experiment, task: Task, split: RunSplit) -> None:
@@ -42,7 +45,7 @@ def start_run(run: Path, experiment: Experiment, task: Task, split: RunSplit) ->
         check_empty(run, "train", own=started)
     else:
         for name, record in records.items():
-            if (run / name).exists() and type(record).load(run / name) != record:
+            if (run / name).exists() and not _is_same(type(record).load(run / name), record, run):
                 raise ValueError(
                     f"{run / name}: this run was started with other choices or data; resume it with the same "
                     "recipe, --set and fold, or choose another folder with --out"
@@ -52,6 +55,17 @@ def start_run(run: Path, experiment: Experiment, task: Task, split: RunSplit) ->
     write_text(run / "environment.json", json.dumps(environment(), indent=2) + "\n")
     for name, record in reversed(records.items()):
         record.save(run / name)
+
+
+def _is_same(before: Config, now: Config, run: Path) -> bool:
+    """Whether a training with the record `now` resumes one with the record `before`.
+
+    One that diverged may resume with another learning rate.
+    """
+    if isinstance(before, Experiment) and isinstance(now, Experiment) and may_change(run):
+        changed = {name: getattr(now.train, name) for name in CHANGEABLE}
+        before = before.model_copy(update={"train": before.train.model_copy(update=changed)})
+    return before == now
 
 
 def read_run(run: Path, *, trust: bool = False) -> tuple[Experiment, Task, RunSplit]:
@@ -79,13 +93,8 @@ def read_run(run: Path, *, trust: bool = False) -> tuple[Experiment, Task, RunSp
 
 
 def read_history(run: Path) -> list[dict[str, float]]:
-    """The logged metrics of each step of a run; a line that a kill cut short is left out."""
-    path = run / "metrics.jsonl"
-    steps = []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        with contextlib.suppress(json.JSONDecodeError):
-            steps.append(json.loads(line))
-    return steps
+    """The logged metrics of each step of a run, see `boxel.training.log.read_log`."""
+    return read_log(run / "metrics.jsonl")
 
 
 def environment(

@@ -95,7 +95,7 @@ def train(
     Raises:
         ValueError: an unknown recipe, key, fold or metric; a run folder with other settings; a recipe or a setting
             that contradicts what the data were prepared with; pretrained weights that do not fit; training cases
-            without anything to train on.
+            without anything to train on; a loss that is not finite, or a saved state that is damaged.
     """
     store = Store(Path(work))
     experiment = _as_prepared(store, recipe, model, overrides)

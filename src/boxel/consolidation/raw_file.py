@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, PositiveInt
 
 from boxel.config import Config, write_bytes
 from boxel.consolidation.config import ConsolidateConfig
@@ -93,7 +93,7 @@ class _Record(Config):
     case: str
     classes: tuple[str, ...]
     images: tuple[str, ...]
-    shape: tuple[int, ...]
+    shape: tuple[PositiveInt, ...]
     geometry: Geometry
     num_views: int = Field(ge=1)
     slice_axes: int = Field(ge=0)

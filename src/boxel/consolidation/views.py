@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import model_serializer
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_serializer
 
 from boxel.config import Config, did_you_mean
 
@@ -31,9 +31,9 @@ class RecordedViews(Config):
         scales: the factors by which the prepared image was resized.
     """
 
-    mirrors: tuple[tuple[int, ...], ...]
-    checkpoints: tuple[int, ...]
-    scales: tuple[float, ...] = (1.0,)
+    mirrors: tuple[tuple[NonNegativeInt, ...], ...]
+    checkpoints: tuple[PositiveInt, ...]
+    scales: tuple[PositiveFloat, ...] = (1.0,)
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: Any) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class EvaluateConfig(Config):
     interpolation: Interpolation = "101"
     size_limits: tuple[Annotated[float, Field(gt=0)], ...] | None = None
     operating_points: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
-    num_resamples: int = Field(1000, ge=0)
+    num_resamples: int = Field(1000, ge=0, le=1_000_000)
     seed: int = Field(0, ge=0)
 
     @property

@@ -161,7 +161,7 @@ def _locked(place: Path) -> FileLock:
 def _cost(folder: Path, evaluation: Evaluation) -> dict[str, Any]:
     """What the training needed; seconds per step are the median over the steps without validation."""
     experiment, task, _ = read_run(folder / "run")
-    history = read_history(folder / "run")
+    history = read_history(folder / "run") or [{"step": 0, "seconds": 0.0}]  # a log that was deleted
     times = [b["seconds"] - a["seconds"] for a, b in pairwise(history) if not any(key.startswith("val/") for key in a)]
     unit = 1 if sys.platform == "darwin" else 1024
     return {

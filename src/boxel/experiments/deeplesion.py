@@ -148,7 +148,7 @@ def _data(preset: str, source: Source | None) -> tuple[Source, Path]:
 
 def _experiment(row: str, weights: Path) -> Experiment:
     if row == "retina_unet":
-        own = ("plan.spacing_unit=voxel", "plan.normalisation=[fixed]", "plan.means=[127.5]", "plan.stds=[127.5]")
+        own = ("plan.spacing_unit=voxel", 'plan.normalisation=["fixed"]', "plan.means=[127.5]", "plan.stds=[127.5]")
         return get_recipe(row).override([*own, "model.boxes_without_mask=fill"])
     if row == "faster_rcnn_vgg":
         return get_recipe("deeplesion_faster_rcnn_vgg")

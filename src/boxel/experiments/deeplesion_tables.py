@@ -182,7 +182,9 @@ class LearningCurves:
         lines, figures = [], {}
         for cell, folder in _finished(out, cells):
             history, key = read_history(folder / "run"), f"val/{self.metric}"
-            best = max((row for row in history if key in row), key=lambda row: row[key])
+            best = max((row for row in history if key in row), key=lambda row: row[key], default=None)
+            if best is None:  # a log that was deleted, or damaged
+                continue
             numbers = (f"{history[-1]['step']:,.0f}", f"{best['step']:,.0f}", f"{best[key]:.3f}")
             lines.append((grid.label(cell.values["model"]), str(cell.values["seed"]), *numbers))
             for chart in learning_charts(history):

@@ -7,6 +7,8 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import NonNegativeFloat
+
 from boxel.config import Config, did_you_mean
 from boxel.datasets.cases import Dataset
 from boxel.experiments.cell import Cell
@@ -43,7 +45,7 @@ class Claim(Config):
     where: dict[str, Value] = {}
     minus: dict[str, Value] | None = None
     metric: str = "AP@0.10"
-    margin: float = 0.02
+    margin: NonNegativeFloat = 0.02
     kind: Literal["better", "equal", "not_worse"] = "better"
 
 

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pydantic import NonNegativeInt
+
 from boxel.config import Config, did_you_mean, read_json
 from boxel.experiments.blood_cells import PRESETS as CELL_PRESETS
 from boxel.experiments.blood_cells import blood_cells
@@ -67,7 +69,7 @@ class Chosen(Config):
 
     name: str
     preset: str = ""
-    version: int = 0
+    version: NonNegativeInt = 0
     source: Source | None = None
     overrides: tuple[str, ...] = ()
 

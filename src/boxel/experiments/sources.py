@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from boxel.config import Choice
 from boxel.datasets.cases import Dataset
@@ -14,6 +14,7 @@ from boxel.datasets.formats import open_dataset
 from boxel.datasets.formats.mosaic import Mosaic, make_mosaic
 from boxel.datasets.split import hold_out
 from boxel.datasets.toy import make_toy
+from boxel.ranges import Rank
 from boxel.types import Progress
 
 
@@ -44,12 +45,12 @@ class ToyImages(Source, name="toy"):
 
     task: str
     preset: str = "paper"
-    train_sizes: tuple[int, ...] = Field(min_length=1)
-    num_val: int = 500
-    num_test: int = 1000
-    ndim: int = 2
-    size: int | None = None
-    seed: int = 0
+    train_sizes: tuple[PositiveInt, ...] = Field(min_length=1)
+    num_val: NonNegativeInt = 500
+    num_test: NonNegativeInt = 1000
+    ndim: Rank = 2
+    size: PositiveInt | None = None
+    seed: NonNegativeInt = 0
 
     def open(self, folder: Path, progress: Progress) -> Dataset:
         settings = {key: getattr(self, key) for key in type(self).model_fields if key != "train_sizes"}
@@ -98,7 +99,7 @@ class PatientSplit(Source, name="patient_split"):
     folder: DataFolder
     test: float = Field(0.25, gt=0, lt=1)
     val: float = Field(0.1, gt=0, lt=1)
-    seed: int = 0
+    seed: NonNegativeInt = 0
 
     @property
     def reads(self) -> Path:
@@ -132,11 +133,11 @@ class MosaicOfCrops(Source, name="mosaic"):
     path: str
     format: str = ""
     options: tuple[str, ...] = ()
-    canvases: int = 150
-    patients: int = 1
-    lesions: int = 4
+    canvases: PositiveInt = 150
+    patients: PositiveInt = 1
+    lesions: PositiveInt = 4
     control: Literal["none", "seam"] = "none"
-    seed: int = 0
+    seed: NonNegativeInt = 0
 
     @property
     def reads(self) -> Path:

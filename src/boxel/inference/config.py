@@ -6,7 +6,7 @@ from pydantic import Field, field_validator
 
 from boxel.config import Config
 
-Scale = Annotated[float, Field(gt=0)]
+Scale = Annotated[float, Field(gt=0, le=16)]
 
 
 class PredictConfig(Config):

@@ -9,10 +9,11 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, NonNegativeFloat, field_validator
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,7 +21,12 @@ from boxel.config import Config
 from boxel.loading.mosaic import compose, cut_boxes
 from boxel.nn import nd
 from boxel.ops.masks import boxes_from_label_map
+from boxel.ranges import ZeroToOne
 from boxel.types import Batch, Instances
+
+# A larger exponent, or a magnification out of this range, leaves nothing of an image.
+Exponent = Annotated[float, Field(ge=0, le=10)]
+Magnification = Annotated[float, Field(ge=0.01, le=100)]
 
 
 class AugmentConfig(Config):
@@ -41,22 +47,29 @@ class AugmentConfig(Config):
             most its exponential; hue turns the three channels about their mean, by at most this share of a full turn.
     """
 
-    mirror: float = 0.5
-    spatial: float = 0.3
-    rotate: float = 30.0
+    mirror: ZeroToOne = 0.5
+    spatial: ZeroToOne = 0.3
+    rotate: float = Field(30.0, ge=0, le=360)
     in_plane: bool = False
-    scale: tuple[float, float] = (0.8, 1.25)
-    elastic: float = 0.0
+    scale: tuple[Magnification, Magnification] = (0.8, 1.25)
+    elastic: NonNegativeFloat = 0.0
     jitter: float = Field(0.0, ge=0, lt=0.5)
-    mosaic: float = Field(0.0, ge=0, le=1)
-    intensity: float = 0.15
-    noise: float = 0.1
-    blur: float = 1.0
-    brightness: float = 0.2
-    contrast: float = 0.25
-    gamma: float = 0.3
-    saturation: float = Field(0.0, ge=0)
+    mosaic: ZeroToOne = 0.0
+    intensity: ZeroToOne = 0.15
+    noise: NonNegativeFloat = 0.1
+    blur: float = Field(1.0, ge=0, le=100)
+    brightness: NonNegativeFloat = 0.2
+    contrast: ZeroToOne = 0.25
+    gamma: Exponent = 0.3
+    saturation: Exponent = 0.0
     hue: float = Field(0.0, ge=0, le=0.5)
+
+    @field_validator("scale")
+    @classmethod
+    def _rising(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if scale[0] > scale[1]:
+            raise ValueError("the smallest magnification comes first, such as [0.8, 1.25]")
+        return scale
 
     @property
     def margin(self) -> float:

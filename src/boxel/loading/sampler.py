@@ -12,12 +12,13 @@ from functools import partial
 from typing import Literal, Self
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from boxel.config import Config
 from boxel.loading.order import Turns, reached
 from boxel.ops.tiling import fold_slices
 from boxel.preparation.store import Store
+from boxel.ranges import ZeroToOne
 from boxel.types import Instances, Sample, Task
 
 
@@ -39,7 +40,7 @@ class SamplerConfig(Config):
     `balanced`, around one of the class whose turn it is.
     """
 
-    foreground: float = Field(0.5, ge=0, le=1)
+    foreground: ZeroToOne = 0.5
     slices: Literal["all", "positive"] = "all"
     order: Literal["random", "epoch", "balanced"] = "random"
     shuffle: bool = True

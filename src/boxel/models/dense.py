@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Int
-from pydantic import model_validator
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from boxel.config import Choice, Config
@@ -33,6 +33,7 @@ from boxel.nn.blocks import Norm
 from boxel.nn.heads import DenseHead
 from boxel.nn.losses import class_scores
 from boxel.ops import decode, match
+from boxel.ranges import Width, ZeroToOne
 from boxel.types import Batch, Detections, Instances
 
 
@@ -47,7 +48,7 @@ class MatcherConfig(Choice):
 class ATSSConfig(MatcherConfig, name="atss"):
     """Adaptive selection: of the `candidates` nearest anchors per level, those above mean + std of their IoU."""
 
-    candidates: int = 9
+    candidates: PositiveInt = 9
 
     def match(self, anchors: Tensor, boxes: Sequence[Tensor], level_sizes: Sequence[int], per_cell: int) -> Tensor:
         return match(
@@ -58,8 +59,17 @@ class ATSSConfig(MatcherConfig, name="atss"):
 class IoUMatcherConfig(MatcherConfig, name="iou"):
     """Fixed IoU thresholds: each object's best anchor is always positive; anchors between the two are ignored."""
 
-    positive: float = 0.5
-    negative: float = 0.1
+    positive: ZeroToOne = 0.5
+    negative: ZeroToOne = 0.1
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "IoUMatcherConfig":
+        if self.negative > self.positive:
+            raise ValueError(
+                f"negative={self.negative:g} is above positive={self.positive:g}, so anchors between would be both; "
+                "lower negative, or raise positive"
+            )
+        return self
 
     def match(self, anchors: Tensor, boxes: Sequence[Tensor], level_sizes: Sequence[int], per_cell: int) -> Tensor:
         return match(
@@ -83,21 +93,21 @@ class DenseConfig(Config):
         nms_per_level: with `per_level`, only one of the same level drops them.
     """
 
-    filters: int = 64
-    num_convs: int = 2
+    filters: Width = 64
+    num_convs: NonNegativeInt = 2
     norm: Norm = "group"
     shared_tower: bool = False
     softmax: bool = False
     matcher: MatcherConfig = ATSSConfig()
     class_loss: ClassLossConfig = FocalConfig()
     box_loss: BoxLossConfig = OverlapLossConfig()
-    centre_std: float = 0.1
-    size_std: float = 0.2
+    centre_std: PositiveFloat = 0.1
+    size_std: PositiveFloat = 0.2
     centred_anchors: bool = True
-    candidates: int | None = None
+    candidates: PositiveInt | None = None
     per_level: bool = False
-    min_score: float = 0.02
-    nms_threshold: float = 0.5
+    min_score: ZeroToOne = 0.02
+    nms_threshold: ZeroToOne = 0.5
     nms_per_level: bool = False
 
     @model_validator(mode="after")

@@ -5,6 +5,7 @@ Reference: Jaeger et al., Retina U-Net, 2018, section 3.2.
 
 from typing import ClassVar, Literal, NamedTuple
 
+from pydantic import NonNegativeFloat
 from torch import Tensor
 
 from boxel.models.components import Components, ComponentsConfig
@@ -18,7 +19,7 @@ class DetUNetConfig(ComponentsConfig, SegmentingConfig, name="det_unet"):
     """DetU-Net: a segmentation whose connected components are the detections."""
 
     segment: Literal["foreground", "classes"] = "classes"
-    segmentation_weight: float = 1.0
+    segmentation_weight: NonNegativeFloat = 1.0
     boxes_without_mask: Literal["ignore", "fill"] = "fill"
 
     def build(self, task: Task) -> "DetUNet":

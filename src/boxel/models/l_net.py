@@ -25,6 +25,7 @@ from boxel.nn import BackboneConfig, ResNetConfig, nd
 from boxel.nn.blocks import conv_block
 from boxel.nn.keypoints import boxes_at, heat_map, nearest_object, positions
 from boxel.ops import clip, paired_overlap, sample_regions
+from boxel.ranges import Width
 from boxel.strides import level_strides
 from boxel.types import Batch, Detections
 
@@ -47,8 +48,8 @@ class LNetConfig(FirstStageConfig, name="l_net"):
 
     backbone: BackboneConfig = ResNetConfig(depth=18, start_filters=64, norm="batch")
     decoder: Literal["unet", "fcn"] = "unet"
-    filters: PositiveInt = 64
-    box_kernel: int = 13
+    filters: Width = 64
+    box_kernel: PositiveInt = 13
     delta: PositiveFloat = 20.0
     beta: NonNegativeFloat = 2.0
     class_loss: MapLoss = "focal_dice"
@@ -59,7 +60,7 @@ class LNetConfig(FirstStageConfig, name="l_net"):
     @field_validator("box_kernel")
     @classmethod
     def _odd(cls, width: int) -> int:
-        if width < 1 or width % 2 == 0:
+        if width % 2 == 0:
             raise ValueError("a kernel with a cell in its middle has an odd width, such as 13")
         return width
 

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,6 +22,7 @@ from boxel.nn.losses import (
     soft_target_focal_loss,
 )
 from boxel.ops import area, decode, encode, paired_overlap
+from boxel.ranges import ZeroToOne
 
 
 class ClassLossConfig(Choice):
@@ -30,9 +32,9 @@ class ClassLossConfig(Choice):
 class FocalConfig(ClassLossConfig, name="focal"):
     """Focal loss: all anchors, with less weight on easy ones; divided by the number of positives."""
 
-    alpha: float = 0.75
-    gamma: float = 2.0
-    weight: float = 1.0
+    alpha: ZeroToOne = 0.75
+    gamma: NonNegativeFloat = 2.0
+    weight: NonNegativeFloat = 1.0
 
 
 class MiningConfig(ClassLossConfig, name="mining"):
@@ -44,10 +46,10 @@ class MiningConfig(ClassLossConfig, name="mining"):
         min_negatives: drawn from images without positives.
     """
 
-    max_positives: int | None = None
-    pool_factor: int = 20
-    min_negatives: int = 1
-    weight: float = 1.0
+    max_positives: PositiveInt | None = None
+    pool_factor: PositiveInt = 20
+    min_negatives: NonNegativeInt = 1
+    weight: NonNegativeFloat = 1.0
 
 
 class SampledConfig(ClassLossConfig, name="sampled"):
@@ -58,9 +60,9 @@ class SampledConfig(ClassLossConfig, name="sampled"):
         positive_share: at most this share of them is positive.
     """
 
-    per_image: int = 256
-    positive_share: float = 0.5
-    weight: float = 1.0
+    per_image: PositiveInt = 256
+    positive_share: ZeroToOne = 0.5
+    weight: NonNegativeFloat = 1.0
 
 
 class BoxLossConfig(Choice):
@@ -75,16 +77,16 @@ class SmoothL1Config(BoxLossConfig, name="smooth_l1"):
             anchors (or RoIs) that count, positive or negative, as in torchvision.
     """
 
-    beta: float = 1.0
+    beta: NonNegativeFloat = 1.0
     over: Literal["positives", "sampled"] = "positives"
-    weight: float = 1.0
+    weight: NonNegativeFloat = 1.0
 
 
 class OverlapLossConfig(BoxLossConfig, name="overlap"):
     """1 - GIoU (or DIoU, CIoU, IoU) between decoded boxes."""
 
     kind: Literal["iou", "giou", "diou", "ciou"] = "giou"
-    weight: float = 2.0
+    weight: NonNegativeFloat = 2.0
 
 
 def mostly_ignored(boxes: Float[Tensor, "n 2 d"], ignored: Float[Tensor, "k 2 d"]) -> Bool[Tensor, " n"]:

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
+from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -28,6 +29,7 @@ from boxel.nn.blocks import Norm
 from boxel.nn.losses import class_scores, mine_hard_negatives
 from boxel.nn.roi_heads import RoIBoxHead
 from boxel.ops import assign_levels, assign_levels_fpn, assign_levels_mdt, decode, iou, pyramid_roi_align
+from boxel.ranges import Width, ZeroToOne
 from boxel.types import Detections, Instances
 
 
@@ -53,25 +55,25 @@ class RoIConfig(Config):
             (`max_detections`), at least 1000.
     """
 
-    pool_size: int | tuple[int, ...] | None = None
-    sampling_ratio: int = 2
+    pool_size: PositiveInt | tuple[PositiveInt, ...] | None = None
+    sampling_ratio: PositiveInt = 2
     aligned: bool = True
     level_rule: Literal["size", "patch", "canonical"] = "size"
-    filters: int = 256
+    filters: Width = 256
     norm: Norm = "group"
-    per_image: int = 64
-    positive_share: float = 0.5
-    positive: float = 0.5
-    negative: float = 0.5
+    per_image: PositiveInt = 64
+    positive_share: ZeroToOne = 0.5
+    positive: ZeroToOne = 0.5
+    negative: ZeroToOne = 0.5
     negatives: Literal["random", "hard"] = "random"
-    pool_factor: int = 10
+    pool_factor: PositiveInt = 10
     add_ground_truth: bool = True
     box_loss: BoxLossConfig = SmoothL1Config()
-    centre_std: float = 0.1
-    size_std: float = 0.2
-    candidates: int | None = None
-    min_score: float = 0.02
-    nms_threshold: float = 0.5
+    centre_std: PositiveFloat = 0.1
+    size_std: PositiveFloat = 0.2
+    candidates: PositiveInt | None = None
+    min_score: ZeroToOne = 0.02
+    nms_threshold: ZeroToOne = 0.5
 
 
 class RoIs(NamedTuple):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -27,10 +28,10 @@ class MaskConfig(Config):
         pool_size: cells per axis that a RoI is pooled to, half the mask's; None: twice those of the box head.
     """
 
-    pool_size: tuple[int, ...] | None = None
-    num_convs: int = 4
+    pool_size: tuple[PositiveInt, ...] | None = None
+    num_convs: NonNegativeInt = 4
     norm: Norm = "group"
-    weight: float = 1.0
+    weight: NonNegativeFloat = 1.0
 
 
 class RoIMasks(nn.Module):

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from pydantic import NonNegativeInt, PositiveInt
 from torch import Tensor, nn
 
 from boxel.models.dense import DenseConfig, DenseDetection, DenseOutputs
 from boxel.models.grid import Numbers
+from boxel.ranges import ZeroToOne
 from boxel.types import Batch, Detections
 
 
@@ -27,16 +29,16 @@ class RPNConfig(DenseConfig):
         train_candidates, train_proposals: those of training, where they differ.
     """
 
-    num_convs: int = 1
+    num_convs: NonNegativeInt = 1
     shared_tower: bool = True
     per_level: bool = True
-    candidates: int | None = 500
-    min_score: float = 0.0
-    nms_threshold: float = 0.7
-    anchor_step: int = 1
-    proposals: int = 200
-    train_candidates: int | None = None
-    train_proposals: int | None = None
+    candidates: PositiveInt | None = 500
+    min_score: ZeroToOne = 0.0
+    nms_threshold: ZeroToOne = 0.7
+    anchor_step: PositiveInt = 1
+    proposals: PositiveInt = 200
+    train_candidates: PositiveInt | None = None
+    train_proposals: PositiveInt | None = None
 
 
 class RPN(nn.Module):

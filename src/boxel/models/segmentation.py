@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
+from pydantic import NonNegativeFloat, PositiveInt
 from torch import Tensor, nn
 
 from boxel.models.grid import Numbers
@@ -39,9 +40,9 @@ class SegmentingConfig(PyramidConfig):
 
     segment: Literal["foreground", "classes"] = "foreground"
     segmentation_loss: Literal["paper", "mdt"] = "paper"
-    segmentation_weight: float = 0.5
+    segmentation_weight: NonNegativeFloat = 0.5
     boxes_without_mask: Literal["ignore", "fill"] = "ignore"
-    mask_cells: int = 28
+    mask_cells: PositiveInt = 28
 
     @property
     def fills_boxes(self) -> bool:

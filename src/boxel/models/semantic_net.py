@@ -20,6 +20,7 @@ from boxel.models.segmentation import segmentation_target
 from boxel.nn import BackboneConfig, ResNetConfig, nd
 from boxel.nn.blocks import Norm
 from boxel.nn.decoders import FCNDecoder, UNetDecoder
+from boxel.ranges import Width
 from boxel.types import Batch
 
 Decoder = Literal["unet", "attention_unet", "fcn"]
@@ -51,7 +52,7 @@ class SemanticNetConfig(Config):
 
     backbone: BackboneConfig = ResNetConfig(depth=34, start_filters=64, norm="batch")
     decoder: Decoder = "unet"
-    filters: int = 64
+    filters: Width = 64
     class_loss: MapLoss = "focal_dice"
     boxes_without_mask: Literal["ignore", "fill"] = "fill"
 

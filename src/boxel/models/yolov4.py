@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -28,6 +29,7 @@ from boxel.nn.pretrained import Pretrained
 from boxel.nn.pretrained.yolov4 import pretrained_yolov4
 from boxel.ops import centre, iou, paired_overlap, size
 from boxel.ops.boxes import MAX_LOG_RATIO
+from boxel.ranges import ZeroToOne
 from boxel.types import Batch, Detections, Instances, Task
 
 
@@ -50,16 +52,16 @@ class YOLOHeadsConfig(Config):
 
     norm: Norm = "batch"
     activation: Activation = "leaky"
-    centre_scale: tuple[float, ...] = (1.2, 1.1, 1.05)
-    positive: float = 0.213
-    ignore: float = 0.7
+    centre_scale: tuple[PositiveFloat, ...] = Field((1.2, 1.1, 1.05), min_length=1)
+    positive: ZeroToOne = 0.213
+    ignore: ZeroToOne = 0.7
     box_loss: Literal["iou", "giou", "diou", "ciou"] = "ciou"
-    box_weight: float = 0.07
-    object_weight: float = 1.0
-    class_weight: float = 1.0
-    candidates: int | None = None
-    min_score: float = 0.005
-    nms_threshold: float = 0.45
+    box_weight: NonNegativeFloat = 0.07
+    object_weight: NonNegativeFloat = 1.0
+    class_weight: NonNegativeFloat = 1.0
+    candidates: PositiveInt | None = None
+    min_score: ZeroToOne = 0.005
+    nms_threshold: ZeroToOne = 0.45
 
 
 class YOLOv4Config(PyramidConfig, name="yolov4"):

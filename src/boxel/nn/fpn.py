@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from boxel.nn import nd
 from boxel.nn.composition import compose, compose_rows, resize_and_sum_taps, tap_rows
 from boxel.nn.neck import LazyLevel, Neck, NeckConfig, Pyramid
+from boxel.ranges import Width
 
 
 class FPNConfig(NeckConfig, name="fpn"):
@@ -25,8 +26,8 @@ class FPNConfig(NeckConfig, name="fpn"):
             torchvision's Faster R-CNN (P6 above P5). `plan.levels` ends with it; RoIs are not pooled from it.
     """
 
-    filters: int = 64
-    narrow_filters: int | None = None
+    filters: Width = 64
+    narrow_filters: Width | None = None
     extra: Literal["none", "pool"] = "none"
 
     @property

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from jaxtyping import Float
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from boxel.nn.backbone import Backbone, BackboneConfig
 from boxel.nn.blocks import Activation, Norm, ResidualBlock, conv_block
+from boxel.ranges import Width
 
 
 class ResidualEncoderConfig(BackboneConfig, name="residual_encoder"):
@@ -19,8 +21,8 @@ class ResidualEncoderConfig(BackboneConfig, name="residual_encoder"):
     slope: ClassVar[float] = 0.01
     norm: Norm = "instance"
     activation: Activation = "leaky"
-    widths: tuple[int, ...] = (32, 64, 128, 256, 320, 320)
-    blocks: tuple[int, ...] = (1, 3, 4, 6, 6, 6)
+    widths: tuple[Width, ...] = (32, 64, 128, 256, 320, 320)
+    blocks: tuple[PositiveInt, ...] = (1, 3, 4, 6, 6, 6)
 
     def build(
         self, ndim: int, channels: int, strides: Sequence[Sequence[int]], *, full_resolution: bool

@@ -11,6 +11,7 @@ from torch import nn
 from boxel.nn import nd
 from boxel.nn.backbone import Backbone, BackboneConfig
 from boxel.nn.blocks import ResidualBlock, conv_block
+from boxel.ranges import Width
 
 # Residual blocks in C2, C3, C4, C5, C6; bottleneck or not.
 BLOCKS = {
@@ -34,8 +35,8 @@ class ResNetConfig(BackboneConfig, name="resnet"):
     """
 
     depth: Literal[10, 18, 34, 50, 101] = 50
-    start_filters: int = 32
-    max_filters: int = 2048
+    start_filters: Width = 32
+    max_filters: Width = 2048
     stem_kernel: Literal[3, 5, 7] = 7
     stride_in: Literal["first", "middle"] = "first"
 

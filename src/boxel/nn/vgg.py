@@ -11,6 +11,7 @@ from torch import nn
 from boxel.nn import nd
 from boxel.nn.backbone import Backbone, BackboneConfig
 from boxel.nn.blocks import Norm, conv_block
+from boxel.ranges import Width
 
 # Convolutions per block, before each pooling.
 BLOCKS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -27,7 +28,7 @@ class VGGConfig(BackboneConfig, name="vgg"):
 
     norm: Norm = "none"
     depth: Literal[11, 13, 16, 19] = 16
-    start_filters: int = 64
+    start_filters: Width = 64
     pools: Literal[1, 2, 3, 4, 5] = 5
 
     def build(self, ndim: int, channels: int, strides: Sequence[Sequence[int]], *, full_resolution: bool) -> "VGG":

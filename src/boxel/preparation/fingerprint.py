@@ -3,7 +3,10 @@
 import json
 from typing import Literal
 
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
 from boxel.config import Config
+from boxel.ranges import Rank
 
 
 class Intensity(Config):
@@ -11,7 +14,7 @@ class Intensity(Config):
 
     channel: str
     mean: float
-    std: float
+    std: NonNegativeFloat
     minimum: float
     percentile_00_5: float
     median: float
@@ -22,21 +25,21 @@ class Intensity(Config):
 class ObjectStats(Config):
     """Objects of one class: their number, the number of their cases, and percentiles of their extents per axis."""
 
-    count: int
-    cases: int
-    size_voxels: dict[str, tuple[float, ...]] = {}
-    size_mm: dict[str, tuple[float, ...]] = {}
+    count: NonNegativeInt
+    cases: NonNegativeInt
+    size_voxels: dict[str, tuple[NonNegativeFloat, ...]] = {}
+    size_mm: dict[str, tuple[NonNegativeFloat, ...]] = {}
 
 
 class CaseRecord(Config):
     """One case: its grid, the label and extent (voxels) of each object, and the number of objects with a mask."""
 
     id: str
-    shape: tuple[int, ...]
-    spacing: tuple[float, ...]
-    labels: tuple[int, ...] = ()
-    sizes: tuple[tuple[float, ...], ...] = ()
-    masks: int = 0
+    shape: tuple[PositiveInt, ...]
+    spacing: tuple[PositiveFloat, ...]
+    labels: tuple[NonNegativeInt, ...] = ()
+    sizes: tuple[tuple[NonNegativeFloat, ...], ...] = ()
+    masks: NonNegativeInt = 0
 
 
 class Fingerprint(Config):
@@ -53,13 +56,13 @@ class Fingerprint(Config):
     """
 
     name: str
-    ndim: int
+    ndim: Rank
     channels: tuple[str, ...]
     classes: tuple[str, ...]
     intensities: tuple[Intensity, ...]
     intensities_of: Literal["objects", "images"]
     objects: dict[str, ObjectStats]
-    objects_per_image: dict[str, float]
+    objects_per_image: dict[str, NonNegativeFloat]
     cases: tuple[CaseRecord, ...]
 
     def to_json(self) -> str:

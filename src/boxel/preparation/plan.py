@@ -5,7 +5,7 @@ import warnings
 from typing import Literal, Self
 
 import numpy as np
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from boxel.config import Config
 from boxel.preparation.anchors import Sizes, fit_levels, mean_best_iou, retina_unet_anchors, torchvision_anchors
@@ -58,7 +58,7 @@ class PlanConfig(Config):
     """
 
     ndim: PositiveInt | None = None
-    context: NonNegativeInt = 0
+    context: int = Field(0, ge=0, le=100)
     spacing: tuple[PositiveFloat, ...] | None = None
     spacing_unit: SpacingUnit = "mm"
     normalisation: tuple[Kind, ...] | None = None
@@ -72,7 +72,7 @@ class PlanConfig(Config):
     strides: tuple[tuple[PositiveInt, ...], ...] | None = None
     levels: tuple[PositiveInt, ...] | None = None
     num_anchors: PositiveInt | None = None
-    anchors: Literal["fit", "mdt", "paper", "torchvision"] | tuple[Sizes, ...] = "fit"
+    anchors: Literal["fit", "mdt", "paper", "torchvision"] | tuple[tuple[tuple[PositiveFloat, ...], ...], ...] = "fit"
     max_detections: PositiveInt | None = None
 
     @field_validator("window")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import NonNegativeInt
 
 from boxel.config import Config, read_json
 from boxel.preparation.fingerprint import Fingerprint
@@ -25,7 +26,7 @@ class Manifest(Config):
         contents: hash of the arrays of each case. Stores with equal contents have the same images and label maps.
     """
 
-    version: int
+    version: NonNegativeInt
     complete: bool
     ids: tuple[str, ...]
     contents: dict[str, str] = {}

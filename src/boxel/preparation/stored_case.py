@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+from pydantic import NonNegativeInt, PositiveInt
 
 from boxel.config import Config
 from boxel.types import Geometry, Instances
@@ -32,12 +33,12 @@ class CaseFile(Config):
     group: str
     split: str
     files: tuple[str, ...]
-    shape: tuple[int, ...]
+    shape: tuple[PositiveInt, ...]
     scales: tuple[tuple[float, float], ...]
     fill: float
     original: Geometry
-    labels: tuple[int, ...]
-    ids: tuple[int, ...]
+    labels: tuple[NonNegativeInt, ...]
+    ids: tuple[NonNegativeInt, ...]
     boxes: Corners
     ignored: Corners
     has_mask: tuple[bool, ...]

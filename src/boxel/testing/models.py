@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 from boxel.evaluation import EvaluateConfig, evaluate
 from boxel.models.base import Model, ModelConfig
 from boxel.models.grid import PyramidGrid
-from boxel.training.checkpoints import load_weights, save_tensors
+from boxel.training.tensors import load_weights, save_tensors
 from boxel.types import Batch, Detections, Instances, Normalisation, Task
 
 CLASSES = ("small", "large")

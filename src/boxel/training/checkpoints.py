@@ -8,34 +8,36 @@ RUN/resume.safetensors                        weights, optimiser, average and gr
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from pydantic import NonNegativeInt
 from torch import Tensor, nn
 
-from boxel.config import Config, read_json, write_bytes, write_text
+from boxel.config import Config, read_json, write_text
 from boxel.models.base import Model
 from boxel.training.optimise import MovingAverage
+from boxel.training.tensors import (
+    load_tensors,
+    load_weights,
+    misfit,
+    refuse_not_finite,
+    save_tensors,
+)
 from boxel.types import Progress, silent
 
 FINAL = "final_validation.json"
+ANEW = "put back a copy of it, or delete it to train from the beginning"
 
 
 class Ranked(Config):
     """A checkpoint that was kept."""
 
-    step: int
+    step: NonNegativeInt
     score: float
     file: str
-
-
-def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file; it appears whole or not at all."""
-    write_bytes(path, save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, metadata))
 
 
 def keep_best(run: Path, state: dict[str, Tensor], step: int, score: float, keep: int) -> None:
@@ -57,7 +59,10 @@ def keep_best(run: Path, state: dict[str, Tensor], step: int, score: float, keep
 def read_ranking(run: Path) -> list[Ranked]:
     """The kept checkpoints, best first."""
     path = run / "checkpoints" / "ranking.json"
-    return [Ranked.from_dict(entry, str(path)) for entry in read_json(path)] if path.exists() else []
+    entries = read_json(path) if path.exists() else []
+    if not isinstance(entries, list):
+        raise ValueError(f"{path}: not a list of checkpoints; delete it to predict with weights.safetensors alone")
+    return [Ranked.from_dict(entry, str(path)) for entry in entries]
 
 
 def rank_finally(
@@ -100,7 +105,10 @@ def is_ranked_finally(run: Path, select_by: str) -> bool:
 
 def _final_metrics(run: Path) -> dict[str, dict[str, float]]:
     record = run / "checkpoints" / FINAL
-    return read_json(record) if record.exists() else {}
+    metrics = read_json(record) if record.exists() else {}
+    if not isinstance(metrics, dict) or not all(isinstance(value, dict) for value in metrics.values()):
+        raise ValueError(f"{record}: no metrics by checkpoint; delete it, and `boxel train` computes them again")
+    return metrics
 
 
 def _best_first(entry: Ranked) -> tuple[float, int]:
@@ -125,29 +133,6 @@ def forget_after(run: Path, step: int) -> None:
         _write_ranking(run, ranking)
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Fill a model from a safetensors file.
-
-    Raises:
-        ValueError: the file has weights of another model; names it and what does not fit.
-    """
-    try:
-        state = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path}: not a readable safetensors file ({error})") from None
-    own = model.state_dict()
-    missing, surplus = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    shapes = [name for name in own.keys() & state.keys() if own[name].shape != state[name].shape]
-    if missing or surplus or shapes:
-        parts = [("missing", missing), ("surplus", surplus), ("of another shape", sorted(shapes))]
-        what = "; ".join(f"{len(names)} {kind}, such as {names[0]}" for kind, names in parts if names)
-        raise ValueError(
-            f"{path}: weights of another model than the run's config.json describes ({what} tensors); "
-            "put back the config.json and task.json that this file was trained with"
-        )
-    model.load_state_dict(state)
-
-
 class Scaler(Protocol):
     """What scales the gradients of fp16; its state is numbers, none where nothing is scaled."""
 
@@ -164,6 +149,14 @@ def save_resume(
     scaler: Scaler,
 ) -> None:
     """Write the state after `step` steps, in one file that appears whole or not at all."""
+    tensors = state_tensors(model, optimizer, average, scaler)
+    save_tensors(run / "resume.safetensors", tensors, {"step": str(step)})
+
+
+def state_tensors(
+    model: nn.Module, optimizer: torch.optim.Optimizer, average: MovingAverage | None, scaler: Scaler
+) -> dict[str, Tensor]:
+    """Everything that training changes, by the names in a saved state."""
     tensors = {f"model/{name}": value for name, value in model.state_dict().items()}
     if average is not None:
         tensors |= {f"average/{name}": value for name, value in average.state.items()}
@@ -171,34 +164,48 @@ def save_resume(
         tensors |= {
             f"optimizer/{index}/{name}": torch.as_tensor(value) for name, value in slots.items() if value is not None
         }
-    tensors |= {f"scaler/{name}": torch.as_tensor(value) for name, value in scaler.state_dict().items()}
-    save_tensors(run / "resume.safetensors", tensors, {"step": str(step)})
+    return tensors | {f"scaler/{name}": torch.as_tensor(value) for name, value in scaler.state_dict().items()}
 
 
 def load_resume(
     run: Path, model: nn.Module, optimizer: torch.optim.Optimizer, average: MovingAverage | None, scaler: Scaler
 ) -> int:
-    """Restore a saved state; returns the number of steps it was trained for, 0 if there is none."""
+    """Restore a saved state; returns the number of steps it was trained for, 0 if there is none.
+
+    Raises:
+        ValueError: the file is damaged, or has the state of another model or optimiser; names it.
+    """
     path = run / "resume.safetensors"
     if not path.exists():
         return 0
+    tensors, metadata = load_tensors(path, ANEW)
     groups: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimizer": {}, "scaler": {}}
-    with safe_open(path, framework="pt") as file:
-        step = int(file.metadata()["step"])
-        for key in file.keys():  # noqa: SIM118
-            kind, name = key.split("/", 1)
-            groups[kind][name] = file.get_tensor(key)
+    for key, tensor in tensors.items():
+        kind, _, name = key.partition("/")
+        groups.setdefault(kind, {})[name] = tensor
+    own = {"model": model.state_dict(), **({"average": average.state} if average is not None else {})}
+    for kind, state in own.items():
+        if what := misfit(state, groups[kind]):
+            raise ValueError(f"{path}: the state of another training ({kind}: {what} tensors); {ANEW}")
+    refuse_not_finite(path, tensors, model, ANEW)
     model.load_state_dict(groups["model"])
     if groups["scaler"]:
         scaler.load_state_dict({name: value.item() for name, value in groups["scaler"].items()})
     if average is not None:
         average.load(groups["average"])
+    try:
+        _load_optimizer(optimizer, groups["optimizer"])
+        return int(metadata["step"])
+    except (KeyError, IndexError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{path}: not the state of this training ({error!r}); {ANEW}") from None
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]) -> None:
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     slots: dict[int, dict[str, Any]] = {}
-    for key, value in groups["optimizer"].items():
+    for key, value in state.items():
         index, name = key.split("/", 1)
         if value.ndim:  # fused optimisers expect the memory order of the parameter
             value = torch.empty_like(parameters[int(index)]).copy_(value)
         slots.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
-    return step

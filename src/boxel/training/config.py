@@ -9,6 +9,7 @@ from boxel.loading.augment import AugmentConfig
 from boxel.loading.sampler import SamplerConfig
 from boxel.training.schedule import PolyConfig, ScheduleConfig
 
+MOST_LR = 1e6  # of a much larger one, single precision makes infinity
 LAST = "last"  # instead of a metric that ranks checkpoints
 
 
@@ -28,6 +29,7 @@ class TrainConfig(Config):
         warmup_power: the rise is (step / warmup)^power: 1 is a straight line, 4 the burn-in of Darknet.
         momentum: of `sgd`; None is 0.9. The other optimisers have none, and refuse it.
         nesterov: whether the momentum of `sgd` is Nesterov's; None is true where there is momentum.
+        clip_norm: gradients are scaled to at most this norm; None, or 0, leaves them as they are.
         average: decay per step of the exponential moving average of the weights; 0 uses the raw weights.
         precision: `auto` is bf16 on devices that compute in it, fp32 on the CPU.
         validate_every: steps between validations, each with a checkpoint.
@@ -40,30 +42,30 @@ class TrainConfig(Config):
         save_every: steps between saved states from which an interrupted training resumes.
     """
 
-    steps: int = 2000
+    steps: int = Field(2000, ge=1)
     epochs: float | None = Field(None, gt=0)
-    max_seconds: float | None = None
-    batch_size: int | None = None
+    max_seconds: float | None = Field(None, gt=0)
+    batch_size: int | None = Field(None, ge=1)
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
-    lr: float = 1e-3
-    weight_decay: float = 1e-4
+    lr: float = Field(1e-3, ge=0, le=MOST_LR)
+    weight_decay: float = Field(1e-4, ge=0, le=MOST_LR)
     schedule: ScheduleConfig = PolyConfig()
     warmup: int = Field(50, ge=0)
     warmup_power: float = Field(1.0, gt=0)
     momentum: float | None = Field(None, ge=0, lt=1)
     nesterov: bool | None = None
-    clip_norm: float | None = 12.0
-    average: float = 0.0
+    clip_norm: float | None = Field(12.0, ge=0)
+    average: float = Field(0.0, ge=0, lt=1)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     compile: bool = False
     accelerator: str = "auto"
-    devices: int = 1
-    num_workers: int | None = None
-    validate_every: int = 500
-    validation_cases: int | None = None
-    keep: int = 1
+    devices: int = Field(1, ge=1)
+    num_workers: int | None = Field(None, ge=0)
+    validate_every: int = Field(500, ge=1)
+    validation_cases: int | None = Field(None, ge=1)
+    keep: int = Field(1, ge=1)
     select_by: str = "AP@0.10"
-    save_every: int = 100
+    save_every: int = Field(100, ge=1)
     sampler: SamplerConfig = SamplerConfig()
     augment: AugmentConfig = AugmentConfig()
 

@@ -2,8 +2,9 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from boxel.config import write_text
 
@@ -19,12 +20,11 @@ class MetricsLog:
     """
 
     def __init__(self, path: Path, last_step: int, *, write: bool = True) -> None:
-        lines = path.read_text().splitlines() if path.exists() else []
-        kept = [line for line in lines if _step(line) <= last_step]
+        kept = [(line, values) for line, values in _whole_lines(path) if values["step"] <= last_step]
         self.path, self.write = path, write
-        self.seconds = float(json.loads(kept[-1]).get("seconds", 0.0)) if kept else 0.0
+        self.seconds = kept[-1][1]["seconds"] if kept else 0.0
         if write:
-            write_text(path, "".join(line + "\n" for line in kept))
+            write_text(path, "".join(line + "\n" for line, _ in kept))
 
     def add(self, values: Mapping[str, float]) -> None:
         """Append the line of a step."""
@@ -33,8 +33,31 @@ class MetricsLog:
                 file.write(json.dumps(values) + "\n")
 
 
-def _step(line: str) -> float:
+def read_log(path: Path) -> list[dict[str, float]]:
+    """The metrics of each step, `step` and `seconds` among them; damaged lines are left out.
+
+    A kill may cut a line short, and a full disk or a copy may damage some. `seconds` that are missing are those of the
+    step before.
+    """
+    return [values for _, values in _whole_lines(path)]
+
+
+def _whole_lines(path: Path) -> Iterator[tuple[str, dict[str, float]]]:
+    seconds = 0.0
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
+        try:
+            values = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(values, dict) and _is_number(values.get("step")):
+            numbers = {key: value for key, value in values.items() if _is_number(value)}
+            seconds = numbers.setdefault("seconds", seconds)
+            yield line, numbers
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value is a number that a float holds."""
     try:
-        return float(json.loads(line)["step"])
-    except (json.JSONDecodeError, KeyError, TypeError):
-        return math.inf  # a line that a kill cut short
+        return not isinstance(value, str) and math.isfinite(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return False

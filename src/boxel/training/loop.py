@@ -17,11 +17,13 @@ from boxel.loading.sampler import PatchSampler
 from boxel.models.base import Model, ModelConfig
 from boxel.nn.nd import channels_last
 from boxel.preparation.store import Store
-from boxel.training.checkpoints import forget_after, keep_best, load_resume, save_resume
+from boxel.training.checkpoints import forget_after, keep_best, load_resume, save_resume, state_tensors
 from boxel.training.config import LAST, TrainConfig
+from boxel.training.divergence import all_finite, describe, describe_state, of_all_processes, stop
 from boxel.training.log import MetricsLog
 from boxel.training.memory import keep_freed_memory
 from boxel.training.optimise import MovingAverage, build_optimizer, learning_rate
+from boxel.training.tensors import not_finite
 from boxel.types import Batch, Task
 
 Metrics = dict[str, float]
@@ -53,7 +55,7 @@ def train(
         finish: called after the last step, in one process, with the model on its device; it may change the weights.
 
     Raises:
-        FloatingPointError: the loss is not finite; names the step, the terms and the cases.
+        DivergedError: the loss is not finite; names the step, the terms and the cases. The state saved before is kept.
     """
     keep_freed_memory()
     torch.manual_seed(seed)
@@ -69,23 +71,33 @@ def train(
     log = MetricsLog(run / "metrics.jsonl", steps_done, write=is_main)
     started = time.perf_counter() - log.seconds
     seconds = log.seconds  # of training, including the time before an interruption
-    trained = is_finished(config, steps_done, seconds)
+    trained, saved = is_finished(config, steps_done, seconds), steps_done
     patches = () if trained else training_batches(trainer, store, ids, task, steps_done, seed)
     for step, batch in enumerate(patches, start=steps_done):
         phase_seeds, augmentation_seed = step_seeds(seed, step, rank, len(model.phases))
         generator = torch.Generator().manual_seed(augmentation_seed)
         batch = augment(to_device(batch, trainer.fabric.device), config.augment, task.patch_size, generator)
         lr = learning_rate(config, step, seconds)
-        measured = train_step(trainer, batch, step, lr, phase_seeds)
+        try:
+            measured = train_step(trainer, batch, step, lr, phase_seeds)
+        except FloatingPointError as error:
+            raise stop(run, str(error), saved, step + 1, config, write=is_main) from None
         steps_done = step + 1
         seconds = trainer.fabric.broadcast(round(time.perf_counter() - started, 3))
         is_last = is_finished(config, steps_done, seconds)
         measured |= {"lr": lr, "seconds": seconds}
-        if (steps_done % config.validate_every == 0 or is_last) and is_main:
+        validates = steps_done % config.validate_every == 0 or is_last
+        saves = steps_done % config.save_every == 0 or is_last
+        if (validates or saves) and (bad := not_finite(state_tensors(*state), model)):  # in all processes alike
+            message = describe_state(steps_done, lr, bad, config)
+            raise stop(run, message, saved, steps_done, config, write=is_main)
+        if validates and is_main:
             measured |= validate_and_keep(trainer, run, steps_done, validate)
         log.add({"step": steps_done, **measured})
-        if (steps_done % config.save_every == 0 or is_last) and is_main:
-            save_resume(run, steps_done, *state)
+        if saves:
+            saved = steps_done
+            if is_main:
+                save_resume(run, steps_done, *state)
         trainer.fabric.barrier()
         on_step(steps_done, measured)
         if is_last:
@@ -133,6 +145,9 @@ def train_step(trainer: Trainer, batch: Batch, step: int, lr: float, seeds: tupl
 
     Returns:
         The loss, and its terms under `loss/TERM`, or `loss/PHASE/TERM` where there are several phases.
+
+    Raises:
+        FloatingPointError: the loss is not finite, here or in another process; the weights are those before.
     """
     fabric, optimizer, phases = trainer.fabric, trainer.optimizer, trainer.model.phases
     for group in optimizer.param_groups:
@@ -144,8 +159,9 @@ def train_step(trainer: Trainer, batch: Batch, step: int, lr: float, seeds: tupl
         terms = trainer.loss_terms(batch.images, Sealed(batch), phase)
         loss = torch.stack(list(terms.values())).sum()
         values = {name: term.item() for name, term in terms.items()}
-        if not math.isfinite(loss.item()):
-            raise FloatingPointError(f"loss not finite at step {step}: {values}, cases {batch.cases}; lower train.lr")
+        if not all_finite(loss, fabric.world_size):
+            own = "" if math.isfinite(loss.item()) else describe(step + 1, lr, values, batch.cases, trainer.config)
+            raise FloatingPointError(of_all_processes(own, fabric.world_size))
         optimizer.zero_grad(set_to_none=True)
         fabric.backward(loss)
         if trainer.config.clip_norm:

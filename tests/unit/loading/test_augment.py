@@ -243,7 +243,7 @@ def test_saturation_and_hue_keep_the_mean_of_the_channels(ndim):
 def test_a_third_of_a_turn_of_hue_permutes_the_channels(monkeypatch):
     monkeypatch.setattr(torch, "rand", lambda *_, **__: torch.ones(2))  # a strength of 1
     red = torch.tensor([1.0, 0.0, 0.0])[:, None]
-    turned = change_colour(red, AugmentConfig(intensity=2, hue=1 / 3), torch.Generator())
+    turned = change_colour(red, AugmentConfig(intensity=1, hue=1 / 3), torch.Generator())
     torch.testing.assert_close(turned, torch.tensor([0.0, 1.0, 0.0])[:, None])
 
 

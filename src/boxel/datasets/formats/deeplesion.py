@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from pydantic import Field
 
 from boxel.datasets.annotations import Opener, Shape, Shapes
 from boxel.datasets.cases import Case, Dataset
@@ -51,7 +52,7 @@ class Options(ReaderOptions):
 
     classes: Literal["lesion", "type", "known_type"] = "lesion"
     boxes: Literal["table", "recist"] = "table"
-    context: int = 0
+    context: int = Field(0, ge=0, le=100)
     noisy: bool = False
     window: Literal["none", "row"] = "none"
 

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from pydantic import NonNegativeInt
+
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.dicom_objects import DicomObjects, names_in
 from boxel.datasets.dicom_reports import count_points, regions_in
@@ -64,7 +66,7 @@ class Options(ReaderOptions):
     classes: Names = ()
     split: bool = True
     connectivity: Connectivity = "corner"
-    min_size: int = 1
+    min_size: NonNegativeInt = 1
     negatives: bool = False
     frames: Names = ()
     modalities: Names = ()

@@ -17,6 +17,7 @@ from typing import Literal
 from xml.etree.ElementTree import Element
 
 import numpy as np
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from boxel.datasets.annotations import Annotator
 from boxel.datasets.cases import Case, Dataset
@@ -53,10 +54,10 @@ class Options(ReaderOptions):
 
     classes: Literal["malignancy", "nodule"] = "malignancy"
     malignancy: Literal["present", "all"] = "present"
-    min_raters: int = 1
-    num_raters: int = 4
-    min_voxels: int = 1
-    min_diameter: float = 0.0
+    min_raters: NonNegativeInt = 1
+    num_raters: PositiveInt = 4
+    min_voxels: NonNegativeInt = 1
+    min_diameter: NonNegativeFloat = 0.0
 
     def keeps(self, mask: Mask, raters: int, geometry: Geometry) -> bool:
         voxels = int(mask.voxels.sum())

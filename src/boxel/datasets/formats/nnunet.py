@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import NonNegativeInt
 
 from boxel.datasets.annotations import LabelMapFile
 from boxel.datasets.cases import Case, Dataset
@@ -48,7 +49,7 @@ class Options(ReaderOptions):
     """
 
     connectivity: Connectivity = "corner"
-    min_size: int = 1
+    min_size: NonNegativeInt = 1
     classes: Names = ()
     one_class: str = ""
 

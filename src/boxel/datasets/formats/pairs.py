@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from pydantic import Field, NonNegativeInt
 
 from boxel.datasets.annotations import LabelMapFile
 from boxel.datasets.cases import Case, Dataset
@@ -78,9 +79,9 @@ class Options(ReaderOptions):
     class_column: str = ""
     class_from: float | None = None
     group_column: str = ""
-    ndim: int = 0
+    ndim: int = Field(0, ge=0, le=3)
     connectivity: Connectivity = "corner"
-    min_size: int = 1
+    min_size: NonNegativeInt = 1
     modality: str = ""
 
 

@@ -10,6 +10,8 @@ because those of the distribution do not agree with the series.
 import re
 from pathlib import Path
 
+from pydantic import NonNegativeInt
+
 from boxel.datasets.annotations import LabelMapFile
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.dicom_files import SeriesOpener, find_dicom, has_dicom
@@ -23,7 +25,7 @@ __all__ = ["Options", "detect", "read"]
 class Options(ReaderOptions):
     """`min_size`: components of fewer voxels are left out; each of the others is an object."""
 
-    min_size: int = 1
+    min_size: NonNegativeInt = 1
 
 
 def detect(path: Path) -> bool:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from pydantic import NonNegativeInt
 
 from boxel.datasets.annotations import Shape, Shapes
 from boxel.datasets.cases import Case, Dataset
@@ -27,6 +28,7 @@ from boxel.datasets.formats.table_values import parts_by_case
 from boxel.datasets.formats.text_kinds import has_columns, texts_of_kind
 from boxel.datasets.names import split_word
 from boxel.datasets.problems import InputError, Report
+from boxel.ranges import ZeroToOne
 
 __all__ = ["Options", "detect", "fuse_boxes", "read"]
 
@@ -46,8 +48,8 @@ class Options(ReaderOptions):
     """
 
     classes: Names = ()
-    min_raters: int = 1
-    iou: float = 0.4
+    min_raters: NonNegativeInt = 1
+    iou: ZeroToOne = 0.4
 
 
 class Box(NamedTuple):
