@@ -14,7 +14,8 @@ from boxel.experiments.sources import DataFolder, Source
 from boxel.recipes import Experiment, get_recipe
 from boxel.recipes.published import OF_TABLES, result_in_table
 
-PRESETS = ("paper", "mdt", "small")
+LIDC_PRESETS = ("paper", "mdt", "small")
+BREAST_PRESETS = ("paper", "small")  # the toolkit has no settings for these data
 _SMALL = {"2d": ("plan.ndim=2",), "2dc": ("plan.ndim=2", "plan.context=3"), "3d": ()}
 _ABOUT = {"lidc": "LIDC-IDRI, table 1", "breast": "breast diffusion MRI, table 2"}
 

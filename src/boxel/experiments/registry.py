@@ -17,8 +17,7 @@ from boxel.experiments.grid import Grid, Value, Values
 from boxel.experiments.lesions import PRESETS as LESION_PRESETS
 from boxel.experiments.lesions import lesions
 from boxel.experiments.lsnet import LSNET_PRESETS, PANCREAS_PRESETS, lsnet, pancreas
-from boxel.experiments.published import PRESETS as TABLE_PRESETS
-from boxel.experiments.published import breast, lidc
+from boxel.experiments.published import BREAST_PRESETS, LIDC_PRESETS, breast, lidc
 from boxel.experiments.six_models import six_models
 from boxel.experiments.sources import Source
 from boxel.experiments.toy import PRESETS as TOY_PRESETS
@@ -41,8 +40,8 @@ class Entry:
 EXPERIMENTS = {
     "toy": Entry(toy, "figure 5 of Retina U-Net: toy tasks with few training images", TOY_PRESETS, takes_data=False),
     "lesions": Entry(lesions, "benign and malignant nodules of LIDC-IDRI in mosaics of crops", LESION_PRESETS),
-    "lidc": Entry(lidc, "table 1 of Retina U-Net, for whoever has LIDC-IDRI", TABLE_PRESETS),
-    "breast": Entry(breast, "table 2 of Retina U-Net, for whoever has such data", TABLE_PRESETS),
+    "lidc": Entry(lidc, "table 1 of Retina U-Net, for whoever has LIDC-IDRI", LIDC_PRESETS),
+    "breast": Entry(breast, "table 2 of Retina U-Net, for whoever has such data", BREAST_PRESETS),
     "pancreas": Entry(pancreas, "tables 1 to 4 of L-SNet, for whoever has Pancreas-CT", PANCREAS_PRESETS),
     "lsnet": Entry(lsnet, "the same on LIDC nodules in mosaics of crops, or on the hippocampus", LSNET_PRESETS),
     "deeplesion": Entry(
