@@ -4,13 +4,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int, Real
 from torch import Tensor
 
 from boxel.ops.arrays import kernels, numpy_too
-from boxel.ops.boxes import as_float, iou
 from boxel.ops.checks import check_boxes, check_not_negative, check_positive, check_threshold
 from boxel.ops.clustering import Clusters, collect, group
+from boxel.ops.number_types import as_float
+from boxel.ops.overlaps import iou
 from boxel.ops.runs import LEAST, best_first, from_zero, plant
 from boxel.ops.threads import share
 
@@ -21,8 +22,8 @@ two, so that nothing else is rounded."""
 
 @numpy_too
 def weighted_box_fusion(
-    boxes: Float[Tensor, "n 2 d"],
-    scores: Float[Tensor, " n"],
+    boxes: Real[Tensor, "n 2 d"],
+    scores: Real[Tensor, " n"],
     *,
     labels: Int[Tensor, " n"] | None = None,
     iou_threshold: float = 0.55,
@@ -55,16 +56,17 @@ def weighted_box_fusion(
 
     Reference: Solovyev et al., Weighted boxes fusion, Image and Vision Computing 2021.
     """
+    boxes, scores = as_float(boxes), as_float(scores)
     check_boxes(boxes, scores=scores, labels=labels)
     check_not_negative(scores=scores)
     check_threshold(iou_threshold)
     check_positive(expected_views=expected_views)
-    boxes, order = as_float(boxes), best_first(scores)
+    order = best_first(scores)
     fuse = _fuse_compiled if kernels(boxes) and len(boxes) else _fuse_plain
     leader, means, weights = fuse(boxes, scores.to(boxes.dtype), order, labels, iou_threshold)
     groups = group(leader, order)
     fused = weights / groups.sizes * groups.sizes.clamp(max=expected_views) / expected_views
-    return collect(means, fused.to(as_float(scores).dtype), labels, groups, min_score)
+    return collect(means, fused.to(scores.dtype), labels, groups, min_score)
 
 
 def _fuse_plain(
