@@ -8,10 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boxel.ops.boxes import area, centre, clip, decode, encode, generalized_iou, iou, paired_overlap, size
+from boxel.ops.boxes import area, centre, clip, decode, encode, size
 from boxel.ops.conventions import CONVENTIONS, convert
 from boxel.ops.masks import boxes_from_label_map
 from boxel.ops.matching import BACKGROUND, IGNORED, match_atss, match_centre, match_iou
+from boxel.ops.overlaps import generalized_iou, iou, paired_overlap
 from boxel.ops.tiling import mean_coverage, tile_starts
 from strategies import RANKS, box_sets, permutations_of
 

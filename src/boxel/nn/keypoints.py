@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from boxel.ops.boxes import as_float, centre
+from boxel.ops.boxes import centre
+from boxel.ops.number_types import as_float
 
 PerAxis = float | Sequence[float]
 

@@ -8,9 +8,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from boxel.ops.arrays import numpy_too
 from boxel.ops.checks import check_extents, check_positive, check_sizes
 
 
+@numpy_too
 def anchor_grid(
     shape: Sequence[int],
     stride: Sequence[float],
@@ -27,7 +29,7 @@ def anchor_grid(
     Args:
         shape: cells per axis.
         stride: voxels per cell, per axis.
-        sizes: `(a, d)` voxels.
+        sizes: `(a, d)` voxels, of any number type.
         centred: place anchor centres at the middle of the cells, `(i + 0.5) * stride`; otherwise at their lower
             corner, `i * stride`, as in the MedicalDetectionToolkit.
         device: where the anchors are created.

@@ -56,6 +56,8 @@ def _to_torch(value: Any) -> Any:
         return [_to_torch(item) for item in value]
     if not isinstance(value, np.ndarray):
         return value
+    if not value.dtype.isnative or value.dtype.char == "g":  # torch has neither foreign byte orders nor long doubles
+        value = value.astype(np.float64 if value.dtype.char == "g" else value.dtype.newbyteorder("="))
     return torch.from_numpy(np.ascontiguousarray(value) if value.flags.writeable else value.copy())
 
 

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int, Real
 from torch import Tensor
 
 from boxel.ops.arrays import numpy_too
 from boxel.ops.boxes import centre
 from boxel.ops.checks import check_boxes, check_choice, check_pair
 from boxel.ops.matching import match_atss_into, match_centre, match_iou_into
+from boxel.ops.number_types import as_floats
 
 _OPTIONS = {
     "iou": ("positive", "negative", "force_best"),
@@ -21,8 +22,8 @@ _OPTIONS = {
 
 @numpy_too
 def match(
-    anchors: Float[Tensor, "n 2 d"],
-    boxes: Sequence[Float[Tensor, "_ 2 d"]],
+    anchors: Real[Tensor, "n 2 d"],
+    boxes: Sequence[Real[Tensor, "_ 2 d"]],
     *,
     rule: Literal["iou", "atss", "centre"] = "atss",
     level_sizes: Sequence[int] | None = None,
@@ -76,6 +77,7 @@ def match(
         rule, positive=positive, negative=negative, force_best=force_best, candidates=candidates,
         centre_inside=centre_inside, strides=strides, radius=radius, size_ranges=size_ranges,
     )  # fmt: skip
+    anchors, *boxes = as_floats(anchors, *boxes)
     if rule != "iou":  # `match_iou_into` checks the anchors while it matches
         check_boxes(anchors, "anchors")
     matched = torch.empty((len(boxes), len(anchors)), dtype=torch.long, device=anchors.device)

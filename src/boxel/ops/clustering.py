@@ -4,13 +4,13 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 from torch import Tensor
 
 from boxel.ops.arrays import kernels, numpy_too, take
-from boxel.ops.boxes import as_float
 from boxel.ops.checks import check_boxes, check_not_negative, check_positive
 from boxel.ops.leaders import find_leaders
+from boxel.ops.number_types import as_float
 from boxel.ops.runs import LEAST_SUMMED, best_first, from_zero
 from boxel.ops.threads import share
 
@@ -37,15 +37,15 @@ class Clusters(NamedTuple):
 
 @numpy_too
 def weighted_box_clustering(
-    boxes: Float[Tensor, "n 2 d"],
-    scores: Float[Tensor, " n"],
+    boxes: Real[Tensor, "n 2 d"],
+    scores: Real[Tensor, " n"],
     *,
     labels: Int[Tensor, " n"] | None = None,
     iou_threshold: float,
     expected_views: float | int,
     view_ids: Int[Tensor, " n"] | None = None,
-    weights: Float[Tensor, " n"] | None = None,
-    tiles_covering: Float[Tensor, " n"] | None = None,
+    weights: Real[Tensor, " n"] | None = None,
+    tiles_covering: Real[Tensor, " n"] | None = None,
     min_score: float = 0.0,
     one_vote_per_view: bool = True,
     inclusive: bool = False,
@@ -90,6 +90,7 @@ def weighted_box_clustering(
     Reference: Jaeger et al., Retina U-Net, arXiv 1811.08661, section 3.2, equation (2); areas and the patch-centre
     factor as in the MedicalDetectionToolkit.
     """
+    boxes, scores = as_float(boxes), as_float(scores)
     check_boxes(boxes, scores=scores, labels=labels, view_ids=view_ids, weights=weights, tiles_covering=tiles_covering)
     check_not_negative(scores=scores, weights=weights, tiles_covering=tiles_covering)
     check_positive(expected_views=expected_views)
@@ -101,8 +102,8 @@ def weighted_box_clustering(
 
 @numpy_too
 def weighted_nms(
-    boxes: Float[Tensor, "n 2 d"],
-    scores: Float[Tensor, " n"],
+    boxes: Real[Tensor, "n 2 d"],
+    scores: Real[Tensor, " n"],
     *,
     labels: Int[Tensor, " n"] | None = None,
     iou_threshold: float,
@@ -123,6 +124,7 @@ def weighted_nms(
     Reference: Zhou et al., CAD: Scale Invariant Framework for Real-Time Object Detection, ICCV Workshops 2017; used
     within one model by nnDetection.
     """
+    boxes, scores = as_float(boxes), as_float(scores)
     check_boxes(boxes, scores=scores, labels=labels)
     check_not_negative(scores=scores)
     fused, _, groups = _cluster(boxes, boxes, scores, labels, iou_threshold, _Rule())
@@ -176,7 +178,7 @@ def _cluster(
     groups = group(find_leaders(extents, order, labels, iou_threshold)[0], order)
     del order  # to save memory from here on
     fuse = _fuse_compiled if kernels(boxes) and len(boxes) else _fuse_plain
-    return fuse(as_float(boxes), as_float(scores), groups, rule)
+    return fuse(boxes, scores, groups, rule)
 
 
 def _fuse_plain(boxes: Tensor, scores: Tensor, groups: Groups, rule: _Rule) -> tuple[Tensor, Tensor, Groups]:

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from torch import Tensor
 
 from boxel.config import did_you_mean
 from boxel.ops.arrays import numpy_too
-from boxel.ops.boxes import as_float
 from boxel.ops.checks import check_rows
+from boxel.ops.number_types import as_float
 
 Axes = Callable[[int], list[int]]
 
@@ -79,7 +79,7 @@ CONVENTIONS: dict[str, _Convention] = {
 
 @numpy_too
 def convert(
-    boxes: Float[Tensor, "..."], source: str, target: str, *, shape: Sequence[int] | None = None
+    boxes: Real[Tensor, "..."], source: str, target: str, *, shape: Sequence[int] | None = None
 ) -> Float[Tensor, "..."]:
     """Convert boxes from one convention to another. Values are not checked: broken boxes stay broken.
 

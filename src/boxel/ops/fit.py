@@ -1,18 +1,18 @@
 """Anchor sizes that suit the objects of a data set."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from torch import Tensor
 
 from boxel.ops.arrays import numpy_too
-from boxel.ops.boxes import as_float
 from boxel.ops.checks import check_extents
+from boxel.ops.number_types import as_float, as_floats
 
 _MOST = 2048  # objects considered; more of them change the result less than restarts do
 
 
 @numpy_too
-def best_iou(sizes: Float[Tensor, "n d"], anchor_sizes: Float[Tensor, "a d"]) -> Float[Tensor, " n"]:
+def best_iou(sizes: Real[Tensor, "n d"], anchor_sizes: Real[Tensor, "a d"]) -> Float[Tensor, " n"]:
     """Return the IoU of each object with the anchor that suits it best, both centred on the same point.
 
     Args:
@@ -28,16 +28,17 @@ def best_iou(sizes: Float[Tensor, "n d"], anchor_sizes: Float[Tensor, "a d"]) ->
         >>> best_iou(np.array([[10.0, 10.0], [4.0, 8.0]]), np.array([[8.0, 8.0], [4.0, 4.0]])).tolist()
         [0.64, 0.5]
     """
+    sizes, anchor_sizes = as_floats(sizes, anchor_sizes)
     check_extents("sizes", sizes)
     check_extents("anchor_sizes", anchor_sizes)
     if not len(anchor_sizes) or sizes.shape[1] != anchor_sizes.shape[1]:
         raise ValueError(f"anchor_sizes must have shape (a, {sizes.shape[1]}), a > 0, got {tuple(anchor_sizes.shape)}")
-    return _shape_iou(as_float(sizes), as_float(anchor_sizes)).amax(1)
+    return _shape_iou(sizes, anchor_sizes).amax(1)
 
 
 @numpy_too
 def fit_anchors(
-    sizes: Float[Tensor, "n d"], num: int, *, restarts: int = 2, steps: int = 120, seed: int = 0
+    sizes: Real[Tensor, "n d"], num: int, *, restarts: int = 2, steps: int = 120, seed: int = 0
 ) -> Float[Tensor, "num d"]:
     """Fit anchor sizes to objects: those with the largest mean best IoU over the objects.
 

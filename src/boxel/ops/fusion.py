@@ -1,16 +1,25 @@
 """Weighted box fusion, to compare with weighted box clustering."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int, Real
 from torch import Tensor
 
 from boxel.ops.arrays import kernels, numpy_too
-from boxel.ops.boxes import as_float, iou
-from boxel.ops.checks import check_boxes, check_not_negative, check_positive, check_threshold
+from boxel.ops.checks import (
+    check_boxes,
+    check_index,
+    check_not_negative,
+    check_positive,
+    check_sizes,
+    check_threshold,
+)
 from boxel.ops.clustering import Clusters, collect, group
+from boxel.ops.number_types import as_float
+from boxel.ops.overlaps import iou
 from boxel.ops.runs import LEAST, best_first, from_zero, plant
 from boxel.ops.threads import share
 
@@ -21,12 +30,14 @@ two, so that nothing else is rounded."""
 
 @numpy_too
 def weighted_box_fusion(
-    boxes: Float[Tensor, "n 2 d"],
-    scores: Float[Tensor, " n"],
+    boxes: Real[Tensor, "n 2 d"],
+    scores: Real[Tensor, " n"],
     *,
     labels: Int[Tensor, " n"] | None = None,
     iou_threshold: float = 0.55,
     expected_views: float | int,
+    view_ids: Int[Tensor, " n"] | None = None,
+    view_weights: Sequence[float] | None = None,
     min_score: float = 0.0,
 ) -> Clusters:
     """Merge boxes into running means: weighted box fusion.
@@ -34,6 +45,8 @@ def weighted_box_fusion(
     How it works: by descending score each box joins the cluster of its label whose *current mean* it overlaps most, if
     IoU > threshold; otherwise it opens a new cluster. IoUs that differ by rounding errors are equal, and the first of
     equals wins. Corners are means weighted by score. The score is the members' mean x min(members, views) / views.
+    With `view_weights` the weight of its view multiplies each score beforehand, and the last division is by the sum of
+    the weights; scores can then exceed 1 where views of large weight have more than their share of the members.
 
     Result and errors are those of `weighted_box_clustering`.
 
@@ -43,6 +56,8 @@ def weighted_box_fusion(
         labels: `(n,)`; boxes of different labels do not fuse.
         iou_threshold: 0.55 as published.
         expected_views: number of models and views.
+        view_ids: `(n,)` which model or view predicted a box, from 0; for `view_weights`.
+        view_weights: one per model or view, such as their metrics; only their ratios matter. None: all the same.
         min_score: clusters with a lower score are dropped.
 
     Example:
@@ -52,19 +67,42 @@ def weighted_box_fusion(
         >>> clusters = weighted_box_fusion(boxes, np.array([0.8, 0.4]), expected_views=2)
         >>> clusters.boxes.round(3).tolist(), clusters.scores.round(3).tolist()  # (0.8 x 10 + 0.4 x 13) / 1.2
         ([[[0.0, 0.0], [10.0, 11.0]]], [0.6])
+        >>> clusters = weighted_box_fusion(
+        ...     boxes, np.array([0.8, 0.4]), expected_views=2, view_ids=np.array([0, 1]), view_weights=[1, 3])
+        >>> clusters.boxes.round(3).tolist(), clusters.scores.round(3).tolist()  # (0.8 x 10 + 3 x 0.4 x 13) / 2
+        ([[[0.0, 0.0], [10.0, 11.8]]], [0.5])
 
     Reference: Solovyev et al., Weighted boxes fusion, Image and Vision Computing 2021.
     """
-    check_boxes(boxes, scores=scores, labels=labels)
+    boxes, scores = as_float(boxes), as_float(scores)
+    check_boxes(boxes, scores=scores, labels=labels, view_ids=view_ids)
     check_not_negative(scores=scores)
     check_threshold(iou_threshold)
     check_positive(expected_views=expected_views)
-    boxes, order = as_float(boxes), best_first(scores)
+    total = expected_views
+    if view_weights is not None:
+        factors = _view_weights(view_ids, view_weights, scores, expected_views)
+        scores, total = scores * factors, sum(view_weights)
+    order = best_first(scores)
     fuse = _fuse_compiled if kernels(boxes) and len(boxes) else _fuse_plain
     leader, means, weights = fuse(boxes, scores.to(boxes.dtype), order, labels, iou_threshold)
     groups = group(leader, order)
-    fused = weights / groups.sizes * groups.sizes.clamp(max=expected_views) / expected_views
-    return collect(means, fused.to(as_float(scores).dtype), labels, groups, min_score)
+    fused = weights / groups.sizes * groups.sizes.clamp(max=expected_views) / total
+    return collect(means, fused.to(scores.dtype), labels, groups, min_score)
+
+
+def _view_weights(
+    view_ids: Tensor | None, view_weights: Sequence[float], scores: Tensor, expected_views: float
+) -> Tensor:
+    """The weight of each box."""
+    check_sizes("view_weights", view_weights)
+    if view_ids is None or len(view_weights) != expected_views:
+        raise ValueError(
+            f"view_weights has {len(view_weights)} numbers; it needs one for each of {expected_views} expected_views, "
+            "and view_ids to say whose box each is"
+        )
+    check_index(view_ids=(view_ids, len(view_weights)))
+    return scores.new_tensor(list(view_weights))[view_ids.long()]
 
 
 def _fuse_plain(

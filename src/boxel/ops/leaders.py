@@ -6,8 +6,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from boxel.ops.arrays import kernels
-from boxel.ops.boxes import as_float, iou
 from boxel.ops.checks import check_threshold
+from boxel.ops.overlaps import iou
 from boxel.ops.runs import LEAST, from_zero, plant
 from boxel.ops.threads import share
 
@@ -41,7 +41,7 @@ def find_leaders(
     compiled = kernels(boxes)
     if not compiled:
         return _lead_plain(boxes, order.long(), labels, iou_threshold, most)
-    array, by_score = as_float(boxes).detach().contiguous().numpy(), order.numpy()
+    array, by_score = boxes.detach().contiguous().numpy(), order.numpy()
     numbers = np.zeros(0, np.int64) if labels is None else from_zero(labels).numpy()
     runs = plant(compiled, array, numbers, by_score)
     leader, threshold = np.empty(len(array), np.int32), array.dtype.type(iou_threshold)

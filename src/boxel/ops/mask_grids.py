@@ -7,24 +7,25 @@ wrong shapes are a ValueError that names the row; a mask over a box without exte
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Bool, Float, Integer, Real, Shaped
 from torch import Tensor
 
 from boxel.ops.arrays import numpy_too
 from boxel.ops.checks import check_boxes
+from boxel.ops.number_types import as_float, as_floats
 
 
 @numpy_too
 def resample_masks(
-    masks: Float[Tensor, "n *g"],
-    boxes: Float[Tensor, "n 2 d"],
-    targets: Float[Tensor, "n 2 d"],
+    masks: Shaped[Tensor, "n *g"],
+    boxes: Real[Tensor, "n 2 d"],
+    targets: Real[Tensor, "n 2 d"],
     grid: Sequence[int],
 ) -> Float[Tensor, "n *t"]:
     """Resample each mask to another box: interpolated linearly at the centres of cells, 0 outside its own box.
 
     Args:
-        masks: probabilities over `boxes`.
+        masks: probabilities over `boxes`; also integers and bool, which are probabilities of 0 and 1.
         boxes: `(n, 2, d)` voxels.
         targets: the boxes of the result.
         grid: cells per axis of the result.
@@ -40,19 +41,21 @@ def resample_masks(
         >>> resample_masks(left_half, box, shifted, (1, 2)).tolist()  # its right half is the old left half
         [[[0.0, 1.0]]]
     """
+    boxes, targets = as_floats(boxes, targets)
     check_boxes(boxes)
     check_boxes(targets, "targets")
+    kept, masks = masks.dtype, as_float(masks)
     weights = []
     for axis, (cells, wanted) in enumerate(zip(masks.shape[1:], grid, strict=True)):
         lower, upper = targets[:, :, axis, None].unbind(1)
         points = torch.lerp(lower, upper, centres(0, wanted, boxes) / wanted)
         weights.append(_interpolation(points, boxes[:, :, axis], cells).to(masks.dtype))
-    return contract(masks, weights)
+    return contract(masks, weights).to(kept if kept.is_floating_point else masks.dtype)
 
 
 @numpy_too
 def paste_mask(
-    mask: Float[Tensor, "*g"], box: Float[Tensor, "2 d"], shape: Sequence[int], threshold: float = 0.5
+    mask: Shaped[Tensor, "*g"], box: Real[Tensor, "2 d"], shape: Sequence[int], threshold: float = 0.5
 ) -> tuple[tuple[slice, ...], Bool[Tensor, "*r"]]:
     """Paste a mask into an image of `shape`: the part of the image under the box, and which of its voxels are inside.
 
@@ -60,7 +63,7 @@ def paste_mask(
     `threshold`. The part is empty if the box lies outside the image.
 
     Args:
-        mask: probabilities on a grid over the box.
+        mask: probabilities on a grid over the box; also integers and bool.
         box: `(2, d)` voxels of the image.
         shape: voxels per axis of the image.
         threshold: least probability.
@@ -80,6 +83,7 @@ def paste_mask(
         >>> image[1].tolist()  # the left half of columns 1 to 4
         [0, 7, 7, 0, 0, 0]
     """
+    mask, box = as_float(mask), as_float(box)
     check_boxes(box[None], "box[None]")
     region, weights = [], []
     for axis, (cells, size) in enumerate(zip(mask.shape, shape, strict=True)):
@@ -93,7 +97,7 @@ def paste_mask(
 @numpy_too
 def crop_masks(
     label_map: Integer[Tensor, "b *s"],
-    boxes: Float[Tensor, "n 2 d"],
+    boxes: Real[Tensor, "n 2 d"],
     images: Integer[Tensor, " n"],
     ids: Integer[Tensor, " n"],
     grid: Sequence[int],
@@ -120,6 +124,7 @@ def crop_masks(
         >>> crop_masks(label_map, box, first, ids, (1, 2)).tolist()
         [[[1.0, 0.5]]]
     """
+    boxes = as_float(boxes)
     check_boxes(boxes, images=images, ids=ids)
     masks = boxes.new_zeros((len(boxes), *grid))
     first = boxes[:, 0].floor().long().clamp(min=0).tolist()

@@ -1,7 +1,7 @@
-"""Boxes from label maps."""
+"""Boxes from label maps and from masks."""
 
 import torch
-from jaxtyping import Bool, Float, Integer
+from jaxtyping import Bool, Float, Integer, Shaped
 from torch import Tensor
 
 from boxel.ops.arrays import numpy_too
@@ -56,3 +56,40 @@ def boxes_from_label_map(
     upper = voxels.new_zeros((len(ids), ndim)).scatter_reduce(0, rows, voxels + 1, "amax")
     present = (upper > 0).any(1)
     return torch.stack([lower, upper], 1).float() * present[:, None, None], present
+
+
+@numpy_too
+def boxes_from_masks(masks: Shaped[Tensor, "n *s"]) -> tuple[Float[Tensor, "n 2 d"], Bool[Tensor, " n"]]:
+    """Return the tight half-open box of each mask; masks may overlap, as they cannot in a label map.
+
+    Args:
+        masks: `(n, *s)` bool or integers, one mask per object; voxels that are not 0 belong to it.
+
+    Returns:
+        Boxes in the order of the masks, and which masks are not empty; the box of an empty one is all 0.
+
+    Raises:
+        ValueError: masks of floating type, whose threshold only the caller knows, or without axes of an image.
+
+    Example:
+        >>> import numpy as np
+        >>> from boxel.ops import boxes_from_masks
+        >>> masks = np.array([[[0, 0, 1, 1], [0, 0, 1, 0]], [[0, 0, 0, 0], [0, 0, 1, 0]]], bool)
+        >>> boxes_from_masks(masks)[0].tolist()
+        [[[0.0, 2.0], [2.0, 4.0]], [[1.0, 2.0], [2.0, 3.0]]]
+    """
+    if masks.is_floating_point():
+        raise ValueError(f"masks hold {masks.dtype}; say what belongs to them, such as masks >= 0.5")
+    if not masks.shape[1:]:
+        raise ValueError(f"masks must have shape (n, *s), got {tuple(masks.shape)}")
+    inside = masks if masks.dtype is torch.bool else masks != 0
+    present = inside.flatten(1).any(1)
+    boxes = torch.zeros((len(masks), 2, masks.ndim - 1), device=masks.device)
+    for axis, length in enumerate(masks.shape[1:]):
+        # Any voxel of the plane at each position along this axis.
+        covered = inside.movedim(axis + 1, 1).flatten(2).any(2)
+        position = torch.arange(length, device=masks.device)
+        if length:
+            boxes[:, 0, axis] = torch.where(covered, position, length).amin(1).float()
+            boxes[:, 1, axis] = torch.where(covered, position + 1, 0).amax(1).float()
+    return boxes * present[:, None, None], present

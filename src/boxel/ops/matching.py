@@ -10,13 +10,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int, Real
 from torch import Tensor
 
 from boxel.ops.arrays import kernels, numpy_too
-from boxel.ops.boxes import centre, iou, paired_iou, size
+from boxel.ops.boxes import centre, size
 from boxel.ops.checks import check_boxes, check_pair, check_points, check_positive, check_sizes
 from boxel.ops.nearest import LEAST, nearest_cells
+from boxel.ops.number_types import as_floats
+from boxel.ops.overlaps import iou, paired_iou
 from boxel.ops.threads import share
 
 BACKGROUND = -1
@@ -27,8 +29,8 @@ _PAIRS = 1 << 18  # pairs of a cell and an object that are processed together
 
 @numpy_too
 def match_iou(
-    anchors: Float[Tensor, "n 2 d"],
-    boxes: Float[Tensor, "m 2 d"],
+    anchors: Real[Tensor, "n 2 d"],
+    boxes: Real[Tensor, "m 2 d"],
     *,
     positive: float,
     negative: float,
@@ -60,6 +62,7 @@ def match_iou(
 
     Reference: Ren et al., Faster R-CNN, NeurIPS 2015, section 3.1.2.
     """
+    anchors, boxes = as_floats(anchors, boxes)
     check_boxes(boxes)
     check_pair(anchors, boxes)
     matched = torch.empty(len(anchors), dtype=torch.long, device=anchors.device)
@@ -116,8 +119,8 @@ def _match_iou_plain(anchors: Tensor, boxes: Tensor, positive: float, negative: 
 
 @numpy_too
 def match_atss(
-    anchors_per_level: Sequence[Float[Tensor, "_ 2 d"]],
-    boxes: Float[Tensor, "m 2 d"],
+    anchors_per_level: Sequence[Real[Tensor, "_ 2 d"]],
+    boxes: Real[Tensor, "m 2 d"],
     *,
     candidates: int = 4,
     anchors_per_cell: int = 1,
@@ -154,6 +157,7 @@ def match_atss(
 
     Reference: Zhang et al., Bridging the Gap Between Anchor-based and Anchor-free Detection, CVPR 2020, algorithm 1.
     """
+    boxes, *anchors_per_level = as_floats(boxes, *anchors_per_level)
     check_boxes(boxes)
     for level, anchors in enumerate(anchors_per_level):
         check_boxes(anchors, f"anchors_per_level[{level}]")
@@ -201,8 +205,8 @@ def match_atss_into(
 
 @numpy_too
 def match_centre(
-    cells_per_level: Sequence[Float[Tensor, "_ d"]],
-    boxes: Float[Tensor, "m 2 d"],
+    cells_per_level: Sequence[Real[Tensor, "_ d"]],
+    boxes: Real[Tensor, "m 2 d"],
     *,
     strides: Sequence[Sequence[float]],
     radius: float = 1.5,
@@ -236,6 +240,7 @@ def match_centre(
 
     Reference: Tian et al., FCOS, ICCV 2019.
     """
+    boxes, *cells_per_level = as_floats(boxes, *cells_per_level)
     check_boxes(boxes)
     check_positive(radius=radius)
     for level, cells in enumerate(cells_per_level):

@@ -8,12 +8,13 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 from torch import Tensor
 
 from boxel.ops.arrays import numpy_too
 from boxel.ops.checks import check_boxes, check_index, check_rows, check_sizes
 from boxel.ops.mask_grids import centres, contract
+from boxel.ops.number_types import as_float
 
 EPS = 1e-7
 """Added to the width of a cell before `paste_regions` divides by it."""
@@ -22,7 +23,7 @@ EPS = 1e-7
 @numpy_too
 def sample_regions(
     images: Float[Tensor, "b c *s"],
-    boxes: Float[Tensor, "n 2 d"],
+    boxes: Real[Tensor, "n 2 d"],
     index: Int[Tensor, " n"],
     output_size: Sequence[int],
 ) -> Float[Tensor, "n c *o"]:
@@ -80,7 +81,7 @@ def sample_regions(
 
 @numpy_too
 def paste_regions(
-    regions: Float[Tensor, "n c *r"], boxes: Float[Tensor, "n 2 d"], shape: Sequence[int]
+    regions: Float[Tensor, "n c *r"], boxes: Real[Tensor, "n 2 d"], shape: Sequence[int]
 ) -> Float[Tensor, "n c *s"]:
     """Return each region at its box in an image of `shape`, zero outside the box: the inverse of `sample_regions`.
 
@@ -108,6 +109,7 @@ def paste_regions(
 
     Reference: L-SNet, eq. (4), whose translation must be `-b / (s + eps)` to invert eq. (2).
     """
+    boxes = as_float(boxes)
     check_boxes(boxes)
     _check(regions, boxes, "regions")
     check_sizes("shape", shape, boxes.shape[-1])
@@ -125,7 +127,7 @@ def paste_regions(
 
 
 @numpy_too
-def scale_gradient(x: Float[Tensor, "*s"], factor: float) -> Float[Tensor, "*s"]:
+def scale_gradient(x: Real[Tensor, "*s"], factor: float) -> Real[Tensor, "*s"]:
     """Return `x` unchanged, and multiply the gradient that flows back through it by `factor`.
 
     With the factor 0 the result is detached: nothing before it has a gradient from here, not even a zero one.

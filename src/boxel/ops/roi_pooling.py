@@ -1,27 +1,25 @@
-"""RoIAlign of any rank, from one feature map or a pyramid, and which level of a pyramid a box is pooled from."""
+"""RoIAlign of any rank, from one feature map or a pyramid."""
 
-import math
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from boxel.ops.arrays import kernels
+from boxel.ops.arrays import kernels, numpy_too
 from boxel.ops.checks import check_corners, check_index
-
-# Cells that a box should span on its level: one per bin of the usual head's 7 x 7.
-ROI_CELLS = 7.0
+from boxel.ops.number_types import as_float
 
 
+@numpy_too
 def roi_align(
     features: Float[Tensor, "b c *s"],
-    boxes: Float[Tensor, "n 2 d"],
+    boxes: Real[Tensor, "n 2 d"],
     images: Int[Tensor, " n"],
     *,
     output_size: Sequence[int],
@@ -73,9 +71,10 @@ def roi_align(
     )
 
 
+@numpy_too
 def pyramid_roi_align(
     pyramid: Sequence[Tensor],
-    boxes: Float[Tensor, "n 2 d"],
+    boxes: Real[Tensor, "n 2 d"],
     images: Int[Tensor, " n"],
     levels: Int[Tensor, " n"],
     *,
@@ -111,6 +110,7 @@ def pyramid_roi_align(
         ((2, 4, 7, 7), [0.0, 1.0])
     """
     check_corners(boxes)
+    boxes, images, levels = as_float(boxes), images.long(), levels.long()
     ratios = _per_axis(sampling_ratio, boxes.shape[-1])
     _check(pyramid, boxes.shape[-1], strides, output_size=output_size, sampling_ratio=ratios)
     dtype, device = torch.promote_types(pyramid[0].dtype, torch.float32), boxes.device
@@ -121,7 +121,7 @@ def pyramid_roi_align(
     tables = [level.to(dtype).movedim(1, -1).flatten(0, -2) for level in pyramid]
     first = torch.tensor([sum(map(len, tables[:k])) for k in range(len(tables))], device=device)
     shapes = torch.tensor([level.shape[2:] for level in pyramid], device=device)[levels]
-    rows = first[levels] + images.long() * shapes.prod(-1)
+    rows = first[levels] + images * shapes.prod(-1)
     corners = boxes.detach().to(dtype) / torch.tensor(strides, dtype=dtype, device=device)[levels, None]
     if not aligned:  # the box moves up instead of the cells down
         lower, upper = corners.unbind(1)
@@ -195,86 +195,6 @@ class _Pooling(torch.autograd.Function):
         return None, table, None, None, None, None
 
 
-def assign_levels(
-    boxes: Float[Tensor, "n 2 d"], strides: Sequence[Sequence[float]], *, cells: float = ROI_CELLS
-) -> Int[Tensor, " n"]:
-    """Return the level on which each box spans closest to `cells` cells, by the geometric mean over all axes.
-
-    The size in voxels decides, independent of the patch; a box without extent or with NaN goes to the first level.
-    The rule of FPN puts the objects of photographs where they span 14 to 28 cells; the smaller objects of medical
-    images would then all be pooled from the finest level, so the default is one cell per bin.
-
-    Args:
-        boxes: `(n, 2, d)` voxels.
-        strides: voxels per cell and axis, a row per level, finest first.
-        cells: cells that a box should span.
-
-    Example:
-        >>> import torch
-        >>> from boxel.ops import assign_levels
-        >>> boxes = torch.tensor([[[0.0, 0.0], [20.0, 30.0]], [[0.0, 0.0], [120.0, 120.0]]])
-        >>> assign_levels(boxes, [(4, 4), (8, 8), (16, 16)]).tolist()
-        [0, 2]
-
-    Reference: compare Lin et al., Feature Pyramid Networks, CVPR 2017, equation 1.
-    """
-    check_corners(boxes)
-    extent = (boxes[:, 1] - boxes[:, 0]).clamp(min=torch.finfo(boxes.dtype).tiny)
-    spanned = (extent[:, None] / boxes.new_tensor(strides)).log().mean(-1)
-    return (spanned - math.log(cells)).abs().argmin(1)
-
-
-def assign_levels_fpn(boxes: Float[Tensor, "n 2 d"], levels: Sequence[int]) -> Int[Tensor, " n"]:
-    """Return the level by the rule of FPN, for photographs: `floor(4 + log2(size / 224))`, or the nearest there is.
-
-    The size is the geometric mean of the extents along all axes, in 2D the square root of the area.
-
-    Args:
-        boxes: `(n, 2, d)` voxels; one without extent or with NaN goes to the first level.
-        levels: numbers of the levels, finest first; level 4 has the boxes of 224 to 448 voxels.
-
-    Returns:
-        `(n,)` places in `levels`.
-
-    Example:
-        >>> import torch
-        >>> from boxel.ops import assign_levels_fpn
-        >>> boxes = torch.tensor([[[0.0, 0.0], [112.0, 112.0]], [[0.0, 0.0], [224.0, 224.0]]])
-        >>> assign_levels_fpn(boxes, [2, 3, 4, 5]).tolist()
-        [1, 2]
-
-    Reference: Lin et al., Feature Pyramid Networks, CVPR 2017, equation 1.
-    """
-    check_corners(boxes)
-    extent = (boxes[:, 1] - boxes[:, 0]).clamp(min=torch.finfo(boxes.dtype).tiny)
-    # torchvision's tolerance: 224 voxels are those of level 4, however the logarithm is rounded.
-    level = (4 + (extent / 224).log2().mean(-1) + 1e-6).floor().nan_to_num()
-    return torch.bucketize(level, boxes.new_tensor(levels), right=True).sub(1).clamp(min=0)
-
-
-def assign_levels_mdt(boxes: Float[Tensor, "n 2 d"], patch_size: Sequence[int], num_levels: int) -> Int[Tensor, " n"]:
-    """Return the level by the MedicalDetectionToolkit's rule, for comparison: `round(4 + log2(sqrt(h * w)))`.
-
-    h and w are the extents along the last two axes as fractions of the patch, so the level of an object changes with
-    the patch, and not with its depth.
-
-    Args:
-        boxes: `(n, 2, d)` voxels.
-        patch_size: voxels per axis.
-        num_levels: number of levels of the pyramid.
-
-    Example:
-        >>> import torch
-        >>> from boxel.ops import assign_levels_mdt
-        >>> boxes = torch.tensor([[[0.0, 0.0], [16.0, 16.0]], [[0.0, 0.0], [128.0, 128.0]]])
-        >>> assign_levels_mdt(boxes, (256, 256), num_levels=4).tolist()
-        [0, 3]
-    """
-    check_corners(boxes)
-    part = ((boxes[:, 1] - boxes[:, 0]).clamp(min=0) / boxes.new_tensor(patch_size))[:, -2:]
-    return (4 + part.prod(-1).log2() / 2).nan_to_num().round().clamp(0, num_levels - 1).long()
-
-
 def _per_axis(value: int | Sequence[int], ndim: int) -> list[int]:
     return [value] * ndim if isinstance(value, int) else list(value)
 
@@ -286,6 +206,8 @@ def _check(pyramid: Sequence[Tensor], ndim: int, strides: Sequence[Sequence[floa
         if len(values) != ndim or min(values) <= 0:
             raise ValueError(f"{name} must have one positive number for each of the boxes' {ndim} axes, got {values}")
     for k, level in enumerate(pyramid):
+        if not level.is_floating_point():
+            raise ValueError(f"map {k} holds {level.dtype}, which cannot be interpolated; convert it to float")
         if level.ndim != ndim + 2:
             raise ValueError(
                 f"map {k} must have shape (b, c, *s) with {ndim} axes s, as the boxes, got {tuple(level.shape)}"

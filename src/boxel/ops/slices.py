@@ -4,21 +4,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int, Real
 from torch import Tensor
 
 from boxel.ops.arrays import kernels, numpy_too, take
-from boxel.ops.boxes import as_float, iou
 from boxel.ops.checks import check_boxes, check_threshold
 from boxel.ops.clustering import Clusters, Members, group, segments
+from boxel.ops.number_types import as_float
+from boxel.ops.overlaps import iou
 from boxel.ops.runs import LEAST, best_first, from_zero, plant
 from boxel.ops.threads import share
 
 
 @numpy_too
 def merge_slices(
-    boxes: Float[Tensor, "n 2 d"],
-    scores: Float[Tensor, " n"],
+    boxes: Real[Tensor, "n 2 d"],
+    scores: Real[Tensor, " n"],
     slices: Int[Tensor, " n"],
     *,
     labels: Int[Tensor, " n"] | None = None,
@@ -56,9 +57,9 @@ def merge_slices(
 
     Reference: Jaeger et al., Retina U-Net, arXiv 1811.08661, section 4.2.
     """
+    boxes, slices = as_float(boxes), slices.long()
     check_boxes(boxes, scores=scores, slices=slices, labels=labels)
     check_threshold(iou_threshold)
-    boxes, slices = as_float(boxes), slices.long()
     extents = torch.stack([boxes[:, 0], boxes[:, 1] + 1], 1) if inclusive else boxes
     join = _join_compiled if kernels(boxes) and len(boxes) else _join_plain
     order = best_first(scores)

@@ -5,21 +5,22 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 from torch import Tensor
 
 from boxel.ops.arrays import kernels, numpy_too, take
-from boxel.ops.boxes import as_float, iou
 from boxel.ops.checks import check_boxes, check_choice, check_not_negative, check_positive, check_threshold
 from boxel.ops.leaders import find_leaders
+from boxel.ops.number_types import as_float
+from boxel.ops.overlaps import iou
 from boxel.ops.runs import LEAST, best_first, from_zero, plant
 from boxel.ops.threads import share
 
 
 @numpy_too
 def nms(
-    boxes: Float[Tensor, "n 2 d"],
-    scores: Float[Tensor, " n"],
+    boxes: Real[Tensor, "n 2 d"],
+    scores: Real[Tensor, " n"],
     iou_threshold: float,
     *,
     labels: Int[Tensor, " n"] | None = None,
@@ -47,6 +48,7 @@ def nms(
         >>> nms(boxes, np.array([0.6, 0.9, 0.3]), 0.5).tolist()
         [1, 2]
     """
+    boxes, scores = as_float(boxes), as_float(scores)
     check_boxes(boxes, scores=scores, labels=labels)
     if max_detections is not None and max_detections < 0:
         raise ValueError(f"max_detections is {max_detections}; it must be 0 or more, or None for all")
@@ -55,8 +57,8 @@ def nms(
 
 @numpy_too
 def soft_nms(
-    boxes: Float[Tensor, "n 2 d"],
-    scores: Float[Tensor, " n"],
+    boxes: Real[Tensor, "n 2 d"],
+    scores: Real[Tensor, " n"],
     *,
     labels: Int[Tensor, " n"] | None = None,
     decay: Literal["gaussian", "linear"] = "gaussian",
@@ -92,16 +94,15 @@ def soft_nms(
 
     Reference: Bodla et al., Soft-NMS, ICCV 2017.
     """
-    check_boxes(boxes, scores=scores, labels=labels)
-    check_not_negative(scores=scores)
+    boxes, given = as_float(boxes), as_float(scores)
+    check_boxes(boxes, scores=given, labels=labels)
+    check_not_negative(scores=given)
     check_threshold(iou_threshold)
     check_positive(sigma=sigma)
     check_choice("decay", decay, ["gaussian", "linear"])
     lower = _lower_compiled if kernels(boxes) and len(boxes) else _lower_plain
-    rows, lowered = lower(
-        as_float(boxes), as_float(scores), labels, _Rule(decay == "gaussian", sigma, iou_threshold, min_score)
-    )
-    lowered = take(lowered, rows).to(scores.dtype)
+    rows, lowered = lower(boxes, given, labels, _Rule(decay == "gaussian", sigma, iou_threshold, min_score))
+    lowered = take(lowered, rows).to(scores.dtype if scores.is_floating_point() else given.dtype)
     order = best_first(lowered).long()
     return take(rows, order), take(lowered, order)
 

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from torch import Tensor
 
 from boxel.ops.arrays import numpy_too
 from boxel.ops.boxes import centre
 from boxel.ops.checks import check_boxes, check_sizes
+from boxel.ops.number_types import as_float
 
 
 def tile_starts(
@@ -63,8 +64,8 @@ def tiles(shape: Sequence[int], patch_size: Sequence[int], min_overlap: int | Se
 
 @numpy_too
 def patch_centre_weight(
-    boxes: Float[Tensor, "n 2 d"],
-    patch_lower: Sequence[float] | Float[Tensor, "*n d"],
+    boxes: Real[Tensor, "n 2 d"],
+    patch_lower: Sequence[float] | Real[Tensor, "*n d"],
     patch_size: Sequence[int],
 ) -> Float[Tensor, " n"]:
     """Return how central each box lay in its patch: 1 in the middle, 0.46 in a corner.
@@ -89,6 +90,7 @@ def patch_centre_weight(
 
     Reference: Jaeger et al., Retina U-Net, arXiv 1811.08661, section 3.2; the formula is the toolkit's.
     """
+    boxes = as_float(boxes)
     check_boxes(boxes)
     check_sizes("patch_size", patch_size, boxes.shape[2])
     shape = boxes.new_tensor(list(patch_size))
@@ -99,7 +101,7 @@ def patch_centre_weight(
 
 @numpy_too
 def mean_coverage(
-    boxes: Float[Tensor, "n 2 d"], starts: Sequence[Sequence[int]], patch_size: Sequence[int]
+    boxes: Real[Tensor, "n 2 d"], starts: Sequence[Sequence[int]], patch_size: Sequence[int]
 ) -> Float[Tensor, " n"]:
     """Return the mean number of tiles that cover a point of each box (n_ov of weighted box clustering).
 
@@ -122,6 +124,7 @@ def mean_coverage(
         >>> mean_coverage(boxes, starts, (64, 64)).tolist()
         [2.0, 1.5]
     """
+    boxes = as_float(boxes)
     _check_grid(boxes, starts, patch_size)
     coverage = boxes.new_ones(len(boxes))
     for axis, (begins, patch) in enumerate(zip(starts, patch_size, strict=True)):
@@ -137,7 +140,7 @@ def mean_coverage(
 
 @numpy_too
 def whole_coverage(
-    boxes: Float[Tensor, "n 2 d"], starts: Sequence[Sequence[int]], patch_size: Sequence[int]
+    boxes: Real[Tensor, "n 2 d"], starts: Sequence[Sequence[int]], patch_size: Sequence[int]
 ) -> Float[Tensor, " n"]:
     """Return the number of tiles that contain each whole box, at least 1: those that can be expected to predict it.
 
@@ -152,6 +155,7 @@ def whole_coverage(
         >>> whole_coverage(boxes, [(0, 32)], (64,)).tolist()  # tiles from 0 to 64 and from 32 to 96
         [2.0, 1.0]
     """
+    boxes = as_float(boxes)
     _check_grid(boxes, starts, patch_size)
     coverage = boxes.new_ones(len(boxes))
     for axis, (begin, patch) in enumerate(zip(starts, patch_size, strict=True)):

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from boxel.loading.augment import AugmentConfig, Spatial, apply_spatial, augment, blur, change_colour, sample_spatial
 from boxel.loading.mosaic import compose
-from boxel.ops.boxes import iou
 from boxel.ops.masks import boxes_from_label_map
+from boxel.ops.overlaps import iou
 from boxel.types import Batch
 from tests.unit.builders import make_batch, make_instances, make_task
 

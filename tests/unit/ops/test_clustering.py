@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from boxel.ops.boxes import iou
 from boxel.ops.clustering import weighted_box_clustering, weighted_nms
 from boxel.ops.fusion import weighted_box_fusion
+from boxel.ops.overlaps import iou
 
 
 def views_of_objects(rng, ndim, count=120):

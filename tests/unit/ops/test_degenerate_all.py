@@ -60,6 +60,15 @@ TABLE = {
     "clip": (lambda boxes: ops.clip(boxes, (9, 9))[1, 1, 0], NAN, 2, 2, CORNERS),
     "iou": (lambda boxes: ops.iou(boxes, boxes)[1, 1], NAN, 0, 0, CORNERS),
     "generalized_iou": (lambda boxes: ops.generalized_iou(boxes, boxes)[1, 1], NAN, 0, 0, CORNERS),
+    "distance_iou": (lambda boxes: ops.distance_iou(boxes, boxes)[1, 1], NAN, 0, 0, CORNERS),
+    "complete_iou": (lambda boxes: ops.complete_iou(boxes, boxes)[1, 1], NAN, 0, 0, CORNERS),
+    "intersection_over_foreground": (
+        lambda boxes: ops.intersection_over_foreground(boxes, boxes)[1, 1], NAN, 0, 0, CORNERS
+    ),
+    "remove_small_boxes": (lambda boxes: ops.remove_small_boxes(boxes, 1), BOX, BOX, [0], SHAPE),
+    "mirror": (lambda boxes: ops.mirror(boxes, (9, 9), [0])[1, 0, 0], NAN, 7, 7, CORNERS),
+    "rotate_quarters": (lambda boxes: ops.rotate_quarters(boxes, (9, 9), 1)[1, 0, 0], NAN, 7, 7, CORNERS),
+    "transform": (lambda boxes: ops.transform(boxes, torch.eye(3))[1, 1, 0], NAN, 4, 2, CORNERS),
     "paired_iou": (lambda boxes: ops.paired_iou(boxes, boxes)[1], NAN, 0, 0, CORNERS),
     "paired_overlap": (lambda boxes: ops.paired_overlap(boxes, boxes, "ciou")[1], NAN, 0, 0, CORNERS),
     "encode": (
@@ -82,6 +91,7 @@ TABLE = {
     "boxes_from_label_map": (
         lambda boxes: ops.boxes_from_label_map(boxes, torch.tensor([1])), *["label_map holds torch.float32"] * 4
     ),
+    "boxes_from_masks": (lambda boxes: ops.boxes_from_masks(boxes), *["masks hold torch.float32"] * 4),
     "tile_starts": (
         lambda boxes: ops.tile_starts(sizes_of(boxes)[-1].tolist(), (4, 4), 1),
         r"shape is \(nan", r"shape is \(-2\.0", r"shape is \(0\.0", "patch_size is",

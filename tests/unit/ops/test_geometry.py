@@ -6,11 +6,12 @@ import torch
 from scipy.cluster.vq import kmeans2
 
 from boxel.ops.anchors import anchor_grid
-from boxel.ops.boxes import clip, decode, iou, paired_overlap
+from boxel.ops.boxes import clip, decode
 from boxel.ops.checks import check_boxes
 from boxel.ops.conventions import convert
 from boxel.ops.fit import best_iou, fit_anchors
 from boxel.ops.masks import boxes_from_label_map
+from boxel.ops.overlaps import iou, paired_overlap
 from boxel.ops.tiling import mean_coverage, tile_starts, tiles
 
 

@@ -2,8 +2,9 @@ import pytest
 import torch
 
 from boxel.ops.anchors import anchor_grid, octave_sizes
-from boxel.ops.boxes import centre, iou
+from boxel.ops.boxes import centre
 from boxel.ops.matching import BACKGROUND, IGNORED, match_atss, match_centre, match_iou
+from boxel.ops.overlaps import iou
 
 
 @pytest.fixture

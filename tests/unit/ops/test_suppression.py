@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from boxel.ops.boxes import iou
+from boxel.ops.overlaps import iou
 from boxel.ops.suppression import nms, soft_nms
 
 
