@@ -30,7 +30,7 @@ def range_in_words(annotation: Any, metadata: Iterable[Any]) -> str:
     """`"0 to below 1"`; empty unless there is one lower and one upper bound."""
     found = set(bounds(annotation, metadata))
     limits = dict(found)
-    if len(found) != 2 or len(limits.keys() & {"ge", "gt"}) != 1:
+    if len(found) != 2 or len(limits) != 2 or len(limits.keys() & {"ge", "gt"}) != 1:
         return ""
     lower = f"{limits['ge']}" if "ge" in limits else f"above {limits['gt']}"
     return f"{lower} to " + (f"{limits['le']}" if "le" in limits else f"below {limits['lt']}")

@@ -241,7 +241,8 @@ def test_saturation_and_hue_keep_the_mean_of_the_channels(ndim):
 
 
 def test_a_third_of_a_turn_of_hue_permutes_the_channels(monkeypatch):
-    monkeypatch.setattr(torch, "rand", lambda *_, **__: torch.ones(2))  # a strength of 1
+    draws = iter([torch.zeros(2), torch.ones(2)])  # both changes are made, with a strength of 1
+    monkeypatch.setattr(torch, "rand", lambda *_, **__: next(draws))
     red = torch.tensor([1.0, 0.0, 0.0])[:, None]
     turned = change_colour(red, AugmentConfig(intensity=1, hue=1 / 3), torch.Generator())
     torch.testing.assert_close(turned, torch.tensor([0.0, 1.0, 0.0])[:, None])
