@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_serializer, model_validator
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError, model_serializer, model_validator
 from pydantic.fields import FieldInfo
 
 from boxel.plugins import Registry
-from boxel.ranges import MOST, largest, range_in_words
+from boxel.ranges import MOST, limit_whole_numbers, range_in_words
 
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass
@@ -41,12 +41,9 @@ class Config(BaseModel, metaclass=_Explained):
     def __setattr__(self, name: str, value: Any) -> None:
         raise ValueError(f"{type(self).__name__} is frozen; for a changed copy use override(['{name}=...'])")
 
-    @field_validator("*")
     @classmethod
-    def _fits(cls, value: Any) -> Any:
-        if largest(value) > MOST:
-            raise ValueError(f"whole numbers have at most 64 bits ({MOST})")
-        return value
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> Any:
+        return limit_whole_numbers(handler(source))
 
     def to_dict(self) -> dict[str, Any]:
         """Convert to plain values; a choice carries its name as `"type"`."""
@@ -187,8 +184,10 @@ def _explain(cls: type[BaseModel], values: Any, error: ValidationError, source: 
             lines.append(f"unknown key {key!r}{did_you_mean(str(problem['loc'][-1]), known)}")
         else:
             message = problem["msg"].removeprefix("Value error, ")
-            # A rule about several keys names them itself.
-            named = problem["type"] == "missing" or not key
+            bounds = problem.get("ctx", {})
+            if MOST in (bounds.get("le"), -bounds.get("ge", 0)):
+                message = f"whole numbers have at most 64 bits ({MOST})"
+            named = problem["type"] == "missing" or not key  # a rule about several keys names them itself
             given = "" if named else f" (given: {_shown(problem['input'])!r}{_limits(cls, values, problem)})"
             lines.append(f"{key}: {message}{given}" if key else message)
     return f"{source}: " + "; ".join(lines)

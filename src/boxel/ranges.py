@@ -11,6 +11,8 @@ ZeroToOne = Annotated[float, Field(ge=0, le=1)]
 Width = Annotated[int, Field(ge=1, le=65_536)]
 # Axes of an image.
 Rank = Annotated[int, Field(ge=1, le=3)]
+# Neighbouring slices on either side that a model sees.
+Context = Annotated[int, Field(ge=0, le=100)]
 # Whole numbers are 64-bit integers in arrays and tensors.
 MOST = 2**63 - 1
 
@@ -36,10 +38,17 @@ def range_in_words(annotation: Any, metadata: Iterable[Any]) -> str:
     return f"{lower} to " + (f"{limits['le']}" if "le" in limits else f"below {limits['lt']}")
 
 
-def largest(value: Any) -> int:
-    """The largest magnitude of the whole numbers in nested tuples, lists and dictionaries."""
-    if isinstance(value, int):
-        return abs(value)
-    if isinstance(value, dict):
-        return max(map(largest, (*value, *value.values())), default=0)
-    return max(map(largest, value), default=0) if isinstance(value, tuple | list) else 0
+def limit_whole_numbers(schema: Any) -> Any:
+    """A schema of pydantic with the limits of 64 bits at each whole number that has none on that side."""
+    if isinstance(schema, dict):
+        if schema.get("type") == "int":
+            if not schema.keys() & {"le", "lt"}:
+                schema["le"] = MOST
+            if not schema.keys() & {"ge", "gt"}:
+                schema["ge"] = -MOST
+        for part in schema.values():
+            limit_whole_numbers(part)
+    elif isinstance(schema, list | tuple):
+        for part in schema:
+            limit_whole_numbers(part)
+    return schema

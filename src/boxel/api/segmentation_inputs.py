@@ -107,7 +107,7 @@ def _list_label_maps(folder: Path, data: Dataset) -> _LabelMaps:
             f"{folder}: no label maps (CASE{OWN_SUFFIX} or CASE{SUFFIX}), which protocol segmentation needs; predict "
             "with --segmentation"
         )
-    records = {name: _record(file.with_name(f"{name}.json")) for name, file in files.items()} if own else {}
+    records = {name: _record(_json_beside(file)) for name, file in files.items()} if own else {}
     names = names_by_files({name: tuple(map(Path, one.get("images") or ())) for name, one in records.items()}, data)
     among = known if not names else None
     if warning := unfinished(folder, set(files), among):
@@ -127,6 +127,11 @@ def _list_label_maps(folder: Path, data: Dataset) -> _LabelMaps:
     return _LabelMaps(folder, by_case, FOREGROUND in kinds.values())
 
 
+def _json_beside(label_map: Path) -> Path:
+    """What Boxel wrote with its label map."""
+    return label_map.with_name(f"{label_map.name.removesuffix(OWN_SUFFIX)}.json")
+
+
 def _record(path: Path) -> dict[str, Any]:
     """What Boxel wrote beside a label map; empty if there is no such file."""
     record = read_json(path) if path.exists() else {}
@@ -135,7 +140,7 @@ def _record(path: Path) -> dict[str, Any]:
 
 def _classes(file: Path, record: Mapping[str, Any], data: Dataset) -> tuple[str, ...]:
     """The classes of the values from 1 upwards, which must be those of the data set, or "foreground"."""
-    _, classes = read_segmentation(record, file.with_name(f"{file.name.removesuffix(OWN_SUFFIX)}.json"))
+    _, classes = read_segmentation(record, _json_beside(file))
     if classes and classes not in (FOREGROUND, tuple(data.classes)):
         raise ValueError(
             f"{file}: segments the classes {', '.join(classes)}; the data set has {', '.join(data.classes)}: names and "

@@ -54,7 +54,8 @@ def prepare(
     Raises:
         ValueError: something is wrong with the data; names the file and a suggested fix.
     """
-    experiment = get_recipe(recipe).override(overrides)
+    asked = get_recipe(recipe)
+    experiment = asked.override(overrides)
     store = prepare_store(
         as_dataset(dataset),
         Path(out),
@@ -66,7 +67,7 @@ def prepare(
     )
     chosen = {name: experiment.plan.to_dict()[name] for name in _plan_choices(overrides)}
     complete = isinstance(recipe, Experiment) or recipe.endswith(".json")  # a file may change until the training
-    given = get_recipe(recipe).to_dict() if complete else recipe
+    given = asked.to_dict() if complete else recipe
     prepared = PreparedWith(recipe=experiment.recipe, plan=chosen, given=given, overrides=tuple(overrides))
     prepared.save(store.path / PREPARED_WITH)
     return store

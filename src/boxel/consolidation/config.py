@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from boxel.config import Config
+from boxel.ranges import ZeroToOne
 
 
 class ConsolidateConfig(Config):
@@ -30,8 +31,8 @@ class ConsolidateConfig(Config):
     """
 
     method: Literal["wbc", "nms", "weighted_nms", "soft_nms", "wbf"] = "wbc"
-    iou_threshold: float = Field(0.4, ge=0, le=1)
+    iou_threshold: ZeroToOne = 0.4
     one_vote_per_view: bool = True
-    min_score: float = Field(0.01, ge=0, le=1)
+    min_score: ZeroToOne = 0.01
     max_detections: int | None = Field(None, ge=1)
-    merge_slices_iou: float | None = Field(0.1, ge=0, le=1)
+    merge_slices_iou: ZeroToOne | None = 0.1

@@ -9,6 +9,7 @@ from boxel.config import Config
 from boxel.evaluation.average_precision import Interpolation
 from boxel.evaluation.criteria import Kind
 from boxel.evaluation.matching import Rule
+from boxel.ranges import ZeroToOne
 
 IOU_THRESHOLDS = (0.10, 0.15, 0.20, 0.25, 0.30, 0.35, 0.40, 0.45, 0.50)
 Protocol = Literal["boxel", "coco", "luna16", "picai", "segmentation"]
@@ -46,7 +47,7 @@ class EvaluateConfig(Config):
     rule: Rule = "greedy"
     interpolation: Interpolation = "101"
     size_limits: tuple[Annotated[float, Field(gt=0)], ...] | None = None
-    operating_points: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
+    operating_points: tuple[ZeroToOne, ...] = ()
     num_resamples: int = Field(1000, ge=0, le=1_000_000)
     seed: int = Field(0, ge=0)
 

@@ -14,7 +14,6 @@ from boxel.experiments.grid import Claim, Grid, Value, Values
 from boxel.experiments.sources import DataFolder, Source, project_data
 from boxel.recipes import get_recipe
 
-PRESETS = ("quick",)
 MODELS: dict[Value, str] = {
     "yolov4": "YOLOv4",
     "yolov4_fine": "YOLOv4, stride 4",

@@ -7,7 +7,6 @@ from pathlib import Path
 from pydantic import NonNegativeInt
 
 from boxel.config import Config, did_you_mean, read_json
-from boxel.experiments.blood_cells import PRESETS as CELL_PRESETS
 from boxel.experiments.blood_cells import blood_cells
 from boxel.experiments.cell import Cell
 from boxel.experiments.cross_validation import PRESETS, cross_validation
@@ -47,9 +46,7 @@ EXPERIMENTS = {
     "deeplesion": Entry(
         deeplesion, "tables 3 to 7 of the benchmarking report on DeepLesion, for whoever has it", DEEPLESION_PRESETS
     ),
-    "blood_cells": Entry(
-        blood_cells, "YOLOv4, Faster R-CNN and Retina Net on blood cells, the same time for each", CELL_PRESETS
-    ),
+    "blood_cells": Entry(blood_cells, "YOLOv4, Faster R-CNN and Retina Net on blood cells, the same time for each"),
     "six_models": Entry(six_models, "the papers' six detectors, each trained for the same time"),
     "cross_validation": Entry(
         cross_validation, "five folds of your own data, pooled; preset `models` for all six", PRESETS

@@ -103,7 +103,7 @@ class PatientSplit(Source, name="patient_split"):
 
     @property
     def reads(self) -> Path:
-        return Path(self.folder.path)
+        return self.folder.reads
 
     def open(self, folder: Path, progress: Progress) -> Dataset:
         dataset = self.folder.open(folder, progress)

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -25,7 +25,7 @@ from boxel.nn import BackboneConfig, ResNetConfig, nd
 from boxel.nn.blocks import conv_block
 from boxel.nn.keypoints import boxes_at, heat_map, nearest_object, positions
 from boxel.ops import clip, paired_overlap, sample_regions
-from boxel.ranges import Width
+from boxel.ranges import Width, ZeroToOne
 from boxel.strides import level_strides
 from boxel.types import Batch, Detections
 
@@ -55,7 +55,7 @@ class LNetConfig(FirstStageConfig, name="l_net"):
     class_loss: MapLoss = "focal_dice"
     box_weight: NonNegativeFloat = 0.5
     candidates: PositiveInt = 3
-    min_score: float = Field(0.5, ge=0, le=1)
+    min_score: ZeroToOne = 0.5
 
     @field_validator("box_kernel")
     @classmethod

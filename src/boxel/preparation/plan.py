@@ -5,7 +5,7 @@ import warnings
 from typing import Literal, Self
 
 import numpy as np
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import PositiveFloat, PositiveInt, field_validator, model_validator
 
 from boxel.config import Config
 from boxel.preparation.anchors import Sizes, fit_levels, mean_best_iou, retina_unet_anchors, torchvision_anchors
@@ -13,6 +13,7 @@ from boxel.preparation.fingerprint import Fingerprint
 from boxel.preparation.normalisation import Kind, normalisation_rules
 from boxel.preparation.patch_and_strides import by, choose_grid
 from boxel.preparation.preprocess import SpacingUnit, stored_shape
+from boxel.ranges import Context
 from boxel.strides import level_strides
 from boxel.types import Task
 from boxel.wording import counted, counted_of
@@ -58,7 +59,7 @@ class PlanConfig(Config):
     """
 
     ndim: PositiveInt | None = None
-    context: int = Field(0, ge=0, le=100)
+    context: Context = 0
     spacing: tuple[PositiveFloat, ...] | None = None
     spacing_unit: SpacingUnit = "mm"
     normalisation: tuple[Kind, ...] | None = None

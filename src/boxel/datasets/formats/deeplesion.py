@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import Field
 
 from boxel.datasets.annotations import Opener, Shape, Shapes
 from boxel.datasets.cases import Case, Dataset
@@ -26,6 +25,7 @@ from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.table_columns import identity
 from boxel.datasets.problems import InputError, Report
 from boxel.io import read_image
+from boxel.ranges import Context
 from boxel.types import Geometry, Image
 from boxel.wording import counted
 
@@ -52,7 +52,7 @@ class Options(ReaderOptions):
 
     classes: Literal["lesion", "type", "known_type"] = "lesion"
     boxes: Literal["table", "recist"] = "table"
-    context: int = Field(0, ge=0, le=100)
+    context: Context = 0
     noisy: bool = False
     window: Literal["none", "row"] = "none"
 
