@@ -102,6 +102,12 @@ def _list_label_maps(folder: Path, data: Dataset) -> _LabelMaps:
     own = {name.removesuffix("_seg"): file for name, file in every.items()
            if file.name.endswith(OWN_SUFFIX) and name not in known}  # fmt: skip
     files = own or every
+    others = [name for name in sorted((every.keys() & known) - own.keys()) if not _json_beside(every[name]).exists()]
+    if own and others:
+        raise ValueError(
+            f"{folder}: holds {next(iter(own.values())).name} of `boxel predict` and {every[others[0]].name} of "
+            "another tool; put the label maps of each into a folder of its own"
+        )
     if not files:
         raise ValueError(
             f"{folder}: no label maps (CASE{OWN_SUFFIX} or CASE{SUFFIX}), which protocol segmentation needs; predict "
@@ -129,7 +135,7 @@ def _list_label_maps(folder: Path, data: Dataset) -> _LabelMaps:
 
 def _json_beside(label_map: Path) -> Path:
     """What Boxel wrote with its label map."""
-    return label_map.with_name(f"{label_map.name.removesuffix(OWN_SUFFIX)}.json")
+    return label_map.with_name(f"{label_map.name.removesuffix(OWN_SUFFIX).removesuffix(SUFFIX)}.json")
 
 
 def _record(path: Path) -> dict[str, Any]:

@@ -141,6 +141,9 @@ def test_bad_input_is_refused_in_one_line(truth, native, tmp_path):
     check(good, says="a_seg.nii.gz: spacing")
     shutil.copy(good / "b_seg.nii.gz", good / "z_seg.nii.gz")
     check(good, says="1 of 5 predicted cases is not in")
+    (good / "b.json").unlink()
+    (good / "b_seg.nii.gz").rename(good / "b.nii.gz")
+    check(good, says="p: holds a_seg.nii.gz of `boxel predict` and b.nii.gz of another tool; put")
     assert not (tmp_path / "out").exists()
 
 
