@@ -105,7 +105,9 @@ def _yolov4(name: str, model: str) -> Experiment:
             warmup=1000, warmup_power=4.0, schedule=StepsConfig(at=(0.8, 0.9), factor=0.1), clip_norm=None,
             validate_every=1000, select_by="AP@0.50", augment=_DARKNET, sampler=_BALANCED,
         ),
-        predict=PredictConfig(views="identity", scales=(own.predicted / own.size,)),
+        predict=PredictConfig(
+            views="identity", scales=(own.predicted / own.size,), tile_voxels=own.predicted**2,  # in one piece
+        ),
     )  # fmt: skip
 
 

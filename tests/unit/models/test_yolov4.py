@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from boxel import Batch, Instances, get_recipe
+from boxel.inference.raw import Tiles
 from boxel.models import CSPDarknetConfig, ModelConfig, PANConfig, PyramidGrid, YOLOHeadsConfig, YOLOv4
 from boxel.nn import nd
+from tests.unit.builders import make_task
 
 DARKNET = [[(16, 12), (36, 19), (28, 40)], [(75, 36), (55, 76), (146, 72)], [(110, 142), (243, 192), (401, 459)]]
 
@@ -160,6 +162,16 @@ def test_darknet_settings_are_those_of_its_file():
         with torch.device("meta"):
             model = YOLOv4(2, 1, 8, config=experiment.model, grid=grid)
         assert model.infer(torch.zeros(1, 1, 64, 64, device="meta")).numbers.shape[-1] == 13  # of 39 outputs a cell
+
+
+@pytest.mark.parametrize(("name", "pixels"), [("deeplesion_yolov4", 416), ("deeplesion_yolov4_fine", 1024)])
+def test_the_networks_of_the_report_see_an_image_of_prediction_in_one_tile(name, pixels):
+    experiment = get_recipe(name)
+    patch = experiment.plan.patch_size
+    task = make_task(2, strides=experiment.plan.strides, patch_size=patch)
+    [scale] = experiment.predict.scales
+    tiles = Tiles.at(scale, patch, task, experiment.predict)
+    assert (tiles.shape, tiles.patch, tiles.starts) == ((pixels, pixels), (pixels, pixels), ((0,), (0,)))
 
 
 def test_the_recipe_in_3d_is_a_quarter_as_wide():

@@ -190,3 +190,10 @@ def test_levels_may_be_frozen_where_the_detector_has_weights(tmp_path):
     own = config(tmp_path / "w.pth")
     frozen = own.model_copy(update={"backbone": own.backbone.model_copy(update={"frozen": 2})})
     assert [*pretrained_parts(frozen, task())] == [""]
+
+
+def test_a_stride_in_another_convolution_is_said(tmp_path):
+    torch.save(detector_state(4), tmp_path / "w.pth")
+    own = config(tmp_path / "w.pth", backbone=BACKBONE.model_copy(update={"stride_in": "first"}))
+    [found] = pretrained_parts(own, task()).values()
+    assert found.remarks == ("weights of torchvision or timm need model.backbone.stride_in=middle, this is first",)

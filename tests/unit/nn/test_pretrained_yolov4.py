@@ -104,6 +104,8 @@ def test_the_published_files_fit_the_defaults():
         (darknet.YOLOV4, "w.weights", {}, {"levels": (2, 4, 5)}, r"YOLOv4 has a pan and plan\.levels=\[3,4,5\]"),
         (darknet.YOLOV4, "w.weights", {"neck": PANConfig(filters=8)}, {}, "numbers behind the backbone, but"),
         (darknet.YOLOV4, "w.weights", {"dense": YOLOHeadsConfig(norm="none")}, {}, "numbers behind the backbone, but"),
+        (darknet.YOLOV4, "w.weights", {"dense": YOLOHeadsConfig(norm="group")}, {}, "numbers behind the backbone, but"),
+        (darknet.TO_137, "w.conv.137", {"neck": PANConfig(norm="group")}, {}, "numbers behind the backbone, but"),
         (
             darknet.YOLOV4,
             "w.weights",
@@ -112,7 +114,7 @@ def test_the_published_files_fit_the_defaults():
             r"leave out model\.backbone\.weights",
         ),
     ],
-    ids=["backbone", "name", "axes", "levels", "filters", "norms", "twice"],
+    ids=["backbone", "name", "axes", "levels", "filters", "norms", "other norms", "norms of the neck", "twice"],
 )
 def test_what_does_not_fit_is_refused_with_one_message(layers, name, parts, of, says, tmp_path):
     darknet.random_file(layers, tmp_path / name, width=WIDTH)
@@ -125,4 +127,19 @@ def test_a_file_with_too_few_or_too_many_numbers_is_refused(numbers, tmp_path):
     content = darknet.random_file(darknet.YOLOV4, tmp_path / "w.weights", width=WIDTH)
     darknet.write(tmp_path / "w.weights", np.resize(content, len(content) + numbers))
     with pytest.raises(ValueError, match=f"{len(content) + numbers} numbers"):
+        start(tmp_path / "w.weights")
+
+
+def test_last_layers_for_another_number_of_anchors_say_so(tmp_path):
+    darknet.random_file(darknet.YOLOV4, tmp_path / "w.weights", width=WIDTH)
+    found, _ = start(tmp_path / "w.weights", task(anchors=(((8.0, 8.0),),) * 3))
+    assert found.remarks == ("last layers for 3 anchors per position in the file, 1 here: random at the start",)
+
+
+def test_variances_below_zero_are_refused(tmp_path):
+    """A file of another network may have a fitting count of numbers."""
+    content = darknet.random_file(darknet.YOLOV4, tmp_path / "w.weights", width=WIDTH)
+    content[6:8] = -1.0  # the first convolution has two channels: bias, scale, mean, variance
+    darknet.write(tmp_path / "w.weights", content)
+    with pytest.raises(ValueError, match=r"the variances for \S+running_var are below 0"):
         start(tmp_path / "w.weights")

@@ -95,7 +95,7 @@ def pretrained(
             f"{file}: {' and '.join(frozen)} of this backbone are not in the file, so {setting}.frozen={config.frozen} "
             f"would keep them at random weights; set {setting}.frozen=0"
         )
-    remarks = _remarks(config, backbone, layout, tensors, state, setting)
+    remarks = remarks_on(config, backbone, layout, tensors, state, setting)
     if darknet is not None and darknet.unused and detector is None:
         remarks.append(darknet.unused)
     return Pretrained(file, file_digest(file), layout.title, state, tuple(remarks))
@@ -105,6 +105,8 @@ def check_finite(file: Path, state: dict[str, Tensor]) -> None:
     for key, tensor in state.items():
         if not torch.isfinite(tensor).all():
             raise ValueError(f"{file}: the tensor for {key} holds NaN or infinite values; download the file again")
+        if key.endswith("running_var") and (tensor < 0).any():
+            raise ValueError(f"{file}: the variances for {key} are below 0; give a file of the same network")
 
 
 def assign(
@@ -204,7 +206,7 @@ def _suggested_fix(
     return f"it fits with --set '{setting}={json.dumps(fitting.model_dump(mode='json', exclude_defaults=True))}'"
 
 
-def _remarks(
+def remarks_on(
     config: BackboneConfig,
     backbone: Backbone,
     layout: Layout,
@@ -212,6 +214,7 @@ def _remarks(
     state: dict[str, Tensor],
     setting: str,
 ) -> list[str]:
+    """What a user should know about the fit of a backbone, whose `state` is made of `tensors`."""
     image, kernel = next(backbone.parameters()), tensors[layout.anchor]
     fresh = [f"C{level}" for level in _fresh_levels(backbone, state)]
     remarks = []

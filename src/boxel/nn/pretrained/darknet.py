@@ -91,9 +91,9 @@ def read_numbers(file: Path) -> np.ndarray:
     if not file.is_file():
         raise ValueError(f"{file}: no such file; give a file of pretrained weights of Darknet (.weights, .conv.137)")
     content = file.read_bytes()
-    version = np.frombuffer(content[:12], "<i4") if len(content) >= 12 else np.full(3, -1)
+    version = np.frombuffer(content[:12], "<i4").tolist() if len(content) >= 12 else [-1] * 3
     header = 20 if version[0] * 10 + version[1] >= 2 else 16
-    if version.min() < 0 or version.max() >= 1000 or len(content) < header or (len(content) - header) % 4:
+    if min(version) < 0 or max(version) >= 1000 or len(content) < header or (len(content) - header) % 4:
         raise ValueError(f"{file}: not a whole file of Darknet's: no header, or cut within a number; download it again")
     return np.frombuffer(content, "<f4", offset=header)
 
@@ -127,7 +127,7 @@ def _tensors(module: nn.Module) -> Iterator[Tensor]:
             continue
         if isinstance(following, norms):
             yield from (getattr(following, name) for name in NORM)
-        else:
+        elif layer.bias is not None:  # without, a norm that Darknet has not follows
             yield layer.bias
         yield layer.weight
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from boxel.nn.pretrained import MisfitError, Pretrained, assign, check_finite
+from boxel.nn.pretrained import MisfitError, Pretrained, assign, check_finite, remarks_on
 from boxel.nn.pretrained.files import file_digest, read_weights
+from boxel.nn.pretrained.layouts import LAYOUTS
 
 TITLE = "Faster R-CNN of torchvision"
 ANCHOR = "rpn.head.bbox_pred.weight"
@@ -42,17 +43,15 @@ def pretrained_detector(file: Path, model: Any) -> Pretrained:
     check_axes(file, tensors[ANCHOR].ndim - 2, model)
     encoder, body = model.encoder, {k.removeprefix(BACKBONE): t for k, t in tensors.items() if k.startswith(BACKBONE)}
     try:
-        state = assign(encoder.config, encoder, "resnet", body, "model.backbone", eps=EPS)
-        state = {f"encoder.{key}": tensor for key, tensor in state.items()}
+        own = assign(encoder.config, encoder, "resnet", body, "model.backbone", eps=EPS)
+        state = {f"encoder.{key}": tensor for key, tensor in own.items()}
         heads, remarks = _heads(model, {k: t for k, t in tensors.items() if not k.startswith(BACKBONE)})
     except MisfitError as error:
         fix = "it fits the model faster_rcnn with plan.levels=[2,3,4,5,6] and plan.anchors=torchvision"
         raise ValueError(f"{file}: {error}; {fix}; {backbone_alone(file)}") from None
     state |= heads
     check_finite(file, state)
-    channels, channels_there = next(encoder.parameters()).shape[1], body["conv1.weight"].shape[1]
-    if channels != channels_there:
-        remarks.append(f"input channels {channels_there} -> {channels}")
+    remarks += remarks_on(encoder.config, encoder, LAYOUTS["resnet"], body, own, "model.backbone")
     return Pretrained(file, file_digest(file), TITLE, state, tuple(remarks), part="detector")
 
 
@@ -70,9 +69,9 @@ def check_axes(file: Path, axes_there: int, model: nn.Module) -> None:
         )
 
 
-def last_layers(classes_there: int, classes: int) -> str:
-    """The remark on last layers for another number of classes."""
-    return f"last layers for {classes_there} classes in the file, {classes} here: random at the start"
+def last_layers(there: int, here: int, what: str = "classes") -> str:
+    """The remark on last layers for another number of classes, or of `what`."""
+    return f"last layers for {there} {what} in the file, {here} here: random at the start"
 
 
 def _read(file: Path) -> dict[str, Tensor]:

@@ -58,7 +58,10 @@ def pretrained_yolov4(file: Path, model: Any) -> Pretrained:
     if content.ends != "heads":
         absent += ["neck.up.", "heads."]
         remarks.append("the way up and the heads, behind layer 137: random at the start")
-    elif (content.classes, ANCHORS) != (classes, model.anchors_per_cell):
+    elif ANCHORS != model.anchors_per_cell:
+        absent += [".numbers."]
+        remarks.append(last_layers(ANCHORS, model.anchors_per_cell, "anchors per position"))
+    elif content.classes != classes:
         absent += [".numbers."]
         remarks.append(last_layers(content.classes, classes))
     state = {
