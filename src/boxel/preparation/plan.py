@@ -247,7 +247,10 @@ def _anchors(
             how = f"the fixed sizes of {_SOURCES[config.anchors]}"
         else:
             if len(anchors) != len(levels) or len({len(level) for level in anchors}) != 1:
-                raise ValueError(f"anchors: {len(levels)} levels ({levels}) need as many lists of sizes, equally long")
+                example = [[[4 * s for s in stride]] for stride in strides]
+                raise ValueError(
+                    f"anchors: levels {list(levels)} need a list of sizes each, equally long, such as {example}"
+                )
             for size in (size for level in anchors for size in level):
                 _check_length("anchors", size, ndim)
         iou = mean_best_iou(sizes, anchors)

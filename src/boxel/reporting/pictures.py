@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from boxel.io.display import class_colour, window_of
-from boxel.reporting.planes import MAX_SIDE, draw_plane, region_around, visible_region
+from boxel.reporting.planes import MAX_EXTENT, MAX_SIDE, draw_plane, region_around, visible_region
 from boxel.types import Detections, Instances
 from boxel.wording import counted
 
@@ -100,7 +100,7 @@ def draw(picture: Picture) -> dict[str, Any]:
     chosen = set(zip(*(axis.tolist() for axis in spread), strict=True))
     region = visible_region(image.shape[-2:], boxes)
     positions = sorted(chosen | set(through_boxes))
-    longest = MAX_SIDE if len(positions) <= MAX_PLANES else SLICE_SIDE
+    longest = MAX_EXTENT if not leading else MAX_SIDE if len(positions) <= MAX_PLANES else SLICE_SIDE
     planes = [
         draw_plane(image, place, boxes, window, picture.spacing, region, longest, label_map=labels)
         for place in positions

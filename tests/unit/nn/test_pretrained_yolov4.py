@@ -101,7 +101,7 @@ def test_the_published_files_fit_the_defaults():
         (darknet.BACKBONE, "w.weights", {}, {}, "a backbone without a neck; for the backbone alone"),
         (darknet.YOLOV4, "w.pth", {}, {}, r"no file of Darknet by its name \(\.weights, \.conv\.137\)"),
         (darknet.YOLOV4, "w.weights", {}, {"ndim": 3}, "images of 2 axes, but this model reads 3"),
-        (darknet.YOLOV4, "w.weights", {}, {"levels": (2, 4, 5)}, r"YOLOv4 has a pan and plan\.levels=\[3,4,5\]"),
+        (darknet.YOLOV4, "w.weights", {}, {"levels": (2, 4, 5)}, r"plan\.levels=\[3,4,5\], and .* set both, or"),
         (darknet.YOLOV4, "w.weights", {"neck": PANConfig(filters=8)}, {}, "numbers behind the backbone, but"),
         (darknet.YOLOV4, "w.weights", {"dense": YOLOHeadsConfig(norm="none")}, {}, "numbers behind the backbone, but"),
         (darknet.YOLOV4, "w.weights", {"dense": YOLOHeadsConfig(norm="group")}, {}, "numbers behind the backbone, but"),
@@ -120,6 +120,11 @@ def test_what_does_not_fit_is_refused_with_one_message(layers, name, parts, of, 
     darknet.random_file(layers, tmp_path / name, width=WIDTH)
     with pytest.raises(ValueError, match=says):
         start(tmp_path / name, task(**of), **parts)
+
+
+def test_a_missing_file_is_named_before_what_the_model_lacks(tmp_path):
+    with pytest.raises(ValueError, match="no such file"):
+        start(tmp_path / "yolov4.weights", task(levels=(2, 4, 5)))
 
 
 @pytest.mark.parametrize("numbers", [-3, 7])

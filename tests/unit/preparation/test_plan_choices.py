@@ -66,6 +66,13 @@ def test_a_spacing_in_voxels_plans_for_the_same_number_of_voxels_in_every_image(
     assert task.why["spacing"] == "Set to 1x1.6x1.6 voxels of each image."
 
 
+def test_anchors_for_another_number_of_levels_are_refused_with_an_example():
+    config = PlanConfig(levels=(2, 3), anchors=(((8.0, 8.0),),))
+    message = r"levels \[2, 3\] need a list of sizes each, equally long, such as \[\[\[16, 16\]\], \[\[32, 32\]\]\]"
+    with pytest.raises(ValueError, match=message):
+        plan(data([(64, 64)], [(1.0, 1.0)], cubes(2, 9)), config)
+
+
 def test_by_default_a_spacing_in_voxels_keeps_every_grid(ndim):
     images = data([(64,) * ndim, (96,) * ndim], [(0.7,) * ndim, (3.0,) * ndim], cubes(ndim, 9))
     task = plan(images, PlanConfig(spacing_unit="voxel"))

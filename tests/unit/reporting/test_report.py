@@ -136,6 +136,29 @@ def test_a_volume_is_shown_by_the_slices_through_its_objects(page, ndim):
     assert len(page.of("input", type="range")) == 3 * leading
 
 
+def report_of(tmp_path, shape, box):
+    objects = Instances.from_boxes([box], labels=[0])
+    picture = Picture("a", np.zeros(shape), objects, Detections.empty(2), ["cell"])
+    write_report(tmp_path / "report.html", ReportContent("Report", pictures=[picture]))
+    return Page((tmp_path / "report.html").read_text())
+
+
+def test_a_photograph_is_shown_as_a_whole(tmp_path):
+    page = report_of(tmp_path, (480, 640), [[10, 20], [60, 70]])
+    [plane] = json.loads(page.of("section", **{"class": "box planes case"})[0]["data-planes"])
+    assert (plane["width"], plane["height"], plane["name"]) == (640, 480, "")
+
+
+def test_of_a_large_image_a_part_is_shown_which_cuts_boxes_off(tmp_path):
+    page = report_of(tmp_path, (3000, 2000), [[100, 0], [200, 2000]])
+    [plane] = json.loads(page.of("section", **{"class": "box planes case"})[0]["data-planes"])
+    assert plane["name"] == " (rows 0 to 1024, columns 488 to 1512)"
+    [box] = plane["boxes"]
+    assert (box["x"], box["width"]) == (-488, 2000)
+    outer = page.elements.index(("image", page.of("image")[0]))
+    assert page.elements[outer + 1] == ("svg", {"width": "1024.0", "height": "1024.0"})
+
+
 def test_a_report_without_content_is_still_a_page(tmp_path):
     write_report(tmp_path / "report.html", ReportContent("Nothing yet"))
     page = Page((tmp_path / "report.html").read_text())

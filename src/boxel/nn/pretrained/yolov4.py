@@ -33,10 +33,11 @@ def pretrained_yolov4(file: Path, model: Any) -> Pretrained:
     if not is_darknet(file):
         raise ValueError(f"{file}: no file of Darknet by its name (.weights, .conv.137); {alone}")
     check_axes(file, 2, model)
-    if not isinstance(model.neck, PAN) or model.neck.outputs != LEVELS:
-        raise ValueError(f"{file}: YOLOv4 has a pan and plan.levels=[3,4,5], but this model has not; {alone}")
     config = model.encoder.config.model_copy(update={"weights": str(file)})
     content = read_darknet(file, config)
+    if not isinstance(model.neck, PAN) or model.neck.outputs != LEVELS:
+        needs = "model.neck=pan and plan.levels=[3,4,5]"
+        raise ValueError(f"{file}: YOLOv4 has {needs}, and this model has not; set both, or, {alone}")
     backbone = pretrained(config, model.encoder, detector=content)
     if content.ends == "backbone":
         raise ValueError(f"{file}: a backbone without a neck; {alone}")
