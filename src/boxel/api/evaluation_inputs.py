@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
+from pydantic import AfterValidator
 
-from boxel.config import read_json
 from boxel.datasets.cases import Case, Dataset, LoadedCase, read_case
 from boxel.datasets.formats import as_dataset
 from boxel.datasets.polygons import CocoMasks
@@ -20,6 +20,7 @@ from boxel.evaluation.criteria import Kind
 from boxel.evaluation.evaluate import Context
 from boxel.evaluation.masks import LabelMap, MaskOverlap, ProbabilityGrids, join_overlaps, overlap_masks
 from boxel.export import DatasetInfo, Format, ImageGeometries, get_format, recognise
+from boxel.inputs.texts import read_json
 from boxel.io import read_geometry
 from boxel.output_folder import unfinished
 from boxel.types import Detections, Geometry, Instances, Progress, silent
@@ -239,9 +240,8 @@ def _set_aside(
     ignored, regions = dict[str, Instances](), dict[str, Instances]()
     if ignore is None:
         return ground_truth, ignored, regions
-    named, shape = read_json(Path(ignore)), '{"CASE": [object id or [lower corner, upper corner], ...]}'
-    if not isinstance(named, dict) or not all(isinstance(entries, list) for entries in named.values()):
-        raise ValueError(f"{ignore}: must name the ignored objects and regions as {shape}")
+    shape = 'name objects and regions as {"CASE": [object id or [lower corner, upper corner], ...]}'
+    named = read_json(Path(ignore), dict[str, list[Annotated[Any, AfterValidator(_id_or_region)]]], shape)
     for case, entries in named.items():
         ids = [entry for entry in entries if not isinstance(entry, list)]
         if case not in ground_truth or not set(ids) <= set(ground_truth[case].ids.tolist()):
@@ -252,6 +252,12 @@ def _set_aside(
         aside = np.isin(objects.ids, ids)
         ground_truth[case], ignored[case] = objects[~aside], objects[aside]
     return ground_truth, ignored, regions
+
+
+def _id_or_region(value: Any) -> Any:
+    if type(value) is not int and not isinstance(value, list):
+        raise ValueError("must be an object id or a region")
+    return value
 
 
 def _read_regions(where: str, corners: list[Any], ndim: int) -> Instances:

@@ -10,12 +10,12 @@ import numpy as np
 
 from boxel.api.case_prediction import segmentation_file
 from boxel.api.evaluation_inputs import check_names, choose_cases, names_by_files, only_annotated
-from boxel.config import read_json
 from boxel.datasets.cases import Case, Dataset, LoadedCase, read_case
 from boxel.datasets.formats import as_dataset
 from boxel.datasets.problems import some
 from boxel.evaluation.case_segmentation import CaseSegmentation, score_case
 from boxel.export.boxel_json import FORMAT, read_segmentation
+from boxel.inputs.texts import read_json
 from boxel.io import read_label_map
 from boxel.io.channels import check_same_grid
 from boxel.output_folder import list_files, unfinished
