@@ -97,7 +97,8 @@ def _with_image(prediction: Prediction, files: dict[str, tuple[Path, ...]]) -> P
     if prediction.case not in files:
         known = ", ".join(sorted(files)[:5]) + (" ..." if len(files) > 5 else "")
         raise ValueError(
-            f"--images: no image of case {prediction.case!r} there, only of {known}; rename file or folder"
+            f"{prediction.file or prediction.case}: no image of case {prediction.case!r} in --images, only of {known}; "
+            "rename file or folder"
         )
     paths, detections = files[prediction.case], prediction.detections
     if detections.geometry is None:

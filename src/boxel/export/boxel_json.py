@@ -128,7 +128,7 @@ def read_prediction(path: Path) -> Prediction:
         capped,
     )
     return Prediction(
-        case, detections, tuple(classes), tuple(map(Path, images)), *read_segmentation(record, check.path)
+        case, detections, tuple(classes), tuple(map(Path, images)), *read_segmentation(record, path), path
     )
 
 

@@ -62,6 +62,12 @@ def numbered(name: str, values: Sequence[T]) -> Iterator[tuple[str, T]]:
     return ((f"{name}[{number}]", value) for number, value in enumerate(values))
 
 
+def refuse_twice(case: str, cases: Mapping[str, tuple[Any, Any, Path]], file: Path) -> None:
+    """Raise InputError if a case that a file is of has been read from another file."""
+    if case in cases:
+        raise InputError(file, f"case {case!r} was already read from {cases[case][2]}", "remove one of the two files")
+
+
 def class_of(label: int, classes: Sequence[str]) -> str:
     """The name of a class of a file that has only numbers.
 
@@ -99,7 +105,7 @@ def begins_with(path: Path, suffix: str, text: str) -> bool:
 
 
 def collect(
-    cases: Mapping[str, tuple[Sequence[Entry], Geometry | None]],
+    cases: Mapping[str, tuple[Sequence[Entry], Geometry | None, Path]],
     classes: Sequence[str],
     ndim: int = 3,
     max_score: float = 1.0,
@@ -107,7 +113,7 @@ def collect(
     """The prediction of each case from its entries.
 
     Args:
-        cases: the entries of each case, none for a case without detections, and the geometry where known.
+        cases: the entries of each case, none for a case without detections, the geometry where known, and the file.
         classes: class names in the order of the labels; empty: those of the entries, in order of appearance.
         ndim: axes of an empty set of unknown geometry.
         max_score: higher scores are refused.
@@ -115,9 +121,9 @@ def collect(
     Raises:
         ValueError: a class that is not in `classes`, an inverted or infinite box, a score outside 0..1.
     """
-    names = tuple(classes or dict.fromkeys(name for entries, _ in cases.values() for _, _, name, _ in entries))
+    names = tuple(classes or dict.fromkeys(name for entries, *_ in cases.values() for _, _, name, _ in entries))
     predictions = []
-    for case, (entries, geometry) in cases.items():
+    for case, (entries, geometry, file) in cases.items():
         rank = len(geometry.shape) if geometry else entries[0].box.shape[-1] if entries else ndim
         for box, score, name, place in entries:
             if name not in names:
@@ -134,7 +140,7 @@ def collect(
             np.array([names.index(name) for _, _, name, _ in entries], np.int64),
             geometry,
         )
-        predictions.append(Prediction(case, detections, names))
+        predictions.append(Prediction(case, detections, names, file=file))
     return predictions
 
 

@@ -81,7 +81,8 @@ class Store:
         """
         if case_id not in self._metas:
             if case_id not in self.ids:
-                raise ValueError(f"{self.path}: no case {case_id!r} among its {len(self.ids)}, such as {self.ids[0]!r}")
+                known = f"its {len(self.ids)}, such as {self.ids[0]!r}" if self.ids else "none"
+                raise ValueError(f"{self.path / 'manifest.json'}: no case {case_id!r} among {known}; prepare again")
             self._metas[case_id] = CaseMeta.load(meta_file(self.path, case_id))
         return self._metas[case_id]
 

@@ -15,11 +15,10 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, NotRequired
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field
-from typing_extensions import TypedDict
 
 from boxel.config import Config, write_text
 from boxel.datasets.cases import Case, Dataset, read_case
@@ -41,12 +40,6 @@ __all__ = ["Mosaic", "detect", "make_mosaic", "read"]
 HEAD = "mosaic.json"
 CANVASES = "canvases"
 RECORD = "composed.json"
-
-
-class _Composed(TypedDict):
-    settings: NotRequired[dict[str, Any]]
-    left_out: NotRequired[dict[str, str]]
-
 
 Extent = Annotated[int, Field(ge=1)]
 Side = Annotated[int, Field(ge=32)]
@@ -111,7 +104,7 @@ def read(path: Path, report: Report) -> Dataset:
         report(InputError(path, f"canvases composed into {CANVASES}", "they are reused from now on", severity="note"))
     left_out = _composed(path / CANVASES).get("left_out", {})
     if left_out:
-        reasons = "; ".join(dict.fromkeys(left_out.values()))
+        reasons = "; ".join(dict.fromkeys(map(str, left_out.values())))
         problem = f"the mosaic leaves out {counted(len(left_out), 'crop')}: {some(left_out)} ({reasons})"
         report(InputError(path / HEAD, problem, "nothing to do if the others are enough", severity="warning"))
     dataset = native.read(path / CANVASES, report)
@@ -159,17 +152,16 @@ def _is_complete(path: Path, settings: Mosaic) -> bool:
         if folder.exists() and any(folder.iterdir()):
             raise InputError(folder, "was not written by Boxel", "move it, so that canvases can be composed there")
         return False
-    known, mine = _composed(folder).get("settings"), settings.to_dict()
+    known, mine = _composed(folder).get("settings", {}), settings.to_dict()
     if known != mine:
-        known = known or {}
         changes = [f"{key} {known.get(key)!r} instead of {mine[key]!r}" for key in mine if known.get(key) != mine[key]]
         problem = f"holds canvases with {', '.join(changes)}"
         raise InputError(folder, problem, f"remove it to compose them anew, or restore {HEAD}")
     return (folder / "dataset.json").exists()
 
 
-def _composed(folder: Path) -> _Composed:
-    return read_json(folder / RECORD, _Composed, "remove the folder to compose the canvases anew")
+def _composed(folder: Path) -> dict[str, dict[str, Any]]:
+    return read_json(folder / RECORD, dict[str, dict[str, Any]], "remove the folder to compose the canvases anew")
 
 
 def _compose_all(path: Path, settings: Mosaic, progress: Progress) -> None:

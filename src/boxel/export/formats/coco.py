@@ -16,6 +16,7 @@ from boxel.export.entries import SEE, Entry, box_of, collect, entries_of, holds,
 from boxel.export.prediction import DatasetInfo, Prediction
 from boxel.export.registry import register_export
 from boxel.inputs.json_values import Finite, Identity, check_shape
+from boxel.inputs.problems import InputError
 from boxel.inputs.texts import read_json
 
 
@@ -84,6 +85,8 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
     known = _numbering(path, {result["image_id"] for result in results}, info)
     names = {entry["id"]: entry["name"] for entry in known["categories"]}
     cases = {entry["id"]: entry.get("case", Path(entry["file_name"]).stem) for entry in known["images"]}
+    if len({*cases.values()}) < len(cases):
+        raise InputError(path, "two of its images have the same name", 'name each by "case" in images.json')
 
     def build(result: _Result) -> tuple[np.ndarray, float, str]:
         if result["image_id"] not in cases or result["category_id"] not in names:
@@ -94,7 +97,7 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
     for result, entry in zip(results, entries_of(path, numbered("", results), build), strict=True):
         entries[cases[result["image_id"]]].append(entry)
     ndim = sum(key in image for image in known["images"][:1] for key in ("width", "height", "depth"))
-    located = {case: (rows, info.geometries.get(case)) for case, rows in entries.items()}
+    located = {case: (rows, info.geometries.get(case), path) for case, rows in entries.items()}
     return collect(located, info.classes or list(names.values()), ndim)
 
 

@@ -15,6 +15,7 @@ from boxel.config import write_text
 from boxel.export.entries import Entry, collect, entries_of, holds
 from boxel.export.prediction import DatasetInfo, Prediction, in_mm
 from boxel.export.registry import register_export
+from boxel.inputs.problems import InputError
 from boxel.inputs.tables import Row, read_table
 
 NAME = "detections.csv"
@@ -53,7 +54,9 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
     """
     path = path / NAME if path.is_dir() else path
     rows = read_table(path, ("case", "class", "score"))
-    axes = sorted(key.removeprefix("lower_") for key in (rows[0] if rows else {}) if key.startswith("lower_"))
+    if not rows:
+        raise InputError(path, "names no case", "predict again; a case without detections has a line with its name")
+    axes = sorted(key.removeprefix("lower_") for key in rows[0] if key.startswith("lower_"))
 
     def build(row: Row) -> tuple[np.ndarray, float, str]:
         box = [[row.number(f"{end}_{axis}") for axis in axes] for end in ("lower", "upper")]
@@ -63,7 +66,7 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
     for row in rows:
         entries = cases.setdefault(row["case"], [])
         entries += entries_of(path, [(f"line {row.line}", row)] if row["class"] else (), build)
-    located = {case: (entries, info.geometries.get(case)) for case, entries in cases.items()}
+    located = {case: (entries, info.geometries.get(case), path) for case, entries in cases.items()}
     return collect(located, info.classes, len(axes))
 
 

@@ -172,7 +172,7 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
     need_highdicom()
     import pydicom
 
-    cases: dict[str, tuple[list[Entry], Geometry]] = {}
+    cases: dict[str, tuple[list[Entry], Geometry, Path]] = {}
     for case, file in case_files(path, SUFFIX).items():
         geometry, data = info.geometry(case, file), pydicom.dcmread(file)
         entries: list[Entry] = []
@@ -186,7 +186,7 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
                 entries.append(Entry(np.rint(box), score, str(region.ROIName), str(file)))
         except (AttributeError, IndexError, KeyError, ValueError) as error:
             raise ValueError(f"{file}: not regions of detections ({error}); see docs/how_to/export.md") from None
-        cases[case] = entries, geometry
+        cases[case] = entries, geometry, file
     return collect(cases, info.classes)
 
 

@@ -138,7 +138,7 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
 
     from boxel.ops import boxes_from_label_map
 
-    cases: dict[str, tuple[list[Entry], Geometry]] = {}
+    cases: dict[str, tuple[list[Entry], Geometry, Path]] = {}
     for file in listing(path, PATTERN) if path.is_dir() else [path]:
         case = file.name.rpartition("_seg")[0]
         geometry, document = info.geometry(case, file), hd.seg.segread(file)
@@ -147,7 +147,7 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
                 f"{file}: segments without a score, such as the classes of a segmentation, are no detections; give the "
                 "files that boxel predict wrote"
             )
-        entries, _ = cases.setdefault(case, ([], geometry))
+        entries, *_ = cases.setdefault(case, ([], geometry, file))
         numbers = np.array(document.segment_numbers, np.int64)
         try:
             volume = None

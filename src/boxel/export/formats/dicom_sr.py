@@ -179,7 +179,7 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
                 box = box_around(np.concatenate(group.roi.graphic_data), geometry)
             score = float(certainty[0].value) / 100
             entries.append(Entry(box, score, group.finding_type.meaning, str(file)))
-        cases[case] = entries, geometry
+        cases[case] = entries, geometry, file
     return collect(cases, info.classes)
 
 

@@ -62,7 +62,7 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
             )
         thick = np.array([0.5] * leading + [0.0, 0.0])
         build = partial(_entry, geometry=geometry, margin=np.stack([-thick, thick]))
-        cases[case] = entries_of(file, numbered("boxes", boxes), build), geometry
+        cases[case] = entries_of(file, numbered("boxes", boxes), build), geometry, file
     return collect(cases, info.classes)
 
 

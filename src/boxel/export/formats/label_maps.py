@@ -37,7 +37,7 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
     """
     from boxel.ops import boxes_from_label_map
 
-    cases: dict[str, tuple[list[Entry], Geometry]] = {}
+    cases: dict[str, tuple[list[Entry], Geometry, Path]] = {}
     for case, (label_map, described) in _pairs(path).items():
         image, entries = read_label_map(label_map), _entries(described, info.classes)
         ids = np.array(list(entries), np.int64)
@@ -49,7 +49,7 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
         boxes = np.asarray(boxes_from_label_map(image.array, ids)[0])  # type: ignore[arg-type]
         rows = zip(boxes, entries.items(), strict=True)
         located = [Entry(box, *entry, f"{described}: {number}") for box, (number, entry) in rows]
-        cases[case] = located, image.geometry
+        cases[case] = located, image.geometry, described
     if not cases:
         raise ValueError(f"{path}: no label map CASE.nii.gz with a file CASE.json there")
     return collect(cases, info.classes)

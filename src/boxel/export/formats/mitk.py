@@ -15,12 +15,14 @@ from typing_extensions import TypedDict
 
 from boxel.export.entries import (
     SEE,
+    Entry,
     Position,
     begins_with,
     case_files,
     collect,
     entries_of,
     numbered,
+    refuse_twice,
     rounded,
     write_records,
 )
@@ -71,7 +73,7 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
     Raises:
         ValueError: not a MITK ROI file of version 2; names the file and the place in it.
     """
-    cases = {}
+    cases: dict[str, tuple[list[Entry], Geometry, Path]] = {}
     for name, file in case_files(path, ".json").items():
         record = read_json(file, _File, SEE)
         if record["FileFormat"] != FORMAT or record["Version"] != 2:
@@ -79,7 +81,8 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
         case = record.get("Name", name)
         geometry = info.geometries.get(case) or _geometry(record["Geometry"], file)
         ndim = len(geometry.shape)
-        cases[case] = entries_of(file, numbered("ROIs", record["ROIs"]), partial(_entry, ndim=ndim)), geometry
+        refuse_twice(case, cases, file)
+        cases[case] = entries_of(file, numbered("ROIs", record["ROIs"]), partial(_entry, ndim=ndim)), geometry, file
     return collect(cases, info.classes)
 
 

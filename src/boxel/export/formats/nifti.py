@@ -81,7 +81,7 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
         label_map = file.with_name(case + MAP_SUFFIX)
         geometry = read_geometry(label_map) if label_map.exists() else info.geometries.get(case)
         record = read_json(file, dict[str, _Entry], SEE)
-        cases[case] = entries_of(file, record.items(), partial(_entry, classes=classes)), geometry
+        cases[case] = entries_of(file, record.items(), partial(_entry, classes=classes)), geometry, file
     return collect(cases, classes)
 
 

@@ -30,7 +30,7 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
         if record.get("restore") is False:
             raise ValueError(f"{file}: boxes on the resampled image (restore is False); predict with restore")
         geometry = _geometry(record) or info.geometries.get(case)
-        cases[case] = _entries(file, record, info.classes, geometry), geometry
+        cases[case] = _entries(file, record, info.classes, geometry), geometry, file
     return collect(cases, info.classes)
 
 

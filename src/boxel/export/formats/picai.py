@@ -95,7 +95,7 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
     """
     import cc3d
 
-    cases: dict[str, tuple[list[Entry], Geometry]] = {}
+    cases: dict[str, tuple[list[Entry], Geometry, Path]] = {}
     names = info.classes or tuple(folder.name for folder in listing(path) if listing(folder, f"*{SUFFIX}"))
     for file in _files(path):
         case = file.name.removesuffix(SUFFIX)
@@ -104,7 +104,7 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
         if len(names) > 1 and not inside:
             raise ValueError(f"{file}: which of the classes {', '.join(names)}? Put it into a folder of that name")
         name = file.parent.name if inside else (names or ("lesion",))[0]
-        entries, _ = cases.setdefault(case, ([], geometry))
+        entries, *_ = cases.setdefault(case, ([], geometry, file))
         for number, region in enumerate(cc3d.statistics(parts)["bounding_boxes"][1:], start=1):
             box = np.array([[s.start for s in region], [s.stop for s in region]], np.float64)
             entries.append(Entry(box, float(scores[region][parts[region] == number].max()), name, str(file)))

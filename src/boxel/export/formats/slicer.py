@@ -15,6 +15,7 @@ from typing_extensions import TypedDict
 from boxel.export.boxel_json import geometry_from
 from boxel.export.entries import (
     SEE,
+    Entry,
     OfBoxel,
     Position,
     case_files,
@@ -22,6 +23,7 @@ from boxel.export.entries import (
     entries_of,
     holds,
     numbered,
+    refuse_twice,
     rounded,
     write_records,
 )
@@ -75,7 +77,8 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
     Raises:
         ValueError: no ROI boxes, or a case whose geometry is not known.
     """
-    cases, classes = {}, info.classes
+    cases: dict[str, tuple[list[Entry], Geometry, Path]] = {}
+    classes = info.classes
     for name, file in case_files(path, SUFFIX).items():
         record = read_json(file, _File, SEE)
         ours, case = record.get("boxel"), name
@@ -85,7 +88,8 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
         else:
             geometry = info.geometry(case, file)
         boxes = [(place, markup) for place, markup in numbered("markups", record["markups"]) if markup["type"] == "ROI"]
-        cases[case] = entries_of(file, boxes, partial(_entry, geometry=geometry)), geometry
+        refuse_twice(case, cases, file)
+        cases[case] = entries_of(file, boxes, partial(_entry, geometry=geometry)), geometry, file
     return collect(cases, classes)
 
 
