@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast, get_args
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError, model_serializer, model_validator
 from pydantic.fields import FieldInfo
 
+from boxel.inputs.json_values import whole_number
+from boxel.inputs.texts import read_json
 from boxel.plugins import Registry
 from boxel.ranges import MOST, limit_whole_numbers, range_in_words
 
@@ -98,7 +100,7 @@ class Config(BaseModel, metaclass=_Explained):
                 if depth < len(parents):
                     node = node[name]
             try:
-                node[leaf] = json.loads(text, parse_int=_whole)
+                node[leaf] = json.loads(text, parse_int=whole_number)
             except json.JSONDecodeError:
                 node[leaf] = text
             except ValueError as error:
@@ -233,48 +235,6 @@ def _chosen(annotation: Any, values: Any) -> Any:
     if isinstance(values, Mapping) and isinstance(annotation, type) and issubclass(annotation, Choice):
         return annotation.registry.get(values.get("type", annotation.type_name or annotation.default), annotation)
     return annotation
-
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file.
-
-    Raises:
-        ValueError: names the file when it is missing, unreadable or not JSON, or names a key twice.
-    """
-    try:
-        content = Path(path).read_bytes()
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
-    return parse_json(content, path)
-
-
-def parse_json(content: str | bytes, path: Path) -> Any:
-    """The value that a JSON text holds; `path` is the file to name in errors, which are those of `read_json`."""
-    try:
-        return json.loads(content, object_pairs_hook=_unique, parse_int=_whole)  # bytes: UTF-8 or UTF-16
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: not UTF-8; save it as UTF-8") from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not valid JSON ({error})") from None
-
-
-def _whole(digits: str) -> int:
-    """A whole number of a JSON text; of a longer one than a float holds, each use would be an error of its own."""
-    if len(digits) > 308:
-        raise ValueError(f"{digits[:20]}... is a number of {len(digits)} digits; give one of 308 or fewer")
-    return int(digits)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object whose names are unique; of two equal names, Python would silently keep the last value."""
-    record = dict(pairs)
-    if len(record) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice!r} occurs twice; names must be unique")
-    return record
 
 
 def write_text(path: Path, text: str) -> None:

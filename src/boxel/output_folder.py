@@ -11,13 +11,24 @@ import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
-from boxel.config import read_json, write_text
+from typing_extensions import TypedDict
+
+from boxel.config import write_text
+from boxel.inputs.folders import listing
+from boxel.inputs.texts import read_json
 from boxel.wording import counted_of
 
 RECORD = ".boxel"
 MANY = 10_000
+
+
+class _Record(TypedDict):
+    verb: str
+    source: NotRequired[str]
+    job: dict[str, Any]
+    cases: NotRequired[list[str]]
 
 
 @contextmanager
@@ -52,7 +63,7 @@ def claimed(
     before: dict[str, Any] = {"verb": verb, "source": source, "job": job, "cases": wanted}
     is_new = _write_record(record, verb, before)
     if not is_new:
-        before = read_json(record)
+        before = read_json(record, _Record, "choose a new or empty folder with --out")
         _check_same(out, before, verb, job, source)
         known = set(before.get("cases", ()))
         if not known.issuperset(wanted):
@@ -92,9 +103,10 @@ def wanted_cases(out: Path) -> list[str]:
 
 
 def _wanted(out: Path) -> tuple[str, list[str]]:
-    record = read_json(out / RECORD) if (out / RECORD).is_file() else {}
-    record = record if isinstance(record, dict) else {}
-    return str(record.get("verb", "")), list(record.get("cases", ()))
+    if not (out / RECORD).is_file():
+        return "", []
+    record = read_json(out / RECORD, _Record, "remove it")
+    return record["verb"], record.get("cases", [])
 
 
 def case_file(out: Path, case: str, suffix: str, num_cases: int = 0) -> Path:
@@ -119,8 +131,10 @@ def case_file(out: Path, case: str, suffix: str, num_cases: int = 0) -> Path:
 
 def list_files(folder: Path, suffix: str) -> list[Path]:
     """The files `CASE + suffix` in a folder and its subfolders of cases, by their names."""
-    files = [*folder.glob(f"*{suffix}"), *folder.glob(f"[0-9a-f][0-9a-f]/*{suffix}")]
-    return sorted((file for file in files if not file.name.startswith(".")), key=lambda file: (file.name, file))
+    files = listing(folder, f"*{suffix}")
+    for inner in listing(folder, "[0-9a-f][0-9a-f]"):
+        files += listing(inner, f"*{suffix}")
+    return sorted(files, key=lambda file: (file.name, file))
 
 
 def check_empty(out: Path, verb: str, own: Collection[str] = (), option: str = "--out") -> None:
@@ -176,8 +190,6 @@ def _as_text(content: Mapping[str, Any]) -> str:
 
 
 def _check_same(out: Path, before: Any, verb: str, job: Mapping[str, Any], source: str) -> None:
-    if not isinstance(before, dict) or not isinstance(before.get("job"), dict):
-        raise ValueError(f"{out / RECORD}: not a record of Boxel; choose a new or empty folder with --out")
     if before.get("verb") != verb:
         raise ValueError(
             f"{out}: holds the output of `boxel {before.get('verb')}`; choose a new or empty folder with --out"

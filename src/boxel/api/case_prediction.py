@@ -8,9 +8,9 @@ from typing import Any
 from boxel.api.detector import Detector
 from boxel.api.given_boxes import GivenBoxes
 from boxel.api.prediction_inputs import Images
-from boxel.config import read_json
 from boxel.consolidation import RawPrediction, write_raw
 from boxel.export.boxel_json import write_detections
+from boxel.inputs.texts import read_json
 from boxel.io import write_label_map
 from boxel.output_folder import case_file
 from boxel.types import Image

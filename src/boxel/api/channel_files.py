@@ -5,9 +5,13 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NotRequired
+
+from typing_extensions import TypedDict
 
 from boxel.api.run import RunSplit
-from boxel.config import read_json
+from boxel.inputs.folders import listing
+from boxel.inputs.texts import read_json
 from boxel.io import read_layout, split_suffix
 from boxel.io.channels import in_order, split_channel
 from boxel.types import Task
@@ -16,6 +20,10 @@ from boxel.wording import counted
 __all__ = ["RunImages", "group_files"]
 
 COLOURS = ("red", "green", "blue")
+
+
+class _Prepared(TypedDict):
+    files: NotRequired[list[str]]
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class RunImages:
         """Those of a run; the prepared cases name the files that they come from, if they are still there."""
         folder, numbered = Path(split.work) / "cases", None
         case = next((case for case in split.train if (folder / f"{case}.json").exists()), "")
-        files = read_json(folder / f"{case}.json").get("files") if case else None
+        files = read_json(folder / f"{case}.json", _Prepared, "prepare again").get("files") if case else None
         if files:
             name, number = split_channel(Path(files[0]))
             own = case.endswith(name) and not case.endswith(split_suffix(Path(files[0]))[0])
@@ -73,7 +81,7 @@ def _annotated_names(folder: Path) -> set[str]:
     """The cases in `labelsTs` for `imagesTs`, and so on."""
     place = Path(os.path.abspath(folder))
     labels = place.parent / f"labels{place.name.removeprefix('images')}"
-    return {split_suffix(file)[0] or file.stem for file in (labels.iterdir() if labels.is_dir() else ())}
+    return {split_suffix(file)[0] or file.stem for file in listing(labels)}
 
 
 def _plain(file: Path) -> Path:

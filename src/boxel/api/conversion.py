@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from boxel.datasets.names import case_ids, is_clutter
+from boxel.datasets.names import case_ids
 from boxel.export import DatasetInfo, ImageGeometries, Prediction, get_format, recognise
+from boxel.inputs.folders import walk
 from boxel.io import SUFFIXES, read_geometry, split_suffix
 from boxel.io.channels import group_channels, in_order, split_channel
 from boxel.output_folder import claimed, unfinished
@@ -76,7 +77,8 @@ def find_cases(folder: Path) -> dict[str, tuple[Path, ...]]:
     """
     if not folder.exists():
         raise ValueError(f"{folder}: no such file or folder; name the folder of the images with --images")
-    paths = [path for path in sorted(folder.rglob("*")) if not is_clutter(path)] if folder.is_dir() else [folder]
+    inner = sorted(here / name for here, *names in walk(folder) for name in (*names[0], *names[1]))
+    paths = inner if folder.is_dir() else [folder]
     folders = [path for path in paths if path.is_dir() and any(path.iterdir())]
     files = [path for path in paths if path.is_file() and split_suffix(path)[1]]
     channels = group_channels(path for path in files if split_channel(path)[1] is not None and path.parent == folder)
@@ -95,7 +97,8 @@ def _with_image(prediction: Prediction, files: dict[str, tuple[Path, ...]]) -> P
     if prediction.case not in files:
         known = ", ".join(sorted(files)[:5]) + (" ..." if len(files) > 5 else "")
         raise ValueError(
-            f"--images: no image of case {prediction.case!r} there, only of {known}; rename file or folder"
+            f"{prediction.file or prediction.case}: no image of case {prediction.case!r} in --images, only of {known}; "
+            "rename file or folder"
         )
     paths, detections = files[prediction.case], prediction.detections
     if detections.geometry is None:

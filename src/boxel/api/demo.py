@@ -7,10 +7,10 @@ from typing import Any
 
 from boxel.api.fold import run_fold
 from boxel.api.reporting import report
-from boxel.config import read_json
 from boxel.datasets.cases import Dataset
 from boxel.datasets.formats import as_dataset
 from boxel.datasets.toy import make_toy
+from boxel.inputs.texts import read_json
 from boxel.output_folder import claimed
 from boxel.recipes import Experiment, get_recipe
 from boxel.types import Progress, silent

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
+from pydantic import AfterValidator
 
-from boxel.config import read_json
 from boxel.datasets.cases import Case, Dataset, LoadedCase, read_case
 from boxel.datasets.formats import as_dataset
 from boxel.datasets.polygons import CocoMasks
@@ -20,6 +20,7 @@ from boxel.evaluation.criteria import Kind
 from boxel.evaluation.evaluate import Context
 from boxel.evaluation.masks import LabelMap, MaskOverlap, ProbabilityGrids, join_overlaps, overlap_masks
 from boxel.export import DatasetInfo, Format, ImageGeometries, get_format, recognise
+from boxel.inputs.texts import read_json
 from boxel.io import read_geometry
 from boxel.output_folder import unfinished
 from boxel.types import Detections, Geometry, Instances, Progress, silent
@@ -67,7 +68,6 @@ def read_evaluation_inputs(
     path, data = Path(predictions), as_dataset(dataset)
     form = recognise(path) if source == "auto" else get_format(source)
     detections = only_annotated(read_detections(path, data, form), data)
-    check_names(path, detections, data)
     cases = choose_cases(data, list(detections))
     with_masks = criterion.startswith("mask")
     bare = [case for case, own in detections.items() if len(own) and own.masks is None]
@@ -136,19 +136,20 @@ def read_detections(path: Path, data: Dataset, form: Format) -> dict[str, Detect
     for prediction in predictions:
         if prediction.classes != info.classes:
             raise ValueError(
-                f"{path}: predicts the classes {', '.join(prediction.classes)}; the data set has "
+                f"{prediction.file or path}: predicts the classes {', '.join(prediction.classes)}; the data set has "
                 f"{', '.join(info.classes)}: names and order must match, rename or reorder those of one of them"
             )
     names = names_by_files({prediction.case: prediction.image_files for prediction in predictions}, data)
     among = {case.id for case in data.cases} if not names else None
     if warning := unfinished(path, {prediction.case for prediction in predictions}, among):
         warnings.warn(warning, stacklevel=2)
-    detections: dict[str, Detections] = {}
+    detections, files = dict[str, Detections](), dict[str, Path]()
     for prediction in predictions:
         case = names.get(prediction.case, prediction.case)
         if case in detections:
             raise ValueError(f"{path}: two predictions are of case {case!r} of the data set; remove one of them")
-        detections[case] = prediction.detections
+        detections[case], files[case] = prediction.detections, prediction.file or path
+    check_names(files, data)
     return detections
 
 
@@ -165,12 +166,13 @@ def names_by_files(predicted: Mapping[str, Sequence[Path]], data: Dataset) -> di
     return {case: owner for case, owner in named.items() if owner is not None and owner != case}
 
 
-def check_names(path: Path, predicted: Mapping[str, Any], data: Dataset) -> None:
-    """Raise ValueError if predicted cases are not in the data set, with the names of both."""
-    known = {case.id for case in data.cases}
+def check_names(predicted: Mapping[str, Path], data: Dataset) -> None:
+    """Raise ValueError if predicted cases, each of a file, are not in the data set, with the names of both."""
+    known = {case.id for case in data.cases} | {*data.unlabelled}
     if unknown := predicted.keys() - known:
+        number = counted_of(len(unknown), len(predicted), "predicted case", "is", "are")
         raise ValueError(
-            f"{path}: {counted_of(len(unknown), len(predicted), 'predicted case', 'is', 'are')} not in {data.root} "
+            f"{predicted[min(unknown)]}: {number} not in {data.root} "
             f"({some(unknown)}), whose cases are {some(known - predicted.keys() or known)}; predict the cases of the "
             f"data set under its names with `boxel predict RUN {data.root} --out DIR` (only some: --part test), or "
             "remove these predictions"
@@ -239,9 +241,8 @@ def _set_aside(
     ignored, regions = dict[str, Instances](), dict[str, Instances]()
     if ignore is None:
         return ground_truth, ignored, regions
-    named, shape = read_json(Path(ignore)), '{"CASE": [object id or [lower corner, upper corner], ...]}'
-    if not isinstance(named, dict) or not all(isinstance(entries, list) for entries in named.values()):
-        raise ValueError(f"{ignore}: must name the ignored objects and regions as {shape}")
+    shape = 'name objects and regions as {"CASE": [object id or [lower corner, upper corner], ...]}'
+    named = read_json(Path(ignore), dict[str, list[Annotated[Any, AfterValidator(_id_or_region)]]], shape)
     for case, entries in named.items():
         ids = [entry for entry in entries if not isinstance(entry, list)]
         if case not in ground_truth or not set(ids) <= set(ground_truth[case].ids.tolist()):
@@ -252,6 +253,12 @@ def _set_aside(
         aside = np.isin(objects.ids, ids)
         ground_truth[case], ignored[case] = objects[~aside], objects[aside]
     return ground_truth, ignored, regions
+
+
+def _id_or_region(value: Any) -> Any:
+    if type(value) is not int and not isinstance(value, list):
+        raise ValueError("must be an object id or a region")
+    return value
 
 
 def _read_regions(where: str, corners: list[Any], ndim: int) -> Instances:

@@ -15,12 +15,13 @@ from boxel.api.prediction_inputs import Images, find_images, images_of
 from boxel.api.ray_prediction import RayWork
 from boxel.api.run import RunSplit
 from boxel.caps import warn_of_caps
-from boxel.config import Config, did_you_mean, read_json
+from boxel.config import Config, did_you_mean
 from boxel.datasets.cases import Dataset
 from boxel.datasets.problems import some
 from boxel.export import get_format
 from boxel.export.boxel_json import read_prediction
 from boxel.export.prediction import Prediction
+from boxel.inputs.texts import read_json
 from boxel.models.base import no_given_boxes, segments_boxes
 from boxel.output_folder import case_file, claimed
 from boxel.types import Progress, silent

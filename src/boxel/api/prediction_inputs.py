@@ -15,9 +15,9 @@ from boxel.api.label_map_names import label_maps
 from boxel.datasets.cases import Case, Dataset, read_case_image
 from boxel.datasets.formats import formats, open_dataset
 from boxel.datasets.formats.registry import Format
-from boxel.datasets.lookup import walk
-from boxel.datasets.names import case_ids, is_clutter
+from boxel.datasets.names import case_ids
 from boxel.datasets.problems import some
+from boxel.inputs.folders import listing, walk
 from boxel.io import SUFFIXES, is_dicom, read_image, split_suffix
 from boxel.io.channels import fit_image, read_channels
 from boxel.output_folder import list_files
@@ -105,7 +105,7 @@ def find_images(paths: Sequence[Path], run: RunImages, skip: Path | None = None)
         if not path.exists():
             raise ValueError(f"{path}: no such file or folder; check the path")
     dataset = _dataset_at(paths[0]) if len(paths) == 1 and not _is_image(paths[0]) else None
-    if dataset and not any(map(_is_image, _visible(paths[0]))):
+    if dataset and not any(map(_is_image, listing(paths[0]))):
         return images_of(dataset, run)
     root = _common_folder(paths)
     left_out: dict[str, list[str]] = defaultdict(list)
@@ -166,13 +166,13 @@ def _dataset_at(path: Path) -> Dataset | None:
         return next((layout for layout in known if layout.detect(place)), None)
 
     own = layout(path)
-    if own is None and path.is_dir() and not any(map(_is_image, _visible(path))):
-        inner = [folder for folder in _visible(path) if folder.is_dir()]
+    if own is None and path.is_dir() and not any(map(_is_image, listing(path))):
+        inner = [folder for folder in listing(path) if folder.is_dir()]
         own = layout(inner[0]) if len(inner) == 1 else None
     try:
         return open_dataset(path, format=own.name) if own else None
     except ValueError as error:
-        if not any(map(_is_image, _visible(path))):
+        if not any(map(_is_image, listing(path))):
             raise
         logging.getLogger("boxel").warning(f"{error}; the images are predicted without their annotations")
         return None
@@ -188,8 +188,6 @@ def _walk(root: Path, skip: Path | None, left_out: dict[str, list[str]]) -> Iter
         kept = []
         for name in folders:
             inner = folder / name
-            if is_clutter(inner):
-                continue
             if skip is not None and inner.resolve() == skip.resolve():
                 continue
             results = any(list_files(inner / "raw", ".npz"))
@@ -201,7 +199,7 @@ def _walk(root: Path, skip: Path | None, left_out: dict[str, list[str]]) -> Iter
         for file in (folder / name for name in names):
             if file.name.lower().endswith(".seg.nrrd"):
                 left_out["label maps"].append(str(file.relative_to(root)))
-            elif not is_clutter(file):
+            else:
                 yield file
 
 
@@ -227,10 +225,6 @@ def _common_folder(paths: Sequence[Path]) -> Path:
     if len(paths) == 1 and paths[0].is_dir():
         return Path(os.path.abspath(paths[0]))
     return Path(os.path.commonpath([os.path.abspath(path.parent) for path in paths]))
-
-
-def _visible(path: Path) -> list[Path]:
-    return sorted(inner for inner in path.iterdir() if not is_clutter(inner)) if path.is_dir() else []
 
 
 def _is_image(path: Path) -> bool:

@@ -12,10 +12,10 @@ from boxel.api.case_prediction import segmentation_file
 from boxel.api.evaluation_inputs import read_evaluation_inputs
 from boxel.api.run import read_history, read_run
 from boxel.api.segmentation_inputs import read_segmentations
-from boxel.config import read_json
 from boxel.datasets.cases import Dataset, read_case
 from boxel.datasets.formats import as_dataset
 from boxel.evaluation import case_rows, evaluate, evaluate_segmentation, object_rows
+from boxel.inputs.texts import read_json
 from boxel.io import read_geometry, read_label_map
 from boxel.io.display import visible_channels
 from boxel.output_folder import check_file, list_files
@@ -66,7 +66,7 @@ def report(
         history=read_history(run),
         plan=task.why,
         recipe=experiment.to_dict(),
-        environment={**read_json(run / "environment.json"), "seed": experiment.seed},
+        environment={**read_json(run / "environment.json", dict[str, Any]), "seed": experiment.seed},
     )
     if predictions is not None and dataset is not None:
         content = _with_evaluation(content, Path(predictions), as_dataset(dataset), num_cases)

@@ -4,18 +4,20 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 import numpy as np
+from typing_extensions import TypedDict
 
 from boxel.api.case_prediction import segmentation_file
 from boxel.api.evaluation_inputs import check_names, choose_cases, names_by_files, only_annotated
-from boxel.config import read_json
 from boxel.datasets.cases import Case, Dataset, LoadedCase, read_case
 from boxel.datasets.formats import as_dataset
 from boxel.datasets.problems import some
 from boxel.evaluation.case_segmentation import CaseSegmentation, score_case
 from boxel.export.boxel_json import FORMAT, read_segmentation
+from boxel.inputs.json_values import check_shape
+from boxel.inputs.texts import read_json
 from boxel.io import read_label_map
 from boxel.io.channels import check_same_grid
 from boxel.output_folder import list_files, unfinished
@@ -128,8 +130,8 @@ def _list_label_maps(folder: Path, data: Dataset) -> _LabelMaps:
         if case in by_case:
             raise ValueError(f"{folder}: {by_case[case].name} and {file.name} are of case {case!r}; remove one of them")
         by_case[case] = file
+    check_names(by_case, data)
     by_case = only_annotated(by_case, data)
-    check_names(folder, by_case, data)
     return _LabelMaps(folder, by_case, FOREGROUND in kinds.values())
 
 
@@ -138,10 +140,17 @@ def _json_beside(label_map: Path) -> Path:
     return label_map.with_name(f"{label_map.name.removesuffix(OWN_SUFFIX).removesuffix(SUFFIX)}.json")
 
 
+class _Record(TypedDict):
+    images: NotRequired[list[str]]
+    extra: NotRequired[dict[str, Any] | None]
+
+
 def _record(path: Path) -> dict[str, Any]:
     """What Boxel wrote beside a label map; empty if there is no such file."""
     record = read_json(path) if path.exists() else {}
-    return record if isinstance(record, dict) and record.get("format") == FORMAT else {}
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        return {}
+    return check_shape(record, _Record, path, "predict the case again")
 
 
 def _classes(file: Path, record: Mapping[str, Any], data: Dataset) -> tuple[str, ...]:

@@ -4,7 +4,6 @@
 name `record`. Nothing is pickled. The files of many cases are in subfolders (`boxel.output_folder`).
 """
 
-import json
 import zipfile
 import zlib
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,9 @@ from boxel.config import Config, write_bytes
 from boxel.consolidation.config import ConsolidateConfig
 from boxel.consolidation.merging import consolidate
 from boxel.consolidation.views import RecordedViews
+from boxel.inputs.json_values import parse_json
+from boxel.inputs.problems import InputError
+from boxel.inputs.texts import read_head
 from boxel.output_folder import list_files
 from boxel.types import Detections, Geometry, RawDetections
 
@@ -165,8 +167,7 @@ def raw_files(path: Path | str) -> list[Path]:
 
 
 def _is_prediction(path: Path) -> bool:
-    with path.open("rb") as file:
-        return b'"boxel-detections"' in file.read(1024)
+    return b'"boxel-detections"' in read_head(path, 1024)
 
 
 def read_raw_file(path: Path) -> RawPrediction:
@@ -181,9 +182,9 @@ def read_raw_file(path: Path) -> RawPrediction:
             f"{path}: does not say which image it belongs to (an early Boxel wrote it); predict again into a new folder"
         )
     try:
-        values = json.loads(str(arrays.pop("record")))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: damaged, its record is not JSON ({error}); predict this case again") from None
+        values = parse_json(str(arrays.pop("record")), path)
+    except InputError as error:
+        raise InputError(path, f"its record is {error.problem}", "predict this case again") from None
     if isinstance(values, dict) and isinstance(version := values.get("version"), int) and version > VERSION:
         raise ValueError(f"{path}: version {version}, but this Boxel reads up to {VERSION}; update Boxel")
     record = _Record.from_dict(values, str(path))

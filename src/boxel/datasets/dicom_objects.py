@@ -17,8 +17,8 @@ from boxel.datasets.annotations import Annotator, Shapes
 from boxel.datasets.dicom_reports import FrameKey, frame_keys, regions_in, shapes_in
 from boxel.datasets.dicom_structures import AGAIN, structures, unused_contours
 from boxel.datasets.label_maps import Connectivity, Mask, components, overlay
-from boxel.datasets.names import is_clutter
 from boxel.datasets.problems import InputError, some
+from boxel.inputs.folders import listing
 from boxel.io.dicom_damage import is_dicom
 from boxel.io.dicom_frames import frames_of, pydicom_module
 from boxel.io.dicom_stack import Slice
@@ -144,8 +144,8 @@ class DicomObjects(Annotator):
 def _source_frames(image: Path | None) -> dict[FrameKey, Slice]:
     """The frames of an image, by what annotations call them."""
     frames: dict[FrameKey, Slice] = {}
-    for file in sorted(image.iterdir()) if image is not None and image.is_dir() else [image] if image else []:
-        if file.is_file() and not is_clutter(file) and is_dicom(file):
+    for file in listing(image) if image is not None and image.is_dir() else [image] if image else []:
+        if file.is_file() and is_dicom(file):
             header = pydicom_module().dcmread(file, stop_before_pixels=True)
             if "Rows" in header:
                 frames |= {(entry.uid, entry.frame): entry for entry in frames_of(header, file)}

@@ -5,15 +5,16 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from boxel.datasets.names import as_id, below, is_clutter, split_of_folders, split_word, stem_of, words
+from boxel.datasets.names import as_id, below, split_of_folders, split_word, stem_of, words
 from boxel.datasets.problems import InputError, Report, some
+from boxel.inputs.folders import is_clutter, listing, walk
 from boxel.io import split_suffix
 from boxel.wording import counted
 
-__all__ = ["DICOM", "IMAGE_FOLDERS", "Lookup", "MissingError", "images_below", "root_of", "walk"]
+__all__ = ["DICOM", "IMAGE_FOLDERS", "Lookup", "MissingError", "images_below", "root_of"]
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "JPEGImages", "pictures", "data")
 ANNOTATION_FOLDERS = ("annotations", "annotation", "labels", "label", "json", "jsons", "lists", "splits", "tables")
@@ -122,7 +123,7 @@ class Lookup:
 
     def _folders_in(self, base: Path) -> list[Path]:
         if base not in self._inner:
-            self._inner[base] = sorted(path for path in base.iterdir() if path.is_dir() and not is_clutter(path))
+            self._inner[base] = [path for path in listing(base) if path.is_dir()]
         return self._inner[base]
 
     def _exact(self, name: str, annotation: Path) -> Path | None:
@@ -221,21 +222,8 @@ def images_below(folder: Path) -> list[Path]:
 def _walk(root: Path) -> Iterator[Path]:
     """Images and folders below `root`, in order; links are followed once."""
     for here, folders, files in walk(root):
-        folders[:] = [name for name in folders if not is_clutter(here / name)]
         yield from (here / name for name in folders)
         yield from _images(here / name for name in files)
-
-
-def walk(root: Path, onerror: Callable[[OSError], None] | None = None) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """Like `os.walk`, in order of names; links are followed, and no folder is visited twice."""
-    seen = set()
-    for folder, folders, files in os.walk(root, onerror=onerror, followlinks=True):
-        if os.path.realpath(folder) in seen:
-            folders.clear()
-            continue
-        seen.add(os.path.realpath(folder))
-        folders.sort()
-        yield Path(folder), folders, sorted(files)
 
 
 def _images(paths: Iterable[Path]) -> Iterator[Path]:

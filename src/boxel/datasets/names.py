@@ -12,7 +12,6 @@ __all__ = [
     "as_id",
     "below",
     "case_ids",
-    "is_clutter",
     "part_named",
     "split_of_folders",
     "split_word",
@@ -20,18 +19,12 @@ __all__ = [
     "words",
 ]
 
-CLUTTER = {"thumbs.db", "desktop.ini", "__macosx", "@eadir"}
 WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation"), "val"),
     **dict.fromkeys(("test", "testing", "holdout"), "test"),
 }
 HELD_OUT = re.compile(r"(?<![a-z])h[eo]ld[-_ ]?out", re.IGNORECASE)
-
-
-def is_clutter(path: Path) -> bool:
-    """Whether an operating system wrote a file or folder: hidden ones, macOS's `._a.png`, `Thumbs.db` ..."""
-    return path.name.startswith(".") or path.name.lower() in CLUTTER
 
 
 def as_id(value: object) -> int | str | None:

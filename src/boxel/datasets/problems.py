@@ -3,30 +3,11 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
+
+from boxel.inputs.problems import InputError, Severity
 
 __all__ = ["Finding", "InputError", "Report", "Severity", "as_input_error", "raise_it", "some"]
-
-Severity = Literal["error", "warning", "note"]
-
-
-class InputError(ValueError):
-    """A problem in one file of a data set, with a suggested fix.
-
-    Attributes:
-        severity: with an error the case cannot be used; a warning says what was left out, a note what was assumed.
-    """
-
-    def __init__(
-        self, file: Path, problem: str, suggested_fix: str, case: str = "", severity: Severity = "error"
-    ) -> None:
-        super().__init__(f"{file}: {problem}; {suggested_fix}")
-        self.file, self.problem, self.suggested_fix = file, problem, suggested_fix
-        self.case, self.severity = case, severity
-
-    def of(self, case: str) -> Self:
-        """The same problem, assigned to a case."""
-        return type(self)(self.file, self.problem, self.suggested_fix, case, self.severity)
 
 
 def as_input_error(error: ValueError, case: str = "") -> InputError:

@@ -20,11 +20,13 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from boxel.config import did_you_mean, read_json, write_text
+from boxel.config import did_you_mean, write_text
 from boxel.datasets.formats.native_writer import write_case, write_dataset, write_splits
+from boxel.inputs.texts import read_json
 from boxel.output_folder import check_empty
 from boxel.types import Geometry, Image, Progress, silent
 
@@ -175,7 +177,7 @@ def _claim(out: Path, settings: dict) -> None:
     """Record the settings in `out`, or refuse a folder that contains something else."""
     record = out / "toy.json"
     if record.exists():
-        known = {"version": 1, **read_json(record)}
+        known = {"version": 1, **read_json(record, dict[str, Any])}
         if {**known, "version": settings["version"]} == settings != known:
             raise ValueError(
                 f"{out}: an earlier Boxel drew these toy images, with objects a voxel too small; "

@@ -6,8 +6,6 @@ the mean sensitivity at 1/8, 1/4, ..., 8 false positives per listed scan. (Setio
 noduleCADEvaluationLUNA16.py.)
 """
 
-import csv
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +22,9 @@ from boxel.evaluation.evaluate import Evaluation, best_scores, is_smooth, make_c
 from boxel.evaluation.grouped_matches import GroupedMatches
 from boxel.evaluation.matching import MatchTable
 from boxel.evaluation.overlaps import find_overlaps
+from boxel.inputs.problems import InputError
+from boxel.inputs.tables import read_table
+from boxel.inputs.texts import read_text
 from boxel.types import Detections, Instances
 
 CLASSES = ("nodule",)
@@ -70,7 +71,7 @@ def read_tables(folder: Path, marked: Sequence[str]) -> Luna16Tables:
         listed = folder / f"{prefix}seriesuids.csv"
         if not listed.exists():
             continue
-        names = [_name(line) for line in listed.read_text().split()]
+        names = [_name(line) for line in read_text(listed).split()]
         if len(set(names)) < len(names):
             raise ValueError(f"{listed}: a scan is listed twice; list each once")
         if unknown := sorted(set(marked) - set(names)):
@@ -199,7 +200,7 @@ def _order(item: tuple[str, np.ndarray]) -> tuple[bool, bool]:
 
 def _name(text: str) -> str:
     """Series ids that are numbers are the same with and without leading zeros."""
-    return str(int(text)) if text.isdecimal() else text
+    return text.lstrip("0") or "0" if text.isdecimal() else text
 
 
 def _read_spheres(path: Path) -> dict[str, Instances]:
@@ -222,19 +223,10 @@ def _read_rows(path: Path, columns: Sequence[str]) -> list[tuple[int, str, tuple
         raise ValueError(f"{path}: is a folder; give the CSV table with the columns seriesuid, {', '.join(columns)}")
     if not path.exists():
         raise ValueError(f"{path}: no such file; it is the CSV table with the columns seriesuid, {', '.join(columns)}")
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    head = lines[0] if lines else ""
-    reader = csv.DictReader(lines, delimiter=max(",\t;", key=head.count))
-    names = reader.fieldnames or []
-    if missing := [name for name in ("seriesuid", *columns) if name not in names]:
-        raise ValueError(f"{path}: no column {missing[0]!r}, only {', '.join(names)}; the first line names them")
     rows = []
-    for row in reader:
+    for row in read_table(path, ("seriesuid", *columns)):
         try:
-            values = tuple(float(row[name]) for name in columns)
-        except (TypeError, ValueError):
-            values = (math.nan,)
-        if not all(map(math.isfinite, values)):
-            raise ValueError(f"{path}: line {reader.line_num}: {', '.join(columns)} must be finite numbers")
-        rows.append((reader.line_num, _name(row["seriesuid"].strip()), values))
+            rows.append((row.line, _name(row["seriesuid"]), tuple(map(row.number, columns))))
+        except ValueError as error:
+            raise InputError(path, f"line {row.line}: {error}", "write a number") from None
     return rows

@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Annotated, Any, cast, get_args
+
+from typing_extensions import TypedDict
 
 from boxel.api.consolidation import consolidate_folder
 from boxel.api.evaluation_inputs import EvaluationInputs, read_detections, read_evaluation_inputs
 from boxel.api.run import environment
-from boxel.config import did_you_mean, read_json, write_bytes, write_text
+from boxel.config import did_you_mean, write_bytes, write_text
 from boxel.consolidation import ConsolidateConfig
 from boxel.consolidation.raw_file import raw_files, read_raw_file
 from boxel.consolidation.views import RecordedViews, view_axes
@@ -26,11 +28,33 @@ from boxel.experiments.ablation_tables import METRICS, Ablation, AblationRow, Co
 from boxel.experiments.before_after import before_after_png
 from boxel.experiments.statistics import Estimate, holm
 from boxel.export import get_format
+from boxel.inputs.json_values import exactly
+from boxel.inputs.texts import REMAKE, read_json
 from boxel.output_folder import claimed
 from boxel.types import Progress, silent
 
 METHODS: tuple[str, ...] = get_args(ConsolidateConfig.model_fields["method"].annotation)
 CHECKPOINTS = (1, 5)
+
+
+Ends = Annotated[list[float], exactly(2)] | None
+
+
+class _Metric(TypedDict):
+    value: float | None
+    ci95: Ends
+
+
+class _Difference(TypedDict):
+    difference: float | None
+    ci95: Ends
+    p: float | None
+
+
+class _Compared(TypedDict):
+    metrics: dict[str, _Metric]
+    differences: dict[str, _Difference]
+    num_capped: int
 
 
 @dataclass(frozen=True)
@@ -197,7 +221,7 @@ def _compare(
 
 
 def _rows(combinations: Sequence[Combination], folders: Sequence[Path]) -> list[AblationRow]:
-    records = [read_json(folder / "comparison.json") for folder in folders]
+    records = [read_json(folder / "comparison.json", _Compared, REMAKE) for folder in folders]
     p_values = {name: [record["differences"][name]["p"] for record in records[1:]] for name in METRICS}
     corrected = {name: holm(values) for name, values in p_values.items()}
     rows = []

@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from boxel.api.evaluation import evaluate, write_results
-from boxel.config import read_json
 from boxel.datasets.cases import Dataset
 from boxel.experiments.cell import Cell, hash_of, open_source, write_resamples
 from boxel.experiments.grid import Grid, chooses, path_of
 from boxel.experiments.state import CellState
 from boxel.export.boxel_json import read_prediction, write_detections
+from boxel.inputs.texts import read_json
 from boxel.output_folder import list_files
 from boxel.types import Detections
 
@@ -44,7 +45,7 @@ def _made(
 
 
 def _cost(folder: Path) -> dict[str, object]:
-    return {"metrics": read_json(folder / "metrics.json")}
+    return {"metrics": read_json(folder / "metrics.json", dict[str, Any])}
 
 
 def predictions_of(reference: Path) -> dict[str, Detections]:

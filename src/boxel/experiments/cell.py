@@ -19,11 +19,12 @@ import traceback
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired
 
 import numpy as np
 from filelock import FileLock, Timeout
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from boxel.api.fold import run_fold
 from boxel.api.prediction import predict
@@ -34,6 +35,7 @@ from boxel.datasets.cases import Dataset
 from boxel.evaluation import Evaluation
 from boxel.evaluation.bootstrap import mean_of_present
 from boxel.experiments.sources import Source
+from boxel.inputs.texts import read_json
 from boxel.plugins import load_plugin
 from boxel.recipes import Experiment
 from boxel.types import Progress, silent
@@ -124,6 +126,20 @@ def run_cell(folder: Path, progress: Progress = silent) -> None:
         write_text(folder / "done.json", json.dumps(record | {"environment": environment()}, indent=2) + "\n")
 
 
+class Cost(TypedDict):
+    """The content of `done.json`; the cost of other people's predictions is not known."""
+
+    recipe: NotRequired[str]
+    parameters: NotRequired[int]
+    steps: NotRequired[int]
+    seconds: float | None
+    seconds_per_step: NotRequired[float]
+    train_seconds: NotRequired[float]
+    metrics: NotRequired[dict[str, float]]
+    peak_bytes: NotRequired[int]
+    environment: NotRequired[dict[str, Any]]
+
+
 def open_source(source: Source, out: Path, progress: Progress = silent) -> Dataset:
     """The data of a cell; what is generated is shared by all cells in `out`."""
     place = out / "data" / hash_of(source.to_dict())
@@ -138,6 +154,11 @@ def predict_training(folder: Path, dataset: Dataset, seed: int, number: int) -> 
     drawn = np.random.default_rng(seed).permutation(train)[:number].tolist()
     predict(run, dataset, out, part="train", cases=drawn, overrides=["predict.segmentation=false"])
     return out
+
+
+def read_cost(folder: Path) -> Cost:
+    """What a finished cell needed."""
+    return read_json(folder / "done.json", Cost, "delete the folder of the cell to carry it out again")
 
 
 def is_done(folder: Path) -> bool:

@@ -16,13 +16,14 @@ import numpy as np
 from filelock import FileLock
 
 from boxel.api.evaluation_inputs import read_evaluation_inputs
-from boxel.api.run import read_history
-from boxel.config import read_json, write_text
+from boxel.api.run import RunSplit, read_history
+from boxel.config import write_text
 from boxel.evaluation import EvaluateConfig, evaluate
 from boxel.evaluation.grouped_matches import size_ratios
 from boxel.experiments.cell import EVALUATIONS, Cell, open_source, predict_training
 from boxel.experiments.grid import Derived, Grid, Values
 from boxel.experiments.state import CellState
+from boxel.inputs.texts import REMAKE, read_json
 from boxel.preparation.store import Store
 from boxel.reporting.charts import learning_charts
 from boxel.reporting.drawing import chart_png, confusion_png
@@ -70,7 +71,7 @@ def metrics_of(out: Path, cell: CellState, part: Part) -> dict[str, Any]:
             values |= {"empty": float(np.mean(np.array(best) < SCORE)), "ratios": ratios[np.isfinite(ratios)].tolist()}
             values[CONFUSION] = result.metrics[CONFUSION]
             write_text(path, json.dumps(values))
-    return dict(read_json(path))
+    return read_json(path, dict[str, Any], REMAKE)
 
 
 def _rows(grid: Grid, out: Path, cells: Sequence[CellState], part: Part) -> dict[str, list[dict[str, Any]]]:
@@ -161,7 +162,7 @@ class Lesions:
     def __call__(self, grid: Grid, out: Path, cells: Sequence[CellState], means: Rows) -> Derived:
         lines = []
         for _, folder in _finished(out, cells)[:1]:  # all rows have the same parts
-            split, cell = read_json(folder / "run" / "split.json"), Cell.load(folder / "cell.json")
+            split, cell = RunSplit.load(folder / "run" / "split.json").to_dict(), Cell.load(folder / "cell.json")
             store = Store(out / "work" / cell.prepared_name)
             classes = store.fingerprint.classes
             labels = [np.concatenate([store.meta(case).instances.labels for case in split[part]]) for part in PARTS]

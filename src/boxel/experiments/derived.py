@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from boxel.api.evaluation_inputs import read_evaluation_inputs
-from boxel.config import read_json, write_text
+from boxel.config import write_text
 from boxel.datasets.cases import read_case_image
 from boxel.evaluation import EvaluateConfig, evaluate
 from boxel.experiments.cell import Cell, hash_of, open_source
 from boxel.experiments.grid import Derived, Grid, Values, chooses
 from boxel.experiments.sources import DataFolder
 from boxel.experiments.state import CellState
+from boxel.inputs.texts import REMAKE, read_json
 from boxel.types import Geometry
 
 __all__ = ["CountsByRule", "FalsePositivesByScore", "RankCorrelation", "spearman"]
@@ -101,7 +102,7 @@ class FalsePositivesByScore:
             chosen = (table.false_positives, table.true_positives)
             counts = [np.histogram(table.scores[one], self.edges)[0] / len(table.cases) for one in chosen]
             write_text(path, json.dumps(np.transpose(counts).tolist()))
-        return np.array(read_json(path))
+        return np.array(read_json(path, list[list[float]], REMAKE))
 
 
 @dataclass(frozen=True)
@@ -149,4 +150,4 @@ class CountsByRule:
                 for label in case.annotate.read(geometry)[1].labels.tolist() if case.annotate else ():
                     counts[text][datasets[text].classes[label]] += 1
             write_text(path, json.dumps(counts))
-        return dict(read_json(path))
+        return read_json(path, dict[str, dict[str, int]], REMAKE)

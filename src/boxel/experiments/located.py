@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from filelock import FileLock
 
-from boxel.config import read_json, write_text
+from boxel.config import write_text
 from boxel.consolidation.raw_file import raw_files, read_raw_file
 from boxel.datasets.cases import Dataset, read_case
 from boxel.experiments.cell import Cell, open_source, predict_training
 from boxel.experiments.state import CellState
+from boxel.inputs.texts import REMAKE, read_json
 from boxel.ops import paired_overlap
 
 __all__ = ["HEADINGS", "located_iou", "mean_located_iou"]
@@ -45,7 +46,7 @@ def mean_located_iou(out: Path, cells: Sequence[CellState], model: str, part: Pa
 
 def _of_cell(folder: Path, part: Part) -> float:
     path, heading = folder / "located.json", HEADINGS[part]
-    known = read_json(path) if path.exists() else {}
+    known = read_json(path, dict[str, float | None], REMAKE) if path.exists() else {}
     if heading not in known:
         cell = Cell.load(folder / "cell.json")
         dataset = open_source(cell.source, folder.parent.parent)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import NonNegativeInt
 
-from boxel.config import Config, did_you_mean, read_json
+from boxel.config import Config, did_you_mean
 from boxel.experiments.blood_cells import blood_cells
 from boxel.experiments.cell import Cell
 from boxel.experiments.cross_validation import PRESETS, cross_validation
@@ -21,6 +21,7 @@ from boxel.experiments.six_models import six_models
 from boxel.experiments.sources import Source
 from boxel.experiments.toy import PRESETS as TOY_PRESETS
 from boxel.experiments.toy import toy
+from boxel.inputs.texts import read_json
 from boxel.models import ModelConfig
 
 RECORD = "grid.json"

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from boxel.api.run import read_history
-from boxel.config import read_json
-from boxel.experiments.cell import Cell, is_done, is_locked
+from boxel.api.run import read_history, read_run
+from boxel.experiments.cell import Cell, is_done, is_locked, read_cost
 from boxel.experiments.grid import Grid, Value, path_of
 from boxel.wording import counted
 
@@ -68,14 +67,14 @@ def _names(out: Path) -> dict[str, str]:
 
 def _look(folder: Path) -> tuple[Any, ...]:
     if is_done(folder):
-        return "done", "", read_json(folder / "done.json")
+        return "done", "", read_cost(folder)
     if not folder.exists():
         return ("missing",)
     if is_locked(folder):
         history = read_history(folder / "run")
         if not history:
             return "running", "preparing"
-        last, total = history[-1], read_json(folder / "run" / "config.json")["train"]["steps"]
+        last, total = history[-1], read_run(folder / "run")[0].train.steps
         return "running", f"step {int(last['step'])} of {total}, {last['step'] / max(last['seconds'], 1e-9):.2f} per s"
     error = folder / "error.txt"
     return ("failed", error.read_text().strip()) if error.exists() else ("missing",)

@@ -6,7 +6,6 @@ half-open: voxel `i` covers `[i, i + 1)`) and, where the image has a position or
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -14,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from boxel.config import did_you_mean, read_json, write_text
-from boxel.export.entries import rounded
+from boxel.config import did_you_mean, write_text
+from boxel.export.entries import LARGEST, rounded
 from boxel.export.mask_text import mask_from_text, mask_to_text
 from boxel.export.prediction import Prediction, in_mm
+from boxel.inputs.texts import read_json
 from boxel.output_folder import list_files
 from boxel.types import Detections, Geometry
 
@@ -128,7 +128,7 @@ def read_prediction(path: Path) -> Prediction:
         capped,
     )
     return Prediction(
-        case, detections, tuple(classes), tuple(map(Path, images)), *read_segmentation(record, check.path)
+        case, detections, tuple(classes), tuple(map(Path, images)), *read_segmentation(record, path), path
     )
 
 
@@ -177,12 +177,14 @@ def read_segmentation(record: Mapping[str, Any], path: Path) -> tuple[Path | Non
         ) from None
 
 
-def geometry_from(value: Any, ndim: int, path: Path) -> Geometry:
-    """The geometry in a JSON file.
+def geometry_from(value: Any, ndim: int | None, path: Path) -> Geometry:
+    """The geometry in a JSON file; without `ndim`, of as many axes as its shape.
 
     Raises:
         ValueError: names the file, the key and the rule.
     """
+    if ndim is None:
+        ndim = len(shape) if isinstance(shape := value.get("shape"), list) else 0
     geometry = _read_geometry(value, ndim, check := _Checker(path))
     check.require(geometry is not None, "geometry", "must be an object")
     return geometry  # type: ignore[return-value]
@@ -281,7 +283,7 @@ def _is_integer(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
 
 
 def _is_vector(value: Any, length: int) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 
 from boxel.config import write_bytes
 from boxel.export.prediction import Prediction
+from boxel.inputs.folders import listing
 from boxel.io.dicom_frames import frames_of
 from boxel.io.dicom_stack import Slice
 from boxel.types import Geometry
@@ -84,7 +85,7 @@ def source_of(prediction: Prediction) -> Source:
             "folder, or name the folder with --images"
         )
     series: dict[str, list[tuple[Dataset, list[Slice]]]] = {}
-    for file in sorted(place.iterdir()) if place.is_dir() else [place]:
+    for file in listing(place) if place.is_dir() else [place]:
         if not file.is_file() or not pydicom.misc.is_dicom(file):
             continue
         header = pydicom.dcmread(file, stop_before_pixels=True)

@@ -1,19 +1,82 @@
 """What format files share: one file per case, detections from entries, boxes in the conventions of other tools."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import numpy as np
+from typing_extensions import TypedDict
 
 from boxel.config import did_you_mean, write_text
 from boxel.export.prediction import Prediction
+from boxel.inputs.folders import listing
+from boxel.inputs.json_values import Finite, exactly
+from boxel.inputs.problems import InputError
+from boxel.inputs.texts import read_head
 from boxel.output_folder import case_file, list_files
 from boxel.types import Detections, Geometry
 
-Entry = tuple[np.ndarray, float, str]
-"""Box `(2, d)`, score and class name of a detection."""
+T = TypeVar("T")
+Position = Annotated[list[Finite], exactly(3)]
+LARGEST = 1e30  # a coordinate; boxes have 32 bits
+SEE = "see docs/how_to/export.md"
+
+
+class Entry(NamedTuple):
+    """Box `(2, d)`, score and class name of a detection, and where it was read."""
+
+    box: np.ndarray
+    score: float
+    name: str
+    place: str
+
+
+class OfBoxel(TypedDict):
+    """What Boxel adds to the files of formats that have no place for it."""
+
+    case: str
+    classes: list[str]
+    geometry: dict[str, Any]
+
+
+def entries_of(
+    file: Path, items: Iterable[tuple[str, T]], build: Callable[[T], tuple[np.ndarray, float, str]]
+) -> list[Entry]:
+    """The entry that `build` makes of each item of a file; the first of a pair says where the item is in it.
+
+    Raises:
+        InputError: names the file and the place of an item of which there can be no entry.
+    """
+    entries = []
+    for place, item in items:
+        try:
+            entries.append(Entry(*build(item), f"{file}: {place}"))
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            raise InputError(file, f"{place} is no detection ({error})", SEE) from None
+    return entries
+
+
+def numbered(name: str, values: Sequence[T]) -> Iterator[tuple[str, T]]:
+    """The values of a list with their places, `name[0]`, `name[1]` ..."""
+    return ((f"{name}[{number}]", value) for number, value in enumerate(values))
+
+
+def refuse_twice(case: str, cases: Mapping[str, tuple[Any, Any, Path]], file: Path) -> None:
+    """Raise InputError if a case that a file is of has been read from another file."""
+    if case in cases:
+        raise InputError(file, f"case {case!r} was already read from {cases[case][2]}", "remove one of the two files")
+
+
+def class_of(label: int, classes: Sequence[str]) -> str:
+    """The name of a class of a file that has only numbers.
+
+    Raises:
+        ValueError: there are `classes`, and the number is not one of theirs.
+    """
+    if classes and not 0 <= label < len(classes):
+        raise ValueError(f"label {label} is none of 0..{len(classes) - 1}, the classes {', '.join(classes)}")
+    return classes[label] if classes else str(label)
 
 
 def case_files(path: Path, suffix: str) -> dict[str, Path]:
@@ -22,7 +85,7 @@ def case_files(path: Path, suffix: str) -> dict[str, Path]:
     Raises:
         ValueError: the folder has no such file.
     """
-    files = sorted(path.glob(f"*{suffix}")) if path.is_dir() else [path]
+    files = listing(path, f"*{suffix}") if path.is_dir() else [path]
     if not files:
         raise ValueError(f"{path}: no *{suffix} files there")
     return {file.name.removesuffix(suffix): file for file in files}
@@ -30,7 +93,7 @@ def case_files(path: Path, suffix: str) -> dict[str, Path]:
 
 def holds(path: Path, pattern: str) -> bool:
     """Whether a file has a name of this pattern, or a folder has such a file."""
-    return any(path.glob(pattern)) if path.is_dir() else path.match(pattern)
+    return bool(listing(path, pattern)) if path.is_dir() else path.match(pattern)
 
 
 def begins_with(path: Path, suffix: str, text: str) -> bool:
@@ -38,13 +101,11 @@ def begins_with(path: Path, suffix: str, text: str) -> bool:
     files = list_files(path, suffix) if path.is_dir() else [path] if path.name.endswith(suffix) else []
     if not files:
         return False
-    with files[0].open("rb") as stream:
-        return text.encode() in stream.read(1024)
+    return text.encode() in read_head(files[0], 1024)
 
 
 def collect(
-    path: Path,
-    cases: Mapping[str, tuple[Sequence[Entry], Geometry | None]],
+    cases: Mapping[str, tuple[Sequence[Entry], Geometry | None, Path]],
     classes: Sequence[str],
     ndim: int = 3,
     max_score: float = 1.0,
@@ -52,8 +113,7 @@ def collect(
     """The prediction of each case from its entries.
 
     Args:
-        path: where they were read from, for messages.
-        cases: the entries of each case, none for a case without detections, and the geometry where known.
+        cases: the entries of each case, none for a case without detections, the geometry where known, and the file.
         classes: class names in the order of the labels; empty: those of the entries, in order of appearance.
         ndim: axes of an empty set of unknown geometry.
         max_score: higher scores are refused.
@@ -61,24 +121,26 @@ def collect(
     Raises:
         ValueError: a class that is not in `classes`, an inverted or infinite box, a score outside 0..1.
     """
-    names = tuple(classes or dict.fromkeys(name for entries, _ in cases.values() for *_, name in entries))
+    names = tuple(classes or dict.fromkeys(name for entries, *_ in cases.values() for _, _, name, _ in entries))
     predictions = []
-    for case, (entries, geometry) in cases.items():
-        for box, score, name in entries:
+    for case, (entries, geometry, file) in cases.items():
+        rank = len(geometry.shape) if geometry else entries[0].box.shape[-1] if entries else ndim
+        for box, score, name, place in entries:
             if name not in names:
-                raise ValueError(f"{path}: case {case!r} has a detection of class {name!r}{did_you_mean(name, names)}")
-            if not (np.isfinite(box).all() and (box[0] <= box[1]).all()):
-                raise ValueError(f"{path}: case {case!r}: every box must be finite with lower <= upper")
+                raise ValueError(f"{place}: case {case!r} has a detection of class {name!r}{did_you_mean(name, names)}")
+            if box.shape != (2, rank):
+                raise ValueError(f"{place}: case {case!r}: a box of {box.shape[-1]} axes, not of {rank}")
+            if not ((np.abs(box) < LARGEST).all() and (box[0] <= box[1]).all()):
+                raise ValueError(f"{place}: case {case!r}: every box must be finite with lower <= upper")
             if not 0 <= score <= max_score:
-                raise ValueError(f"{path}: case {case!r}: score {score} is outside 0..1")
-        rank = entries[0][0].shape[-1] if entries else len(geometry.shape) if geometry else ndim
+                raise ValueError(f"{place}: case {case!r}: score {score} is outside 0..1")
         detections: Detections = Detections(
             np.array([box for box, *_ in entries], np.float32).reshape(-1, 2, rank),
-            np.array([score for _, score, _ in entries], np.float32),
-            np.array([names.index(name) for *_, name in entries], np.int64),
+            np.array([score for _, score, *_ in entries], np.float32),
+            np.array([names.index(name) for _, _, name, _ in entries], np.int64),
             geometry,
         )
-        predictions.append(Prediction(case, detections, names))
+        predictions.append(Prediction(case, detections, names, file=file))
     return predictions
 
 

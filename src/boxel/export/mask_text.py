@@ -22,8 +22,8 @@ def mask_from_text(value: Any, ndim: int) -> np.ndarray:
     Raises:
         ValueError: the text is not a mask; names the rule.
     """
-    cells = value.get("cells") if isinstance(value, dict) else None
-    if set(value or ()) != {"cells", "data"} or not isinstance(cells, list) or len(cells) != ndim:
+    cells = value.get("cells") if isinstance(value, dict) and len(value) == 2 and "data" in value else None
+    if not isinstance(cells, list) or len(cells) != ndim:
         raise ValueError(f'must be {{"cells": {ndim} whole numbers, "data": text}}')
     if not all(type(n) is int and n > 0 for n in cells) or math.prod(cells) > MOST_CELLS:
         raise ValueError(f"has cells {cells}; there must be positive whole numbers, at most {MOST_CELLS} cells in all")

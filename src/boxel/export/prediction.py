@@ -27,6 +27,7 @@ class Prediction:
         classes: class names, indexed by the labels.
         image_files: the files that the image was read from, or the folder of a DICOM series.
         label_map: the file of the segmentation; None if there is none. `read_label_map` opens it.
+        file: where the detections were read; None if they were not.
         label_names: what the values 1, 2 ... of the label map mean: the classes, or `foreground` alone.
     """
 
@@ -36,6 +37,7 @@ class Prediction:
     image_files: tuple[Path, ...] = ()
     label_map: Path | None = None
     label_names: tuple[str, ...] = ()
+    file: Path | None = None
 
     @property
     def geometry(self) -> Geometry:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from boxel.inputs.folders import refuse_special
 from boxel.io import itk, pictures
 from boxel.io.dicom import is_dicom, list_series, read_file, read_series
 from boxel.io.grids import grid_fix, place, reorient, same_grid
@@ -190,6 +191,7 @@ def _is_series(path: Path) -> bool:
 
 
 def _check_readable(path: Path) -> None:
+    refuse_special(path)
     if not split_suffix(path)[1] and not is_dicom(path):
         raise ValueError(f"{path}: not an image format that Boxel reads; use one of {' '.join(SUFFIXES)} or DICOM")
     try:

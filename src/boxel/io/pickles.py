@@ -8,6 +8,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from boxel.inputs.texts import read_bytes
+
 __all__ = ["read_pickle"]
 
 # The names in pickles of numpy arrays and numbers, before and since numpy 2, and of ordered dictionaries.
@@ -34,6 +36,6 @@ def read_pickle(path: Path) -> Any:
         ValueError: it contains anything else, or is damaged; no code in it was run.
     """
     try:
-        return _ArraysOnly(BytesIO(Path(path).read_bytes())).load()
+        return _ArraysOnly(BytesIO(read_bytes(Path(path), share=0.5))).load()
     except Exception as error:  # a damaged pickle raises almost anything
         raise ValueError(f"{path}: not a pickle that Boxel opens ({error}); export its content as JSON") from None

@@ -3,7 +3,6 @@
 They store no geometry, but nnU-Net writes the spacing of `CASE_0000.tif` into `CASE.json` beside it.
 """
 
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from boxel.inputs.texts import read_json
 from boxel.io.claims import LOSSLESS, check_claim
 
 __all__ = ["SUFFIXES", "TIFF_SUFFIXES", "orientation", "read", "read_layout", "spacing_beside", "turn_upright", "write"]
@@ -45,8 +45,8 @@ def spacing_beside(path: Path, ndim: int) -> tuple[float, ...] | None:
     names = (path.stem, re.sub(r"_\d{4}$", "", path.stem)) if path.suffix.lower() in TIFF_SUFFIXES else ()
     for file in (path.with_name(f"{name}.json") for name in names):
         try:
-            values = json.loads(file.read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError):  # none, or about something else
+            values = read_json(file)
+        except ValueError:  # none, or about something else
             continue
         if not isinstance(values, dict) or "spacing" not in values:
             continue

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from boxel.config import read_json, write_text
+from boxel.config import write_text
 from boxel.datasets.cases import Case, Dataset, can_name_files
 from boxel.datasets.parallel import parallel
 from boxel.datasets.split import Strata, dataset_splits, make_splits
+from boxel.inputs.texts import read_json
 from boxel.output_folder import check_empty
 from boxel.preparation.fingerprint import CaseRecord
 from boxel.preparation.measure import MEASURED, measure

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from boxel.config import read_json, write_bytes
+from boxel.config import write_bytes
 from boxel.datasets.cases import Case, Dataset, read_case
+from boxel.inputs.texts import read_json
 from boxel.io import resample
 from boxel.preparation.preprocess import normalisation_of, normalise, on_grid
 from boxel.preparation.quantise import to_levels

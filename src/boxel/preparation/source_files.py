@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from boxel.datasets.cases import Case
+from boxel.inputs.folders import listing
 
 
 def source_files(case: Case) -> list[Path]:
@@ -18,7 +19,7 @@ def source_files(case: Case) -> list[Path]:
 
 def _files(path: Path) -> list[Path]:
     if path.is_dir():
-        return sorted(file for file in path.iterdir() if file.is_file())
+        return [file for file in listing(path) if file.is_file()]
     data = [path.with_suffix(suffix) for suffix in (".raw", ".zraw")] if path.suffix.lower() == ".mhd" else []
     return [path, *filter(Path.exists, data)]
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from pydantic import NonNegativeInt
 
-from boxel.config import Config, read_json
+from boxel.config import Config
+from boxel.inputs.texts import read_json
 from boxel.preparation.fingerprint import Fingerprint
 from boxel.preparation.quantise import from_levels
 from boxel.preparation.stored_case import VERSION, CaseMeta, array_files, meta_file
@@ -59,7 +60,7 @@ class Store:
         self.ids = manifest.ids
         self.task = Task.load(self.path / "task.json")
         folds = self.path / "splits.json"
-        self.splits = [Split.from_dict(fold, str(folds)) for fold in read_json(folds)]
+        self.splits = [Split.from_dict(fold, str(folds)) for fold in read_json(folds, list[Any], again)]
         self._metas: dict[str, CaseMeta] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -80,7 +81,8 @@ class Store:
         """
         if case_id not in self._metas:
             if case_id not in self.ids:
-                raise ValueError(f"{self.path}: no case {case_id!r} among its {len(self.ids)}, such as {self.ids[0]!r}")
+                known = f"its {len(self.ids)}, such as {self.ids[0]!r}" if self.ids else "none"
+                raise ValueError(f"{self.path / 'manifest.json'}: no case {case_id!r} among {known}; prepare again")
             self._metas[case_id] = CaseMeta.load(meta_file(self.path, case_id))
         return self._metas[case_id]
 

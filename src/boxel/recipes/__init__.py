@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from boxel.config import did_you_mean, read_json
+from boxel.config import did_you_mean
+from boxel.inputs.texts import read_json
 from boxel.models import ModelConfig
 from boxel.recipes.deeplesion import DEEPLESION
 from boxel.recipes.experiment import Experiment

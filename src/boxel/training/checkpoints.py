@@ -16,7 +16,8 @@ import torch
 from pydantic import NonNegativeInt
 from torch import Tensor, nn
 
-from boxel.config import Config, read_json, write_text
+from boxel.config import Config, write_text
+from boxel.inputs.texts import read_json
 from boxel.models.base import Model
 from boxel.training.optimise import MovingAverage
 from boxel.training.tensors import (
@@ -59,9 +60,8 @@ def keep_best(run: Path, state: dict[str, Tensor], step: int, score: float, keep
 def read_ranking(run: Path) -> list[Ranked]:
     """The kept checkpoints, best first."""
     path = run / "checkpoints" / "ranking.json"
-    entries = read_json(path) if path.exists() else []
-    if not isinstance(entries, list):
-        raise ValueError(f"{path}: not a list of checkpoints; delete it to predict with weights.safetensors alone")
+    fix = "delete it to predict with weights.safetensors alone"
+    entries = read_json(path, list[Any], fix) if path.exists() else []
     return [Ranked.from_dict(entry, str(path)) for entry in entries]
 
 
@@ -105,10 +105,8 @@ def is_ranked_finally(run: Path, select_by: str) -> bool:
 
 def _final_metrics(run: Path) -> dict[str, dict[str, float]]:
     record = run / "checkpoints" / FINAL
-    metrics = read_json(record) if record.exists() else {}
-    if not isinstance(metrics, dict) or not all(isinstance(value, dict) for value in metrics.values()):
-        raise ValueError(f"{record}: no metrics by checkpoint; delete it, and `boxel train` computes them again")
-    return metrics
+    fix = "delete it, and `boxel train` computes them again"
+    return read_json(record, dict[str, dict[str, float | None]], fix) if record.exists() else {}
 
 
 def _best_first(entry: Ranked) -> tuple[float, int]:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import torch
 
-from boxel.config import read_json, write_text
+from boxel.config import write_text
+from boxel.inputs.texts import read_json
 from boxel.training.config import TrainConfig
 from boxel.training.log import read_log
 
@@ -72,9 +73,10 @@ def may_change(run: Path) -> bool:
 
 def _records(run: Path) -> list[dict[str, float]]:
     path = run / DIVERGED
-    records = read_json(path) if path.exists() else []
-    if not isinstance(records, list) or not all(isinstance(one, dict) and "step" in one for one in records):
-        raise ValueError(f"{path}: not a list of records; delete it to resume with the settings of config.json")
+    fix = "delete it to resume with the settings of config.json"
+    records = read_json(path, list[dict[str, float]], fix) if path.exists() else []
+    if not all("step" in record for record in records):
+        raise ValueError(f"{path}: a record has no step; {fix}")
     return records
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from boxel.config import write_text
+from boxel.inputs.texts import read_bytes
 
 
 class MetricsLog:
@@ -44,7 +45,7 @@ def read_log(path: Path) -> list[dict[str, float]]:
 
 def _whole_lines(path: Path) -> Iterator[tuple[str, dict[str, float]]]:
     seconds = 0.0
-    for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
+    for line in read_bytes(path).decode(errors="replace").splitlines() if path.exists() else ():
         try:
             values = json.loads(line)
         except (ValueError, RecursionError):

@@ -13,6 +13,7 @@ from boxel.datasets.formats import formats, open_dataset
 from boxel.datasets.quality.check import examine
 from boxel.io import write_image, write_label_map
 from boxel.types import Geometry, Image
+from unit.odd_values import ODD, places, put
 
 from .test_pictures import write_coco, write_kaggle, write_voc, write_yolo
 from .test_tables import write_deeplesion, write_luna, write_volume
@@ -157,25 +158,6 @@ def test_a_folder_of_another_layout_is_refused_or_found_empty(name, tmp_path):
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("nothing to see")
     assert any(str(tmp_path) in message for message in messages(tmp_path, name))
-
-
-ODD = [None, True, -1, 1e300, 10**30, float("nan"), "", "x", [], {}, [[1]], {"a": [1]}]
-
-
-def places(value, place=()):
-    """Where in a JSON value something can be replaced; of lists the first three."""
-    yield place
-    items = value.items() if isinstance(value, dict) else enumerate(value[:3]) if isinstance(value, list) else ()
-    for key, inner in items:
-        yield from places(inner, (*place, key))
-
-
-def put(value, place, new):
-    if not place:
-        return new
-    value = value.copy()
-    value[place[0]] = put(value[place[0]], place[1:], new)
-    return value
 
 
 def write_rich_coco(root, rng):

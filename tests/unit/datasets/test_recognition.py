@@ -2,29 +2,29 @@
 
 import os
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
 from boxel.datasets.formats import formats, open_dataset
 from boxel.datasets.formats.registry import recognise
+from boxel.inputs import texts
+from boxel.inputs.texts import read_bytes
 
 from .test_drawing_tools import CORNERS, labelme, picture, write
 
 
 def test_a_file_is_read_once_to_recognise_its_layout_and_once_for_its_objects(tmp_path, monkeypatch):
     reads = Counter()
-    read_bytes = Path.read_bytes
 
-    def counted(self):
-        reads[self.name] += 1
-        return read_bytes(self)
+    def counted(path):
+        reads[path.name] += 1
+        return read_bytes(path)
 
     for name in "abc":
         picture(tmp_path / f"{name}.png")
         drawn = {"label": "cell", "shape_type": "polygon", "points": CORNERS}
         write(tmp_path / f"{name}.json", labelme(drawn, imagePath=f"{name}.png"))
-    monkeypatch.setattr(Path, "read_bytes", counted)
+    monkeypatch.setattr(texts, "read_bytes", counted)
     data = open_dataset(tmp_path)
     assert data.format == "labelme"
     assert reads == {"a.json": 2, "b.json": 2, "c.json": 2}
@@ -45,9 +45,8 @@ def test_images_are_not_read_to_see_whether_they_are_tables(tmp_path, monkeypatc
     picture(tmp_path / "images" / "a.png")
     picture(tmp_path / "labels" / "a.png")
     picture(tmp_path / "b.png")
-    read_bytes = Path.read_bytes
     reads = []
-    monkeypatch.setattr(Path, "read_bytes", lambda self: reads.append(self.name) or read_bytes(self))
+    monkeypatch.setattr(texts, "read_bytes", lambda path: reads.append(path.name) or read_bytes(path))
     assert recognise(tmp_path, list(formats().values()))[0].name == "pairs"
     assert "b.png" not in reads
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from boxel.datasets.formats import open_dataset
-from boxel.datasets.formats.files import read_table
 from boxel.datasets.problems import InputError
+from boxel.inputs.tables import read_table
 
 from .test_drawing_tools import COLUMNS, CORNERS, ROWS, labelme, percent, picture, studio, write
 from .test_silent_faults import coco, monai

@@ -112,7 +112,7 @@ def test_the_help_names_every_format():
         (["--to", "dicom-sr"], "needs the DICOM series"),
         (["--to", "preview"], "needs the image.*--images"),
         (["--to", "preview", "--images", "nowhere"], "nowhere: no such file or folder"),
-        (["--to", "preview", "--images", "other"], "no image of case 'none' there, only of strange; rename"),
+        (["--to", "preview", "--images", "other"], "no image of case 'none' in --images, only of strange; rename"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_status_2(predictions, tmp_path, monkeypatch, capsys, words, says):

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from boxel.config import read_json
 from boxel.datasets.formats import open_dataset
 from boxel.datasets.formats.native_writer import write_case, write_dataset
+from boxel.inputs.texts import read_json
 from boxel.preparation import measure as module
 from boxel.preparation.fingerprint import Fingerprint
 from boxel.preparation.measure import measure as fingerprint

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from boxel.config import read_json
 from boxel.datasets.cases import read_case
 from boxel.datasets.formats import open_dataset
 from boxel.datasets.formats.native_writer import write_case, write_dataset, write_splits
+from boxel.inputs.texts import read_json
 from boxel.preparation.plan import PlanConfig
 from boxel.preparation.prepare import prepare
 from boxel.preparation.preprocess import preprocess

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from boxel.datasets.formats.files import listing
 from boxel.datasets.lookup import images_below
 from boxel.datasets.problems import InputError, Report, some
+from boxel.inputs.folders import listing
 from boxel.io import split_suffix
 from boxel.wording import counted
 

@@ -16,10 +16,11 @@ import numpy as np
 
 from boxel.datasets.annotations import MaskFiles
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.formats.files import listing, pictures_layout
+from boxel.datasets.formats.files import pictures_layout
 from boxel.datasets.formats.options import Names, ReaderOptions
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.problems import InputError, Report, some
+from boxel.inputs.folders import listing
 from boxel.io import read_label_map, split_suffix
 from boxel.types import Geometry, Instances
 

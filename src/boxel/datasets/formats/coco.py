@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.declared import FLAGS, declared_size, flag, report_scores
-from boxel.datasets.formats.files import listing, numbers, pictures_layout, read_mapping, report_bare_parts
+from boxel.datasets.formats.files import numbers, pictures_layout, report_bare_parts
 from boxel.datasets.formats.options import ImageOptions
 from boxel.datasets.formats.radiographs import RadiographOpener
 from boxel.datasets.formats.registry import register_format
@@ -26,6 +26,8 @@ from boxel.datasets.lookup import DICOM, Lookup, root_of
 from boxel.datasets.names import as_id, below, case_ids, split_word
 from boxel.datasets.polygons import AS_SIDES, CocoMasks, CocoObject, IgnoredObject, contradiction, fits_as_corners
 from boxel.datasets.problems import InputError, Report, some
+from boxel.inputs.folders import listing
+from boxel.inputs.texts import read_mapping
 from boxel.wording import counted
 
 __all__ = ["Options", "detect", "read"]

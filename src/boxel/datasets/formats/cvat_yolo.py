@@ -10,13 +10,14 @@ from pathlib import Path
 
 from boxel.datasets.annotations import Shape, Shapes
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.formats.files import numbers, pictures_layout, read_text
+from boxel.datasets.formats.files import numbers, pictures_layout
 from boxel.datasets.formats.options import ImageOptions
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.yolo_lines import names_in
 from boxel.datasets.lookup import Lookup
 from boxel.datasets.names import as_id, case_ids, part_named
 from boxel.datasets.problems import InputError, Report
+from boxel.inputs.texts import read_text
 
 __all__ = ["Options", "detect", "read"]
 

@@ -19,11 +19,13 @@ import numpy as np
 
 from boxel.datasets.annotations import Opener, Shape, Shapes
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.formats.files import listing, numbers, read_table
+from boxel.datasets.formats.files import numbers
 from boxel.datasets.formats.options import ReaderOptions
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.table_columns import identity
 from boxel.datasets.problems import InputError, Report
+from boxel.inputs.folders import listing
+from boxel.inputs.tables import read_table
 from boxel.io import read_image
 from boxel.ranges import Context
 from boxel.types import Geometry, Image

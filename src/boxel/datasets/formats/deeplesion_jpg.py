@@ -5,10 +5,12 @@ from pathlib import Path
 from boxel.datasets.annotations import Shape, Shapes
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.deeplesion import TYPES
-from boxel.datasets.formats.files import listing, numbers, pictures_layout, read_text
+from boxel.datasets.formats.files import numbers, pictures_layout
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.lookup import Lookup
 from boxel.datasets.problems import InputError, Report
+from boxel.inputs.folders import listing
+from boxel.inputs.texts import read_text
 
 __all__ = ["detect", "read"]
 

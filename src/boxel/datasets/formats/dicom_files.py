@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from boxel.datasets.annotations import Opener
-from boxel.datasets.lookup import walk
 from boxel.datasets.problems import InputError, Report
+from boxel.inputs.folders import walk
 from boxel.io import read_series
 from boxel.io.dicom_damage import is_dicom, is_multi_frame
 from boxel.io.dicom_frames import pydicom_module

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from boxel.datasets.annotations import MaskFiles
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.formats.files import drawn_size, listing, pictures_layout
+from boxel.datasets.formats.files import drawn_size, pictures_layout
 from boxel.datasets.formats.options import Names, ReaderOptions
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.names import split_word
 from boxel.datasets.problems import InputError, Report
+from boxel.inputs.folders import listing
 from boxel.io import split_suffix
 
 __all__ = ["Options", "detect", "read"]

@@ -15,11 +15,12 @@ from urllib.parse import unquote
 
 from boxel.datasets.cases import Dataset
 from boxel.datasets.declared import declared_size
-from boxel.datasets.formats.files import numbers, read_mapping
+from boxel.datasets.formats.files import numbers
 from boxel.datasets.formats.outlines import Entry, Options, Outlined, build, ellipse, left_out, rectangle, too_few
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.text_kinds import text_kind, texts_in
 from boxel.datasets.problems import InputError, Report, some
+from boxel.inputs.texts import read_mapping
 from boxel.wording import counted
 
 __all__ = ["detect", "read"]

@@ -19,12 +19,14 @@ import numpy as np
 
 from boxel.datasets.cases import Dataset
 from boxel.datasets.declared import declared_size, flag
-from boxel.datasets.formats.files import listing, numbers, read_mapping
+from boxel.datasets.formats.files import numbers
 from boxel.datasets.formats.outlines import Entry, Options, Outlined, build, ellipse, left_out, too_few
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.text_kinds import text_kind
 from boxel.datasets.names import split_of_folders
 from boxel.datasets.problems import InputError, Report
+from boxel.inputs.folders import listing
+from boxel.inputs.texts import read_mapping
 
 __all__ = ["detect", "read"]
 

@@ -8,7 +8,6 @@ For series without XML the readings may be DICOM: a SEG per reading, and structu
 Nodules of at least 3 mm have outlines and ratings; smaller ones and non-nodules are points and are left out.
 """
 
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,13 +22,15 @@ from boxel.datasets.annotations import Annotator
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.dicom_choice import without_copies
 from boxel.datasets.formats.dicom_files import SeriesOpener, find_dicom, has_dicom
-from boxel.datasets.formats.files import listing, numbers, read_xml
+from boxel.datasets.formats.files import numbers
 from boxel.datasets.formats.lidc_segments import LidcSegments
 from boxel.datasets.formats.options import ReaderOptions
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.label_maps import Mask, overlay
 from boxel.datasets.problems import InputError, Report, some
 from boxel.datasets.reader_studies import Outline, Reading, fuse, group_readings, mask_of
+from boxel.inputs.folders import listing, walk
+from boxel.inputs.texts import read_head, read_xml
 from boxel.types import Geometry, Instances
 
 __all__ = ["Options", "detect", "read"]
@@ -123,14 +124,10 @@ def detect(path: Path) -> bool:
 
 
 def _messages(path: Path):  # type: ignore[no-untyped-def]
-    for folder, folders, names in os.walk(path):
-        folders.sort()
-        for name in sorted(names):
-            file = Path(folder, name)
-            if file.suffix == ".xml":
-                with file.open("rb") as content:
-                    if b"LidcReadMessage" in content.read(500):
-                        yield file
+    for folder, _, names in walk(path):
+        for file in (folder / name for name in names):
+            if file.suffix == ".xml" and b"LidcReadMessage" in read_head(file, 500):
+                yield file
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:

@@ -14,13 +14,14 @@ import numpy as np
 
 from boxel.datasets.annotations import Shape, Shapes
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.formats.files import class_names, numbers, pictures_layout, read_mapping, report_bare_parts
+from boxel.datasets.formats.files import class_names, numbers, pictures_layout, report_bare_parts
 from boxel.datasets.formats.options import ImageOptions, Names
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.text_kinds import text_kind, texts_in
 from boxel.datasets.lookup import Lookup, root_of
 from boxel.datasets.names import as_id, case_ids, part_named
 from boxel.datasets.problems import InputError, Report, some
+from boxel.inputs.texts import read_mapping
 from boxel.io import has_geometry, split_suffix
 from boxel.wording import counted
 

@@ -15,12 +15,12 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field
 
-from boxel.config import Config, read_json, write_text
+from boxel.config import Config, write_text
 from boxel.datasets.cases import Case, Dataset, read_case
 from boxel.datasets.formats import native
 from boxel.datasets.formats.native_writer import write_case, write_dataset, write_splits
@@ -30,6 +30,7 @@ from boxel.datasets.problems import InputError, Report, as_input_error, some
 from boxel.datasets.quilts import LEAST, compose, has_tissue
 from boxel.datasets.split import make_splits
 from boxel.datasets.tiles import Crop, Tile, lay_out, obstacle
+from boxel.inputs.texts import read_json
 from boxel.io import resample
 from boxel.types import Geometry, Image, Progress, silent
 from boxel.wording import counted
@@ -101,9 +102,9 @@ def read(path: Path, report: Report) -> Dataset:
     if not _is_complete(path, _settings(path)):
         _compose_all(path, _settings(path), silent)
         report(InputError(path, f"canvases composed into {CANVASES}", "they are reused from now on", severity="note"))
-    left_out = read_json(path / CANVASES / RECORD).get("left_out", {})
+    left_out = _composed(path / CANVASES).get("left_out", {})
     if left_out:
-        reasons = "; ".join(dict.fromkeys(left_out.values()))
+        reasons = "; ".join(dict.fromkeys(map(str, left_out.values())))
         problem = f"the mosaic leaves out {counted(len(left_out), 'crop')}: {some(left_out)} ({reasons})"
         report(InputError(path / HEAD, problem, "nothing to do if the others are enough", severity="warning"))
     dataset = native.read(path / CANVASES, report)
@@ -151,13 +152,16 @@ def _is_complete(path: Path, settings: Mosaic) -> bool:
         if folder.exists() and any(folder.iterdir()):
             raise InputError(folder, "was not written by Boxel", "move it, so that canvases can be composed there")
         return False
-    known, mine = read_json(folder / RECORD).get("settings"), settings.to_dict()
+    known, mine = _composed(folder).get("settings", {}), settings.to_dict()
     if known != mine:
-        known = known if isinstance(known, dict) else {}
         changes = [f"{key} {known.get(key)!r} instead of {mine[key]!r}" for key in mine if known.get(key) != mine[key]]
         problem = f"holds canvases with {', '.join(changes)}"
         raise InputError(folder, problem, f"remove it to compose them anew, or restore {HEAD}")
     return (folder / "dataset.json").exists()
+
+
+def _composed(folder: Path) -> dict[str, dict[str, Any]]:
+    return read_json(folder / RECORD, dict[str, dict[str, Any]], "remove the folder to compose the canvases anew")
 
 
 def _compose_all(path: Path, settings: Mosaic, progress: Progress) -> None:

@@ -25,11 +25,12 @@ import numpy as np
 
 from boxel.datasets.annotations import Shapes
 from boxel.datasets.cases import Case, Dataset, InputError, Report
-from boxel.datasets.formats.files import listing, read_mapping
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.shapes_json import MOST, read_shapes
 from boxel.datasets.names import as_id
 from boxel.datasets.problems import as_input_error, some
+from boxel.inputs.folders import listing
+from boxel.inputs.texts import read_mapping
 from boxel.io import SUFFIXES, has_geometry, split_suffix
 from boxel.io.channels import group_channels, in_order, split_channel
 from boxel.types import Instances

@@ -21,13 +21,15 @@ from pydantic import NonNegativeInt
 
 from boxel.datasets.annotations import LabelMapFile
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.formats.files import images_in, listing, named_numbers, pictures_layout, read_mapping
+from boxel.datasets.formats.files import images_in, named_numbers, pictures_layout
 from boxel.datasets.formats.options import Names, ReaderOptions
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.label_maps import Connectivity
 from boxel.datasets.names import as_id, split_word
 from boxel.datasets.parallel import parallel
 from boxel.datasets.problems import InputError, Report, as_input_error, some
+from boxel.inputs.folders import listing
+from boxel.inputs.texts import read_mapping
 from boxel.io import read_label_map
 from boxel.io.channels import group_channels, in_order, split_channel
 from boxel.types import silent

@@ -9,8 +9,8 @@ from pydantic import BeforeValidator, Field
 
 from boxel.config import Config
 from boxel.datasets.cases import Dataset
-from boxel.datasets.formats.files import read_mapping
 from boxel.datasets.problems import InputError, as_input_error
+from boxel.inputs.texts import read_mapping
 from boxel.io.pickles import read_pickle
 
 __all__ = ["ImageOptions", "Names", "ReaderOptions", "read_splits"]

@@ -28,7 +28,7 @@ from pydantic import Field, NonNegativeInt
 from boxel.datasets.annotations import LabelMapFile
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats.bids import bids_pairs
-from boxel.datasets.formats.files import drawn_size, listing, named_numbers, pictures_layout, read_mapping
+from boxel.datasets.formats.files import drawn_size, named_numbers, pictures_layout
 from boxel.datasets.formats.options import Names, ReaderOptions
 from boxel.datasets.formats.pairs_dicom import dicom_pairs
 from boxel.datasets.formats.pairs_folders import folders_of_parts, same_folder, sibling_folders
@@ -39,6 +39,8 @@ from boxel.datasets.formats.table_columns import identity
 from boxel.datasets.label_maps import Connectivity
 from boxel.datasets.names import split_of_folders, split_word
 from boxel.datasets.problems import InputError, Report, some
+from boxel.inputs.folders import listing
+from boxel.inputs.texts import read_mapping
 from boxel.io import read_label_map, read_layout
 from boxel.io.slicer import segment_classes
 from boxel.wording import counted, counted_of

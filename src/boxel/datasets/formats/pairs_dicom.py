@@ -15,6 +15,7 @@ from boxel.datasets.formats.pairs_names import Words, contradict, stem
 from boxel.datasets.lookup import images_below
 from boxel.datasets.names import below
 from boxel.datasets.problems import InputError, Report, some
+from boxel.inputs.folders import listing
 from boxel.io import itk, pictures, split_suffix
 from boxel.io.dicom_damage import is_annotation
 
@@ -33,7 +34,7 @@ def dicom_pairs(path: Path, report: Report, words: Words) -> dict[str, tuple[Pat
     """
     maps = words.masks_below(path)
     folders = list(dicom_folders(path)) if maps else []
-    if not folders or any(file.is_file() and is_annotation(file) for folder in folders for file in folder.iterdir()):
+    if not folders or any(file.is_file() and is_annotation(file) for folder in folders for file in listing(folder)):
         return {}
     inside = Counter(file.parent for file in maps)
     chosen: dict[Path, list[Path]] = defaultdict(list)

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from boxel.datasets.formats.dicom_files import has_dicom
-from boxel.datasets.formats.files import listing
 from boxel.datasets.formats.pairs_names import Words, matched, stem
 from boxel.datasets.lookup import images_below
 from boxel.datasets.names import below, case_ids, split_word
 from boxel.datasets.problems import InputError, Report, some
+from boxel.inputs.folders import listing
 from boxel.io import split_suffix
 
 __all__ = ["folders_of_parts", "same_folder", "sibling_folders"]

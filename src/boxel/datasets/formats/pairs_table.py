@@ -4,11 +4,12 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from boxel.datasets.formats.files import numbers, read_table
+from boxel.datasets.formats.files import numbers
 from boxel.datasets.formats.table_columns import CASE, identity, plain
 from boxel.datasets.formats.table_values import group_column, parts_of
 from boxel.datasets.names import stem_of
 from boxel.datasets.problems import InputError, Report, Severity, some
+from boxel.inputs.tables import read_table
 from boxel.io import split_suffix
 from boxel.wording import counted
 

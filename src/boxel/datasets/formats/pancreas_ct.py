@@ -18,6 +18,7 @@ from boxel.datasets.formats.dicom_files import SeriesOpener, find_dicom, has_dic
 from boxel.datasets.formats.options import ReaderOptions
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.problems import InputError, Report
+from boxel.inputs.folders import listing
 
 __all__ = ["Options", "detect", "read"]
 
@@ -33,7 +34,7 @@ def detect(path: Path) -> bool:
 
 
 def _labels(path: Path) -> dict[str, Path]:
-    files = [*path.glob("label*.nii.gz"), *path.glob("*/label*.nii.gz")]
+    files = [file for folder in (path, *listing(path)) for file in listing(folder, "label*.nii.gz")]
     return {match[1]: file for file in sorted(files) if (match := re.fullmatch(r"label(\d{4})\.nii\.gz", file.name))}
 
 

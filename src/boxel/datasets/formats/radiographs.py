@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from boxel.datasets.annotations import Opener
-from boxel.datasets.formats.files import listing
 from boxel.datasets.lookup import DICOM
 from boxel.datasets.names import below, split_word
 from boxel.datasets.problems import InputError, some
+from boxel.inputs.folders import listing
 from boxel.io import read_image, split_suffix
 from boxel.types import Geometry, Image
 

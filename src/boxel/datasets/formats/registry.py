@@ -10,9 +10,9 @@ from boxel.datasets.formats.options import ReaderOptions
 from boxel.datasets.formats.pairs_names import is_mask_folder
 from boxel.datasets.formats.text_kinds import forget_kinds
 from boxel.datasets.formats.unknown import describe
-from boxel.datasets.lookup import IMAGE_FOLDERS, walk
-from boxel.datasets.names import is_clutter
+from boxel.datasets.lookup import IMAGE_FOLDERS
 from boxel.datasets.problems import Report
+from boxel.inputs.folders import listing, walk
 from boxel.io import split_suffix
 from boxel.io.dicom_damage import is_dicom
 from boxel.plugins import Registry
@@ -116,7 +116,7 @@ def recognise(path: Path, candidates: Sequence[Format]) -> tuple[Format, Path]:
         return next((known for known in candidates if known.detect(folder)), None)
 
     own = layout(path)
-    inner = sorted(folder for folder in path.iterdir() if folder.is_dir()) if path.is_dir() else []
+    inner = [folder for folder in listing(path) if folder.is_dir()]
     if own and (len(candidates) == 1 or len(inner) > MANY):
         return own, path
     inner = _without_mask_folders(path, inner)
@@ -141,8 +141,8 @@ def _without_mask_folders(path: Path, folders: list[Path]) -> list[Path]:
     if not masks:
         return folders
     for here, inner, names in walk(path):
-        inner[:] = [name for name in inner if here / name not in masks and not is_clutter(here / name)]
+        inner[:] = [name for name in inner if here / name not in masks]
         files = (here / name for name in names)
-        if any(not is_clutter(file) and (split_suffix(file)[1] or is_dicom(file)) for file in files):
+        if any(split_suffix(file)[1] or is_dicom(file) for file in files):
             return [folder for folder in folders if folder not in masks]
     return folders

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from boxel.datasets.annotations import Shape, Shapes
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.formats.files import is_empty, numbers, read_table
+from boxel.datasets.formats.files import numbers
 from boxel.datasets.formats.options import ReaderOptions
 from boxel.datasets.formats.radiographs import RadiographOpener, corners, find_radiographs, the_radiograph
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.table_values import parts_by_case
 from boxel.datasets.formats.text_kinds import has_columns, texts_in
 from boxel.datasets.problems import InputError, Report
+from boxel.inputs.tables import is_empty, read_table
 
 __all__ = ["Options", "detect", "read"]
 

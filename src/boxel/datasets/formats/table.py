@@ -22,17 +22,7 @@ from pydantic import BeforeValidator
 
 from boxel.datasets.annotations import Shape, Shapes, ball
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.formats.files import (
-    Row,
-    channel_names,
-    first_row,
-    is_empty,
-    listing,
-    numbers,
-    pictures_layout,
-    read_table,
-    read_text,
-)
+from boxel.datasets.formats.files import channel_names, numbers, pictures_layout
 from boxel.datasets.formats.options import ImageOptions, Names
 from boxel.datasets.formats.radiographs import RadiographOpener
 from boxel.datasets.formats.registry import register_format
@@ -69,6 +59,9 @@ from boxel.datasets.formats.table_values import (
 from boxel.datasets.lookup import DICOM, root_of
 from boxel.datasets.names import case_ids, split_of_folders, split_word
 from boxel.datasets.problems import InputError, Report, some
+from boxel.inputs.folders import listing
+from boxel.inputs.tables import Row, first_row, is_empty, read_table
+from boxel.inputs.texts import read_text
 from boxel.io import has_geometry, split_suffix
 
 __all__ = ["Options", "detect", "read"]

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from boxel.datasets.annotations import Shape, ball
-from boxel.datasets.formats.files import Row, is_empty
 from boxel.datasets.formats.table_columns import BALL, is_negative
 from boxel.datasets.problems import InputError
+from boxel.inputs.tables import Row, is_empty
 
 __all__ = ["check_thousands", "corners_of", "label_of", "shape_of"]
 

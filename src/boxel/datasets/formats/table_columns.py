@@ -5,9 +5,9 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from boxel.datasets.formats.files import Row, first_row, is_empty, read_table
 from boxel.datasets.names import as_id
 from boxel.datasets.problems import InputError, Report
+from boxel.inputs.tables import Row, first_row, is_empty, read_table
 from boxel.io import split_suffix
 
 __all__ = [

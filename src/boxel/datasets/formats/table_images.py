@@ -4,11 +4,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from boxel.datasets.formats.files import Row
 from boxel.datasets.formats.table_columns import identity, plain
-from boxel.datasets.lookup import DICOM, Lookup, MissingError, images_below, walk
+from boxel.datasets.lookup import DICOM, Lookup, MissingError, images_below
 from boxel.datasets.names import below, stem_of
 from boxel.datasets.problems import InputError, Report, some
+from boxel.inputs.folders import walk
+from boxel.inputs.tables import Row
 from boxel.wording import counted
 
 __all__ = ["Name", "images_of"]

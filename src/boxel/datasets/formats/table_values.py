@@ -10,11 +10,12 @@ import numpy as np
 
 from boxel.datasets.annotations import Shapes
 from boxel.datasets.declared import flag, report_scores
-from boxel.datasets.formats.files import Row, is_empty, numbers
+from boxel.datasets.formats.files import numbers
 from boxel.datasets.formats.table_boxes import corners_of
 from boxel.datasets.formats.table_columns import BALL, GROUP, OF_IMAGE, SIZE, first_of, identity, is_negative, plain
 from boxel.datasets.names import split_word
 from boxel.datasets.problems import InputError, Report, Severity, some
+from boxel.inputs.tables import Row, is_empty
 from boxel.wording import counted
 
 __all__ = [

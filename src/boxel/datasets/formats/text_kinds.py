@@ -5,7 +5,8 @@ from collections.abc import Callable, Container, Iterable
 from functools import lru_cache
 from pathlib import Path
 
-from boxel.datasets.formats.files import listing, read_text
+from boxel.inputs.folders import listing
+from boxel.inputs.texts import read_text
 
 __all__ = ["forget_kinds", "has_columns", "text_kind", "texts_in", "texts_of_kind"]
 

@@ -1,6 +1,5 @@
 """The message about a folder of an unknown layout: what it holds, and the layout that comes nearest."""
 
-import os
 import re
 from collections import Counter
 from collections.abc import Collection
@@ -10,6 +9,7 @@ from pathlib import Path
 from boxel.datasets.formats.pairs_names import Words
 from boxel.datasets.formats.table_columns import SUFFIXES as TABLES
 from boxel.datasets.formats.table_columns import why_no_table
+from boxel.inputs.folders import listing, walk
 from boxel.io import SUFFIXES
 
 __all__ = ["describe"]
@@ -45,7 +45,7 @@ def describe(path: Path, layouts: Collection[str]) -> str:
                      for (folder, suffix), count in places[:MAX_GROUPS])  # fmt: skip
     more = f" and {len(places) - MAX_GROUPS} other kinds" if len(places) > MAX_GROUPS else ""
     lines = [f"{path}: not a data set in a layout that Boxel knows; it holds {held or 'no files'}{more}"]
-    tables = [path] if path.is_file() else sorted(path.glob("*"))
+    tables = [path] if path.is_file() else listing(path)
     lines += islice(filter(None, (why_no_table(file) for file in tables if file.suffix.lower() in TABLES)), 3)
     sheets = sorted({suffix for _, suffix in groups} & set(SHEETS))
     if sheets and not any(suffix in TABLES for _, suffix in groups):
@@ -63,7 +63,7 @@ def describe(path: Path, layouts: Collection[str]) -> str:
 
 def _groups(path: Path) -> Counter[tuple[str, str]]:
     """The number of files for each folder directly in `path` ("" for `path` itself) and suffix."""
-    files = (Path(folder, name) for folder, _, names in os.walk(path) for name in names if not name.startswith("."))
+    files = (folder / name for folder, _, names in walk(path) for name in names)
     counts: Counter[tuple[str, str]] = Counter()
     for file in islice(files, MAX_FILES):
         inner = file.relative_to(path).parts[:-1]

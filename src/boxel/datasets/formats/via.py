@@ -9,7 +9,6 @@
 Rectangles give boxes; circles, ellipses and polygons give instance masks.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,11 +16,14 @@ from typing import Any
 
 from boxel.datasets.cases import Dataset
 from boxel.datasets.formats import outlines
-from boxel.datasets.formats.files import numbers, read_mapping, read_table
+from boxel.datasets.formats.files import numbers
 from boxel.datasets.formats.outlines import Entry, Outlined, build, ellipse, left_out, too_few
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.text_kinds import text_kind, texts_in
 from boxel.datasets.problems import InputError, Report
+from boxel.inputs.json_values import parse_json
+from boxel.inputs.tables import read_table
+from boxel.inputs.texts import read_mapping
 
 __all__ = ["Options", "detect", "read"]
 
@@ -94,9 +96,9 @@ def _regions(file: Path, report: Report) -> Iterator[tuple[str, list[Mapping[str
 
 def _json(file: Path, line: int, text: str) -> dict[str, Any]:
     try:
-        return dict(json.loads(text or "{}"))
-    except ValueError:
-        raise InputError(file, f"line {line}: {text[:80]!r} is not JSON", "export the annotations again") from None
+        return parse_json(text or "{}", file, dict[str, Any])
+    except InputError as error:
+        raise InputError(file, f"line {line}: {error.problem}", "export the annotations again") from None
 
 
 def _object(

@@ -19,7 +19,7 @@ from pydantic import NonNegativeInt
 
 from boxel.datasets.annotations import Shape, Shapes
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.formats.files import Row, is_empty, listing, numbers, read_table
+from boxel.datasets.formats.files import numbers
 from boxel.datasets.formats.options import Names, ReaderOptions
 from boxel.datasets.formats.radiographs import RadiographOpener, corners, find_radiographs, the_radiograph
 from boxel.datasets.formats.registry import register_format
@@ -28,6 +28,8 @@ from boxel.datasets.formats.table_values import parts_by_case
 from boxel.datasets.formats.text_kinds import has_columns, texts_of_kind
 from boxel.datasets.names import split_word
 from boxel.datasets.problems import InputError, Report
+from boxel.inputs.folders import listing
+from boxel.inputs.tables import Row, is_empty, read_table
 from boxel.ranges import ZeroToOne
 
 __all__ = ["Options", "detect", "fuse_boxes", "read"]

@@ -18,12 +18,14 @@ from xml.etree.ElementTree import Element
 from boxel.datasets.annotations import Shape, Shapes
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.declared import declared_size, flag
-from boxel.datasets.formats.files import listing, numbers, pictures_layout, read_text, read_xml
+from boxel.datasets.formats.files import numbers, pictures_layout
 from boxel.datasets.formats.options import ImageOptions, Names
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.lookup import IMAGE_FOLDERS, Lookup
 from boxel.datasets.names import case_ids, part_named, split_of_folders, split_word
 from boxel.datasets.problems import InputError, Report, Severity, some
+from boxel.inputs.folders import listing
+from boxel.inputs.texts import read_head, read_text, read_xml
 from boxel.io import split_suffix
 
 __all__ = ["Options", "detect", "read"]
@@ -76,11 +78,8 @@ def _below(folder: Path, *, deep: bool) -> Iterator[Path]:
 
 
 def _is_voc(file: Path) -> bool:
-    try:
-        head = file.read_bytes()[:4096].replace(b"\0", b"")  # UTF-16
-        return file.parent.name == "Annotations" or bool(re.search(rb"<annotation[\s>]", head))
-    except OSError:
-        return True  # `read` reports it
+    head = read_head(file, 4096).replace(b"\0", b"")  # UTF-16
+    return not head or file.parent.name == "Annotations" or bool(re.search(rb"<annotation[\s>]", head))
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:

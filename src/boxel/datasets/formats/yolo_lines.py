@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from boxel.datasets.annotations import Shape
-from boxel.datasets.formats.files import numbers, read_text
+from boxel.datasets.formats.files import numbers
 from boxel.datasets.problems import InputError
+from boxel.inputs.texts import read_text
 from boxel.wording import counted
 
 __all__ = ["is_annotation", "key_points", "names_in", "shapes_of"]

@@ -10,10 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from boxel.datasets.formats.files import listing, read_mapping, read_text
 from boxel.datasets.lookup import MASKS, Lookup, images_below
 from boxel.datasets.names import part_named, split_word, words
 from boxel.datasets.problems import InputError, Report, Severity
+from boxel.inputs.folders import listing
+from boxel.inputs.texts import read_mapping, read_text
 from boxel.io import split_suffix
 
 __all__ = ["PARTS", "Part", "heads_of", "masks_of", "parts_of", "texts_below", "usual_parts"]

@@ -11,8 +11,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
 
-from boxel.config import read_json
-from boxel.experiments.cell import attempt, is_done, record_failure
+from boxel.experiments.cell import attempt, is_done, read_cost, record_failure
 from boxel.experiments.executors.base import OnEnd, is_free
 from boxel.plugins import loaded_plugins
 from boxel.types import Progress
@@ -94,7 +93,7 @@ class Processes:
 
     def _end(self, exit_status: int, folder: Path) -> str | None:
         if exit_status == 0:
-            self.largest = max(self.largest, read_json(folder / "done.json")["peak_bytes"])
+            self.largest = max(self.largest, read_cost(folder).get("peak_bytes", 0))
             return None
         if exit_status < 0:
             return record_failure(

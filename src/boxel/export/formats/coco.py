@@ -6,12 +6,45 @@ Boxes are x, y, width, height, and in volumes x, y, z, width, height, depth. Ima
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
-from boxel.config import read_json, write_text
-from boxel.export.entries import Entry, box_of, collect, holds, row_of
+import numpy as np
+from typing_extensions import TypedDict
+
+from boxel.config import write_text
+from boxel.export.entries import SEE, Entry, box_of, collect, entries_of, holds, numbered, row_of
 from boxel.export.prediction import DatasetInfo, Prediction
 from boxel.export.registry import register_export
+from boxel.inputs.json_values import Finite, Identity, check_shape
+from boxel.inputs.problems import InputError
+from boxel.inputs.texts import read_json
+
+
+class _Result(TypedDict):
+    image_id: Identity
+    category_id: Identity
+    bbox: list[Finite]
+    score: Finite
+
+
+class _Image(TypedDict):
+    id: Identity
+    file_name: str
+    case: NotRequired[str]
+    width: NotRequired[Any]
+    height: NotRequired[Any]
+    depth: NotRequired[Any]
+
+
+class _Category(TypedDict):
+    id: Identity
+    name: str
+
+
+class _Images(TypedDict):
+    images: list[_Image]
+    categories: list[_Category]
+
 
 RESULTS, IMAGES = "results.json", "images.json"
 
@@ -48,34 +81,39 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
         ValueError: not COCO results, or an image or category that is not in the file that says what the numbers mean.
     """
     path = path / RESULTS if path.is_dir() else path
-    results = read_json(path)
-    try:
-        known = _numbering(path, {result["image_id"] for result in results}, info)
-        names = {entry["id"]: entry["name"] for entry in known["categories"]}
-        cases = {entry["id"]: entry.get("case", Path(entry["file_name"]).stem) for entry in known["images"]}
-        entries: dict[str, list[Entry]] = {case: [] for case in cases.values()}
-        for result in results:
-            box = box_of(result["bbox"], "coco")
-            entries[cases[result["image_id"]]].append((box, float(result["score"]), names[result["category_id"]]))
-    except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: no COCO results of these images: {error} is missing") from None
-    ndim = sum(key in ("width", "height", "depth") for key in (known["images"] or [{}])[0])
-    located = {case: (rows, info.geometries.get(case)) for case, rows in entries.items()}
-    return collect(path, located, info.classes or list(names.values()), ndim)
+    results = read_json(path, list[_Result], SEE)
+    known = _numbering(path, {result["image_id"] for result in results}, info)
+    names = {entry["id"]: entry["name"] for entry in known["categories"]}
+    cases = {entry["id"]: entry.get("case", Path(entry["file_name"]).stem) for entry in known["images"]}
+    if len({*cases.values()}) < len(cases):
+        raise InputError(path, "two of its images have the same name", 'name each by "case" in images.json')
+
+    def build(result: _Result) -> tuple[np.ndarray, float, str]:
+        if result["image_id"] not in cases or result["category_id"] not in names:
+            raise ValueError(f"no image or no category has its id, {result['image_id']} or {result['category_id']}")
+        return box_of(result["bbox"], "coco"), result["score"], names[result["category_id"]]
+
+    entries: dict[str, list[Entry]] = {case: [] for case in cases.values()}
+    for result, entry in zip(results, entries_of(path, numbered("", results), build), strict=True):
+        entries[cases[result["image_id"]]].append(entry)
+    ndim = sum(key in image for image in known["images"][:1] for key in ("width", "height", "depth"))
+    located = {case: (rows, info.geometries.get(case), path) for case, rows in entries.items()}
+    return collect(located, info.classes or list(names.values()), ndim)
 
 
-def _numbering(results: Path, wanted: set[Any], info: DatasetInfo) -> dict[str, Any]:
+def _numbering(results: Path, wanted: set[Any], info: DatasetInfo) -> _Images:
     """The COCO data set that the numbers of results refer to: `images.json` beside them, or the data set's own."""
     beside = results.with_name(IMAGES)
     if not beside.exists():
-        own = [read_json(file) for file in info.annotation_files if file.suffix == ".json"]
-        own = [record for record in own if isinstance(record, dict) and "images" in record]
+        files = [(file, read_json(file)) for file in info.annotation_files if file.suffix == ".json"]
+        own = [check_shape(record, _Images, file, SEE) for file, record in files
+               if isinstance(record, dict) and "images" in record]  # fmt: skip
         for record in own:
             if wanted <= {image["id"] for image in record["images"]}:
                 return record
         if own:
             return own[0]
-    return read_json(beside)
+    return read_json(beside, _Images, SEE)
 
 
 def detect(path: Path) -> bool:

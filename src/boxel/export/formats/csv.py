@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from boxel.config import write_text
-from boxel.export.entries import Entry, collect, holds
+from boxel.export.entries import Entry, collect, entries_of, holds
 from boxel.export.prediction import DatasetInfo, Prediction, in_mm
 from boxel.export.registry import register_export
+from boxel.inputs.problems import InputError
+from boxel.inputs.tables import Row, read_table
 
 NAME = "detections.csv"
 
@@ -51,22 +53,21 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
         ValueError: names the file, the line and the rule.
     """
     path = path / NAME if path.is_dir() else path
-    try:
-        lines = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror}); name the file that Boxel wrote") from None
-    axes = sorted(key.removeprefix("lower_") for key in (lines[0] if lines else {}) if key.startswith("lower_"))
+    rows = read_table(path, ("case", "class", "score"))
+    if not rows:
+        raise InputError(path, "names no case", "predict again; a case without detections has a line with its name")
+    axes = sorted(key.removeprefix("lower_") for key in rows[0] if key.startswith("lower_"))
+
+    def build(row: Row) -> tuple[np.ndarray, float, str]:
+        box = [[row.number(f"{end}_{axis}") for axis in axes] for end in ("lower", "upper")]
+        return np.array(box), row.number("score"), row["class"]
+
     cases: dict[str, list[Entry]] = {}
-    for number, line in enumerate(lines, start=2):
-        try:
-            entries = cases.setdefault(line["case"], [])
-            if line["class"]:
-                box = [[float(line[f"{end}_{axis}"]) for axis in axes] for end in ("lower", "upper")]
-                entries.append((np.array(box), float(line["score"]), line["class"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: line {number} is no detection ({error}); see docs/how_to/export.md") from None
-    located = {case: (entries, info.geometries.get(case)) for case, entries in cases.items()}
-    return collect(path, located, info.classes, len(axes))
+    for row in rows:
+        entries = cases.setdefault(row["case"], [])
+        entries += entries_of(path, [(f"line {row.line}", row)] if row["class"] else (), build)
+    located = {case: (entries, info.geometries.get(case), path) for case, entries in cases.items()}
+    return collect(located, info.classes, len(axes))
 
 
 def detect(path: Path) -> bool:

@@ -172,7 +172,7 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
     need_highdicom()
     import pydicom
 
-    cases: dict[str, tuple[list[Entry], Geometry]] = {}
+    cases: dict[str, tuple[list[Entry], Geometry, Path]] = {}
     for case, file in case_files(path, SUFFIX).items():
         geometry, data = info.geometry(case, file), pydicom.dcmread(file)
         entries: list[Entry] = []
@@ -182,11 +182,12 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
                 contours = [contour.ContourData for contour in drawn[int(region.ROINumber)]]
                 box = box_around(np.concatenate(contours).astype(float).reshape(-1, 3), geometry)
                 box[:, 0] = np.rint(box[:, 0] + [-0.5, 0.5])  # outlines lie in the middle of their planes
-                entries.append((np.rint(box), float(region.ROIDescription.split()[-1]), str(region.ROIName)))
+                score = float(region.ROIDescription.split()[-1])
+                entries.append(Entry(np.rint(box), score, str(region.ROIName), str(file)))
         except (AttributeError, IndexError, KeyError, ValueError) as error:
             raise ValueError(f"{file}: not regions of detections ({error}); see docs/how_to/export.md") from None
-        cases[case] = entries, geometry
-    return collect(path, cases, info.classes)
+        cases[case] = entries, geometry, file
+    return collect(cases, info.classes)
 
 
 def detect(path: Path) -> bool:

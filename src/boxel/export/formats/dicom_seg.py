@@ -18,6 +18,7 @@ from boxel.export.painting import paint
 from boxel.export.prediction import DatasetInfo, Prediction
 from boxel.export.registry import register_export
 from boxel.export.world import box_around
+from boxel.inputs.folders import listing
 from boxel.output_folder import case_file
 from boxel.types import Geometry
 
@@ -137,8 +138,8 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
 
     from boxel.ops import boxes_from_label_map
 
-    cases: dict[str, tuple[list[Entry], Geometry]] = {}
-    for file in sorted(path.glob(PATTERN)) if path.is_dir() else [path]:
+    cases: dict[str, tuple[list[Entry], Geometry, Path]] = {}
+    for file in listing(path, PATTERN) if path.is_dir() else [path]:
         case = file.name.rpartition("_seg")[0]
         geometry, document = info.geometry(case, file), hd.seg.segread(file)
         if not all("SegmentDescription" in segment for segment in document.SegmentSequence):
@@ -146,7 +147,7 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
                 f"{file}: segments without a score, such as the classes of a segmentation, are no detections; give the "
                 "files that boxel predict wrote"
             )
-        entries, _ = cases.setdefault(case, ([], geometry))
+        entries, *_ = cases.setdefault(case, ([], geometry, file))
         numbers = np.array(document.segment_numbers, np.int64)
         try:
             volume = None
@@ -162,12 +163,12 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
                 if volume is not None:  # an index is the centre of a voxel
                     box = np.rint(box_around(volume.map_indices_to_reference(box - 0.5), geometry))
                 score = float(segment.SegmentDescription.split()[-1])
-                entries.append((box, score, segment.segmented_property_type.meaning))
+                entries.append(Entry(box, score, segment.segmented_property_type.meaning, str(file)))
         except (AttributeError, IndexError, RuntimeError, ValueError) as error:
             raise ValueError(f"{file}: not the segments of detections ({error}); see docs/how_to/export.md") from None
     if not cases:
         raise ValueError(f"{path}: no *{SUFFIX} files there")
-    return collect(path, cases, info.classes)
+    return collect(cases, info.classes)
 
 
 def detect(path: Path) -> bool:

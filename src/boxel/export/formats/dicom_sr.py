@@ -21,7 +21,7 @@ from boxel.export.dicom_source import (
     save,
     source_of,
 )
-from boxel.export.entries import case_files, collect, holds
+from boxel.export.entries import Entry, case_files, collect, holds
 from boxel.export.prediction import DatasetInfo, Prediction
 from boxel.export.registry import register_export
 from boxel.export.world import box_around
@@ -177,9 +177,10 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
                 box = np.stack([pixels.min(axis=0), pixels.max(axis=0)])
             else:
                 box = box_around(np.concatenate(group.roi.graphic_data), geometry)
-            entries.append((box, float(certainty[0].value) / 100, group.finding_type.meaning))
-        cases[case] = entries, geometry
-    return collect(path, cases, info.classes)
+            score = float(certainty[0].value) / 100
+            entries.append(Entry(box, score, group.finding_type.meaning, str(file)))
+        cases[case] = entries, geometry, file
+    return collect(cases, info.classes)
 
 
 def detect(path: Path) -> bool:

@@ -6,18 +6,32 @@ detection; its extent across the plane is only in the Boxel JSON `CASE.json`, wh
 
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from typing_extensions import TypedDict
 
-from boxel.config import read_json
-from boxel.export.entries import case_files, collect, holds, rounded, write_records
+from boxel.export.entries import SEE, Position, case_files, collect, entries_of, holds, numbered, rounded, write_records
 from boxel.export.formats import boxel
 from boxel.export.prediction import DatasetInfo, Prediction
 from boxel.export.registry import register_export
 from boxel.export.world import box_around, box_corners, in_space
+from boxel.inputs.json_values import Finite, exactly
+from boxel.inputs.texts import read_json
 from boxel.types import Geometry
+
+
+class _Box(TypedDict):
+    name: str
+    corners: Annotated[list[Position], exactly(4)]
+    probability: Finite
+
+
+class _File(TypedDict):
+    boxes: list[_Box]
+
 
 BOXES, POINTS = ".boxes.json", ".points.json"
 VERSION = {"major": 1, "minor": 0}
@@ -38,25 +52,22 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
     """
     cases = {}
     for case, file in case_files(path, BOXES).items():
-        geometry, record = info.geometry(case, file), read_json(file)
+        geometry, boxes = info.geometry(case, file), read_json(file, _File, SEE)["boxes"]
         leading = len(geometry.shape) - 2
-        if leading and record.get("boxes"):
+        if leading and boxes:
             warnings.warn(
                 f"{file}: boxes of this format lie in one plane, so those of case {case!r} are one voxel thick; the "
                 f"whole boxes are in {case}.json if Boxel wrote this folder",
                 stacklevel=2,
             )
         thick = np.array([0.5] * leading + [0.0, 0.0])
-        try:
-            entries = [
-                (box_around(np.array(entry["corners"]), geometry) + np.stack([-thick, thick]),
-                 float(entry["probability"]), str(entry["name"]))
-                for entry in record["boxes"]
-            ]  # fmt: skip
-        except (IndexError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f'{file}: no "Multiple 2D bounding boxes" with probabilities ({error})') from None
-        cases[case] = entries, geometry
-    return collect(path, cases, info.classes)
+        build = partial(_entry, geometry=geometry, margin=np.stack([-thick, thick]))
+        cases[case] = entries_of(file, numbered("boxes", boxes), build), geometry, file
+    return collect(cases, info.classes)
+
+
+def _entry(box: _Box, geometry: Geometry, margin: np.ndarray) -> tuple[np.ndarray, float, str]:
+    return box_around(np.array(box["corners"]), geometry) + margin, box["probability"], box["name"]
 
 
 def detect(path: Path) -> bool:

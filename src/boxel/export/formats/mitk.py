@@ -5,19 +5,59 @@ our upper corner minus one. `Transform` is a 4 x 4 matrix whose rows are the ste
 as nnDetection 2.0 writes it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired
 
 import numpy as np
+from typing_extensions import TypedDict
 
-from boxel.config import read_json
-from boxel.export.entries import Entry, begins_with, case_files, collect, rounded, write_records
+from boxel.export.entries import (
+    SEE,
+    Entry,
+    Position,
+    begins_with,
+    case_files,
+    collect,
+    entries_of,
+    numbered,
+    refuse_twice,
+    rounded,
+    write_records,
+)
 from boxel.export.prediction import DatasetInfo, Prediction
 from boxel.export.registry import register_export
+from boxel.inputs.json_values import Finite, Whole, exactly
+from boxel.inputs.problems import InputError
+from boxel.inputs.texts import read_json
 from boxel.types import Geometry
 
 FORMAT = "MITK ROI"
+
+
+class _Geometry(TypedDict):
+    Size: Annotated[list[Whole], exactly(3)]
+    Transform: Annotated[list[Finite], exactly(16)]
+
+
+class _Properties(TypedDict):
+    FloatProperty: dict[str, Finite]
+    StringProperty: NotRequired[dict[str, str]]
+
+
+class _Region(TypedDict):
+    Min: Position
+    Max: Position
+    Properties: _Properties
+
+
+class _File(TypedDict):
+    FileFormat: str
+    Version: int
+    Name: NotRequired[str]
+    Geometry: _Geometry
+    ROIs: list[_Region]
 
 
 def write(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
@@ -31,20 +71,19 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
     The geometry is that of the data set where known, because MITK writes a 2D image as a volume of one slice.
 
     Raises:
-        ValueError: not a MITK ROI file of version 2.
+        ValueError: not a MITK ROI file of version 2; names the file and the place in it.
     """
-    cases = {}
+    cases: dict[str, tuple[list[Entry], Geometry, Path]] = {}
     for name, file in case_files(path, ".json").items():
-        record = read_json(file)
-        if record.get("FileFormat") != FORMAT or record.get("Version") != 2:
+        record = read_json(file, _File, SEE)
+        if record["FileFormat"] != FORMAT or record["Version"] != 2:
             raise ValueError(f"{file}: not a MITK ROI file of version 2; write it with Boxel or nnDetection 2.0")
         case = record.get("Name", name)
-        try:
-            geometry = info.geometries.get(case) or _geometry(record["Geometry"])
-            cases[case] = [_entry(roi, len(geometry.shape)) for roi in record["ROIs"]], geometry
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{file}: not the ROIs of detections ({error}); see docs/how_to/export.md") from None
-    return collect(path, cases, info.classes)
+        geometry = info.geometries.get(case) or _geometry(record["Geometry"], file)
+        ndim = len(geometry.shape)
+        refuse_twice(case, cases, file)
+        cases[case] = entries_of(file, numbered("ROIs", record["ROIs"]), partial(_entry, ndim=ndim)), geometry, file
+    return collect(cases, info.classes)
 
 
 def detect(path: Path) -> bool:
@@ -85,10 +124,12 @@ def _record(prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def _geometry(record: Mapping[str, Any]) -> Geometry:
+def _geometry(record: _Geometry, file: Path) -> Geometry:
     transform = np.array(record["Transform"], np.float64).reshape(4, 4)
     steps, origin = transform[:3, :3][::-1].T, transform[3, :3]
     spacing = np.linalg.norm(steps, axis=0)
+    if not spacing.all():
+        raise InputError(file, "Geometry.Transform has a step of length 0", SEE)
     return Geometry(
         tuple(map(int, record["Size"][::-1])),
         tuple(spacing.tolist()),
@@ -97,11 +138,11 @@ def _geometry(record: Mapping[str, Any]) -> Geometry:
     )
 
 
-def _entry(roi: Mapping[str, Any], ndim: int) -> Entry:
+def _entry(roi: _Region, ndim: int) -> tuple[np.ndarray, float, str]:
     numbers = roi["Properties"]["FloatProperty"]
     name = roi["Properties"].get("StringProperty", {}).get("class", str(int(numbers.get("label", 0))))
-    lower, upper = (np.array(roi[key], np.float64)[:ndim][::-1] for key in ("Min", "Max"))
-    return np.stack([lower, upper + 1]), float(numbers["score"]), name
+    lower, upper = (np.array(corner)[:ndim][::-1] for corner in (roi["Min"], roi["Max"]))
+    return np.stack([lower, upper + 1]), numbers["score"], name
 
 
 register_export("mitk", write, read, detect)

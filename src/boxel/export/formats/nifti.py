@@ -8,16 +8,26 @@ written as it is, into `CASE_seg.nii.gz`.
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import NotRequired
 
-from boxel.config import read_json, write_text
-from boxel.export.entries import box_of, case_files, collect, holds, row_of
+import numpy as np
+from typing_extensions import TypedDict
+
+from boxel.config import write_text
+from boxel.export.entries import SEE, box_of, case_files, class_of, collect, entries_of, holds, row_of
 from boxel.export.painting import paint
 from boxel.export.prediction import DatasetInfo, Prediction
 from boxel.export.registry import register_export
+from boxel.inputs.json_values import Finite, Whole
+from boxel.inputs.texts import read_json
 from boxel.io import read_geometry, write_label_map
 from boxel.output_folder import case_file
 
+_Entry = TypedDict(
+    "_Entry", {"score": Finite, "label": NotRequired[Whole], "class": NotRequired[str], "box": list[Finite]}
+)
 SUFFIX, MAP_SUFFIX = "_boxes.json", "_boxes.nii.gz"
 
 
@@ -70,19 +80,14 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
     for case, file in case_files(path, SUFFIX).items():
         label_map = file.with_name(case + MAP_SUFFIX)
         geometry = read_geometry(label_map) if label_map.exists() else info.geometries.get(case)
-        try:
-            entries = [
-                (
-                    box_of(entry["box"], "nndetection"),
-                    float(entry["score"]),
-                    entry.get("class") or (classes[entry["label"]] if classes else str(entry["label"])),
-                )
-                for entry in read_json(file).values()
-            ]
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f'{file}: not {{"1": {{"score", "label", "box"}}}} ({error})') from None
-        cases[case] = entries, geometry
-    return collect(path, cases, classes)
+        record = read_json(file, dict[str, _Entry], SEE)
+        cases[case] = entries_of(file, record.items(), partial(_entry, classes=classes)), geometry, file
+    return collect(cases, classes)
+
+
+def _entry(entry: _Entry, classes: Sequence[str]) -> tuple[np.ndarray, float, str]:
+    name = entry.get("class") or class_of(entry["label"], classes)
+    return box_of(entry["box"], "nndetection"), entry["score"], name
 
 
 def detect(path: Path) -> bool:

@@ -30,8 +30,8 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
         if record.get("restore") is False:
             raise ValueError(f"{file}: boxes on the resampled image (restore is False); predict with restore")
         geometry = _geometry(record) or info.geometries.get(case)
-        cases[case] = _entries(file, record, info.classes, geometry), geometry
-    return collect(path, cases, info.classes)
+        cases[case] = _entries(file, record, info.classes, geometry), geometry, file
+    return collect(cases, info.classes)
 
 
 def _entries(file: Path, record: dict[str, Any], classes: tuple[str, ...], geometry: Geometry | None) -> list[Entry]:
@@ -56,7 +56,8 @@ def _entries(file: Path, record: dict[str, Any], classes: tuple[str, ...], geome
             f"{file}: labels must be the numbers of the classes {', '.join(classes)}, got {np.unique(labels)}"
         )
     corners = np.asarray(convert(boxes, "nndetection", "boxel"))  # type: ignore[arg-type]
-    return [(box, float(score), names[int(label)]) for box, score, label in zip(corners, scores, labels, strict=True)]
+    rows = zip(corners, scores, labels, strict=True)
+    return [Entry(box, float(score), names[int(label)], str(file)) for box, score, label in rows]
 
 
 def _geometry(record: dict[str, Any]) -> Geometry | None:

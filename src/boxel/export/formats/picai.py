@@ -15,6 +15,7 @@ from boxel.export.entries import Entry, collect, holds
 from boxel.export.painting import voxels_of
 from boxel.export.prediction import DatasetInfo, Prediction
 from boxel.export.registry import register_export
+from boxel.inputs.folders import listing, walk
 from boxel.io import read_image, write_image
 from boxel.output_folder import case_file
 from boxel.types import Geometry, Image
@@ -94,8 +95,8 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
     """
     import cc3d
 
-    cases: dict[str, tuple[list[Entry], Geometry]] = {}
-    names = info.classes or tuple(folder.name for folder in sorted(path.glob("*/")) if list(folder.glob(f"*{SUFFIX}")))
+    cases: dict[str, tuple[list[Entry], Geometry, Path]] = {}
+    names = info.classes or tuple(folder.name for folder in listing(path) if listing(folder, f"*{SUFFIX}"))
     for file in _files(path):
         case = file.name.removesuffix(SUFFIX)
         scores, parts, geometry = _read_parts(file)
@@ -103,13 +104,13 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
         if len(names) > 1 and not inside:
             raise ValueError(f"{file}: which of the classes {', '.join(names)}? Put it into a folder of that name")
         name = file.parent.name if inside else (names or ("lesion",))[0]
-        entries, _ = cases.setdefault(case, ([], geometry))
+        entries, *_ = cases.setdefault(case, ([], geometry, file))
         for number, region in enumerate(cc3d.statistics(parts)["bounding_boxes"][1:], start=1):
             box = np.array([[s.start for s in region], [s.stop for s in region]], np.float64)
-            entries.append((box, float(scores[region][parts[region] == number].max()), name))
+            entries.append(Entry(box, float(scores[region][parts[region] == number].max()), name, str(file)))
     if not cases:
         raise ValueError(f"{path}: no *{SUFFIX} files there")
-    return collect(path, cases, names or ("lesion",), max_score=np.inf)
+    return collect(cases, names or ("lesion",), max_score=np.inf)
 
 
 def read_masks(path: Path, case: str) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -120,11 +121,12 @@ def read_masks(path: Path, case: str) -> list[tuple[np.ndarray, np.ndarray]]:
 
 def detect(path: Path) -> bool:
     """Whether there are detection maps, also in folders of classes."""
-    return holds(path, f"*{SUFFIX}") or any(path.glob(f"*/*{SUFFIX}"))
+    return holds(path, f"*{SUFFIX}") or any(listing(folder, f"*{SUFFIX}") for folder in listing(path))
 
 
 def _files(path: Path) -> list[Path]:
-    return sorted(path.rglob(f"*{SUFFIX}")) if path.is_dir() else [path]
+    files = (folder / name for folder, _, names in walk(path) for name in names if name.endswith(SUFFIX))
+    return sorted(files) if path.is_dir() else [path]
 
 
 def _read_parts(file: Path) -> tuple[np.ndarray, np.ndarray, Geometry]:

@@ -4,19 +4,58 @@ The format is markups schema 1.0.3 of 3D Slicer. A file that Slicer saved again 
 and geometry); it is then read with the geometry of the image.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired
 
 import numpy as np
+from typing_extensions import TypedDict
 
-from boxel.config import read_json
 from boxel.export.boxel_json import geometry_from
-from boxel.export.entries import Entry, case_files, collect, holds, rounded, write_records
+from boxel.export.entries import (
+    SEE,
+    Entry,
+    OfBoxel,
+    Position,
+    case_files,
+    collect,
+    entries_of,
+    holds,
+    numbered,
+    refuse_twice,
+    rounded,
+    write_records,
+)
 from boxel.export.prediction import DatasetInfo, Prediction
 from boxel.export.registry import register_export
 from boxel.export.world import box_around, box_corners, in_space
+from boxel.inputs.json_values import Finite, exactly
+from boxel.inputs.texts import read_json
 from boxel.types import Geometry
+
+
+class _Point(TypedDict):
+    label: str
+    description: str
+    position: NotRequired[Position]
+
+
+class _Markup(TypedDict):
+    """Of the type ROI; others have other keys."""
+
+    type: str
+    center: NotRequired[Position]
+    orientation: NotRequired[Annotated[list[Finite], exactly(9)]]
+    size: NotRequired[Position]
+    coordinateSystem: NotRequired[str]
+    controlPoints: NotRequired[list[_Point]]
+
+
+class _File(TypedDict):
+    markups: list[_Markup]
+    boxel: NotRequired[OfBoxel]
+
 
 SUFFIX = ".mrk.json"
 SCHEMA = (
@@ -38,24 +77,20 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
     Raises:
         ValueError: no ROI boxes, or a case whose geometry is not known.
     """
-    cases, classes = {}, info.classes
+    cases: dict[str, tuple[list[Entry], Geometry, Path]] = {}
+    classes = info.classes
     for name, file in case_files(path, SUFFIX).items():
-        record = read_json(file)
-        ours = record.get("boxel", {})
-        case = ours.get("case", name)
+        record = read_json(file, _File, SEE)
+        ours, case = record.get("boxel"), name
         if ours:
-            geometry = geometry_from(ours["geometry"], len(ours["geometry"]["shape"]), file)
-            classes = classes or tuple(ours["classes"])
+            case, classes = ours["case"], classes or tuple(ours["classes"])
+            geometry = geometry_from(ours["geometry"], None, file)
         else:
             geometry = info.geometry(case, file)
-        try:
-            entries = [_entry(markup, geometry) for markup in record["markups"] if markup["type"] == "ROI"]
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{file}: not the ROI markups of detections ({error}); see docs/how_to/export.md"
-            ) from None
-        cases[case] = entries, geometry
-    return collect(path, cases, classes)
+        boxes = [(place, markup) for place, markup in numbered("markups", record["markups"]) if markup["type"] == "ROI"]
+        refuse_twice(case, cases, file)
+        cases[case] = entries_of(file, boxes, partial(_entry, geometry=geometry)), geometry, file
+    return collect(cases, classes)
 
 
 def detect(path: Path) -> bool:
@@ -101,7 +136,7 @@ def _markup(
     }
 
 
-def _entry(markup: Mapping[str, Any], geometry: Geometry) -> Entry:
+def _entry(markup: _Markup, geometry: Geometry) -> tuple[np.ndarray, float, str]:
     point = markup["controlPoints"][0]
     centre = np.array(markup.get("center", point["position"]), np.float64)
     turn, half = np.array(markup["orientation"]).reshape(3, 3), np.array(markup["size"]) / 2
