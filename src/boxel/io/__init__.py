@@ -8,7 +8,7 @@ writes beside a TIFF. The world of 2D files is 2D.
 import contextlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -83,10 +83,8 @@ def read_geometry(path: Path) -> Geometry:
     if _is_series(path) or not has_geometry(path):
         return read_image(path).geometry
     _check_readable(path)
-    try:
+    with _naming(path):
         return itk.read_geometry(path)
-    except RuntimeError as error:
-        raise _damaged(path, error) from None
 
 
 def read_layout(path: Path) -> tuple[int, tuple[int, ...]]:
@@ -99,16 +97,12 @@ def read_layout(path: Path) -> tuple[int, tuple[int, ...]]:
     if _is_series(path) or split_suffix(path)[1] in pictures.TIFF_SUFFIXES:
         array = read_image(path).array
         return len(array), array.shape[1:]
-    try:
+    with _naming(path):
         _check_readable(path)
         if has_geometry(path):
             return itk.read_layout(path)
         count, shape = pictures.read_layout(path)
         return count, shape[::-1] if pictures.orientation(path) in pictures.SIDEWAYS else shape
-    except Exception as error:
-        if isinstance(error, ValueError) and str(path) in str(error):
-            raise
-        raise _damaged(path, error) from None
 
 
 def read_label_map(path: Path) -> Image:
@@ -162,7 +156,7 @@ def write_label_map(path: Path, array: np.ndarray, geometry: Geometry) -> None:
 
 def _read(path: Path, colours: bool, upright: bool) -> Image:
     """`colours`: look up palette entries; in a label map saved with a palette the values are the entries' numbers."""
-    try:
+    with _naming(path):
         if path.is_dir():
             return read_series(path)
         _check_readable(path)
@@ -171,12 +165,6 @@ def _read(path: Path, colours: bool, upright: bool) -> Image:
         if has_geometry(path):
             return itk.read(path)
         array, remarks = pictures.read(path, colours)
-    except (ValueError, MemoryError) as error:
-        if str(path) in str(error):
-            raise
-        raise _damaged(path, error) from None
-    except Exception as error:  # decoders raise almost anything on damaged files
-        raise _damaged(path, error) from None
     turn = pictures.orientation(path) if upright else pictures.AS_STORED
     if turn != pictures.AS_STORED:
         array = np.ascontiguousarray(pictures.turn_upright(array, turn))
@@ -205,6 +193,17 @@ def _check_readable(path: Path) -> None:
         raise ValueError(f"{path}: cannot be read ({error.strerror}); check the disk") from None
     if empty:
         raise ValueError(f"{path}: the file is empty (0 bytes); copy or export it again")
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Every error names the file."""
+    try:
+        yield
+    except Exception as error:  # decoders raise almost anything on damaged files
+        if isinstance(error, ValueError) and str(path) in str(error):
+            raise
+        raise _damaged(path, error) from None
 
 
 def _damaged(path: Path, error: Exception) -> ValueError:

@@ -170,7 +170,7 @@ def _one_file(entry: Slice) -> Image:
     """A single image; 2D if it has no position, as the world of other 2D files is 2D."""
     from boxel.io import itk
 
-    image = itk.read(entry.file, "GDCMImageIO")
+    image = itk.read_gdcm(entry.file)
     remarks = (*image.remarks, *entry.remarks)
     if entry.position is not None or image.array.ndim != 4:
         return replace(image, remarks=remarks)

@@ -1,57 +1,102 @@
-"""Compressed voxels of MetaImage files, read here because ITK silently fills missing voxels with zeros."""
+"""MetaImage files (`.mha`, `.mhd`), read here because ITK's parser may crash on a damaged header.
 
-import math
+ITK also fills missing voxels with zeros. Reference: https://itk.org/Wiki/ITK/MetaIO/Documentation
+"""
+
 import re
-import zlib
 from pathlib import Path
 
 import numpy as np
 
-from boxel.io.claims import DEFLATE, check_claim
+from boxel.io.headers import Header, counts, numbers, on_grid, read_lines
+from boxel.io.voxels import LAST, Part
 
-__all__ = ["read_voxels"]
+__all__ = ["SUFFIXES", "read_header"]
 
 SUFFIXES = (".mha", ".mhd")
 DTYPES = {
-    "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4", "MET_UINT": "u4",
-    "MET_LONG": "i8", "MET_ULONG": "u8", "MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8", "MET_FLOAT": "f4",
-    "MET_DOUBLE": "f8",
+    "CHAR": "i1", "ASCII_CHAR": "i1", "UCHAR": "u1", "SHORT": "i2", "USHORT": "u2", "INT": "i4", "UINT": "u4",
+    "LONG": "i4", "ULONG": "u4", "LONG_LONG": "i8", "ULONG_LONG": "u8", "FLOAT": "f4", "DOUBLE": "f8",
 }  # fmt: skip
-HEADER = 1 << 16  # bytes that contain any header
+SPACING = ("ElementSpacing", "ElementSize")  # the first that a header has is used, as of the others
+ORIGIN = ("Offset", "Position", "Origin")
+AXES = ("TransformMatrix", "Rotation", "Orientation")
+BYTE_ORDER = ("BinaryDataByteOrderMSB", "ElementByteOrderMSB")
+TRUE, FALSE = ("true", "t", "1"), ("false", "f", "0")
+DATA = "ElementDataFile"
 
 
-def read_voxels(path: Path, num_channels: int, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The array `(c, *s)` of a compressed file; None for files that ITK reads correctly.
+def read_header(path: Path) -> Header:
+    """The header of a file.
 
     Raises:
-        ValueError: the number of voxels is not that of the header, or they are damaged.
+        ValueError: it is not complete and valid, or not supported.
     """
-    with path.open("rb") as file:
-        head = file.read(HEADER)
-    end = re.search(rb"ElementDataFile\s*=\s*(\S+)[^\n]*\n", head)
-    fields = dict(re.findall(r"(?m)^(\w+)\s*=\s*(.*?)\s*$", head[: end.end()].decode("latin-1"))) if end else {}
-    dtype = DTYPES.get(fields.get("ElementType", ""))
-    if end is None or dtype is None or fields.get("CompressedData", "").lower() != "true":
-        return None
-    local = end[1].upper() == b"LOCAL"
-    data = path if local else path.parent / end[1].decode("latin-1")
-    if not data.is_file():
-        return None  # a list or a pattern of files, or none: ITK checks them
-    orders = {fields.get(key, "").lower() for key in ("BinaryDataByteOrderMSB", "ElementByteOrderMSB")}
-    kind = np.dtype((">" if "true" in orders else "<") + dtype)
-    claimed = num_channels * math.prod(shape) * kind.itemsize
-    content = data.read_bytes()[end.end() if local else 0 :]
-    skip = int(fields.get("HeaderSize", "0"))  # bytes before the voxels; -1: they are the last of the file
-    content = content[-int(fields.get("CompressedDataSize", "0")) if skip < 0 else skip :]
-    check_claim(path, claimed, len(content), DEFLATE)
-    stream = zlib.decompressobj(47)  # zlib or gzip
-    try:
-        voxels = stream.decompress(content, claimed + 1)
-    except zlib.error:
-        raise ValueError(f"{path}: the voxels are damaged; copy or export it again") from None
-    if len(voxels) != claimed or not stream.eof:
-        has = "more" if len(voxels) > claimed else f"{len(voxels)}"
-        problem = f"its header claims {claimed} bytes of voxels, the file has {has}"
-        raise ValueError(f"{path}: {problem}; copy or export it again")
-    array = np.frombuffer(voxels, kind).reshape(*shape, num_channels)  # channels run fastest
-    return np.ascontiguousarray(np.moveaxis(array, -1, 0)).astype(kind.newbyteorder("="), copy=False)
+    lines, end = read_lines(path, lambda line: line.startswith(DATA))
+    matches = [re.fullmatch(r"\s*([^=:]*[^=:\s])\s*[=:]\s*(.*?)\s*", line) for line in lines if line.strip()]
+    if not all(matches):
+        raise ValueError("its header has a line that is no FIELD = VALUE")
+    fields = {match[1]: match[2] for match in matches if match}
+    missing = [name for name in ("NDims", "DimSize", "ElementType", DATA) if not fields.get(name)]
+    if missing:
+        raise ValueError(f"its header has no {missing[0]}")
+    (d,) = counts("NDims", fields["NDims"], 1)
+    shape = counts("DimSize", fields["DimSize"], d)[::-1]
+    (num_channels,) = counts("ElementNumberOfChannels", fields.get("ElementNumberOfChannels", "1"), 1)
+    texts = {names[0]: _first(fields, names) for names in (SPACING, ORIGIN, AXES)}
+    spacing, origin = (numbers(name, texts[name], d) if texts[name] else None for name in (SPACING[0], ORIGIN[0]))
+    axes = numbers(AXES[0], texts[AXES[0]], d * d).reshape(d, d) if texts[AXES[0]] else np.eye(d)
+    geometry, remarks = on_grid(
+        path, shape, None if spacing is None else spacing[::-1], np.zeros(d) if origin is None else origin, axes[::-1],
+        [fields.get("DistanceUnits", "")], " or ".join(SPACING),
+    )  # fmt: skip
+    name = fields["ElementType"].removeprefix("MET_").removesuffix("_ARRAY")
+    if name not in DTYPES:
+        raise ValueError(f"its header has the ElementType {fields['ElementType'][:60]!r}, which is not supported")
+    dtype = np.dtype((">" if _is_true(fields, *BYTE_ORDER) else "<") + DTYPES[name])
+    packed = _is_true(fields, "CompressedData")
+    packing = "text" if not _is_true(fields, "BinaryData", default=True) else "gzip" if packed else "raw"
+    sizes = (*shape, num_channels) if num_channels > 1 else shape
+    parts = tuple(_part(file, local * end, fields, packed) for file, local in _files(path, end, fields[DATA], shape))
+    return Header(geometry, remarks, dtype, sizes, d if num_channels > 1 else None, parts, packing)
+
+
+def _first(fields: dict[str, str], names: tuple[str, ...]) -> str:
+    return next((fields[name] for name in names if name in fields), "")
+
+
+def _is_true(fields: dict[str, str], *names: str, default: bool = False) -> bool:
+    text = _first(fields, names).lower()
+    if text not in (*TRUE, *FALSE, ""):
+        raise ValueError(f"its header has {names[0]} {text[:60]!r} where True or False is needed")
+    return text in TRUE if text else default
+
+
+def _files(path: Path, end: int, text: str, shape: tuple[int, ...]) -> list[tuple[Path, bool]]:
+    """The files of the voxels, and whether each is the one with the header: one, a list of them, or a pattern."""
+    word, *rest = text.split()
+    if word.upper() == "LOCAL":
+        return [(path, True)]
+    if word.upper() == "LIST":
+        if rest not in ([], [str(len(shape) - 1)], [f"{len(shape) - 1}D"]):
+            raise ValueError(f"its header has {DATA} {text[:60]!r}; files of {len(shape) - 1} axes are supported")
+        names = path.read_bytes()[end:].decode("utf-8", "replace").split("\n", shape[0])[: shape[0]]
+    elif "%" in word:
+        (first, last, step) = counts(DATA, " ".join([*rest, *["1", str(shape[0]), "1"][len(rest) :]]), 3, 0)
+        if not re.fullmatch(r"[^%]*%0?\d?d[^%]*", word) or not step or (last - first) // step + 1 != shape[0]:
+            raise ValueError(f"its header has {DATA} {text[:60]!r}; one file for each of {shape[0]} planes is needed")
+        names = [word % number for number in range(first, last + 1, step)]
+    else:
+        names = [text]
+    return [(path.parent / name.strip(), False) for name in names]
+
+
+def _part(file: Path, end: int, fields: dict[str, str], packed: bool) -> Part:
+    """Where the voxels lie in a file whose header, if it has one, ends at byte `end`."""
+    (skip,) = counts("HeaderSize", fields.get("HeaderSize", "0"), 1, -1)
+    if skip == LAST and packed:
+        (size,) = counts("CompressedDataSize", fields.get("CompressedDataSize", ""), 1)
+        return Part(file, max(end, file.stat().st_size - size) if file.is_file() else 0)
+    if 0 < skip < end:
+        raise ValueError(f"its header has HeaderSize {skip}, but ends at byte {end}")
+    return Part(file, skip or end)

@@ -10,23 +10,21 @@ that the checks would stay here.
 import math
 import os
 import struct
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from boxel.io.claims import DEFLATE, check_claim
 from boxel.io.grids import UNIT, UNKNOWN_SPACING, right_angled
+from boxel.io.voxels import GZIP, Part, inflate, read_voxels
 from boxel.types import Geometry, Image
 
 __all__ = ["SUFFIXES", "is_whole", "read", "read_header"]
 
 SUFFIXES = (".nii.gz", ".nii", ".hdr")
-GZIP = b"\x1f\x8b"
 SIZES = {348: 1, 540: 2}  # bytes of a header, which are its first number, and the version of NIfTI
 MOST = 540
-SLACK = 1 << 20  # bytes after the voxels; a file with more does not belong to its header
+VOXELS = (352, 544)  # first byte that voxels may have behind a header of NIfTI-1 and NIfTI-2
 DTYPES = {
     2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 128: "u1", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8",
     2304: "u1",
@@ -59,16 +57,11 @@ def read(path: Path) -> Image:
         raise ValueError(f"{path}: {path.with_suffix('').name} lies beside it; keep only one of them")
     header = read_header(path)
     data = _data(path)
-    content = data.read_bytes()
-    packed = content.startswith(GZIP)
+    with data.open("rb") as file:
+        packed = file.read(2) == GZIP
+    where = Part(data, 0, header.offset) if packed else Part(data, header.offset)
     count = header.num_channels * math.prod(header.geometry.shape)
-    needed = header.offset + count * header.dtype.itemsize
-    check_claim(path, needed, len(content), DEFLATE if packed else 1)
-    if packed:
-        content = _inflated(content, needed + SLACK, path, whole=True)
-    if len(content) < needed:
-        raise ValueError(f"{path}: the file is cut short; copy or export it again")
-    voxels = np.frombuffer(content, header.dtype, count, header.offset)
+    voxels = read_voxels(path, (where,), "gzip" if packed else "raw", header.dtype, (count,))
     if header.interleaved:
         voxels = np.moveaxis(voxels.reshape(*header.geometry.shape, header.num_channels), -1, 0)
     voxels = voxels.reshape(header.num_channels, *header.geometry.shape)
@@ -76,17 +69,16 @@ def read(path: Path) -> Image:
 
 
 def _scaled(voxels: np.ndarray, slope: float, intercept: float) -> np.ndarray:
-    native = voxels.dtype.newbyteorder("=")
     if slope == 0 or (slope == 1 and intercept == 0) or not np.isfinite([slope, intercept]).all():
-        return voxels.astype(native)
-    return (voxels * slope + intercept).astype(native if native.kind == "f" else np.float32)
+        return np.ascontiguousarray(voxels)
+    return (voxels * slope + intercept).astype(voxels.dtype if voxels.dtype.kind == "f" else np.float32)
 
 
 def read_header(path: Path) -> Header:
     """The header of a file; raises as `read`."""
     with path.open("rb") as file:
         content = file.read(1 << 16)
-    content = _inflated(content, MOST, path) if content.startswith(GZIP) else content
+    content = inflate(content, MOST, path) if content.startswith(GZIP) else content
     order = next((o for o in "<>" if len(content) >= 348 and struct.unpack_from(o + "i", content)[0] in SIZES), "")
     if not order:
         raise ValueError(f"{path}: cannot be read as an image (no NIfTI or ANALYZE header); copy or export it again")
@@ -100,13 +92,20 @@ def read_header(path: Path) -> Header:
     newer = SIZES[struct.unpack_from(order + "i", content)[0]] == 2
     if newer and len(content) < MOST:
         raise ValueError(f"{path}: the file is cut short; copy or export it again")
-    nifti = newer or content[344:347] in (b"n+1", b"ni1")
+    magic = content[4:7] if newer else content[344:347]
+    nifti, single = magic in (b"n+1", b"ni1", b"n+2", b"ni2"), path.suffix.lower() != ".hdr"
+    if not nifti and (newer or single):
+        raise ValueError(f"{path}: cannot be read as an image (no NIfTI magic number); copy or export it again")
     (code,) = struct.unpack_from(order + "h", content, 12 if newer else 70)
     if code not in DTYPES:
         raise ValueError(f"{path}: number type {code} of NIfTI is not supported; save it as integers or float32")
     dims, sizes = get("8h", 40, 16), get("8f", 76, 104)
     shape, num_channels = _axes(path, [int(n) for n in dims])
     offset, slope, intercept = get("h" if newer else "f", 108, 168)[0], *get("2f", 112, 176)
+    first = VOXELS[newer] if single else 0
+    offset = offset or first
+    if not first <= offset < math.inf:
+        raise ValueError(f"{path}: its header claims that the voxels begin at byte {offset:g}; copy or export it again")
     codes = struct.unpack_from(order + ("2i" if newer else "2h"), content, 344 if newer else 252)
     affine, notes = _affine(
         sizes,
@@ -195,26 +194,6 @@ def _geometry(
     spacing = np.where(np.isclose(stored, spacing, rtol=1e-5, atol=0), stored, spacing)
     geometry = Geometry(shape, tuple(spacing.tolist()), tuple(origin.tolist()), tuple(map(tuple, direction.tolist())))
     return right_angled(path, geometry)
-
-
-def _inflated(content: bytes, most: int, path: Path, whole: bool = False) -> bytes:
-    """The first `most` bytes of a gzip file; with `whole` there must be no more, and checksums must be correct."""
-    parts, size = [], 0
-    try:
-        while content.startswith(GZIP) and size < most:
-            stream = zlib.decompressobj(31)
-            parts.append(stream.decompress(content, most - size))
-            size += len(parts[-1])
-            if not stream.eof:
-                break
-            content = stream.unused_data.lstrip(b"\0")
-    except zlib.error:
-        raise ValueError(f"{path}: the file is cut short or damaged; copy or export it again") from None
-    if whole and size >= most:
-        raise ValueError(f"{path}: the file contains more than its header claims; copy or export it again")
-    if whole and not stream.eof:
-        raise ValueError(f"{path}: the file is cut short or damaged; copy or export it again")
-    return b"".join(parts)
 
 
 def is_whole(path: Path, num_bytes: int) -> bool:

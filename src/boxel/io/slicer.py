@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from boxel.io.headers import counts
+from boxel.io.nrrd import read_values
+
 __all__ = ["is_segmentation", "merge_layers", "segment_classes"]
 
 
@@ -64,7 +67,7 @@ def segment_classes(paths: Sequence[Path]) -> dict[Path, dict[int, str]]:
     for path in paths:
         try:
             segments = list(_segments(path)) if is_segmentation(path) else []
-        except RuntimeError:  # reported when the case is read
+        except ValueError:  # reported when the case is read
             return {}
         numbers = [segment.value if _is_unique(segments) else number for number, segment in enumerate(segments, 1)]
         own = [re.sub(r"[\W_]*\d*$", "", segment.name) for segment in segments]
@@ -79,17 +82,11 @@ def _is_unique(segments: Sequence[_Segment]) -> bool:
 
 
 def _segments(path: Path) -> Iterator[_Segment]:
-    """The segments that the header lists."""
-    import SimpleITK as sitk
-
-    header = sitk.ImageFileReader()
-    header.SetFileName(str(path))
-    header.ReadImageInformation()
+    """The segments that the header lists; raises ValueError if it is damaged."""
+    values = read_values(path)
     index = 0
-    while header.HasMetaDataKey(f"Segment{index}_LabelValue"):
-
-        def field(key: str, default: str = "", prefix: str = f"Segment{index}_") -> str:
-            return header.GetMetaData(prefix + key) if header.HasMetaDataKey(prefix + key) else default
-
-        yield _Segment(field("Name", f"Segment{index}"), int(field("Layer", "0")), int(field("LabelValue")))
+    while f"Segment{index}_LabelValue" in values:
+        own = {key: values.get(f"Segment{index}_{key}", "") for key in ("Name", "Layer", "LabelValue")}
+        (layer, value) = counts("segments", f"{own['Layer'] or 0} {own['LabelValue']}", 2, 0)
+        yield _Segment(own["Name"] or f"Segment{index}", layer, value)
         index += 1
