@@ -6,7 +6,6 @@ subclasses register under a name; its JSON carries that name as `"type"`.
 
 import difflib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast, get_args
@@ -14,6 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast, get_args
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError, model_serializer, model_validator
 from pydantic.fields import FieldInfo
 
+from boxel.files import write_bytes as write_bytes
+from boxel.files import write_text as write_text
 from boxel.plugins import Registry
 from boxel.ranges import MOST, limit_whole_numbers, range_in_words
 
@@ -275,25 +276,3 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"{twice!r} occurs twice; names must be unique")
     return record
-
-
-def write_text(path: Path, text: str) -> None:
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file that appears whole or not at all: under a temporary name first, then renamed.
-
-    Raises:
-        OSError: names `path` even where the system does not (a full disk).
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)

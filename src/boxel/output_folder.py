@@ -7,13 +7,14 @@ A command writes into new and empty folders, and into those that hold its own ea
 import hashlib
 import json
 import os
-import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from boxel.config import read_json, write_text
+from boxel.config import read_json
+from boxel.files import remove_temporaries, write_new, write_text
+from boxel.locks import LOCK, lock_of, locked, remove_left_over_locks
 from boxel.wording import counted_of
 
 RECORD = ".boxel"
@@ -32,7 +33,7 @@ def claimed(
 ) -> Iterator[None]:
     """Write into `out` while this is entered; a record there lets the same command, and no other, continue later.
 
-    Several processes may enter at the same time. The record is removed again if an error leaves nothing else behind.
+    What killed processes left there is removed. The record is removed again if an error leaves nothing else behind.
 
     Args:
         out: the folder.
@@ -40,31 +41,79 @@ def claimed(
         job: what must be the same when the command continues, by the name that users know; JSON-ready.
         source: where the output comes from, for the message of a later command with another job.
         cases: what will be written, case by case; kept, so that `unfinished` knows what an interrupted command lacks.
-        shared: other processes may be about to write here: the record stays after an error.
+        shared: several processes may work here at the same time, each on cases of its own; otherwise one alone may.
 
     Raises:
-        ValueError: `out` is a file, or holds anything else than output of the same command with the same job.
+        ValueError: `out` is a file, or holds anything else than output of the same command with the same job; another
+            process works there; a folder in it is a link.
     """
-    out, record = Path(out), Path(out) / RECORD
+    out, created = Path(out), not Path(out).exists()
+    _check_free(out, verb)
     job = json.loads(json.dumps(dict(job or {})))
-    created = not out.exists()
-    wanted = sorted(cases)
-    before: dict[str, Any] = {"verb": verb, "source": source, "job": job, "cases": wanted}
-    is_new = _write_record(record, verb, before)
+    before: dict[str, Any] = {"verb": verb, "source": source, "job": job, "cases": sorted(cases)}
+    try:
+        with nullcontext() if shared else locked(out, f"boxel {verb}"):
+            out.mkdir(parents=True, exist_ok=True)
+            _refuse_links(out)
+            remove_left_over(out)
+            with _recorded(out, before, shared):
+                yield
+    except BaseException:
+        if created and not shared:
+            with suppress(OSError):  # something is in it
+                out.rmdir()
+        raise
+
+
+@contextmanager
+def working_in(out: Path, verb: str) -> Iterator[None]:
+    """Hold the lock of a folder; what killed processes left there is removed.
+
+    Raises:
+        ValueError: another process works there.
+    """
+    with locked(out, f"boxel {verb}"):
+        remove_left_over(out)
+        yield
+
+
+def remove_left_over(folder: Path) -> None:
+    """Remove the temporary files and the locks of cases that killed processes left in a folder and its subfolders."""
+    remove_temporaries(folder)
+    remove_left_over_locks(folder)
+
+
+def lock_of_case(case: str) -> str:
+    """The name of the lock that a process holds while it writes the files of a case."""
+    return lock_of(hashlib.sha256(case.encode("utf-8", "surrogatepass")).hexdigest())
+
+
+@contextmanager
+def _recorded(out: Path, mine: Mapping[str, Any], shared: bool) -> Iterator[None]:
+    record = out / RECORD
+    is_new = _write_record(record, mine["verb"], mine)
     if not is_new:
         before = read_json(record)
-        _check_same(out, before, verb, job, source)
+        _check_same(out, before, mine["verb"], mine["job"], mine["source"])
         known = set(before.get("cases", ()))
-        if not known.issuperset(wanted):
-            write_text(record, _as_text({**before, "cases": sorted(known.union(wanted))}))
+        if not known.issuperset(mine["cases"]):
+            write_text(record, _as_text({**before, "cases": sorted(known.union(mine["cases"]))}))
     try:
         yield
     except BaseException:
-        if is_new and not shared and list(out.iterdir()) == [record]:
+        if is_new and not shared and {path.name for path in out.iterdir()} <= {RECORD, LOCK}:
             record.unlink()
-            if created:
-                out.rmdir()
         raise
+
+
+def _refuse_links(out: Path) -> None:
+    for place, folders, _ in os.walk(out):
+        for folder in (Path(place, name) for name in folders):
+            if folder.is_symlink():
+                raise ValueError(
+                    f"{folder}: is a link, and nothing is written through links; put the folder itself there, "
+                    "or choose another folder with --out"
+                )
 
 
 def unfinished(out: Path, done: Collection[str], among: Collection[str] | None = None) -> str:
@@ -146,29 +195,20 @@ def check_file(path: Path, begin: str, verb: str) -> None:
                 raise ValueError(f"{path}: exists, and `boxel {verb}` did not write it; choose another file with --out")
 
 
+def _check_free(out: Path, verb: str) -> None:
+    """Raise ValueError if the folder holds anything, unless it has a record."""
+    try:
+        if not (out / RECORD).exists():
+            check_empty(out, verb)
+    except ValueError:
+        if not (out / RECORD).exists():  # another process was faster, and writes already
+            raise
+
+
 def _write_record(record: Path, verb: str, content: Mapping[str, Any]) -> bool:
     """Write the record unless there is one; return whether this process, and not another one, wrote it."""
-    if record.exists():
-        return False
-    try:
-        check_empty(record.parent, verb)
-    except ValueError:
-        if record.exists():  # another process was faster, and writes already
-            return False
-        raise
-    temporary = record.with_name(f"{RECORD}.{uuid.uuid4().hex}")
-    write_text(temporary, _as_text(content))
-    try:
-        os.link(temporary, record)  # unlike renaming, fails if another process was faster
-    except FileExistsError:
-        return False
-    except OSError:  # a file system without links
-        os.replace(temporary, record)
-        return True
-    else:
-        return True
-    finally:
-        temporary.unlink(missing_ok=True)
+    _check_free(record.parent, verb)
+    return not record.exists() and write_new(record, _as_text(content).encode())
 
 
 def _as_text(content: Mapping[str, Any]) -> str:

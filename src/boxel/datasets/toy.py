@@ -25,7 +25,7 @@ import numpy as np
 
 from boxel.config import did_you_mean, read_json, write_text
 from boxel.datasets.formats.native_writer import write_case, write_dataset, write_splits
-from boxel.output_folder import check_empty
+from boxel.output_folder import check_empty, working_in
 from boxel.types import Geometry, Image, Progress, silent
 
 __all__ = ["PRESETS", "TASKS", "make_toy", "toy_image", "toy_object"]
@@ -147,7 +147,18 @@ def make_toy(
         2 if _is_exact(task, preset, SCALES[ndim]) else 1
     )  # 1: objects that are drawn as they always were
     out = Path(out)
+    if not (out / "toy.json").exists():
+        check_empty(out, "toy")
+    with working_in(out, "toy"):
+        _write_toy(out, settings, progress)
+    return out
+
+
+def _write_toy(out: Path, settings: dict, progress: Progress) -> None:
     _claim(out, settings)
+    task, preset, ndim, size, counts, seed = (
+        settings[key] for key in ("task", "preset", "ndim", "size", "counts", "seed")
+    )
     total, digests = sum(counts.values()), set()
     for part_index, (part, count) in enumerate(counts.items()):
         for index in range(count):
@@ -165,10 +176,9 @@ def make_toy(
     if len(digests) != total:
         raise RuntimeError(f"{total - len(digests)} of {total} toy images are duplicates")
     ids = {part: [f"{part}_{index:05d}" for index in range(count)] for part, count in counts.items()}
-    if num_val:  # without, folds are drawn
+    if counts["val"]:  # without, folds are drawn
         write_splits(out, [ids])
     write_dataset(out, f"toy_{task}_{preset}", ndim, TASKS[task], ["intensity"])
-    return out
 
 
 def _claim(out: Path, settings: dict) -> None:
@@ -185,6 +195,4 @@ def _claim(out: Path, settings: dict) -> None:
             raise ValueError(
                 f"{out}: contains toy data with other settings, {known}; choose another folder or remove it"
             )
-    else:
-        check_empty(out, "toy")
     write_text(record, json.dumps(settings, indent=2) + "\n")

@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from boxel.api.run import read_history
 from boxel.config import read_json
-from boxel.experiments.cell import Cell, is_done, is_locked
+from boxel.experiments.cell import Cell, is_done
 from boxel.experiments.grid import Grid, Value, path_of
+from boxel.locks import is_locked
 from boxel.wording import counted
 
 STATES = ("done", "running", "failed", "missing")

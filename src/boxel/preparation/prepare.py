@@ -12,14 +12,14 @@ from boxel.config import read_json, write_text
 from boxel.datasets.cases import Case, Dataset, can_name_files
 from boxel.datasets.parallel import parallel
 from boxel.datasets.split import Strata, dataset_splits, make_splits
-from boxel.output_folder import check_empty
+from boxel.output_folder import check_empty, working_in
 from boxel.preparation.fingerprint import CaseRecord
 from boxel.preparation.measure import MEASURED, measure
 from boxel.preparation.plan import PlanConfig, plan
 from boxel.preparation.prepare_case import content, is_stored, store_case
 from boxel.preparation.store import Manifest, Store
 from boxel.preparation.stored_case import VERSION
-from boxel.types import Progress, Task, silent
+from boxel.types import Progress, Split, Task, silent
 from boxel.wording import counted
 
 
@@ -50,7 +50,10 @@ def prepare(
     """
     out = Path(out)
     try:
-        return _prepare(dataset, out, config, workers, progress, num_folds, seed)
+        _check_target(dataset, out)
+        splits = dataset_splits(dataset, num_folds=num_folds, seed=seed)
+        with working_in(out, "prepare"):
+            return _prepare(dataset, out, splits, config, workers, progress, num_folds, seed)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         fix = "free some space" if full else "check its permissions"
@@ -63,14 +66,13 @@ def prepare(
 def _prepare(
     dataset: Dataset,
     out: Path,
+    splits: list[Split],
     config: PlanConfig,
     workers: int | None,
     progress: Progress,
     num_folds: int,
     seed: int,
 ) -> Store:
-    _check_target(dataset, out)
-    splits = dataset_splits(dataset, num_folds=num_folds, seed=seed)
     before = Task.load(out / "task.json") if (out / "task.json").exists() else None
     ids = tuple(case.id for case in dataset.cases)
     Manifest(version=VERSION, complete=False, ids=ids).save(out / "manifest.json")
@@ -123,15 +125,11 @@ def _check_target(dataset: Dataset, out: Path) -> None:
             raise ValueError(f"case {case.id!r}: cannot be a file name; rename it without / and leading dot")
 
 
-def _is_temporary(path: Path) -> bool:
-    return path.name.startswith(".") and path.suffix == ".tmp"
-
-
 def _remove_others(out: Path, ids: Sequence[str]) -> int:
-    """Remove files of cases that no longer exist, and temporary files; return the number of such cases."""
+    """Remove files of cases that no longer exist; return the number of such cases."""
     keep = {f"{case_id}{suffix}" for case_id in ids for suffix in (".b2nd", ".labels.b2nd", ".json", MEASURED)}
     others = [path for path in (out / "cases").iterdir() if path.name not in keep]
-    for path in [*others, *filter(_is_temporary, out.iterdir())]:
+    for path in others:
         path.unlink()
     return sum(path.suffix == ".b2nd" and not path.name.endswith(".labels.b2nd") for path in others)
 
