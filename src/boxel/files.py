@@ -79,20 +79,25 @@ def _renamed(path: Path, suffix: str) -> Iterator[tuple[Path, int]]:
                 temporary.unlink(missing_ok=True)
 
 
-def temporary_beside(path: Path, suffix: str = "") -> tuple[Path, int]:
+def temporary_beside(path: Path, suffix: str = "", mode: int = 0o666) -> tuple[Path, int]:
     """Make a new file in the folder of `path`; returns it and its open descriptor."""
     name = f".boxel-{machine()}-{os.getpid()}-{secrets.token_hex(8)}.tmp{suffix}"
     temporary = path.with_name(name)
-    return temporary, os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, 0o666)
+    return temporary, os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, mode)
 
 
-def write_new(path: Path, content: bytes) -> bool:
+def write_new(path: Path, content: bytes, mode: int = 0o666) -> bool:
     """Write a file unless there is one; of several processes, one alone succeeds, on network file systems too.
+
+    Args:
+        path: the file.
+        content: what it holds.
+        mode: who may read it, before the mask of the process.
 
     Returns:
         Whether this process wrote it.
     """
-    temporary, descriptor = temporary_beside(path)
+    temporary, descriptor = temporary_beside(path, mode=mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
@@ -101,15 +106,15 @@ def write_new(path: Path, content: bytes) -> bool:
         except FileExistsError:
             return temporary.stat().st_nlink > 1  # a network file system may carry out what it reports as failed
         except OSError:  # a file system without links
-            return _open_new(path, content)
+            return _open_new(path, content, mode)
         return True
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _open_new(path: Path, content: bytes) -> bool:
+def _open_new(path: Path, content: bytes, mode: int) -> bool:
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, 0o666)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, mode)
     except FileExistsError:
         return False
     with os.fdopen(descriptor, "wb") as file:

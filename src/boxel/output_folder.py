@@ -30,6 +30,7 @@ def claimed(
     source: str = "",
     cases: Iterable[str] = (),
     shared: bool = False,
+    option: str = "--out",
 ) -> Iterator[None]:
     """Write into `out` while this is entered; a record there lets the same command, and no other, continue later.
 
@@ -42,13 +43,14 @@ def claimed(
         source: where the output comes from, for the message of a later command with another job.
         cases: what will be written, case by case; kept, so that `unfinished` knows what an interrupted command lacks.
         shared: several processes may work here at the same time, each on cases of its own; otherwise one alone may.
+        option: how users choose the folder.
 
     Raises:
         ValueError: `out` is a file, or holds anything else than output of the same command with the same job; another
             process works there; a folder in it is a link.
     """
     out, created = Path(out), not Path(out).exists()
-    _check_free(out, verb)
+    _check_free(out, verb, option)
     job = json.loads(json.dumps(dict(job or {})))
     before: dict[str, Any] = {"verb": verb, "source": source, "job": job, "cases": sorted(cases)}
     try:
@@ -56,7 +58,7 @@ def claimed(
             out.mkdir(parents=True, exist_ok=True)
             _refuse_links(out)
             remove_left_over(out)
-            with _recorded(out, before, shared):
+            with _recorded(out, before, shared, option):
                 yield
     except BaseException:
         if created and not shared:
@@ -89,12 +91,12 @@ def lock_of_case(case: str) -> str:
 
 
 @contextmanager
-def _recorded(out: Path, mine: Mapping[str, Any], shared: bool) -> Iterator[None]:
+def _recorded(out: Path, mine: Mapping[str, Any], shared: bool, option: str) -> Iterator[None]:
     record = out / RECORD
-    is_new = _write_record(record, mine["verb"], mine)
+    is_new = _write_record(record, mine, option)
     if not is_new:
         before = read_json(record)
-        _check_same(out, before, mine["verb"], mine["job"], mine["source"])
+        _check_same(out, before, mine, option)
         known = set(before.get("cases", ()))
         if not known.issuperset(mine["cases"]):
             write_text(record, _as_text({**before, "cases": sorted(known.union(mine["cases"]))}))
@@ -195,19 +197,19 @@ def check_file(path: Path, begin: str, verb: str) -> None:
                 raise ValueError(f"{path}: exists, and `boxel {verb}` did not write it; choose another file with --out")
 
 
-def _check_free(out: Path, verb: str) -> None:
+def _check_free(out: Path, verb: str, option: str) -> None:
     """Raise ValueError if the folder holds anything, unless it has a record."""
     try:
         if not (out / RECORD).exists():
-            check_empty(out, verb)
+            check_empty(out, verb, option=option)
     except ValueError:
         if not (out / RECORD).exists():  # another process was faster, and writes already
             raise
 
 
-def _write_record(record: Path, verb: str, content: Mapping[str, Any]) -> bool:
+def _write_record(record: Path, content: Mapping[str, Any], option: str) -> bool:
     """Write the record unless there is one; return whether this process, and not another one, wrote it."""
-    _check_free(record.parent, verb)
+    _check_free(record.parent, content["verb"], option)
     return not record.exists() and write_new(record, _as_text(content).encode())
 
 
@@ -215,12 +217,13 @@ def _as_text(content: Mapping[str, Any]) -> str:
     return json.dumps(content, indent=2) + "\n"
 
 
-def _check_same(out: Path, before: Any, verb: str, job: Mapping[str, Any], source: str) -> None:
+def _check_same(out: Path, before: Any, mine: Mapping[str, Any], option: str) -> None:
+    verb, job, source = mine["verb"], mine["job"], mine["source"]
     if not isinstance(before, dict) or not isinstance(before.get("job"), dict):
-        raise ValueError(f"{out / RECORD}: not a record of Boxel; choose a new or empty folder with --out")
+        raise ValueError(f"{out / RECORD}: not a record of Boxel; choose a new or empty folder with {option}")
     if before.get("verb") != verb:
         raise ValueError(
-            f"{out}: holds the output of `boxel {before.get('verb')}`; choose a new or empty folder with --out"
+            f"{out}: holds the output of `boxel {before.get('verb')}`; choose a new or empty folder with {option}"
         )
     old = before["job"]
     changes = [
@@ -232,5 +235,5 @@ def _check_same(out: Path, before: Any, verb: str, job: Mapping[str, Any], sourc
         origin = f" for {before.get('source')}" if before.get("source") not in ("", None, source) else ""
         raise ValueError(
             f"{out}: holds the output of `boxel {verb}`{origin} with {', '.join(changes)}; choose another folder with "
-            "--out, or repeat that command to resume it"
+            f"{option}, or repeat that command to resume it"
         )

@@ -40,6 +40,7 @@ def prepare(
     num_folds: int = 5,
     seed: int = 0,
     workers: int | None = None,
+    keep_identifiers: bool = False,
     progress: Progress = silent,
 ) -> Store:
     """Measure a data set, plan, resample and normalise it into the folder `out`.
@@ -51,6 +52,7 @@ def prepare(
         num_folds: number of folds of the cross-validation, unless the data set prescribes folds.
         seed: random seed for the fold split.
         workers: parallel workers; 0 for the main process, None for one per core.
+        keep_identifiers: keep the names of groups (patients) in the files of `out`, instead of pseudonyms.
 
     Raises:
         ValueError: something is wrong with the data; names the file and a suggested fix.
@@ -64,6 +66,7 @@ def prepare(
         num_folds=num_folds,
         seed=seed,
         workers=workers,
+        keep_identifiers=keep_identifiers,
         progress=progress,
     )
     chosen = {name: experiment.plan.to_dict()[name] for name in _plan_choices(overrides)}

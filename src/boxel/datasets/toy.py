@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from boxel.config import did_you_mean, read_json, write_text
-from boxel.datasets.formats.native_writer import write_case, write_dataset, write_splits
+from boxel.datasets.formats.native_writer import annotation_file, write_case, write_dataset, write_splits
 from boxel.output_folder import check_empty, working_in
 from boxel.types import Geometry, Image, Progress, silent
 
@@ -167,7 +167,7 @@ def _write_toy(out: Path, settings: dict, progress: Progress) -> None:
             digests.add(hashlib.sha256(image.tobytes()).digest())
             split = "test" if part == "test" else "train"
             case_id = f"{part}_{index:05d}"
-            if not (out / f"labels{'Ts' if split == 'test' else 'Tr'}" / f"{case_id}.json").exists():
+            if not annotation_file(out, case_id, split).exists():
                 # Noise does not compress: plain .mha writes 10 times faster than .nii.gz, 10 % larger.
                 geometry = Geometry.plain(image.shape)
                 write_case(out, case_id, Image(image[None], geometry), label_map, {1: label}, split=split,

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from boxel.preparation.plan import PlanConfig, plan
 from boxel.preparation.prepare_case import content, is_stored, store_case
 from boxel.preparation.store import Manifest, Store
 from boxel.preparation.stored_case import VERSION
+from boxel.pseudonyms import pseudonyms
 from boxel.types import Progress, Split, Task, silent
 from boxel.wording import counted
 
@@ -32,6 +34,7 @@ def prepare(
     progress: Progress = silent,
     num_folds: int = 5,
     seed: int = 0,
+    keep_identifiers: bool = False,
 ) -> Store:
     """Measure, plan, split and store a data set.
 
@@ -44,6 +47,7 @@ def prepare(
         progress: called with the stage, the number of finished cases and the number of all cases.
         num_folds: number of folds, if the data set prescribes none.
         seed: random seed for the fold split.
+        keep_identifiers: groups (patients) keep their names in the files; otherwise they get pseudonyms.
 
     Raises:
         ValueError: the data set is invalid, a setting does not fit it, or `out` cannot be written (names which).
@@ -53,6 +57,7 @@ def prepare(
         _check_target(dataset, out)
         splits = dataset_splits(dataset, num_folds=num_folds, seed=seed)
         with working_in(out, "prepare"):
+            dataset = with_pseudonyms(dataset, out, keep_identifiers)
             return _prepare(dataset, out, splits, config, workers, progress, num_folds, seed)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -103,6 +108,17 @@ def _prepare(
     contents = {case_id: content(out, case_id) for case_id in ids}
     Manifest(version=VERSION, complete=True, ids=ids, contents=contents).save(out / "manifest.json")
     return Store(out, _notes(before, task, made, len(ids), removed))
+
+
+def with_pseudonyms(dataset: Dataset, out: Path, keep_identifiers: bool) -> Dataset:
+    """The data set with the names that its groups (patients) have in the files of `out`; says if they keep theirs."""
+    named = {case.group for case in dataset.cases if case.group}
+    if keep_identifiers and named:
+        logging.getLogger("boxel").warning(
+            f"{out}: the identifiers of {counted(len(named), 'group')} (patients) are kept, in cases/*.json"
+        )
+    names = pseudonyms(out, keep=keep_identifiers or not named)
+    return replace(dataset, cases=tuple(replace(case, group=names(case.group)) for case in dataset.cases))
 
 
 def size_strata(measured: Sequence[CaseRecord]) -> Strata:
