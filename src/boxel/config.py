@@ -6,7 +6,6 @@ subclasses register under a name; its JSON carries that name as `"type"`.
 
 import difflib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast, get_args
@@ -14,6 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast, get_args
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError, model_serializer, model_validator
 from pydantic.fields import FieldInfo
 
+from boxel.files import write_bytes as write_bytes
+from boxel.files import write_text as write_text
 from boxel.inputs.json_values import whole_number
 from boxel.inputs.texts import read_json
 from boxel.plugins import Registry
@@ -235,25 +236,3 @@ def _chosen(annotation: Any, values: Any) -> Any:
     if isinstance(values, Mapping) and isinstance(annotation, type) and issubclass(annotation, Choice):
         return annotation.registry.get(values.get("type", annotation.type_name or annotation.default), annotation)
     return annotation
-
-
-def write_text(path: Path, text: str) -> None:
-    write_bytes(path, text.encode())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file that appears whole or not at all: under a temporary name first, then renamed.
-
-    Raises:
-        OSError: names `path` even where the system does not (a full disk).
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)

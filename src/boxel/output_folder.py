@@ -7,17 +7,17 @@ A command writes into new and empty folders, and into those that hold its own ea
 import hashlib
 import json
 import os
-import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, NotRequired
 
 from typing_extensions import TypedDict
 
-from boxel.config import write_text
+from boxel.files import remove_temporaries, write_new, write_text
 from boxel.inputs.folders import listing
 from boxel.inputs.texts import read_json
+from boxel.locks import LOCK, lock_of, locked, remove_left_over_locks
 from boxel.wording import counted_of
 
 RECORD = ".boxel"
@@ -40,10 +40,11 @@ def claimed(
     source: str = "",
     cases: Iterable[str] = (),
     shared: bool = False,
+    option: str = "--out",
 ) -> Iterator[None]:
     """Write into `out` while this is entered; a record there lets the same command, and no other, continue later.
 
-    Several processes may enter at the same time. The record is removed again if an error leaves nothing else behind.
+    What killed processes left there is removed. The record is removed again if an error leaves nothing else behind.
 
     Args:
         out: the folder.
@@ -51,31 +52,80 @@ def claimed(
         job: what must be the same when the command continues, by the name that users know; JSON-ready.
         source: where the output comes from, for the message of a later command with another job.
         cases: what will be written, case by case; kept, so that `unfinished` knows what an interrupted command lacks.
-        shared: other processes may be about to write here: the record stays after an error.
+        shared: several processes may work here at the same time, each on cases of its own; otherwise one alone may.
+        option: how users choose the folder.
 
     Raises:
-        ValueError: `out` is a file, or holds anything else than output of the same command with the same job.
+        ValueError: `out` is a file, or holds anything else than output of the same command with the same job; another
+            process works there; a folder in it is a link.
     """
-    out, record = Path(out), Path(out) / RECORD
+    out, created = Path(out), not Path(out).exists()
+    _check_free(out, verb, option)
     job = json.loads(json.dumps(dict(job or {})))
-    created = not out.exists()
-    wanted = sorted(cases)
-    before: dict[str, Any] = {"verb": verb, "source": source, "job": job, "cases": wanted}
-    is_new = _write_record(record, verb, before)
+    before: dict[str, Any] = {"verb": verb, "source": source, "job": job, "cases": sorted(cases)}
+    try:
+        with nullcontext() if shared else locked(out, f"boxel {verb}"):
+            out.mkdir(parents=True, exist_ok=True)
+            _refuse_links(out)
+            remove_left_over(out)
+            with _recorded(out, before, shared, option):
+                yield
+    except BaseException:
+        if created and not shared:
+            with suppress(OSError):  # something is in it
+                out.rmdir()
+        raise
+
+
+@contextmanager
+def working_in(out: Path, verb: str) -> Iterator[None]:
+    """Hold the lock of a folder; what killed processes left there is removed.
+
+    Raises:
+        ValueError: another process works there.
+    """
+    with locked(out, f"boxel {verb}"):
+        remove_left_over(out)
+        yield
+
+
+def remove_left_over(folder: Path) -> None:
+    """Remove the temporary files and the locks of cases that killed processes left in a folder and its subfolders."""
+    remove_temporaries(folder)
+    remove_left_over_locks(folder)
+
+
+def lock_of_case(case: str) -> str:
+    """The name of the lock that a process holds while it writes the files of a case."""
+    return lock_of(hashlib.sha256(case.encode("utf-8", "surrogatepass")).hexdigest())
+
+
+@contextmanager
+def _recorded(out: Path, mine: Mapping[str, Any], shared: bool, option: str) -> Iterator[None]:
+    record = out / RECORD
+    is_new = _write_record(record, mine, option)
     if not is_new:
-        before = read_json(record, _Record, "choose a new or empty folder with --out")
-        _check_same(out, before, verb, job, source)
+        before = read_json(record, _Record, f"choose a new or empty folder with {option}")
+        _check_same(out, before, mine, option)
         known = set(before.get("cases", ()))
-        if not known.issuperset(wanted):
-            write_text(record, _as_text({**before, "cases": sorted(known.union(wanted))}))
+        if not known.issuperset(mine["cases"]):
+            write_text(record, _as_text({**before, "cases": sorted(known.union(mine["cases"]))}))
     try:
         yield
     except BaseException:
-        if is_new and not shared and list(out.iterdir()) == [record]:
+        if is_new and not shared and {path.name for path in out.iterdir()} <= {RECORD, LOCK}:
             record.unlink()
-            if created:
-                out.rmdir()
         raise
+
+
+def _refuse_links(out: Path) -> None:
+    for place, folders, _ in os.walk(out):
+        for folder in (Path(place, name) for name in folders):
+            if folder.is_symlink():
+                raise ValueError(
+                    f"{folder}: is a link, and nothing is written through links; put the folder itself there, "
+                    "or choose another folder with --out"
+                )
 
 
 def unfinished(out: Path, done: Collection[str], among: Collection[str] | None = None) -> str:
@@ -160,39 +210,31 @@ def check_file(path: Path, begin: str, verb: str) -> None:
                 raise ValueError(f"{path}: exists, and `boxel {verb}` did not write it; choose another file with --out")
 
 
-def _write_record(record: Path, verb: str, content: Mapping[str, Any]) -> bool:
-    """Write the record unless there is one; return whether this process, and not another one, wrote it."""
-    if record.exists():
-        return False
+def _check_free(out: Path, verb: str, option: str) -> None:
+    """Raise ValueError if the folder holds anything, unless it has a record."""
     try:
-        check_empty(record.parent, verb)
+        if not (out / RECORD).exists():
+            check_empty(out, verb, option=option)
     except ValueError:
-        if record.exists():  # another process was faster, and writes already
-            return False
-        raise
-    temporary = record.with_name(f"{RECORD}.{uuid.uuid4().hex}")
-    write_text(temporary, _as_text(content))
-    try:
-        os.link(temporary, record)  # unlike renaming, fails if another process was faster
-    except FileExistsError:
-        return False
-    except OSError:  # a file system without links
-        os.replace(temporary, record)
-        return True
-    else:
-        return True
-    finally:
-        temporary.unlink(missing_ok=True)
+        if not (out / RECORD).exists():  # another process was faster, and writes already
+            raise
+
+
+def _write_record(record: Path, content: Mapping[str, Any], option: str) -> bool:
+    """Write the record unless there is one; return whether this process, and not another one, wrote it."""
+    _check_free(record.parent, content["verb"], option)
+    return not record.exists() and write_new(record, _as_text(content).encode())
 
 
 def _as_text(content: Mapping[str, Any]) -> str:
     return json.dumps(content, indent=2) + "\n"
 
 
-def _check_same(out: Path, before: Any, verb: str, job: Mapping[str, Any], source: str) -> None:
+def _check_same(out: Path, before: Any, mine: Mapping[str, Any], option: str) -> None:
+    verb, job, source = mine["verb"], mine["job"], mine["source"]
     if before.get("verb") != verb:
         raise ValueError(
-            f"{out}: holds the output of `boxel {before.get('verb')}`; choose a new or empty folder with --out"
+            f"{out}: holds the output of `boxel {before.get('verb')}`; choose a new or empty folder with {option}"
         )
     old = before["job"]
     changes = [
@@ -204,5 +246,5 @@ def _check_same(out: Path, before: Any, verb: str, job: Mapping[str, Any], sourc
         origin = f" for {before.get('source')}" if before.get("source") not in ("", None, source) else ""
         raise ValueError(
             f"{out}: holds the output of `boxel {verb}`{origin} with {', '.join(changes)}; choose another folder with "
-            "--out, or repeat that command to resume it"
+            f"{option}, or repeat that command to resume it"
         )

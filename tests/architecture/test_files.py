@@ -1,6 +1,7 @@
 """Files stay small, say what they are about, and live in a module with a subject."""
 
 import ast
+import re
 import subprocess
 from pathlib import Path
 
@@ -50,3 +51,49 @@ def test_only_files_of_known_kinds_are_tracked():
 def test_no_binary_file_is_tracked_outside_the_documentation():
     binary = [name(path) for path in tracked() if b"\0" in path.read_bytes() and ROOT / "docs" not in path.parents]
     assert not binary
+
+
+# What writes a file under the name it is given: it may be handed the temporary file of `boxel.files.writing` alone.
+OPENS = {"open", "fdopen"}
+WRITES = {
+    "write_text",
+    "write_bytes",
+    "savetxt",
+    "savez",
+    "savefig",
+    "save_as",
+    "WriteImage",
+    "imwrite",
+    "imsave",
+    "to_csv",
+    "save_file",
+    "NamedTemporaryFile",
+}
+WRITERS = {"files.py"}
+IN_A_TEMPORARY_FILE = {
+    "io/itk.py",
+    "io/pictures.py",
+    "io/dicom_frames.py",
+}  # which `boxel.files.writing` or the system made
+
+
+def direct_writes(path: Path) -> list[str]:
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.Call):
+            continue
+        called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        of_path = isinstance(node.func, ast.Attribute)
+        modes = [a.value for a in (*node.args[:2], *(k.value for k in node.keywords)) if isinstance(a, ast.Constant)]
+        opens = called in OPENS and any(isinstance(m, str) and re.fullmatch("[wax+][bt+]*", m) for m in modes)
+        into_buffer = bool(node.args) and ast.unparse(node.args[0]) in ("buffer", "text", "os.devnull")
+        if (opens or (called in WRITES and of_path)) and not into_buffer:
+            found.append(f"{name(path)}:{node.lineno} {called}")
+    return found
+
+
+def test_files_are_written_by_boxel_files_alone():
+    package = ROOT / "src" / "boxel"
+    others = [p for p in SOURCE if p.relative_to(package).as_posix() not in WRITERS | IN_A_TEMPORARY_FILE]
+    assert direct_writes(package / "files.py"), "the test finds what it is about"
+    assert [line for path in others for line in direct_writes(path)] == []

@@ -11,9 +11,24 @@ JOB = {"--to": "csv", "limits": (1, 2)}
 def test_a_folder_is_claimed_before_the_first_file_and_again_for_the_same_job(tmp_path):
     out = tmp_path / "new" / "out"
     for _ in range(2):
-        with claimed(out, "convert", JOB), claimed(out, "convert", JOB):  # as by a second process
+        with claimed(out, "convert", JOB):
             (out / "a.csv").write_text("a")
-    assert (out / "a.csv").exists()
+    assert sorted(path.name for path in out.iterdir()) == [".boxel", "a.csv"]
+
+
+def test_one_process_works_in_a_folder_unless_each_has_cases_of_its_own(tmp_path):
+    with claimed(tmp_path, "predict", JOB), pytest.raises(ValueError, match="in use by `boxel predict`"):
+        claimed(tmp_path, "predict", JOB).__enter__()
+    with claimed(tmp_path, "predict", JOB, shared=True), claimed(tmp_path, "predict", JOB, shared=True):
+        pass
+
+
+def test_a_link_in_an_output_folder_is_refused(tmp_path):
+    (tmp_path / "private").mkdir()
+    with claimed(tmp_path / "out", "predict", JOB):
+        (tmp_path / "out" / "raw").symlink_to(tmp_path / "private")
+    with pytest.raises(ValueError, match="raw: is a link, and nothing is written through links"):
+        claimed(tmp_path / "out", "predict", JOB).__enter__()
 
 
 def test_other_output_is_refused_and_the_message_says_what_differs(tmp_path):

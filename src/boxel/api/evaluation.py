@@ -35,6 +35,7 @@ def evaluate(
     groups: Mapping[str, str] | None = None,
     ignore: Path | str | None = None,
     source: str = "auto",
+    keep_identifiers: bool = False,
     progress: Progress = silent,
 ) -> Evaluation:
     """Evaluate predictions against the ground truth: arrays in memory, or folders.
@@ -57,6 +58,7 @@ def evaluate(
         ignore: JSON `{"CASE": [object id or [lower corner, upper corner], ...]}`: ignored objects, and ignored regions
             (voxels, axes in array order).
         source: format of a folder of predictions; "auto" recognises it.
+        keep_identifiers: groups (patients) of a data set keep their names in the tables, instead of pseudonyms.
         progress: called with the stage, the cases done and all cases.
 
     Raises:
@@ -79,7 +81,7 @@ def evaluate(
                 predictions, ground_truth, config=config, classes=classes, groups=groups, ignore=ignore,
                 source=source, progress=progress,
             )  # fmt: skip
-            write_results(Path(out), evaluation)
+            write_results(Path(out), evaluation, keep_identifiers=keep_identifiers)
         return evaluation
     warn_left_out(config)
     if _are_arrays(predictions, ground_truth, classes=classes, groups=groups, ignore=ignore, source=source):
@@ -89,9 +91,9 @@ def evaluate(
     return _evaluate_files(predictions, ground_truth, config, ignore, source, progress)
 
 
-def write_results(out: Path, evaluation: Evaluation) -> None:
+def write_results(out: Path, evaluation: Evaluation, *, keep_identifiers: bool = False) -> None:
     """Write `metrics.json`, the CSV tables and `figures/*.png` into the folder `out`."""
-    write_evaluation(out, evaluation)
+    write_evaluation(out, evaluation, keep_identifiers=keep_identifiers)
     if isinstance(evaluation, SegmentationEvaluation):
         write_segmentation_figures(out / "figures", evaluation.sizes(), evaluation.unit)
         return

@@ -1,13 +1,14 @@
 """`boxel predict`."""
 
 import logging
+import math
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from boxel.api.case_prediction import is_done, predict_case, stamp_of
+from boxel.api.case_prediction import CaseResult, is_done, predict_case, stamp_of
 from boxel.api.channel_files import RunImages
 from boxel.api.detector import Detector
 from boxel.api.given_boxes import read_given
@@ -22,8 +23,9 @@ from boxel.export import get_format
 from boxel.export.boxel_json import read_prediction
 from boxel.export.prediction import Prediction
 from boxel.inputs.texts import read_json
+from boxel.locks import LockedError, locked
 from boxel.models.base import no_given_boxes, segments_boxes
-from boxel.output_folder import case_file, claimed
+from boxel.output_folder import case_file, claimed, lock_of_case
 from boxel.types import Progress, silent
 from boxel.wording import counted
 
@@ -153,7 +155,7 @@ def _predict_cases(
     if work:
         results = work.predict(detector.fingerprint, inputs, rest, out, num_cases)
     else:
-        results = (predict_case(detector, inputs, case, out, num_cases) for case in rest)
+        results = _one_by_one(detector, inputs, rest, out, num_cases)
     begin, empty = len(cases) - len(rest), 0
     progress("predict", begin, len(cases))
     for done, result in enumerate(results, begin + 1):
@@ -172,6 +174,30 @@ def _predict_cases(
             "losses in the metrics.jsonl of the run"
         )
     return list(written.values()), [failures[case] for case in sorted(failures)]
+
+
+def _one_by_one(
+    detector: Detector, inputs: Images, cases: Sequence[str], out: Path, num_cases: int
+) -> Iterator[CaseResult]:
+    """Predict the cases; those that another process works on come last, when it has ended or done them."""
+    busy = []
+    for case in cases:
+        try:
+            yield _locked_case(detector, inputs, case, out, num_cases)
+        except LockedError:
+            busy.append(case)
+    for case in busy:
+        yield _locked_case(detector, inputs, case, out, num_cases, patience=math.inf)
+
+
+def _locked_case(
+    detector: Detector, inputs: Images, case: str, out: Path, num_cases: int, patience: float = 0.0
+) -> CaseResult:
+    with locked(out, "boxel predict", lock_of_case(case), patience=patience):
+        path, files = case_file(out, case, ".json", num_cases), inputs.cases[case].channels
+        if path.exists() and is_done(path, stamp_of(detector, case, files, inputs.given.get(case))):
+            return CaseResult(case, capped=read_json(path).get("capped", False))  # by another process, meanwhile
+        return predict_case(detector, inputs, case, out, num_cases)
 
 
 def _check_effect(overrides: Sequence[str]) -> None:

@@ -25,12 +25,21 @@ from boxel.training.divergence import CHANGEABLE, may_change
 from boxel.training.log import read_log
 from boxel.types import Split, Task
 
+# What a training may have written before config.json.
+_STARTED = {"environment.json", "plugins.json", "plugins", "config.json", "task.json", "split.json"}
+
 
 class RunSplit(Split):
     """The fold that a run is trained on, its number, and the prepared data that it comes from."""
 
     work: str
     fold: NonNegativeInt
+
+
+def check_run_folder(run: Path) -> None:
+    """Raise ValueError if the folder holds anything else than a run, or the beginning of one."""
+    if not (run / "config.json").exists():
+        check_empty(run, "train", own=_STARTED)
 
 
 def start_run(run: Path, experiment: Experiment, task: Task, split: RunSplit) -> None:
@@ -40,10 +49,8 @@ def start_run(run: Path, experiment: Experiment, task: Task, split: RunSplit) ->
         ValueError: the folder holds something else, or a run with other settings.
     """
     records = {"config.json": experiment, "task.json": task, "split.json": split}
-    started = {"environment.json", "plugins.json", "plugins", *records}
-    if not (run / "config.json").exists():
-        check_empty(run, "train", own=started)
-    else:
+    check_run_folder(run)
+    if (run / "config.json").exists():
         for name, record in records.items():
             if (run / name).exists() and not _is_same(type(record).load(run / name), record, run):
                 raise ValueError(

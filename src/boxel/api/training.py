@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from boxel.api.run import RunSplit, read_history, start_run
+from boxel.api.run import RunSplit, check_run_folder, read_history, start_run
 from boxel.api.validation import make_validation, validation_ids
 from boxel.config import Config, write_text
 from boxel.datasets.cases import Dataset
@@ -16,6 +16,7 @@ from boxel.loading.sampler import PatchSampler
 from boxel.models import ModelConfig
 from boxel.nn.backbone import Backbone
 from boxel.nn.pretrained import Pretrained, pretrained
+from boxel.output_folder import working_in
 from boxel.preparation.plan import plan
 from boxel.preparation.prepare import prepare as prepare_store
 from boxel.preparation.store import Store
@@ -39,6 +40,7 @@ def prepare(
     num_folds: int = 5,
     seed: int = 0,
     workers: int | None = None,
+    keep_identifiers: bool = False,
     progress: Progress = silent,
 ) -> Store:
     """Measure a data set, plan, resample and normalise it into the folder `out`.
@@ -50,6 +52,7 @@ def prepare(
         num_folds: number of folds of the cross-validation, unless the data set prescribes folds.
         seed: random seed for the fold split.
         workers: parallel workers; 0 for the main process, None for one per core.
+        keep_identifiers: keep the names of groups (patients) in the files of `out`, instead of pseudonyms.
 
     Raises:
         ValueError: something is wrong with the data; names the file and a suggested fix.
@@ -63,6 +66,7 @@ def prepare(
         num_folds=num_folds,
         seed=seed,
         workers=workers,
+        keep_identifiers=keep_identifiers,
         progress=progress,
     )
     chosen = {name: experiment.plan.to_dict()[name] for name in _plan_choices(overrides)}
@@ -96,7 +100,8 @@ def train(
     Raises:
         ValueError: an unknown recipe, key, fold or metric; a run folder with other settings; a recipe or a setting
             that contradicts what the data were prepared with; pretrained weights that do not fit; training cases
-            without anything to train on; a loss that is not finite, or a saved state that is damaged.
+            without anything to train on; a loss that is not finite, or a saved state that is damaged; another process
+            that trains into the folder.
     """
     store = Store(Path(work))
     experiment = _as_prepared(store, recipe, model, overrides)
@@ -110,49 +115,53 @@ def train(
     run = Path(run) if run else store.path / "runs" / f"{experiment.recipe}_fold{fold}"
     fresh = not (run / "resume.safetensors").exists()
     given = pretrained_parts(experiment.model, task) if fresh else {}
-    start_run(run, experiment, task, split)
-    initial = {
-        f"{name}.{key}".lstrip("."): tensor for name, weights in given.items() for key, tensor in weights.state.items()
-    }
-    if given:
-        record = {name or "model": weights.to_dict() for name, weights in given.items()}
-        write_text(run / "pretrained.json", json.dumps(record, indent=2) + "\n")
-    for weights in given.values():
-        logging.getLogger("boxel").info(weights)
-    steps = experiment.train.steps
-    finish, select_by = None, experiment.train.select_by
-    if len(val_ids) < len(split.val) and experiment.train.keep > 1 and select_by != LAST:
-        on_all = make_validation(store, split.val, task, experiment)
-        finish = partial(rank_finally, run, select_by=select_by, validate=on_all, progress=progress)
-    trained = read_ranking(run) and _finished(run, experiment.train)
-    if trained and (finish is None or is_ranked_finally(run, select_by)):
-        progress("train", steps, steps)
+    check_run_folder(run)
+    with working_in(run, "train"):
+        start_run(run, experiment, task, split)
+        initial = {
+            f"{name}.{key}".lstrip("."): tensor
+            for name, weights in given.items()
+            for key, tensor in weights.state.items()
+        }
+        if given:
+            record = {name or "model": weights.to_dict() for name, weights in given.items()}
+            write_text(run / "pretrained.json", json.dumps(record, indent=2) + "\n")
+        for weights in given.values():
+            logging.getLogger("boxel").info(weights)
+        steps = experiment.train.steps
+        finish, select_by = None, experiment.train.select_by
+        if len(val_ids) < len(split.val) and experiment.train.keep > 1 and select_by != LAST:
+            on_all = make_validation(store, split.val, task, experiment)
+            finish = partial(rank_finally, run, select_by=select_by, validate=on_all, progress=progress)
+        trained = read_ranking(run) and _finished(run, experiment.train)
+        if trained and (finish is None or is_ranked_finally(run, select_by)):
+            progress("train", steps, steps)
+            return run
+        limit = experiment.train.max_seconds
+
+        def on_step(done: int, measured: dict[str, float]) -> None:
+            share = measured["seconds"] / limit if limit else 0.0
+            progress("train", max(done, min(steps, int(share * steps))), steps)
+
+        if not task.masks and experiment.model.gives_masks:
+            effect = "segmentation and mask terms are off"
+            if experiment.model.fills_boxes:
+                effect = "the ellipse in each box is taken for the object"
+            logging.getLogger("boxel").warning(f"no object has a mask: {effect}")
+        train_model(
+            run,
+            store,
+            list(split.train),
+            task,
+            experiment.model,
+            experiment.train,
+            seed=experiment.seed,
+            initial=initial,
+            validate=validate,
+            on_step=on_step,
+            finish=finish,
+        )
         return run
-    limit = experiment.train.max_seconds
-
-    def on_step(done: int, measured: dict[str, float]) -> None:
-        share = measured["seconds"] / limit if limit else 0.0
-        progress("train", max(done, min(steps, int(share * steps))), steps)
-
-    if not task.masks and experiment.model.gives_masks:
-        effect = "segmentation and mask terms are off"
-        if experiment.model.fills_boxes:
-            effect = "the ellipse in each box is taken for the object"
-        logging.getLogger("boxel").warning(f"no object has a mask: {effect}")
-    train_model(
-        run,
-        store,
-        list(split.train),
-        task,
-        experiment.model,
-        experiment.train,
-        seed=experiment.seed,
-        initial=initial,
-        validate=validate,
-        on_step=on_step,
-        finish=finish,
-    )
-    return run
 
 
 def pretrained_parts(config: ModelConfig, task: Task) -> dict[str, Pretrained]:

@@ -20,6 +20,7 @@ from boxel.cli.options import (
     AsJson,
     DatasetPath,
     Format,
+    KeepIdentifiers,
     Options,
     Plugins,
     RunPath,
@@ -74,6 +75,7 @@ def prepare(
     ] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Random seed for the fold split.")] = 0,
     workers: Annotated[int | None, typer.Option(min=0, help="Parallel workers (0: main process).")] = None,
+    keep_identifiers: KeepIdentifiers = False,
     format: Format = "",  # noqa: A002
     option: Options = None,
     plugin: Plugins = None,
@@ -87,7 +89,7 @@ def prepare(
         chosen = get_recipe(recipe, model) if model else recipe
         store = run_prepare(
             data, out, recipe=chosen, overrides=set_ or (), num_folds=folds, seed=seed, workers=workers,
-            progress=progress,
+            keep_identifiers=keep_identifiers, progress=progress,
         )  # fmt: skip
     print(f"prepared {counted(len(store.ids), 'case')} in {out}")
     print_table("plan", {key: short(value) for key, value in store.task.to_dict().items() if key != "why"})

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from boxel.cli.console import plain, print_cases, print_findings, progress_bars
-from boxel.cli.options import AsJson, DatasetPath, Format, Options, Plugins
+from boxel.cli.options import AsJson, DatasetPath, Format, KeepIdentifiers, Options, Plugins
 from boxel.wording import counted
 
 
@@ -19,6 +19,7 @@ def check(
     fix: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write a repaired copy; the input is not changed.")
     ] = None,
+    keep_identifiers: KeepIdentifiers = False,
     list_: Annotated[
         bool, typer.Option("--list", help="List every case: its files, size, spacing and objects.")
     ] = False,
@@ -59,7 +60,7 @@ def check(
 
         with progress_bars() as progress:
             copy = repair(
-                examination.dataset, examination.findings, fix,
+                examination.dataset, examination.findings, fix, keep_identifiers=keep_identifiers,
                 progress=progress,
             )  # fmt: skip
         print(f"wrote {len(copy.cases)} of {counted(len(examination.dataset.cases), 'case')} to {fix}", file=sys.stderr)

@@ -9,7 +9,7 @@ import typer
 
 from boxel.cli.console import print_comparison, progress_bars
 from boxel.cli.data_sets import open_named
-from boxel.cli.options import AsJson, DatasetPath, Format, Options, Plugins, with_options
+from boxel.cli.options import AsJson, DatasetPath, Format, KeepIdentifiers, Options, Plugins, with_options
 
 Predictions = Annotated[
     Path, typer.Argument(metavar="PREDICTIONS", help="Folder that `boxel predict` wrote, or another tool's results.")
@@ -98,6 +98,7 @@ def evaluate(
         Path, typer.Option(metavar="DIR", help="Folder for metrics.json, per_case.csv, per_object.csv, figures/.")
     ],
     inputs: tuple[Any, dict[str, Any]],
+    keep_identifiers: KeepIdentifiers = False,
     as_json: AsJson = False,
 ) -> None:
     """Evaluate predictions against the ground truth: metrics with 95 % intervals."""
@@ -105,7 +106,7 @@ def evaluate(
 
     data, settings = inputs
     with progress_bars() as progress:
-        result = run_evaluate(predictions, data, out, **settings, progress=progress)
+        result = run_evaluate(predictions, data, out, **settings, keep_identifiers=keep_identifiers, progress=progress)
     print(json.dumps(result.metrics, indent=2) if as_json else result)
 
 

@@ -24,6 +24,12 @@ Options = Annotated[
     list[str] | None,
     typer.Option("--option", metavar="KEY=VALUE", help="Change one setting of the reader; may be repeated."),
 ]
+KeepIdentifiers = Annotated[
+    bool,
+    typer.Option(
+        "--keep-identifiers", help="Write the names of groups (patients) as the data set has them, not as pseudonyms."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of text.")]
 
 

@@ -57,18 +57,18 @@ def check_splits(splits: Sequence[Mapping[str, Iterable[str]]], cases: Sequence[
 def _check_parts(split: Split, groups: Mapping[str, str], where: str) -> None:
     """Every case is known and, like its group, in one part only."""
     part_of: dict[str, str] = {}
-    part_of_group: dict[str, str] = {}
+    case_of_group: dict[str, tuple[str, str]] = {}
     for part, ids in split:
         for case_id in ids:
             if case_id not in groups:
                 raise ValueError(f"{where} names case {case_id!r}, which the data set does not have")
             if part_of.setdefault(case_id, part) != part:
                 raise ValueError(f"{where} has case {case_id!r} in {part_of[case_id]} and in {part}; keep one")
-            group = groups[case_id]
-            if part_of_group.setdefault(group, part) != part:
+            first, other = case_of_group.setdefault(groups[case_id], (case_id, part))
+            if other != part:
                 raise ValueError(
-                    f"{where} has group (patient) {group!r} in {part_of_group[group]} and in {part}; "
-                    "cases of one group belong together "
+                    f"{where} has the cases {first!r} in {other} and {case_id!r} in {part}, but they are of one group "
+                    "(patient); cases of one group belong together "
                     "(if their images differ, --option group=.* makes each case a group of its own)"
                 )
 

@@ -25,9 +25,9 @@ from typing import Any
 import numpy as np
 
 from boxel.config import did_you_mean, write_text
-from boxel.datasets.formats.native_writer import write_case, write_dataset, write_splits
+from boxel.datasets.formats.native_writer import annotation_file, write_case, write_dataset, write_splits
 from boxel.inputs.texts import read_json
-from boxel.output_folder import check_empty
+from boxel.output_folder import check_empty, working_in
 from boxel.types import Geometry, Image, Progress, silent
 
 __all__ = ["PRESETS", "TASKS", "make_toy", "toy_image", "toy_object"]
@@ -149,7 +149,18 @@ def make_toy(
         2 if _is_exact(task, preset, SCALES[ndim]) else 1
     )  # 1: objects that are drawn as they always were
     out = Path(out)
+    if not (out / "toy.json").exists():
+        check_empty(out, "toy")
+    with working_in(out, "toy"):
+        _write_toy(out, settings, progress)
+    return out
+
+
+def _write_toy(out: Path, settings: dict, progress: Progress) -> None:
     _claim(out, settings)
+    task, preset, ndim, size, counts, seed = (
+        settings[key] for key in ("task", "preset", "ndim", "size", "counts", "seed")
+    )
     total, digests = sum(counts.values()), set()
     for part_index, (part, count) in enumerate(counts.items()):
         for index in range(count):
@@ -158,7 +169,7 @@ def make_toy(
             digests.add(hashlib.sha256(image.tobytes()).digest())
             split = "test" if part == "test" else "train"
             case_id = f"{part}_{index:05d}"
-            if not (out / f"labels{'Ts' if split == 'test' else 'Tr'}" / f"{case_id}.json").exists():
+            if not annotation_file(out, case_id, split).exists():
                 # Noise does not compress: plain .mha writes 10 times faster than .nii.gz, 10 % larger.
                 geometry = Geometry.plain(image.shape)
                 write_case(out, case_id, Image(image[None], geometry), label_map, {1: label}, split=split,
@@ -167,10 +178,9 @@ def make_toy(
     if len(digests) != total:
         raise RuntimeError(f"{total - len(digests)} of {total} toy images are duplicates")
     ids = {part: [f"{part}_{index:05d}" for index in range(count)] for part, count in counts.items()}
-    if num_val:  # without, folds are drawn
+    if counts["val"]:  # without, folds are drawn
         write_splits(out, [ids])
     write_dataset(out, f"toy_{task}_{preset}", ndim, TASKS[task], ["intensity"])
-    return out
 
 
 def _claim(out: Path, settings: dict) -> None:
@@ -187,6 +197,4 @@ def _claim(out: Path, settings: dict) -> None:
             raise ValueError(
                 f"{out}: contains toy data with other settings, {known}; choose another folder or remove it"
             )
-    else:
-        check_empty(out, "toy")
     write_text(record, json.dumps(settings, indent=2) + "\n")

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from boxel.config import write_text
 from boxel.evaluation.evaluate import Evaluation
 from boxel.evaluation.segmentation import SEGMENTATION_COLUMNS, SegmentationEvaluation, segmentation_rows
+from boxel.pseudonyms import pseudonyms
 
 CASE_COLUMNS = (
     "case", "group", "class", "num_objects", "num_detections", "max_score",
@@ -30,9 +32,19 @@ OBJECT_COLUMNS = (
 )
 
 
-def write_evaluation(out: Path, evaluation: Evaluation) -> None:
-    """Write `metrics.json`, `per_case.csv` and, of boxes, `per_object.csv` into the folder `out`."""
+def write_evaluation(out: Path, evaluation: Evaluation, *, keep_identifiers: bool = False) -> None:
+    """Write `metrics.json`, `per_case.csv` and, of boxes, `per_object.csv` into the folder `out`.
+
+    Args:
+        out: the folder.
+        evaluation: what to write.
+        keep_identifiers: groups (patients) keep their names in the tables; otherwise they get pseudonyms.
+    """
     out = Path(out)
+    own = list(zip(evaluation.table.cases, evaluation.groups, strict=True))
+    names = pseudonyms(out, keep=keep_identifiers or all(case == group for case, group in own))
+    groups = tuple(group if group == case else names(group) for case, group in own)  # a case may be its own group
+    evaluation = replace(evaluation, groups=groups)
     if isinstance(evaluation, SegmentationEvaluation):
         write_text(out / "per_case.csv", _csv(SEGMENTATION_COLUMNS, segmentation_rows(evaluation)))
     else:

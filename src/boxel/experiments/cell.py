@@ -11,18 +11,19 @@ OUT/data/NAME OUT/work/NAME       data that were generated and prepared, shared 
 
 import hashlib
 import json
+import math
 import resource
 import statistics
 import sys
 import time
 import traceback
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NotRequired
 
 import numpy as np
-from filelock import FileLock, Timeout
 from pydantic import Field
 from typing_extensions import TypedDict
 
@@ -36,6 +37,7 @@ from boxel.evaluation import Evaluation
 from boxel.evaluation.bootstrap import mean_of_present
 from boxel.experiments.sources import Source
 from boxel.inputs.texts import read_json
+from boxel.locks import LockedError, locked
 from boxel.plugins import load_plugin
 from boxel.recipes import Experiment
 from boxel.types import Progress, silent
@@ -53,7 +55,6 @@ EVALUATIONS: dict[str, dict[str, Any]] = {
     "segmentation": {"protocol": "segmentation"},
     "deeplesion": {"iou_thresholds": (0.21, 0.5, 0.75), "interpolation": "report", "operating_points": (0.25,)},
 }
-_PATIENCE = 1.0  # seconds: whoever only looks whether a cell is locked holds the lock for a moment
 
 
 class Cell(Config):
@@ -101,11 +102,11 @@ def run_cell(folder: Path, progress: Progress = silent) -> None:
     Raises:
         ValueError: something is wrong with its data or its settings.
     """
-    try:
-        held = FileLock(folder / ".lock").acquire(timeout=_PATIENCE)
-    except Timeout:
-        return
-    with held:
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(folder, "boxel experiment"))
+        except LockedError:
+            return
         if is_done(folder):
             return
         (folder / "error.txt").unlink(missing_ok=True)
@@ -165,18 +166,8 @@ def is_done(folder: Path) -> bool:
     return (folder / "done.json").exists()
 
 
-def is_locked(folder: Path) -> bool:
-    """Whether a process is working on the cell of this folder."""
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            return False
-    except Timeout:
-        return True
-
-
-def _locked(place: Path) -> FileLock:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(place.parent / f".{place.name}.lock")
+def _locked(place: Path) -> AbstractContextManager[None]:
+    return locked(place.parent, "boxel experiment", f".{place.name}.lock", patience=math.inf)
 
 
 def _cost(folder: Path, evaluation: Evaluation) -> dict[str, Any]:

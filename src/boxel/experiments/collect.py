@@ -23,6 +23,7 @@ from boxel.experiments.grid import Claim, Derived, Grid, Value, Values, chooses
 from boxel.experiments.sources import DataFolder
 from boxel.experiments.state import CellState, states
 from boxel.experiments.statistics import Estimate, Sample, Verdict, decide, estimate
+from boxel.files import writing
 from boxel.output_folder import list_files
 from boxel.types import silent
 
@@ -206,7 +207,8 @@ def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError:  # another file system, or one without links
-        shutil.copyfile(source, target)
+        with writing(target) as temporary:
+            shutil.copyfile(source, temporary)
 
 
 def _row(grid: Grid, key: Key, cells: Sequence[CellState], samples: Samples) -> Row:

@@ -6,6 +6,7 @@ without a hit must count as 0.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -13,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from filelock import FileLock
 
 from boxel.api.evaluation_inputs import read_evaluation_inputs
 from boxel.api.run import RunSplit, read_history
@@ -24,6 +24,7 @@ from boxel.experiments.cell import EVALUATIONS, Cell, open_source, predict_train
 from boxel.experiments.grid import Derived, Grid, Values
 from boxel.experiments.state import CellState
 from boxel.inputs.texts import REMAKE, read_json
+from boxel.locks import locked
 from boxel.preparation.store import Store
 from boxel.reporting.charts import learning_charts
 from boxel.reporting.drawing import chart_png, confusion_png
@@ -54,7 +55,8 @@ def metrics_of(out: Path, cell: CellState, part: Part) -> dict[str, Any]:
     """
     folder = out / "cells" / cell.name
     path = folder / f"metrics_{part}.json"
-    with FileLock(folder / ".metrics.lock"):  # another process may collect at the same time
+    # Another process may collect at the same time.
+    with locked(folder, "boxel experiment", ".metrics.lock", patience=math.inf):
         if not path.exists():
             dataset = open_source(Cell.load(folder / "cell.json").source, out)
             predictions = folder / "predictions"

@@ -4,13 +4,13 @@ Reference: L-SNet, tables 3 and 4 (mIoU).
 """
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from filelock import FileLock
 
 from boxel.config import write_text
 from boxel.consolidation.raw_file import raw_files, read_raw_file
@@ -18,6 +18,7 @@ from boxel.datasets.cases import Dataset, read_case
 from boxel.experiments.cell import Cell, open_source, predict_training
 from boxel.experiments.state import CellState
 from boxel.inputs.texts import REMAKE, read_json
+from boxel.locks import locked
 from boxel.ops import paired_overlap
 
 __all__ = ["HEADINGS", "located_iou", "mean_located_iou"]
@@ -39,7 +40,8 @@ def mean_located_iou(out: Path, cells: Sequence[CellState], model: str, part: Pa
     folders = [folder for name in sorted(names) if ((folder := out / "cells" / name) / "run" / "split.json").exists()]
     values = []
     for folder in folders:
-        with FileLock(folder / ".located.lock"):  # another process may collect at the same time
+        # Another process may collect at the same time.
+        with locked(folder, "boxel experiment", ".located.lock", patience=math.inf):
             values.append(_of_cell(folder, part))
     return float(np.mean(values)) if values else None
 

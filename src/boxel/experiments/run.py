@@ -5,13 +5,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from boxel.experiments.cell import Cell, is_done, is_locked
+from boxel.experiments.cell import Cell, is_done
 from boxel.experiments.collect import check_folds
 from boxel.experiments.executors import Executor, Here
 from boxel.experiments.grid import Grid
 from boxel.experiments.registry import RECORD, Chosen, choose
 from boxel.experiments.sources import Source
 from boxel.experiments.state import CellState, states
+from boxel.locks import is_locked
 from boxel.output_folder import claimed
 from boxel.types import Progress, silent
 
@@ -62,7 +63,7 @@ def run(
         folder = out / "cells" / state.name
         paths.setdefault(folder, state.path)
         to_do[folder] = grid.cell(state.values)
-    with claimed(out, "experiment", _job(chosen)):
+    with claimed(out, "experiment", _job(chosen), shared=True):
         chosen.save(out / RECORD)
         for folder, cell in to_do.items():
             if not (folder / "cell.json").exists():

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from boxel.api.run import read_history, read_run
-from boxel.experiments.cell import Cell, is_done, is_locked, read_cost
+from boxel.experiments.cell import Cell, is_done, read_cost
 from boxel.experiments.grid import Grid, Value, path_of
+from boxel.locks import is_locked
 from boxel.wording import counted
 
 STATES = ("done", "running", "failed", "missing")

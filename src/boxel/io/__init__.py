@@ -6,13 +6,13 @@ writes beside a TIFF. The world of 2D files is 2D.
 """
 
 import contextlib
-import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
+from boxel.files import writing
 from boxel.inputs.folders import refuse_special
 from boxel.io import itk, pictures
 from boxel.io.dicom import is_dicom, list_series, read_file, read_series
@@ -218,16 +218,10 @@ def _reason(error: Exception) -> str:
 
 
 def _replace(path: Path, write: Callable[[Path], None]) -> None:
-    """Write to a temporary file beside `path`, then rename it."""
-    stem, suffix = split_suffix(path)
-    temporary = path.with_name(f".{stem}.{os.getpid()}.tmp{suffix}")
+    """Write a file that appears whole or not at all."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        os.replace(temporary, path)
+        with writing(path, split_suffix(path)[1]) as temporary:
+            write(temporary)
     except (OSError, RuntimeError, TypeError) as error:
         hint = "check free space, permissions and number type"
         raise ValueError(f"{path}: cannot be written ({_reason(error)}); {hint}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)

@@ -11,9 +11,9 @@ from boxel.config import Config, write_text
 from boxel.datasets.cases import Case, Dataset, read_case
 from boxel.datasets.instances import fills_image
 from boxel.datasets.parallel import parallel
+from boxel.datasets.source_files import facts, signature, unchanged
 from boxel.inputs.texts import read_json
 from boxel.preparation.fingerprint import CaseRecord, Fingerprint, Intensity, ObjectStats
-from boxel.preparation.source_files import facts, signature, unchanged
 from boxel.types import Image, Instances, Progress, silent
 from boxel.wording import counted_of
 

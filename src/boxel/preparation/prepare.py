@@ -2,6 +2,7 @@
 
 import errno
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,14 +14,15 @@ from boxel.datasets.cases import Case, Dataset, can_name_files
 from boxel.datasets.parallel import parallel
 from boxel.datasets.split import Strata, dataset_splits, make_splits
 from boxel.inputs.texts import read_json
-from boxel.output_folder import check_empty
+from boxel.output_folder import check_empty, working_in
 from boxel.preparation.fingerprint import CaseRecord
 from boxel.preparation.measure import MEASURED, measure
 from boxel.preparation.plan import PlanConfig, plan
 from boxel.preparation.prepare_case import content, is_stored, store_case
 from boxel.preparation.store import Manifest, Store
 from boxel.preparation.stored_case import VERSION
-from boxel.types import Progress, Task, silent
+from boxel.pseudonyms import pseudonyms
+from boxel.types import Progress, Split, Task, silent
 from boxel.wording import counted
 
 
@@ -33,6 +35,7 @@ def prepare(
     progress: Progress = silent,
     num_folds: int = 5,
     seed: int = 0,
+    keep_identifiers: bool = False,
 ) -> Store:
     """Measure, plan, split and store a data set.
 
@@ -45,13 +48,18 @@ def prepare(
         progress: called with the stage, the number of finished cases and the number of all cases.
         num_folds: number of folds, if the data set prescribes none.
         seed: random seed for the fold split.
+        keep_identifiers: groups (patients) keep their names in the files; otherwise they get pseudonyms.
 
     Raises:
         ValueError: the data set is invalid, a setting does not fit it, or `out` cannot be written (names which).
     """
     out = Path(out)
     try:
-        return _prepare(dataset, out, config, workers, progress, num_folds, seed)
+        _check_target(dataset, out)
+        splits = dataset_splits(dataset, num_folds=num_folds, seed=seed)
+        with working_in(out, "prepare"):
+            dataset = with_pseudonyms(dataset, out, keep_identifiers)
+            return _prepare(dataset, out, splits, config, workers, progress, num_folds, seed)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         fix = "free some space" if full else "check its permissions"
@@ -64,14 +72,13 @@ def prepare(
 def _prepare(
     dataset: Dataset,
     out: Path,
+    splits: list[Split],
     config: PlanConfig,
     workers: int | None,
     progress: Progress,
     num_folds: int,
     seed: int,
 ) -> Store:
-    _check_target(dataset, out)
-    splits = dataset_splits(dataset, num_folds=num_folds, seed=seed)
     before = Task.load(out / "task.json") if (out / "task.json").exists() else None
     ids = tuple(case.id for case in dataset.cases)
     Manifest(version=VERSION, complete=False, ids=ids).save(out / "manifest.json")
@@ -104,6 +111,17 @@ def _prepare(
     return Store(out, _notes(before, task, made, len(ids), removed))
 
 
+def with_pseudonyms(dataset: Dataset, out: Path, keep_identifiers: bool) -> Dataset:
+    """The data set with the names that its groups (patients) have in the files of `out`; says if they keep theirs."""
+    named = {case.group for case in dataset.cases if case.group}
+    if keep_identifiers and named:
+        logging.getLogger("boxel").warning(
+            f"{out}: the identifiers of {counted(len(named), 'group')} (patients) are kept, in cases/*.json"
+        )
+    names = pseudonyms(out, keep=keep_identifiers or not named)
+    return replace(dataset, cases=tuple(replace(case, group=names(case.group)) for case in dataset.cases))
+
+
 def size_strata(measured: Sequence[CaseRecord]) -> Strata:
     """Strata by class and size: per object a number for its class and its third of the volumes (mm^d) of that class."""
     volumes = [np.prod(np.reshape(case.sizes, (-1, len(case.spacing))) * case.spacing, axis=1) for case in measured]
@@ -124,15 +142,11 @@ def _check_target(dataset: Dataset, out: Path) -> None:
             raise ValueError(f"case {case.id!r}: cannot be a file name; rename it without / and leading dot")
 
 
-def _is_temporary(path: Path) -> bool:
-    return path.name.startswith(".") and path.suffix == ".tmp"
-
-
 def _remove_others(out: Path, ids: Sequence[str]) -> int:
-    """Remove files of cases that no longer exist, and temporary files; return the number of such cases."""
+    """Remove files of cases that no longer exist; return the number of such cases."""
     keep = {f"{case_id}{suffix}" for case_id in ids for suffix in (".b2nd", ".labels.b2nd", ".json", MEASURED)}
     others = [path for path in (out / "cases").iterdir() if path.name not in keep]
-    for path in [*others, *filter(_is_temporary, out.iterdir())]:
+    for path in others:
         path.unlink()
     return sum(path.suffix == ".b2nd" and not path.name.endswith(".labels.b2nd") for path in others)
 

@@ -7,11 +7,11 @@ import numpy as np
 
 from boxel.config import write_bytes
 from boxel.datasets.cases import Case, Dataset, read_case
+from boxel.datasets.source_files import content_hash, digest, facts, signature, unchanged
 from boxel.inputs.texts import read_json
 from boxel.io import resample
 from boxel.preparation.preprocess import normalisation_of, normalise, on_grid
 from boxel.preparation.quantise import to_levels
-from boxel.preparation.source_files import content_hash, digest, facts, signature, unchanged
 from boxel.preparation.stored_case import VERSION, CaseFile, array_files, meta_file
 from boxel.types import Image, Instances, Task, rescale_boxes
 

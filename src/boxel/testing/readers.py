@@ -13,8 +13,8 @@ from boxel.datasets.cases import Case, Dataset, LoadedCase, can_name_files, read
 from boxel.datasets.formats import Format, get_format, open_dataset
 from boxel.datasets.label_maps import tight_boxes
 from boxel.datasets.problems import InputError
+from boxel.datasets.source_files import facts
 from boxel.datasets.split import check_splits
-from boxel.preparation.source_files import facts
 
 __all__ = ["check_reader"]
 

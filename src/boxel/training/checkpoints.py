@@ -17,6 +17,7 @@ from pydantic import NonNegativeInt
 from torch import Tensor, nn
 
 from boxel.config import Config, write_text
+from boxel.files import writing
 from boxel.inputs.texts import read_json
 from boxel.models.base import Model
 from boxel.training.optimise import MovingAverage
@@ -119,9 +120,8 @@ def _write_ranking(run: Path, ranking: list[Ranked]) -> None:
 
 
 def _copy_weights(run: Path, entry: Ranked) -> None:
-    temporary = run / ".weights.tmp"
-    shutil.copyfile(run / "checkpoints" / entry.file, temporary)
-    temporary.replace(run / "weights.safetensors")
+    with writing(run / "weights.safetensors") as temporary:
+        shutil.copyfile(run / "checkpoints" / entry.file, temporary)
 
 
 def forget_after(run: Path, step: int) -> None:

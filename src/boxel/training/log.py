@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from boxel.config import write_text
+from boxel.files import open_to_append, write_text
 from boxel.inputs.texts import read_bytes
 
 
@@ -30,8 +30,8 @@ class MetricsLog:
     def add(self, values: Mapping[str, float]) -> None:
         """Append the line of a step."""
         if self.write:
-            with self.path.open("a") as file:
-                file.write(json.dumps(values) + "\n")
+            with open_to_append(self.path) as file:
+                file.write(json.dumps(values).encode() + b"\n")
 
 
 def read_log(path: Path) -> list[dict[str, float]]:

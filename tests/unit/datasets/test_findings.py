@@ -86,8 +86,10 @@ def test_a_repaired_copy_is_clean_and_the_input_untouched(native, ndim, tmp_path
     assert instances.labels.tolist() == [0, 1, 1]
     assert instances.boxes[:, 0].tolist() == [[2] * ndim, [7] * ndim, [1] * ndim]
     assert instances.has_mask.tolist() == [True, True, False]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").touch()
     with pytest.raises(ValueError, match="`boxel check --fix` did not write there"):
-        repair(found.dataset, found.findings, tmp_path / "fixed")
+        repair(found.dataset, found.findings, tmp_path / "mine")
 
 
 @pytest.mark.parametrize("broken", [False, True])
@@ -111,7 +113,7 @@ def test_prescribed_folds_that_training_would_refuse_are_errors(native):
     (native / "splits.json").write_text(json.dumps(folds))
     (error,) = [finding for finding in check(native) if finding.severity == "error"]
     assert "fold 1" in error.problem
-    assert "'p' in train and in val" in error.problem
+    assert "'a' in train and 'b' in val, but they are of one group (patient)" in error.problem
     assert "belong together" in error.suggested_fix
 
 

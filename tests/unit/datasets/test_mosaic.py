@@ -12,6 +12,7 @@ from boxel.datasets.formats.mosaic import Mosaic, make_mosaic
 from boxel.datasets.label_maps import tight_boxes
 from boxel.datasets.split import dataset_splits
 from boxel.io import write_image, write_label_map
+from boxel.pseudonyms import pseudonyms
 from boxel.testing import check_reader
 from boxel.types import Geometry, Image
 
@@ -91,8 +92,9 @@ def test_every_object_is_the_voxels_of_its_crop_with_its_class_and_its_tight_box
 def test_a_canvas_is_of_one_team_and_no_patient_is_in_two_parts(tmp_path, crops):
     dataset = mosaic(tmp_path / "mosaic", canvases=4)
     groups = {case.id: set(case.group.split("+")) for case in dataset.cases}
+    patient = pseudonyms(tmp_path / "mosaic" / "canvases")
     for row in sources(tmp_path / "mosaic"):
-        assert f"p{int(row['case'][1:])}" in groups[row["canvas"]]
+        assert patient(f"p{int(row['case'][1:])}") in groups[row["canvas"]]
     teams = {frozenset(group) for group in groups.values()}
     assert sum(map(len, teams)) == len(set().union(*teams)) == 12  # disjoint teams, all patients
     splits = dataset_splits(dataset)

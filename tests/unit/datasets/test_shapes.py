@@ -9,7 +9,7 @@ from boxel.datasets.annotations import Shape, ball
 from boxel.datasets.cases import read_case
 from boxel.datasets.formats import open_dataset
 from boxel.datasets.quality.check import check
-from boxel.preparation.source_files import signature
+from boxel.datasets.source_files import signature
 from boxel.types import Geometry
 
 

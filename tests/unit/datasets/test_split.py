@@ -135,7 +135,7 @@ def test_wrong_prescribed_folds_are_named(fold, message):
 
 
 def test_a_prescribed_fold_may_not_divide_a_patient():
-    with pytest.raises(ValueError, match=r"patient.*'p'.*in train and in val.*--option group=\.\*"):
+    with pytest.raises(ValueError, match=r"'a' in train and 'b' in val, but .*patient.*--option group=\.\*"):
         check_splits([{"train": ["a"], "val": ["b"]}], [case("a", group="p"), case("b", group="p")], "splits.json")
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from filelock import FileLock
 
 from boxel.config import Config
 from boxel.datasets.cases import read_case
@@ -20,6 +19,7 @@ from boxel.experiments.cell import Cell
 from boxel.experiments.grid import Claim, path_of
 from boxel.experiments.sources import DataFolder, ToyImages
 from boxel.experiments.state import states
+from boxel.locks import locked
 from boxel.recipes import get_recipe
 from tests.unit.experiments.made_up import made_up_grid, write_done
 
@@ -269,7 +269,7 @@ def test_a_running_cell_shows_its_step_and_rate(tmp_path):
     cell = grid.cell(values)
     folder = tmp_path / "cells" / cell.name
     (folder / "run").mkdir(parents=True)
-    with FileLock(folder / ".lock"):
+    with locked(folder, "boxel experiment"):
         (state,) = states(grid, tmp_path, [values])
         assert (state.state, state.note) == ("running", "preparing")
         cell.experiment.save(folder / "run" / "config.json")  # with the epochs in steps

@@ -115,7 +115,7 @@ def groups_of(path: Path, images: Sequence[DicomSeries], report: Report) -> list
     if len(patients) > 1 or len(studies) < 2:
         return [one.patient for one in images]
     (patient,) = patients
-    what = f"all images have the PatientID {patient!r}" if patient else "no image has a PatientID"
+    what = "all images have the same PatientID" if patient else "no image has a PatientID"
     problem = f"{what}, so the {len(studies)} studies count as patients"
     fix = "write the PatientIDs, or --option group=PATTERN, if several studies are of one patient"
     report(InputError(path, problem, fix, severity="warning"))

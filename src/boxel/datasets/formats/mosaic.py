@@ -32,6 +32,7 @@ from boxel.datasets.split import make_splits
 from boxel.datasets.tiles import Crop, Tile, lay_out, obstacle
 from boxel.inputs.texts import read_json
 from boxel.io import resample
+from boxel.pseudonyms import pseudonyms
 from boxel.types import Geometry, Image, Progress, silent
 from boxel.wording import counted
 
@@ -173,6 +174,7 @@ def _compose_all(path: Path, settings: Mosaic, progress: Progress) -> None:
     record = {"settings": settings.to_dict(), "left_out": left_out}
     write_text(folder / RECORD, json.dumps(record, indent=2) + "\n")
     groups: dict[str, str] = {}
+    patient = pseudonyms(folder)
     rows = ["canvas,object,case,plane,row,column"]
     for part, teams in enumerate(parts):
         for canvas in _plan(part, teams, settings):
@@ -182,7 +184,7 @@ def _compose_all(path: Path, settings: Mosaic, progress: Progress) -> None:
             for number, (tile, crop) in enumerate(((tile, canvas.crops[tile.crop]) for tile in tiles), start=1):
                 place = ",".join(map(str, tile.corner(crop)))
                 rows += [f"{canvas.id},{number},{crop.case},{place}"] if tile.lesion else []
-            groups[canvas.id] = "+".join(sorted({crop.group for crop in canvas.crops}))
+            groups[canvas.id] = "+".join(sorted({patient(crop.group) for crop in canvas.crops}))
             progress("compose", len(groups), settings.folds * settings.canvases)
     write_text(folder / "objects.csv", "\n".join(rows) + "\n")
     ids = [[_name(part, index) for index in range(settings.canvases)] for part in range(settings.folds)]

@@ -11,7 +11,9 @@ from boxel.config import write_text
 from boxel.io import write_image, write_label_map
 from boxel.types import Image, Instances
 
-__all__ = ["write_case", "write_dataset", "write_splits"]
+__all__ = ["annotation_file", "write_case", "write_dataset", "write_splits"]
+
+_PARTS = {"train": "Tr", "test": "Ts"}
 
 
 def write_case(
@@ -45,7 +47,7 @@ def write_case(
         ignored: ignored objects, excluded from training and scoring.
         attributes: further numbers about objects by their ids.
     """
-    part = {"train": "Tr", "test": "Ts"}[split]
+    part = _PARTS[split]
     for channel, array in enumerate(image.array):
         path = root / f"images{part}" / f"{case_id}_{channel:04d}{suffix}"
         write_image(path, Image(array[None], image.geometry), compress=compress)
@@ -63,7 +65,12 @@ def write_case(
         ]
     if attributes:
         annotation["attributes"] = {str(number): dict(known) for number, known in attributes.items()}
-    write_text(root / f"labels{part}" / f"{case_id}.json", json.dumps(annotation) + "\n")
+    write_text(annotation_file(root, case_id, split), json.dumps(annotation) + "\n")
+
+
+def annotation_file(root: Path, case_id: str, split: str) -> Path:
+    """The file that `write_case` writes last."""
+    return root / f"labels{_PARTS[split]}" / f"{case_id}.json"
 
 
 def write_dataset(

@@ -245,9 +245,10 @@ def _orientation(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Finding]:
 
 
 def _groups(dataset: Dataset, looks: Iterable[Look]) -> Iterator[Finding]:
-    train = {case.group for case in dataset.train if case.group}
-    for group in sorted(train & {case.group for case in dataset.test}):
-        problem = f"group {group} is in both the training and the test cases"
+    train = {case.group: case.id for case in dataset.train if case.group}
+    test = {case.group: case.id for case in dataset.test}
+    for group in sorted(train.keys() & test.keys()):
+        problem = f"{train[group]} and {test[group]}, a training and a test case, are of one group (patient)"
         yield Finding("warning", "", dataset.root, problem, "move its cases to one side: test metrics are optimistic")
 
 

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from boxel.experiments.cell import is_done, is_locked, record_failure, run_cell
+from boxel.experiments.cell import is_done, record_failure, run_cell
+from boxel.locks import is_locked
 from boxel.types import Progress
 
 # Called with the folder of a cell when it has ended, and the reason if it failed.

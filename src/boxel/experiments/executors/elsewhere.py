@@ -1,11 +1,13 @@
 """A cell on another machine: what a Ray task and a SLURM job do."""
 
+import io
 import platform
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from boxel.experiments.cell import attempt
+from boxel.files import open_to_append
 from boxel.plugins import loaded_plugins
 
 
@@ -27,5 +29,9 @@ def carry_out(folder: Path, plugins: Sequence[Path], threads: int) -> str | None
     if not folder.is_dir():
         return f"{folder}: not on the machine {platform.node()}; all machines need the same shared storage"
     torch.set_num_threads(threads)
-    with (folder / "log.txt").open("a") as log, redirect_stdout(log), redirect_stderr(log):
+    with (
+        io.TextIOWrapper(open_to_append(folder / "log.txt"), "utf-8") as log,
+        redirect_stdout(log),
+        redirect_stderr(log),
+    ):
         return attempt(folder, plugins)

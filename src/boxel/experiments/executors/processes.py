@@ -13,6 +13,7 @@ from types import ModuleType
 
 from boxel.experiments.cell import attempt, is_done, read_cost, record_failure
 from boxel.experiments.executors.base import OnEnd, is_free
+from boxel.files import open_to_append
 from boxel.plugins import loaded_plugins
 from boxel.types import Progress
 
@@ -129,7 +130,7 @@ def _run_child(folder: str, plugins: Sequence[str], environment: Mapping[str, st
 
     os.environ.clear()
     os.environ.update(environment)
-    with (Path(folder) / "log.txt").open("ab") as log:
+    with open_to_append(Path(folder) / "log.txt") as log:
         for stream in (1, 2):
             os.dup2(log.fileno(), stream)
     torch.set_num_threads(threads)

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from boxel.api.ray_cluster import PATIENCE, TRIES, connect, divide, first_line
-from boxel.experiments.cell import is_done, is_locked, record_failure
+from boxel.experiments.cell import is_done, record_failure
 from boxel.experiments.executors.base import OnEnd, is_free
 from boxel.experiments.executors.elsewhere import carry_out, plugin_files
+from boxel.locks import is_locked
 from boxel.types import Progress
 
 

@@ -221,8 +221,8 @@ def test_a_patient_on_both_sides_and_a_class_without_objects_are_remarked(native
     (native / "dataset.json").write_text(json.dumps(head))
     problems = [finding.problem for finding in check(native) if finding.severity == "warning"]
     assert problems == [
+        "a and d, a training and a test case, are of one group (patient)",
         "class third occurs in no training case",
-        "group patient 1 is in both the training and the test cases",
     ]
 
 

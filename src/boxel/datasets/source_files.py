@@ -52,6 +52,14 @@ def signature(case: Case) -> dict[str, tuple[int, int, str]]:
     return {str(path): (*_stamp(path), _digest(path)) for path in source_files(case)}
 
 
+def stamps(case: Case) -> list[list[Any]]:
+    """Path, number of bytes and modification time (ns) of each file of a case; empty where one is missing."""
+    try:
+        return [[str(path), *_stamp(path)] for path in source_files(case)]
+    except (OSError, ValueError):
+        return []
+
+
 def unchanged(known: dict[str, tuple[int, int, str]], case: Case) -> bool:
     """Whether the files of a case still have the signature `known`; reads only files whose time stamp differs."""
     try:

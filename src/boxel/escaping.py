@@ -1,0 +1,67 @@
+"""Names of classes, cases and files are data: how they are written where some characters have a meaning."""
+
+import hashlib
+import re
+
+__all__ = ["csv_text", "file_name", "from_csv_text", "markdown_text", "printable"]
+
+# What steers a terminal or the direction of writing, ends a line, or is no character at all.
+STEERING = "\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ufeff\\ud800-\\udfff"
+_STEERING = re.compile(f"[{STEERING}]")
+_STEERING_OR_LINE = re.compile(f"[{STEERING}\\t\\n]")
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_LONGEST = 80  # characters of a name in the name of a file
+_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+
+
+def printable(text: object, *, lines: bool = False) -> str:
+    r"""The text with codes for the characters that steer a terminal or the direction of writing.
+
+    Args:
+        text: what is to be shown.
+        lines: whether it may have several lines, as a message does; a name may not.
+
+    Example:
+        >>> print(printable("red\x1b[2J"))
+        red\x1b[2J
+    """
+    return (_STEERING if lines else _STEERING_OR_LINE).sub(_code, str(text))
+
+
+def csv_text(value: object) -> object:
+    """A cell of a CSV: a text that a spreadsheet would take for a formula gets a quote before it; numbers stay.
+
+    Example:
+        >>> csv_text("=1+1"), csv_text(-1.5)
+        ("'=1+1", -1.5)
+    """
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+
+
+def from_csv_text(cell: str) -> str:
+    """The text that `csv_text` made a cell of."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
+def markdown_text(text: object) -> str:
+    """The text as a cell of a Markdown table, in which it is neither markup nor HTML."""
+    return re.sub(r"([\\`*_\[\]|~])", r"\\\1", printable(text)).replace("&", "&amp;").replace("<", "&lt;")
+
+
+def file_name(text: str) -> str:
+    """A name for files, on any system, made of a name; different names have different ones.
+
+    Example:
+        >>> file_name("lesion (large)")
+        'lesion (large)'
+        >>> file_name("../lesion")
+        'lesion-fd70bf'
+    """
+    safe = re.sub(r"[^\w ()+,.-]", "_", printable(text))[:_LONGEST].strip(" .") or "_"
+    if safe == text and not _DEVICES.fullmatch(safe):
+        return safe
+    return f"{safe.strip('_')}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:6]}"
+
+
+def _code(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape", "surrogatepass").decode()
