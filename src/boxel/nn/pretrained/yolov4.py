@@ -58,7 +58,7 @@ def pretrained_yolov4(file: Path, model: Any) -> Pretrained:
     if content.ends != "heads":
         absent += ["neck.up.", "heads."]
         remarks.append("the way up and the heads, behind layer 137: random at the start")
-    elif ANCHORS != model.anchors_per_cell:
+    elif model.anchors_per_cell != ANCHORS:
         absent += [".numbers."]
         remarks.append(last_layers(ANCHORS, model.anchors_per_cell, "anchors per position"))
     elif content.classes != classes:
