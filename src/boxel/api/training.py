@@ -109,6 +109,7 @@ def train(
     if not 0 <= fold < len(store.splits):
         raise ValueError(f"fold {fold} does not exist; {store.path} has the folds 0 to {len(store.splits) - 1}")
     split = RunSplit(**dict(store.splits[fold]), work=str(store.path.resolve()), fold=fold)
+    experiment.train.augment.check_channels(task.channels, task.context)
     experiment = _with_steps(experiment, PatchSampler(store, split.train, task, experiment.train.sampler, seed=0))
     val_ids = validation_ids(store, split, experiment)
     validate = make_validation(store, val_ids, task, experiment)

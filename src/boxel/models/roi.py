@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -74,6 +74,12 @@ class RoIConfig(Config):
     candidates: PositiveInt | None = None
     min_score: ZeroToOne = 0.02
     nms_threshold: ZeroToOne = 0.5
+
+    @model_validator(mode="after")
+    def _all_have_effect(self) -> "RoIConfig":
+        if self.negatives != "hard" and self.pool_factor != type(self).model_fields["pool_factor"].default:
+            raise ValueError("pool_factor has no effect on random negatives; set negatives=hard, or leave it out")
+        return self
 
 
 class RoIs(NamedTuple):

@@ -134,6 +134,8 @@ def choose_levels(
     """Pyramid levels on which the objects, from small to large, span about four cells."""
     if config_levels:
         levels = tuple(sorted(config_levels))
+        if len(set(levels)) < len(levels):
+            raise ValueError(f"levels {levels}: a level occurs twice; give each once")
         if levels[-1] > len(stages) + 1:
             raise ValueError(
                 f"levels {levels}: the backbone has {len(stages)} stages, so the last level is {len(stages)}, or "

@@ -207,7 +207,6 @@ def training_batches(
 ) -> Iterator[Batch]:
     """The batches of this process, from step `first_step` to the last."""
     config, fabric = trainer.config, trainer.fabric
-    config.augment.check_channels(task.channels, task.context)
     sampler = PatchSampler(store, ids, task, config.sampler, seed=seed, margin=config.augment.margin)
     workers = config.num_workers
     if workers is None:

@@ -80,6 +80,8 @@ def test_a_training_that_cannot_start_leaves_no_run(store, tmp_path):
     (boxes / "fingerprint.json").write_text(json.dumps(fingerprint))
     with pytest.raises(ValueError, match="learns from masks alone"):
         boxel.train(boxes, tmp_path / "run", recipe="unet_small", overrides=["model.net.boxes_without_mask=ignore"])
+    with pytest.raises(ValueError, match="change the colours of images with three channels"):
+        boxel.train(store.path, tmp_path / "run", overrides=["train.augment.hue=0.1"])
     assert not (tmp_path / "run").exists()
 
 

@@ -29,9 +29,10 @@ def test_lesions_of_deeplesion_without_a_type_are_left_out_and_counted(tmp_path,
     table.write_text(re.sub(r'0\.4",[45]', '0.4",-1', text))
     with pytest.raises(ValueError, match=r"no lesion has a type.*classes=lesion"):
         open_dataset(root, options=["classes=known_type"])
-    table.write_text(text.replace('0.4",5', '0.4",lung'))
-    with pytest.raises(ValueError, match=r"Coarse_lesion_type of .*'lung'"):
-        open_dataset(root, options=["classes=known_type"])
+    for kind in ("lung", "9", "0", "2.5", "-2"):
+        table.write_text(text.replace('0.4",5', f'0.4",{kind}'))
+        with pytest.raises(ValueError, match=rf"Coarse_lesion_type of .*'{kind}'"):
+            open_dataset(root, options=["classes=known_type"])
 
 
 def test_the_window_of_a_row_of_deeplesion_becomes_0_to_255(tmp_path, rng):

@@ -121,3 +121,9 @@ def test_rois_are_pooled_to_cells_in_proportion_to_the_anchors():
 def test_the_rule_that_needs_a_patch_size_says_so(ndim):
     with pytest.raises(ValueError, match=r"model\.roi\.level_rule=patch needs a grid with a patch_size"):
         detection(ndim, level_rule="patch")
+
+
+def test_a_pool_of_negatives_is_for_hard_ones():
+    assert RoIConfig(negatives="hard", pool_factor=5).pool_factor == 5
+    with pytest.raises(ValueError, match="pool_factor has no effect on random negatives"):
+        RoIConfig(pool_factor=5)

@@ -73,6 +73,11 @@ def test_anchors_for_another_number_of_levels_are_refused_with_an_example():
         plan(data([(64, 64)], [(1.0, 1.0)], cubes(2, 9)), config)
 
 
+def test_a_level_that_occurs_twice_is_refused():
+    with pytest.raises(ValueError, match=r"levels \(2, 3, 3\): a level occurs twice"):
+        plan(data([(64, 64)], [(1.0, 1.0)], cubes(2, 9)), PlanConfig(levels=(3, 2, 3)))
+
+
 def test_by_default_a_spacing_in_voxels_keeps_every_grid(ndim):
     images = data([(64,) * ndim, (96,) * ndim], [(0.7,) * ndim, (3.0,) * ndim], cubes(ndim, 9))
     task = plan(images, PlanConfig(spacing_unit="voxel"))

@@ -153,8 +153,10 @@ def _case(case: str, image: Path, entries: list[tuple[dict[str, str], Path]], op
             problem = f"{column} {row[column]} of {case} has no extent; the lesion is left out"
             report(InputError(file, problem, "correct it", case, "warning"))
             continue
-        kind = _kind(row, file)
-        label = 0 if options.classes == "lesion" else TYPES.index("unknown") if kind is None else kind
+        label = 0
+        if options.classes != "lesion":
+            kind = _kind(row, file)
+            label = TYPES.index("unknown") if kind is None else kind
         shapes.append(Shape(label, tuple(map(tuple, corners.tolist()))))
         if row.get("Lesion_diameters_Pixel_"):
             long, short = numbers(row["Lesion_diameters_Pixel_"], file, f"Lesion_diameters_Pixel_ of {case}", 2)
@@ -175,8 +177,11 @@ def _case(case: str, image: Path, entries: list[tuple[dict[str, str], Path]], op
 
 def _kind(row: Mapping[str, str], table: Path) -> int | None:
     """The index of a lesion's type in `TYPES`, or None if it is unknown (-1)."""
-    kind = int(numbers([row["Coarse_lesion_type"]], table, f"Coarse_lesion_type of {row['File_name']}")[0])
-    return kind - 1 if 1 <= kind <= 8 else None
+    what = f"Coarse_lesion_type of {row['File_name']}"
+    kind = float(numbers([row["Coarse_lesion_type"]], table, what)[0])
+    if kind not in (-1, *range(1, len(TYPES))):
+        raise InputError(table, f"{what} is {row['Coarse_lesion_type']!r}", "write 1 to 8, or -1 for unknown")
+    return None if kind == -1 else int(kind) - 1
 
 
 def _is_unknown(row: Mapping[str, str], table: Path) -> bool:
