@@ -181,12 +181,12 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def _explain(cls: type[BaseModel], values: Any, error: ValidationError, source: str) -> str:
     lines = []
     for problem in error.errors():
-        key = ".".join(str(part) for part in problem["loc"])
+        key = ".".join(str(part) for part in problem["loc"] if "[" not in str(part))  # tuple[...] is no key
         if problem["type"] == "extra_forbidden":
             known = _siblings(cls, values, problem["loc"])
             lines.append(f"unknown key {key!r}{did_you_mean(str(problem['loc'][-1]), known)}")
         else:
-            message = problem["msg"].removeprefix("Value error, ")
+            message = problem["msg"].removeprefix("Value error, ").replace("valid tuple", "valid list")
             bounds = problem.get("ctx", {})
             if MOST in (bounds.get("le"), -bounds.get("ge", 0)):
                 message = f"whole numbers have at most 64 bits ({MOST})"

@@ -76,6 +76,7 @@ def test_patients_are_cut_75_to_25_not_by_the_parts_of_the_data(pictures):
 def test_the_sample_has_patients_in_every_part(data):
     """Its ten patients are few: a tenth of those for training is not one."""
     grid = deeplesion("sample", None)
+    assert len(set(grid.labels.values())) == len(grid.labels)
     source = grid.cell(next(iter(grid))).source
     [split] = source.open(data, silent).splits
     assert all(split.values())

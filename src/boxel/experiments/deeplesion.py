@@ -105,7 +105,7 @@ def deeplesion(preset: str, source: Source | None) -> Grid:
             LearningCurves("AP@0.10" if sample else "AP@0.50"),
             Confusions(),
         ),
-        labels={row: label.replace("COCO, ", "") for row, label in LABELS.items()} if sample else LABELS,
+        labels={row: label.replace("COCO", "COCO left out") for row, label in LABELS.items()} if sample else LABELS,
         seconds=60.0 if sample else 20 * 3600.0,
     )
 

@@ -110,7 +110,7 @@ class TrainAndTest:
                 known = self.published.get(row)
                 line += [f"{known[place]:.2f}", f"{known[2 + place]:.2f}"] if known else [""] * 2 * bool(self.published)
             lines.append((*line, _mean(parts["test"][row], "empty")))
-        columns.append(f"test images without a detection of {SCORE:g}")
+        columns.append(f"share of test images without a detection of {SCORE:g}")
         note = f"Of the training images, at most {TRAINING_CASES} are predicted. The report found nothing in 40 %."
         return Derived("Tables 3 and 4: training and test images", tuple(columns), tuple(lines), note)
 

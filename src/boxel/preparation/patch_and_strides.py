@@ -72,7 +72,7 @@ def choose_grid(
             f" It holds objects of {large} voxels (99th percentile)."
             if (patch >= need / 1.5).all()
             else f" Objects of {large} voxels (99th percentile) exceed it: "
-            "consider a coarser spacing or more voxels_per_step."
+            f"consider a coarser spacing or {'a larger patch_size' if patch_size else 'more voxels_per_step'}."
         )
     return stages, chosen, tuple(patch.astype(int).tolist())
 

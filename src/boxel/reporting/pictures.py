@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from boxel.io.display import class_colour, window_of
-from boxel.reporting.planes import MAX_EXTENT, MAX_SIDE, draw_plane, region_around, visible_region
+from boxel.reporting.planes import MAX_SIDE, draw_plane, region_around, visible_region
 from boxel.types import Detections, Instances
 from boxel.wording import counted
 
@@ -15,6 +15,7 @@ from boxel.wording import counted
 MAX_PLANES = 6
 MAX_SLICES = 48
 SLICE_SIDE = 288
+IMAGE_EXTENT = 1024  # rows and columns of an image without slices, so that photographs are shown as a whole
 DETAIL_SIDE = 160
 MAX_NAME = 14
 
@@ -98,9 +99,9 @@ def draw(picture: Picture) -> dict[str, Any]:
     count = int(np.prod(leading, dtype=int))
     spread = np.unravel_index(_spread(count, MAX_SLICES), leading) if leading else ()
     chosen = set(zip(*(axis.tolist() for axis in spread), strict=True))
-    region = visible_region(image.shape[-2:], boxes)
+    region = visible_region(image.shape[-2:], boxes, MAX_SIDE if leading else IMAGE_EXTENT)
     positions = sorted(chosen | set(through_boxes))
-    longest = MAX_EXTENT if not leading else MAX_SIDE if len(positions) <= MAX_PLANES else SLICE_SIDE
+    longest = MAX_SIDE if len(positions) <= MAX_PLANES else SLICE_SIDE
     planes = [
         draw_plane(image, place, boxes, window, picture.spacing, region, longest, label_map=labels)
         for place in positions

@@ -12,10 +12,7 @@ import numpy as np
 
 from boxel.io.display import class_colour, outline_classes, to_picture
 
-# Pixels of a drawn plane, per side.
 MAX_SIDE = 512
-# Rows and columns; of a larger plane a part is shown, in which objects can still be seen.
-MAX_EXTENT = 1024
 # Bytes of a PNG above which a JPEG is tried.
 JPEG_FROM = 12_000
 
@@ -94,10 +91,10 @@ def draw_plane(
     }
 
 
-def visible_region(shape: tuple[int, ...], boxes: Sequence[dict[str, Any]]) -> Region:
-    """At most MAX_EXTENT rows and columns, around the first (most important) box."""
+def visible_region(shape: tuple[int, ...], boxes: Sequence[dict[str, Any]], extent: int) -> Region:
+    """At most `extent` rows and columns, around the first (most important) box."""
     centre = boxes[0]["corners"][:, -2:].mean(axis=0) if boxes else np.asarray(shape) / 2
-    return region_around(centre, np.full(2, float(MAX_EXTENT)), shape)
+    return region_around(centre, np.full(2, float(extent)), shape)
 
 
 def region_around(centre: np.ndarray, size: np.ndarray, shape: tuple[int, ...]) -> Region:

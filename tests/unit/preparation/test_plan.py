@@ -92,6 +92,8 @@ def test_a_huge_volume_gets_a_patch_of_equal_edges_in_mm_that_holds_its_objects(
 def test_objects_larger_than_any_patch_within_the_budget_are_pointed_out():
     task = plan(data([(300, 300, 300)], [(1.0, 1.0, 1.0)], cubes(3, 200)))
     assert "exceed it: consider a coarser spacing or more voxels_per_step" in task.why["patch_size"]
+    task = plan(data([(300, 300)], [(1.0, 1.0)], cubes(2, 200)), PlanConfig(patch_size=(64, 64)))
+    assert "exceed it: consider a coarser spacing or a larger patch_size" in task.why["patch_size"]
 
 
 def test_a_tiny_image_still_has_a_plan(ndim):

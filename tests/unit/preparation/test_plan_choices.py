@@ -78,6 +78,12 @@ def test_a_level_that_occurs_twice_is_refused():
         plan(data([(64, 64)], [(1.0, 1.0)], cubes(2, 9)), PlanConfig(levels=(3, 2, 3)))
 
 
+def test_a_wrong_list_is_named_by_its_place_not_by_types():
+    with pytest.raises(ValueError, match=r"; anchors\.0\.1: Input should be a valid list \(given: '10'\)$") as error:
+        PlanConfig.from_dict({"anchors": [[[8, 8], 10]]})
+    assert "tuple" not in str(error.value)
+
+
 def test_by_default_a_spacing_in_voxels_keeps_every_grid(ndim):
     images = data([(64,) * ndim, (96,) * ndim], [(0.7,) * ndim, (3.0,) * ndim], cubes(ndim, 9))
     task = plan(images, PlanConfig(spacing_unit="voxel"))
