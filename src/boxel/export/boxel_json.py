@@ -177,14 +177,12 @@ def read_segmentation(record: Mapping[str, Any], path: Path) -> tuple[Path | Non
         ) from None
 
 
-def geometry_from(value: Any, ndim: int | None, path: Path) -> Geometry:
-    """The geometry in a JSON file; without `ndim`, of as many axes as its shape.
+def geometry_from(value: Any, ndim: int, path: Path) -> Geometry:
+    """The geometry in a JSON file.
 
     Raises:
         ValueError: names the file, the key and the rule.
     """
-    if ndim is None:
-        ndim = len(shape) if isinstance(shape := value.get("shape"), list) else 0
     geometry = _read_geometry(value, ndim, check := _Checker(path))
     check.require(geometry is not None, "geometry", "must be an object")
     return geometry  # type: ignore[return-value]

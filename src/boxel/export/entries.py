@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 from boxel.config import did_you_mean, write_text
 from boxel.export.prediction import Prediction
 from boxel.inputs.folders import listing
-from boxel.inputs.json_values import Finite, exactly
+from boxel.inputs.json_values import Finite, Whole, exactly
 from boxel.inputs.problems import InputError
 from boxel.inputs.texts import read_head
 from boxel.output_folder import case_file, list_files
@@ -32,12 +32,19 @@ class Entry(NamedTuple):
     place: str
 
 
+class _Grid(TypedDict):
+    shape: list[Whole]
+    spacing: list[Finite]
+    origin: list[Finite]
+    direction: list[list[Finite]]
+
+
 class OfBoxel(TypedDict):
     """What Boxel adds to the files of formats that have no place for it."""
 
     case: str
     classes: list[str]
-    geometry: dict[str, Any]
+    geometry: _Grid
 
 
 def entries_of(

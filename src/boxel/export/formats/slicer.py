@@ -84,7 +84,7 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
         ours, case = record.get("boxel"), name
         if ours:
             case, classes = ours["case"], classes or tuple(ours["classes"])
-            geometry = geometry_from(ours["geometry"], None, file)
+            geometry = geometry_from(ours["geometry"], len(ours["geometry"]["shape"]), file)
         else:
             geometry = info.geometry(case, file)
         boxes = [(place, markup) for place, markup in numbered("markups", record["markups"]) if markup["type"] == "ROI"]
