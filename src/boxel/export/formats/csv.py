@@ -5,13 +5,13 @@ LPS mm: plain pictures have no columns in mm.
 """
 
 import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from boxel.config import write_text
+from boxel.escaping import csv_line, csv_text, from_csv_text
 from boxel.export.entries import Entry, collect, holds
 from boxel.export.prediction import DatasetInfo, Prediction, in_mm
 from boxel.export.registry import register_export
@@ -26,21 +26,19 @@ def write(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
     located = [in_mm(p.detections.geometry, p.image_files) for p in predictions]
     if any(located):
         columns += [f"centre_{axis}_mm" for axis in "xyz"[:ndim]] + [f"size_{axis}_mm" for axis in range(ndim)]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
+    lines = [csv_line(columns)]
     for prediction, has_mm in zip(predictions, located, strict=True):
         geometry = prediction.detections.geometry if has_mm else None
         for _, box, score, name in prediction.ranking:
-            values = [prediction.case, name, f"{score:.6f}", *_rounded(box.ravel())]
+            values = [csv_text(prediction.case), csv_text(name), f"{score:.6f}", *_rounded(box.ravel())]
             if geometry:
                 values += _rounded(geometry.to_world(box.mean(axis=0)[None])[0])
                 values += _rounded((box[1] - box[0]) * geometry.spacing)
-            writer.writerow(dict(zip(columns, values, strict=False)))
+            lines.append(csv_line([*values, *[""] * (len(columns) - len(values))]))
         if not len(prediction.detections):
-            writer.writerow({"case": prediction.case})
+            lines.append(csv_line([csv_text(prediction.case), *[""] * (len(columns) - 1)]))
     path = Path(out) / NAME
-    write_text(path, text.getvalue())
+    write_text(path, "".join(lines))
     return [path]
 
 
@@ -52,17 +50,18 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
     """
     path = path / NAME if path.is_dir() else path
     try:
-        lines = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+        with path.open(encoding="utf-8", newline="") as file:
+            lines = list(csv.DictReader(file))
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror}); name the file that Boxel wrote") from None
     axes = sorted(key.removeprefix("lower_") for key in (lines[0] if lines else {}) if key.startswith("lower_"))
     cases: dict[str, list[Entry]] = {}
     for number, line in enumerate(lines, start=2):
         try:
-            entries = cases.setdefault(line["case"], [])
+            entries = cases.setdefault(from_csv_text(line["case"]), [])
             if line["class"]:
                 box = [[float(line[f"{end}_{axis}"]) for axis in axes] for end in ("lower", "upper")]
-                entries.append((np.array(box), float(line["score"]), line["class"]))
+                entries.append((np.array(box), float(line["score"]), from_csv_text(line["class"])))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: line {number} is no detection ({error}); see docs/how_to/export.md") from None
     located = {case: (entries, info.geometries.get(case)) for case, entries in cases.items()}
