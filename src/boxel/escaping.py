@@ -1,17 +1,20 @@
 """Names of classes, cases and files are data: how they are written where some characters have a meaning."""
 
+import csv
 import hashlib
+import io
 import re
+from collections.abc import Iterable
 
-__all__ = ["csv_text", "file_name", "from_csv_text", "markdown_text", "printable"]
+__all__ = ["csv_line", "csv_lines", "csv_text", "file_name", "from_csv_text", "markdown_text", "printable"]
 
 # What steers a terminal or the direction of writing, ends a line, or is no character at all.
 STEERING = "\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2066-\\u2069\\ufeff\\ud800-\\udfff"
 _STEERING = re.compile(f"[{STEERING}]")
 _STEERING_OR_LINE = re.compile(f"[{STEERING}\\t\\n]")
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _LONGEST = 80  # characters of a name in the name of a file
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 
 def printable(text: object, *, lines: bool = False) -> str:
@@ -26,6 +29,18 @@ def printable(text: object, *, lines: bool = False) -> str:
         red\x1b[2J
     """
     return (_STEERING if lines else _STEERING_OR_LINE).sub(_code, str(text))
+
+
+def csv_lines(rows: Iterable[Iterable[object]]) -> str:
+    """The text of a CSV; see `csv_text`."""
+    return "".join(csv_line(map(csv_text, row)) for row in rows)
+
+
+def csv_line(cells: Iterable[object]) -> str:
+    """A line of a CSV, from cells as they are."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\r\n").writerow(cells)  # with "\n" alone, a "\r" in a cell would not be quoted
+    return text.getvalue()[:-2] + "\n"
 
 
 def csv_text(value: object) -> object:
@@ -49,7 +64,7 @@ def markdown_text(text: object) -> str:
 
 
 def file_name(text: str) -> str:
-    """A name for files, on any system, made of a name; different names have different ones.
+    """The name of a file or folder, on any system, for a name; different names have different ones.
 
     Example:
         >>> file_name("lesion (large)")
@@ -57,10 +72,10 @@ def file_name(text: str) -> str:
         >>> file_name("../lesion")
         'lesion-fd70bf'
     """
-    safe = re.sub(r"[^\w ()+,.-]", "_", printable(text))[:_LONGEST].strip(" .") or "_"
-    if safe == text and not _DEVICES.fullmatch(safe):
-        return safe
-    return f"{safe.strip('_')}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:6]}"
+    safe = re.sub(r"[^\w ()+,.=-]", "_", printable(text))[:_LONGEST].strip(" .")
+    if safe == text and text and not _DEVICES.fullmatch(text):
+        return text
+    return f"{safe.strip('_')}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:6]}".lstrip("-")
 
 
 def _code(match: re.Match[str]) -> str:

@@ -25,7 +25,7 @@ __all__ = [
     "writing",
 ]
 
-SILENCE = 600.0  # seconds without a sign of life, after which a process on another machine counts as ended
+SILENCE = 180.0  # seconds without a sign of life, after which a process on another machine counts as ended
 _TEMPORARY = re.compile(r"\.boxel-(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{16}\.tmp(\..*)?")
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 

@@ -1,9 +1,9 @@
 """Locks: which process works on an output folder, or on a part of it.
 
 A lock is a file with the machine, the process and the time. It is made by a link or by an exclusive opening, which
-network file systems carry out for one process alone. Its holder touches it twice a minute. A lock is left over, and the
-next process takes it over, if its holder was a process of this machine that has ended, or a process of another one that
-gave no sign of life for ten minutes.
+network file systems carry out for one process alone. Its holder touches it three times a minute. A lock is left over,
+and the next process takes it over, if its holder was a process of this machine that has ended, or a process of another
+one that gave no sign of life for three minutes.
 """
 
 import json
@@ -26,7 +26,7 @@ from boxel.processes import is_running, machine, started
 __all__ = ["LOCK", "LockedError", "is_locked", "lock_of", "locked", "remove_left_over_locks"]
 
 LOCK = ".boxel.lock"
-BEAT = 30.0  # seconds between signs of life
+BEAT = 20.0  # seconds between signs of life
 _POLL = 0.5
 _OF_PART = re.compile(r"\.boxel-[0-9a-f]{16}\.lock")
 
@@ -61,11 +61,11 @@ def locked(folder: Path, command: str, name: str = LOCK, *, patience: float = 0.
     Raises:
         LockedError: another process holds it; says which, on which machine and since when.
     """
+    lock, own = Path(folder) / name, _this_process(command)
+    lock.parent.mkdir(parents=True, exist_ok=True)
     if int(os.environ.get("LOCAL_RANK", "0")):
         yield
         return
-    lock, own = Path(folder) / name, _this_process(command)
-    lock.parent.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + patience
     while not write_new(lock, _as_bytes(own)):
         holder = _read(lock)

@@ -4,6 +4,8 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,8 @@ import pytest
 import boxel
 from boxel import output_folder
 from boxel.io import read_image, write_image
+from boxel.locks import locked
+from boxel.output_folder import lock_of_case
 from boxel.types import Geometry, Image
 from tests.end_to_end.commands import boxel as run_boxel
 from tests.end_to_end.commands import contents
@@ -132,6 +136,35 @@ def test_shards_that_run_at_the_same_time_write_the_files_of_one_process(root, i
     run_boxel(*words, "--to", "csv")
     assert (out / "csv").is_dir()
     assert contents(out, "*.json") == contents(root / "predictions", "*.json")
+
+
+def test_a_case_that_another_process_predicts_is_left_to_it(root, images, tmp_path):
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    names = sorted(path.stem for path in boxel.predict(root / "a", images, whole))
+    started = threading.Event()
+
+    def work_elsewhere():
+        with locked(out, "boxel predict", lock_of_case(names[0])):
+            started.set()
+            while len(list(out.glob("*.json"))) < len(names) - 1:
+                time.sleep(0.01)
+            for file in [*whole.rglob(f"{names[0]}.npz"), whole / f"{names[0]}.json"]:
+                shutil.copy(file, out / file.relative_to(whole))
+
+    other = threading.Thread(target=work_elsewhere)
+    other.start()
+    started.wait()
+    boxel.predict(root / "a", images, out)
+    other.join()
+    assert contents(out) == contents(whole)
+
+
+def test_two_processes_do_not_make_one_whole_prediction(root, images, tmp_path):
+    refused = tmp_path / "out"
+    with locked(refused, "boxel predict"):
+        with pytest.raises(ValueError, match="in use by `boxel predict`"):
+            boxel.predict(root / "a", images, refused)
+        assert boxel.predict(root / "a", images, refused, shard="1/2")
 
 
 def test_the_shards_are_every_case_once(root, images, tmp_path):

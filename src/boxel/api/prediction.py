@@ -18,6 +18,7 @@ from boxel.api.run import RunSplit
 from boxel.caps import warn_of_caps
 from boxel.config import Config, did_you_mean
 from boxel.datasets.cases import Dataset
+from boxel.datasets.names import NAMES_OF_CASES, NO_FILE_NAME, can_name_files
 from boxel.datasets.problems import some
 from boxel.export import get_format
 from boxel.export.boxel_json import read_prediction
@@ -226,8 +227,8 @@ def settings_of(**configs: Config) -> dict[str, Any]:
 
 def _check_names(cases: Mapping[str, Sequence[Path]], num_channels: int) -> None:
     for case, files in cases.items():
-        if Path(case).name != case or case.startswith("."):
-            raise ValueError(f"case {case!r}: cannot be a file name; rename it without / and leading dot")
+        if not can_name_files(case):
+            raise ValueError(f"case {case!r:.200}: {NO_FILE_NAME}; {NAMES_OF_CASES}")
         if not files:
             raise ValueError(f"case {case!r}: has an annotation but no image; add the image")
         if len(files) not in (1, num_channels):  # one file may hold all channels, as colour pictures do

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from boxel.cli import consolidating, converting, evaluating, experimenting, predicting
-from boxel.cli.console import print_table, progress_bars, short, show_warning
+from boxel.cli.console import print_table, progress_bars, say, short, show_warning
 from boxel.cli.data_sets import check, open_named, toy
 from boxel.cli.options import (
     AsJson,
@@ -91,10 +91,10 @@ def prepare(
             data, out, recipe=chosen, overrides=set_ or (), num_folds=folds, seed=seed, workers=workers,
             keep_identifiers=keep_identifiers, progress=progress,
         )  # fmt: skip
-    print(f"prepared {counted(len(store.ids), 'case')} in {out}")
+    say(f"prepared {counted(len(store.ids), 'case')} in {out}")
     print_table("plan", {key: short(value) for key, value in store.task.to_dict().items() if key != "why"})
     for choice, reason in store.task.why.items():
-        print(f"  {choice}: {reason}")
+        say(f"  {choice}: {reason}")
 
 
 @app.command(epilog="Example: **boxel train work --fold 0 --recipe retina_unet_small --set train.steps=500**")
@@ -121,7 +121,7 @@ def train(
         run = run_train(work, out, fold=fold, recipe=recipe, model=model, overrides=set_ or (), progress=progress)
     best, select_by = read_ranking(run)[0], read_run(run)[0].train.select_by
     which = "the last checkpoint," if select_by == LAST else f"best {select_by} {best.score:.3f} at"
-    print(f"trained {run}: {which} step {best.step}")
+    say(f"trained {run}: {which} step {best.step}")
 
 
 app.command(
@@ -159,7 +159,7 @@ def report(
 
     data = open_named(dataset, format, option) if dataset else None
     page = run_report(run, predictions=predictions, dataset=data, out=out, num_cases=cases, trust=trust)
-    print(f"wrote {page}")
+    say(f"wrote {page}")
 
 
 def training_options(
@@ -191,8 +191,8 @@ def demo(
 
     with progress_bars() as progress:
         result = run_demo(out, recipe=recipe, **training, progress=progress)
-    print(summary(result.metrics))
-    print(f"open {result.report}")
+    say(summary(result.metrics))
+    say(f"open {result.report}")
 
 
 app.add_typer(experimenting.app, name="experiment")
@@ -215,14 +215,14 @@ def models(
 
     table: dict[str, Any] = count_parameters(recipe) if recipe else list_recipes()
     if as_json:
-        print(json.dumps(table, indent=2))
+        say(json.dumps(table, indent=2))
         return
     for name, entry in table.items():
         if recipe:
             parts = ", ".join(f"{part} {count:,}" for part, count in entry["parameters"].items())
-            print(f"{name}: {parts}")
+            say(f"{name}: {parts}")
         else:
-            print(f"{name}: {entry['about']}" + (f" Reproduces: {entry['reproduces']}" if entry["reproduces"] else ""))
+            say(f"{name}: {entry['about']}" + (f" Reproduces: {entry['reproduces']}" if entry["reproduces"] else ""))
 
 
 name_values(app)
@@ -237,11 +237,11 @@ def main() -> None:
             warnings.showwarning = show_warning  # type: ignore[assignment]
             app()
     except ValueError as error:
-        print(f"boxel: {error}", file=sys.stderr)
+        say(f"boxel: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(
+        say(
             f"boxel: {where}{error.strerror or error}; check the disk space and the permissions",
             file=sys.stderr,
         )
@@ -249,8 +249,8 @@ def main() -> None:
     except Exception as error:
         if not (failed := failed_plugin(error)):
             raise
-        print(f"boxel: {failed}", file=sys.stderr)
+        say(f"boxel: {failed}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("boxel: interrupted; rerun the command to resume it", file=sys.stderr)
+        say("boxel: interrupted; rerun the command to resume it", file=sys.stderr)
         sys.exit(130)

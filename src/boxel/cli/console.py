@@ -6,8 +6,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+from boxel.escaping import printable
 from boxel.wording import counted
 
 MAX_CASE = 24  # characters
@@ -47,7 +48,7 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
 
         class Lines(logging.Handler):
             def emit(self, record: logging.LogRecord) -> None:
-                console.print(record.getMessage(), markup=False, highlight=False, soft_wrap=True)
+                console.print(printable(record.getMessage(), lines=True), markup=False, highlight=False, soft_wrap=True)
 
         handler, log = Lines(logging.INFO), logging.getLogger("boxel")
         log.addHandler(handler)
@@ -58,9 +59,14 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
             log.removeHandler(handler)
 
 
+def say(text: object = "", *, file: TextIO | None = None, end: str = "\n") -> None:
+    """Print a message, in which names steer no terminal; to standard output, unless another stream is given."""
+    print(printable(text, lines=True), file=file, end=end)
+
+
 def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     """A line on standard error, without the place in the code."""
-    print(f"boxel: warning: {message}", file=sys.stderr)
+    say(f"boxel: warning: {message}", file=sys.stderr)
 
 
 def plain(record: Any) -> dict[str, Any]:
@@ -70,21 +76,21 @@ def plain(record: Any) -> dict[str, Any]:
 def print_findings(findings: list[Any]) -> None:
     for finding in findings:
         where = " ".join(str(part) for part in (finding.case, finding.file) if part)
-        print(f"{finding.severity.upper()} {where}: {finding.problem}; {finding.suggested_fix}")
+        say(printable(f"{finding.severity.upper()} {where}: {finding.problem}; {finding.suggested_fix}"))
     counts = {name: sum(f.severity == name for f in findings) for name in ("error", "warning", "note")}
-    print(", ".join(counted(count, name) for name, count in counts.items()))
+    say(", ".join(counted(count, name) for name, count in counts.items()))
 
 
 def print_cases(rows: list[dict[str, str]]) -> None:
     """What was taken for what, a line per case; no name is lost, since names are what the list is for."""
     if not rows:
         return
-    lines = [list(rows[0]), *(_cells(row) for row in rows)]
+    lines = [list(rows[0]), *(list(map(printable, _cells(row))) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     if any("*" in line[1] + line[2] for line in lines[1:]):
-        print("(* is the name of the case)")
+        say("(* is the name of the case)")
 
 
 def _cells(row: dict[str, str]) -> list[str]:
@@ -97,10 +103,11 @@ def _cells(row: dict[str, str]) -> list[str]:
 def print_table(title: str, rows: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title=title, show_header=False, title_justify="left")
     for key, value in rows.items():
-        table.add_row(key, str(value))
+        table.add_row(key, Text(printable(value)))
     Console().print(table)
 
 
@@ -113,6 +120,7 @@ def print_comparison(result: dict[str, Any], a: Path, b: Path) -> None:
     """The metrics over all classes of the predictions `a` and `b`, their difference with interval, and p."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("", "a", "b", "b - a", "95 % interval", "p", title="comparison", title_justify="left")
     for column in table.columns[1:]:
@@ -122,9 +130,9 @@ def print_comparison(result: dict[str, Any], a: Path, b: Path) -> None:
             continue
         interval = "{:+.3f} to {:+.3f}".format(*values["ci95"]) if values["ci95"] else "one patient"
         cells = (f"{values['a']:.3f}", f"{values['b']:.3f}", f"{values['difference']:+.3f}", interval)
-        table.add_row(name, *cells, f"{values['p']:.3f}")
-    print(f"a: {a}\nb: {b}")
+        table.add_row(Text(printable(name)), *cells, f"{values['p']:.3f}")
+    say(f"a: {a}\nb: {b}")
     Console().print(table)
     settings = result["settings"]
-    print(f"{settings['num_resamples']} resamples and permutations of the patients (images where none are known), "
+    say(f"{settings['num_resamples']} resamples and permutations of the patients (images where none are known), "
           f"seed {settings['seed']}")  # fmt: skip

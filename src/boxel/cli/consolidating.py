@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from boxel.cli.console import progress_bars
+from boxel.cli.console import progress_bars, say
 from boxel.cli.options import Plugins
 from boxel.wording import counted
 
@@ -39,4 +39,4 @@ def consolidate(
         written = consolidate_folder(
             predictions, out, overrides=set_ or (), views=views, checkpoints=checkpoints, progress=progress
         )
-    print(f"consolidated {counted(len(written), 'image')} in {out}")
+    say(f"consolidated {counted(len(written), 'image')} in {out}")

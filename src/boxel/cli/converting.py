@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from boxel.cli.console import say
 from boxel.cli.options import Plugins
 from boxel.wording import counted
 
@@ -52,4 +53,4 @@ def convert(
 
     names = [name.strip() for name in classes.split(",") if name.strip()]
     written = run_convert(predictions, out, to, source=source, images=images, classes=names, min_score=min_score)
-    print(f"wrote {counted(len(written), 'file')} to {out}")
+    say(f"wrote {counted(len(written), 'file')} to {out}")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from boxel.cli.console import plain, print_cases, print_findings, progress_bars
+from boxel.cli.console import plain, print_cases, print_findings, progress_bars, say
 from boxel.cli.options import AsJson, DatasetPath, Format, KeepIdentifiers, Options, Plugins
 from boxel.wording import counted
 
@@ -47,12 +47,12 @@ def check(
         )
     findings = [plain(finding) for finding in examination.findings]
     if as_json:
-        print(json.dumps({"findings": findings, "cases": examination.rows()} if list_ else findings, indent=2))
+        say(json.dumps({"findings": findings, "cases": examination.rows()} if list_ else findings, indent=2))
     else:
         if list_:
             print_cases(examination.rows())
         print_findings(examination.findings)
-        print(examination.summary)
+        say(examination.summary)
     if preview or html:
         write_pictures(examination, out, preview, html)
     if fix and examination.dataset:
@@ -63,7 +63,7 @@ def check(
                 examination.dataset, examination.findings, fix, keep_identifiers=keep_identifiers,
                 progress=progress,
             )  # fmt: skip
-        print(f"wrote {len(copy.cases)} of {counted(len(examination.dataset.cases), 'case')} to {fix}", file=sys.stderr)
+        say(f"wrote {len(copy.cases)} of {counted(len(examination.dataset.cases), 'case')} to {fix}", file=sys.stderr)
     if any(finding.severity == "error" for finding in examination.findings):
         raise typer.Exit(2)
 
@@ -73,16 +73,16 @@ def write_pictures(examination: Any, out: Path, count: int, html: bool) -> None:
     from boxel.output_folder import claimed
 
     if examination.dataset is None:
-        print("no pictures and no page are written, because the data set cannot be opened", file=sys.stderr)
+        say("no pictures and no page are written, because the data set cannot be opened", file=sys.stderr)
         return
     with claimed(out, "check", {"DATASET": str(examination.dataset.root.resolve())}):
         if count:
             paths = preview(examination, out, count)
             wrote = f"wrote {counted(len(paths), 'picture')} to {out}"
-            print(wrote if paths else "no picture is written, because no image can be read", file=sys.stderr)
+            say(wrote if paths else "no picture is written, because no image can be read", file=sys.stderr)
         if html:
             overview(examination, out / "index.html", count or PAGE_PICTURES)
-            print(f"wrote {out / 'index.html'}", file=sys.stderr)
+            say(f"wrote {out / 'index.html'}", file=sys.stderr)
 
 
 def toy(
@@ -108,7 +108,7 @@ def toy(
             out, task, preset, num_train=train_, num_val=val, num_test=test, ndim=ndim, size=size, seed=seed,
             progress=progress,
         )  # fmt: skip
-    print(f"wrote {counted(train_ + val + test, 'image')} to {out}")
+    say(f"wrote {counted(train_ + val + test, 'image')} to {out}")
 
 
 def open_named(path: Path, layout: str, options: list[str] | None) -> Any:
@@ -119,7 +119,7 @@ def open_named(path: Path, layout: str, options: list[str] | None) -> Any:
     def report(problem: InputError) -> None:
         raise_it(problem)
         if problem.severity == "warning":
-            print(f"boxel: {problem}", file=sys.stderr)
+            say(f"boxel: {problem}", file=sys.stderr)
 
     return open_dataset(path, report, format=layout, options=options or ())
 

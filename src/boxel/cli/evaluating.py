@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from boxel.cli.console import print_comparison, progress_bars
+from boxel.cli.console import print_comparison, progress_bars, say
 from boxel.cli.data_sets import open_named
 from boxel.cli.options import AsJson, DatasetPath, Format, KeepIdentifiers, Options, Plugins, with_options
 
@@ -107,7 +107,7 @@ def evaluate(
     data, settings = inputs
     with progress_bars() as progress:
         result = run_evaluate(predictions, data, out, **settings, keep_identifiers=keep_identifiers, progress=progress)
-    print(json.dumps(result.metrics, indent=2) if as_json else result)
+    say(json.dumps(result.metrics, indent=2) if as_json else result)
 
 
 @with_options(evaluation_inputs, "inputs")
@@ -124,4 +124,4 @@ def compare(
     data, settings = inputs
     with progress_bars() as progress:
         result = run_compare(a, b, data, out, **settings, progress=progress)
-    print(json.dumps(result, indent=2)) if as_json else print_comparison(result, a, b)
+    say(json.dumps(result, indent=2)) if as_json else print_comparison(result, a, b)

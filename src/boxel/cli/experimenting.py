@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from boxel.cli.console import progress_bars
+from boxel.cli.console import progress_bars, say
 from boxel.cli.options import AsJson, DatasetPath, Format, Options, Plugins
 
 app = typer.Typer(
@@ -27,10 +27,10 @@ def list_experiments(as_json: AsJson = False, plugin: Plugins = None) -> None:
 
     table = {name: {"about": entry.about, "presets": list(entry.presets)} for name, entry in EXPERIMENTS.items()}
     if as_json:
-        print(json.dumps(table, indent=2))
+        say(json.dumps(table, indent=2))
         return
     for name, row in table.items():
-        print(f"{name}: {row['about']} (presets: {', '.join(row['presets'])})")
+        say(f"{name}: {row['about']} (presets: {', '.join(row['presets'])})")
 
 
 @app.command(
@@ -95,7 +95,7 @@ def run(
         cells = states(grid, out, grid.select(only or ()))
         require_data(grid, cells)
         _print_cells(cells)
-        print(summary(cells, grid, executor.workers))
+        say(summary(cells, grid, executor.workers))
         return
     with progress_bars() as progress:
         cells = run_cells(
@@ -103,9 +103,9 @@ def run(
             progress=progress,
         )  # fmt: skip
     collect_tables(out)
-    print((out / "table.md").read_text(), end="")
+    say((out / "table.md").read_text(), end="")
     if failed := sum(cell.state != "done" for cell in cells):
-        print(
+        say(
             f"boxel: {failed} of {len(cells)} cells failed, see above; rerun the command to try them again",
             file=sys.stderr,
         )
@@ -121,14 +121,14 @@ def status(out: Folder, as_json: AsJson = False, plugin: Plugins = None) -> None
     grid = read_chosen(out).grid()
     cells = states(grid, out)
     if as_json:
-        print(
+        say(
             json.dumps(
                 [{key: getattr(cell, key) for key in ("path", "name", "state", "note")} for cell in cells], indent=2
             )
         )
         return
     _print_cells(cells)
-    print(summary(cells, grid))
+    say(summary(cells, grid))
 
 
 @app.command(epilog="Example: **boxel experiment collect six_models**")
@@ -137,7 +137,7 @@ def collect(out: Folder, plugin: Plugins = None) -> None:
     from boxel.experiments.tables import collect as collect_tables
 
     collect_tables(out)
-    print((out / "table.md").read_text(), end="")
+    say((out / "table.md").read_text(), end="")
 
 
 @app.command(epilog="Example: **boxel experiment ablation predictions my_dataset --out ablation**")
@@ -167,13 +167,13 @@ def ablation(
         ablate(
             predictions, data, out, case=case, overrides=set_ or (), num_resamples=resamples, progress=progress
         )  # fmt: skip
-    print((out / "table.md").read_text(), end="")
+    say((out / "table.md").read_text(), end="")
 
 
 def _print_cells(cells: Any) -> None:
     width = max(len(cell.path) for cell in cells)
     for cell in cells:
-        print(f"{cell.path:<{width}}  {cell.state}{': ' + cell.note if cell.note else ''}")
+        say(f"{cell.path:<{width}}  {cell.state}{': ' + cell.note if cell.note else ''}")
 
 
 def _folder(data: Path | None, layout: str, options: list[str] | None) -> Any:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from boxel.cli.console import progress_bars
+from boxel.cli.console import progress_bars, say
 from boxel.cli.data_sets import named_images
 from boxel.cli.options import Format, Options, Plugins, RunPath, Settings, Trust
 from boxel.wording import counted
@@ -88,4 +88,4 @@ def predict(
             run, given, out, ensemble=with_ or (), overrides=settings, formats=to or (), boxes=boxes, part=part,
             shard=shard, ray=ray, workers=workers, trust=trust, progress=progress,
         )  # fmt: skip
-    print(f"predicted {counted(len(written), 'image')} in {out}")
+    say(f"predicted {counted(len(written), 'image')} in {out}")

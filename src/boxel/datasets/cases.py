@@ -12,6 +12,7 @@ from boxel.datasets.annotations import Annotator, Opener
 from boxel.datasets.declared import fits
 from boxel.datasets.instances import clipped, repeated
 from boxel.datasets.label_maps import tight_boxes
+from boxel.datasets.names import NAMES_OF_CASES, NO_FILE_NAME, can_name_files
 from boxel.datasets.problems import InputError, Report, Severity, raise_it, some
 from boxel.io import read_image, read_label_map
 from boxel.io.channels import as_declared, check_same_grid, read_channels
@@ -27,7 +28,6 @@ __all__ = [
     "Opener",
     "Report",
     "Severity",
-    "can_name_files",
     "inspect",
     "raise_it",
     "read_case",
@@ -139,11 +139,6 @@ class LoadedCase:
     ignores_regions: bool = False
 
 
-def can_name_files(case_id: str) -> bool:
-    """Whether files can be named after a case: no folder in its name, no leading dot."""
-    return Path(case_id).name == case_id and not case_id.startswith(".")
-
-
 def inspect(dataset: Dataset) -> Iterator[InputError]:
     """Problems of the cases that show without opening an image."""
     if not dataset.cases:
@@ -158,6 +153,8 @@ def inspect(dataset: Dataset) -> Iterator[InputError]:
                 case.id,
             )
         seen.setdefault(case.id, case)
+        if not can_name_files(case.id):
+            yield InputError(case.file, f"case {case.id!r:.200}: {NO_FILE_NAME}", NAMES_OF_CASES, case.id)
         known = ", ".join(f"{i} ({name})" for i, name in enumerate(dataset.classes))
         for label in sorted(set(case.labels) - set(range(len(dataset.classes)))):
             yield InputError(

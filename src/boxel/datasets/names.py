@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from boxel.datasets.problems import InputError
+from boxel.escaping import printable
 from boxel.io import split_suffix
 
 __all__ = [
     "as_id",
     "below",
+    "can_name_files",
     "case_ids",
     "part_named",
     "split_of_folders",
@@ -24,6 +26,9 @@ WORDS = {
     **dict.fromkeys(("val", "valid", "validation"), "val"),
     **dict.fromkeys(("test", "testing", "holdout"), "test"),
 }
+MOST_BYTES = 200  # of the name of a case
+NO_FILE_NAME = "cannot be a file name"
+NAMES_OF_CASES = f"rename it without /, leading dot and control characters, in at most {MOST_BYTES} bytes"
 HELD_OUT = re.compile(r"(?<![a-z])h[eo]ld[-_ ]?out", re.IGNORECASE)
 
 
@@ -74,6 +79,15 @@ def split_of_folders(file: Path, root: Path) -> str:
         problem = f"the folders {' and '.join(parts.values())} are those of different parts of a split"
         raise InputError(file, problem, "move it to a folder of one part", stem_of(file))
     return next(iter(parts), "")
+
+
+def can_name_files(case: str) -> bool:
+    """Whether files can be named after a case: no folder in its name, no leading dot, nothing that steers a terminal.
+
+    A file name has at most 255 bytes on most systems, and some are needed for what the file is.
+    """
+    short = len(case.encode("utf-8", "surrogatepass")) <= MOST_BYTES
+    return bool(case) and Path(case).name == case and not case.startswith(".") and short and printable(case) == case
 
 
 def words(name: str) -> list[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from boxel.escaping import printable
 from boxel.evaluation.case_segmentation import THIRDS
 from boxel.evaluation.config import IOU_THRESHOLDS
 from boxel.evaluation.registry import added_metrics
@@ -22,7 +23,7 @@ def summary(metrics: Mapping[str, Any]) -> str:
     """A row for each headline metric: its value, its 95 % interval, and the value of each class."""
     classes = [key.removeprefix("num_objects/") for key in metrics if key.startswith("num_objects/")]
     classes = classes if 1 < len(classes) <= MOST_CLASSES else []
-    rows = [["", "all", "95 % interval", *classes]]
+    rows = [["", "all", "95 % interval", *map(printable, classes)]]
     for name in filter(metrics.__contains__, headline_names(metrics)):
         interval = metrics.get(f"{name}/ci95")
         ends = f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else ""
@@ -67,4 +68,4 @@ def _remarks(metrics: Mapping[str, Any]) -> Iterator[str]:
     if "patient_AP" in metrics and metrics["patient_AP"] is None:
         yield "patient metrics need patients with and without objects"
     if metrics.get("absent_classes"):
-        yield f"classes without objects: {', '.join(metrics['absent_classes'])}"
+        yield f"classes without objects: {', '.join(map(printable, metrics['absent_classes']))}"

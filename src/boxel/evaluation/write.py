@@ -1,7 +1,5 @@
 """The evaluation as files."""
 
-import csv
-import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from boxel.config import write_text
+from boxel.escaping import csv_lines
 from boxel.evaluation.evaluate import Evaluation
 from boxel.evaluation.segmentation import SEGMENTATION_COLUMNS, SegmentationEvaluation, segmentation_rows
 from boxel.pseudonyms import pseudonyms
@@ -122,8 +121,4 @@ def _round(value: float) -> float:
 
 
 def _csv(columns: tuple[str, ...], rows: list[dict[str, object]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return csv_lines([columns, *([row.get(column, "") for column in columns] for row in rows)])

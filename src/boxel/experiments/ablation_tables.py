@@ -1,10 +1,9 @@
 """The rows of an ablation of the consolidation, and their tables."""
 
-import csv
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from boxel.escaping import csv_lines, markdown_text
 from boxel.experiments.statistics import Estimate
 from boxel.experiments.tables import line, made_by, numbers, shown
 
@@ -89,21 +88,19 @@ def markdown(results: Ablation) -> str:
         "scores of 0.1 or more.",
     ]
     if results.left_out:
-        lines += ["", "## Left out", "", *(f"- {reason}" for reason in results.left_out)]
+        lines += ["", "## Left out", "", *(f"- {markdown_text(reason)}" for reason in results.left_out)]
     return "\n".join([*lines, "", made_by(), ""])
 
 
 def as_csv(results: Ablation) -> str:
     """One line per combination and metric."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     columns = ("value", "low", "high")
-    writer.writerow(["method", "mirrored_views", "checkpoints", "views", "metric", *columns,
-                     *(f"difference_{name}" for name in columns), "p", "p_holm", "images_capped"])  # fmt: skip
+    lines: list[list[object]] = [["method", "mirrored_views", "checkpoints", "views", "metric", *columns,
+                     *(f"difference_{name}" for name in columns), "p", "p_holm", "images_capped"]]  # fmt: skip
     for row in results.rows:
         of = row.combination
         for name, value in row.metrics.items():
-            writer.writerow([of.method, of.num_mirrors, of.checkpoints or "all", of.num_views, name,
+            lines.append([of.method, of.num_mirrors, of.checkpoints or "all", of.num_views, name,
                              *numbers(value)[:3], *numbers(row.differences.get(name))[:3], row.p_values.get(name, ""),
                              row.corrected.get(name, ""), row.num_capped])  # fmt: skip
-    return text.getvalue()
+    return csv_lines(lines)

@@ -1,7 +1,5 @@
 """The results of an experiment as Markdown for people, CSV and JSON for programs, and a figure."""
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,6 +9,7 @@ from typing import Any
 
 from boxel.api.run import environment
 from boxel.config import write_bytes, write_text
+from boxel.escaping import csv_lines, markdown_text
 from boxel.experiments.collect import Decision, Results, Row, collect_results
 from boxel.experiments.grid import Grid, Values
 from boxel.experiments.registry import read_chosen
@@ -86,7 +85,8 @@ def markdown(results: Results) -> str:
         lines += ["", f"Figures: {links}"] if links else []
     if results.missing:
         lines += ["", "## Missing", ""]
-        lines += [f"- {cell.path}: {cell.state}{': ' + cell.note if cell.note else ''}" for cell in results.missing]
+        notes = [f"{cell.path}: {cell.state}{': ' + cell.note if cell.note else ''}" for cell in results.missing]
+        lines += [f"- {markdown_text(note)}" for note in notes]
     return "\n".join([*lines, "", made_by(), ""])
 
 
@@ -99,7 +99,7 @@ def line(values: Sequence[str]) -> str:
 
 
 def _names(grid: Grid, values: Values) -> list[str]:
-    return [grid.label(value) for value in values.values()]
+    return [markdown_text(grid.label(value)) for value in values.values()]
 
 
 def _done(row: Row) -> int:
@@ -155,16 +155,17 @@ def made_by() -> str:
 
 def _csv(results: Results) -> str:
     """One line per row and metric."""
-    grid, text = results.grid, io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+    grid = results.grid
     ends = [f"{of}_{end}" for of in ("patients", "seeds") for end in ("low", "high")]
     columns = ["value", *ends]
-    writer.writerow([*grid.row_axes, "seeds", "metric", *columns, *(f"difference_{name}" for name in columns)])
+    lines: list[list[object]] = [
+        [*grid.row_axes, "seeds", "metric", *columns, *(f"difference_{name}" for name in columns)]
+    ]
     for row in results.rows:
         for name, value in row.metrics.items():
-            writer.writerow([*row.values.values(), value.num_seeds, name, *numbers(value),
-                             *numbers(row.differences.get(name))])  # fmt: skip
-    return text.getvalue()
+            difference = numbers(row.differences.get(name))
+            lines.append([*row.values.values(), value.num_seeds, name, *numbers(value), *difference])
+    return csv_lines(lines)
 
 
 def numbers(value: Estimate | None) -> list[float | str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from boxel.escaping import printable
 from boxel.io import itk, split_suffix
 
 __all__ = [
@@ -92,6 +93,7 @@ def drawable(text: str) -> str:
         >>> drawable("a\U0010ffff")
         'a\\U0010ffff'
     """
+    text = printable(text)
     lost = lacking(_font_file(frozenset(text)), {ord(char) for char in text})
     return "".join(char.encode("unicode_escape").decode() if ord(char) in lost else char for char in text)
 

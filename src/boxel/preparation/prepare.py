@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from boxel.config import write_text
-from boxel.datasets.cases import Case, Dataset, can_name_files
+from boxel.datasets.cases import Case, Dataset
+from boxel.datasets.names import NAMES_OF_CASES, NO_FILE_NAME, can_name_files
 from boxel.datasets.parallel import parallel
 from boxel.datasets.split import Strata, dataset_splits, make_splits
 from boxel.inputs.texts import read_json
@@ -139,7 +140,7 @@ def _check_target(dataset: Dataset, out: Path) -> None:
         check_empty(out, "prepare")
     for case in dataset.cases:
         if not can_name_files(case.id) or case.id.endswith((".labels", ".measured")):
-            raise ValueError(f"case {case.id!r}: cannot be a file name; rename it without / and leading dot")
+            raise ValueError(f"case {case.id!r:.200}: {NO_FILE_NAME}; {NAMES_OF_CASES}")
 
 
 def _remove_others(out: Path, ids: Sequence[str]) -> int:

@@ -17,6 +17,7 @@ from unicodedata import east_asian_width
 
 import numpy as np
 
+from boxel.escaping import printable
 from boxel.io.display import lacking, upright_fonts
 from boxel.reporting.charts import Axis, Chart, Line, number
 
@@ -288,6 +289,7 @@ def _page_markup(svg: str) -> str:
         text = re.sub(r"font-family: [^;\"]*;? ?|stroke-dashoffset: 0; | transform=\"rotate\(-0 [^\"]*\"", "", text)
         return re.sub(r"\s+", " ", re.sub(r"(\.\d)\d+", r"\1", text))
 
+    svg = printable(svg, lines=True)
     content = svg[svg.index(">", svg.index("<svg")) + 1 : svg.rindex("</svg>")]
     content = re.sub(r"<style.*?</style>|<!--.*?-->", "", content, flags=re.DOTALL)
     return re.sub(r">\s+<", "><", re.sub(r"<[^>]+>", shorten, content))

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from boxel.config import write_text
+from boxel.escaping import printable
 from boxel.reporting.charts import (
     CurveLike,
     calibration_chart,
@@ -94,6 +95,7 @@ def get_template(name: str) -> Any:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("boxel.reporting", "."),
         autoescape=True,
+        finalize=lambda value: printable(value, lines=True) if type(value) is str else value,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

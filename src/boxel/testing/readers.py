@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from boxel.datasets.cases import Case, Dataset, LoadedCase, can_name_files, read_case
+from boxel.datasets.cases import Case, Dataset, LoadedCase, read_case
 from boxel.datasets.formats import Format, get_format, open_dataset
 from boxel.datasets.label_maps import tight_boxes
+from boxel.datasets.names import can_name_files
 from boxel.datasets.problems import InputError
 from boxel.datasets.source_files import facts
 from boxel.datasets.split import check_splits

@@ -30,6 +30,7 @@ from boxel.datasets.problems import InputError, Report, as_input_error, some
 from boxel.datasets.quilts import LEAST, compose, has_tissue
 from boxel.datasets.split import make_splits
 from boxel.datasets.tiles import Crop, Tile, lay_out, obstacle
+from boxel.escaping import csv_lines
 from boxel.inputs.texts import read_json
 from boxel.io import resample
 from boxel.pseudonyms import pseudonyms
@@ -175,18 +176,17 @@ def _compose_all(path: Path, settings: Mosaic, progress: Progress) -> None:
     write_text(folder / RECORD, json.dumps(record, indent=2) + "\n")
     groups: dict[str, str] = {}
     patient = pseudonyms(folder)
-    rows = ["canvas,object,case,plane,row,column"]
+    rows: list[tuple[object, ...]] = [("canvas", "object", "case", "plane", "row", "column")]
     for part, teams in enumerate(parts):
         for canvas in _plan(part, teams, settings):
             tiles = lay_out(canvas.crops, canvas.lesions, canvas.empty, settings.canvas, canvas.rng)
             if not (folder / "labelsTr" / f"{canvas.id}.json").exists():
                 _write_canvas(folder, canvas, tiles, settings)
             for number, (tile, crop) in enumerate(((tile, canvas.crops[tile.crop]) for tile in tiles), start=1):
-                place = ",".join(map(str, tile.corner(crop)))
-                rows += [f"{canvas.id},{number},{crop.case},{place}"] if tile.lesion else []
+                rows += [(canvas.id, number, crop.case, *tile.corner(crop))] if tile.lesion else []
             groups[canvas.id] = "+".join(sorted({patient(crop.group) for crop in canvas.crops}))
             progress("compose", len(groups), settings.folds * settings.canvases)
-    write_text(folder / "objects.csv", "\n".join(rows) + "\n")
+    write_text(folder / "objects.csv", csv_lines(rows))
     ids = [[_name(part, index) for index in range(settings.canvases)] for part in range(settings.folds)]
     write_splits(folder, [_fold(ids, fold) for fold in range(settings.folds)])
     write_dataset(folder, "mosaic", 3, source.classes, source.channels, groups)

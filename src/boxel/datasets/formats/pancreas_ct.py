@@ -43,9 +43,9 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     labels = _labels(path)
     cases = []
     for series in find_dicom(path, report)[0]:
-        known = f"{series.header.get('PatientID', '')} {'/'.join(series.folder.relative_to(path).parts)}"
-        match = re.search(r"PANCREAS_(\d{4})", known)
-        name = match[0] if match else known
+        folder = "/".join(series.folder.relative_to(path).parts)
+        match = re.search(r"PANCREAS_(\d{4})", f"{series.header.get('PatientID', '')} {folder}")
+        name = match[0] if match else folder
         if not match or match[1] not in labels:
             problem, fix = "the series has no label map", "add the label0000.nii.gz with its number"
             report(InputError(series.folder, problem, fix, name))

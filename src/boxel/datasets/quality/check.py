@@ -11,6 +11,7 @@ from boxel.datasets.formats import open_dataset
 from boxel.datasets.parallel import parallel
 from boxel.datasets.problems import Finding, InputError, some
 from boxel.datasets.quality.rules import ACROSS, MANY, Look, look
+from boxel.escaping import printable
 from boxel.types import Progress, silent
 from boxel.wording import counted
 
@@ -46,13 +47,15 @@ class Examination:
         parts = [("training", len(data.train)), ("test", len(data.test))]
         split = ", ".join(f"{count} {name}" for name, count in parts if count)
         most = sorted(self.objects.items(), key=lambda item: -item[1])
-        classes = ", ".join(f"{name} {count}" for name, count in most[:8]) + (", ..." if len(most) > 8 else "")
+        classes = ", ".join(f"{printable(name)} {count}" for name, count in most[:8]) + (
+            ", ..." if len(most) > 8 else ""
+        )
         channels, cases = counted(len(data.channels), "channel"), counted(len(data.cases), "case")
         objects = counted(sum(self.objects.values()), "object")
         layout = f"{data.format} layout, {data.ndim} axes, {channels}"
         if not data.cases:
-            return f"{data.name} ({data.format} layout): no cases"
-        return f"{data.name} ({layout}): {cases} ({split}), {objects} ({classes})"
+            return f"{printable(data.name)} ({data.format} layout): no cases"
+        return f"{printable(data.name)} ({layout}): {cases} ({split}), {objects} ({classes})"
 
     def rows(self) -> list[dict[str, str]]:
         """What was taken for what: for each case its files, split, size, spacing and objects.

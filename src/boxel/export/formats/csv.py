@@ -4,14 +4,13 @@ Boxes in voxels (axes in array order, half-open) and, where the image has a posi
 LPS mm: plain pictures have no columns in mm.
 """
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from boxel.config import write_text
+from boxel.escaping import csv_line, csv_text, from_csv_text
 from boxel.export.entries import Entry, collect, entries_of, holds
 from boxel.export.prediction import DatasetInfo, Prediction, in_mm
 from boxel.export.registry import register_export
@@ -28,21 +27,19 @@ def write(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
     located = [in_mm(p.detections.geometry, p.image_files) for p in predictions]
     if any(located):
         columns += [f"centre_{axis}_mm" for axis in "xyz"[:ndim]] + [f"size_{axis}_mm" for axis in range(ndim)]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
+    lines = [csv_line(columns)]
     for prediction, has_mm in zip(predictions, located, strict=True):
         geometry = prediction.detections.geometry if has_mm else None
         for _, box, score, name in prediction.ranking:
-            values = [prediction.case, name, f"{score:.6f}", *_rounded(box.ravel())]
+            values = [csv_text(prediction.case), csv_text(name), f"{score:.6f}", *_rounded(box.ravel())]
             if geometry:
                 values += _rounded(geometry.to_world(box.mean(axis=0)[None])[0])
                 values += _rounded((box[1] - box[0]) * geometry.spacing)
-            writer.writerow(dict(zip(columns, values, strict=False)))
+            lines.append(csv_line([*values, *[""] * (len(columns) - len(values))]))
         if not len(prediction.detections):
-            writer.writerow({"case": prediction.case})
+            lines.append(csv_line([csv_text(prediction.case), *[""] * (len(columns) - 1)]))
     path = Path(out) / NAME
-    write_text(path, text.getvalue())
+    write_text(path, "".join(lines))
     return [path]
 
 
@@ -60,11 +57,11 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
 
     def build(row: Row) -> tuple[np.ndarray, float, str]:
         box = [[row.number(f"{end}_{axis}") for axis in axes] for end in ("lower", "upper")]
-        return np.array(box), row.number("score"), row["class"]
+        return np.array(box), row.number("score"), from_csv_text(row["class"])
 
     cases: dict[str, list[Entry]] = {}
     for row in rows:
-        entries = cases.setdefault(row["case"], [])
+        entries = cases.setdefault(from_csv_text(row["case"]), [])
         entries += entries_of(path, [(f"line {row.line}", row)] if row["class"] else (), build)
     located = {case: (entries, info.geometries.get(case), path) for case, entries in cases.items()}
     return collect(located, info.classes, len(axes))

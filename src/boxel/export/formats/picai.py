@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from boxel.escaping import file_name
 from boxel.export.entries import Entry, collect, holds
 from boxel.export.painting import voxels_of
 from boxel.export.prediction import DatasetInfo, Prediction
@@ -25,7 +26,7 @@ SUFFIX = "_detection_map.nii.gz"
 
 
 def write(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
-    """Write `out/CASE_detection_map.nii.gz`, or `out/CLASS/CASE_...` where there are several classes.
+    """Write `out/CASE_detection_map.nii.gz`, or `out/CLASS/CASE_...` where there are several classes (see `file_name`).
 
     Raises:
         ValueError: a case without geometry.
@@ -33,7 +34,7 @@ def write(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
     paths = []
     for prediction in predictions:
         for name in prediction.classes:
-            folder = Path(out) if len(prediction.classes) == 1 else case_file(out, name, "")
+            folder = Path(out) if len(prediction.classes) == 1 else Path(out) / file_name(name)
             path = case_file(folder, prediction.case, SUFFIX)
             image = Image(_detection_map(prediction, name)[None], prediction.geometry)
             write_image(path, image)
@@ -97,13 +98,14 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
 
     cases: dict[str, tuple[list[Entry], Geometry, Path]] = {}
     names = info.classes or tuple(folder.name for folder in listing(path) if listing(folder, f"*{SUFFIX}"))
+    of_folder = {file_name(name): name for name in names}
     for file in _files(path):
         case = file.name.removesuffix(SUFFIX)
         scores, parts, geometry = _read_parts(file)
-        inside = file.parent.name in names and file.parent != path
+        inside = file.parent.name in of_folder and file.parent != path
         if len(names) > 1 and not inside:
             raise ValueError(f"{file}: which of the classes {', '.join(names)}? Put it into a folder of that name")
-        name = file.parent.name if inside else (names or ("lesion",))[0]
+        name = of_folder[file.parent.name] if inside else (names or ("lesion",))[0]
         entries, *_ = cases.setdefault(case, ([], geometry, file))
         for number, region in enumerate(cc3d.statistics(parts)["bounding_boxes"][1:], start=1):
             box = np.array([[s.start for s in region], [s.stop for s in region]], np.float64)
