@@ -215,7 +215,7 @@ def test_the_page_works_in_chromium_without_errors(tmp_path, ndim, chromium, wid
         assert page.locator(".case:visible svg rect").count() == 0
         page.keyboard.press("ArrowRight")
         assert image.get_attribute("href") != before
-        page.locator(".case:visible svg").hover()
+        page.locator(".case:visible > svg").hover()
         for _ in range(3):
             page.mouse.wheel(0, 100)
         page.wait_for_function(
