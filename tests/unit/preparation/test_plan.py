@@ -225,7 +225,7 @@ def test_a_max_detections_that_was_set_holds_for_images_of_every_size():
             "50x64 must be a multiple of .* 4x4; use 52x64",
         ),
         ({"strides": ((2, 2), (2, 2)), "levels": (2, 4)}, "the backbone has 2 stages"),
-        ({"levels": (2,), "anchors": ()}, "anchors: 1 levels"),
+        ({"levels": (2,), "anchors": ()}, r"levels \[2\] need a list of sizes each"),
         ({"levels": (2,), "anchors": (((8.0,),),)}, "anchors .* 2 axes"),
         ({"normalisation": ("ct", "ct")}, "2 kinds for 1 channels"),
     ],

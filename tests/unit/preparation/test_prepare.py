@@ -5,11 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from boxel import files
 from boxel.datasets.cases import read_case
 from boxel.datasets.formats import open_dataset
 from boxel.datasets.formats.native_writer import write_case, write_dataset, write_splits
@@ -131,14 +131,14 @@ def test_an_interrupted_change_of_plan_is_no_complete_store(tmp_path, monkeypatc
 )
 def test_a_full_or_forbidden_disk_is_named_and_finished_cases_are_kept(tmp_path, monkeypatch, number, suggested_fix):
     dataset = dataset_of(tmp_path / "data")
-    write = Path.write_bytes
+    make = files.temporary_beside
 
-    def failing(path, data):
+    def failing(path, *rest, **more):
         if "c2" in path.name and path.suffix != ".json" and "measured" not in path.name:
             raise OSError(number, os.strerror(number), str(path))
-        return write(path, data)
+        return make(path, *rest, **more)
 
-    monkeypatch.setattr(Path, "write_bytes", failing)
+    monkeypatch.setattr(files, "temporary_beside", failing)
     with pytest.raises(ValueError, match=rf"c2.*cannot be written.*{suggested_fix}.*finished cases are kept"):
         prepare(dataset, tmp_path / "work", workers=0)
     monkeypatch.undo()
