@@ -56,7 +56,7 @@ def test_the_whole_experiment_on_a_few_pictures(pictures, tmp_path):
     for folder in (tmp_path / "out" / "cells").iterdir():
         settings = json.loads((folder / "metrics.json").read_text())["settings"]
         assert (settings["iou_thresholds"], settings["interpolation"]) == ([0.21, 0.5, 0.75], "report")
-        train = json.loads((folder / "metrics_train.json").read_text())
+        train = json.loads((folder / "derived" / "metrics_train.json").read_text())
         assert train["num_images"] == len(json.loads((folder / "run" / "split.json").read_text())["train"])
         assert 0 <= train["empty"] <= 1
 

@@ -45,14 +45,14 @@ def test_the_tables_of_l_snet_from_a_raw_folder(raw, tmp_path):
     assert row.startswith("| 0.1 | L-SNet (U-Net) |")
     assert row.strip("| ").split(" | ")[6::2] == ["0.8824", "0.8498"]  # published
     for cell in (tmp_path / "out" / "cells").iterdir():
-        folder = cell / "predictions_train"
+        folder = cell / "derived" / "predictions_train"
         is_shown = json.loads((cell / "cell.json").read_text())["experiment"]["model"]["type"] != "unet"
         assert folder.exists() == is_shown
         if is_shown:
             split = json.loads((cell / "run" / "split.json").read_text())
             assert sorted(path.stem for path in folder.glob("*.json")) == sorted(split["train"])
             assert not list(folder.glob("*_seg.nii.gz"))  # only what the first stage locates
-            assert len(json.loads((cell / "located.json").read_text())) == 2
+            assert len(json.loads((cell / "derived" / "located.json").read_text())) == 2
     for begin in ("| 0.1 |", "| U-Net | coarse-to-fine"):  # a first stage of key points, and one that segments
         [line] = [line for line in table.splitlines() if line.startswith(begin)]
         training, test = (float(line.strip("| ").split(" | ")[column]) for column in (5, 7))

@@ -23,7 +23,7 @@ from boxel.preparation.store import Store
 from boxel.recipes import Experiment, get_recipe
 from boxel.training.checkpoints import is_ranked_finally, rank_finally, read_ranking
 from boxel.training.config import LAST, TrainConfig
-from boxel.training.loop import is_finished
+from boxel.training.loop import check_devices, is_finished
 from boxel.training.loop import train as train_model
 from boxel.types import Progress, Task, silent
 
@@ -110,6 +110,7 @@ def train(
         raise ValueError(f"fold {fold} does not exist; {store.path} has the folds 0 to {len(store.splits) - 1}")
     split = RunSplit(**dict(store.splits[fold]), work=str(store.path.resolve()), fold=fold)
     experiment.train.augment.check_channels(task.channels, task.context)
+    check_devices(experiment.train)
     experiment = _with_steps(experiment, PatchSampler(store, split.train, task, experiment.train.sampler, seed=0))
     val_ids = validation_ids(store, split, experiment)
     validate = make_validation(store, val_ids, task, experiment)

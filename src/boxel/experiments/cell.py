@@ -5,6 +5,7 @@ OUT/cells/NAME/cell.json          what to run; NAME is the hash of it
               metrics.json        as `boxel evaluate` writes it
               resamples.npz       the metrics of bootstrap resamples of the patients, the same for all cells of one data
               done.json           what it cost; written last
+              derived/            what `collect` computes from it
               error.txt           the reason why it failed last time, in one line
 OUT/data/NAME OUT/work/NAME       data that were generated and prepared, shared by cells
 """
@@ -13,6 +14,7 @@ import hashlib
 import json
 import math
 import resource
+import shutil
 import statistics
 import sys
 import time
@@ -49,6 +51,7 @@ _SAME_RESULT: Any = {
     "train": {"accelerator", "compile", "num_workers", "save_every"},
     "predict": {"batch_size"},
 }
+DERIVED = "derived"
 # The settings of each protocol's evaluation.
 EVALUATIONS: dict[str, dict[str, Any]] = {
     "boxel": {},
@@ -110,6 +113,7 @@ def run_cell(folder: Path, progress: Progress = silent) -> None:
         if is_done(folder):
             return
         (folder / "error.txt").unlink(missing_ok=True)
+        shutil.rmtree(folder / DERIVED, ignore_errors=True)  # of a cell that is carried out again
         cell, out = Cell.load(folder / "cell.json"), folder.parent.parent
         fresh, begin = not (folder / "run").exists(), time.monotonic()
         dataset = open_source(cell.source, out, progress)
@@ -150,7 +154,7 @@ def open_source(source: Source, out: Path, progress: Progress = silent) -> Datas
 
 def predict_training(folder: Path, dataset: Dataset, seed: int, number: int) -> Path:
     """Predict at most `number` training cases of a cell, boxes alone; those of all cells of a fold are the same."""
-    run, out = folder / "run", folder / "predictions_train"
+    run, out = folder / "run", folder / DERIVED / "predictions_train"
     train = sorted(RunSplit.load(run / "split.json").train)
     drawn = np.random.default_rng(seed).permutation(train)[:number].tolist()
     predict(run, dataset, out, part="train", cases=drawn, overrides=["predict.segmentation=false"])

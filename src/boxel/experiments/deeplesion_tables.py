@@ -20,9 +20,10 @@ from boxel.api.run import RunSplit, read_history
 from boxel.config import write_text
 from boxel.evaluation import EvaluateConfig, evaluate
 from boxel.evaluation.grouped_matches import size_ratios
-from boxel.experiments.cell import EVALUATIONS, Cell, open_source, predict_training
+from boxel.experiments.cell import DERIVED, EVALUATIONS, Cell, open_source, predict_training
 from boxel.experiments.grid import Derived, Grid, Values
 from boxel.experiments.state import CellState
+from boxel.inputs.problems import InputError
 from boxel.inputs.texts import REMAKE, read_json
 from boxel.locks import locked
 from boxel.preparation.store import Store
@@ -54,7 +55,7 @@ def metrics_of(out: Path, cell: CellState, part: Part) -> dict[str, Any]:
     "ratios", the area of each hit divided by that of its lesion. What is there is used again.
     """
     folder = out / "cells" / cell.name
-    path = folder / f"metrics_{part}.json"
+    path = folder / DERIVED / f"metrics_{part}.json"
     # Another process may collect at the same time.
     with locked(folder, "boxel experiment", ".metrics.lock", patience=math.inf):
         if not path.exists():
@@ -73,7 +74,10 @@ def metrics_of(out: Path, cell: CellState, part: Part) -> dict[str, Any]:
             values |= {"empty": float(np.mean(np.array(best) < SCORE)), "ratios": ratios[np.isfinite(ratios)].tolist()}
             values[CONFUSION] = result.metrics[CONFUSION]
             write_text(path, json.dumps(values))
-    return read_json(path, dict[str, Any], REMAKE)
+    values = read_json(path, dict[str, Any], REMAKE)
+    if lacking := {"empty", "ratios", CONFUSION} - values.keys():
+        raise InputError(path, f"{min(lacking)} is missing", REMAKE)
+    return values
 
 
 def _rows(grid: Grid, out: Path, cells: Sequence[CellState], part: Part) -> dict[str, list[dict[str, Any]]]:

@@ -13,7 +13,7 @@ from boxel.api.evaluation_inputs import read_evaluation_inputs
 from boxel.config import write_text
 from boxel.datasets.cases import read_case_image
 from boxel.evaluation import EvaluateConfig, evaluate
-from boxel.experiments.cell import Cell, hash_of, open_source
+from boxel.experiments.cell import DERIVED, Cell, hash_of, open_source
 from boxel.experiments.grid import Derived, Grid, Values, chooses
 from boxel.experiments.sources import DataFolder
 from boxel.experiments.state import CellState
@@ -91,7 +91,7 @@ class FalsePositivesByScore:
     def _count(self, out: Path, cell: CellState) -> np.ndarray:
         """`(bins, 2)` false and true positives per image of a cell; what is there is used again."""
         folder = out / "cells" / cell.name
-        path = folder / f"by_score_{hash_of({'edges': self.edges, 'iou': self.iou_threshold})}.json"
+        path = folder / DERIVED / f"by_score_{hash_of({'edges': self.edges, 'iou': self.iou_threshold})}.json"
         if not path.exists():
             dataset = open_source(Cell.load(folder / "cell.json").source, out)
             inputs = read_evaluation_inputs(folder / "predictions", dataset)

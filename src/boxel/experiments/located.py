@@ -15,7 +15,7 @@ import torch
 from boxel.config import write_text
 from boxel.consolidation.raw_file import raw_files, read_raw_file
 from boxel.datasets.cases import Dataset, read_case
-from boxel.experiments.cell import Cell, open_source, predict_training
+from boxel.experiments.cell import DERIVED, Cell, open_source, predict_training
 from boxel.experiments.state import CellState
 from boxel.inputs.texts import REMAKE, read_json
 from boxel.locks import locked
@@ -47,7 +47,7 @@ def mean_located_iou(out: Path, cells: Sequence[CellState], model: str, part: Pa
 
 
 def _of_cell(folder: Path, part: Part) -> float:
-    path, heading = folder / "located.json", HEADINGS[part]
+    path, heading = folder / DERIVED / "located.json", HEADINGS[part]
     known = read_json(path, dict[str, float | None], REMAKE) if path.exists() else {}
     if heading not in known:
         cell = Cell.load(folder / "cell.json")

@@ -58,7 +58,7 @@ class TrainConfig(Config):
     average: float = Field(0.0, ge=0, lt=1)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     compile: bool = False
-    accelerator: str = "auto"
+    accelerator: Literal["auto", "cpu", "cuda", "gpu", "mps"] = "auto"
     devices: int = Field(1, ge=1)
     num_workers: int | None = Field(None, ge=0)
     validate_every: int = Field(500, ge=1)

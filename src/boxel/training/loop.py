@@ -240,6 +240,17 @@ class LossTerms(nn.Module):
         return self.model(images, sealed.batch, phase=phase)
 
 
+def check_devices(config: TrainConfig) -> None:
+    """Raise ValueError if this machine has not the devices that are asked for."""
+    cuda, mps = torch.cuda.device_count(), int(torch.backends.mps.is_available())
+    most = {"cuda": cuda, "mps": mps, "gpu": max(cuda, mps)}.get(config.accelerator)
+    if most is not None and config.devices > most:
+        raise ValueError(
+            f"train.accelerator={config.accelerator} with train.devices={config.devices}: torch {torch.__version__} "
+            f"finds {most} such devices on this machine; set train.accelerator to auto or cpu, or train.devices lower"
+        )
+
+
 def make_fabric(config: TrainConfig, *, unused_parameters: bool = False) -> Any:
     """Devices and precision.
 

@@ -82,6 +82,8 @@ def test_a_training_that_cannot_start_leaves_no_run(store, tmp_path):
         boxel.train(boxes, tmp_path / "run", recipe="unet_small", overrides=["model.net.boxes_without_mask=ignore"])
     with pytest.raises(ValueError, match="change the colours of images with three channels"):
         boxel.train(store.path, tmp_path / "run", overrides=["train.augment.hue=0.1"])
+    with pytest.raises(ValueError, match=r"train\.accelerator=cuda with train\.devices=99: torch .* finds \d+ such"):
+        boxel.train(store.path, tmp_path / "run", overrides=["train.accelerator=cuda", "train.devices=99"])
     assert not (tmp_path / "run").exists()
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from boxel.experiments.cell import run_cell
 from boxel.experiments.collect import collect_results
 from boxel.experiments.grid import Claim
 from boxel.experiments.tables import collect, figure, markdown
@@ -229,3 +230,11 @@ def test_a_metric_of_a_class_that_the_data_do_not_have_is_left_out(tmp_path):
     assert [list(row.metrics) for row in results.rows] == [["AP@0.10"]] * 4
     assert [decision.verdict for decision in results.decisions] == ["not resolved"]
     assert "cyst" in markdown(results)
+
+
+def test_what_was_derived_from_a_cell_goes_when_it_is_carried_out_again(tmp_path):
+    (tmp_path / "derived").mkdir()
+    (tmp_path / "derived" / "metrics_test.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"cell\.json: no such file"):
+        run_cell(tmp_path)
+    assert not (tmp_path / "derived").exists()
