@@ -59,6 +59,7 @@ def test_names_of_files_are_safe_and_differ(first, second):
     assert (file_name(first) == file_name(second)) == (first == second)
 
 
-@pytest.mark.parametrize("name", ["CON", "com1.txt", "..", "../x", ".hidden", "x" * 300, "a "])
+@pytest.mark.parametrize("name", ["{{ 7 }}", "../../x", "CON", "com1.txt", "..", "../x", ".hidden", "x" * 300, "a "])
 def test_what_no_system_takes_for_a_file_is_changed(name):
     assert file_name(name) != name
+    assert file_name(file_name(name)) == file_name(name)
