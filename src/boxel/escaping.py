@@ -59,8 +59,8 @@ def from_csv_text(cell: str) -> str:
 
 
 def markdown_text(text: object) -> str:
-    """The text as a cell of a Markdown table, in which it is neither markup nor HTML."""
-    return re.sub(r"([\\`*_\[\]|~])", r"\\\1", printable(text)).replace("&", "&amp;").replace("<", "&lt;")
+    """The text as a cell of a Markdown table, in which it is no link, no emphasis by stars and no HTML."""
+    return re.sub(r"([\\`*\[|])", r"\\\1", printable(text)).replace("&", "&amp;").replace("<", "&lt;")
 
 
 def file_name(text: str) -> str:
