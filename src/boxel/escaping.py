@@ -59,8 +59,8 @@ def from_csv_text(cell: str) -> str:
 
 
 def markdown_text(text: object) -> str:
-    """The text as a cell of a Markdown table, in which it is neither markup nor HTML."""
-    return re.sub(r"([\\`*_\[\]|~])", r"\\\1", printable(text)).replace("&", "&amp;").replace("<", "&lt;")
+    """The text as a cell of a Markdown table, in which it is no link, no emphasis by stars and no HTML."""
+    return re.sub(r"([\\`*\[|])", r"\\\1", printable(text)).replace("&", "&amp;").replace("<", "&lt;")
 
 
 def file_name(text: str) -> str:
@@ -70,12 +70,13 @@ def file_name(text: str) -> str:
         >>> file_name("lesion (large)")
         'lesion (large)'
         >>> file_name("../lesion")
-        'lesion-fd70bf'
+        'fd70bf-lesion'
     """
     safe = re.sub(r"[^\w ()+,.=-]", "_", printable(text))[:_LONGEST].strip(" .")
     if safe == text and text and not _DEVICES.fullmatch(text):
         return text
-    return f"{safe.strip('_')}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:6]}".lstrip("-")
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{digest[:6]}-{safe.strip('_')}"[:_LONGEST].strip(" .")
 
 
 def _code(match: re.Match[str]) -> str:

@@ -7,36 +7,44 @@ find out by trying which identifier a pseudonym stands for.
 
 import hashlib
 import hmac
+import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
 
 from boxel.files import write_new
+from boxel.wording import counted
 
 __all__ = ["SALT", "pseudonyms"]
 
 SALT = ".boxel.salt"
 
 
-def pseudonyms(folder: Path, *, keep: bool = False) -> Callable[[str], str]:
+def pseudonyms(groups: Iterable[str], folder: Path, files: str, *, keep: bool = False) -> dict[str, str]:
     """What the output in a folder calls each group (patient); no group stays no group.
 
     Args:
+        groups: their names in the data set.
         folder: where the salt is; it is made if it is missing.
-        keep: groups keep their names.
+        files: those with the names.
+        keep: groups keep their names, and a message says so.
 
     Raises:
         ValueError: the salt is damaged.
     """
-    if keep:
-        return str
+    every = set(groups)
+    number = len(every - {""})
+    if keep and number:
+        kept = f"the identifiers of {counted(number, 'group')} (patients) are kept, in {files}"
+        logging.getLogger("boxel").warning(f"{folder}: {kept}")
+    if keep or not number:
+        return {group: group for group in every}
     salt = _salt(folder)
+    return {group: _pseudonym(group, salt) if group else "" for group in every}
 
-    def pseudonym(group: str) -> str:
-        digest = hmac.new(salt, group.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
-        return f"patient-{digest[:16]}" if group else ""
 
-    return pseudonym
+def _pseudonym(group: str, salt: bytes) -> str:
+    return f"patient-{hmac.new(salt, group.encode('utf-8', 'surrogatepass'), hashlib.sha256).hexdigest()[:16]}"
 
 
 def _salt(folder: Path) -> bytes:

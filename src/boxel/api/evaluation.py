@@ -83,6 +83,8 @@ def evaluate(
             )  # fmt: skip
             write_results(Path(out), evaluation, keep_identifiers=keep_identifiers)
         return evaluation
+    if keep_identifiers:
+        raise ValueError("keep_identifiers has no effect without out; leave it out")
     warn_left_out(config)
     if _are_arrays(predictions, ground_truth, classes=classes, groups=groups, ignore=ignore, source=source):
         objects, [detections], context = _read_arrays(ground_truth, [predictions], config, classes, groups)

@@ -38,6 +38,8 @@ def check(
     """Read every case once and list problems with suggested fixes. Exit status 2 if there are errors."""
     from boxel.datasets.quality.check import examine
 
+    if keep_identifiers and not fix:
+        raise ValueError("--keep-identifiers has no effect without --fix; leave it out")
     with progress_bars() as progress:
         examination = examine(
             dataset,

@@ -41,8 +41,9 @@ def write_evaluation(out: Path, evaluation: Evaluation, *, keep_identifiers: boo
     """
     out = Path(out)
     own = list(zip(evaluation.table.cases, evaluation.groups, strict=True))
-    names = pseudonyms(out, keep=keep_identifiers or all(case == group for case, group in own))
-    groups = tuple(group if group == case else names(group) for case, group in own)  # a case may be its own group
+    named = [group for case, group in own if group != case]  # a case may be its own group
+    names = pseudonyms(named, out, "its tables", keep=keep_identifiers)
+    groups = tuple(group if group == case else names[group] for case, group in own)
     evaluation = replace(evaluation, groups=groups)
     if isinstance(evaluation, SegmentationEvaluation):
         write_text(out / "per_case.csv", _csv(SEGMENTATION_COLUMNS, segmentation_rows(evaluation)))

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Literal, Self
 
+from boxel.escaping import printable
+
 __all__ = ["InputError", "Severity"]
 
 Severity = Literal["error", "warning", "note"]
@@ -18,7 +20,7 @@ class InputError(ValueError):
     def __init__(
         self, file: Path, problem: str, suggested_fix: str, case: str = "", severity: Severity = "error"
     ) -> None:
-        super().__init__(f"{file}: {problem}; {suggested_fix}")
+        super().__init__(printable(f"{file}: {problem}; {suggested_fix}"))
         self.file, self.problem, self.suggested_fix = file, problem, suggested_fix
         self.case, self.severity = case, severity
 

@@ -2,7 +2,6 @@
 
 import errno
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -59,8 +58,9 @@ def prepare(
         _check_target(dataset, out)
         splits = dataset_splits(dataset, num_folds=num_folds, seed=seed)
         with working_in(out, "prepare"):
-            dataset = with_pseudonyms(dataset, out, keep_identifiers)
-            return _prepare(dataset, out, splits, config, workers, progress, num_folds, seed)
+            names = pseudonyms((case.group for case in dataset.cases), out, "cases/*.json", keep=keep_identifiers)
+            named = tuple(replace(case, group=names[case.group]) for case in dataset.cases)
+            return _prepare(replace(dataset, cases=named), out, splits, config, workers, progress, num_folds, seed)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         fix = "free some space" if full else "check its permissions"
@@ -110,17 +110,6 @@ def _prepare(
     contents = {case_id: content(out, case_id) for case_id in ids}
     Manifest(version=VERSION, complete=True, ids=ids, contents=contents).save(out / "manifest.json")
     return Store(out, _notes(before, task, made, len(ids), removed))
-
-
-def with_pseudonyms(dataset: Dataset, out: Path, keep_identifiers: bool) -> Dataset:
-    """The data set with the names that its groups (patients) have in the files of `out`; says if they keep theirs."""
-    named = {case.group for case in dataset.cases if case.group}
-    if keep_identifiers and named:
-        logging.getLogger("boxel").warning(
-            f"{out}: the identifiers of {counted(len(named), 'group')} (patients) are kept, in cases/*.json"
-        )
-    names = pseudonyms(out, keep=keep_identifiers or not named)
-    return replace(dataset, cases=tuple(replace(case, group=names(case.group)) for case in dataset.cases))
 
 
 def size_strata(measured: Sequence[CaseRecord]) -> Strata:

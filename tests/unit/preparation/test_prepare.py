@@ -9,7 +9,6 @@ import sys
 import numpy as np
 import pytest
 
-from boxel import files
 from boxel.datasets.cases import read_case
 from boxel.datasets.formats import open_dataset
 from boxel.datasets.formats.native_writer import write_case, write_dataset, write_splits
@@ -131,14 +130,14 @@ def test_an_interrupted_change_of_plan_is_no_complete_store(tmp_path, monkeypatc
 )
 def test_a_full_or_forbidden_disk_is_named_and_finished_cases_are_kept(tmp_path, monkeypatch, number, suggested_fix):
     dataset = dataset_of(tmp_path / "data")
-    make = files.temporary_beside
+    replace = os.replace
 
-    def failing(path, *rest, **more):
-        if "c2" in path.name and path.suffix != ".json" and "measured" not in path.name:
-            raise OSError(number, os.strerror(number), str(path))
-        return make(path, *rest, **more)
+    def failing(temporary, path):
+        if path.name == "c2.b2nd":
+            raise OSError(number, os.strerror(number))
+        replace(temporary, path)
 
-    monkeypatch.setattr(files, "temporary_beside", failing)
+    monkeypatch.setattr(os, "replace", failing)
     with pytest.raises(ValueError, match=rf"c2.*cannot be written.*{suggested_fix}.*finished cases are kept"):
         prepare(dataset, tmp_path / "work", workers=0)
     monkeypatch.undo()
@@ -184,3 +183,22 @@ def test_images_are_prepared_again_where_the_spacing_changes_from_mm_to_voxels(n
     store = prepare(open_dataset(native), tmp_path / "work", in_voxels, workers=0)
     assert store.meta("a").shape == (12, 14, 16)[-ndim:]
     assert store.meta("a").instances.boxes[0].tolist() == [[2.0] * ndim, [6.0] * ndim]
+
+
+def test_patients_have_pseudonyms_and_the_same_folds(tmp_path):
+    root = tmp_path / "data"
+    for k in range(6):
+        add(root, f"c{k}", seed=k)
+    patients = ["Roe", "Doe", "Poe"] * 2
+    write_dataset(root, "small", 2, ("a", "b"), ("MRI",), {f"c{k}": name for k, name in enumerate(patients)})
+    dataset = open_dataset(root)
+    named, kept = (
+        prepare(dataset, tmp_path / f"work{keep}", num_folds=3, keep_identifiers=keep) for keep in (False, True)
+    )
+    assert [kept.meta(case).group for case in kept.ids] == patients
+    groups = [named.meta(case).group for case in named.ids]
+    assert groups[:3] == groups[3:]
+    assert len(set(groups)) == 3
+    assert not [path for path, text in content(named).items() if b"Roe" in text or b"Doe" in text]
+    assert named.splits == kept.splits
+    assert prepare(dataset, tmp_path / "workFalse", num_folds=3).notes == ("0 of 6 cases prepared, 6 were ready",)

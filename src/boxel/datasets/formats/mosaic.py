@@ -175,7 +175,7 @@ def _compose_all(path: Path, settings: Mosaic, progress: Progress) -> None:
     record = {"settings": settings.to_dict(), "left_out": left_out}
     write_text(folder / RECORD, json.dumps(record, indent=2) + "\n")
     groups: dict[str, str] = {}
-    patient = pseudonyms(folder)
+    names = pseudonyms((crop.group for crop in crops), folder, "dataset.json")
     rows: list[tuple[object, ...]] = [("canvas", "object", "case", "plane", "row", "column")]
     for part, teams in enumerate(parts):
         for canvas in _plan(part, teams, settings):
@@ -184,7 +184,7 @@ def _compose_all(path: Path, settings: Mosaic, progress: Progress) -> None:
                 _write_canvas(folder, canvas, tiles, settings)
             for number, (tile, crop) in enumerate(((tile, canvas.crops[tile.crop]) for tile in tiles), start=1):
                 rows += [(canvas.id, number, crop.case, *tile.corner(crop))] if tile.lesion else []
-            groups[canvas.id] = "+".join(sorted({patient(crop.group) for crop in canvas.crops}))
+            groups[canvas.id] = "+".join(sorted({names[crop.group] for crop in canvas.crops}))
             progress("compose", len(groups), settings.folds * settings.canvases)
     write_text(folder / "objects.csv", csv_lines(rows))
     ids = [[_name(part, index) for index in range(settings.canvases)] for part in range(settings.folds)]

@@ -67,8 +67,9 @@ def repair(
     with claimed(out, "check --fix", job, option="--fix"):
         if not (out / "dataset.json").exists():
             if not (out / UNFINISHED / CHECKED).exists():
-                names = pseudonyms(out, keep=keep_identifiers)
-                groups = {case.id: names(case.group) for case in candidates if case.group}
+                own = {case.id: case.group for case in candidates if case.group}
+                names = pseudonyms(own.values(), out, "dataset.json", keep=keep_identifiers)
+                groups = {case: names[group] for case, group in own.items()}
                 _copy_all(dataset, candidates, broken, groups, out / UNFINISHED, workers, progress)
             _publish(out / UNFINISHED, out)
         with suppress(OSError):  # removed before
