@@ -24,7 +24,7 @@ def test_other_output_is_refused_and_the_message_says_what_differs(tmp_path):
     with pytest.raises(ValueError, match="holds the output of `boxel convert`; choose a new or empty folder"):
         claimed(tmp_path, "predict", JOB).__enter__()
     (tmp_path / ".boxel").write_text("[]")
-    with pytest.raises(ValueError, match="not a record of Boxel"):
+    with pytest.raises(ValueError, match=r"\.boxel: its content must be a mapping"):
         claimed(tmp_path, "convert", JOB).__enter__()
 
 
