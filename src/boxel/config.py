@@ -104,7 +104,7 @@ class Config(BaseModel, metaclass=_Explained):
                 node[leaf] = json.loads(text, parse_int=whole_number)
             except json.JSONDecodeError:
                 node[leaf] = text
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise ValueError(f"{key.strip()}: {error}") from None
         return type(self).from_dict(values, "override")
 

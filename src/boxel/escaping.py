@@ -14,7 +14,7 @@ _STEERING = re.compile(f"[{STEERING}]")
 _STEERING_OR_LINE = re.compile(f"[{STEERING}\\t\\n]")
 _LONGEST = 80  # characters of a name in the name of a file
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
-_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_FORMULA = re.compile("'*[=+@-]")
 
 
 def printable(text: object, *, lines: bool = False) -> str:
@@ -39,22 +39,25 @@ def csv_lines(rows: Iterable[Iterable[object]]) -> str:
 def csv_line(cells: Iterable[object]) -> str:
     """A line of a CSV, from cells as they are."""
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\r\n").writerow(cells)  # with "\n" alone, a "\r" in a cell would not be quoted
-    return text.getvalue()[:-2] + "\n"
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue()
 
 
 def csv_text(value: object) -> object:
-    """A cell of a CSV: a text that a spreadsheet would take for a formula gets a quote before it; numbers stay.
+    """A cell of a CSV: a text is printable, and one that a spreadsheet would take for a formula gets a quote before it.
 
     Example:
         >>> csv_text("=1+1"), csv_text(-1.5)
         ("'=1+1", -1.5)
     """
-    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if _FORMULA.match(text) else text
 
 
 def from_csv_text(cell: str) -> str:
-    """The text that `csv_text` made a cell of."""
+    """The text that `csv_text` made a cell of; codes such as `\\x1b` stay."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 

@@ -119,7 +119,7 @@ def test_bad_marks_are_named(tables, marks, words):
 def test_missing_columns_and_contradicting_settings_are_named(tables, tmp_path):
     path = tmp_path / "marks.csv"
     path.write_text("seriesuid,x,y,z,p\n7,0,0,0,0.5\n")
-    with pytest.raises(ValueError, match="no column 'coordZ'"):
+    with pytest.raises(ValueError, match="there is no column coordZ"):
         read_marks(path)
     with pytest.raises(ValueError, match="luna16 fixes"):
         score(tables, "7,0,0,0,0.9", rule="mdt")

@@ -23,6 +23,7 @@ REMAKE = "delete it to have it made again"  # what Boxel derives from other file
 CONTROLS = bytes({*range(32)} - {*b"\t\n\v\f\r"})  # not in texts
 NOT_YAML = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)  # of odd tags
 SHARE = 0.1  # of the memory; the values of a text take about ten times its size
+SMALL = 2**20  # bytes that fit any memory
 Report = Callable[[InputError], None]
 
 
@@ -36,8 +37,8 @@ def read_bytes(path: Path, share: float = SHARE) -> bytes:
     refuse_special(path)
     try:
         with path.open("rb") as file:
-            size, whole = os.fstat(file.fileno()).st_size, memory()
-            if whole and size > share * whole:
+            size = os.fstat(file.fileno()).st_size
+            if size > SMALL and (whole := memory()) and size > share * whole:
                 problem = f"has {size_in_words(size)}, too much for {size_in_words(whole)} of memory"
                 raise InputError(path, problem, "divide it")
             return file.read()

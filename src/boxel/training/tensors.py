@@ -8,6 +8,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from boxel.config import write_bytes
+from boxel.inputs.folders import refuse_special
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
@@ -24,6 +25,7 @@ def load_tensors(path: Path, fix: str) -> tuple[dict[str, Tensor], dict[str, str
     Raises:
         ValueError: there is no such file, or it is empty, cut short or otherwise damaged; names it.
     """
+    refuse_special(path)
     if not path.exists():
         raise ValueError(f"{path}: no such file; {fix}")
     if path.is_file() and not path.stat().st_size:

@@ -19,6 +19,7 @@ from boxel.inputs.problems import InputError
 from boxel.inputs.texts import read_bytes, read_head, read_json, read_text
 from boxel.io import read_image
 from boxel.output_folder import list_files
+from boxel.training.tensors import load_tensors
 from unit.export.examples import CLASSES, grid, whole_voxels
 
 
@@ -65,6 +66,9 @@ def test_one_is_refused_by_every_way_to_read_a_file(special, tmp_path):
         with pytest.raises(InputError, match=rf"a\.json: is {kind}"):
             read(file)
     assert read_head(file, 10) == b""
+    make(tmp_path / "w.safetensors")
+    with pytest.raises(InputError, match=rf"w\.safetensors: is {kind}"):
+        load_tensors(tmp_path / "w.safetensors", "")
     make(tmp_path / "a.png")
     with pytest.raises(ValueError, match=rf"a\.png: is {kind}"):
         read_image(tmp_path / "a.png")

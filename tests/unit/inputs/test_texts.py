@@ -37,13 +37,13 @@ def test_what_is_no_text_is_refused(content, tmp_path):
 
 def test_a_text_larger_than_the_memory_allows_is_not_read(tmp_path, monkeypatch):
     limit = tmp_path / "limit"
-    limit.write_text(str(10**6))
+    limit.write_text(str(2**24))
     monkeypatch.setattr(memory, "LIMITS", (limit,))
     file = tmp_path / "a.json"
-    file.write_bytes(b" " * 99_999 + b"1")
+    file.write_bytes(b" " * 2**24 // 10 - 1 + b"1")
     assert read_json(file) == 1
-    file.write_bytes(b" " * 100_001 + b"1")
-    with pytest.raises(InputError, match=r"a\.json: has 97.66 KiB, too much for 976.6 KiB of memory; divide it"):
+    file.write_bytes(b" " * 2**24 // 10 + 1 + b"1")
+    with pytest.raises(InputError, match=r"a\.json: has 1.6 MiB, too much for 16 MiB of memory; divide it"):
         read_json(file)
 
 

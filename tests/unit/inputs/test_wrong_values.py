@@ -23,9 +23,9 @@ DETECTIONS = {"1": {"score": 0.9, "class": "benign"}, "2": {"score": 0.5, "label
 
 
 def predictions(name):
-    """A writer and a reader of the predictions of two cases in a format."""
+    """A writer and a reader of the predictions of a case in a format."""
     form, geometry = get_format(name), grid(3, "plain", (16, 25, 31))
-    cases = ("a", "b")
+    cases = ("a",)
 
     def write(folder):
         if name != "label-maps":
@@ -109,10 +109,10 @@ def refuses_or_reads(read, folder, what):
 def test_a_wrong_value_anywhere_in_a_json_is_read_or_refused_by_file(kind, tmp_path):
     for file in sorted(tmp_path.rglob("*.json")):
         text = file.read_text()
-        if file.name.startswith("b") or not text:
+        if not text:
             continue
         for place in places(json.loads(text)):
-            for value in ODD:
+            for value in ODD if len(text) < 5000 else ODD[::4]:
                 file.write_text(json.dumps(put(json.loads(text), place, value)))
                 refuses_or_reads(kind, tmp_path, (file.name, place, value))
         file.write_text(text)

@@ -8,6 +8,7 @@ left out. Diameters (mm) are stored as attributes. With `context` the neighbouri
 known in the official validation and test parts only; they are -1 in its training part.
 """
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping
@@ -120,7 +121,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     for name, entries in sorted(lesions.items()):
         series, _, slice_name = name.rpartition("_")
         image = path / "Images_png" / series / slice_name
-        if not image.exists():
+        if not os.path.exists(image):  # also if the name is too long
             missing += 1
             continue
         case = Path(name).stem

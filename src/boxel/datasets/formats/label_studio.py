@@ -10,8 +10,10 @@ Positions are percentages of the image. Rectangles give boxes; turned rectangles
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 from urllib.parse import unquote
+
+from typing_extensions import TypedDict
 
 from boxel.datasets.cases import Dataset
 from boxel.datasets.declared import declared_size
@@ -20,7 +22,8 @@ from boxel.datasets.formats.outlines import Entry, Options, Outlined, build, ell
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.text_kinds import text_kind, texts_in
 from boxel.datasets.problems import InputError, Report, some
-from boxel.inputs.texts import read_mapping
+from boxel.inputs.json_values import Finite, check_shape
+from boxel.inputs.texts import AGAIN, read_mapping
 from boxel.wording import counted
 
 __all__ = ["detect", "read"]
@@ -38,12 +41,31 @@ def _is_export(text: str) -> bool:
     return text.lstrip()[:1] == "[" and any(f'"{kind}"' in text for kind in KINDS)
 
 
+class _Result(TypedDict):
+    type: NotRequired[str]
+    value: NotRequired[dict[str, Any] | None]
+    original_width: NotRequired[Finite | None]
+    original_height: NotRequired[Finite | None]
+
+
+class _Annotation(TypedDict):
+    result: NotRequired[list[_Result] | None]
+
+
+class _Task(TypedDict):
+    data: NotRequired[dict[str, Any]]
+    annotations: NotRequired[list[_Annotation] | None]
+    completions: NotRequired[list[_Annotation] | None]
+
+
 def read(path: Path, report: Report, options: Options) -> Dataset:
     """Open the data set in folder (or file) `path`; problems of single cases go to `report`."""
     entries = []
     for file in texts_in(path, (".json",), _is_export):
         tasks = read_mapping(file, report)
-        tasks = tasks if isinstance(tasks, list) else []
+        tasks = check_shape(tasks, list[Any], file, AGAIN)
+        for number, task in enumerate(tasks):
+            check_shape(task, _Task, file, f"task {number}: {AGAIN}")
         bare = [number for number, task in enumerate(tasks) if not _is_annotated(task)]
         if bare:
             problem = f"{counted(len(bare), 'task is', 'tasks are')} not annotated and not used: {some(map(str, bare))}"
@@ -108,7 +130,11 @@ def _object(file: Path, name: str, entry: Mapping[str, Any], report: Report) -> 
     if entry.get("image_rotation"):
         problem = f"an object of {name} was drawn on the image turned by {str(entry['image_rotation'])[:20]} degrees"
         raise InputError(file, problem, "turn the image back in Label Studio, draw again and export again")
-    label, *others = [str(label).strip() for label in value.get(kind) or ()] or [""]
+
+    def get_list(key: str) -> list[Any]:
+        return check_shape(value.get(key) or [], list[Any], file, f"{name}: {AGAIN}")
+
+    label, *others = [str(label).strip() for label in get_list(kind)] or [""]
     if not label:
         raise InputError(file, f"an object of {name} has no label", "choose its class")
     if others:
@@ -126,7 +152,7 @@ def _object(file: Path, name: str, entry: Mapping[str, Any], report: Report) -> 
     def get(*keys: str) -> tuple[float, ...]:
         return numbers([value.get(key) for key in keys], file, f"{kind} of {name}")
 
-    degrees = float(value.get("rotation") or 0)
+    (degrees,) = numbers([value.get("rotation") or 0], file, f"rotation of {name}")
     box: tuple[float, float, float, float] | None = None
     outlines: tuple[tuple[float, ...], ...] = ()
     if kind == "rectanglelabels":
@@ -140,7 +166,7 @@ def _object(file: Path, name: str, entry: Mapping[str, Any], report: Report) -> 
         x, y, rx, ry = get("x", "y", "radiusX", "radiusY")
         outlines = (ellipse(x * step_x, y * step_y, rx * step_x, ry * step_y, degrees),)
     else:
-        pairs = [numbers(pair, file, f"{kind} of {name}", 2) for pair in value.get("points") or ()]
+        pairs = [numbers(pair, file, f"{kind} of {name}", 2) for pair in get_list("points")]
         if len(pairs) < 3:
             report(too_few(file, f"a polygon of {name}", Path(name).stem))
             return None

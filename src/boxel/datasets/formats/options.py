@@ -52,7 +52,7 @@ class ReaderOptions(Config):
                 raise ValueError(f"option {assignment!r} is not of the form key=value; write for example min_size=10")
             try:
                 values[key.strip()] = json.loads(text)
-            except ValueError:
+            except (ValueError, RecursionError):
                 values[key.strip()] = text
         return cls.from_dict(values, "options of this data set format")
 

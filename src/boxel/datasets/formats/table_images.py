@@ -43,7 +43,7 @@ def images_of(
     for (name, table), rows in rows_of.items():
         if not name.strip():
             fix = "write the name of the image, or remove the line, if it is one of totals"
-            raise InputError(table, f"line {rows[0].line}: the row names no image", fix)
+            raise InputError(table, f"line {rows[0].line}: the row names no image" if rows else "names no image", fix)
         try:
             try:
                 images[name, table] = lookup.find(name, table)

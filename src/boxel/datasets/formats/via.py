@@ -12,7 +12,9 @@ Rectangles give boxes; circles, ellipses and polygons give instance masks.
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
+
+from typing_extensions import TypedDict
 
 from boxel.datasets.cases import Dataset
 from boxel.datasets.formats import outlines
@@ -21,9 +23,9 @@ from boxel.datasets.formats.outlines import Entry, Outlined, build, ellipse, lef
 from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.text_kinds import text_kind, texts_in
 from boxel.datasets.problems import InputError, Report
-from boxel.inputs.json_values import parse_json
+from boxel.inputs.json_values import check_shape, parse_json
 from boxel.inputs.tables import read_table
-from boxel.inputs.texts import read_mapping
+from boxel.inputs.texts import AGAIN, read_mapping
 
 __all__ = ["Options", "detect", "read"]
 
@@ -75,6 +77,11 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     return build(path, entries, options, report)
 
 
+class _Region(TypedDict):
+    shape_attributes: NotRequired[dict[str, Any] | None]
+    region_attributes: NotRequired[dict[str, Any] | None]
+
+
 def _regions(file: Path, report: Report) -> Iterator[tuple[str, list[Mapping[str, Any]]]]:
     """The name of every image with its regions."""
     if file.suffix.lower() == ".csv":
@@ -91,7 +98,9 @@ def _regions(file: Path, report: Report) -> Iterator[tuple[str, list[Mapping[str
         if not isinstance(entry, dict) or not isinstance(entry.get("filename"), str):
             raise InputError(file, f"an image is {str(entry)[:80]}", "export the annotations again")
         regions = entry.get("regions") or []
-        yield entry["filename"], list(regions.values() if isinstance(regions, dict) else regions)
+        regions = list(regions.values()) if isinstance(regions, dict) else regions
+        check_shape(regions, list[_Region], file, f"{entry['filename']}: {AGAIN}")
+        yield entry["filename"], regions
 
 
 def _json(file: Path, line: int, text: str) -> dict[str, Any]:
@@ -119,7 +128,7 @@ def _object(
         return Outlined(label, None, (ellipse(x, y, radius, radius),))
     if kind == "ellipse":
         x, y, rx, ry = get("cx", "cy", "rx", "ry")
-        turn = float(shape.get("theta") or 0)  # radians
+        (turn,) = numbers([shape.get("theta") or 0], file, f"theta of {name}")  # radians
         return Outlined(label, None, (ellipse(x, y, rx, ry, turn * 180 / 3.141592653589793),))
     if kind == "polygon":
         xs = numbers(shape.get("all_points_x") or (), file, f"polygon of {name}")

@@ -8,6 +8,7 @@
 Pixels `xmin..xmax` become the half-open interval `[xmin - 1, xmax)`. Boxes without extent are left out and reported.
 """
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -79,7 +80,11 @@ def _below(folder: Path, *, deep: bool) -> Iterator[Path]:
 
 def _is_voc(file: Path) -> bool:
     head = read_head(file, 4096).replace(b"\0", b"")  # UTF-16
-    return not head or file.parent.name == "Annotations" or bool(re.search(rb"<annotation[\s>]", head))
+    return (
+        (not head and file.stat().st_size > 0)
+        or file.parent.name == "Annotations"
+        or bool(re.search(rb"<annotation[\s>]", head))
+    )
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
@@ -145,7 +150,7 @@ def _image(file: Path, tree: Element, place: Path, lookup: Lookup) -> Path:
     if image.is_dir() and written:  # a folder of the annotation's name
         image = lookup.find(written[0], file, *written[1:])
     other = image.with_name(Path(named.replace("\\", "/")).name) if named else image
-    if other.stem != image.stem and other.is_file():
+    if other.stem != image.stem and os.path.isfile(other):
         problem = f"<filename> is {named!r}, but {image.name} has the name of this file, and both exist"
         raise InputError(file, problem, "correct <filename>, or rename this file after its image")
     return image
