@@ -57,7 +57,7 @@ def csv_text(value: object) -> object:
 
 
 def from_csv_text(cell: str) -> str:
-    """The text that `csv_text` made a cell of; codes such as `\\x1b` stay."""
+    """The text that `csv_text` made a cell of; codes stay."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
