@@ -142,11 +142,7 @@ def _predict_cases(
 ) -> tuple[list[Path], list[str]]:
     """The files of all cases, and the reasons, by case, why some are missing."""
     written = {case: case_file(out, case, ".json", num_cases) for case in cases}
-    rest = [
-        case
-        for case, path in written.items()
-        if not is_done(path, stamp_of(detector, case, cases[case], inputs.given.get(case)))
-    ]
+    rest = [case for case, path in written.items() if not _is_done(detector, case, cases[case], inputs, path)]
     failures = {}
     capped = sum(read_json(written[case]).get("capped", False) for case in cases.keys() - set(rest))
     if work:
@@ -171,6 +167,16 @@ def _predict_cases(
             "losses in the metrics.jsonl of the run"
         )
     return list(written.values()), [failures[case] for case in sorted(failures)]
+
+
+def _is_done(detector: Detector, case: str, files: Sequence[Path], inputs: Images, path: Path) -> bool:
+    if not path.exists():
+        return False
+    try:
+        stamp = stamp_of(detector, case, files, inputs.given.get(case))
+    except (OSError, ValueError):  # reported when it is predicted
+        return False
+    return is_done(path, stamp)
 
 
 def _check_effect(overrides: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-__all__ = ["DEFLATE", "LOSSLESS", "check_claim"]
+__all__ = ["DEFLATE", "LOSSLESS", "check_claim", "check_memory", "size_text"]
 
 DEFLATE = 1100  # most bytes from one byte (1032 by its format)
 LOSSLESS = 20_000  # JPEG 2000, JPEG-LS and the like on constant images
@@ -25,14 +25,26 @@ def check_claim(path: Path, claimed: int, stored: int, ratio: float = 1) -> None
     """
     if claimed > stored * ratio:
         raise ValueError(
-            f"{path}: the file is cut short: its header claims {_size(claimed)} of voxels, it has {_size(stored)}; "
-            "copy or export it again"
+            f"{path}: the file is cut short: its header claims {size_text(claimed)} of voxels, "
+            f"it has {size_text(stored)}; copy or export it again"
         )
+    check_memory(f"{path}: has {size_text(claimed)} of voxels", claimed, "crop or resample it")
+
+
+def check_memory(what: str, size: float, fix: str) -> None:
+    """Refuse a result that is too large for the memory, before it is allocated.
+
+    Args:
+        what: the file or case, and what is asked for, with its size.
+        size: its bytes.
+        fix: what the user can do.
+
+    Raises:
+        ValueError: it takes more than half of the memory.
+    """
     memory = _memory()
-    if memory and claimed > MEMORY * memory:
-        raise ValueError(
-            f"{path}: has {_size(claimed)} of voxels, too many for {_size(memory)} of memory; crop or resample it"
-        )
+    if memory and size > MEMORY * memory:
+        raise ValueError(f"{what}, too many for {size_text(memory)} of memory; {fix}")
 
 
 def _memory() -> int:
@@ -49,7 +61,8 @@ def _memory() -> int:
     return whole
 
 
-def _size(count: float) -> str:
+def size_text(count: float) -> str:
+    """A number of bytes for people to read."""
     for unit in ("bytes", "KiB", "MiB", "GiB"):
         if count < 1024:
             return f"{count:.4g} {unit}"

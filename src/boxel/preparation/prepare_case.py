@@ -44,7 +44,7 @@ def store_case(root: Path, case: Case, dataset: Dataset, task: Task) -> None:
     """Prepare one case and write its files. The JSON is written last: it marks the others as complete."""
     source = signature(case)
     loaded = read_case(case, dataset)
-    array, scales = _normalised(on_grid(loaded.image, task).array, task)
+    array, scales = _normalised(on_grid(loaded.image, task, str(case.channels[0])).array, task)
     shape = array.shape[1:]
     label_map = np.zeros(shape, np.uint8)
     if loaded.label_map is not None:
