@@ -15,13 +15,12 @@ from boxel.config import read_json, write_text
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.parallel import parallel
 from boxel.datasets.quality.folds import bad_names
-from boxel.datasets.quality.plausible import implausible_size
+from boxel.datasets.quality.plausible import implausible_size, per_axis
 from boxel.datasets.split import Strata, dataset_splits, make_splits
 from boxel.io.claims import size_text
 from boxel.output_folder import check_empty
 from boxel.preparation.fingerprint import CaseRecord, Fingerprint
 from boxel.preparation.measure import MEASURED, measure
-from boxel.preparation.patch_and_strides import by
 from boxel.preparation.plan import PlanConfig, check_settings, plan
 from boxel.preparation.prepare_case import content, is_stored, store_case
 from boxel.preparation.preprocess import check_grid, stored_shape
@@ -163,8 +162,8 @@ def plan_cases(dataset: Dataset, measured: Fingerprint, config: PlanConfig) -> T
         check_grid(grid, task, files[case_id])
     for case in atypical(measured, config.spacing_unit):
         logging.getLogger("boxel").warning(
-            f"{files[case.id]}: voxel size {by(case.spacing)} mm is far from that of the other cases, and the plan is "
-            "made without this case; correct the voxel size in its header"
+            f"{files[case.id]}: voxel size {per_axis(case.spacing)} mm is far from that of the other cases, and the "
+            "plan is made without this case; correct the voxel size in its header"
         )
     return task
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from boxel.datasets.quality.plausible import implausible_size
+from boxel.datasets.quality.plausible import implausible_size, per_axis
 from boxel.io import resample
 from boxel.io.claims import check_memory, size_text
 from boxel.io.outliers import without_outliers
@@ -85,11 +85,10 @@ def check_grid(geometry: Geometry, task: Task, name: str) -> tuple[int, ...]:
         raise ValueError(f"{name}: {problem}")
     shape = stored_shape(geometry.shape, geometry.spacing, task.spacing, task.spacing_unit)
     size = math.prod(shape) * len(task.channels) * np.dtype(np.float32).itemsize
-    sizes, targets = (" x ".join(f"{value:.4g}" for value in values) for values in (geometry.spacing, task.spacing))
     fix = "correct the voxel size in its header, or crop the image" if by_mm else "crop the image"
     check_memory(
-        f"{name}: with its voxel size of {sizes} mm it becomes {' x '.join(map(str, shape))} voxels "
-        f"({size_text(size)}) at the plan's spacing of {targets} {task.spacing_unit}",
+        f"{name}: with its voxel size of {per_axis(geometry.spacing)} mm it becomes {' x '.join(map(str, shape))} "
+        f"voxels ({size_text(size)}) at the plan's spacing of {per_axis(task.spacing)} {task.spacing_unit}",
         size,
         f"{fix}, or prepare with a coarser --set plan.spacing",
     )

@@ -128,7 +128,7 @@ def test_a_case_far_from_the_others_does_not_decide_the_plan(ndim):
 def test_a_case_far_from_the_others_is_named_by_prepare(tmp_path, ndim, caplog):
     dataset = write(tmp_path / "data", ndim, channel="US", spacings=(1.0, 0.02, 1.0, 1.0))
     prepare(dataset, tmp_path / "work", workers=0)
-    assert "c1_0000.nii.gz: voxel size 0.02x0.02" in caplog.text
+    assert "c1_0000.nii.gz: voxel size 0.02 x 0.02" in caplog.text
     assert "the plan is made without this case" in caplog.text
 
 

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from boxel.types import Geometry
 
-__all__ = ["far_from_median", "implausible_size", "unusual_size"]
+__all__ = ["far_from_median", "implausible_size", "per_axis", "unusual_size"]
 
 
 class Limits(NamedTuple):
@@ -45,7 +46,7 @@ def implausible_size(geometry: Geometry, channels: Sequence[str]) -> str:
     """Why an image cannot have its voxel size or extent; empty if it can. Voxels of 1 mm may have any unit."""
     spacing = np.asarray(geometry.spacing)
     if not (np.isfinite(spacing) & (spacing > 0)).all():
-        return f"voxel size {_by(spacing)} mm is not positive; {FIX}"
+        return f"voxel size {per_axis(spacing)} mm is not positive; {FIX}"
     method, limits = _limits(channels)
     return _beyond(geometry, method, limits.possible, limits.extent[1], "is impossible for")
 
@@ -78,12 +79,15 @@ def _beyond(geometry: Geometry, method: str, sizes: tuple[float, float], longest
     if (spacing == 1).all():  # as of pictures, which have no unit
         return ""
     if spacing.min() < sizes[0] or spacing.max() > sizes[1]:
-        return f"voxel size {_by(spacing)} mm {what} {method} ({sizes[0]:g} to {sizes[1]:g} mm); {FIX}"
+        return f"voxel size {per_axis(spacing)} mm {what} {method} ({sizes[0]:g} to {sizes[1]:g} mm); {FIX}"
     if extent.max() > longest:
-        problem = f"extent {_by(extent)} mm (voxel size {_by(spacing)} mm) {what} {method} (up to {longest:g} mm)"
+        problem = (
+            f"extent {per_axis(extent)} mm (voxel size {per_axis(spacing)} mm) {what} {method} (up to {longest:g} mm)"
+        )
         return f"{problem}; {FIX}"
     return ""
 
 
-def _by(values: np.ndarray) -> str:
-    return " x ".join(f"{value:.4g}" for value in values)
+def per_axis(values: ArrayLike) -> str:
+    """Numbers per axis as text, such as `3 x 0.7 x 0.7`."""
+    return " x ".join(f"{value:.4g}" for value in np.asarray(values))

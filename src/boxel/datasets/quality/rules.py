@@ -14,7 +14,7 @@ from boxel.datasets.problems import Finding, as_input_error, some
 from boxel.datasets.quality.folds import FOLD_RULES
 from boxel.datasets.quality.near_duplicates import hash_image, near_duplicates
 from boxel.datasets.quality.orientation import Turn, describe, edge_strengths, likely_turn
-from boxel.datasets.quality.plausible import far_from_median, implausible_size, unusual_size
+from boxel.datasets.quality.plausible import far_from_median, implausible_size, per_axis, unusual_size
 from boxel.wording import counted, counted_of
 
 __all__ = ["ACROSS", "Look", "look", "split_instances"]
@@ -283,8 +283,8 @@ def _spacing(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Finding]:
         problem = f"spacing differs more than twofold between cases (median {text} mm)"
         yield Finding("note", "", dataset.root, problem, "preparation resamples all cases to one spacing")
     for row in np.flatnonzero(far_from_median(spacing)).tolist():
-        own, case = " x ".join(f"{value:.3g}" for value in spacing[row]), looks[row].case
-        problem = f"voxel size {own} mm is far from that of the other cases (median {text} mm)"
+        case = looks[row].case
+        problem = f"voxel size {per_axis(spacing[row])} mm is far from that of the other cases (median {text} mm)"
         if not any(finding.severity == "error" for finding in looks[row].findings):  # its size is impossible
             yield Finding("warning", case.id, case.channels[0], problem, "correct it in its header if it is wrong")
 
