@@ -10,6 +10,7 @@ from boxel.api.given_boxes import GivenBoxes
 from boxel.api.prediction_inputs import Images
 from boxel.consolidation import RawPrediction, write_raw
 from boxel.export.boxel_json import write_detections
+from boxel.inputs.signatures import sample
 from boxel.inputs.texts import read_json
 from boxel.io import write_label_map
 from boxel.output_folder import case_file
@@ -49,7 +50,7 @@ def predict_case(detector: Detector, inputs: Images, case: str, out: Path, num_c
     if given:
         return _segment_given(detector, given, image, case, path, stamp, files)
     try:
-        raw, labels, shape = detector.predict_raw(image)
+        raw, labels, shape = detector.predict_raw(image, name=str(files[0]))
     except ValueError as error:
         return CaseResult(case, failure=_reason(files[0], error))
     prediction = RawPrediction(
@@ -71,7 +72,7 @@ def _segment_given(
 ) -> CaseResult:
     """Write the label map of a case in given boxes, and these."""
     try:
-        labels = detector.segment_boxes(image, given.on(image.geometry))
+        labels = detector.segment_boxes(image, given.on(image.geometry), name=str(files[0]))
     except ValueError as error:
         return CaseResult(case, failure=_reason(files[0], error))
     write_label_map(segmentation_file(path.parent, case), labels, image.geometry)
@@ -90,7 +91,10 @@ def stamp_of(detector: Detector, case: str, files: Sequence[Path], given: GivenB
     Args:
         given: the boxes to segment.
     """
-    source = [{"file": str(file), "bytes": file.stat().st_size, "modified": file.stat().st_mtime_ns} for file in files]
+    source = [
+        {"file": str(f), "bytes": f.stat().st_size, "modified": f.stat().st_mtime_ns, "sample": sample(f)}
+        for f in files
+    ]
     stamp: dict[str, Any] = {"detector": detector.fingerprint, "source": source}
     if given:
         stamp["boxes"] = given.digest

@@ -1,5 +1,6 @@
 """A trained detector: images in, detections in their own voxels out."""
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
@@ -16,7 +17,7 @@ from boxel.inference.raw import predict_raw
 from boxel.inference.segmentation import Painter
 from boxel.io.channels import fit_image, read_channels
 from boxel.models.base import Model
-from boxel.preparation.preprocess import preprocess
+from boxel.preparation.preprocess import check_grid, preprocess
 from boxel.training.memory import keep_freed_memory
 from boxel.types import Detections, Geometry, Image, RawDetections, Task
 from boxel.wording import counted
@@ -109,6 +110,10 @@ class Detector:
 
         Returns:
             Detections by descending score, in the voxels of the image file.
+
+        Raises:
+            ValueError: the image cannot be read or does not fit the detector; its voxels are NaN or infinite; its voxel
+                size is impossible, or makes it too large for the memory.
         """
         image = self._as_image(image)
         raw, _, shape = self.predict_raw(image)
@@ -130,13 +135,18 @@ class Detector:
         raw, labels, shape = self.predict_raw(image, segmentation=True)
         return self.finish(raw, shape, image.geometry), labels  # type: ignore[return-value]
 
-    def segment_boxes(self, image: Image, boxes: np.ndarray) -> np.ndarray:
+    def segment_boxes(self, image: Image, boxes: np.ndarray, *, name: str = "image") -> np.ndarray:
         """Segment an image in given boxes `(n, 2, d)`, in its voxels; label map as from `segment`.
+
+        Args:
+            image: on whose grid the boxes are.
+            boxes: the boxes.
+            name: what errors call the image, such as its file.
 
         Raises:
             ValueError: a model does not segment given boxes, or the image does not fit.
         """
-        prepared = self._prepare(image)
+        prepared = self._prepare(image, name)
         shape = prepared.shape[1:]
         scaled = boxes * (np.asarray(shape) / image.geometry.shape)
         painter = Painter(shape[0], image.geometry.shape)
@@ -146,20 +156,21 @@ class Detector:
         return painter.labels
 
     def predict_raw(
-        self, image: Image, *, segmentation: bool | None = None
+        self, image: Image, *, segmentation: bool | None = None, name: str = "image"
     ) -> tuple[RawDetections, np.ndarray | None, tuple[int, ...]]:
         """Every box of every view, in the voxels of the prepared image, a label map if wanted, and its shape.
 
         Args:
             segmentation: also return the label map, as from `segment`; None leaves that to the settings.
+            name: what errors call the image, such as its file.
         """
-        prepared = self._prepare(image)
+        prepared = self._prepare(image, name)
         wanted = self.predict_config.segmentation if segmentation is None else segmentation
         painter = Painter(prepared.shape[1], image.geometry.shape) if wanted else None
         raw = self.predict_prepared(prepared, planes=painter.add if painter else None)
         return raw, painter.labels if painter else None, prepared.shape[1:]
 
-    def _prepare(self, image: Image) -> np.ndarray:
+    def _prepare(self, image: Image, name: str) -> np.ndarray:
         """The array `(c, *s)` that the models see."""
         if len(image.array) != len(self.task.channels):
             raise ValueError(
@@ -171,7 +182,7 @@ class Detector:
                 f"the image has {image.array.ndim - 1} axes, "
                 f"the detector was trained on images of {len(self.task.spacing)}"
             )
-        return preprocess(image, self.task).array
+        return preprocess(image, self.task, name).array
 
     def predict_prepared(
         self, array: np.ndarray, *, planes: Callable[[np.ndarray], object] | None = None
@@ -190,7 +201,11 @@ class Detector:
         if isinstance(source, Image):
             return source
         files = [Path(file) for file in ([source] if isinstance(source, str | Path) else source)]
-        return fit_image(read_channels(files), self.task.channels, len(self.task.spacing), files[0])
+        image = fit_image(read_channels(files), self.task.channels, len(self.task.spacing), files[0])
+        check_grid(image.geometry, self.task, str(files[0]))
+        for remark in image.remarks:
+            logging.getLogger("boxel").warning(f"{files[0]}: {remark}")
+        return image
 
     def finish(self, raw: RawDetections, shape: tuple[int, ...], original: Geometry) -> Detections:
         """Consolidated detections on the original grid, from those in a prepared image of `shape`."""

@@ -146,11 +146,7 @@ def _predict_cases(
 ) -> tuple[list[Path], list[str]]:
     """The files of all cases, and the reasons, by case, why some are missing."""
     written = {case: case_file(out, case, ".json", num_cases) for case in cases}
-    rest = [
-        case
-        for case, path in written.items()
-        if not is_done(path, stamp_of(detector, case, cases[case], inputs.given.get(case)))
-    ]
+    rest = [case for case, path in written.items() if not _is_done(detector, case, cases[case], inputs, path)]
     failures = {}
     capped = sum(read_json(written[case]).get("capped", False) for case in cases.keys() - set(rest))
     if work:
@@ -195,10 +191,20 @@ def _locked_case(
     detector: Detector, inputs: Images, case: str, out: Path, num_cases: int, patience: float = 0.0
 ) -> CaseResult:
     with locked(out, "boxel predict", lock_of_case(case), patience=patience):
-        path, files = case_file(out, case, ".json", num_cases), inputs.cases[case].channels
-        if path.exists() and is_done(path, stamp_of(detector, case, files, inputs.given.get(case))):
+        path = case_file(out, case, ".json", num_cases)
+        if _is_done(detector, case, inputs.cases[case].channels, inputs, path):
             return CaseResult(case, capped=read_json(path).get("capped", False))  # by another process, meanwhile
         return predict_case(detector, inputs, case, out, num_cases)
+
+
+def _is_done(detector: Detector, case: str, files: Sequence[Path], inputs: Images, path: Path) -> bool:
+    if not path.exists():
+        return False
+    try:
+        stamp = stamp_of(detector, case, files, inputs.given.get(case))
+    except (OSError, ValueError):  # reported when it is predicted
+        return False
+    return is_done(path, stamp)
 
 
 def _check_effect(overrides: Sequence[str]) -> None:

@@ -83,7 +83,7 @@ def run(
     Exit status 1 if a cell failed; the others are not affected, and the next call tries it again.
     """
     from boxel.experiments.registry import choose
-    from boxel.experiments.run import require_data
+    from boxel.experiments.run import check_cells
     from boxel.experiments.run import run as run_cells
     from boxel.experiments.state import states, summary
     from boxel.experiments.tables import collect as collect_tables
@@ -93,7 +93,8 @@ def run(
     grid = choose(name, preset, source, set_ or ()).grid()
     if dry_run:
         cells = states(grid, out, grid.select(only or ()))
-        require_data(grid, cells)
+        with progress_bars() as progress:
+            check_cells(grid, cells, progress)
         _print_cells(cells)
         say(summary(cells, grid, executor.workers))
         return

@@ -20,10 +20,13 @@ def dataset_splits(dataset: Dataset, *, num_folds: int = 5, seed: int = 0) -> li
     test cases.
 
     Raises:
-        ValueError: a prescribed fold names an unknown case, or a case in two parts.
+        ValueError: a prescribed fold names an unknown case, or a case in two parts; or there are too few groups.
     """
     if dataset.splits is None:
-        return make_splits(dataset.cases, num_folds=num_folds, seed=seed)
+        try:
+            return make_splits(dataset.cases, num_folds=num_folds, seed=seed)
+        except ValueError as error:
+            raise ValueError(f"{dataset.root}: {error}") from None
     return check_splits(dataset.splits, dataset.cases, str(dataset.root / "splits.json"))
 
 

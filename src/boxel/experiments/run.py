@@ -10,10 +10,12 @@ from boxel.experiments.collect import check_folds
 from boxel.experiments.executors import Executor, Here
 from boxel.experiments.grid import Grid
 from boxel.experiments.registry import RECORD, Chosen, choose
-from boxel.experiments.sources import Source
+from boxel.experiments.sources import DataFolder, PatientSplit, Source, ToyImages
 from boxel.experiments.state import CellState, states
 from boxel.locks import is_locked
 from boxel.output_folder import claimed
+from boxel.preparation.plan import check_settings
+from boxel.preparation.prepare import would_prepare
 from boxel.types import Progress, silent
 
 _POLL = 1.0
@@ -84,6 +86,27 @@ def run(
             if not free:  # other processes work on the rest
                 time.sleep(_POLL)
     return states(grid, out, cells)
+
+
+def check_cells(grid: Grid, cells: Sequence[CellState], progress: Progress = silent) -> None:
+    """Check, without running them, that the data of the unfinished cells and the settings of their plans are accepted.
+
+    Raises:
+        ValueError: the data do not exist, cannot be pooled over the folds, or are refused by `boxel prepare`.
+    """
+    require_data(grid, cells)
+    unfinished = [grid.cell(state.values) for state in cells if state.state != "done"]
+    if unfinished:
+        check_folds(grid, grid)
+    checked = set[str]()
+    for cell in unfinished:
+        plan = cell.experiment.plan
+        if isinstance(cell.source, ToyImages):
+            check_settings(plan, cell.source.ndim, num_channels=1)
+        elif isinstance(cell.source, DataFolder | PatientSplit) and cell.prepared_name not in checked:
+            checked.add(cell.prepared_name)
+            dataset = cell.source.open(Path(), silent)
+            would_prepare(dataset, plan, num_folds=cell.num_folds, seed=cell.split_seed, progress=progress)
 
 
 def require_data(grid: Grid, cells: Sequence[CellState]) -> None:

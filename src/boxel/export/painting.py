@@ -1,8 +1,12 @@
 """Which voxels a detection covers, for the formats that paint."""
 
+import math
+
 import numpy as np
 
 from boxel.export.prediction import Prediction
+from boxel.inputs.memory import size_in_words
+from boxel.io.claims import check_memory
 from boxel.types import Detections
 
 
@@ -33,13 +37,30 @@ def filled_box(box: np.ndarray, shape: tuple[int, ...]) -> tuple[tuple[slice, ..
     return region, np.ones([s.stop - s.start for s in region], bool)
 
 
+def blank(prediction: Prediction, dtype: type) -> np.ndarray:
+    """Zeros on the grid of the image.
+
+    Raises:
+        ValueError: the grid is too large for the memory.
+    """
+    shape = prediction.geometry.shape
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    check_memory(
+        f"case {prediction.case!r}: a label map of {' x '.join(map(str, shape))} voxels, as its prediction says, takes "
+        f"{size_in_words(size)}",
+        size,
+        "correct the shape there, or choose a format of boxes such as csv",
+    )
+    return np.zeros(shape, dtype)
+
+
 def paint(prediction: Prediction) -> tuple[list[np.ndarray], list[int]]:
     """Label maps in which the detections are numbered from 1 by falling score, and the map that each is in.
 
     Detections in one map do not overlap, so that each is whole; there are as many maps as this takes, at least one.
     """
     shape = prediction.geometry.shape
-    maps, where = [np.zeros(shape, np.uint16)], []
+    maps, where = [blank(prediction, np.uint16)], []
     for number, (row, *_) in enumerate(prediction.ranking, start=1):
         region, mask = voxels_of(prediction.detections, row, shape)
         free = next((i for i, label_map in enumerate(maps) if not label_map[region][mask].any()), len(maps))

@@ -121,7 +121,9 @@ def read_label_map(path: Path) -> Image:
     array = merge_layers(path, image.array) if is_segmentation(path) else image.array
     if len(array) != 1:
         raise ValueError(f"{path}: a label map with {len(array)} channels; save integers, not colours")
-    if array.dtype.kind == "f" and not (np.isfinite(array) & (array == np.floor(array))).all():
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError(f"{path}: this label map has values that are NaN or infinite; set them to 0, the background")
+    if array.dtype.kind == "f" and not (array == np.floor(array)).all():
         raise ValueError(f"{path}: this label map has values that are not whole numbers; save it without interpolation")
     if array.min() < 0 or array.max() > np.iinfo(np.int32).max:
         raise ValueError(f"{path}: label values from {array.min()} to {array.max()}; renumber them from 0")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from boxel.io import grid_fix, has_geometry, read_image, same_grid, split_suffix
+from boxel.io.outliers import without_outliers
 from boxel.types import Geometry, Image
 from boxel.wording import counted
 
@@ -68,30 +69,28 @@ def in_order(channels: Channels) -> tuple[Path, ...]:
 
 
 def read_channels(files: Sequence[Path], open_file: Callable[[Path], Image] = read_image) -> Image:
-    """One float32 image `(c, *s)` from one file, or from one file per channel.
+    """One float32 image `(c, *s)` from one file, or from one file per channel; without outliers.
 
     Args:
         files: at least one; each may hold several channels.
         open_file: reads one of them.
 
     Raises:
-        ValueError: a file cannot be read, does not lie on the voxel grid of the first, or has voxels that are NaN or
-            infinite.
+        ValueError: a file cannot be read, does not lie on the voxel grid of the first, or has voxels that are NaN,
+            infinite or too large.
     """
     images = [open_file(path) for path in files]
-    arrays = []
+    arrays, remarks = [], [*images[0].remarks]
     for path, image in zip(files, images, strict=True):
         check_same_grid(path, image.geometry, files[0], images[0].geometry)
         with np.errstate(over="ignore"):
-            arrays.append(image.array.astype(np.float32, copy=False))
-        bad = int((~np.isfinite(arrays[-1])).sum()) if image.array.dtype.kind == "f" else 0
-        if bad:
-            raise ValueError(
-                f"{path}: NaN or infinite values in {counted(bad, 'voxel')}; replace them, for example by the "
-                "background value"
-            )
+            array = image.array.astype(np.float32, copy=False)
+        if image.array.dtype.itemsize > 1:  # 8 bits are too few for outliers
+            array, found = without_outliers(array, path)
+            remarks += found if len(files) == 1 else [f"{path.name}: {remark}" for remark in found]
+        arrays.append(array)
     array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-    return Image(array, images[0].geometry, images[0].remarks)
+    return Image(array, images[0].geometry, tuple(remarks))
 
 
 def fit_image(image: Image, channels: Sequence[str], ndim: int, file: Path) -> Image:

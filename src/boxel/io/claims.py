@@ -4,7 +4,7 @@ from pathlib import Path
 
 from boxel.inputs.memory import memory, size_in_words
 
-__all__ = ["DEFLATE", "LOSSLESS", "check_claim"]
+__all__ = ["DEFLATE", "LOSSLESS", "check_claim", "check_memory"]
 
 DEFLATE = 1100  # most bytes from one byte (1032 by its format)
 LOSSLESS = 20_000  # JPEG 2000, JPEG-LS and the like on constant images
@@ -23,13 +23,26 @@ def check_claim(path: Path, claimed: int, stored: int, ratio: float = 1) -> None
     Raises:
         ValueError: the header claims more than the file or the memory can hold.
     """
-    size, whole = size_in_words(claimed), memory()
+    size = size_in_words(claimed)
     if claimed > stored * ratio:
         raise ValueError(
             f"{path}: the file is cut short: its header claims {size} of voxels, it has {size_in_words(stored)}; "
             "copy or export it again"
         )
-    if whole and claimed > MEMORY * whole:
-        raise ValueError(
-            f"{path}: has {size} of voxels, too many for {size_in_words(whole)} of memory; crop or resample it"
-        )
+    check_memory(f"{path}: has {size} of voxels", claimed, "crop or resample it")
+
+
+def check_memory(what: str, size: float, fix: str) -> None:
+    """Refuse a result that is too large for the memory, before it is allocated.
+
+    Args:
+        what: the file or case, and what is asked for, with its size.
+        size: its bytes.
+        fix: what the user can do.
+
+    Raises:
+        ValueError: it takes more than half of the memory.
+    """
+    whole = memory()
+    if whole and size > MEMORY * whole:
+        raise ValueError(f"{what}, too many for {size_in_words(whole)} of memory; {fix}")

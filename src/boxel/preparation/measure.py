@@ -1,7 +1,7 @@
 """Measure the training cases of a data set: from images and objects to the fingerprint."""
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +12,10 @@ from boxel.datasets.cases import Case, Dataset, read_case
 from boxel.datasets.instances import fills_image
 from boxel.datasets.parallel import parallel
 from boxel.datasets.source_files import facts, signature, unchanged
+from boxel.inputs.signatures import Signature
 from boxel.inputs.texts import read_json
 from boxel.preparation.fingerprint import CaseRecord, Fingerprint, Intensity, ObjectStats
+from boxel.preparation.normalisation import normalisation_kind
 from boxel.types import Image, Instances, Progress, silent
 from boxel.wording import counted_of
 
@@ -22,12 +24,14 @@ MEASURED = ".measured.json"  # suffix of the measurements of one case
 SAMPLE_SIZE = 1000
 # Surroundings measured with an object, as a fraction of its extent on each side.
 MARGIN = 0.25
+# Times the median of the largest values of the cases: beyond that, a CT is not in the units of the others.
+OTHER_SCALE = 1000
 
 
 class _Measurement(Config):
     """The measurements of one case, stored on disk so that an interrupted run can be resumed."""
 
-    source: dict[str, tuple[int, int, str]]
+    source: dict[str, Signature]
     facts: str
     record: CaseRecord
     sample: tuple[tuple[float, ...], ...]
@@ -140,8 +144,12 @@ def _sample(image: Image, mask: np.ndarray) -> tuple[tuple[float, ...], ...]:
 def _summarise(
     dataset: Dataset, records: list[CaseRecord], samples: list[tuple[tuple[float, ...], ...]]
 ) -> Fingerprint:
-    with_objects = [sample for record, sample in zip(records, samples, strict=True) if record.labels]
-    pooled = [np.concatenate(channel) for channel in zip(*(with_objects or samples), strict=True)]
+    with_objects = [row for row, record in enumerate(records) if record.labels]
+    chosen = with_objects or range(len(records))
+    pooled = [
+        _pool(channel, {records[row].id: samples[row][number] for row in chosen})
+        for number, channel in enumerate(dataset.channels)
+    ]
     counts = np.array([len(record.labels) for record in records])
     return Fingerprint(
         name=dataset.name,
@@ -159,6 +167,20 @@ def _summarise(
         },
         cases=tuple(records),
     )
+
+
+def _pool(channel: str, samples: Mapping[str, Sequence[float]]) -> np.ndarray:
+    """The values of all cases; of CT, which has one scale, without cases on another one, which are logged."""
+    largest = np.array([np.abs(values).max(initial=0) for values in samples.values()])
+    far = largest > OTHER_SCALE * np.median(largest)
+    if normalisation_kind(channel) != "ct" or 2 * far.sum() >= len(far):
+        far[:] = False
+    for case_id, size in zip(np.array(list(samples))[far], largest[far], strict=True):
+        logging.getLogger("boxel").warning(
+            f"{case_id}: values of {channel} up to {size:.3g} are far beyond those of the other cases, and the "
+            "intensities are measured without this case; rescale it to Hounsfield units"
+        )
+    return np.concatenate([values for values, is_far in zip(samples.values(), far.tolist(), strict=True) if not is_far])
 
 
 def _intensity(channel: str, values: np.ndarray) -> Intensity:

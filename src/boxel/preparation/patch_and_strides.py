@@ -60,9 +60,7 @@ def choose_grid(
         f"and to C{MIN_STAGES} at least."
     )
     patch = np.array(patch_size) if patch_size else fit_patch(room, need, unit, spacing, budget)
-    if (patch % unit).any():
-        nearest = np.ceil(patch / unit) * unit
-        raise ValueError(f"patch_size {by(patch)} must be a multiple of the total stride {by(unit)}; use {by(nearest)}")
+    check_multiple(patch, unit)
     why["patch_size"] = f"{by(patch)}: " + (
         "as set." if patch_size else _why_patch(patch, shapes, unit, budget, extent)
     )
@@ -166,6 +164,19 @@ def choose_levels(
 def by(values: np.ndarray | tuple[float, ...]) -> str:
     """Numbers per axis as text, such as `3x4.5x4.5`."""
     return "x".join(f"{value:.10g}" for value in np.round(np.asarray(values, float), 2))
+
+
+def check_multiple(patch: np.ndarray, unit: np.ndarray) -> None:
+    """Raise ValueError unless the edges of a patch are multiples of the total stride."""
+    if (patch % unit).any():
+        nearest = np.ceil(patch / unit) * unit
+        raise ValueError(f"patch_size {by(patch)} must be a multiple of the total stride {by(unit)}; use {by(nearest)}")
+
+
+def check_length(name: str, values: tuple[float, ...], ndim: int) -> None:
+    """Raise ValueError unless there is one value for each axis."""
+    if len(values) != ndim:
+        raise ValueError(f"{name} {tuple(values)} has {len(values)} numbers; there are {ndim} axes, give one for each")
 
 
 def _names(levels: tuple[int, ...]) -> str:

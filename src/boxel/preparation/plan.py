@@ -8,18 +8,19 @@ import numpy as np
 from pydantic import PositiveFloat, PositiveInt, field_validator, model_validator
 
 from boxel.config import Config
+from boxel.inputs.memory import size_in_words
+from boxel.io.claims import check_memory
 from boxel.preparation.anchors import Sizes, fit_levels, mean_best_iou, retina_unet_anchors, torchvision_anchors
 from boxel.preparation.fingerprint import Fingerprint
 from boxel.preparation.normalisation import Kind, normalisation_rules
-from boxel.preparation.patch_and_strides import by, choose_grid
+from boxel.preparation.patch_and_strides import by, check_length, check_multiple, choose_grid
 from boxel.preparation.preprocess import SpacingUnit, stored_shape
+from boxel.preparation.target_spacing import in_mm, target_spacing, typical
 from boxel.ranges import Context
 from boxel.strides import level_strides
 from boxel.types import Task
 from boxel.wording import counted, counted_of
 
-# An axis this much coarser than the finest counts as coarse.
-ANISOTROPY = 3.0
 _SOURCES = {
     "mdt": "Retina U-Net (mdt)",
     "paper": "Retina U-Net (paper)",
@@ -118,18 +119,17 @@ def plan(fingerprint: Fingerprint, config: PlanConfig = PlanConfig()) -> Task:  
         ValueError: a setting contradicts the data or another setting (names both).
     """
     why: dict[str, str] = {}
+    check_settings(config, fingerprint.ndim, len(fingerprint.channels))
     ndim = _ndim(fingerprint, config, why)
-    spacing = _spacing(fingerprint, config, why)
+    fingerprint = typical(fingerprint, config.spacing_unit)
+    spacing = target_spacing(fingerprint, config.spacing, config.spacing_unit, why)
     grids = [stored_shape(case.shape, case.spacing, spacing, config.spacing_unit) for case in fingerprint.cases]
     sizes, shapes = _on_grid(fingerprint, grids, ndim)
     strides = config.strides_for(ndim)
-    for name, rows in (("patch_size", [config.patch_size or ()]), ("strides", strides or ())):
-        for row in rows:
-            _check_length(name, row or (0,) * ndim, ndim)
     stages, levels, patch_size = choose_grid(
         sizes,
         shapes,
-        _in_mm(fingerprint, spacing, config)[-ndim:],
+        in_mm(fingerprint, spacing, config.spacing_unit)[-ndim:],
         strides=strides,
         levels=config.levels,
         patch_size=config.patch_size,
@@ -138,6 +138,7 @@ def plan(fingerprint: Fingerprint, config: PlanConfig = PlanConfig()) -> Task:  
         why=why,
     )
     anchors = _anchors(config, sizes, stages, levels, why)
+    _check_step(config, patch_size, len(fingerprint.channels))
     return Task(
         name=fingerprint.name,
         ndim=ndim,
@@ -165,50 +166,46 @@ def plan(fingerprint: Fingerprint, config: PlanConfig = PlanConfig()) -> Task:  
     )
 
 
+def check_settings(config: PlanConfig, image_ndim: int, num_channels: int) -> None:
+    """Raise ValueError if settings fit no images of these axes and channels; nothing has to be measured for that."""
+    ndim = config.ndim or image_ndim
+    if ndim > image_ndim:
+        raise ValueError(f"ndim {ndim}: the images have {image_ndim} axes; choose no more than that")
+    if config.context and ndim == image_ndim:
+        raise ValueError(f"context {config.context}: only slice-wise models have neighbours; set ndim below {ndim}")
+    strides = config.strides_for(ndim) or ()
+    for name, rows, length in (
+        ("spacing", [config.spacing], image_ndim), ("patch_size", [config.patch_size], ndim), ("strides", strides, ndim)
+    ):  # fmt: skip
+        for row in filter(None, rows):
+            check_length(name, row, length)
+    if config.patch_size and strides:
+        check_multiple(np.array(config.patch_size), np.prod(strides, axis=0))
+    if config.patch_size:
+        _check_step(config, config.patch_size, num_channels)
+
+
+def _check_step(config: PlanConfig, patch_size: tuple[int, ...], num_channels: int) -> None:
+    """Raise ValueError if the patches of a step are too large for the memory."""
+    number = _patches_per_step(config, patch_size)
+    size = 4 * number * num_channels * (2 * config.context + 1) * math.prod(patch_size)  # float32
+    check_memory(
+        f"patch_size {by(patch_size)}: {number} of them are {size_in_words(size)}", size, "choose a smaller one"
+    )
+
+
+def _patches_per_step(config: PlanConfig, patch_size: tuple[int, ...]) -> int:
+    return config.batch_size or min(max(config.voxels_per_step // math.prod(patch_size), 2), 16)
+
+
 def _ndim(fingerprint: Fingerprint, config: PlanConfig, why: dict[str, str]) -> int:
     ndim = config.ndim or fingerprint.ndim
-    if ndim > fingerprint.ndim:
-        raise ValueError(f"ndim {ndim}: the images have {fingerprint.ndim} axes; choose no more than that")
     slice_wise = ndim < fingerprint.ndim
-    if config.context and not slice_wise:
-        raise ValueError(f"context {config.context}: only slice-wise models have neighbours; set ndim below {ndim}")
     around = f", with {counted(config.context, 'neighbour')} on either side" if config.context else ""
     why["ndim"] = f"Images have {fingerprint.ndim} axes" + (
         f"; the model sees slices of {ndim} axes{around}." if slice_wise else ", and so does the model."
     )
     return ndim
-
-
-def _spacing(fingerprint: Fingerprint, config: PlanConfig, why: dict[str, str]) -> tuple[float, ...]:
-    if config.spacing:
-        _check_length("spacing", config.spacing, fingerprint.ndim)
-        unit = {"mm": "mm", "voxel": "voxels of each image"}[config.spacing_unit]
-        why["spacing"] = f"Set to {by(config.spacing)} {unit}."
-        return config.spacing
-    if config.spacing_unit == "voxel":
-        why["spacing"] = "1 voxel: every image keeps its grid."
-        return (1.0,) * fingerprint.ndim
-    spacings = np.array([case.spacing for case in fingerprint.cases])
-    target = np.median(spacings, axis=0)
-    why["spacing"] = f"{by(target)} mm, the median of {len(spacings)} training cases."
-    coarse = int(target.argmax())
-    finest = np.delete(target, coarse).min() if len(target) > 1 else target[0]
-    if target[coarse] >= ANISOTROPY * finest:
-        # As in nnU-Net: planes added along a coarse axis cost little, planes dropped lose small objects.
-        target[coarse] = max(np.percentile(spacings[:, coarse], 10), finest)
-        why["spacing"] = (
-            f"{by(target)} mm, the median of {len(spacings)} training cases, except that axis {coarse}, at least "
-            f"{ANISOTROPY:g} times as coarse as the finest, uses its 10th percentile to keep planes."
-        )
-    return tuple(target.round(6).tolist())
-
-
-def _in_mm(fingerprint: Fingerprint, spacing: tuple[float, ...], config: PlanConfig) -> tuple[float, ...]:
-    """The target spacing in mm, of the median image where it is in voxels."""
-    if config.spacing_unit == "mm":
-        return spacing
-    median = np.median([case.spacing for case in fingerprint.cases], axis=0)
-    return tuple((median * spacing).tolist())
 
 
 def _on_grid(fingerprint: Fingerprint, grids: list[tuple[int, ...]], ndim: int) -> tuple[np.ndarray, np.ndarray]:
@@ -252,7 +249,7 @@ def _anchors(
                     f"anchors: levels {list(levels)} need a list of sizes each, equally long, such as {example}"
                 )
             for size in (size for level in anchors for size in level):
-                _check_length("anchors", size, ndim)
+                check_length("anchors", size, ndim)
         iou = mean_best_iou(sizes, anchors)
     measured = (
         f"; the mean IoU of objects with their best anchor at the same position is {iou:.2f}" if len(sizes) else ""
@@ -262,8 +259,7 @@ def _anchors(
 
 
 def _batch_size(config: PlanConfig, patch_size: tuple[int, ...], why: dict[str, str]) -> int:
-    voxels = int(np.prod(patch_size))
-    size = config.batch_size or int(np.clip(config.voxels_per_step // voxels, 2, 16))
+    voxels, size = math.prod(patch_size), _patches_per_step(config, patch_size)
     why["batch_size"] = (
         f"Set to {size}."
         if config.batch_size
@@ -293,8 +289,3 @@ def _masks(fingerprint: Fingerprint, why: dict[str, str]) -> bool:
         + ("." if masks else ", so masks are not trained: models learn from boxes alone.")
     )
     return masks > 0
-
-
-def _check_length(name: str, values: tuple[float, ...], ndim: int) -> None:
-    if len(values) != ndim:
-        raise ValueError(f"{name} {tuple(values)} has {len(values)} numbers; there are {ndim} axes, give one for each")

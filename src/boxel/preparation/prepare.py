@@ -2,6 +2,9 @@
 
 import errno
 import json
+import logging
+import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,19 +13,23 @@ import numpy as np
 
 from boxel.config import write_text
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.names import NAMES_OF_CASES, NO_FILE_NAME, can_name_files
 from boxel.datasets.parallel import parallel
+from boxel.datasets.quality.folds import bad_names
+from boxel.datasets.quality.plausible import implausible_size, per_axis
 from boxel.datasets.split import Strata, dataset_splits, make_splits
+from boxel.inputs.memory import size_in_words
 from boxel.inputs.texts import read_json
 from boxel.output_folder import check_empty, working_in
-from boxel.preparation.fingerprint import CaseRecord
+from boxel.preparation.fingerprint import CaseRecord, Fingerprint
 from boxel.preparation.measure import MEASURED, measure
-from boxel.preparation.plan import PlanConfig, plan
+from boxel.preparation.plan import PlanConfig, check_settings, plan
 from boxel.preparation.prepare_case import content, is_stored, store_case
+from boxel.preparation.preprocess import check_grid, stored_shape
 from boxel.preparation.store import Manifest, Store
 from boxel.preparation.stored_case import VERSION
+from boxel.preparation.target_spacing import atypical
 from boxel.pseudonyms import pseudonyms
-from boxel.types import Progress, Split, Task, silent
+from boxel.types import Geometry, Progress, Split, Task, silent
 from boxel.wording import counted
 
 
@@ -55,8 +62,8 @@ def prepare(
     """
     out = Path(out)
     try:
-        _check_target(dataset, out)
-        splits = dataset_splits(dataset, num_folds=num_folds, seed=seed)
+        _check_target(out)
+        splits = check_dataset(dataset, config, num_folds, seed)
         with working_in(out, "prepare"):
             names = pseudonyms((case.group for case in dataset.cases), out, "cases/*.json", keep=keep_identifiers)
             named = tuple(replace(case, group=names[case.group]) for case in dataset.cases)
@@ -83,12 +90,12 @@ def _prepare(
     before = Task.load(out / "task.json") if (out / "task.json").exists() else None
     ids = tuple(case.id for case in dataset.cases)
     Manifest(version=VERSION, complete=False, ids=ids).save(out / "manifest.json")
-    used = {case_id for split in splits for case_id in (*split.train, *split.val)}
-    measured = measure(dataset, ids=used, cache=out / "cases", workers=workers, progress=progress)
+    measured = measure(dataset, ids=_used(splits), cache=out / "cases", workers=workers, progress=progress)
     if dataset.splits is None:  # the same cases to train and validate on, now that sizes are known
         strata = size_strata(measured.cases)
         splits = make_splits(dataset.cases, num_folds=num_folds, seed=seed, strata=strata)
-    task = plan(measured, config)
+    task = plan_cases(dataset, measured, config)
+    _check_disk(out, measured, task)
 
     described = {"name": dataset.name, "source": str(dataset.root), "ndim": dataset.ndim}
     described |= {"classes": list(dataset.classes), "channels": list(dataset.channels)}
@@ -123,13 +130,73 @@ def size_strata(measured: Sequence[CaseRecord]) -> Strata:
     }
 
 
-def _check_target(dataset: Dataset, out: Path) -> None:
+def would_prepare(
+    dataset: Dataset, config: PlanConfig, *, num_folds: int = 5, seed: int = 0, progress: Progress = silent
+) -> None:
+    """Raise ValueError where `prepare` would refuse the data set or the settings; writes nothing.
+
+    Images are measured only if a patch size is set without strides, which then depend on the objects.
+    """
+    splits = check_dataset(dataset, config, num_folds, seed)
+    if config.patch_size and not config.strides:
+        plan_cases(dataset, measure(dataset, ids=_used(splits), progress=progress), config)
+
+
+def check_dataset(dataset: Dataset, config: PlanConfig, num_folds: int, seed: int) -> list[Split]:
+    """The folds of a data set.
+
+    Raises:
+        ValueError: too few cases, case names or settings that `prepare` refuses without reading an image.
+    """
+    for problem in bad_names(dataset):
+        raise problem
+    check_settings(config, dataset.ndim, len(dataset.channels))
+    return dataset_splits(dataset, num_folds=num_folds, seed=seed)
+
+
+def plan_cases(dataset: Dataset, measured: Fingerprint, config: PlanConfig) -> Task:
+    """The plan of a data set whose training cases were measured.
+
+    Raises:
+        ValueError: a case has an impossible voxel size or becomes too large; a setting does not fit (names which).
+    """
+    files = {case.id: str(case.channels[0]) for case in dataset.cases if case.channels}
+    grids = {case.id: Geometry.plain(case.shape, case.spacing) for case in measured.cases}
+    for case_id, grid in grids.items():
+        if config.spacing_unit == "mm" and (problem := implausible_size(grid, dataset.channels)):
+            raise ValueError(f"{files[case_id]}: {problem}")
+    task = plan(measured, config)
+    for case_id, grid in grids.items():
+        check_grid(grid, task, files[case_id])
+    for case in atypical(measured, config.spacing_unit):
+        logging.getLogger("boxel").warning(
+            f"{files[case.id]}: voxel size {per_axis(case.spacing)} mm is far from that of the other cases, and the "
+            "plan is made without this case; correct the voxel size in its header"
+        )
+    return task
+
+
+def _used(splits: Sequence[Split]) -> set[str]:
+    return {case_id for split in splits for case_id in (*split.train, *split.val)}
+
+
+def _check_disk(out: Path, measured: Fingerprint, task: Task) -> None:
+    """Warn if the prepared training cases may not fit on the disk; they take less, as they are compressed."""
+    shapes = {c.id: stored_shape(c.shape, c.spacing, task.spacing, task.spacing_unit) for c in measured.cases}
+    sizes = {case_id: 2 * len(task.channels) * math.prod(shape) for case_id, shape in shapes.items()}
+    largest, free = max(sizes, key=lambda case_id: sizes[case_id]), shutil.disk_usage(out).free
+    if sum(sizes.values()) > free:
+        logging.getLogger("boxel").warning(
+            f"{out}: the prepared cases have {size_in_words(sum(sizes.values()))} before compression, the largest "
+            f"({largest}) {size_in_words(sizes[largest])}, and {size_in_words(free)} are free; free some space, or "
+            "prepare with a coarser --set plan.spacing"
+        )
+
+
+def _check_target(out: Path) -> None:
     manifest = read_json(out / "manifest.json") if (out / "manifest.json").exists() else {}
     if not (isinstance(manifest, dict) and manifest.keys() >= {"version", "complete", "ids"}):
         check_empty(out, "prepare")
-    for case in dataset.cases:
-        if not can_name_files(case.id) or case.id.endswith((".labels", ".measured")):
-            raise ValueError(f"case {case.id!r:.200}: {NO_FILE_NAME}; {NAMES_OF_CASES}")
 
 
 def _remove_others(out: Path, ids: Sequence[str]) -> int:

@@ -7,7 +7,8 @@ import numpy as np
 
 from boxel.config import write_bytes
 from boxel.datasets.cases import Case, Dataset, read_case
-from boxel.datasets.source_files import content_hash, digest, facts, signature, unchanged
+from boxel.datasets.source_files import facts, signature, unchanged
+from boxel.inputs.signatures import content_hash, digest
 from boxel.inputs.texts import read_json
 from boxel.io import resample
 from boxel.preparation.preprocess import normalisation_of, normalise, on_grid
@@ -45,7 +46,7 @@ def store_case(root: Path, case: Case, dataset: Dataset, task: Task) -> None:
     """Prepare one case and write its files. The JSON is written last: it marks the others as complete."""
     source = signature(case)
     loaded = read_case(case, dataset)
-    array, scales = _normalised(on_grid(loaded.image, task).array, task)
+    array, scales = _normalised(on_grid(loaded.image, task, str(case.channels[0])).array, task)
     shape = array.shape[1:]
     label_map = np.zeros(shape, np.uint8)
     if loaded.label_map is not None:

@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import NonNegativeInt, PositiveInt
 
 from boxel.config import Config
+from boxel.inputs.signatures import Signature
 from boxel.types import Geometry, Instances
 
 VERSION = 3
@@ -24,7 +25,7 @@ class CaseFile(Config):
     Attributes:
         scales: per channel the value of level 0 and the step between levels (see `boxel.preparation.quantise`); empty
             if the array contains the values themselves.
-        source: per source file its number of bytes, modification time and content hash.
+        source: the signature of each source file.
         arrays: per array file its number of bytes and content hash.
         key: hash of everything else that the stored case depends on.
     """
@@ -44,7 +45,7 @@ class CaseFile(Config):
     has_mask: tuple[bool, ...]
     original_boxes: Corners
     original_has_mask: tuple[bool, ...]
-    source: dict[str, tuple[int, int, str]]
+    source: dict[str, Signature]
     arrays: dict[str, tuple[int, str]]
     key: str
 

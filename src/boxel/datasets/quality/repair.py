@@ -18,7 +18,8 @@ from boxel.datasets.formats.native_writer import annotation_file, write_case, wr
 from boxel.datasets.label_maps import tight_boxes
 from boxel.datasets.parallel import parallel
 from boxel.datasets.problems import Finding, raise_it, some
-from boxel.datasets.source_files import digest, facts, stamps
+from boxel.datasets.source_files import facts, stamps
+from boxel.inputs.signatures import digest
 from boxel.output_folder import claimed
 from boxel.pseudonyms import SALT, pseudonyms
 from boxel.types import Instances, Progress, silent

@@ -11,9 +11,10 @@ import numpy as np
 from boxel.datasets.cases import Case, Dataset, LoadedCase, read_case
 from boxel.datasets.instances import fills_image, repeated
 from boxel.datasets.problems import Finding, as_input_error, some
+from boxel.datasets.quality.folds import FOLD_RULES
 from boxel.datasets.quality.near_duplicates import hash_image, near_duplicates
 from boxel.datasets.quality.orientation import Turn, describe, edge_strengths, likely_turn
-from boxel.datasets.split import check_splits
+from boxel.datasets.quality.plausible import far_from_median, implausible_size, per_axis, unusual_size
 from boxel.wording import counted, counted_of
 
 __all__ = ["ACROSS", "Look", "look", "split_instances"]
@@ -65,7 +66,7 @@ def look(case: Case, dataset: Dataset) -> Look:
         return Look(case, [Finding.of(as_input_error(error), case.id)])
     array = loaded.image.array
     digest = hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).digest()
-    findings = [*_remarks(case, loaded), *_hounsfield(case, array, dataset.channels)]
+    findings = [*_remarks(case, loaded), *_size(case, loaded, dataset), *_hounsfield(case, array, dataset.channels)]
     edges = {} if loaded.label_map is None else edge_strengths(array, loaded.label_map)
     parts = [] if loaded.label_map is None else split_instances(loaded.label_map)
     geometry, instances = loaded.image.geometry, loaded.instances
@@ -118,6 +119,14 @@ def _remarks(case: Case, loaded: LoadedCase) -> Iterator[Finding]:
     if boxed and len(masked):
         fix = "training learns no shape from them and previews show boxes only; draw the missing masks if they should"
         yield Finding("note", case.id, case.file, f"{_objects(boxed)} without a mask, unlike others of the image", fix)
+
+
+def _size(case: Case, loaded: LoadedCase, dataset: Dataset) -> Iterator[Finding]:
+    geometry = loaded.image.geometry
+    wrong = implausible_size(geometry, dataset.channels)
+    problem, _, fix = (wrong or unusual_size(geometry, dataset.channels)).partition("; ")
+    if problem:
+        yield Finding("error" if wrong else "warning", case.id, case.channels[0], problem, fix)
 
 
 def _finding(case: Case, file: Path, remark: str, usual_fix: str) -> Finding:
@@ -216,19 +225,6 @@ def _near_duplicates(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Findin
         yield Finding("warning", b.id, b.channels[0], f"looks like case {a.id}{_sides(dataset, a, b)}", fix)
 
 
-def _folds(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Finding]:
-    """Prescribed folds that training will refuse."""
-    known = {case.id for case in dataset.cases}
-    for fold, split in enumerate(dataset.splits or ()):
-        if {name for ids in split.values() for name in ids} <= known:  # unknown names are reported by the reader
-            try:
-                check_splits([split], dataset.cases, str(dataset.root))
-            except ValueError as error:
-                problem = as_input_error(error)
-                text = problem.problem.replace("fold 0", f"fold {fold}", 1)
-                yield Finding("error", "", dataset.root, text, problem.suggested_fix)
-
-
 def _orientation(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Finding]:
     """Label maps whose headers agree with the image but whose objects do not lie on its edges."""
     fix = "view some as an overlay; save the label maps in the orientation of their images"
@@ -242,14 +238,6 @@ def _orientation(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Finding]:
         if turn:
             problem = f"the label map fits its image better when {describe(turn)}"
             yield Finding("warning", seen.case.id, seen.case.file, problem, fix)
-
-
-def _groups(dataset: Dataset, looks: Iterable[Look]) -> Iterator[Finding]:
-    train = {case.group: case.id for case in dataset.train if case.group}
-    test = {case.group: case.id for case in dataset.test}
-    for group in sorted(train.keys() & test.keys()):
-        problem = f"{train[group]} and {test[group]}, a training and a test case, are of one group (patient)"
-        yield Finding("warning", "", dataset.root, problem, "move its cases to one side: test metrics are optimistic")
 
 
 def _classes(dataset: Dataset, looks: Iterable[Look]) -> Iterator[Finding]:
@@ -294,6 +282,11 @@ def _spacing(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Finding]:
     if (spacing.max(axis=0) > 2 * spacing.min(axis=0)).any():
         problem = f"spacing differs more than twofold between cases (median {text} mm)"
         yield Finding("note", "", dataset.root, problem, "preparation resamples all cases to one spacing")
+    for row in np.flatnonzero(far_from_median(spacing)).tolist():
+        case = looks[row].case
+        problem = f"voxel size {per_axis(spacing[row])} mm is far from that of the other cases (median {text} mm)"
+        if not any(finding.severity == "error" for finding in looks[row].findings):  # its size is impossible
+            yield Finding("warning", case.id, case.channels[0], problem, "correct it in its header if it is wrong")
 
 
-ACROSS = (_folds, _parts, _orientation, _duplicates, _near_duplicates, _groups, _classes, _spacing)
+ACROSS = (_parts, _orientation, _duplicates, _near_duplicates, *FOLD_RULES, _classes, _spacing)

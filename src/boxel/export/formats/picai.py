@@ -13,7 +13,7 @@ import numpy as np
 
 from boxel.escaping import file_name
 from boxel.export.entries import Entry, collect, holds
-from boxel.export.painting import voxels_of
+from boxel.export.painting import blank, voxels_of
 from boxel.export.prediction import DatasetInfo, Prediction
 from boxel.export.registry import register_export
 from boxel.inputs.folders import listing, walk
@@ -44,7 +44,7 @@ def write(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
 
 def _detection_map(prediction: Prediction, wanted: str) -> np.ndarray:
     shape = prediction.geometry.shape
-    scores = np.zeros(shape, np.float32)
+    scores = blank(prediction, np.float32)
     lost = 0
     for row, _, score, name in prediction.ranking:
         if name != wanted:
