@@ -7,6 +7,7 @@ subclasses register under a name; its JSON carries that name as `"type"`.
 import difflib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast, get_args
@@ -271,8 +272,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """A JSON object whose names are unique; of two equal names, Python would silently keep the last value."""
     record = dict(pairs)
     if len(record) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        names = Counter(name for name, _ in pairs)
+        twice = next(name for name in names if names[name] > 1)
         raise ValueError(f"{twice!r} occurs twice; names must be unique")
     return record
 

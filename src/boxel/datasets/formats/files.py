@@ -2,13 +2,12 @@
 
 import codecs
 import csv
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
-
-import numpy as np
 
 from boxel.config import parse_json
 from boxel.datasets.names import is_clutter
@@ -29,7 +28,8 @@ MOST_CLASSES = 10_000  # without names; a larger number is a mistake
 def listing(folder: Path) -> list[Path]:
     """The entries of a folder that are not clutter, sorted; empty if there is no such folder."""
     try:
-        return sorted(p for p in folder.iterdir() if not is_clutter(p)) if folder.is_dir() else []
+        entries = [p for p in folder.iterdir() if not is_clutter(p)] if folder.is_dir() else []
+        return sorted(entries, key=lambda path: path.name)  # a comparison of paths takes ten times as long
     except PermissionError:
         raise ValueError(f"{folder}: no permission to list it; change its mode (chmod) or owner") from None
 
@@ -201,7 +201,7 @@ def numbers(values: Any, path: Path, what: str, count: int | None = None) -> tup
         parsed = tuple(float(value) for value in parts)
     except (TypeError, ValueError):
         raise _no_numbers(values, path, what, "numbers") from None
-    if not np.isfinite(parsed).all() or (count is not None and len(parsed) != count):
+    if not all(map(math.isfinite, parsed)) or (count is not None and len(parsed) != count):
         rule = "finite numbers" if count is None else f"{count} finite numbers"
         raise _no_numbers(values, path, what, rule)
     return parsed
