@@ -197,7 +197,8 @@ def only_annotated(predicted: dict[str, Value], data: Dataset) -> dict[str, Valu
             f"{'is' if len(others) == 1 else 'are'} not evaluated, such as {others[0]}",
             stacklevel=3,
         )
-    return {case: own for case, own in predicted.items() if case not in others}
+    left_out = set(others)
+    return {case: own for case, own in predicted.items() if case not in left_out}
 
 
 def _overlap(path: Path, case: str, form: Format, detections: Detections, loaded: LoadedCase) -> MaskOverlap:
@@ -279,9 +280,10 @@ def _read_regions(where: str, corners: list[Any], ndim: int) -> Instances:
 def choose_cases(dataset: Dataset, predicted: Sequence[str]) -> list[Case]:
     """The cases to evaluate: all test cases if only test cases were predicted, else exactly those predicted."""
     test = [case for case in dataset.cases if case.split == "test"]
-    if set(predicted) <= {case.id for case in test}:
+    chosen = set(predicted)
+    if chosen <= {case.id for case in test}:
         return test
-    return [case for case in dataset.cases if case.id in set(predicted)]
+    return [case for case in dataset.cases if case.id in chosen]
 
 
 def read_ground_truth(

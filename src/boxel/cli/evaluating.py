@@ -94,9 +94,7 @@ def evaluation_inputs(
 @with_options(evaluation_inputs, "inputs")
 def evaluate(
     predictions: Predictions,
-    out: Annotated[
-        Path, typer.Option(metavar="DIR", help="Folder for metrics.json, per_case.csv, per_object.csv, figures/.")
-    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for metrics.json, the CSV tables, figures/.")],
     inputs: tuple[Any, dict[str, Any]],
     keep_identifiers: KeepIdentifiers = False,
     as_json: AsJson = False,

@@ -6,7 +6,7 @@ points).
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -133,8 +133,8 @@ class Shapes(Annotator):
         return self._chosen(geometry, ignore=True)
 
     def remarks(self, geometry: Geometry) -> tuple[str, ...]:
-        boxes = [shape.box(geometry) for shape in self.shapes if not shape.ignore]
-        beyond = np.array([max((-box[0]).max(), (box[1] - geometry.shape).max()) for box in boxes])
+        boxes = _boxes([shape for shape in self.shapes if not shape.ignore], geometry)
+        beyond = np.maximum(-boxes[:, 0], boxes[:, 1] - geometry.shape).max(axis=1)
         if not (beyond > MARGIN).any():
             return ()
         count = int((beyond > MARGIN).sum())
@@ -144,7 +144,7 @@ class Shapes(Annotator):
     def _chosen(self, geometry: Geometry, *, ignore: bool) -> Instances:
         rows = [row for row, shape in enumerate(self.shapes) if shape.ignore == ignore]
         shapes = [self.shapes[row] for row in rows]
-        boxes = np.array([shape.box(geometry) for shape in shapes]).reshape(-1, 2, len(geometry.shape))
+        boxes = _boxes(shapes, geometry)
         centres = boxes.mean(axis=1)
         outside = ~((centres >= 0) & (centres <= geometry.shape)).all(axis=1)
         if ignore:  # they may lie in another field of view
@@ -162,6 +162,15 @@ class Shapes(Annotator):
         ids = np.array(self.ids or range(1, len(self.shapes) + 1), np.int64)[rows]
         labels = np.array([shape.label for shape in shapes], np.int64)
         return Instances(boxes, labels, ids, np.zeros(len(boxes), bool))
+
+
+def _boxes(shapes: Sequence[Shape], geometry: Geometry) -> np.ndarray:
+    """The boxes `(n, 2, d)` of shapes; those of boxes, of which there may be very many, at once."""
+    are_plain = all(shape.frame == "voxel" and not shape.axes for shape in shapes)
+    if are_plain and len({len(shape.points) for shape in shapes}) == 1:
+        points = np.array([shape.points for shape in shapes], np.float64)
+        return np.stack([points.min(axis=1), points.max(axis=1)], axis=1)
+    return np.array([shape.box(geometry) for shape in shapes]).reshape(-1, 2, len(geometry.shape))
 
 
 @dataclass(frozen=True)

@@ -233,15 +233,12 @@ def read_case(case: Case, dataset: Dataset, *, repair: bool = False) -> LoadedCa
 
 def _inside(instances: Instances, image: Image, case: Case) -> Instances:
     """The instances, after checking that every box has an extent and lies in the image."""
-    shape = image.geometry.shape
-    for number, (lower, upper) in zip(instances.ids, instances.boxes, strict=True):
-        if not ((lower >= 0) & (lower < upper) & (upper <= shape)).all():
-            raise InputError(
-                case.file,
-                f"box {lower.tolist()} to {upper.tolist()} of object {number} is empty or outside the image {shape}",
-                "give lower < upper, both inside the image, in voxels and array order",
-                case.id,
-            )
+    shape, (lower, upper) = image.geometry.shape, instances.boxes.swapaxes(0, 1)
+    for row in np.flatnonzero(~((lower >= 0) & (lower < upper) & (upper <= shape)).all(axis=1))[:1]:
+        box = f"box {lower[row].tolist()} to {upper[row].tolist()} of object {instances.ids[row]}"
+        problem = f"{box} is empty or outside the image {shape}"
+        fix = "give lower < upper, both inside the image, in voxels and array order"
+        raise InputError(case.file, problem, fix, case.id)
     return instances
 
 

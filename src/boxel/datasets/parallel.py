@@ -1,14 +1,17 @@
 """Apply a function to many cases in parallel."""
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
 from boxel.types import Progress
 
 T = TypeVar("T")
 R = TypeVar("R")
+AHEAD = 16  # items per worker that are begun before the first of them is finished
 
 
 def parallel(
@@ -18,7 +21,7 @@ def parallel(
     progress: Progress,
     what: str,
 ) -> Iterator[R]:
-    """Like `map`, but over threads; results keep their order.
+    """Like `map`, but over threads; results keep their order, and few of them are held at a time.
 
     Threads suffice because reading, resampling, numpy and compression release the interpreter lock. Unlike processes
     they need no guarded main module, and leave no orphans when the program is killed.
@@ -32,18 +35,17 @@ def parallel(
     workers = min(8, count) if workers is None else workers
     if workers < 1:
         for done, item in enumerate(items, start=1):
-            yield function(item)
+            result = function(item)
             progress(what, done, len(items))
+            yield result
         return
+    rest, begun = iter(items), deque[Future[R]]()
     pool = ThreadPoolExecutor(workers)
     try:
-        futures = [pool.submit(function, item) for item in items]
-        pending = set(futures)
-        while pending:
-            finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-            for future in finished:
-                future.result()
-            progress(what, len(items) - len(pending), len(items))
-        yield from (future.result() for future in futures)
+        for done in range(1, len(items) + 1):
+            begun.extend(pool.submit(function, item) for item in islice(rest, AHEAD * workers - len(begun)))
+            result = begun.popleft().result()
+            progress(what, done, len(items))
+            yield result
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

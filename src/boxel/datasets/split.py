@@ -11,6 +11,7 @@ from boxel.types import Split
 from boxel.wording import counted
 
 Strata = Mapping[str, Sequence[int]]
+Parts = Sequence[Mapping[str, str]]
 
 
 def dataset_splits(dataset: Dataset, *, num_folds: int = 5, seed: int = 0) -> list[Split]:
@@ -87,6 +88,23 @@ def unassigned(dataset: Dataset) -> Iterator[InputError]:
             which = f"folds {some(folds)} leave" if folds[1:] else f"fold {folds[0]} leaves"
             problem = f"{which} out {counted(len(ids), 'training case')}: {some(ids)}"
             yield InputError(dataset.root, problem, "add them to the splits if they should be used", severity="warning")
+
+
+def parts_of(dataset: Dataset) -> Parts:
+    """The part of each case in words, for each fold that the data set prescribes."""
+    names = {"test": "test", "val": "validation", "train": "training"}  # of a case in two parts the last one counts
+    folds = dataset.splits or ()
+    return [{case: name for part, name in names.items() for case in fold.get(part, ())} for fold in folds]
+
+
+def sides(parts: Parts, a: Case, b: Case) -> str:
+    """The sides of a known split that separates two cases, such as ` (training and test)`; empty if none does."""
+    if a.split != b.split:
+        return " (training and test)"
+    for fold, part in enumerate(parts):
+        if a.id in part and b.id in part and part[a.id] != part[b.id]:
+            return f" ({part[a.id]} and {part[b.id]} of fold {fold})"
+    return ""
 
 
 def make_splits(

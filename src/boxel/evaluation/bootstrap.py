@@ -10,6 +10,7 @@ from statistics import NormalDist
 import numpy as np
 
 MAX_BLOCKS = 200
+FEW = 2  # groups, of which most resamples are equal; the sum of two products is the same in any order
 _NUMBERS_AT_ONCE = 4_000_000
 
 
@@ -27,10 +28,18 @@ def draw_groups(num_groups: int, num_resamples: int, seed: int) -> np.ndarray:
 
 
 def in_blocks(compute: Callable[[np.ndarray], Mapping[str, np.ndarray]], weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Return `compute(weights)`, computed for as many rows at once as memory allows."""
-    rows = max(1, _NUMBERS_AT_ONCE // weights.shape[1])
+    """Return `compute(weights)`, computed for as many rows at once as memory allows; of few groups once per row."""
+    if weights.shape[1] <= FEW and len(weights):
+        distinct, places = np.unique(weights, axis=0, return_inverse=True)
+        return {key: values[places.ravel()] for key, values in compute(distinct).items()}
+    rows = rows_at_once(weights.shape[1])
     parts = [compute(weights[start : start + rows]) for start in range(0, len(weights), rows)]
     return {key: np.concatenate([part[key] for part in parts]) for key in (parts[0] if parts else {})}
+
+
+def rows_at_once(columns: int) -> int:
+    """How many rows of so many numbers are held in memory at a time."""
+    return max(1, _NUMBERS_AT_ONCE // max(columns, 1))
 
 
 def leave_out(num_groups: int) -> np.ndarray:

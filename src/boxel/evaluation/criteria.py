@@ -67,6 +67,29 @@ def measure(
     return ious, ious
 
 
+def within_reach(
+    criterion: Criterion, detected: BoxTable, targets: BoxTable, cases: Sequence[str], farthest: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Regions `(n, 2, d)` around detections and targets; only where two meet can a pair match, or overlap.
+
+    Args:
+        farthest: pairs at this distance and beyond do not matter.
+    """
+    if criterion.kind == "box_iou":
+        return detected.boxes, targets.boxes
+    if not criterion.is_distance or not np.isfinite(farthest):
+        everywhere = np.array([-np.inf, np.inf])[:, None]
+        return np.zeros_like(detected.boxes), np.broadcast_to(everywhere, targets.boxes.shape)
+    spacings: np.ndarray | float = 1.0
+    if criterion.spacings is not None:
+        spacings = np.array([criterion.spacings[case] for case in cases])[targets.cases]
+    extents = (targets.boxes[:, 1] - targets.boxes[:, 0]) * spacings
+    radius = np.abs(extents.mean(axis=-1, keepdims=True)) / 2 if criterion.kind == "relative_distance" else 1.0
+    reach = 1.001 * farthest * radius / np.broadcast_to(spacings, extents.shape)  # more than any rounding error
+    at, around = (np.repeat(rows.boxes.mean(axis=1, keepdims=True), 2, axis=1) for rows in (detected, targets))
+    return at, around + np.stack([-reach, reach], axis=1)
+
+
 def _look_up(
     criterion: Criterion, cases: Sequence[str], of_case: np.ndarray, indices: np.ndarray, ids: np.ndarray
 ) -> np.ndarray:

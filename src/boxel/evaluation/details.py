@@ -10,6 +10,8 @@ from boxel.evaluation.bootstrap import interval
 from boxel.evaluation.grouped_matches import CALIBRATION_BINS, calibration_bins, size_ratios
 from boxel.evaluation.matching import MatchTable, Overlaps, Rule
 
+MOST_CLASSES = 20  # that a confusion matrix names, for its size grows with their square
+
 
 def size_strata(
     overlaps: Overlaps, limits: Sequence[float] | None, iou_threshold: float, rule: Rule
@@ -39,11 +41,13 @@ def confusion_matrix(
     score_thresholds: Sequence[float | None],
     groups: np.ndarray,
     drawn: np.ndarray,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], np.ndarray]:
     """Classes of objects (rows) and of the detections that matched them (columns); the matching disregards classes.
 
-    The last row, "background", counts unmatched detections, the last column, "missed", unmatched objects.
-    Only detections from the score threshold of their class upwards take part, all where it is None.
+    The last row, "background", counts unmatched detections, the last column, "missed", unmatched objects. Of more than
+    `MOST_CLASSES` classes those are named that are most often taken for another, or another for them; the rest are
+    one, "other (N classes)". Only detections from the score threshold of their class upwards take part, all where it is
+    None.
 
     Args:
         overlaps: of `find_overlaps(..., across_classes=True)`.
@@ -51,31 +55,55 @@ def confusion_matrix(
         score_thresholds: of each class.
         groups: `(cases,)` group index of each case.
         drawn: `(r, g)` weights of the groups in each resample, for the intervals of the counts "ci95"; may be empty.
+
+    Returns:
+        The table, and what it counts: class of the object and of the detection `(n, 2)`, the number of classes where
+        there is none.
     """
-    table = overlaps.table
-    least = np.array([0.0 if score is None else score for score in score_thresholds])
-    matched = overlaps.above(least[table.labels]).match(iou_threshold)
-    size, correct = len(table.classes) + 1, matched.true_positives
-    missed = ~matched.detected & ~matched.object_ignored
-    parts = [
-        (
-            matched.detection_cases[correct],
-            matched.object_labels[matched.matches[correct]] * size + matched.labels[correct],
-        ),
-        (matched.detection_cases[matched.false_positives], (size - 1) * size + matched.labels[matched.false_positives]),
-        (matched.object_cases[missed], matched.object_labels[missed] * size + size - 1),
-    ]
-    cases, cells = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    num_groups = int(groups.max()) + 1
-    of_group = np.bincount(groups[cases] * size * size + cells, minlength=num_groups * size * size)
-    of_group = of_group.reshape(num_groups, -1)
-    counts, names = of_group.sum(axis=0), list(table.classes)
+    from scipy.sparse import coo_array
+
+    classes = overlaps.table.classes
+    cases, pairs = _pairs(overlaps, iou_threshold, score_thresholds)
+    named = _most_confused(pairs, len(classes))
+    others = len(classes) - len(named)
+    names = [classes[label] for label in named] + [f"other ({others} classes)"] * bool(others)
+    size = len(names) + 1
+    place = np.full(len(classes) + 1, size - 2)
+    place[named], place[-1] = np.arange(len(named)), size - 1
+    cells, num_groups = place[pairs[:, 0]] * size + place[pairs[:, 1]], int(groups.max()) + 1
+    of_group = coo_array((np.ones(len(cells)), (cells, groups[cases])), shape=(size * size, num_groups)).tocsr()
+    counts = np.bincount(cells, minlength=size * size)
     out = {"rows": [*names, "background"], "columns": [*names, "missed"],
            "counts": counts.reshape(size, size).tolist()}  # fmt: skip
     if len(drawn):
-        ends = [interval(values, count, num_groups) for values, count in zip((drawn @ of_group).T, counts, strict=True)]
+        ends = [interval(values, count, num_groups) for values, count in zip(of_group @ drawn.T, counts, strict=True)]
         out["ci95"] = [ends[start : start + size] for start in range(0, size * size, size)]
-    return out
+    return out, pairs
+
+
+def _pairs(
+    overlaps: Overlaps, iou_threshold: float, score_thresholds: Sequence[float | None]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Case `(n,)`, and class of the object and of the detection `(n, 2)`, of what a confusion matrix counts."""
+    table = overlaps.table
+    least = np.array([0.0 if score is None else score for score in score_thresholds])
+    matched = overlaps.above(least[table.labels]).match(iou_threshold)
+    correct, false, none = matched.true_positives, matched.false_positives, len(table.classes)
+    missed = ~matched.detected & ~matched.object_ignored
+    cases = [matched.detection_cases[correct], matched.detection_cases[false], matched.object_cases[missed]]
+    pairs = [
+        (matched.object_labels[matched.matches[correct]], matched.labels[correct]),
+        (np.full(int(false.sum()), none), matched.labels[false]),
+        (matched.object_labels[missed], np.full(int(missed.sum()), none)),
+    ]
+    return np.concatenate(cases), np.concatenate([np.stack(pair, axis=1) for pair in pairs])
+
+
+def _most_confused(pairs: np.ndarray, num_classes: int) -> np.ndarray:
+    """The classes that a table names, ascending: all, or those with the most mistakes, then the most frequent ones."""
+    mistaken = pairs[(pairs[:, 0] != pairs[:, 1]) & (pairs < num_classes).all(axis=1)]
+    mistakes, frequency = (np.bincount(p.ravel(), minlength=num_classes + 1)[:num_classes] for p in (mistaken, pairs))
+    return np.sort(np.lexsort((-frequency, -mistakes))[:MOST_CLASSES])
 
 
 def size_ratio_table(table: MatchTable) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """From detections and objects to every metric: match once per threshold, derive the rest."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Required, TypedDict
@@ -69,6 +70,7 @@ class Evaluation:
         compute: the metrics `(r, k)` by name, for weights `(r, g)` of the groups in alphabetical order.
         resamples: what `compute` gave for the bootstrap resamples that the intervals come from.
         present: which groups `(g, k)` a metric has a value in, by name; a metric that is not named: all.
+        confused: as of `confusion_matrix`; None where it is not computed.
     """
 
     metrics: dict[str, Any]
@@ -79,6 +81,7 @@ class Evaluation:
     compute: Compute
     resamples: Mapping[str, np.ndarray]
     present: Mapping[str, np.ndarray] = field(default_factory=dict, kw_only=True)
+    confused: np.ndarray | None = field(default=None, kw_only=True)
 
     def __str__(self) -> str:
         return summary(self.metrics)
@@ -143,7 +146,7 @@ def evaluate(
     """
     if config.protocol != "boxel":
         raise ValueError(f"protocol {config.protocol} has a function of its own: evaluate_{config.protocol}")
-    if repeated := {name for name in classes if list(classes).count(name) > 1}:
+    if repeated := {name for name, number in Counter(classes).items() if number > 1}:
         raise ValueError(f"class names must be unique, repeated: {', '.join(sorted(repeated))}")
     criterion = criterion or Criterion(config.criterion)
     if criterion.kind != config.criterion:
@@ -189,11 +192,11 @@ def evaluate(
         metrics[_at("size_ratios", t)] = size_ratio_table(per_threshold[t].table)
         metrics[_at("calibration", t)] = calibration_curves(per_threshold[t].table, index, drawn)
     operating = best_scores(headline)
-    across = match(across_classes=True)
-    metrics[_at("confusion", lowest)] = confusion_matrix(across, lowest, operating, index, drawn)
+    confusion, confused = confusion_matrix(match(across_classes=True), lowest, operating, index, drawn)
+    metrics[_at("confusion", lowest)] = confusion
     metrics["settings"] = settings(config) | {"size_limits": limits}
     curves = tuple(curve for t in config.reported for curve in make_curves(per_threshold[t]))
-    return Evaluation(metrics, curves, table, group_names, operating, compute, resamples)
+    return Evaluation(metrics, curves, table, group_names, operating, compute, resamples, confused=confused)
 
 
 def settings(config: EvaluateConfig) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from boxel.evaluation.average_precision import INTERPOLATIONS, STEPWISE, Interpolation, Ranking, curve_average
+from boxel.evaluation.bootstrap import rows_at_once
 from boxel.evaluation.matching import MatchTable
 from boxel.evaluation.patient import auroc, patient_ranking
 
@@ -157,12 +158,7 @@ class GroupedMatches:
             if not len(rows):
                 columns.append(np.full(len(weights), np.nan))
                 continue
-            total = np.cumsum(weights[:, self.groups[table.detection_cases[rows]]], axis=1)
-            # The usual median: the mean of the two middle ones where their number is even.
-            half = total[:, -1:] / 2
-            low, high = (np.sum(side, axis=1).clip(max=len(rows) - 1) for side in (total < half, total <= half))
-            value = (ratios[rows][low] + ratios[rows][high]) / 2
-            columns.append(np.where(total[:, -1] > 0, value, np.nan))
+            columns.append(_weighted_median(ratios[rows], weights, self.groups[table.detection_cases[rows]]))
         return np.stack(columns, axis=1)
 
     def calibration_error(self, weights: np.ndarray) -> np.ndarray:
@@ -187,6 +183,20 @@ class GroupedMatches:
             average.append(np.where(errors[:, -1] > 0, precision, np.nan))  # without negatives it is always 1
             area.append(auroc(true_positives, errors))
         return {"patient_AP": np.stack(average, axis=1), "patient_AUROC": np.stack(area, axis=1)}
+
+
+def _weighted_median(values: np.ndarray, weights: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """`(r,)` usual median, the mean of the two middle ones where their number is even, of ascending `values (n,)`.
+
+    Value `i` counts `weights[:, groups[i]]` times; nan where all weights are 0.
+    """
+    medians = np.empty(len(weights))
+    for start in range(0, len(weights), step := rows_at_once(len(values))):
+        total = np.cumsum(weights[start : start + step, groups], axis=1)
+        half = total[:, -1:] / 2
+        low, high = (np.sum(side, axis=1).clip(max=len(values) - 1) for side in (total < half, total <= half))
+        medians[start : start + step] = np.where(total[:, -1] > 0, (values[low] + values[high]) / 2, np.nan)
+    return medians
 
 
 def size_ratios(table: MatchTable) -> np.ndarray:

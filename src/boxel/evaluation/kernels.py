@@ -1,4 +1,4 @@
-"""Metrics of one ranking under many weights, compiled because a bootstrap spends its time here."""
+"""Loops that an evaluation spends its time in, compiled: metrics under many weights, and boxes that meet."""
 
 # mypy: disable-error-code="no-untyped-def"
 
@@ -17,11 +17,13 @@ def curve_metrics(weights, true_positives, groups, ends, objects, images, steps,
     num_points = len(ends)
     out = np.full((len(weights), 6 + len(rates)), np.nan)
     positives, negatives = np.empty(num_points), np.empty(num_points)
+    rises = np.empty(num_points, np.int64)  # where a true positive counts: F1 and precision are highest at one of these
     for r in range(len(weights)):
         if not objects[r] > 0:
             continue
-        true, false, row = 0.0, 0.0, 0
+        true, false, row, num_rises = 0.0, 0.0, 0, 0
         for point in range(num_points):
+            before = true
             while row <= ends[point]:
                 if true_positives[row]:
                     true += weights[r, groups[row]]
@@ -29,17 +31,20 @@ def curve_metrics(weights, true_positives, groups, ends, objects, images, steps,
                     false += weights[r, groups[row]]
                 row += 1
             positives[point], negatives[point] = true, false
+            if true > before or point == 0:
+                rises[num_rises] = point
+                num_rises += 1
         out[r, 1] = true / objects[r]
 
         out[r, 2:5] = 0.0
-        for point in range(num_points):  # the first of the best: the highest score
+        for point in rises[:num_rises]:  # the first of the best: the highest score
             f1 = 2 * positives[point] / (positives[point] + negatives[point] + objects[r])
             if f1 > out[r, 4]:
                 out[r, 2] = positives[point] / (positives[point] + negatives[point])
                 out[r, 3], out[r, 4], out[r, 5] = positives[point] / objects[r], f1, point
 
         best, average = 0.0, 0.0
-        for point in range(num_points - 1, -1, -1):
+        for point in rises[:num_rises][::-1]:
             detected = positives[point] + negatives[point]
             precision = positives[point] / detected if detected > 0 else 0.0
             best = max(best, precision) if enveloped else precision
@@ -52,8 +57,13 @@ def curve_metrics(weights, true_positives, groups, ends, objects, images, steps,
 
         last = -1
         for k in range(len(rates)):  # ascending
-            while last + 1 < num_points and negatives[last + 1] / images[r] <= rates[k] + 1e-12:
-                last += 1
+            beyond = num_points  # the first point with more false positives
+            while last + 1 < beyond:
+                middle = (last + 1 + beyond) // 2
+                if negatives[middle] / images[r] <= rates[k] + 1e-12:
+                    last = middle
+                else:
+                    beyond = middle
             value = positives[last] / objects[r] if last >= 0 else 0.0
             if between and last + 1 < num_points:
                 below = negatives[last] / images[r] if last >= 0 else 0.0
@@ -61,3 +71,33 @@ def curve_metrics(weights, true_positives, groups, ends, objects, images, steps,
                 value += share * (positives[last + 1] / objects[r] - value)
             out[r, 6 + k] = value
     return out
+
+
+@jit
+def find_meeting(regions, others, begin, end, axis, starts, found):
+    """Count for each of `regions (n, 2, d)` those of `others (m, 2, d)` in its rows `begin[i]` to `end[i]` that it
+    meets; borders belong to a region. Between `begin` and `end` the lower corners ascend along `axis`.
+
+    Their rows are written into `found`, unless that is empty, from `starts[i]` on.
+    """  # noqa: D205
+    longest = 0.0
+    for j in range(len(others)):
+        longest = max(longest, others[j, 1, axis] - others[j, 0, axis])
+    counts = np.zeros(len(regions), np.int64)
+    for i in range(len(regions)):
+        low, high = regions[i, 0, axis], regions[i, 1, axis]
+        ascending = others[begin[i] : end[i], 0, axis]
+        # A rounding error of the difference must not lose a region.
+        first = np.searchsorted(ascending, low - longest - 1e-6 * (abs(low) + longest))
+        last = np.searchsorted(ascending, high, side="right")
+        for j in range(begin[i] + first, begin[i] + last):
+            meets = True
+            for k in range(regions.shape[2]):
+                if others[j, 0, k] > regions[i, 1, k] or others[j, 1, k] < regions[i, 0, k]:
+                    meets = False
+                    break
+            if meets:
+                if len(found):
+                    found[starts[i] + counts[i]] = j
+                counts[i] += 1
+    return counts

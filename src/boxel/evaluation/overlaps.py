@@ -6,7 +6,7 @@ import numpy as np
 
 from boxel.evaluation.box_table import BoxTable, rank_in_group
 from boxel.evaluation.checks import check_cases, check_detections, check_extra, check_objects
-from boxel.evaluation.criteria import Criterion, box_sizes, measure
+from boxel.evaluation.criteria import Criterion, box_sizes, measure, within_reach
 from boxel.evaluation.matching import MatchTable, Overlaps, Rule
 from boxel.types import Detections, Instances
 
@@ -78,7 +78,8 @@ def find_overlaps(
     is_region = np.arange(len(targets.cases)) >= len(objects.cases) + len(extras[0].cases)
 
     least, parts = -farthest if criterion.is_distance else 0.0, []
-    for pair in _candidates(detected, targets, 0 if across_classes else len(classes)):
+    near = within_reach(criterion, detected, targets, cases, farthest)
+    for pair in _candidates(detected, targets, near, 0 if across_classes else len(classes)):
         measured = measure(criterion, detected, targets, *pair, is_region[pair[1]], cases)
         parts.append([array[measured[1] > least] for array in (*pair, *measured)])
     rows, columns, ious, values = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
@@ -113,16 +114,36 @@ def find_overlaps(
     )
 
 
-def _candidates(detected: BoxTable, targets: BoxTable, num_classes: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rows of `detected` and of `targets` in the same case and class (with 0 classes: of any), some pairs at a time."""
+def _candidates(
+    detected: BoxTable, targets: BoxTable, near: tuple[np.ndarray, np.ndarray], num_classes: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows of `detected` and of `targets` that may match, some pairs at a time.
+
+    They are in the same case and class (with 0 classes: of any), and the regions `near (n, 2, d)` of both meet.
+    """
+    from boxel.evaluation.kernels import find_meeting
+
     keys, target_keys = (
         rows.cases * max(num_classes, 1) + (rows.labels if num_classes else 0) for rows in (detected, targets)
     )
-    order = np.argsort(target_keys, kind="stable")
-    first = np.searchsorted(target_keys[order], keys, "left")
-    counts = np.searchsorted(target_keys[order], keys, "right") - first
+    regions, others = near
+    axis = _sweep_axis(others)
+    order = np.lexsort((others[:, 0, axis], target_keys))
+    others, target_keys = others[order], target_keys[order]
+    begin, end = (np.searchsorted(target_keys, keys, side) for side in ("left", "right"))
+    nothing = np.zeros(0, np.int64)
+    counts = find_meeting(regions, others, begin, end, axis, nothing, nothing)
     blocks = np.searchsorted(np.cumsum(counts), np.arange(_PAIRS_AT_ONCE, counts.sum(), _PAIRS_AT_ONCE))
     for block in np.split(np.arange(len(keys)), blocks):
-        rows = np.repeat(block, counts[block])
-        step = np.arange(len(rows)) - np.repeat(np.cumsum(counts[block]) - counts[block], counts[block])
-        yield rows, order[first[rows] + step]
+        found = np.empty(counts[block].sum(), np.int64)
+        starts = np.cumsum(counts[block]) - counts[block]
+        find_meeting(regions[block], others, begin[block], end[block], axis, starts, found)
+        yield np.repeat(block, counts[block]), order[found]
+
+
+def _sweep_axis(boxes: np.ndarray) -> int:
+    """The axis along which a box meets the fewest others: where they are spread most, in units of the longest."""
+    if not len(boxes) or not np.isfinite(boxes).all():
+        return 0
+    longest = (boxes[:, 1] - boxes[:, 0]).max(axis=0)
+    return int(np.argmax(np.ptp(boxes[:, 0], axis=0) / np.maximum(longest, np.finfo(float).tiny)))

@@ -30,9 +30,11 @@ OBJECT_COLUMNS = (
     "detection_size",
 )
 
+CONFUSION_COLUMNS = ("annotated", "detected", "count")
+
 
 def write_evaluation(out: Path, evaluation: Evaluation, *, keep_identifiers: bool = False) -> None:
-    """Write `metrics.json`, `per_case.csv` and, of boxes, `per_object.csv` into the folder `out`.
+    """Write `metrics.json`, `per_case.csv` and, of boxes, `per_object.csv` and `confusion.csv` into the folder `out`.
 
     Args:
         out: the folder.
@@ -50,6 +52,8 @@ def write_evaluation(out: Path, evaluation: Evaluation, *, keep_identifiers: boo
     else:
         write_text(out / "per_case.csv", _csv(CASE_COLUMNS, case_rows(evaluation)))
         write_text(out / "per_object.csv", _csv(OBJECT_COLUMNS, object_rows(evaluation)))
+        if evaluation.confused is not None:
+            write_text(out / "confusion.csv", _csv(CONFUSION_COLUMNS, confusion_rows(evaluation)))
     write_text(out / "metrics.json", json.dumps(evaluation.metrics, indent=2, allow_nan=False) + "\n")
 
 
@@ -95,30 +99,50 @@ def object_rows(evaluation: Evaluation) -> list[dict[str, object]]:
     """
     table = evaluation.table
     rows: list[tuple[Any, ...]] = []
+    object_ids, object_sizes = table.object_ids.tolist(), _rounded(table.object_sizes)
     case_of = table.detection_cases
-    for row in np.argsort(case_of, kind="stable"):
-        match = table.matches[row]
-        detected = (table.object_ids[match], _round(table.object_sizes[match])) if match >= 0 else ("", "")
-        outcome = "ignored" if table.ignored[row] else "tp" if match >= 0 else "fp"
-        numbers = (_round(table.scores[row]), _round(table.ious[row]), table.indices[row], *detected)
-        rows.append((case_of[row], table.labels[row], outcome, *numbers, _round(table.detection_sizes[row])))
+    order = np.argsort(case_of, kind="stable")
+    whole = (values[order].tolist() for values in (case_of, table.labels, table.matches, table.ignored, table.indices))
+    rounded = (_rounded(values[order]) for values in (table.scores, table.ious, table.detection_sizes))
+    for case, label, match, ignored, index, score, iou, size in zip(*whole, *rounded, strict=True):
+        detected = (object_ids[match], object_sizes[match]) if match >= 0 else ("", "")
+        outcome = "ignored" if ignored else "tp" if match >= 0 else "fp"
+        rows.append((case, label, outcome, score, iou, index, *detected, size))
     # By LUNA16's rule a detection may match several objects; `matches` names one of them.
     for match in np.setdiff1d(np.flatnonzero(table.detected), table.matches):
         row = table.object_matches[match]
         numbers = (_round(table.scores[row]), _round(table.ious[row]), table.indices[row], table.object_ids[match])
         sizes = (_round(table.object_sizes[match]), _round(table.detection_sizes[row]))
         rows.append((case_of[row], table.labels[row], "tp", *numbers, *sizes))
-    missed = ~table.detected & ~table.object_ignored
-    columns = (table.object_cases, table.object_labels, table.object_ids, table.object_sizes)
-    for case, label, identity, size in zip(*(column[missed] for column in columns), strict=True):
-        rows.append((case, label, "fn", "", "", "", identity, _round(size), ""))
+    missed = np.flatnonzero(~table.detected & ~table.object_ignored)
+    columns = (table.object_cases[missed], table.object_labels[missed], missed)
+    for case, label, row in zip(*(column.tolist() for column in columns), strict=True):
+        rows.append((case, label, "fn", "", "", "", object_ids[row], object_sizes[row], ""))
     rows.sort(key=lambda row: row[0])
     names = ((table.cases[case], evaluation.groups[case], table.classes[label], *rest) for case, label, *rest in rows)
     return [dict(zip(OBJECT_COLUMNS, values, strict=True)) for values in names]
 
 
+def confusion_rows(evaluation: Evaluation) -> list[dict[str, object]]:
+    """One row per class of objects and class of the detections that matched them, where there are any.
+
+    Unmatched detections are of the object "background", unmatched objects are "missed".
+    """
+    names, pairs = evaluation.table.classes, evaluation.confused
+    found, numbers = np.unique(np.zeros((0, 2), int) if pairs is None else pairs, axis=0, return_counts=True)
+    annotated, detected = (*names, "background"), (*names, "missed")
+    return [
+        dict(zip(CONFUSION_COLUMNS, (annotated[row], detected[column], number), strict=True))
+        for (row, column), number in zip(found.tolist(), numbers.tolist(), strict=True)
+    ]
+
+
 def _round(value: float) -> float:
     return round(float(value), 6)
+
+
+def _rounded(values: np.ndarray) -> list[float]:
+    return [round(value, 6) for value in values.tolist()]
 
 
 def _csv(columns: tuple[str, ...], rows: list[dict[str, object]]) -> str:

@@ -41,7 +41,7 @@ def listing(folder: Path, pattern: str = "*") -> list[Path]:
         return []
     except OSError as error:
         raise InputError(folder, f"cannot be listed ({error.strerror})", "change its mode (chmod) or owner") from None
-    return sorted(found)
+    return sorted(found, key=lambda path: path.name)  # a comparison of paths takes ten times as long
 
 
 def walk(root: Path, onerror: Callable[[OSError], None] | None = None) -> Iterator[tuple[Path, list[str], list[str]]]:

@@ -48,8 +48,9 @@ LOSSY_SUFFIXES = (".jpg", ".jpeg")
 
 def split_suffix(path: Path) -> tuple[str, str]:
     """File name without its image suffix, and that suffix in lower case; `""` if Boxel does not read it."""
-    name = Path(path).name
-    suffix = next((s for s in SUFFIXES if name.lower().endswith(s)), "")
+    name = path.name
+    lower = name.lower()  # readers ask for every file of a data set, several times
+    suffix = next((s for s in SUFFIXES if lower.endswith(s)), "") if lower.endswith(SUFFIXES) else ""
     return name[: len(name) - len(suffix)], suffix
 
 

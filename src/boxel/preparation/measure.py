@@ -74,17 +74,22 @@ def measure(
                 write_text(path, measurement.model_dump_json())
         return measurement
 
-    results = list(parallel(measured, cases, workers, progress, "measuring"))
-    _warn(dataset, results)
-    return _summarise(dataset, [result.record for result in results], [result.sample for result in results])
+    records: list[CaseRecord] = []
+    samples: list[list[np.ndarray]] = []  # a tuple of Python's numbers takes four times the memory
+    odd: list[tuple[str, str]] = []
+    for result in parallel(measured, cases, workers, progress, "measuring"):
+        records.append(result.record)
+        samples.append([np.array(channel) for channel in result.sample])
+        odd += [(result.record.id, remark) for remark in result.remarks[:1]]
+    _warn(dataset, odd, len(records))
+    return _summarise(dataset, records, samples)
 
 
-def _warn(dataset: Dataset, results: Sequence[_Measurement]) -> None:
+def _warn(dataset: Dataset, odd: Sequence[tuple[str, str]], total: int) -> None:
     """Log how many cases have remarks, such as a voxel size that was assumed, and one of them."""
-    odd = [result for result in results if result.remarks]
     if odd:
-        first = f"{odd[0].record.id}: {odd[0].remarks[0]}"
-        number = counted_of(len(odd), len(results), "training case", "has a remark", "have remarks")
+        number = counted_of(len(odd), total, "training case", "has a remark", "have remarks")
+        first = ": ".join(odd[0])
         logging.getLogger("boxel").warning(f"{number}, such as {first}; boxel check {dataset.root} lists all")
 
 
@@ -141,9 +146,7 @@ def _sample(image: Image, mask: np.ndarray) -> tuple[tuple[float, ...], ...]:
     return tuple(rows)
 
 
-def _summarise(
-    dataset: Dataset, records: list[CaseRecord], samples: list[tuple[tuple[float, ...], ...]]
-) -> Fingerprint:
+def _summarise(dataset: Dataset, records: list[CaseRecord], samples: list[list[np.ndarray]]) -> Fingerprint:
     with_objects = [row for row, record in enumerate(records) if record.labels]
     chosen = with_objects or range(len(records))
     pooled = [
@@ -169,7 +172,7 @@ def _summarise(
     )
 
 
-def _pool(channel: str, samples: Mapping[str, Sequence[float]]) -> np.ndarray:
+def _pool(channel: str, samples: Mapping[str, np.ndarray]) -> np.ndarray:
     """The values of all cases; of CT, which has one scale, without cases on another one, which are logged."""
     largest = np.array([np.abs(values).max(initial=0) for values in samples.values()])
     far = largest > OTHER_SCALE * np.median(largest)

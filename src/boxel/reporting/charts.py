@@ -16,6 +16,8 @@ SCORE_BINS = 20
 # Counts above which a linear axis hides the small ones.
 MANY = 50
 MOST_NAMES = 5  # names of classes that fit an axis
+MOST_CLASSES = 20  # that one page shows; `metrics.json` and the tables have all
+MOST_MARKS = 2000  # points of a cloud
 
 
 class CurveLike(Protocol):
@@ -89,6 +91,18 @@ class Chart:
     lines: Sequence[Line]
 
 
+def largest(numbers: Mapping[str, float]) -> list[str]:
+    """The MOST_CLASSES names with the largest numbers, in their own order."""
+    chosen = set(sorted(numbers, key=lambda name: -numbers[name])[:MOST_CLASSES])
+    return [name for name in numbers if name in chosen]
+
+
+def shown_classes(metrics: Mapping[str, Any]) -> list[str]:
+    """The classes that a page shows: all or, of many, those with the most objects; `metrics` as in `metrics.json`."""
+    counts = {name: number for key, number in metrics.items() if (name := key.removeprefix("num_objects/")) != key}
+    return largest(counts)
+
+
 def share_axis(label: str) -> Axis:
     """An axis from 0 to 1."""
     return Axis(label, 0, 1, (0.0, 0.2, 0.4, 0.6, 0.8, 1.0))
@@ -108,8 +122,9 @@ def precision_recall_chart(
 ) -> Chart | None:
     """Precision against recall, one line per class; None without such curves."""
     axes = (share_axis("Recall"), share_axis("Precision"))
-    lines = _curve_lines(curves, "precision_recall", iou_threshold, axes[0])
-    return Chart(f"Precision and recall, {match_rule(metrics, iou_threshold)}", *axes, lines) if lines else None
+    lines, left_out = _curve_lines(curves, "precision_recall", iou_threshold, axes[0], metrics)
+    title = f"Precision and recall, {match_rule(metrics, iou_threshold)}{left_out}"
+    return Chart(title, *axes, lines) if lines else None
 
 
 def froc_chart(
@@ -121,12 +136,12 @@ def froc_chart(
     """
     rates = (0.125, 0.25, 0.5, 1, 2, 4, 8)
     axes = (Axis("False positives per image", 1 / 16, 16, rates, "log"), share_axis("Sensitivity"))
-    lines = _curve_lines(curves, "froc", iou_threshold, axes[0])
+    lines, left_out = _curve_lines(curves, "froc", iou_threshold, axes[0], metrics)
     if len(lines) == 1:
         intervals = [(rate, interval) for rate in rates for at in (f"@{iou_threshold:.2f}", "")
                      if (interval := (metrics or {}).get(f"sensitivity{at}/fp={rate:g}/ci95"))]  # fmt: skip
         lines = [replace(lines[0], bars=[(rate, *interval) for rate, interval in intervals])]
-    return Chart(f"FROC, {match_rule(metrics, iou_threshold)}", *axes, lines) if lines else None
+    return Chart(f"FROC, {match_rule(metrics, iou_threshold)}{left_out}", *axes, lines) if lines else None
 
 
 def learning_charts(history: Sequence[Mapping[str, Any]]) -> list[Chart]:
@@ -144,17 +159,21 @@ def learning_charts(history: Sequence[Mapping[str, Any]]) -> list[Chart]:
     charts = []
     for title, label, belongs in groups:
         chosen = {key: np.array(points).T for key, points in series.items() if belongs(key)}
-        lines = [Line(key.removeprefix("val/"), *_thin(*points)) for key, points in chosen.items()]
+        lines = [Line(key.removeprefix("val/"), *_thin(*points)) for key, points in list(chosen.items())[:MOST_CLASSES]]
         if lines:
+            title += f", the first {len(lines)} of {len(chosen)}" if len(lines) < len(chosen) else ""
             charts.append(Chart(title, Axis("Step"), Axis(label), lines))
     return charts
 
 
 def score_charts(scores: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> list[Chart]:
-    """Histograms of the scores of true and of false positives, one chart per class; logarithmic for large counts."""
+    """Histograms of the scores of true and of false positives, logarithmic for large counts.
+
+    There is one chart per class, or per class with the most detections if there are many.
+    """
     edges, charts = np.linspace(0, 1, SCORE_BINS + 1), []
     notes = [f" at scores {a:.2f} to {b:.2f}" for a, b in pairwise(edges) for _ in range(2)]
-    for name, groups in scores.items():
+    for name, groups in ((name, scores[name]) for name in largest({n: sum(map(len, of)) for n, of in scores.items()})):
         lines, highest = [], 1
         for title, values in zip(("true positives", "false positives"), groups, strict=True):
             counts = np.histogram(np.asarray(values, float), edges)[0]
@@ -171,8 +190,9 @@ def score_charts(scores: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> list[Ch
 
 def calibration_chart(metrics: Mapping[str, Any], iou_threshold: float) -> Chart | None:
     """Precision among detections of similar scores, from `calibration@...` of the metrics; None without it."""
-    lines = []
-    for name, bins in metrics.get(f"calibration@{iou_threshold:.2f}", {}).items():
+    lines, calibration = [], metrics.get(f"calibration@{iou_threshold:.2f}", {})
+    shown = largest({name: metrics.get(f"num_objects/{name}", 0) for name in calibration})
+    for name, bins in ((name, calibration[name]) for name in shown):
         rows = [row for row in zip(bins["mean_score"], bins["precision"], bins["num"], strict=True) if row[2]]
         if rows:
             x, y, counts = np.array(rows, float).T
@@ -182,7 +202,7 @@ def calibration_chart(metrics: Mapping[str, Any], iou_threshold: float) -> Chart
     if not lines:
         return None
     lines.append(Line("perfect calibration", np.array([0.0, 1.0]), np.array([0.0, 1.0]), is_reference=True))
-    title = f"Calibration, {match_rule(metrics, iou_threshold)}"
+    title = f"Calibration, {match_rule(metrics, iou_threshold)}{of_classes(len(shown), len(calibration))}"
     return Chart(title, share_axis("Mean score"), share_axis("Precision"), lines)
 
 
@@ -193,16 +213,22 @@ def dice_charts(sizes: Mapping[str, tuple[np.ndarray, np.ndarray]], unit: str) -
         sizes: for each class the size of the annotated objects and the DSC of each case with such objects.
         unit: of the sizes.
     """
-    present = {name: np.array(each, float) for name, each in sizes.items() if len(each[0])}
+    shown = largest({name: len(each[0]) for name, each in sizes.items() if len(each[0])})
+    present = {name: np.array(sizes[name], float) for name in shown}
     if not present:
         return {}
-    clouds, strips = [], []
+    clouds, strips, most = [], [], MOST_MARKS // len(present)
     for position, (name, (size, dice)) in enumerate(present.items()):
         low, middle, high = np.quantile(dice, [0.25, 0.5, 0.75])
+        title = f"{name}, median {middle:.2f} of {len(dice):,}"
+        if len(dice) > most:
+            title += f" ({most:,} are drawn)"
+            drawn = np.linspace(0, len(dice) - 1, most).astype(int)
+            size, dice = size[drawn], dice[drawn]
         # Beside each other in a fixed order, so that the picture is the same each time.
         beside = position + 0.5 * ((np.arange(len(dice)) * 0.618) % 1) - 0.3
         bars = [(position + 0.35, low, high), (position + 0.35, middle, middle)]
-        strips.append(Line(f"{name}, median {middle:.2f} of {len(dice):,}", beside, dice, bars=bars, is_cloud=True))
+        strips.append(Line(title, beside, dice, bars=bars, is_cloud=True))
         clouds.append(Line(name, size, dice, is_cloud=True))
     every = np.concatenate([size for size, _ in present.values()])
     lowest, highest = math.floor(math.log10(every.min())), math.floor(math.log10(every.max())) + 1
@@ -223,14 +249,24 @@ def number(value: float) -> str:
     return f"{value:.3g}"
 
 
-def _curve_lines(curves: Sequence[CurveLike], kind: str, iou_threshold: float, x_axis: Axis) -> list[Line]:
+def _curve_lines(
+    curves: Sequence[CurveLike], kind: str, iou_threshold: float, x_axis: Axis, metrics: Mapping[str, Any] | None
+) -> tuple[list[Line], str]:
+    """The lines of one kind, and the end of a title that says which classes they are of, if not of all."""
     lines = []
-    for curve in curves:
-        if curve.kind == kind and math.isclose(curve.iou_threshold, iou_threshold) and len(curve.x):
-            keep = _visible_points(curve.x, x_axis)
-            notes = [f" (score ≥ {score:.3f})" for score in curve.scores[keep]]
-            lines.append(Line(curve.name, curve.x[keep], curve.y[keep], notes))
-    return lines
+    alike = (c for c in curves if c.kind == kind and math.isclose(c.iou_threshold, iou_threshold))
+    present = [curve for curve in alike if len(curve.x)]
+    shown = set(largest({curve.name: (metrics or {}).get(f"num_objects/{curve.name}", 0) for curve in present}))
+    for curve in (curve for curve in present if curve.name in shown):
+        keep = _visible_points(curve.x, x_axis)
+        notes = [f" (score ≥ {score:.3f})" for score in curve.scores[keep]]
+        lines.append(Line(curve.name, curve.x[keep], curve.y[keep], notes))
+    return lines, of_classes(len(lines), len(present))
+
+
+def of_classes(shown: int, total: int) -> str:
+    """The end of a title that says that not all classes are shown; empty if they are."""
+    return f", {shown} of {total:,} classes (most objects)" if shown < total else ""
 
 
 def _visible_points(x: np.ndarray, axis: Axis) -> np.ndarray:

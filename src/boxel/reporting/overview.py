@@ -11,7 +11,7 @@ import numpy as np
 
 from boxel.config import write_bytes, write_text
 from boxel.io.display import class_colour, drawable, fit_text, get_font
-from boxel.reporting.charts import Axis, Chart, Line
+from boxel.reporting.charts import MAX_POINTS, MOST_CLASSES, Axis, Chart, Line, largest
 from boxel.reporting.drawing import chart_svg
 from boxel.reporting.page import get_template
 from boxel.reporting.pictures import Picture, draw_best_plane
@@ -19,6 +19,7 @@ from boxel.reporting.pictures import Picture, draw_best_plane
 __all__ = ["OverviewContent", "histogram_chart", "ranked_chart", "write_overview", "write_picture"]
 
 NUM_BINS = 30
+MOST_ROWS = 5000  # of a table on a page, which browsers still scroll well
 PICTURE_SIDE = 512  # least pixels of the longer side of a PNG
 TEXT, ROW = 13, 20  # size of the text and height of a row below a PNG of at most PICTURE_SIDE pixels
 
@@ -49,12 +50,14 @@ def write_overview(out: Path, content: OverviewContent) -> None:
     text = get_template("overview.html.j2").render(
         title=content.title,
         cards=[{"name": k, "value": v, "interval": "", "meaning": ""} for k, v in content.numbers.items()],
-        findings=content.findings,
+        findings=content.findings[:MOST_ROWS],
+        num_findings=len(content.findings),
         legend=_legend(*content.pictures),
         tiles=[draw_best_plane(picture) for picture in content.pictures],
         charts=[chart_svg(chart) for chart in content.charts if chart],
         columns=list(content.rows[0]) if content.rows else [],
-        rows=content.rows,
+        rows=content.rows[:MOST_ROWS],
+        num_rows=len(content.rows),
     )
     write_text(out, text)
 
@@ -90,7 +93,8 @@ def _legend(*pictures: Picture) -> list[tuple[str, str]]:
     """Name and colour of each class that occurs, if the data set has more than one class."""
     labels = sorted({int(label) for picture in pictures for label in picture.ground_truth.labels})
     classes = pictures[0].classes if pictures else ()
-    return [(classes[label], class_colour(label)) for label in labels] if len(classes) > 1 else []
+    entries = [(classes[label], class_colour(label)) for label in labels[:MOST_CLASSES]] if len(classes) > 1 else []
+    return entries + [(f"and {len(labels) - len(entries)} more", "white")] * (0 < len(entries) < len(labels))
 
 
 def _with_legend(drawn: Any, text: str, legend: Sequence[tuple[str, str]]) -> Any:
@@ -127,8 +131,12 @@ def _enlarged(drawn: Any) -> float:
 
 
 def histogram_chart(title: str, label: str, groups: Mapping[str, np.ndarray], *, log: bool = False) -> Chart | None:
-    """Counts of values in equal (on a logarithmic axis: equal in ratio) bins, a line per group; None without values."""
-    groups = {name: np.asarray(values, float) for name, values in groups.items() if len(values)}
+    """Counts of values in equal (on a logarithmic axis: equal in ratio) bins; None without values.
+
+    There is a line per group, or per group with the most values if there are many.
+    """
+    shown = largest({name: len(values) for name, values in groups.items() if len(values)})
+    groups = {name: np.asarray(groups[name], float) for name in shown}
     if not groups:
         return None
     every = np.concatenate(list(groups.values()))
@@ -147,8 +155,8 @@ def ranked_chart(title: str, label: str, groups: Mapping[str, np.ndarray]) -> Ch
     """The values of all cases in ascending order, a line per group; None where no value differs from another."""
     if not any(len(np.unique(values)) > 1 for values in groups.values()):
         return None
-    lines = [
-        Line(name, np.arange(1, len(values) + 1, dtype=float), np.sort(np.asarray(values, float)))
-        for name, values in groups.items()
-    ]
+    lines = []
+    for name, values in groups.items():
+        ranks = np.unique(np.linspace(0, len(values) - 1, min(len(values), MAX_POINTS)).round().astype(int))
+        lines.append(Line(name, ranks + 1.0, np.sort(np.asarray(values, float))[ranks]))
     return Chart(title, Axis("Cases, in ascending order", 1), Axis(label), lines)

@@ -11,6 +11,7 @@ import numpy as np
 from boxel.config import write_text
 from boxel.escaping import printable
 from boxel.reporting.charts import (
+    MOST_CLASSES,
     CurveLike,
     calibration_chart,
     dice_charts,
@@ -123,6 +124,7 @@ def write_report(out: Path, content: ReportContent) -> None:
         confusion=confusion_table(content.metrics, ends),
         learning=[chart_svg(chart) for chart in learning_charts(content.history)],
         curves=[chart_svg(chart) for chart in curves if chart],
+        few_classes=len(content.scores) > MOST_CLASSES,
         scores=[chart_svg(chart) for chart in [*score_charts(content.scores), *calibration] if chart],
         errors=[
             (title, [draw_detail(detail.picture, detail.focus) for detail in details])

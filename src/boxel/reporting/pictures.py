@@ -18,6 +18,7 @@ SLICE_SIDE = 288
 IMAGE_EXTENT = 1024  # rows and columns of an image without slices, so that photographs are shown as a whole
 DETAIL_SIDE = 160
 MAX_NAME = 14
+MOST_BOXES = 500  # of a picture
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,8 @@ def draw(picture: Picture) -> dict[str, Any]:
     Up to MAX_SLICES planes at equal distances, and those through the middle of the boxes.
     """
     image, window, labels = _load(picture)
-    boxes = _boxes(picture)
-    leading = image.shape[1:-2]
+    every = _boxes(picture)
+    boxes, leading = every[:MOST_BOXES], image.shape[1:-2]
     through_boxes = _choose_planes(leading, boxes)
     count = int(np.prod(leading, dtype=int))
     spread = np.unravel_index(_spread(count, MAX_SLICES), leading) if leading else ()
@@ -106,8 +107,10 @@ def draw(picture: Picture) -> dict[str, Any]:
         draw_plane(image, place, boxes, window, picture.spacing, region, longest, label_map=labels)
         for place in positions
     ]
-    hidden = len(picture.detections) - sum(box["kind"] == "detection" for box in boxes)
-    left_out = f"{len(positions)} of {counted(count, 'slice')}" if len(positions) < count else ""
+    hidden = len(picture.detections) - sum(box["kind"] == "detection" for box in every)
+    left_out = f"{len(positions)} of {counted(count, 'slice')}, including those through the boxes"
+    few = f"{len(boxes)} of {len(every):,} boxes, errors and high scores first"
+    left_out = "; ".join([left_out] * (len(positions) < count) + [few] * (len(boxes) < len(every)))
     start = positions.index(_plane_through(boxes[0]["corners"], leading) if boxes else through_boxes[0])
     first = planes[start]
     planes[start] = first | {"uri": ""}  # already on the page
@@ -118,7 +121,7 @@ def draw(picture: Picture) -> dict[str, Any]:
 def draw_best_plane(picture: Picture) -> dict[str, Any]:
     """The plane that the most boxes cross, each box in the colour of its class."""
     image, window, labels = _load(picture)
-    boxes = [box | {"colour": class_colour(box["label"])} for box in _boxes(picture)]
+    boxes = [box | {"colour": class_colour(box["label"])} for box in _boxes(picture)[:MOST_BOXES]]
     leading = image.shape[1:-2]
     places = [_plane_through(box["corners"], leading) for box in boxes] or _choose_planes(leading, boxes)
 

@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from boxel.reporting.charts import shown_classes
+
 ABSENT = "\N{EN DASH}"
 
 
@@ -83,7 +85,7 @@ def size_table(metrics: Mapping[str, Any], ends: Sequence[float]) -> dict[str, l
     """One row per size range, from metrics such as `AP@0.10/size=27..125`, with the AP of each class."""
     lowest = f"AP@{ends[0]:.2f}" if ends else ""
     keys = [key for key in metrics if re.fullmatch(rf"{re.escape(lowest)}/size=[^/]+", key)]
-    names = [key.removeprefix("num_objects/") for key in metrics if key.startswith("num_objects/")]
+    names = shown_classes(metrics)
     names = names if len(names) > 1 else []
     rows = []
     for key in keys:
@@ -107,11 +109,10 @@ def confusion_table(metrics: Mapping[str, Any], ends: Sequence[float]) -> dict[s
     rows = []
     for name, counts in zip(confusion["rows"], confusion["counts"], strict=True):
         total = max(sum(counts), 1)
-        cells = [(f"{count:,}", round(count / total, 3)) for count in counts]
-        if name == "background":  # true negatives are not counted
-            cells[-1] = ("", 0.0)
-        rows.append((name, cells))
-    return {"columns": confusion["columns"], "rows": rows, "iou": f"{ends[0]:.2f}"}
+        rows.append((name, [(f"{count:,}", round(count / total, 3)) for count in counts]))
+    rows[-1][1][-1] = ("", 0.0)  # true negatives are not counted
+    other = any(name.startswith("other (") for name in confusion["rows"][-2:-1])
+    return {"columns": confusion["columns"], "rows": rows, "iou": f"{ends[0]:.2f}", "other": other}
 
 
 _RULES = {

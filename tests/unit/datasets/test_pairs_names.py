@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from boxel.datasets.cases import read_case
-from boxel.datasets.formats import open_dataset
+from boxel.datasets.formats import open_dataset, pairs_names
 from boxel.io import write_image, write_label_map
 from boxel.types import Geometry, Image
 
@@ -155,3 +155,12 @@ def test_names_that_a_label_map_has_are_never_left_out(tmp_path):
         write_image(tmp_path / "images" / f"{name}.png", Image(np.zeros((1, 8, 8), np.uint8), Geometry.plain((8, 8))))
         write_label_map(tmp_path / "labels" / f"{name}.png", np.eye(8, dtype=np.uint8), Geometry.plain((8, 8)))
     assert sorted(case.id for case in open_dataset(tmp_path).cases) == sorted(names)
+
+
+def test_very_many_names_are_matched_with_few_comparisons(monkeypatch):
+    compared = []
+    true = pairs_names.contradict
+    monkeypatch.setattr(pairs_names, "contradict", lambda *names: compared.append(names) or true(*names))
+    images, maps = [f"p{k}_t1" for k in range(3000)], [f"p{k}_mask" for k in range(3000)]
+    assert pairs_names.matched(images, maps) == (dict(zip(images, maps, strict=True)), {})
+    assert len(compared) <= 2 * len(images)

@@ -10,7 +10,7 @@ ignored objects. A file or folder with the word "test" in its name holds the tes
 validation cases. Categories of several files are the same if their names are.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -88,15 +88,15 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         if options.crowd == "ignore":
             _report_crowds(file, values, report)
     lookup.report_unused()
-    repeated = {image for image, count in Counter(entry.image for entry in entries).items() if count > 1}
+    listed: dict[Path, list[_Entry]] = defaultdict(list)
+    for entry in entries:
+        listed[entry.image].append(entry)
     cases, parts, counts = [], defaultdict(list), defaultdict(list)
-    ids = dict(
-        zip(images := list(dict.fromkeys(entry.image for entry in entries)), case_ids(images, root), strict=True)
-    )
+    ids = dict(zip(listed, case_ids(list(listed), root), strict=True))
     for entry in entries:
         case = ids[entry.image]
-        if entry.image in repeated:
-            others = some(str(other.file) for other in entries if other.image == entry.image)
+        if len(listed[entry.image]) > 1:
+            others = some(str(other.file) for other in listed[entry.image])
             twice = f"image {entry.image.name} is listed more than once, in {others}"
             report(InputError(entry.file, twice, "list it once, with all its annotations", case))
             continue

@@ -1,11 +1,10 @@
 """What files of annotations hold: images, numbers, names of classes; errors name the file."""
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from boxel.datasets.problems import InputError, Report, some
 from boxel.inputs.folders import listing
@@ -48,7 +47,7 @@ def numbers(values: Any, path: Path, what: str, count: int | None = None) -> tup
         parsed = tuple(float(value) for value in parts)
     except (TypeError, ValueError):
         raise _no_numbers(values, path, what, "numbers") from None
-    if not np.isfinite(parsed).all() or (count is not None and len(parsed) != count):
+    if not all(map(math.isfinite, parsed)) or (count is not None and len(parsed) != count):
         rule = "finite numbers" if count is None else f"{count} finite numbers"
         raise _no_numbers(values, path, what, rule)
     return parsed

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -79,15 +79,24 @@ def matched(images: Sequence[str], maps: Sequence[str]) -> tuple[dict[str, str],
         >>> matched(["p1", "p1_2", "p3_T1w"], ["p1_lesion", "p1_2_lesion", "p3_roi"])[0]
         {'p1': 'p1_lesion', 'p1_2': 'p1_2_lesion', 'p3_T1w': 'p3_roi'}
     """
-    pairs = {name: name for name in images if name in set(maps)}
+    among = set(maps)
+    pairs = {name: name for name in images if name in among}
     rests = _rests(images, IMAGE), _rests(maps, LABELS)
     fronts = {names[0]: rests[1][rest][0] for rest, names in rests[0].items() if len(names) == len(rests[1][rest]) == 1}
-    pairs |= {image: name for image, name in fronts.items() if not {image, name} & {*pairs, *pairs.values()}}
+    taken = {*pairs, *pairs.values()}
+    pairs |= {image: name for image, name in fronts.items() if taken.isdisjoint((image, name))}
     parts = {name: _parts(name) for name in {*images, *maps}}
     plain = {name: _plain(parts[name]) for name in images}
     fits: dict[str, list[str]] = defaultdict(list)
-    for name in (name for name in maps if name not in pairs.values()):
-        free = [image for image in images if image not in pairs and not contradict(image, name)]
+    taken = set(pairs.values())
+    named: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for image in images:
+        named[parts[image]].add(image)
+        named[plain[image]].add(image)
+    order = {image: number for number, image in enumerate(images)}
+    for name in (name for name in maps if name not in taken):
+        near = set().union(*(named.get(ends, set()) for ends in _ends(parts[name])))
+        free = [i for i in sorted(near, key=order.__getitem__) if i not in pairs and not contradict(i, name)]
         sizes = {image: _size(parts[name], parts[image], plain[image]) for image in free}
         best = max(sizes.values(), default=0)
         for image in (image for image, size in sizes.items() if size == best > 0):
@@ -100,6 +109,7 @@ def matched(images: Sequence[str], maps: Sequence[str]) -> tuple[dict[str, str],
             pairs[image] = first[0]
         else:
             doubtful[image] = names
+    taken = set(pairs.values())
     begun: dict[tuple[str, ...], tuple[set[str], set[str]]] = defaultdict(lambda: (set(), set()))
     for kind, names_of_kind in enumerate((images, maps)):
         for name in names_of_kind:
@@ -107,11 +117,14 @@ def matched(images: Sequence[str], maps: Sequence[str]) -> tuple[dict[str, str],
                 begun[parts[name][:depth]][kind].add(name)
     for beginning in sorted(begun, key=lambda beginning: -len(beginning)):
         mine, drawn = begun[beginning]
-        if len(mine) == len(drawn) == 1 and not mine & {*pairs, *doubtful} and not drawn & set(pairs.values()):
+        if len(mine) == len(drawn) == 1:
             (image,), (name,) = mine, drawn
+            if image in pairs or image in doubtful or name in taken:
+                continue
             numbered = any(_numbered(parts[each][len(beginning) :]) for each in (image, name))
             if not numbered and not contradict(image, name):
                 pairs[image] = name
+                taken.add(name)
     return pairs, doubtful
 
 
@@ -159,6 +172,13 @@ def _size(name: tuple[str, ...], *images: tuple[str, ...]) -> int:
         if name[-size:] == image and not before[-1].isdecimal():
             return size
     return 0
+
+
+def _ends(parts: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """What the parts of a name begin and end with."""
+    for size in range(1, len(parts) + 1):
+        yield parts[:size]
+        yield parts[-size:]
 
 
 def _rank(parts: tuple[str, ...]) -> int:

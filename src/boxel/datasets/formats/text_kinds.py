@@ -57,4 +57,10 @@ def texts_in(path: Path, suffixes: Container[str], is_kind: Callable[[Path], boo
 
 def has_columns(*names: str) -> Callable[[Path], bool]:
     """A kind of file: tables whose header has these columns, between commas, semicolons or tabulators."""
-    return text_kind(lambda text: set(names) <= {name.strip(' "') for name in _CELLS.split(text.partition("\n")[0])})
+
+    def has_them(text: str) -> bool:
+        head = text.partition("\n")[0]  # of JSON this may be all of it
+        possible = all(name in head for name in names)
+        return possible and set(names) <= {name.strip(' "') for name in _CELLS.split(head)}
+
+    return text_kind(has_them)

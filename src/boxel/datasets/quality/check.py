@@ -65,8 +65,12 @@ class Examination:
         """
         if self.dataset is None:
             return []
-        seen = {look.case.id: look for look in self.looks}
-        return [_row(case, seen.get(case.id), self.dataset) for case in self.dataset.cases]
+        seen, folds = {look.case.id: look for look in self.looks}, self.dataset.splits or ()
+        held_out = set(folds[0].get("val", ())) if len(folds) == 1 else set()
+        return [
+            _row(case, seen.get(case.id), self.dataset, "val" if case.id in held_out else case.split)
+            for case in self.dataset.cases
+        ]
 
 
 def _merged(findings: Sequence[Finding], root: Path) -> list[Finding]:
@@ -84,12 +88,10 @@ def _merged(findings: Sequence[Finding], root: Path) -> list[Finding]:
     return merged
 
 
-def _row(case: Case, seen: Look | None, dataset: Dataset) -> dict[str, str]:
+def _row(case: Case, seen: Look | None, dataset: Dataset, split: str) -> dict[str, str]:
     annotations = dict.fromkeys([case.file, *(case.annotate.files if case.annotate else ())])
     counts = Counter(dataset.classes[label] for label in (seen or case).labels if label < len(dataset.classes))
     objects = ", ".join(f"{counts[name]} {name}" for name in dataset.classes if counts[name])
-    folds = dataset.splits or ()
-    split = "val" if len(folds) == 1 and case.id in folds[0].get("val", ()) else case.split
     return {
         "case": case.id,
         "image": _relative(case.channels, dataset.root),

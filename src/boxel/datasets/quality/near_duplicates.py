@@ -10,6 +10,7 @@ CELLS = {2: 16, 3: 8}  # per axis, by the number of axes: 256 or 512 bits
 ALIKE = 0.9  # common bits over all bits set in either
 LEAST = 20  # bits set; a hash with fewer carries too little information
 BLOCK = 1000
+MOST_PAIRS = 100_000  # blank images are all alike, and their pairs as many as their number squared
 
 
 def hash_image(array: np.ndarray) -> np.ndarray | None:
@@ -33,17 +34,18 @@ def hash_image(array: np.ndarray) -> np.ndarray | None:
 
 
 def near_duplicates(hashes: Sequence[np.ndarray | None]) -> list[tuple[int, int]]:
-    """Pairs of indices of images that look alike."""
+    """Pairs of indices of images that look alike, at most MOST_PAIRS."""
     known = [index for index, bits in enumerate(hashes) if bits is not None]
     if not known:
         return []
     bits = np.stack([hashes[index] for index in known]).astype(np.float32)  # type: ignore[misc]
     counts = bits.sum(axis=1)
-    pairs = []
+    pairs: list[tuple[int, int]] = []
     for start in range(0, len(bits), BLOCK):
-        common = bits[start : start + BLOCK] @ bits.T
-        either = counts[start : start + BLOCK, None] + counts - common
-        for a, b in np.argwhere(common >= ALIKE * either).tolist():
-            if start + a < b:
-                pairs.append((known[start + a], known[b]))
+        common = bits[start : start + BLOCK] @ bits[start:].T
+        either = counts[start : start + BLOCK, None] + counts[start:] - common
+        alike = np.argwhere(np.triu(common >= ALIKE * either, 1))[: MOST_PAIRS - len(pairs)] + start
+        pairs += [(known[a], known[b]) for a, b in alike.tolist()]
+        if len(pairs) == MOST_PAIRS:
+            break
     return pairs

@@ -12,9 +12,10 @@ from boxel.datasets.cases import Case, Dataset, LoadedCase, read_case
 from boxel.datasets.instances import fills_image, repeated
 from boxel.datasets.problems import Finding, as_input_error, some
 from boxel.datasets.quality.folds import FOLD_RULES
-from boxel.datasets.quality.near_duplicates import hash_image, near_duplicates
+from boxel.datasets.quality.near_duplicates import MOST_PAIRS, hash_image, near_duplicates
 from boxel.datasets.quality.orientation import Turn, describe, edge_strengths, likely_turn
 from boxel.datasets.quality.plausible import far_from_median, implausible_size, per_axis, unusual_size
+from boxel.datasets.split import parts_of, sides
 from boxel.wording import counted, counted_of
 
 __all__ = ["ACROSS", "Look", "look", "split_instances"]
@@ -182,25 +183,14 @@ def _parts(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Finding]:
         yield Finding("warning", case.id, case.file, problem, fix)
 
 
-def _sides(dataset: Dataset, a: Case, b: Case) -> str:
-    """The sides of a known split that separates two cases, such as ` (training and test)`; empty if none does."""
-    if a.split != b.split:
-        return " (training and test)"
-    names = {"train": "training", "val": "validation", "test": "test"}
-    for fold, split in enumerate(dataset.splits or ()):
-        parts = [next((part for part in names if case.id in split.get(part, ())), "") for case in (a, b)]
-        if all(parts) and parts[0] != parts[1]:
-            return f" ({names[parts[0]]} and {names[parts[1]]} of fold {fold})"
-    return ""
-
-
 def _duplicates(dataset: Dataset, looks: Iterable[Look]) -> Iterator[Finding]:
     same: dict[bytes, list[Case]] = defaultdict(list)
+    parts = parts_of(dataset)
     for look in looks:
         same[look.digest].append(look.case)
     for first, *others in same.values():
         for case in others:
-            problem = f"the same image as case {first.id}{_sides(dataset, first, case)}"
+            problem = f"the same image as case {first.id}{sides(parts, first, case)}"
             yield Finding("warning", case.id, case.channels[0], problem, "remove one, or give both the same group")
 
 
@@ -213,16 +203,17 @@ def _near_duplicates(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Findin
         for a, b in pairs
         if a.digest != b.digest and (a.case.group or a.case.id) != (b.case.group or b.case.id)
     ]
-    fix = "if they show the same object, remove one, or give both the same group"
+    fix, parts = "if they show the same object, remove one, or give both the same group", parts_of(dataset)
     if len(apart) > MANY:
         text = some(f"{a.id} and {b.id}" for a, b in apart)
-        leaks = sum(bool(_sides(dataset, a, b)) for a, b in apart)
+        leaks = sum(bool(sides(parts, a, b)) for a, b in apart)
         leak = f", {leaks} of them on different sides of a split" if leaks else ""
-        problem = f"{counted(len(apart), 'pair of images looks', 'pairs of images look')} alike{leak}: {text}"
+        least = "at least " if len(pairs) == MOST_PAIRS else ""
+        problem = f"{least}{counted(len(apart), 'pair of images looks', 'pairs of images look')} alike{leak}: {text}"
         yield Finding("warning", "", dataset.root, problem, fix)
         return
     for a, b in apart:
-        yield Finding("warning", b.id, b.channels[0], f"looks like case {a.id}{_sides(dataset, a, b)}", fix)
+        yield Finding("warning", b.id, b.channels[0], f"looks like case {a.id}{sides(parts, a, b)}", fix)
 
 
 def _orientation(dataset: Dataset, looks: Sequence[Look]) -> Iterator[Finding]:
