@@ -15,6 +15,7 @@ from boxel.datasets.cases import Case, Dataset, LoadedCase, read_case
 from boxel.datasets.formats import as_dataset
 from boxel.datasets.problems import some
 from boxel.evaluation.case_segmentation import CaseSegmentation, score_case
+from boxel.evaluation.panoptic import match_components
 from boxel.export.boxel_json import FORMAT, read_segmentation
 from boxel.io import read_label_map
 from boxel.io.channels import check_same_grid
@@ -81,11 +82,14 @@ def read_segmentations(
         expected = _expected(case, loaded, as_one)
         labels = np.zeros_like(loaded.instances.labels) if as_one else loaded.instances.labels
         num_classes = 1 if as_one else len(data.classes)
+        objects = np.zeros_like(expected) if loaded.label_map is None else loaded.label_map
         for scores, one in zip(sets, maps, strict=True):
             predicted = _read(one.files[case.id], case, loaded, 1 if one.is_foreground else len(data.classes))
+            mine = (predicted > 0).astype(np.uint8) if as_one else predicted
             scores[case.id] = score_case(
-                predicted > 0 if as_one else predicted, expected, num_classes, loaded.image.geometry.spacing,
+                mine, expected, num_classes, loaded.image.geometry.spacing,
                 np.bincount(labels, minlength=num_classes),
+                match_components(mine, objects, loaded.instances.ids, labels, num_classes),
             )  # fmt: skip
         progress("evaluate", done, len(cases))
     groups = {case.id: case.group or case.id for case in cases}

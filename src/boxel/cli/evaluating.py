@@ -34,7 +34,7 @@ def evaluation_inputs(
         str,
         typer.Option(
             help="`boxel`; `coco`, `luna16` or `picai` for the matching and the metrics of those challenges; "
-            "`segmentation` for label maps: DSC, IoU, precision, recall, surface distances."
+            "`segmentation` for label maps: DSC, IoU, precision, recall, surface distances, panoptic quality."
         ),
     ] = "boxel",
     iou: Annotated[
@@ -47,7 +47,9 @@ def evaluation_inputs(
     ] = None,
     rule: Annotated[
         str | None,
-        typer.Option(help="Matching: `greedy` as in COCO, `optimal`, `mdt` as the papers' toolkit, `luna16` [greedy]."),
+        typer.Option(
+            help="Matching: `greedy` as in COCO, `optimal`, `mdt` as the papers' toolkit, `luna16`, `voc` [greedy]."
+        ),
     ] = None,
     interpolation: Annotated[
         str | None,

@@ -9,6 +9,7 @@ from boxel.evaluation.criteria import Criterion
 from boxel.evaluation.evaluate import Curve, Evaluation, evaluate
 from boxel.evaluation.matching import MatchTable, Overlaps
 from boxel.evaluation.overlaps import find_overlaps, match_cases
+from boxel.evaluation.panoptic import panoptic_quality
 from boxel.evaluation.registry import WeightedMatches, register_metric
 from boxel.evaluation.segmentation import SegmentationEvaluation, evaluate_segmentation
 from boxel.evaluation.summary import summary
@@ -34,6 +35,7 @@ __all__ = [
     "match_cases",
     "metrics",
     "object_rows",
+    "panoptic_quality",
     "register_metric",
     "segmentation_scores",
     "summary",

@@ -19,12 +19,14 @@ class CaseSegmentation:
         distances: `(k, 2)` HD95 and mean surface distance in mm; nan where they are not defined.
         spacing: voxel size in mm.
         num_objects: `(k,)` annotated objects.
+        segments: `(k, 4)` how its objects match, see `boxel.evaluation.panoptic.match_segments`.
     """
 
     counts: np.ndarray
     distances: np.ndarray
     spacing: tuple[float, ...]
     num_objects: np.ndarray
+    segments: np.ndarray
 
     @property
     def annotated(self) -> np.ndarray:
@@ -81,6 +83,7 @@ def score_case(
     num_classes: int,
     spacing: Sequence[float],
     num_objects: np.ndarray | None = None,
+    segments: np.ndarray | None = None,
 ) -> CaseSegmentation:
     """Compare two label maps `(*s)` in which `1 + k` is class k and 0 the background.
 
@@ -104,7 +107,8 @@ def score_case(
         distances[k] = _surface_distances(mine[region], true[region], spacing)
     counts = counts.reshape(num_classes, -1, 3)
     objects = np.zeros(num_classes, np.int64) if num_objects is None else num_objects
-    return CaseSegmentation(counts, distances, tuple(spacing), objects)
+    matched = np.zeros((num_classes, 4)) if segments is None else segments
+    return CaseSegmentation(counts, distances, tuple(spacing), objects, matched)
 
 
 def overlap_scores(counts: np.ndarray) -> dict[str, np.ndarray]:

@@ -1,14 +1,14 @@
 """Which detection matches which object: computed once, read by every metric."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from boxel.evaluation.assignment import assign
 
-Rule = Literal["greedy", "optimal", "mdt", "luna16"]
-RULES = ("greedy", "optimal", "mdt", "luna16")
+Rule = Literal["greedy", "optimal", "mdt", "luna16", "voc"]
+RULES = get_args(Rule)
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,7 @@ class Overlaps:
         pair_ious: `(p,)` its overlap.
         pair_values: `(p,)` what the threshold is compared with, higher is better: the overlap or minus the distance.
         absorbs: `(m,)` bool, an object that ignores any number of detections.
+        is_region: `(m,)` bool, an ignored region.
         is_distance: thresholds are radii.
     """
 
@@ -106,6 +107,7 @@ class Overlaps:
     pair_ious: np.ndarray
     pair_values: np.ndarray
     absorbs: np.ndarray
+    is_region: np.ndarray
     is_distance: bool = False
 
     def match(self, iou_threshold: float, rule: Rule = "greedy") -> MatchTable:
@@ -116,8 +118,10 @@ class Overlaps:
         "mdt" (the Retina U-Net paper's toolkit): each detection looks only at its best object and must exceed the
         threshold; the highest score of an object is its true positive, the others are false positives. "luna16": every
         detection that reaches the threshold detects an object; the highest score counts, the others are ignored.
+        "voc" (Pascal VOC): each detection looks only at the object that it overlaps most, ignored ones among them, and
+        must reach the threshold; further detections of an object that counts are false positives.
 
-        Ignored objects are matched after the others, and their detections do not count.
+        Under the other rules ignored objects are matched after the others, and their detections do not count.
 
         Raises:
             ValueError: threshold outside (0, 1], or not above 0 for a distance; unknown rule.
@@ -136,6 +140,7 @@ class Overlaps:
         if rule == "optimal":
             pair = self._assign_optimally(good)
         else:
+            good = self._best_only(good) if rule == "voc" else good
             pair = self._assign_by_score(good, max_rounds=1 if rule == "mdt" else None)
         matches, ious, ignored = base.matches.copy(), base.ious.copy(), base.ignored.copy()
         rows, objects = self.pair_rows[pair], self.pair_objects[pair]
@@ -170,6 +175,12 @@ class Overlaps:
     def _choose(self, order: np.ndarray) -> "Overlaps":
         names = ("pair_rows", "pair_objects", "pair_ious", "pair_values")
         return replace(self, **{name: getattr(self, name)[order] for name in names})
+
+    def _best_only(self, good: np.ndarray) -> np.ndarray:
+        """The pair of each detection with the highest overlap, whether the object counts or not, before any region."""
+        is_region = self.is_region[self.pair_objects[good]]
+        good = good[np.lexsort((-self.pair_values[good], is_region, self.pair_rows[good]))]
+        return good[np.unique(self.pair_rows[good], return_index=True)[1]]
 
     def _assign_by_score(self, good: np.ndarray, max_rounds: int | None) -> np.ndarray:
         """The chosen pairs: detections propose, best object first; an object keeps its highest-scored suitor.

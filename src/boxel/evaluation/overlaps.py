@@ -108,7 +108,9 @@ def find_overlaps(
         object_matches=np.full(len(targets.cases), -1),
         object_ignored=uncounted,
     )
-    return Overlaps(table, rows, columns, ious, values, absorbs=uncounted, is_distance=criterion.is_distance)
+    return Overlaps(
+        table, rows, columns, ious, values, absorbs=uncounted, is_region=is_region, is_distance=criterion.is_distance
+    )
 
 
 def _candidates(detected: BoxTable, targets: BoxTable, num_classes: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

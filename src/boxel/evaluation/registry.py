@@ -23,7 +23,7 @@ OWN_NAMES = frozenset(
         *OTHER_NAMES, "AP", "mAP", "AR", "mAR", "FROC", "sensitivity", "precision", "recall", "F1", "score_threshold",
         "mean_iou", "mean_iou_objects", "size_ratio", "size_ratio_mean", "ECE", "patient_AP", "patient_AUROC", "CPM",
         "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl", "DSC", "IoU",
-        "HD95", "mean_surface_distance", "no_region",
+        "HD95", "mean_surface_distance", "no_region", "PQ", "SQ", "RQ",
     }
 )  # fmt: skip
 OWN_MODULE = "boxel.evaluation.metrics"

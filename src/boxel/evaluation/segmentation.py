@@ -12,13 +12,14 @@ from boxel.evaluation.compare import compare_evaluations, twice, twice_context
 from boxel.evaluation.config import EvaluateConfig
 from boxel.evaluation.evaluate import Evaluation, settings, summarise
 from boxel.evaluation.overlaps import match_cases
+from boxel.evaluation.panoptic import PANOPTIC, panoptic_scores
 from boxel.types import Detections, Instances
 
 SEGMENTATION = EvaluateConfig(protocol="segmentation")
 WITH_OBJECT, ALL_SLICES = "slices_with_object", "slices"
 SEGMENTATION_COLUMNS = (
     "case", "group", "class", "slices", "slices_with_object", "object_voxels", "predicted_voxels",
-    *OVERLAPS, *DISTANCES, *(f"{name}/{WITH_OBJECT}" for name in OVERLAPS),
+    *OVERLAPS, *DISTANCES, *(f"{name}/{WITH_OBJECT}" for name in OVERLAPS), *PANOPTIC,
 )  # fmt: skip
 
 
@@ -58,6 +59,7 @@ def evaluate_segmentation(
     annotated, `DSC/slices` that over every slice with voxels in either mask; so are IoU, precision and recall.
     `DSC/slices_small`, `_medium` and `_large` are those of the thirds of the slices with the class by its area there.
     Distances are of cases. A value that is not defined is left out of the mean, and counted in `num_undefined/NAME`.
+    `PQ`, `SQ` and `RQ` are those of the objects of all cases together, see `panoptic_quality`.
     `no_region` counts the cases with an annotated class that is predicted nowhere in them, `no_region/slices` such
     slices.
 
@@ -77,13 +79,15 @@ def evaluate_segmentation(
     num_groups = int(index.max()) + 1
     values = _values(list(cases.values()))
     sums = {key: _by_group(*one, index, num_groups) for key, one in values.items()}
+    segments = np.zeros((num_groups, len(classes), 4))
+    np.add.at(segments, index, np.stack([case.segments for case in cases.values()]))
 
     def compute(weights: np.ndarray) -> dict[str, np.ndarray]:
         result = {}
         for key, (total, number) in sums.items():
             divisor = weights @ number
             result[key] = np.divide(weights @ total, divisor, out=np.full(divisor.shape, np.nan), where=divisor > 0)
-        return result
+        return result | panoptic_scores(np.tensordot(weights, segments, 1))
 
     metrics = _count(list(cases.values()), classes, num_groups)
     for key, (_, array, counted) in values.items():
@@ -91,6 +95,7 @@ def evaluate_segmentation(
             _put_counts(metrics, f"num_undefined/{key}", (counted & np.isnan(array)).sum(axis=0), classes)
     resamples = in_blocks(compute, draw_groups(num_groups, config.num_resamples, config.seed))
     present = {key: number > 0 for key, (_, number) in sums.items()}
+    present |= dict.fromkeys(PANOPTIC, segments[..., 1:].sum(axis=-1) > 0)
     metrics |= summarise(compute, classes, resamples, num_groups, present)
     metrics["settings"] = settings(config)
     ndim = len(next(iter(cases.values())).spacing)
@@ -129,7 +134,8 @@ def segmentation_rows(evaluation: SegmentationEvaluation) -> list[dict[str, obje
         for k, name in enumerate(evaluation.table.classes):
             chosen = one.annotated[k] > 0
             means = [slices[key][k, chosen].mean() if chosen.any() else np.nan for key in OVERLAPS]
-            scores = (*(whole[key][k] for key in OVERLAPS), *one.distances[k], *means)
+            matched = (score[k] for score in panoptic_scores(one.segments).values())
+            scores = (*(whole[key][k] for key in OVERLAPS), *one.distances[k], *means, *matched)
             sizes = (len(chosen), chosen.sum(), one.annotated[k].sum(), one.predicted[k].sum())
             shown = ("" if np.isnan(score) else round(float(score), 6) for score in scores)
             rows.append(dict(zip(SEGMENTATION_COLUMNS, (case, group, name, *map(int, sizes), *shown), strict=True)))

@@ -39,6 +39,7 @@ def test_label_maps_of_boxel_and_of_other_tools_are_evaluated(suffix, names, tru
     assert metrics["mean_surface_distance/benign"] < metrics["HD95/benign"] == (1.5, 1.0, 0.5)[-ndim] / 2
     assert (metrics["no_region"], metrics["no_region/benign"]) == (1, 1)
     assert metrics["num_undefined/DSC/malignant"] == 2
+    assert metrics["PQ/benign"] == pytest.approx((3 / 4 + 1) / 2.5)
     assert metrics["num_undefined/HD95/benign"] == 2
     slices = 4 if ndim == 3 else 1
     with_object = 1 if ndim == 3 else 6 / 7  # of a, the slices that are left are perfect

@@ -110,7 +110,7 @@ def test_inside_an_ignored_region_of_any_class_nothing_is_false(ndim):
     assert table.ignored.tolist() == [True, False]  # all of it inside; a fifth
 
 
-@pytest.mark.parametrize("rule", ["greedy", "optimal", "mdt", "luna16"])
+@pytest.mark.parametrize("rule", ["greedy", "optimal", "mdt", "luna16", "voc"])
 def test_every_rule_works_on_nothing(rule, ndim):
     table = overlaps(detections([], [], ndim), instances([], ndim)).match(0.5, rule)
     assert len(table.true_positives) == 0

@@ -34,7 +34,8 @@ def surface(mask):
 def case(*classes, spacing=(1.0, 1.0, 1.0)):
     """A case of hand-written voxel counts: of each class its slices `[shared, extra, lost]`."""
     counts = np.array(classes)
-    return CaseSegmentation(counts, np.full((len(counts), 2), np.nan), spacing, np.ones(len(counts), np.int64))
+    k = len(counts)
+    return CaseSegmentation(counts, np.full((k, 2), np.nan), spacing, np.ones(k, np.int64), np.zeros((k, 4)))
 
 
 def test_overlaps_equal_scikit_learn(ndim, rng):
