@@ -77,7 +77,8 @@ def fault(given: Damaged, outcome: Outcome) -> str:
         return outcome.fault
     if outcome.status != 2:
         return f"exit status {outcome.status}: {outcome.err[-200:]!r}"
-    messages = [line for line in outcome.err.splitlines() if re.match(r"boxel: (?!warning: )", line)]
+    parts = re.split(r"^(?=boxel: )", outcome.err, flags=re.MULTILINE)
+    messages = [part for part in parts if re.match(r"boxel: (?!warning: )", part)]
     found = [line for line in outcome.out.splitlines() if "ERROR" in line or '"file"' in line or '"problem"' in line]
     if given.command.startswith("check"):
         messages = messages or ["\n".join(found)]
@@ -87,10 +88,11 @@ def fault(given: Damaged, outcome: Outcome) -> str:
 
 
 def _names(message: str, given: Damaged) -> bool:
-    """Whether the message has the name of the file, or that of its folder and the case."""
+    """Whether the message has the name of the file, that of its folder and the case, or says what kinds it found."""
     case = re.escape(re.sub(r"_\d{4}$|_boxes$|_seg$", "", given.file.name.partition(".")[0]))
     in_folder = f"{given.file.parent}" in message and re.search(rf"\b{case}\b|\bcases?\b", message)
-    return given.file.name in message or bool(in_folder)
+    listed = "not a data set in a layout" in message and f"{given.file.suffix} in" in message
+    return given.file.name in message or bool(in_folder) or listed
 
 
 def _kind(file: Path) -> str:

@@ -71,6 +71,7 @@ def make_templates(base: Path, boxel: Callable[..., None]) -> list[Template]:
 def _templates(base: Path) -> list[Template]:
     quick = " ".join(SETTINGS)
     own = " ".join(set_words(["train.steps=2", "train.num_workers=0", "train.batch_size=2"]))
+    images = "{base}/native_nii/imagesTr"
     scored = "evaluate {d} {base}/native_nii --out {o} --resamples 10"
     found = [Template(name, base / "layouts" / name, ("check {d}",), 0.4) for name in CHECKED]
     found += [
@@ -96,7 +97,7 @@ def _templates(base: Path) -> list[Template]:
     found += [
         Template(f"as_{name}", base / f"as_{name}", (
             f"{scored} --from {name}",
-            f"convert {{d}} --from {name} --to boxel --out {{o}} --classes nodule --images {{base}}/native_nii/imagesTr",
+            f"convert {{d}} --from {name} --to boxel --out {{o}} --classes nodule --images {images}",
         ), 0.8)
         for name in FOREIGN
     ]  # fmt: skip

@@ -65,7 +65,10 @@ class Worker:
             status = process.wait()
             self.close()
             return Outcome(None, f"abort: ended with {status}", err=self.log.read_text(errors="replace")[-2000:])
-        return Outcome(**json.loads(answer))
+        outcome = Outcome(**json.loads(answer))
+        if "memory" in outcome.fault.lower():  # what was taken is not given back
+            self.close()
+        return outcome
 
     def close(self) -> None:
         if self.process:
@@ -94,12 +97,19 @@ def _cpu(pid: int) -> float:
     return sum(map(int, fields[11:15])) / TICKS
 
 
+def _kilobytes(name: str) -> int:
+    """What the system counts of this process: VmRSS now, VmHWM its peak, VmData what may be written."""
+    rows = (line.split() for line in Path("/proc/self/status").read_text().splitlines())
+    return next(int(row[1]) for row in rows if row[0] == f"{name}:")
+
+
 def answer(words: Sequence[str]) -> dict[str, object]:
     """Run a command in this process. No handler but those of the command line itself stands between it and a fault."""
     from boxel.cli import main
 
     out, err, fault, status = io.StringIO(), io.StringIO(), "", 0
     Path("/proc/self/clear_refs").write_text("5")  # the peak of the memory starts anew
+    before = _kilobytes("VmRSS")
     with mock.patch.object(sys, "argv", ["boxel", *words]), redirect_stdout(out), redirect_stderr(err):
         try:
             main()
@@ -109,9 +119,8 @@ def answer(words: Sequence[str]) -> dict[str, object]:
             frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "/boxel/" in frame.filename]
             where = f"{frames[-1].filename.rpartition('/boxel/')[2]}:{frames[-1].lineno}" if frames else "?"
             fault, status = f"traceback: {type(error).__name__}: {error!s:.200} ({where})", None
-    peak = next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
-    if not fault and peak > GIGABYTES * 2**20:
-        fault = f"memory: {peak / 2**20:.1f} GB"
+    taken = (_kilobytes("VmHWM") - before) / 2**20
+    fault = fault or (f"memory: {taken:.1f} GB" if taken > GIGABYTES else "")
     return {"status": status, "fault": fault, "out": out.getvalue()[-20_000:], "err": err.getvalue()[-20_000:]}
 
 
@@ -124,8 +133,7 @@ def serve() -> None:
     import boxel.api.training  # noqa: F401
 
     torch.set_num_threads(1)
-    used = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmData"))
-    limit = int(used.split()[1]) * 1024 + int(1.5 * GIGABYTES * 2**30)  # room for what is reserved but never used
+    limit = _kilobytes("VmData") * 1024 + int(1.5 * GIGABYTES * 2**30)  # room for what is reserved but never used
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     for line in sys.stdin:
         replies.write(json.dumps(answer(json.loads(line))) + "\n")
