@@ -91,7 +91,9 @@ def _names(message: str, given: Damaged) -> bool:
     """Whether the message has the name of the file, that of its folder and the case, or says what kinds it found."""
     case = re.escape(re.sub(r"_\d{4}$|_boxes$|_seg$", "", given.file.name.partition(".")[0]))
     in_folder = f"{given.file.parent}" in message and re.search(rf"\b{case}\b|\b(cases?|images?)\b", message)
-    listed = "not a data set in a layout" in message and f"{given.file.suffix} in" in message
+    listed = "not a data set in a layout" in message and (
+        given.mutation == "missing" or f"{given.file.suffix} in" in message
+    )
     return given.file.name in message or bool(in_folder) or listed
 
 

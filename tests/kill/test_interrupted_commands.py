@@ -22,7 +22,7 @@ SEED = int(os.environ.get("BOXEL_KILL_SEED", "0"))
 SETTINGS = ["--recipe", "retina_unet_small", *set_words([*QUICK, "train.steps=4", "train.validate_every=2"])]
 # The words of each command that writes, with `{o}` for its output.
 COMMANDS = {
-    "toy": "toy --out {o} --ndim 2 --size 48 --train 3 --val 1 --test 2",
+    "toy": "toy --out {o} --ndim 2 --size 48 --train 5 --val 0 --test 2",
     "prepare": f"prepare {{base}}/data --out {{o}} --workers 0 {' '.join(SETTINGS)}",
     "train": f"train {{base}}/work --out {{o}} {' '.join(SETTINGS)}",
     "predict": "predict {base}/run {base}/data --out {o} --segmentation --to csv",
@@ -34,9 +34,12 @@ COMMANDS = {
     "report": "report {base}/run --predictions {base}/predictions --dataset {base}/data --out {o}/page.html",
     "fix": "check {base}/data --fix {o}",
     "pictures": "check {base}/data --preview 2 --html --out {o}",
+    "experiment": "experiment run cross_validation --data {base}/data --out {o} --jobs 0 --only fold=0 "
+    + " ".join(set_words(setting for setting in QUICK if "backbone" not in setting)),
     "compare": "compare {base}/predictions {base}/predictions {base}/data --resamples 10 --out {o}/table.json",
 }
 # Of the files that tell how long something took only the rest must be the same.
+RESULTS = ("metrics.json", "weights.safetensors", "detections.json", "resamples.npz")
 TIMES = re.compile(rb'"(seconds|started|finished|time|date|duration)[a-z_]*": [^,}\n]+')
 
 
@@ -85,12 +88,16 @@ def make_inputs(inputs: Inputs) -> None:
 
 
 def results(folder: Path) -> dict[str, bytes]:
-    """Every file of an output, hidden ones too, without times and without the path of the folder itself."""
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file() or path.is_symlink())
-    return {
-        str(path.relative_to(folder)): TIMES.sub(b"", path.read_bytes()).replace(str(folder).encode(), b"OUT")
-        for path in files
-    }
+    """Every file of an output, hidden ones too, without times and without the path of the folder itself.
+
+    Of an experiment, which tells what it cost in many places, only the content of its results is compared.
+    """
+    content: dict[str, bytes] = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() or path.is_symlink()):
+        name = str(path.relative_to(folder))
+        known = folder.name != "experiment" or path.name in RESULTS
+        content[name] = TIMES.sub(b"", path.read_bytes()).replace(str(folder).encode(), b"OUT") if known else b""
+    return content
 
 
 def different(name: str, out: Path, inputs: Inputs) -> list[str]:
