@@ -22,7 +22,7 @@ SEED = int(os.environ.get("BOXEL_KILL_SEED", "0"))
 SETTINGS = ["--recipe", "retina_unet_small", *set_words([*QUICK, "train.steps=4", "train.validate_every=2"])]
 # The words of each command that writes, with `{o}` for its output.
 COMMANDS = {
-    "toy": "toy --out {o} --ndim 2 --size 48 --train 5 --val 0 --test 2",
+    "toy": "toy --out {o} --ndim 2 --size 48 --train 3 --val 1 --test 2",
     "prepare": f"prepare {{base}}/data --out {{o}} --workers 0 {' '.join(SETTINGS)}",
     "train": f"train {{base}}/work --out {{o}} {' '.join(SETTINGS)}",
     "predict": "predict {base}/run {base}/data --out {o} --segmentation --to csv",
@@ -34,7 +34,7 @@ COMMANDS = {
     "report": "report {base}/run --predictions {base}/predictions --dataset {base}/data --out {o}/page.html",
     "fix": "check {base}/data --fix {o}",
     "pictures": "check {base}/data --preview 2 --html --out {o}",
-    "experiment": "experiment run cross_validation --data {base}/data --out {o} --jobs 0 --only fold=0 "
+    "experiment": "experiment run cross_validation --data {base}/folds --out {o} --jobs 0 --only fold=0 "
     + " ".join(set_words(setting for setting in QUICK if "backbone" not in setting)),
     "compare": "compare {base}/predictions {base}/predictions {base}/data --resamples 10 --out {o}/table.json",
 }
@@ -82,20 +82,21 @@ def inputs(tmp_path_factory) -> Iterator[Inputs]:
 def make_inputs(inputs: Inputs) -> None:
     for name, out in (("toy", "data"), ("prepare", "work"), ("train", "run")):
         inputs.must_run(COMMANDS[name], inputs.base / out)
+    inputs.must_run("toy --out {o} --ndim 2 --size 48 --train 5 --val 0 --test 0", inputs.base / "folds")
     inputs.must_run(f"{COMMANDS['train']} --set seed=1", inputs.base / "other")
     predict = "predict {base}/run {base}/data/imagesTs --out {o} --segmentation"
     inputs.must_run(predict, inputs.base / "predictions")
 
 
 def results(folder: Path) -> dict[str, bytes]:
-    """Every file of an output, hidden ones too, without times and without the path of the folder itself.
+    """Every file of an output, hidden ones too, without times, the path of the folder, and who held a lock.
 
     Of an experiment, which tells what it cost in many places, only the content of its results is compared.
     """
     content: dict[str, bytes] = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file() or path.is_symlink()):
         name = str(path.relative_to(folder))
-        known = folder.name != "experiment" or path.name in RESULTS
+        known = "lock" not in path.name and (folder.name != "experiment" or path.name in RESULTS)
         content[name] = TIMES.sub(b"", path.read_bytes()).replace(str(folder).encode(), b"OUT") if known else b""
     return content
 
