@@ -112,14 +112,14 @@ def train(
     from boxel.api.run import read_run
     from boxel.api.run_plugins import require_plugins
     from boxel.api.training import train as run_train
-    from boxel.training.checkpoints import read_ranking
+    from boxel.training.checkpoints import best_checkpoint
     from boxel.training.config import LAST
 
     if trust and out:
         require_plugins(out, trust=True)
     with progress_bars() as progress:
         run = run_train(work, out, fold=fold, recipe=recipe, model=model, overrides=set_ or (), progress=progress)
-    best, select_by = read_ranking(run)[0], read_run(run)[0].train.select_by
+    best, select_by = best_checkpoint(run), read_run(run)[0].train.select_by
     which = "the last checkpoint," if select_by == LAST else f"best {select_by} {best.score:.3f} at"
     say(f"trained {run}: {which} step {best.step}")
 

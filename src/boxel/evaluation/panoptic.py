@@ -113,7 +113,7 @@ def match_components(
 
     Args:
         predicted: `(*s)` where `1 + k` is class k.
-        objects: `(*s)` numbers of the annotated objects.
+        objects: `(*s)` numbers of the annotated objects; others are background.
         object_ids: `(m,)` these numbers.
         object_labels: `(m,)` the class of each.
         num_classes: number of classes.
@@ -123,9 +123,9 @@ def match_components(
     parts = cc3d.connected_components(predicted, connectivity=26)  # in 2D: 8
     label_of = np.zeros(int(parts.max(initial=0)), np.int64)
     label_of[parts[parts > 0] - 1] = predicted[parts > 0].astype(np.int64) - 1
-    expected_labels = np.zeros(max(int(objects.max(initial=0)), int(object_ids.max(initial=0))), np.int64)
-    expected_labels[object_ids - 1] = object_labels
-    return match_segments(parts, objects, label_of, expected_labels, num_classes)
+    number_of = np.zeros(max(int(objects.max(initial=0)), int(object_ids.max(initial=0))) + 1, np.int64)
+    number_of[object_ids] = np.arange(1, len(object_ids) + 1)
+    return match_segments(parts, number_of[objects], label_of, np.asarray(object_labels), num_classes)
 
 
 def panoptic_scores(counts: np.ndarray) -> dict[str, np.ndarray]:

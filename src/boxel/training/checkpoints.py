@@ -66,6 +66,20 @@ def read_ranking(run: Path) -> list[Ranked]:
     return [Ranked.from_dict(entry, str(path)) for entry in entries]
 
 
+def best_checkpoint(run: Path) -> Ranked:
+    """The first of the kept checkpoints of a finished training.
+
+    Raises:
+        ValueError: the run has none, since its record of them was lost or emptied.
+    """
+    for best in read_ranking(run):
+        return best
+    raise ValueError(
+        f"{run / 'checkpoints' / 'ranking.json'}: names no checkpoint, although the training is finished; restore it "
+        "from a copy, or train again into another folder with --out"
+    )
+
+
 def rank_finally(
     run: Path,
     model: Model,

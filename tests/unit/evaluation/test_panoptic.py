@@ -104,6 +104,12 @@ def test_maps_that_cannot_be_read_are_refused(arguments, message):
         panoptic_quality(*arguments)
 
 
+def test_voxels_of_a_number_that_is_no_object_are_background():
+    objects = np.array([[3, 3, 0, 9, 9]])
+    counts = match_components((objects == 3).astype(np.uint8), objects, np.array([3]), np.array([0]), 1)
+    assert counts.tolist() == [[1, 1, 0, 0]]
+
+
 def two_cases():
     """x: two objects found in a, one of two in b (components); y: one object in b, not found."""
     a, b = np.zeros((1, 12), np.int64), np.zeros((1, 12), np.int64)

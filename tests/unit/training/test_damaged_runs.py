@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from boxel.api.run import read_history
-from boxel.training.checkpoints import load_resume, read_ranking, save_resume
+from boxel.training.checkpoints import best_checkpoint, load_resume, read_ranking, save_resume
 from boxel.training.log import MetricsLog
 from boxel.training.optimise import MovingAverage
 from boxel.training.tensors import load_weights, save_tensors
@@ -184,3 +184,12 @@ def test_a_damaged_ranking_is_refused(tmp_path, content):
     (tmp_path / "checkpoints" / "ranking.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"ranking\.json: "):
         read_ranking(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[]", None])
+def test_a_finished_training_without_any_checkpoint_names_the_record(tmp_path, content):
+    (tmp_path / "checkpoints").mkdir()
+    if content:
+        (tmp_path / "checkpoints" / "ranking.json").write_text(content)
+    with pytest.raises(ValueError, match=r"checkpoints/ranking\.json: names no checkpoint"):
+        best_checkpoint(tmp_path)
