@@ -1,6 +1,7 @@
 """Compare the size that a header claims with the size of the file and of the memory, before memory is allocated."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 __all__ = ["DEFLATE", "LOSSLESS", "check_claim"]
@@ -8,6 +9,7 @@ __all__ = ["DEFLATE", "LOSSLESS", "check_claim"]
 DEFLATE = 1100  # most bytes from one byte (1032 by its format)
 LOSSLESS = 20_000  # JPEG 2000, JPEG-LS and the like on constant images
 LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))  # cgroups 2 and 1
+on_claim: Callable[[int], None] = lambda claimed: None  # noqa: E731 - told of every claim that was checked
 MEMORY = 0.5  # share of the memory; reading and converting takes about twice the image
 
 
@@ -33,6 +35,7 @@ def check_claim(path: Path, claimed: int, stored: int, ratio: float = 1) -> None
         raise ValueError(
             f"{path}: has {_size(claimed)} of voxels, too many for {_size(memory)} of memory; crop or resample it"
         )
+    on_claim(claimed)
 
 
 def _memory() -> int:

@@ -9,7 +9,6 @@ Objects with the flag `difficult` or `ignore` are ignored objects.
 """
 
 import base64
-import io
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,6 +24,8 @@ from boxel.datasets.formats.registry import register_format
 from boxel.datasets.formats.text_kinds import text_kind
 from boxel.datasets.names import split_of_folders
 from boxel.datasets.problems import InputError, Report
+from boxel.io.apart import apart
+from boxel.io.pictures import read_embedded
 
 __all__ = ["detect", "read"]
 
@@ -124,11 +125,9 @@ def _shape(file: Path, number: int, shape: Mapping[str, Any], report: Report) ->
 
 
 def _mask(file: Path, number: int, text: str) -> np.ndarray:
-    from PIL import Image
-
     try:
-        return np.asarray(Image.open(io.BytesIO(base64.b64decode(text)))) > 0
-    except (OSError, ValueError) as error:
+        return apart(file, read_embedded, base64.b64decode(text)) > 0
+    except (RuntimeError, ValueError) as error:
         raise InputError(file, f"the mask of shape {number} cannot be read ({error})", "draw it again") from None
 
 
