@@ -74,7 +74,7 @@ def prepare(
         int, typer.Option(min=1, help="Number of cross-validation folds, unless the data set prescribes them.")
     ] = 5,
     seed: Annotated[int, typer.Option(min=0, help="Random seed for the fold split.")] = 0,
-    workers: Annotated[int | None, typer.Option(min=0, help="Parallel workers (0: main process).")] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Parallel workers (0: one case at a time).")] = None,
     keep_identifiers: KeepIdentifiers = False,
     format: Format = "",  # noqa: A002
     option: Options = None,

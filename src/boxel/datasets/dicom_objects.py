@@ -20,7 +20,7 @@ from boxel.datasets.label_maps import Connectivity, Mask, components, overlay
 from boxel.datasets.problems import InputError, some
 from boxel.inputs.folders import listing
 from boxel.io.dicom_damage import is_dicom
-from boxel.io.dicom_frames import frames_of, pydicom_module
+from boxel.io.dicom_frames import frames_of, pydicom_module, read_pixels
 from boxel.io.dicom_stack import Slice
 from boxel.types import Geometry, Instances
 from boxel.wording import counted
@@ -194,7 +194,7 @@ def _threshold(data: Any) -> float:
 
 def _planes(data: Any) -> Iterator[tuple[Any, list[tuple[int, np.ndarray]]]]:
     """The header of each segment of a SEG file, and its masks with the indices of their frames."""
-    frames = data.pixel_array
+    frames = read_pixels(data, Path(data.filename))
     frames = frames if int(data.get("NumberOfFrames", 1)) > 1 else frames.reshape(1, *frames.shape[-2:])
     groups, threshold = data.PerFrameFunctionalGroupsSequence, _threshold(data)
     for segment in data.SegmentSequence:

@@ -7,15 +7,17 @@ writes beside a TIFF. The world of 2D files is 2D.
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from boxel.files import writing
 from boxel.inputs.folders import refuse_special
-from boxel.io import itk, pictures
-from boxel.io.dicom import is_dicom, list_series, read_file, read_series
+from boxel.io import dicom, itk, pictures
+from boxel.io.apart import apart
+from boxel.io.dicom import is_dicom
+from boxel.io.dicom_stack import Slice
 from boxel.io.grids import grid_fix, place, reorient, same_grid
 from boxel.io.itk import resample
 from boxel.io.slicer import is_segmentation, merge_layers
@@ -102,8 +104,9 @@ def read_layout(path: Path) -> tuple[int, tuple[int, ...]]:
         _check_readable(path)
         if has_geometry(path):
             return itk.read_layout(path)
-        count, shape = pictures.read_layout(path)
-        return count, shape[::-1] if pictures.orientation(path) in pictures.SIDEWAYS else shape
+        # What opens these is written in Python, so that damage to them ends no process.
+        common = pictures.is_common(path)
+        return pictures.read_layout(path) if common else apart(path, pictures.read_layout, path)
 
 
 def read_label_map(path: Path) -> Image:
@@ -163,17 +166,49 @@ def _read(path: Path, colours: bool, upright: bool) -> Image:
         if path.is_dir():
             return read_series(path)
         _check_readable(path)
-        if not split_suffix(path)[1]:
-            return read_file(path)
-        if has_geometry(path):
+        if split_suffix(path)[1] in itk.SUFFIXES:
             return itk.read(path)
-        array, remarks = pictures.read(path, colours)
+        return apart(path, _decode, path, colours, upright)
+
+
+def _decode(path: Path, colours: bool, upright: bool) -> Image:
+    """Read a DICOM file or a picture in this process."""
+    if not split_suffix(path)[1]:
+        return dicom.read_file(path)
+    array, remarks = pictures.read(path, colours)
+    if not array.size:
+        raise ValueError("it has no pixels")
     turn = pictures.orientation(path) if upright else pictures.AS_STORED
     if turn != pictures.AS_STORED:
         array = np.ascontiguousarray(pictures.turn_upright(array, turn))
         remarks += (f"turned upright, as its orientation {turn} (EXIF) says",)
     spacing = pictures.spacing_beside(path, array.ndim - 1)
     return Image(array, Geometry.plain(array.shape[1:], spacing), remarks)
+
+
+def list_series(folder: Path) -> dict[str, list[Slice]]:
+    """The image files of a folder by SeriesInstanceUID (empty if a file has none), in order of file names.
+
+    Raises:
+        ValueError: a file ends or stalls what reads it.
+    """
+    return apart(folder, dicom.list_series, folder)
+
+
+def read_series(folder: Path, uid: str | None = None, *, upright: bool = False, frames: Sequence[str] = ()) -> Image:
+    """Read one DICOM series; `Image.remarks` says whether a tilted gantry was corrected.
+
+    Args:
+        folder: contains its files, in any order and under any names; other files are skipped. Or one file, which is
+            then the image.
+        uid: its SeriesInstanceUID, if the folder contains several series.
+        upright: a tilted gantry is an error, because the annotations count voxels of the original slices.
+        frames: which frames of multi-frame files, where they form several images, such as `StackID=1`.
+
+    Raises:
+        ValueError: there is no such series, or a slice is missing, duplicated or misplaced; names the position.
+    """
+    return apart(folder, dicom.read_series, folder, uid, upright=upright, frames=frames)
 
 
 def _is_series(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """Compare the size that a header claims with the size of the file and of the memory, before memory is allocated."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from boxel.inputs.memory import memory, size_in_words
@@ -8,6 +9,7 @@ __all__ = ["DEFLATE", "LOSSLESS", "check_claim", "check_memory"]
 
 DEFLATE = 1100  # most bytes from one byte (1032 by its format)
 LOSSLESS = 20_000  # JPEG 2000, JPEG-LS and the like on constant images
+on_claim: Callable[[int], None] = lambda claimed: None  # noqa: E731 - told of every claim that was checked
 MEMORY = 0.5  # share of the memory; reading and converting takes about twice the image
 
 
@@ -30,6 +32,7 @@ def check_claim(path: Path, claimed: int, stored: int, ratio: float = 1) -> None
             "copy or export it again"
         )
     check_memory(f"{path}: has {size} of voxels", claimed, "crop or resample it")
+    on_claim(claimed)
 
 
 def check_memory(what: str, size: float, fix: str) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from boxel.io.apart import now_reading
 from boxel.io.claims import LOSSLESS, check_claim
 from boxel.io.dicom_damage import damaged_image, is_cut, is_dicom, is_multi_frame, is_packed
 from boxel.io.dicom_stack import Slice, stack
@@ -30,7 +31,7 @@ COLOUR = 2  # most bytes of voxels per byte without compression: colours may sha
 
 
 def list_series(folder: Path) -> dict[str, list[Slice]]:
-    """The image files of a folder by SeriesInstanceUID (empty if a file has none), in order of file names."""
+    """See `boxel.io.list_series`."""
     return _scan(folder)[0]
 
 
@@ -53,6 +54,7 @@ def _header(file: Path) -> tuple[str, Slice]:
     """The SeriesInstanceUID of a file and its plane; raises RuntimeError if it cannot be read as an image."""
     import SimpleITK as sitk
 
+    now_reading(file)
     if is_cut(file):
         raise RuntimeError("its pixel data is cut short")
     reader = sitk.ImageFileReader()
@@ -120,18 +122,7 @@ def read_file(path: Path) -> Image:
 
 
 def read_series(folder: Path, uid: str | None = None, *, upright: bool = False, frames: Sequence[str] = ()) -> Image:
-    """Read one DICOM series; `Image.remarks` says whether a tilted gantry was corrected.
-
-    Args:
-        folder: contains its files, in any order and under any names; other files are skipped. Or one file, which is
-            then the image.
-        uid: its SeriesInstanceUID, if the folder contains several series.
-        upright: a tilted gantry is an error, because the annotations count voxels of the original slices.
-        frames: which frames of multi-frame files, where they form several images, such as `StackID=1`.
-
-    Raises:
-        ValueError: there is no such series, or a slice is missing, duplicated or misplaced; names the position.
-    """
+    """See `boxel.io.read_series`."""
     series, damaged = _scan(folder)
     chosen = series.get(uid) if uid is not None else next(iter(series.values()), None)
     lost = [file for file, own in damaged if not own or own == uid or series.get(own) is chosen]
@@ -160,6 +151,7 @@ def _voxels(file: Path) -> np.ndarray:
     """The rescaled voxels of a slice; slices of one series may differ in their number types."""
     import SimpleITK as sitk
 
+    now_reading(file)
     array: np.ndarray = sitk.GetArrayFromImage(sitk.ReadImage(str(file), imageIO="GDCMImageIO"))
     if array.ndim != 3:
         raise ValueError(f"{file}: a colour picture in a DICOM series; save it as PNG")

@@ -6,6 +6,8 @@ A damaged slice must not be mistaken for a file of another kind.
 import re
 from pathlib import Path
 
+from boxel.io.dicom_lengths import promises_too_much
+
 __all__ = ["damaged_image", "is_annotation", "is_cut", "is_dicom", "is_multi_frame", "is_packed"]
 
 HEAD, TAIL = 1 << 13, 1 << 16  # bytes at both ends of a file that are searched
@@ -54,8 +56,10 @@ def is_annotation(file: Path) -> bool:
 
 
 def is_cut(file: Path) -> bool:
-    """Whether compressed voxels lack their end; a decoder may allocate gigabytes to find it."""
+    """Whether an element ends behind the file, or compressed voxels lack their end; both may cost gigabytes."""
     syntax = SYNTAX.search(_head(file))
+    if promises_too_much(file, syntax[1] if syntax else b""):
+        return True
     if syntax is None or not ENCAPSULATED.fullmatch(syntax[1]):
         return False
     with file.open("rb") as content:

@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from boxel.io.apart import apart, now_reading
+from boxel.io.claims import LOSSLESS, check_claim
 from boxel.io.dicom_stack import Slice, stack
 from boxel.types import Image
 
-__all__ = ["choose_frames", "frames_of", "pydicom_module", "read_frames"]
+__all__ = ["choose_frames", "frames_of", "pydicom_module", "read_frames", "read_pixels"]
 
 PLACES = ("PlanePositionSequence", "PlanePositionVolumeSequence")
 TURNS = ("PlaneOrientationSequence", "PlaneOrientationVolumeSequence")
@@ -55,15 +57,37 @@ def read_frames(files: Sequence[Path], path: Path, upright: bool = False, chosen
     values: dict[tuple[Path, int], np.ndarray] = {}
     headers = {}
     for file in files:
+        now_reading(file)
         headers[file] = pydicom_module().dcmread(file)
         slices += frames_of(headers[file], file)
     slices, remarks = _positioned(choose_frames(slices, headers, path, chosen), headers, path)
     for file, header in headers.items():
+        now_reading(file)
         wanted = [entry.frame for entry in slices if entry.file == file]
         if wanted:
             values |= {(file, frame): plane for frame, plane in _rescaled(header, file, wanted)}
     image = stack(slices, lambda entry: values[entry.file, entry.frame], path, upright)
     return replace(image, remarks=(*remarks, *image.remarks))
+
+
+def read_pixels(data: Any, file: Path) -> np.ndarray:
+    """The stored voxels of a DICOM file that was opened; foreign decoders run in a process of their own.
+
+    Raises:
+        RuntimeError, ValueError: they are damaged, or there is no decoder.
+    """
+    array: np.ndarray = (
+        apart(file, _pixels, file) if data.file_meta.TransferSyntaxUID.is_compressed else data.pixel_array
+    )
+    return array
+
+
+def _pixels(file: Path) -> np.ndarray:
+    data = pydicom_module().dcmread(file)
+    values = int(data.Rows) * int(data.Columns) * int(data.get("NumberOfFrames") or 1) * int(data.SamplesPerPixel)
+    check_claim(file, values * -(-int(data.BitsAllocated) // 8), file.stat().st_size, LOSSLESS)
+    array: np.ndarray = data.pixel_array
+    return array
 
 
 def frames_of(header: Any, file: Path) -> list[Slice]:

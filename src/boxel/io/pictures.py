@@ -6,6 +6,7 @@ They store no geometry, but nnU-Net writes the spacing of `CASE_0000.tif` into `
 import math
 import re
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,17 @@ import numpy as np
 from boxel.inputs.texts import read_json
 from boxel.io.claims import LOSSLESS, check_claim
 
-__all__ = ["SUFFIXES", "TIFF_SUFFIXES", "orientation", "read", "read_layout", "spacing_beside", "turn_upright", "write"]
+__all__ = [
+    "SUFFIXES", "TIFF_SUFFIXES", "is_common", "orientation", "read", "read_embedded", "read_layout", "spacing_beside",
+    "turn_upright", "write",
+]  # fmt: skip
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", *TIFF_SUFFIXES)
 ORIENTATION = 0x0112  # the tag of TIFF and EXIF
 AS_STORED = 1
 LOSSY = (6, 7, 33007, 34892)  # JPEG compressions of TIFF
+BYTES = {"I;16": 2, "I;16B": 2, "I": 4, "F": 4}  # of a value, by pillow's mode; all others have one
 SIDEWAYS = (5, 6, 7, 8)  # orientations that swap rows and columns
 
 
@@ -79,12 +84,26 @@ def turn_upright(array: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def read_layout(path: Path) -> tuple[int, tuple[int, ...]]:
-    """Number of channels and shape of a picture that pillow opens, without decoding it."""
+    """Number of channels and shape of a picture that pillow opens, as it is shown, without decoding it."""
     from PIL import Image as Picture
 
     with Picture.open(path) as picture:
         bands = ("R", "G", "B") if picture.mode in ("P", "CMYK", "YCbCr") else picture.getbands()
-        return _deep_colours(path) or max(1, len(bands) - ("A" in bands)), picture.size[::-1]
+        shape = picture.size if orientation(path) in SIDEWAYS else picture.size[::-1]
+        return _deep_colours(path) or max(1, len(bands) - ("A" in bands)), shape
+
+
+def is_common(path: Path) -> bool:
+    """Whether the content is PNG, JPEG, BMP or GIF, whatever the name says."""
+    with path.open("rb") as file:
+        return file.read(4).startswith((b"\x89PNG", b"\xff\xd8\xff", b"BM", b"GIF8"))
+
+
+def read_embedded(content: bytes) -> np.ndarray:
+    """The numbers of a picture that is a part of another file; raises almost anything if it is damaged."""
+    from PIL import Image as Picture
+
+    return np.asarray(Picture.open(BytesIO(content)))
 
 
 def write(path: Path, array: np.ndarray, compress: bool) -> None:
@@ -102,11 +121,14 @@ def write(path: Path, array: np.ndarray, compress: bool) -> None:
 def _read_pillow(path: Path, colours: bool) -> np.ndarray:
     from PIL import Image as Picture
 
-    if _deep_colours(path):
-        import imagecodecs
-
-        return np.moveaxis(imagecodecs.png_decode(path.read_bytes()), -1, 0)[: _deep_colours(path)]
     with Picture.open(path) as picture:
+        values = math.prod(picture.size) * len(picture.getbands())
+        size = 2 if _deep_colours(path) else BYTES.get(picture.mode, 1)
+        check_claim(path, values * size, path.stat().st_size, LOSSLESS)
+        if _deep_colours(path):
+            import imagecodecs
+
+            return np.moveaxis(imagecodecs.png_decode(path.read_bytes()), -1, 0)[: _deep_colours(path)]
         palette = picture.mode == "P" and colours
         mode = "RGB" if palette or picture.mode in ("CMYK", "YCbCr") else picture.mode
         decoded = picture.convert("L" if mode == "1" else mode)

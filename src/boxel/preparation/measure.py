@@ -54,7 +54,7 @@ def measure(
     Args:
         ids: the cases to measure; all training cases if None.
         cache: folder for one small JSON per case, from which a later call resumes.
-        workers: parallel workers (0: main process, None: one per core).
+        workers: parallel workers (0: calling thread, None: one per core).
         progress: called with the stage, the number of finished cases and the number of all cases.
 
     Raises:

@@ -51,7 +51,7 @@ def prepare(
 
     Args:
         out: an empty folder, or one prepared before.
-        workers: parallel workers (0: main process, None: one per core).
+        workers: parallel workers (0: calling thread, None: one per core).
         progress: called with the stage, the number of finished cases and the number of all cases.
         num_folds: number of folds, if the data set prescribes none.
         seed: random seed for the fold split.

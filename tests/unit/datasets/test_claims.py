@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from boxel.io import read_image
+from boxel.io.apart import apart
 from boxel.io.claims import check_claim
+from boxel.io.dicom_lengths import promises_too_much
 
 ATTACKS = r"""
 import gzip, json, re, struct, sys, zlib
@@ -97,6 +99,58 @@ def test_a_dicom_header_that_promises_gigabytes_is_refused(tmp_path):
     for name in ("rows", "frames"):
         with pytest.raises(ValueError, match=r"\.dcm: the file is cut short: its header claims"):
             read_image(tmp_path / name)
+
+
+def test_no_flipped_byte_of_a_dicom_header_takes_memory_or_hides_the_file(tmp_path, monkeypatch):
+    """Lengths above all: a decoder would allocate gigabytes for a file of three kilobytes."""
+    pytest.importorskip("pydicom")
+    from .dicom_samples import write_series
+
+    own: list = []  # processes that no other test made large
+    monkeypatch.setattr(sys.modules["boxel.io.apart"], "_idle", own)
+    (file,) = write_series(tmp_path / "a", np.zeros((1, 32, 40), np.int16))
+    content = file.read_bytes()
+    outcomes = {"read": 0, "refused": 0}
+    for place in range(132, content.index(b"\xe0\x7f\x10\x00") + 12):
+        for value in {0xFF, content[place] ^ 1} - {content[place]}:
+            file.write_bytes(content[:place] + bytes([value]) + content[place + 1 :])
+            try:
+                read_image(file)
+                outcomes["read"] += 1
+            except ValueError as error:
+                outcomes["refused"] += 1
+                assert str(error).startswith(f"{file}: "), error  # noqa: PT017
+                assert "ended the process" not in str(error), error  # noqa: PT017
+    assert min(outcomes.values()) > 99
+    assert apart(file, peak) < 400_000  # KiB
+    own[0].end()
+
+
+def peak():
+    return int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1])
+
+
+@pytest.mark.parametrize("syntax", ["ImplicitVRLittleEndian", "ExplicitVRLittleEndian"])
+def test_lengths_are_followed_into_sequences(syntax, tmp_path):
+    pydicom = pytest.importorskip("pydicom")
+    from .dicom_samples import write_series
+
+    inner, outer = pydicom.Dataset(), pydicom.Dataset()
+    inner.CodeMeaning = "something"
+    outer.ConceptCodeSequence = [inner, pydicom.Dataset()]
+    (file,) = write_series(tmp_path / "a", np.zeros((1, 4, 5), np.int16))
+    data = pydicom.dcmread(file)
+    data.file_meta.TransferSyntaxUID = uid = getattr(pydicom.uid, syntax)
+    data.ProcedureCodeSequence = [outer]
+    pydicom.dcmwrite(file, data, implicit_vr=uid.is_implicit_VR, little_endian=True)
+    content = file.read_bytes()
+    assert not promises_too_much(file, uid.encode())
+    place = content.index(b"something") - (4 if uid.is_implicit_VR else 2)
+    file.write_bytes(content[:place] + b"\xfe\xff" + content[place + 2 :])
+    assert promises_too_much(file, uid.encode())
+    assert not promises_too_much(file, b"1.2.840.10008.1.2.1.99")  # deflated
+    with pytest.raises(ValueError, match="this DICOM image is damaged"):
+        read_image(tmp_path / "a")
 
 
 def test_the_memory_of_a_container_is_the_limit(tmp_path, monkeypatch):

@@ -9,7 +9,6 @@ Objects with the flag `difficult` or `ignore` are ignored objects.
 """
 
 import base64
-import io
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,6 +26,8 @@ from boxel.datasets.names import split_of_folders
 from boxel.datasets.problems import InputError, Report
 from boxel.inputs.folders import listing
 from boxel.inputs.texts import read_mapping
+from boxel.io.apart import apart
+from boxel.io.pictures import read_embedded
 
 __all__ = ["detect", "read"]
 
@@ -126,11 +127,9 @@ def _shape(file: Path, number: int, shape: Mapping[str, Any], report: Report) ->
 
 
 def _mask(file: Path, number: int, text: str) -> np.ndarray:
-    from PIL import Image
-
     try:
-        return np.asarray(Image.open(io.BytesIO(base64.b64decode(text)))) > 0
-    except (OSError, ValueError) as error:
+        return apart(file, read_embedded, base64.b64decode(text)) > 0
+    except (RuntimeError, ValueError) as error:
         raise InputError(file, f"the mask of shape {number} cannot be read ({error})", "draw it again") from None
 
 

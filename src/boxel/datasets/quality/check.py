@@ -123,7 +123,7 @@ def check(
         path: folder of the data set.
         format: name of the layout; it is recognised if empty.
         options: settings of the layout, each `"key=value"`.
-        workers: parallel workers (0: main process, None: one per core).
+        workers: parallel workers (0: calling thread, None: one per core).
         progress: called with the stage, the number of finished cases and the number of all cases.
 
     Raises:
