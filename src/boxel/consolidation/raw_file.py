@@ -184,7 +184,7 @@ def read_raw_file(path: Path) -> RawPrediction:
     try:
         values = parse_json(str(arrays.pop("record")), path)
     except InputError as error:
-        raise InputError(path, f"its record is {error.problem}", "predict this case again") from None
+        raise InputError(path, f"damaged, its record is {error.problem}", "predict this case again") from None
     if isinstance(values, dict) and isinstance(version := values.get("version"), int) and version > VERSION:
         raise ValueError(f"{path}: version {version}, but this Boxel reads up to {VERSION}; update Boxel")
     record = _Record.from_dict(values, str(path))

@@ -71,7 +71,7 @@ def read_tables(folder: Path, marked: Sequence[str]) -> Luna16Tables:
         listed = folder / f"{prefix}seriesuids.csv"
         if not listed.exists():
             continue
-        names = [_name(line) for line in read_text(listed).split()]
+        names = [_name(line) for line in read_text(listed, strict=True).split()]
         if len(set(names)) < len(names):
             raise ValueError(f"{listed}: a scan is listed twice; list each once")
         if unknown := sorted(set(marked) - set(names)):
@@ -224,7 +224,7 @@ def _read_rows(path: Path, columns: Sequence[str]) -> list[tuple[int, str, tuple
     if not path.exists():
         raise ValueError(f"{path}: no such file; it is the CSV table with the columns seriesuid, {', '.join(columns)}")
     rows = []
-    for row in read_table(path, ("seriesuid", *columns)):
+    for row in read_table(path, ("seriesuid", *columns), strict=True):
         try:
             rows.append((row.line, _name(row["seriesuid"]), tuple(map(row.number, columns))))
         except ValueError as error:

@@ -14,13 +14,13 @@ __all__ = ["Row", "first_row", "is_empty", "read_table"]
 csv.field_size_limit(2**31 - 1)  # the text is in memory already; an outline may take more than 131,072 characters
 
 
-def _lines(path: Path, report: Report | None = None) -> tuple[list[str], int, str]:
+def _lines(path: Path, report: Report | None = None, strict: bool = False) -> tuple[list[str], int, str]:
     """The lines of a table from its first row on, how many are before them, and the character between cells.
 
     Excel may name that character in a line of its own, `sep=;`; otherwise it is the most frequent one of the usual ones
     in the first row.
     """
-    lines = read_text(path, report).splitlines()
+    lines = read_text(path, report, strict=strict).splitlines()
     filled = [number for number, line in enumerate(lines) if line.strip()]
     named = re.fullmatch(r'"?sep=(.)"?', lines[filled[0]].strip(), re.IGNORECASE) if filled else None
     before = next(iter(filled[1:] if named else filled), len(lines))
@@ -64,7 +64,12 @@ class Row(dict[str, str]):
 
 
 def read_table(
-    path: Path, columns: Iterable[str] = (), report: Report | None = None, header: Sequence[str] = ()
+    path: Path,
+    columns: Iterable[str] = (),
+    report: Report | None = None,
+    header: Sequence[str] = (),
+    *,
+    strict: bool = False,
 ) -> list[Row]:
     """The rows of a table whose cells are separated by commas, semicolons, tabs, bars or blanks.
 
@@ -75,8 +80,9 @@ def read_table(
         columns: names that its header must have.
         report: called with notes on how the file was read.
         header: names of the columns of a table without header.
+        strict: refuse Windows-1252.
     """
-    lines, before, between = _lines(path, report)
+    lines, before, between = _lines(path, report, strict)
     try:
         reader = csv.DictReader(
             lines, header or None, delimiter=between, strict=True, skipinitialspace=between == " ", restval=""

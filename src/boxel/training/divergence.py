@@ -7,6 +7,7 @@ state that was saved last.
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -71,11 +72,11 @@ def may_change(run: Path) -> bool:
     return bool(records) and (not log or log[-1]["step"] < max(record["step"] for record in records))
 
 
-def _records(run: Path) -> list[dict[str, float]]:
+def _records(run: Path) -> list[dict[str, Any]]:
     path = run / DIVERGED
     fix = "delete it to resume with the settings of config.json"
-    records = read_json(path, list[dict[str, float]], fix) if path.exists() else []
-    if not all("step" in record for record in records):
+    records = read_json(path, list[dict[str, Any]], fix) if path.exists() else []
+    if not all(type(record.get("step")) is int for record in records):
         raise ValueError(f"{path}: a record has no step; {fix}")
     return records
 

@@ -83,7 +83,7 @@ DAMAGES = {
     "a pickle": (lambda path: rewrite(path, boxes=np.array([{}], object)), "not a raw prediction, or damaged"),
     "another zip": (lambda path: zipfile.ZipFile(path, "w").close(), "early Boxel"),
     "an early file": (lambda path: rewrite(path, record=None), "early Boxel"),
-    "no JSON": (lambda path: rewrite(path, record=np.array("{")), "not JSON"),
+    "no JSON": (lambda path: rewrite(path, record=np.array("{")), "not valid JSON"),
     "a later version": (lambda path: edit_record(path, version=99), "version 99.*update Boxel"),
     "an unknown setting": (lambda path: edit_record(path, consolidate={"metod": "nms"}), "did you mean 'method'"),
     "a column missing": (lambda path: rewrite(path, views=None), "do not fit together"),

@@ -40,9 +40,9 @@ def test_a_text_larger_than_the_memory_allows_is_not_read(tmp_path, monkeypatch)
     limit.write_text(str(2**24))
     monkeypatch.setattr(memory, "LIMITS", (limit,))
     file = tmp_path / "a.json"
-    file.write_bytes(b" " * 2**24 // 10 - 1 + b"1")
+    file.write_bytes(b" " * (2**24 // 10 - 1) + b"1")
     assert read_json(file) == 1
-    file.write_bytes(b" " * 2**24 // 10 + 1 + b"1")
+    file.write_bytes(b" " * (2**24 // 10 + 1) + b"1")
     with pytest.raises(InputError, match=r"a\.json: has 1.6 MiB, too much for 16 MiB of memory; divide it"):
         read_json(file)
 

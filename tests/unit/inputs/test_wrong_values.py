@@ -176,6 +176,9 @@ def test_a_wrong_cell_of_the_tables_of_luna16_is_refused(cell, tmp_path):
 
     read(tmp_path)
     for name, text in tables.items():
+        (tmp_path / name).write_bytes(text.replace("1.2", "1.\xff").encode("cp1252"))
+        with pytest.raises(ValueError, match=rf"{name}: byte 0xff in line [12], column 3 is no text"):
+            read(tmp_path)
         for old in ("18", "coordY", "1.2"):
             (tmp_path / name).write_text(text.replace(old, cell))
             refuses_or_reads(read, tmp_path, (name, old))

@@ -50,7 +50,7 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
         ValueError: names the file, the line and the rule.
     """
     path = path / NAME if path.is_dir() else path
-    rows = read_table(path, ("case", "class", "score"))
+    rows = read_table(path, ("case", "class", "score"), strict=True)
     if not rows:
         raise InputError(path, "names no case", "predict again; a case without detections has a line with its name")
     axes = sorted(key.removeprefix("lower_") for key in rows[0] if key.startswith("lower_"))
