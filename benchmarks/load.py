@@ -23,10 +23,10 @@ from pathlib import Path
 import numpy as np
 from experiments import PeakMemory
 
-from boxel.config import write_text
 from boxel.datasets.formats.native_writer import write_case, write_dataset
 from boxel.datasets.toy import make_toy
 from boxel.export.boxel_json import write_detections
+from boxel.files import write_text
 from boxel.io import write_image
 from boxel.types import Detections, Geometry, Image, Instances
 

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast, get_args
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError, model_serializer, model_validator
 from pydantic.fields import FieldInfo
 
-from boxel.files import write_bytes as write_bytes
-from boxel.files import write_text as write_text
+from boxel.files import write_text
 from boxel.inputs.json_values import whole_number
 from boxel.inputs.texts import read_json
 from boxel.plugins import Registry

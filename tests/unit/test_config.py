@@ -6,7 +6,8 @@ from typing import ClassVar
 
 import pytest
 
-from boxel.config import Choice, Config, write_text
+from boxel.config import Choice, Config
+from boxel.files import write_text
 from boxel.inputs.texts import read_json
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from boxel.api.evaluation_inputs import read_evaluation_inputs
 from boxel.api.segmentation_inputs import read_segmentations
-from boxel.config import write_text
 from boxel.datasets.cases import Dataset
 from boxel.evaluation import EvaluateConfig, Evaluation, write_evaluation
 from boxel.evaluation import compare as compare_sets
@@ -20,6 +19,7 @@ from boxel.evaluation.luna16 import compare_luna16, evaluate_luna16, is_luna16, 
 from boxel.evaluation.picai import compare_picai, evaluate_picai
 from boxel.evaluation.registry import warn_left_out
 from boxel.evaluation.segmentation import SegmentationEvaluation, compare_segmentation, evaluate_segmentation
+from boxel.files import write_text
 from boxel.output_folder import check_file, claimed
 from boxel.reporting import write_figures, write_segmentation_figures
 from boxel.types import Detections, Instances, Progress, silent

@@ -18,7 +18,8 @@ from pathlib import Path
 from pydantic import NonNegativeInt
 
 from boxel.api.run_plugins import record_plugins, require_plugins
-from boxel.config import Config, write_text
+from boxel.config import Config
+from boxel.files import write_text
 from boxel.output_folder import check_empty
 from boxel.recipes import Experiment
 from boxel.training.divergence import CHANGEABLE, may_change

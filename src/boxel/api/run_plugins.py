@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from boxel.config import Config, write_bytes, write_text
+from boxel.config import Config
+from boxel.files import write_bytes, write_text
 from boxel.inputs.texts import read_json
 from boxel.plugins import Plugin, is_registered, load_plugin, loaded_plugins
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from boxel.api.run import RunSplit, check_run_folder, read_history, start_run
 from boxel.api.validation import make_validation, validation_ids
-from boxel.config import Config, write_text
+from boxel.config import Config
 from boxel.datasets.cases import Dataset
 from boxel.datasets.formats import as_dataset
+from boxel.files import write_text
 from boxel.loading.sampler import PatchSampler
 from boxel.models import ModelConfig
 from boxel.nn.backbone import Backbone

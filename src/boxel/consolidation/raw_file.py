@@ -14,10 +14,11 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, PositiveInt
 
-from boxel.config import Config, write_bytes
+from boxel.config import Config
 from boxel.consolidation.config import ConsolidateConfig
 from boxel.consolidation.merging import consolidate
 from boxel.consolidation.views import RecordedViews
+from boxel.files import write_bytes
 from boxel.inputs.json_values import parse_json
 from boxel.inputs.problems import InputError
 from boxel.inputs.texts import read_head

@@ -24,8 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from boxel.config import did_you_mean, write_text
+from boxel.config import did_you_mean
 from boxel.datasets.formats.native_writer import annotation_file, write_case, write_dataset, write_splits
+from boxel.files import write_text
 from boxel.inputs.texts import read_json
 from boxel.output_folder import check_empty, working_in
 from boxel.types import Geometry, Image, Progress, silent

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from boxel.config import write_text
 from boxel.escaping import csv_lines
 from boxel.evaluation.evaluate import Evaluation
 from boxel.evaluation.segmentation import SEGMENTATION_COLUMNS, SegmentationEvaluation, segmentation_rows
+from boxel.files import write_text
 from boxel.pseudonyms import pseudonyms
 
 CASE_COLUMNS = (

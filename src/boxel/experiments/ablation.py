@@ -17,7 +17,7 @@ from typing_extensions import TypedDict
 from boxel.api.consolidation import consolidate_folder
 from boxel.api.evaluation_inputs import EvaluationInputs, read_detections, read_evaluation_inputs
 from boxel.api.run import environment
-from boxel.config import did_you_mean, write_bytes, write_text
+from boxel.config import did_you_mean
 from boxel.consolidation import ConsolidateConfig
 from boxel.consolidation.raw_file import raw_files, read_raw_file
 from boxel.consolidation.views import RecordedViews, view_axes
@@ -28,6 +28,7 @@ from boxel.experiments.ablation_tables import METRICS, Ablation, AblationRow, Co
 from boxel.experiments.before_after import before_after_png
 from boxel.experiments.statistics import Estimate, holm
 from boxel.export import get_format
+from boxel.files import write_bytes, write_text
 from boxel.inputs.json_values import exactly
 from boxel.inputs.texts import REMAKE, read_json
 from boxel.output_folder import claimed

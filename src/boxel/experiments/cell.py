@@ -33,11 +33,12 @@ from boxel.api.fold import run_fold
 from boxel.api.prediction import predict
 from boxel.api.run import RunSplit, environment, read_history, read_run
 from boxel.api.training import prepare
-from boxel.config import Config, write_bytes, write_text
+from boxel.config import Config
 from boxel.datasets.cases import Dataset
 from boxel.evaluation import Evaluation
 from boxel.evaluation.bootstrap import mean_of_present
 from boxel.experiments.sources import Source
+from boxel.files import write_bytes, write_text
 from boxel.inputs.texts import read_json
 from boxel.locks import LockedError, locked
 from boxel.plugins import load_plugin

@@ -17,12 +17,12 @@ import numpy as np
 
 from boxel.api.evaluation_inputs import read_evaluation_inputs
 from boxel.api.run import RunSplit, read_history
-from boxel.config import write_text
 from boxel.evaluation import EvaluateConfig, evaluate
 from boxel.evaluation.grouped_matches import size_ratios
 from boxel.experiments.cell import DERIVED, EVALUATIONS, Cell, open_source, predict_training
 from boxel.experiments.grid import Derived, Grid, Values
 from boxel.experiments.state import CellState
+from boxel.files import write_text
 from boxel.inputs.problems import InputError
 from boxel.inputs.texts import REMAKE, read_json
 from boxel.locks import locked

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from boxel.api.evaluation_inputs import read_evaluation_inputs
-from boxel.config import write_text
 from boxel.datasets.cases import read_case_image
 from boxel.evaluation import EvaluateConfig, evaluate
 from boxel.experiments.cell import DERIVED, Cell, hash_of, open_source
 from boxel.experiments.grid import Derived, Grid, Values, chooses
 from boxel.experiments.sources import DataFolder
 from boxel.experiments.state import CellState
+from boxel.files import write_text
 from boxel.inputs.texts import REMAKE, read_json
 from boxel.types import Geometry
 

@@ -12,11 +12,11 @@ from typing import Literal
 import numpy as np
 import torch
 
-from boxel.config import write_text
 from boxel.consolidation.raw_file import raw_files, read_raw_file
 from boxel.datasets.cases import Dataset, read_case
 from boxel.experiments.cell import DERIVED, Cell, open_source, predict_training
 from boxel.experiments.state import CellState
+from boxel.files import write_text
 from boxel.inputs.texts import REMAKE, read_json
 from boxel.locks import locked
 from boxel.ops import paired_overlap

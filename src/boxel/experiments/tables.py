@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from boxel.api.run import environment
-from boxel.config import write_bytes, write_text
 from boxel.escaping import csv_lines, markdown_text
 from boxel.experiments.collect import Decision, Results, Row, collect_results
 from boxel.experiments.grid import Grid, Values
 from boxel.experiments.registry import read_chosen
 from boxel.experiments.statistics import Estimate, Interval
+from boxel.files import write_bytes, write_text
 
 _COSTS = {
     "seconds": ("s per cell", "{:.0f}"),

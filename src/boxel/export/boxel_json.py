@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from boxel.config import did_you_mean, write_text
+from boxel.config import did_you_mean
 from boxel.export.entries import LARGEST, rounded
 from boxel.export.mask_text import mask_from_text, mask_to_text
 from boxel.export.prediction import Prediction, in_mm
+from boxel.files import write_text
 from boxel.inputs.texts import read_json
 from boxel.output_folder import list_files
 from boxel.types import Detections, Geometry

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from boxel.config import write_bytes
 from boxel.export.prediction import Prediction
+from boxel.files import write_bytes
 from boxel.inputs.folders import listing
 from boxel.io.dicom_frames import frames_of
 from boxel.io.dicom_stack import Slice

@@ -8,8 +8,9 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 import numpy as np
 from typing_extensions import TypedDict
 
-from boxel.config import did_you_mean, write_text
+from boxel.config import did_you_mean
 from boxel.export.prediction import Prediction
+from boxel.files import write_text
 from boxel.inputs.folders import listing
 from boxel.inputs.json_values import Finite, Whole, exactly
 from boxel.inputs.problems import InputError

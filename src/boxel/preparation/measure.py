@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from boxel.config import Config, write_text
+from boxel.config import Config
 from boxel.datasets.cases import Case, Dataset, read_case
 from boxel.datasets.instances import fills_image
 from boxel.datasets.parallel import parallel
 from boxel.datasets.source_files import facts, signature, unchanged
+from boxel.files import write_text
 from boxel.inputs.signatures import Signature
 from boxel.inputs.texts import read_json
 from boxel.preparation.fingerprint import CaseRecord, Fingerprint, Intensity, ObjectStats

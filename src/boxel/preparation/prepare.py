@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from boxel.config import write_text
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.parallel import parallel
 from boxel.datasets.quality.folds import bad_names
 from boxel.datasets.quality.plausible import implausible_size, per_axis
 from boxel.datasets.split import Strata, dataset_splits, make_splits
+from boxel.files import write_text
 from boxel.inputs.memory import size_in_words
 from boxel.inputs.texts import read_json
 from boxel.output_folder import check_empty, working_in

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from boxel.config import write_bytes
 from boxel.datasets.cases import Case, Dataset, read_case
 from boxel.datasets.source_files import facts, signature, unchanged
+from boxel.files import write_bytes
 from boxel.inputs.signatures import content_hash, digest
 from boxel.inputs.texts import read_json
 from boxel.io import resample

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from boxel.config import write_bytes
+from boxel.files import write_bytes
 from boxel.reporting.charts import (
     Chart,
     CurveLike,

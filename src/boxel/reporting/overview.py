@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from boxel.config import write_bytes, write_text
+from boxel.files import write_bytes, write_text
 from boxel.io.display import class_colour, drawable, fit_text, get_font
 from boxel.reporting.charts import MAX_POINTS, MOST_CLASSES, Axis, Chart, Line, largest
 from boxel.reporting.drawing import chart_svg

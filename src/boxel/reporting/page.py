@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from boxel.config import write_text
 from boxel.escaping import printable
+from boxel.files import write_text
 from boxel.reporting.charts import (
     MOST_CLASSES,
     CurveLike,

@@ -16,8 +16,8 @@ import torch
 from pydantic import NonNegativeInt
 from torch import Tensor, nn
 
-from boxel.config import Config, write_text
-from boxel.files import writing
+from boxel.config import Config
+from boxel.files import write_text, writing
 from boxel.inputs.texts import read_json
 from boxel.models.base import Model
 from boxel.training.optimise import MovingAverage

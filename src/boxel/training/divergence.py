@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from boxel.config import write_text
+from boxel.files import write_text
 from boxel.inputs.texts import read_json
 from boxel.training.config import TrainConfig
 from boxel.training.log import read_log

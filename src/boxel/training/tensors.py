@@ -7,7 +7,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from boxel.config import write_bytes
+from boxel.files import write_bytes
 from boxel.inputs.folders import refuse_special
 
 

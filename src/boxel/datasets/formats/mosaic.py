@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import numpy as np
 from pydantic import Field
 
-from boxel.config import Config, write_text
+from boxel.config import Config
 from boxel.datasets.cases import Case, Dataset, read_case
 from boxel.datasets.formats import native
 from boxel.datasets.formats.native_writer import write_case, write_dataset, write_splits
@@ -31,6 +31,7 @@ from boxel.datasets.quilts import LEAST, compose, has_tissue
 from boxel.datasets.split import make_splits
 from boxel.datasets.tiles import Crop, Tile, lay_out, obstacle
 from boxel.escaping import csv_lines
+from boxel.files import write_text
 from boxel.inputs.texts import read_json
 from boxel.io import resample
 from boxel.pseudonyms import pseudonyms

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from boxel.config import write_text
+from boxel.files import write_text
 from boxel.io import write_image, write_label_map
 from boxel.types import Image, Instances
 

@@ -11,10 +11,10 @@ from typing import Any, NotRequired
 import numpy as np
 from typing_extensions import TypedDict
 
-from boxel.config import write_text
 from boxel.export.entries import SEE, Entry, box_of, collect, entries_of, holds, numbered, row_of
 from boxel.export.prediction import DatasetInfo, Prediction
 from boxel.export.registry import register_export
+from boxel.files import write_text
 from boxel.inputs.json_values import Finite, Identity, check_shape
 from boxel.inputs.problems import InputError
 from boxel.inputs.texts import read_json

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from boxel.config import write_text
 from boxel.escaping import csv_line, csv_text, from_csv_text
 from boxel.export.entries import Entry, collect, entries_of, holds
 from boxel.export.prediction import DatasetInfo, Prediction, in_mm
 from boxel.export.registry import register_export
+from boxel.files import write_text
 from boxel.inputs.problems import InputError
 from boxel.inputs.tables import Row, read_table
 

@@ -15,11 +15,11 @@ from typing import NotRequired
 import numpy as np
 from typing_extensions import TypedDict
 
-from boxel.config import write_text
 from boxel.export.entries import SEE, box_of, case_files, class_of, collect, entries_of, holds, row_of
 from boxel.export.painting import paint
 from boxel.export.prediction import DatasetInfo, Prediction
 from boxel.export.registry import register_export
+from boxel.files import write_text
 from boxel.inputs.json_values import Finite, Whole
 from boxel.inputs.texts import read_json
 from boxel.io import read_geometry, write_label_map

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from boxel.config import write_bytes
 from boxel.export.prediction import Prediction
 from boxel.export.registry import register_export
+from boxel.files import write_bytes
 from boxel.io import read_image
 from boxel.io.display import (
     class_colour,
