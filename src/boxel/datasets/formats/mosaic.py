@@ -173,8 +173,7 @@ def _compose_all(path: Path, settings: Mosaic, progress: Progress) -> None:
     source = _open_source(path, settings)
     crops, left_out = _read_crops(source, settings, progress)
     parts = _parts(crops, left_out, settings, path / HEAD)
-    record = {"settings": settings.to_dict(), "left_out": left_out}
-    write_text(folder / RECORD, json.dumps(record, indent=2) + "\n")
+    write_text(folder / RECORD, json.dumps({"settings": settings.to_dict(), "left_out": left_out}, indent=2) + "\n")
     groups: dict[str, str] = {}
     names = pseudonyms((crop.group for crop in crops), folder, "dataset.json")
     rows: list[tuple[object, ...]] = [("canvas", "object", "case", "plane", "row", "column")]
