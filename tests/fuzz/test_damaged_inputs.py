@@ -15,6 +15,7 @@ from tests.fuzz.inputs import damage, fault
 from tests.fuzz.templates import make_templates
 from tests.fuzz.worker import Worker
 
+pytestmark = pytest.mark.xdist_group("fuzz")  # its templates are made once
 SEED = int(os.environ.get("BOXEL_FUZZ_SEED", "0"))
 FIRST = int(os.environ.get("BOXEL_FUZZ_FIRST", "0"))
 FEW, MANY = (int(os.environ.get("BOXEL_FUZZ_COUNT", count)) for count in ("300", "5000"))

@@ -18,6 +18,7 @@ import pytest
 from tests.end_to_end.commands import QUICK, set_words
 from tests.kill.forks import End, Forks
 
+pytestmark = pytest.mark.xdist_group("kill")  # its inputs are made once
 SEED = int(os.environ.get("BOXEL_KILL_SEED", "0"))
 SETTINGS = ["--recipe", "retina_unet_small", *set_words([*QUICK, "train.steps=4", "train.validate_every=2"])]
 # The words of each command that writes, with `{o}` for its output.
