@@ -94,7 +94,8 @@ def _names(message: str, given: Damaged) -> bool:
     listed = "not a data set in a layout" in message and (
         given.mutation == "missing" or f"{given.file.suffix} in" in message
     )
-    return given.file.name in message or bool(in_folder) or listed
+    stem = given.mutation == "missing" and given.file.name.partition(".")[0] in message
+    return given.file.name in message or bool(in_folder) or listed or stem
 
 
 def _kind(file: Path) -> str:

@@ -41,7 +41,7 @@ def as_id(value: object) -> int | str | None:
         return None
     if isinstance(value, str):
         value = value.strip()
-        if not re.fullmatch(r"[+-]?(0|[1-9]\d*)(\.0*)?", value):  # "007" is a name
+        if not re.fullmatch(r"[+-]?(0|[1-9]\d{0,307})(\.0*)?", value):  # "007" is a name
             return value or None
         value = float(value) if "." in value else int(value)
     return int(value) if value == value and abs(value) != float("inf") and value == int(value) else None

@@ -162,12 +162,13 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             continue
         opener = SeriesOpener(series.uid, upright=True)
         cases.append(Case(name, (series.folder,), group=patient, annotate=annotate, opener=opener))
-    for uids, what, fix in (
+    lonely = sorted(f"{file.relative_to(path)} (series {uid})" for uid, file in of_series.items() if uid not in seen)
+    for left_out, what, fix in (
         (bare, "series without readings are left out", "add their XML or SEG files"),
-        (of_series.keys() - seen, "XML files without their series are left out", "add the DICOM files"),
+        (lonely, "XML files without their series are left out", "add the DICOM files"),
     ):
-        if uids:
-            report(InputError(path, f"{len(uids)} {what}: {some(uids)}"[:400], fix, severity="warning"))
+        if left_out:
+            report(InputError(path, f"{len(left_out)} {what}: {some(left_out)}"[:400], fix, severity="warning"))
     patients = len({case.group for case in cases})
     problem = f"{len(cases)} scans of {patients} patients, {count} readings of nodules of 3 mm and more"
     fix = (

@@ -25,7 +25,7 @@ def label_of(value: str, known: tuple[str, ...], table: Path, line: int) -> int:
     if is_empty(value):
         problem = f"line {line}: the object has no class (empty, nan or none)"
         raise InputError(table, problem, "write its class, or remove the line")
-    if value not in known and not (value.isdecimal() and int(value) < len(known)):
+    if value not in known and not (value.isdecimal() and len(value) < 10 and int(value) < len(known)):
         raise InputError(table, f"line {line}: the class {value!r} is unknown", f"use one of {', '.join(known)}")
     return known.index(value) if value in known else int(value)
 
