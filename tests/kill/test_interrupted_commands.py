@@ -139,8 +139,9 @@ def fill(inputs: Inputs, folder: Path, number: int) -> str:
     finally:
         subprocess.run(["umount", "-l", disk], check=True)
     messages = re.findall("^boxel: (?!warning: )", first.err, flags=re.MULTILINE)
-    if first.status != 2 or len(messages) != 1:
-        wrong = f"not one message and exit status 2: {first} {wrong}"
+    status = 1 if name == "experiment" else 2  # a cell that fails does not stop the others
+    if first.status != status or len(messages) != 1:
+        wrong = f"not one message and exit status {status}: {first} {wrong}"
     return wrong and f"{SEED}:full:{number} {name} on a disk of {size} of {needed} bytes: {wrong}"
 
 
