@@ -1,7 +1,8 @@
 """`boxel evaluate` and `boxel compare`."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -169,11 +170,21 @@ def _evaluate_files(
         source=source, as_written=config.protocol == "coco", progress=progress,
     )  # fmt: skip
     cases = (inputs.detections, inputs.ground_truth)
-    if config.protocol == "coco":
-        return evaluate_coco(*cases, **inputs.context, areas=inputs.areas, config=config)
-    if config.protocol == "picai":
-        return evaluate_picai(*cases, **inputs.context, criterion=inputs.criterion, config=config)
-    return evaluate_cases(*cases, **inputs.context, config=config, criterion=inputs.criterion)
+    with _naming(predictions):
+        if config.protocol == "coco":
+            return evaluate_coco(*cases, **inputs.context, areas=inputs.areas, config=config)
+        if config.protocol == "picai":
+            return evaluate_picai(*cases, **inputs.context, criterion=inputs.criterion, config=config)
+        return evaluate_cases(*cases, **inputs.context, config=config, criterion=inputs.criterion)
+
+
+@contextmanager
+def _naming(predictions: Any) -> Iterator[None]:
+    """Errors about a case say in which predictions it is."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{predictions}: {error}") from None
 
 
 def compare(

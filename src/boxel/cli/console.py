@@ -12,6 +12,7 @@ from boxel.escaping import printable
 from boxel.wording import counted
 
 MAX_CASE = 24  # characters
+LONG_CASE = 200  # as many as the name of a file has at most
 
 
 @contextmanager
@@ -75,7 +76,8 @@ def plain(record: Any) -> dict[str, Any]:
 
 def print_findings(findings: list[Any]) -> None:
     for finding in findings:
-        where = " ".join(str(part) for part in (finding.case, finding.file) if part)
+        case = finding.case if len(finding.case) <= LONG_CASE else f"{finding.case[:LONG_CASE]}..."
+        where = " ".join(str(part) for part in (case, finding.file) if part)
         say(printable(f"{finding.severity.upper()} {where}: {finding.problem}; {finding.suggested_fix}"))
     counts = {name: sum(f.severity == name for f in findings) for name in ("error", "warning", "note")}
     say(", ".join(counted(count, name) for name, count in counts.items()))

@@ -7,6 +7,7 @@ gantry and frames with empty planes between them if `SpacingBetweenSlices` is mi
 import itertools
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ class DicomObjects(Annotator):
         masks, shapes = [], []
         sources = _source_frames(self.image)
         for path in self.paths:
-            try:
+            with _naming(path):
                 data = pydicom_module().dcmread(path)
                 if data.Modality == "SR":
                     shapes += shapes_in(path, data, self.classes, self.by_label, geometry, sources)
@@ -65,10 +66,6 @@ class DicomObjects(Annotator):
                 for name, mask in self._masks(path, data, geometry, sources):
                     if name in self.classes and mask.any():
                         masks += [(self.classes[name], part) for part in self._parts(mask)]
-            except InputError:
-                raise
-            except Exception as error:  # damaged files raise nearly anything
-                raise InputError(path, f"cannot be read ({error})"[:300], "copy or export it again") from None
         label_map, drawn = overlay(masks, geometry.shape)
         numbers = tuple(range(len(drawn) + 1, len(drawn) + len(shapes) + 1))
         return label_map, Instances.concatenate([drawn, Shapes(tuple(shapes), numbers).read(geometry)[1]])
@@ -154,12 +151,24 @@ def _source_frames(image: Path | None) -> dict[FrameKey, Slice]:
 
 def names_in(path: Path, by_label: bool) -> list[str]:
     """The names of the segments or regions of interest in a file."""
-    header = pydicom_module().dcmread(path, stop_before_pixels=True)
-    if header.Modality == "RTSTRUCT":
-        return [str(region.ROIName) for region in header.StructureSetROISequence]
-    if header.Modality == "SR":
-        return [name for name, _ in regions_in(header, by_label)]
-    return [_name(segment, by_label) for segment in header.SegmentSequence if int(segment.SegmentNumber)]
+    with _naming(path):
+        header = pydicom_module().dcmread(path, stop_before_pixels=True)
+        if header.Modality == "RTSTRUCT":
+            return [str(region.ROIName) for region in header.StructureSetROISequence]
+        if header.Modality == "SR":
+            return [name for name, _ in regions_in(header, by_label)]
+        return [_name(segment, by_label) for segment in header.SegmentSequence if int(segment.SegmentNumber)]
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Every error names the file."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # damaged files raise nearly anything
+        raise InputError(path, f"cannot be read ({error})"[:300], "copy or export it again") from None
 
 
 def _name(segment: Any, by_label: bool) -> str:

@@ -10,6 +10,8 @@ from boxel.datasets.problems import InputError, some
 from boxel.types import Split
 from boxel.wording import counted
 
+MOST_KINDS = 30_000  # classes times sizes; a larger number is a mistake, which is reported where it is read
+
 Strata = Mapping[str, Sequence[int]]
 Parts = Sequence[Mapping[str, str]]
 
@@ -197,6 +199,7 @@ def draw_cases(labels: Strata, groups: Mapping[str, str], number: int, seed: int
 def _deal(groups: Sequence[Strata], num_parts: int, seed: int) -> list[list[str]]:
     """Deal groups, largest and richest first, each to the part of fewest cases that it unbalances least."""
     num_kinds = 1 + max((kind for group in groups for objects in group.values() for kind in objects), default=-1)
+    num_kinds = min(num_kinds, MOST_KINDS)
     features = np.array([_features(list(group.values()), num_kinds) for group in groups])
     share = features / np.maximum(features.sum(axis=0), 1)
     order = np.random.default_rng(seed).permutation(len(groups))  # among equals
@@ -214,6 +217,7 @@ def _deal(groups: Sequence[Strata], num_parts: int, seed: int) -> list[list[str]
 
 def _features(group: Sequence[Sequence[int]], num_kinds: int) -> list[float]:
     """Objects and cases of each kind, and cases without any."""
-    counts = np.array([np.bincount(np.asarray(kinds, int), minlength=num_kinds) for kinds in group])
+    known = ([kind for kind in kinds if 0 <= kind < num_kinds] for kinds in group)
+    counts = np.array([np.bincount(np.asarray(kinds, int), minlength=num_kinds) for kinds in known])
     counts = counts.reshape(len(group), -1)
     return [*counts.sum(axis=0), *(counts > 0).sum(axis=0), (counts.sum(axis=1) == 0).sum()]

@@ -93,7 +93,9 @@ def read_marks(path: Path) -> dict[str, Detections]:
         Boxes without extent, in mm, axes z, y, x.
     """
     detected: dict[str, list[tuple[float, ...]]] = {}
-    for _, name, values in _read_rows(path, (*COORDINATES, "probability")):
+    for line, name, values in _read_rows(path, (*COORDINATES, "probability")):
+        if not 0 <= values[-1] <= 1:
+            raise InputError(path, f"line {line}: probability {values[-1]:g} is not within 0..1", "apply a sigmoid")
         detected.setdefault(name, []).append(values)
     return {name: _marks(np.array(rows)) for name, rows in detected.items()}
 

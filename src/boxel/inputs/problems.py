@@ -7,6 +7,7 @@ from boxel.escaping import printable
 
 __all__ = ["InputError", "Severity"]
 
+LONGEST = 1000  # characters of a problem, and of a suggested fix
 Severity = Literal["error", "warning", "note"]
 
 
@@ -20,6 +21,7 @@ class InputError(ValueError):
     def __init__(
         self, file: Path, problem: str, suggested_fix: str, case: str = "", severity: Severity = "error"
     ) -> None:
+        problem, suggested_fix = _shortened(problem), _shortened(suggested_fix)
         super().__init__(printable(f"{file}: {problem}; {suggested_fix}"))
         self.file, self.problem, self.suggested_fix = file, problem, suggested_fix
         self.case, self.severity = case, severity
@@ -30,3 +32,8 @@ class InputError(ValueError):
 
     def __reduce__(self) -> tuple[type[Self], tuple[object, ...]]:  # it crosses processes
         return type(self), (self.file, self.problem, self.suggested_fix, self.case, self.severity)
+
+
+def _shortened(text: str) -> str:
+    """The text without its middle if it is very long: what is quoted from a file may be all of it."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST // 2]} ... {text[-LONGEST // 2 :]}"

@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import NonNegativeInt, PositiveInt
 
 from boxel.config import Config
+from boxel.inputs.problems import InputError
 from boxel.inputs.signatures import Signature
 from boxel.types import Geometry, Instances
 
@@ -93,12 +94,15 @@ class CaseMeta:
             )
 
         plain = ("id", "group", "split", "shape", "scales", "fill", "original", "files")
-        return cls(
-            **{name: getattr(file, name) for name in plain},
-            instances=instances(file.boxes, file.has_mask),
-            original_instances=instances(file.original_boxes, file.original_has_mask),
-            ignored=corners(file.ignored),
-        )
+        try:
+            return cls(
+                **{name: getattr(file, name) for name in plain},
+                instances=instances(file.boxes, file.has_mask),
+                original_instances=instances(file.original_boxes, file.original_has_mask),
+                ignored=corners(file.ignored),
+            )
+        except ValueError as error:
+            raise InputError(path, f"its boxes do not fit together ({error})", "prepare again") from None
 
 
 def meta_file(root: Path, case_id: str) -> Path:

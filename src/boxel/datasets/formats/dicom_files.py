@@ -159,7 +159,9 @@ def find_dicom(
             try:
                 header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(TAGS))
                 kind, uid = (str(header.get(name, "") or "") for name in ("Modality", "SeriesInstanceUID"))
-                alone = kind not in modalities or DicomSeries(file.parent, uid, (file,), header).is_flat
+                series = DicomSeries(file.parent, uid, (file,), header)
+                alone = kind not in modalities or series.is_flat
+                series.references  # noqa: B018 - pydicom parses sequences when they are looked at
             except Exception:  # damaged headers raise nearly anything
                 if is_dicom(file):
                     fix = "copy or export it again, or remove it"

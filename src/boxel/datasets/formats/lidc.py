@@ -9,7 +9,7 @@ Nodules of at least 3 mm have outlines and ratings; smaller ones and non-nodules
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -120,14 +120,16 @@ def detect(path: Path) -> bool:
     if not path.is_dir():
         return False
     named = any(re.fullmatch(r"LIDC-IDRI-\d{4}", folder.name) and folder.is_dir() for folder in listing(path))
-    return (named and has_dicom(path)) or any(True for _ in _messages(path))
+    return (named and has_dicom(path)) or any(map(_is_message, _texts(path)))
 
 
-def _messages(path: Path):  # type: ignore[no-untyped-def]
+def _texts(path: Path) -> Iterator[Path]:
     for folder, _, names in walk(path):
-        for file in (folder / name for name in names):
-            if file.suffix == ".xml" and b"LidcReadMessage" in read_head(file, 500):
-                yield file
+        yield from (folder / name for name in names if name.endswith(".xml"))
+
+
+def _is_message(file: Path) -> bool:
+    return b"LidcReadMessage" in read_head(file, 500)
 
 
 def read(path: Path, report: Report, options: Options) -> Dataset:
@@ -135,8 +137,11 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     images, others = find_dicom(path, report, ("SEG", "SR"))
     images, others = (without_copies(path, *kind, report) for kind in ((images, "image"), (others, "annotation")))
     of_series: dict[str, Path] = {}
-    count = 0
-    for file in _messages(path):
+    count, foreign = 0, []
+    for file in _texts(path):
+        if not _is_message(file):
+            foreign.append(str(file.relative_to(path)))
+            continue
         try:
             tree = read_xml(file)
             count += len(readings_in(file, tree))
@@ -166,6 +171,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     for left_out, what, fix in (
         (bare, "series without readings are left out", "add their XML or SEG files"),
         (lonely, "XML files without their series are left out", "add the DICOM files"),
+        (foreign, "XML files are no LidcReadMessage and are left out", "copy them again if they hold readings"),
     ):
         if left_out:
             report(InputError(path, f"{len(left_out)} {what}: {some(left_out)}"[:400], fix, severity="warning"))

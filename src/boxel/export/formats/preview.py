@@ -49,8 +49,8 @@ def _write_case(out: Path, prediction: Prediction) -> Path:
 
     if not prediction.image_files or not all(file.exists() for file in prediction.image_files):
         raise ValueError(
-            f"case {prediction.case!r}: a preview needs the image, but {_problem(prediction)}; name the folder of "
-            "the images with --images"
+            f"{prediction.file or prediction.case}: case {prediction.case!r}: a preview needs the image, but "
+            f"{_problem(prediction)}; name the folder of the images with --images"
         )
     source = prediction.image_files[0]
     image = read_image(source)
