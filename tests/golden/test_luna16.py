@@ -109,7 +109,12 @@ def test_the_tables_of_objects_name_ignored_marks(tables, tmp_path):
 
 @pytest.mark.parametrize(
     ("marks", "words"),
-    [("9,0,0,0,0.9", "'9'"), ("7,0,0,0,1.5", "0..1"), ("7,0,0,x,0.5", "line 2"), ("7,0,0,0,", "line 2")],
+    [
+        ("9,0,0,0,0.9", "'9'"),
+        ("7,0,0,0,1.5", "line 2: probability 1.5 is not within 0..1"),
+        ("7,0,0,x,0.5", "line 2"),
+        ("7,0,0,0,", "line 2"),
+    ],
 )
 def test_bad_marks_are_named(tables, marks, words):
     with pytest.raises(ValueError, match=words):

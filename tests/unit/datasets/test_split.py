@@ -36,6 +36,12 @@ def test_five_folds_without_test_cases_are_60_20_20(count):
     assert [split.val for split in splits] == [splits[(k + 1) % 5].test for k in range(5)]
 
 
+@pytest.mark.parametrize("label", [10**9, 10**40, -1])
+def test_a_label_that_no_class_has_is_left_to_its_reader(label):
+    usual = cases(10, labels=(0, 1))
+    assert make_splits([*usual, case("odd", (0, label))]) == make_splits([*usual, case("odd", (0,))])
+
+
 def test_an_uneven_number_of_cases_differs_by_one_between_parts():
     splits = make_splits(cases(331))
     assert {size for split in splits for size in sizes(split)[1:]} == {66, 67}

@@ -1,5 +1,7 @@
 """Encodings, sizes, and texts that are made to crash or to fill the memory."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -149,3 +151,11 @@ def test_a_problem_crosses_processes_whole(tmp_path):
     problem = pickle.loads(pickle.dumps(InputError(tmp_path, "is odd", "mend it", "case", "warning")))
     assert (problem.file, problem.problem, problem.case, problem.severity) == (tmp_path, "is odd", "case", "warning")
     assert str(problem) == f"{tmp_path}: is odd; mend it"
+
+
+def test_what_a_message_quotes_is_never_all_of_a_large_file():
+    error = InputError(Path("a.csv"), f"image {'9' * 10**6} is not there", f"add {'9' * 10**6}.png")
+    assert len(str(error)) < 2100
+    assert str(error).startswith("a.csv: image 999")
+    assert " is not there; add 999" in str(error)
+    assert str(error).endswith("999.png")

@@ -14,6 +14,7 @@ from boxel.preparation import prepare_case as stored_case
 from boxel.preparation.plan import PlanConfig
 from boxel.preparation.prepare import prepare
 from boxel.preparation.preprocess import preprocess
+from boxel.preparation.stored_case import CaseMeta
 from boxel.types import Geometry, Image
 
 
@@ -141,6 +142,16 @@ def test_an_array_cut_short_is_named_and_made_again(tmp_path):
     assert path.read_bytes() == before
 
 
+def test_boxes_of_a_case_that_do_not_fit_together_name_its_file(tmp_path):
+    prepare(dataset_of(tmp_path / "data", 2), tmp_path / "work")
+    path = tmp_path / "work" / "cases" / "c0.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"boxes": [[[1.0, 2.0], [3.0, 4.0, 5.0]]]}))
+    with pytest.raises(ValueError, match=r"c0\.json: its boxes do not fit together \(.*; prepare again"):
+        CaseMeta.load(path)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
 def test_the_manifest_tells_equal_stores_from_different_ones(tmp_path, ndim):
     def contents(name, dataset):
         prepare(dataset, tmp_path / name)
