@@ -151,7 +151,6 @@ def test_boxes_of_a_case_that_do_not_fit_together_name_its_file(tmp_path):
         CaseMeta.load(path)
 
 
-@pytest.mark.parametrize("ndim", [2, 3])
 def test_the_manifest_tells_equal_stores_from_different_ones(tmp_path, ndim):
     def contents(name, dataset):
         prepare(dataset, tmp_path / name)
