@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 
 import boxel
-from boxel.config import write_text
 from boxel.export import DatasetInfo, Prediction
-from boxel.export.entries import case_file, case_files, collect
+from boxel.export.entries import case_file, case_files, collect, entries_of
+from boxel.files import write_text
+from boxel.inputs.texts import read_text
 
 SUFFIX = ".boxes.txt"
 
@@ -38,10 +39,16 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
     """The predictions in a folder that `write` wrote."""
     cases = {}
     for case, file in case_files(path, SUFFIX).items():
-        detections = [json.loads(line) for line in file.read_text().splitlines()]
-        entries = [(np.array(box), score, name) for name, score, box in detections]
-        cases[case] = entries, info.geometries.get(case)
-    return collect(path, cases, info.classes)
+        lines = enumerate(read_text(file).splitlines(), start=1)
+        entries = entries_of(file, ((f"line {number}", line) for number, line in lines), _entry)
+        cases[case] = entries, info.geometries.get(case), file
+    return collect(cases, info.classes)
+
+
+def _entry(line: str) -> tuple[np.ndarray, float, str]:
+    """Box, score and class; an error here becomes one that names the file and the line."""
+    name, score, box = json.loads(line)
+    return np.array(box, float), score, name
 
 
 def detect(path: Path) -> bool:

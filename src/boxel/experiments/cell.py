@@ -141,7 +141,7 @@ class Cost(TypedDict):
     seconds: float | None
     seconds_per_step: NotRequired[float]
     train_seconds: NotRequired[float]
-    metrics: NotRequired[dict[str, float]]
+    metrics: NotRequired[dict[str, float | None]]  # None: not defined, such as of a class without objects
     peak_bytes: NotRequired[int]
     environment: NotRequired[dict[str, Any]]
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from boxel.api.run import read_history, read_run
+from boxel.api.run import read_history
 from boxel.experiments.cell import Cell, is_done, read_cost
 from boxel.experiments.grid import Grid, Value, path_of
 from boxel.locks import is_locked
+from boxel.recipes import Experiment
 from boxel.wording import counted
 
 STATES = ("done", "running", "failed", "missing")
@@ -75,7 +76,7 @@ def _look(folder: Path) -> tuple[Any, ...]:
         history = read_history(folder / "run")
         if not history:
             return "running", "preparing"
-        last, total = history[-1], read_run(folder / "run")[0].train.steps
+        last, total = history[-1], Experiment.load(folder / "run" / "config.json").train.steps
         return "running", f"step {int(last['step'])} of {total}, {last['step'] / max(last['seconds'], 1e-9):.2f} per s"
     error = folder / "error.txt"
     return ("failed", error.read_text().strip()) if error.exists() else ("missing",)

@@ -129,7 +129,7 @@ def test_whole_numbers_stored_as_floats_are_a_label_map(tmp_path):
     ("values", "suffix", "message"),
     [
         (np.array([[[0.0, 0.5]]]), ".mha", "whole numbers"),
-        (np.array([[[0.0, np.nan]]]), ".mha", "whole numbers"),
+        (np.array([[[0.0, np.nan]]]), ".mha", "NaN or infinite"),
         (np.array([[[0, -1]]], np.int16), ".mha", "from -1 to 0"),
         (np.zeros((3, 2, 2), np.uint8), ".png", "3 channels"),
     ],

@@ -94,7 +94,7 @@ def test_images_of_programs_are_cleaned_too(ndim, kind, caplog):
 def test_an_image_that_would_not_fit_the_memory_is_refused_before_it_is_made(tmp_path, ndim, monkeypatch):
     limit = tmp_path / "memory.max"
     limit.write_text("1000000")
-    monkeypatch.setattr("boxel.io.claims.LIMITS", (limit,))
+    monkeypatch.setattr("boxel.inputs.memory.LIMITS", (limit,))
     image = image_of(np.zeros((1,) + (10,) * ndim, np.float32), spacing=50.0)
     becomes = r"^image: with its voxel size of 50 x 50.* mm it becomes 5000 x 5000.* voxels \(.*iB\)"
     limits = r" at the plan's spacing of 0\.1 x 0\.1.* mm, too many for 976\.6 KiB of memory; correct"
@@ -107,7 +107,7 @@ def test_prepare_names_the_case_that_becomes_too_large(tmp_path, ndim, splits, m
     dataset = write(tmp_path / "data", ndim, channel="US", spacings=(1.0, 45.0, 1.0, 1.0), splits=splits)
     limit = tmp_path / "memory.max"
     limit.write_text("4000000")
-    monkeypatch.setattr("boxel.io.claims.LIMITS", (limit,))
+    monkeypatch.setattr("boxel.inputs.memory.LIMITS", (limit,))
     with pytest.raises(
         ValueError, match=r"c1_0000\.nii\.gz: with its voxel size of 45 x 45.* it becomes (900 x )?990 x 1080"
     ):

@@ -44,8 +44,8 @@ def _is_export(text: str) -> bool:
 class _Result(TypedDict):
     type: NotRequired[str]
     value: NotRequired[dict[str, Any] | None]
-    original_width: NotRequired[Finite | None]
-    original_height: NotRequired[Finite | None]
+    original_width: NotRequired[Finite | str | None]
+    original_height: NotRequired[Finite | str | None]
 
 
 class _Annotation(TypedDict):

@@ -9,12 +9,14 @@ from boxel.datasets.split import check_splits, dataset_splits
 
 __all__ = ["FOLD_RULES", "bad_names"]
 
+FIX = f"{NAMES_OF_CASES}, and without .labels or .measured at its end"
+
 
 def bad_names(dataset: Dataset) -> Iterator[InputError]:
     """Cases after which no files can be named."""
     for case in dataset.cases:
         if not can_name_files(case.id) or case.id.endswith((".labels", ".measured")):
-            yield InputError(case.file, f"case {case.id!r:.200}: {NO_FILE_NAME}", NAMES_OF_CASES, case.id)
+            yield InputError(case.file, f"case {case.id!r:.200}: {NO_FILE_NAME}", FIX, case.id)
 
 
 def _names(dataset: Dataset, looks: object) -> Iterator[Finding]:
@@ -28,8 +30,8 @@ def _folds(dataset: Dataset, looks: object) -> Iterator[Finding]:
             dataset_splits(dataset)
         except ValueError as error:
             problem = as_input_error(error)
-            # No error: such a data set can still be predicted, and evaluated on.
-            yield Finding("warning", "", dataset.root, problem.problem, problem.suggested_fix)
+            # A note: such a data set can still be predicted, and evaluated on.
+            yield Finding("note", "", dataset.root, problem.problem, problem.suggested_fix)
     known = {case.id for case in dataset.cases}
     for fold, split in enumerate(dataset.splits or ()):
         if {name for ids in split.values() for name in ids} <= known:  # unknown names are reported by the reader

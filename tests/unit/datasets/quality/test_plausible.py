@@ -99,7 +99,7 @@ def test_too_few_cases_are_said_by_check_in_the_words_of_prepare(tmp_path, ndim,
     root = write(tmp_path / "data", [1.0] * count, ndim=ndim)
     with pytest.raises(ValueError, match="too few") as refused:
         prepare(open_dataset(root), tmp_path / "work", workers=0)
-    assert f"warning: {refused.value}" in map(str, found(root, "warning"))
+    assert f"note: {refused.value}" in map(str, found(root, "note"))
     assert str(refused.value).startswith(f"{root}: {count} group")
     assert not (tmp_path / "work").exists()
 
@@ -116,6 +116,6 @@ def test_a_name_that_prepare_cannot_use_is_said_by_check(tmp_path, ndim):
     for file in [*root.glob("*/c1*")]:
         file.rename(file.with_name(file.name.replace("c1", "c1.labels")))
     (error,) = found(root, "error")
-    with pytest.raises(ValueError, match=r"case 'c1\.labels' cannot be a file name") as refused:
+    with pytest.raises(ValueError, match=r"case 'c1\.labels': cannot be a file name") as refused:
         prepare(open_dataset(root), tmp_path / "work", workers=0)
     assert str(error) == f"error: {refused.value}"
