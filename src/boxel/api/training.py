@@ -2,6 +2,7 @@
 
 import json
 import logging
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -112,7 +113,10 @@ def train(
     split = RunSplit(**dict(store.splits[fold]), work=str(store.path.resolve()), fold=fold)
     experiment.train.augment.check_channels(task.channels, task.context)
     check_devices(experiment.train)
-    experiment = _with_steps(experiment, PatchSampler(store, split.train, task, experiment.train.sampler, seed=0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the sampler of the training gives the same warnings
+        sampler = PatchSampler(store, split.train, task, experiment.train.sampler, seed=0)
+    experiment = _with_steps(experiment, sampler)
     val_ids = validation_ids(store, split, experiment)
     validate = make_validation(store, val_ids, task, experiment)
     run = Path(run) if run else store.path / "runs" / f"{experiment.recipe}_fold{fold}"

@@ -87,6 +87,17 @@ def test_a_training_that_cannot_start_leaves_no_run(store, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_class_that_no_training_case_has_is_said_once(store, tmp_path, recwarn):
+    boxes = tmp_path / "boxes"
+    shutil.copytree(store.path, boxes)
+    for name in ("fingerprint.json", "task.json"):
+        record = json.loads((boxes / name).read_text())
+        (boxes / name).write_text(json.dumps(record | {"classes": [*record["classes"], "unseen"]}))
+    settings = ["train.sampler.order=balanced", "train.steps=1", "train.validate_every=1", "train.num_workers=0"]
+    boxel.train(boxes, tmp_path / "run", overrides=settings)
+    assert len([one for one in recwarn if "no training case has unseen" in str(one.message)]) == 1
+
+
 def test_a_setting_that_contradicts_prepare_is_an_error_that_says_what_to_do(store):
     with pytest.raises(ValueError, match=r"prepared with plan\.max_detections=7.*use 9; leave out --set plan\."):
         boxel.train(store.path, recipe=RECIPE, overrides=["plan.max_detections=9"])
