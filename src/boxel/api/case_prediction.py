@@ -9,14 +9,14 @@ from boxel.api.detector import Detector
 from boxel.api.given_boxes import GivenBoxes
 from boxel.api.prediction_inputs import Images
 from boxel.consolidation import RawPrediction, write_raw
-from boxel.export.boxel_json import write_detections
+from boxel.export.boxel_json import segmentation_file, write_detections
 from boxel.inputs.signatures import sample
 from boxel.inputs.texts import read_json
 from boxel.io import write_label_map
 from boxel.output_folder import case_file
 from boxel.types import Image
 
-__all__ = ["CaseResult", "is_done", "predict_case", "segmentation_file", "stamp_of"]
+__all__ = ["CaseResult", "is_done", "predict_case", "stamp_of"]
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,3 @@ def is_done(path: Path, stamp: Mapping[str, Any]) -> bool:
         raise ValueError(f"{path}: exists but is not a prediction of Boxel; move it, or choose another folder")
     label_map = segmentation_file(path.parent, path.name.removesuffix(".json"))
     return before == stamp and ("segmentation" not in stamp or label_map.exists())
-
-
-def segmentation_file(folder: Path, case: str) -> Path:
-    """The label map of a case, in the folder of its JSON file."""
-    return folder / f"{case}_seg.nii.gz"

@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from boxel.api.case_prediction import segmentation_file
 from boxel.api.prediction import settings_of
 from boxel.caps import warn_of_caps
 from boxel.config import Config
 from boxel.consolidation import ConsolidateConfig, RawPrediction
 from boxel.consolidation.raw_file import raw_files, read_raw_file
-from boxel.export.boxel_json import write_detections
+from boxel.export.boxel_json import segmentation_file, write_detections
 from boxel.files import write_bytes
 from boxel.inputs.texts import read_json
 from boxel.output_folder import case_file, claimed, unfinished, wanted_cases

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from boxel.api.case_prediction import segmentation_file
 from boxel.api.evaluation_inputs import read_evaluation_inputs
 from boxel.api.run import read_history, read_run
 from boxel.api.segmentation_inputs import read_segmentations
 from boxel.datasets.cases import Dataset, read_case
 from boxel.datasets.formats import as_dataset
 from boxel.evaluation import case_rows, evaluate, evaluate_segmentation, object_rows
+from boxel.export.boxel_json import segmentation_file
 from boxel.inputs.texts import read_json
 from boxel.io import read_geometry, read_label_map
 from boxel.io.display import visible_channels

@@ -9,14 +9,13 @@ from typing import Any, NotRequired
 import numpy as np
 from typing_extensions import TypedDict
 
-from boxel.api.case_prediction import segmentation_file
 from boxel.api.evaluation_inputs import check_names, choose_cases, names_by_files, only_annotated
 from boxel.datasets.cases import Case, Dataset, LoadedCase, read_case
 from boxel.datasets.formats import as_dataset
 from boxel.datasets.problems import some
 from boxel.evaluation.case_segmentation import CaseSegmentation, score_case
 from boxel.evaluation.panoptic import match_components
-from boxel.export.boxel_json import FORMAT, read_segmentation
+from boxel.export.boxel_json import FORMAT, read_segmentation, segmentation_file
 from boxel.inputs.json_values import check_shape
 from boxel.inputs.texts import read_json
 from boxel.io import read_label_map

@@ -12,7 +12,6 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from boxel.api.case_prediction import segmentation_file
 from boxel.api.evaluation import evaluate, write_results
 from boxel.datasets.cases import Dataset
 from boxel.datasets.split import dataset_splits
@@ -23,6 +22,7 @@ from boxel.experiments.grid import Claim, Derived, Grid, Value, Values, chooses
 from boxel.experiments.sources import DataFolder
 from boxel.experiments.state import CellState, states
 from boxel.experiments.statistics import Estimate, Sample, Verdict, decide, estimate
+from boxel.export.boxel_json import segmentation_file
 from boxel.files import writing
 from boxel.output_folder import list_files
 from boxel.types import silent

@@ -159,6 +159,11 @@ def read_predictions(folder: Path) -> list[Prediction]:
     return list(predictions.values())
 
 
+def segmentation_file(folder: Path, case: str) -> Path:
+    """The label map of a case, in the folder of its JSON file."""
+    return folder / f"{case}_seg.nii.gz"
+
+
 def read_segmentation(record: Mapping[str, Any], path: Path) -> tuple[Path | None, tuple[str, ...]]:
     """The label map beside the JSON file `path`, and what its values 1, 2 ... mean; None if there is none.
 

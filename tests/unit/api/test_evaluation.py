@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -195,3 +197,9 @@ def test_two_predictions_of_one_image_are_refused(roboflow, tmp_path):
         write_named(tmp_path / "p", name, roboflow / "test" / "images" / "a.png")
     with pytest.raises(ValueError, match="two predictions are of case 'test_images_a'"):
         evaluate(tmp_path / "p", roboflow)
+
+
+@pytest.mark.parametrize("module", ["boxel.api.evaluation", "boxel.api.conversion"])
+def test_what_needs_no_network_starts_without_torch(module):
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
