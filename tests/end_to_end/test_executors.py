@@ -35,7 +35,7 @@ def test_a_node_that_is_lost_with_a_cell_changes_no_result(one_process, tmp_path
     """It is killed in the middle of a training, which then continues on the other node from its last saved step."""
     pytest.importorskip("ray", reason="the extra boxel[ray] is not installed")
     program = [sys.executable, "-m", "tests.end_to_end.lost_node", "cells", str(tmp_path / "out")]
-    result = subprocess.run(program, capture_output=True, text=True, timeout=240, check=False)
+    result = subprocess.run(program, capture_output=True, text=True, timeout=600, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout.count(" done") == 3, result.stdout
     assert (tmp_path / "out_lost" / "reached").exists()

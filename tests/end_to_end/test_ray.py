@@ -38,7 +38,7 @@ def test_a_node_that_is_lost_with_a_case_changes_no_file(root, tmp_path):
     good = shutil.copy(min(images.iterdir()), tmp_path / "damaged")
     words = [root / "run", images, tmp_path / "out", tmp_path / "damaged"]
     program = [sys.executable, "-m", "tests.end_to_end.lost_node", "predict", *map(str, words)]
-    result = subprocess.run(program, capture_output=True, text=True, timeout=240, check=False)
+    result = subprocess.run(program, capture_output=True, text=True, timeout=600, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     lines = result.stdout.splitlines()
     steps = [line for line in lines if line.startswith(("predict ", "a worker was lost with case"))]
