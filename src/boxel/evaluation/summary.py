@@ -6,6 +6,7 @@ from typing import Any
 from boxel.escaping import printable
 from boxel.evaluation.case_segmentation import THIRDS
 from boxel.evaluation.config import IOU_THRESHOLDS
+from boxel.evaluation.panoptic import PANOPTIC
 from boxel.evaluation.registry import added_metrics
 from boxel.wording import counted
 
@@ -16,7 +17,6 @@ OVERLAP_METRICS = (
     "DSC/slices_with_object", *(f"DSC/{third}" for third in THIRDS), "DSC/slices", "DSC", "IoU", "precision", "recall",
 )  # fmt: skip
 DISTANCE_METRICS = ("HD95", "mean_surface_distance")
-OBJECT_METRICS = ("PQ", "SQ", "RQ")
 
 
 def summary(metrics: Mapping[str, Any]) -> str:
@@ -49,7 +49,7 @@ def headline_names(metrics: Mapping[str, Any]) -> Iterator[str]:
     if ends:
         yield from (f"{name}{end}" for end in ends[: 1 if default else None] for name in _AT_EACH)
         yield from (key for key in metrics if "/score=" in key and key.count("/") == 1)
-    yield from ("patient_AP", "patient_AUROC", *PROTOCOL_METRICS, *OVERLAP_METRICS, *DISTANCE_METRICS, *OBJECT_METRICS)
+    yield from ("patient_AP", "patient_AUROC", *PROTOCOL_METRICS, *OVERLAP_METRICS, *DISTANCE_METRICS, *PANOPTIC)
     yield from (key for key in metrics if key.startswith("sensitivity/fp=") and key.count("/") == 1)
     for name in added_metrics():
         yield from (name, *(f"{name}{end}" for end in ends))

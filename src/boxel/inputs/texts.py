@@ -134,15 +134,7 @@ def _parse_yaml(text: str, path: Path) -> Any:
     Loader.add_constructor("tag:yaml.org,2002:int", number)
     try:
         value = yaml.load(text, Loader)
-    except (
-        yaml.YAMLError,
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        RecursionError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except (yaml.YAMLError, *NOT_YAML) as error:
         mark = getattr(error, "problem_mark", None)
         place = f": line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         reason = getattr(error, "problem", None) or str(error).partition("\n")[0]
