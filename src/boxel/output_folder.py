@@ -66,7 +66,7 @@ def claimed(
     try:
         with nullcontext() if shared else locked(out, f"boxel {verb}"):
             out.mkdir(parents=True, exist_ok=True)
-            _refuse_links(out)
+            _refuse_links(out, option)
             remove_left_over(out)
             with _recorded(out, before, shared, option):
                 yield
@@ -118,13 +118,13 @@ def _recorded(out: Path, mine: Mapping[str, Any], shared: bool, option: str) -> 
         raise
 
 
-def _refuse_links(out: Path) -> None:
+def _refuse_links(out: Path, option: str) -> None:
     for place, folders, _ in os.walk(out):
         for folder in (Path(place, name) for name in folders):
             if folder.is_symlink():
                 raise ValueError(
                     f"{folder}: is a link, and nothing is written through links; put the folder itself there, "
-                    "or choose another folder with --out"
+                    f"or choose another folder with {option}"
                 )
 
 

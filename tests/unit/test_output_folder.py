@@ -29,6 +29,8 @@ def test_a_link_in_an_output_folder_is_refused(tmp_path):
         (tmp_path / "out" / "raw").symlink_to(tmp_path / "private")
     with pytest.raises(ValueError, match="raw: is a link, and nothing is written through links"):
         claimed(tmp_path / "out", "predict", JOB).__enter__()
+    with pytest.raises(ValueError, match="choose another folder with --fix"):
+        claimed(tmp_path / "out", "predict", JOB, option="--fix").__enter__()
 
 
 def test_other_output_is_refused_and_the_message_says_what_differs(tmp_path):

@@ -20,7 +20,9 @@ def bad_names(dataset: Dataset) -> Iterator[InputError]:
 
 
 def _names(dataset: Dataset, looks: object) -> Iterator[Finding]:
-    yield from map(Finding.of, bad_names(dataset))
+    for problem in bad_names(dataset):
+        if can_name_files(problem.case):  # the reader reports the others
+            yield Finding.of(problem)
 
 
 def _folds(dataset: Dataset, looks: object) -> Iterator[Finding]:

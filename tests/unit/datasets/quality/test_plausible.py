@@ -119,3 +119,10 @@ def test_a_name_that_prepare_cannot_use_is_said_by_check(tmp_path, ndim):
     with pytest.raises(ValueError, match=r"case 'c1\.labels': cannot be a file name") as refused:
         prepare(open_dataset(root), tmp_path / "work", workers=0)
     assert str(error) == f"error: {refused.value}"
+
+
+def test_a_name_that_can_name_no_file_is_said_once(tmp_path, ndim):
+    root = write(tmp_path / "data", [1.0] * 4, ndim=ndim)
+    for file in [*root.glob("*/c1*")]:
+        file.rename(file.with_name(file.name.replace("c1", "c\x01")))
+    assert [finding.case for finding in found(root, "error")] == ["c\x01"]
