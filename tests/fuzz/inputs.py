@@ -92,7 +92,7 @@ def fault(given: Damaged, outcome: Outcome) -> str:
 def _names(message: str, given: Damaged) -> bool:
     """Whether the message has the name of the file, that of its folder and the case, or says what kinds it found."""
     case = re.escape(re.sub(r"_\d{4}$|_boxes$|_seg$", "", given.file.name.partition(".")[0]))
-    in_folder = f"{given.file.parent}" in message and re.search(rf"\b{case}\b|\b(cases?|images?)\b", message)
+    in_folder = f"{given.file.parent}" in message and re.search(rf"\b{case}\b|\b(cases?|images?|slices)\b", message)
     listed = "not a data set in a layout" in message and (
         given.mutation == "missing" or f"{given.file.suffix} in" in message
     )

@@ -12,6 +12,7 @@ import numpy as np
 
 from boxel.io.gantry import straighten
 from boxel.types import Geometry, Image
+from boxel.wording import counted
 
 __all__ = ["Slice", "sort_slices", "stack"]
 
@@ -164,7 +165,7 @@ def _geometry(slices: list[Slice], shape: tuple[int, ...], folder: Path) -> Geom
     if len(gaps):
         first = gaps[0]
         raise ValueError(
-            f"{folder}: {len(gaps)} gaps between slices, the first between the positions {places[first]:.4g} and "
+            f"{folder}: {counted(len(gaps), 'gap')} between slices, the first between the positions {places[first]:.4g} and "
             f"{places[first + 1]:.4g} mm, where slices lie {usual:.4g} mm apart; add the missing ones"
         )
     if len(steps) and np.ptp(steps) > UNEVEN * usual:

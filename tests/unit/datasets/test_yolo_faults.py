@@ -104,3 +104,11 @@ def test_the_validation_part_may_have_its_other_names_in_data_yaml(tmp_path):
     picture(tmp_path / "more/images/v.png")
     text(tmp_path / "more/labels/v.txt", "0 0.3 0.3 0.2 0.2\n")
     assert open_dataset(tmp_path, format="yolo").splits == ({"train": ("a", "b"), "val": ("v",), "test": ()},)
+
+
+@pytest.mark.parametrize("setting", ["names = data/cells.names", "train = data/pictures.txt"])
+def test_a_file_that_obj_data_names_and_that_is_not_there_is_an_error_of_obj_data(tmp_path, setting):
+    darknet(tmp_path, "cell\ndot\n", 2)
+    text(tmp_path / "obj.data", f"classes = 2\ntrain = data/train.txt\nnames = data/obj.names\n{setting}\n")
+    name = setting.rpartition("/")[2]
+    assert said(outcome(tmp_path, "cvat_yolo")[1], "error", "obj.data", f"{name!r} is not in its folder")

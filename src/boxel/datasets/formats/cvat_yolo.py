@@ -38,6 +38,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     pairs = (line.partition("=") for line in read_text(head).splitlines())
     values = {key.strip(): value.strip() for key, separator, value in pairs if separator}
     names = path / Path(values.get("names", "obj.names")).name
+    _check_there(names, head)
     classes = tuple(names_in(names))
     if as_id(values.get("classes")) not in (None, len(classes)):
         problem = f"classes is {values['classes']}, but the number of names in {names.name} is {len(classes)}"
@@ -52,6 +53,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             problem = f"the list {file.name} of {key!r} is none of train, valid and test, and is not used"
             report(InputError(head, problem, "name its part", severity="warning"))
             continue
+        _check_there(file, head)
         for line in filter(None, map(str.strip, read_text(file).splitlines())):
             try:
                 listed.append((lookup.find(line, file), part))
@@ -75,6 +77,11 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
     folds = ({part: tuple(ids) for part, ids in parts.items()},) if parts["train"] and parts["val"] else None
     _, channels = pictures_layout(case.channels[0] for case in cases)
     return Dataset(path, path.resolve().name, 2, classes, channels, tuple(cases), folds)
+
+
+def _check_there(file: Path, head: Path) -> None:
+    if not file.exists():
+        raise InputError(head, f"{file.name!r} is not in its folder", "export it again, or correct its name")
 
 
 def _shapes(file: Path, num_classes: int) -> Shapes:

@@ -254,7 +254,8 @@ def _parts(crops: Sequence[Crop], left_out: dict[str, str], settings: Mosaic, he
     try:
         folds = make_splits(cases, num_folds=settings.folds, seed=settings.seed, strata=labels)
     except ValueError as error:
-        raise as_input_error(ValueError(f"{head}: {error}")) from None
+        lacking = [f"; {case} is left out: {reason}" for case, reason in left_out.items()][:1]
+        raise as_input_error(ValueError(f"{head}: {error}{''.join(lacking)}")) from None
     if len(folds) < settings.folds:
         raise InputError(head, f"{len(folds)} patients for {settings.folds} parts", 'give fewer "folds", or more crops')
     parts = []

@@ -90,7 +90,7 @@ def _merged(findings: Sequence[Finding], root: Path) -> list[Finding]:
 
 def _row(case: Case, seen: Look | None, dataset: Dataset, split: str) -> dict[str, str]:
     annotations = dict.fromkeys([case.file, *(case.annotate.files if case.annotate else ())])
-    counts = Counter(dataset.classes[label] for label in (seen or case).labels if label < len(dataset.classes))
+    counts = Counter(dataset.classes[label] for label in (seen or case).labels if 0 <= label < len(dataset.classes))
     objects = ", ".join(f"{counts[name]} {name}" for name in dataset.classes if counts[name])
     return {
         "case": case.id,

@@ -8,7 +8,9 @@ from PIL import Image as Picture
 
 from boxel.api.run import read_run
 from boxel.datasets.formats import open_dataset
+from boxel.datasets.formats.native_writer import write_case, write_dataset
 from boxel.datasets.quality.check import examine
+from boxel.types import Geometry, Image
 
 
 def roboflow(root, objects=({"category_id": 1},), placeholder="none"):
@@ -114,3 +116,12 @@ def test_a_copy_that_hides_the_mask_of_an_object_is_only_a_copy(tmp_path):
         problems = [finding.problem for finding in examine(tmp_path, workers=0).findings]
         assert [problem for problem in problems if "in the annotation twice" in problem] != []
         assert [problem.removesuffix(" of the image") for problem in problems if "without a mask" in problem] == says
+
+
+@pytest.mark.parametrize("label", [-1, -(10**30), 1, 10**30])
+def test_an_object_of_no_class_is_not_counted_for_another(tmp_path, label):
+    image = Image(np.zeros((1, 20, 20), np.uint8), Geometry.plain((20, 20)))
+    write_case(tmp_path, "p", image, np.pad(np.ones((5, 5), np.uint8), (0, 15)), {1: 0}, suffix=".png")
+    write_dataset(tmp_path, "x", 2, ["cell"], ["microscopy"])
+    (tmp_path / "labelsTr" / "p.json").write_text(json.dumps({"instances": {"1": label}}))
+    assert [row["objects"] for row in examine(tmp_path, workers=0).rows()] == [""]
