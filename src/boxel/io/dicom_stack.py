@@ -165,8 +165,9 @@ def _geometry(slices: list[Slice], shape: tuple[int, ...], folder: Path) -> Geom
     if len(gaps):
         first = gaps[0]
         raise ValueError(
-            f"{folder}: {counted(len(gaps), 'gap')} between slices, the first between the positions {places[first]:.4g} and "
-            f"{places[first + 1]:.4g} mm, where slices lie {usual:.4g} mm apart; add the missing ones"
+            f"{folder}: {counted(len(gaps), 'gap')} between slices, the first between the positions "
+            f"{places[first]:.4g} and {places[first + 1]:.4g} mm, where slices lie {usual:.4g} mm apart; add the "
+            "missing slices"
         )
     if len(steps) and np.ptp(steps) > UNEVEN * usual:
         span = f"{steps.min():.4g} to {steps.max():.4g} mm"
