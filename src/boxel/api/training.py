@@ -27,6 +27,7 @@ from boxel.training.checkpoints import is_ranked_finally, rank_finally, read_ran
 from boxel.training.config import LAST, TrainConfig
 from boxel.training.loop import check_devices, is_finished
 from boxel.training.loop import train as train_model
+from boxel.training.patience import last_phase
 from boxel.types import Progress, Task, silent
 
 # The file in a work folder that says what `train` has to repeat.
@@ -294,5 +295,6 @@ def _with_steps(experiment: Experiment, sampler: PatchSampler) -> Experiment:
 def _finished(run: Path, config: TrainConfig) -> bool:
     if not (run / "weights.safetensors").exists():
         return False
-    last = read_history(run)[-1:]
-    return any(is_finished(config, int(step["step"]), step["seconds"]) for step in last)
+    log = read_history(run)
+    last = last_phase(log, config)
+    return any(is_finished(config, int(step["step"]), step["seconds"], last) for step in log[-1:])

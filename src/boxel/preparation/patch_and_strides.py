@@ -10,6 +10,8 @@ MAX_LEVELS = 5
 MIN_CELLS = 4
 # Least number of stages of the backbone, if the patch has room: the lower levels need their context.
 MIN_STAGES = 4
+# Least share of a patch that the median image fills; the rest is padding, of which a step learns nothing.
+LEAST_FILLED = 0.5
 # P1 detects only if small objects span fewer cells than this on P2: it costs 2^d times as much as P2.
 SMALL_CELLS = 1.5
 
@@ -41,7 +43,7 @@ def choose_grid(
         ValueError: the given values contradict each other.
     """
     need = 1.5 * np.percentile(sizes, 99, axis=0) if len(sizes) else np.zeros(shapes.shape[1])
-    need = np.minimum(need, shapes.max(axis=0))
+    need = np.minimum(need, np.percentile(shapes, 90, axis=0))  # the few larger images need no patch that holds them
     room = np.maximum(np.median(shapes, axis=0), need)
     if extent and len(sizes):
         room = np.maximum(np.minimum(room, extent / 1.5 * need), need)
@@ -50,6 +52,10 @@ def choose_grid(
     chosen = choose_levels(levels, sizes, stages, why)
     # Stages beyond the last detecting level, if the patch has room for them, give it context.
     stages = strides or stages[: max(chosen[-1] + 1, MIN_STAGES)]
+    patch = np.array(patch_size or fit_patch(room, need, np.prod(stages, axis=0), spacing, budget))
+    while not (patch_size or strides) and len(stages) > chosen[-1] and _filled(patch, shapes) < LEAST_FILLED:
+        stages = stages[:-1]
+        patch = fit_patch(room, need, np.prod(stages, axis=0), spacing, budget)
     unit = np.prod(stages, axis=0)
     listed = ", ".join(f"C{k} {by(stage)}" for k, stage in enumerate(stages, start=1))
     why["strides"] = f"{listed}, total {by(unit)}: " + (
@@ -57,9 +63,8 @@ def choose_grid(
         if strides
         else f"an axis twice as coarse as the finest is not strided yet, feature maps keep {MIN_CELLS} cells per axis, "
         "and if there is room the stages extend one beyond the last detecting level, "
-        f"and to C{MIN_STAGES} at least."
+        f"and to C{MIN_STAGES} at least; not if more than half of a patch were padding."
     )
-    patch = np.array(patch_size) if patch_size else fit_patch(room, need, unit, spacing, budget)
     check_multiple(patch, unit)
     why["patch_size"] = f"{by(patch)}: " + (
         "as set." if patch_size else _why_patch(patch, shapes, unit, budget, extent)
@@ -73,6 +78,11 @@ def choose_grid(
             f"consider a coarser spacing or {'a larger patch_size' if patch_size else 'more voxels_per_step'}."
         )
     return stages, chosen, tuple(patch.astype(int).tolist())
+
+
+def _filled(patch: np.ndarray, shapes: np.ndarray) -> float:
+    """The share of the patch that the median image fills."""
+    return float(np.prod(np.minimum(1, np.median(shapes, axis=0) / patch)))
 
 
 def _why_patch(patch: np.ndarray, shapes: np.ndarray, unit: np.ndarray, budget: int, extent: float | None) -> str:

@@ -47,6 +47,7 @@ class PlanConfig(Config):
         batch_size: patches per step.
         patch_extent: longest edge of a patch in multiples of that of large objects (99th percentile), for images much
             larger than their objects; None limits patches by the budget only.
+        min_batch: least number of patches per step that the budget is to hold, where `batch_size` is not set.
         voxels_per_step: budget for `batch_size` times the voxels of a patch.
         strides: stride per axis of the backbone's stages C1, C2, ...; one number is for all axes.
         levels: pyramid levels that detect; the last may be one above the backbone's last stage, see
@@ -70,6 +71,7 @@ class PlanConfig(Config):
     patch_size: tuple[PositiveInt, ...] | None = None
     batch_size: PositiveInt | None = None
     patch_extent: PositiveFloat | None = None
+    min_batch: PositiveInt = 2
     voxels_per_step: PositiveInt = 2**19
     strides: tuple[tuple[PositiveInt, ...], ...] | None = None
     levels: tuple[PositiveInt, ...] | None = None
@@ -122,7 +124,15 @@ def plan(fingerprint: Fingerprint, config: PlanConfig = PlanConfig()) -> Task:  
     check_settings(config, fingerprint.ndim, len(fingerprint.channels))
     ndim = _ndim(fingerprint, config, why)
     fingerprint = typical(fingerprint, config.spacing_unit)
-    spacing = target_spacing(fingerprint, config.spacing, config.spacing_unit, why)
+    room = max(1, config.voxels_per_step // (config.batch_size or config.min_batch))
+    spacing = target_spacing(
+        fingerprint,
+        config.spacing,
+        config.spacing_unit,
+        why,
+        ndim=ndim,
+        room=None if config.patch_size else room,
+    )
     grids = [stored_shape(case.shape, case.spacing, spacing, config.spacing_unit) for case in fingerprint.cases]
     sizes, shapes = _on_grid(fingerprint, grids, ndim)
     strides = config.strides_for(ndim)
@@ -133,7 +143,7 @@ def plan(fingerprint: Fingerprint, config: PlanConfig = PlanConfig()) -> Task:  
         strides=strides,
         levels=config.levels,
         patch_size=config.patch_size,
-        budget=max(1, config.voxels_per_step // (config.batch_size or 2)),
+        budget=room,
         extent=config.patch_extent,
         why=why,
     )
@@ -195,7 +205,7 @@ def _check_step(config: PlanConfig, patch_size: tuple[int, ...], num_channels: i
 
 
 def _patches_per_step(config: PlanConfig, patch_size: tuple[int, ...]) -> int:
-    return config.batch_size or min(max(config.voxels_per_step // math.prod(patch_size), 2), 16)
+    return config.batch_size or min(max(config.voxels_per_step // math.prod(patch_size), config.min_batch), 16)
 
 
 def _ndim(fingerprint: Fingerprint, config: PlanConfig, why: dict[str, str]) -> int:

@@ -25,6 +25,10 @@ class TrainConfig(Config):
             that is further advanced. Such a training depends on the machine and is not exactly repeatable.
         batch_size: patches per step and process; None takes the plan's.
         schedule: how the learning rate falls: `poly`, `cosine`, `constant` or `steps`, see `boxel.training.schedule`.
+        patience: the training has reached its end when so many validations in a row have not raised the mean of the last
+            three scores (`select_by`) above its best; then the learning rate falls to zero over the last steps. None
+            takes all steps.
+        last_phase: the number of these steps, as a share of those before.
         warmup: steps over which the learning rate rises from zero.
         warmup_power: the rise is (step / warmup)^power: 1 is a straight line, 4 the burn-in of Darknet.
         momentum: of `sgd`; None is 0.9. The other optimisers have none, and refuse it.
@@ -50,6 +54,8 @@ class TrainConfig(Config):
     lr: float = Field(1e-3, ge=0, le=MOST_LR)
     weight_decay: float = Field(1e-4, ge=0, le=MOST_LR)
     schedule: ScheduleConfig = PolyConfig()
+    patience: int | None = Field(None, ge=1)
+    last_phase: float = Field(0.25, gt=0, le=1)
     warmup: int = Field(50, ge=0)
     warmup_power: float = Field(1.0, gt=0)
     momentum: float | None = Field(None, ge=0, lt=1)
@@ -73,6 +79,10 @@ class TrainConfig(Config):
     def _all_have_effect(self) -> Self:
         if self.warmup_power != 1 and not self.warmup:
             raise ValueError("warmup_power has no effect without a warm-up; set train.warmup, or leave it out")
+        if self.patience and self.select_by == LAST:
+            raise ValueError("patience has no effect on select_by=last, which has no scores; leave one of them out")
+        if self.patience is None and self.last_phase != type(self).model_fields["last_phase"].default:
+            raise ValueError("last_phase has no effect without patience; set train.patience, or leave it out")
         for name in ("momentum", "nesterov"):
             if self.optimizer != "sgd" and getattr(self, name) is not None:
                 raise ValueError(

@@ -23,6 +23,7 @@ from boxel.training.divergence import all_finite, describe, describe_state, of_a
 from boxel.training.log import MetricsLog
 from boxel.training.memory import keep_freed_memory
 from boxel.training.optimise import MovingAverage, build_optimizer, learning_rate
+from boxel.training.patience import LastPhase, last_phase
 from boxel.training.tensors import not_finite
 from boxel.types import Batch, Task
 
@@ -71,20 +72,21 @@ def train(
     log = MetricsLog(run / "metrics.jsonl", steps_done, write=is_main)
     started = time.perf_counter() - log.seconds
     seconds = log.seconds  # of training, including the time before an interruption
-    trained, saved = is_finished(config, steps_done, seconds), steps_done
+    last = last_phase(log.validations, config)
+    trained, saved = is_finished(config, steps_done, seconds, last), steps_done
     patches = () if trained else training_batches(trainer, store, ids, task, steps_done, seed)
     for step, batch in enumerate(patches, start=steps_done):
         phase_seeds, augmentation_seed = step_seeds(seed, step, rank, len(model.phases))
         generator = torch.Generator().manual_seed(augmentation_seed)
         batch = augment(to_device(batch, trainer.fabric.device), config.augment, task.patch_size, generator)
-        lr = learning_rate(config, step, seconds)
+        lr = learning_rate(config, step, seconds, last)
         try:
             measured = train_step(trainer, batch, step, lr, phase_seeds)
         except FloatingPointError as error:
             raise stop(run, str(error), saved, step + 1, config, write=is_main) from None
         steps_done = step + 1
         seconds = trainer.fabric.broadcast(round(time.perf_counter() - started, 3))
-        is_last = is_finished(config, steps_done, seconds)
+        is_last = is_finished(config, steps_done, seconds, last)
         measured |= {"lr": lr, "seconds": seconds}
         validates = steps_done % config.validate_every == 0 or is_last
         saves = steps_done % config.save_every == 0 or is_last
@@ -94,6 +96,8 @@ def train(
         if validates and is_main:
             measured |= validate_and_keep(trainer, run, steps_done, validate)
         log.add({"step": steps_done, **measured})
+        if validates:
+            last = trainer.fabric.broadcast(last_phase(log.validations, config))
         if saves:
             saved = steps_done
             if is_main:
@@ -217,9 +221,9 @@ def training_batches(
     )  # fmt: skip
 
 
-def is_finished(config: TrainConfig, steps_done: int, seconds: float) -> bool:
+def is_finished(config: TrainConfig, steps_done: int, seconds: float, last: LastPhase | None) -> bool:
     """Whether a training ends after this many steps and seconds."""
-    return steps_done >= config.steps or (config.max_seconds is not None and seconds >= config.max_seconds)
+    return steps_done >= (last.end if last else config.steps) or (config.max_seconds is not None and seconds >= config.max_seconds)
 
 
 class Sealed:
