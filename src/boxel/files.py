@@ -4,6 +4,7 @@ A file is written under a temporary name beside its place and then renamed. The 
 so nobody can put a link there; a link at the place itself is replaced, and what it leads to stays as it is.
 """
 
+import itertools
 import os
 import re
 import secrets
@@ -133,9 +134,12 @@ def open_to_append(path: Path) -> IO[bytes]:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _NO_LINK, 0o666), "ab")
 
 
-def remove_temporaries(folder: Path) -> None:
-    """Remove the temporary files that killed processes left in a folder and its subfolders; links are not followed."""
-    for place, _, names in os.walk(folder):
+def remove_temporaries(folder: Path, *, below: bool = True) -> None:
+    """Remove the temporary files that killed processes left in a folder and, `below`, in all folders in it.
+
+    Links are not followed.
+    """
+    for place, _, names in os.walk(folder) if below else itertools.islice(os.walk(folder), 1):
         for match in filter(None, map(_TEMPORARY.fullmatch, names)):
             file = Path(place, match[0])
             with suppress(OSError):  # another process removes it too, or its own is not ours to remove

@@ -201,7 +201,11 @@ def check_empty(out: Path, verb: str, own: Collection[str] = (), option: str = "
 
 
 def check_file(path: Path, begin: str, verb: str) -> None:
-    """Raise ValueError if `path` exists and does not begin like the file that the command writes."""
+    """Raise ValueError if `path` exists and does not begin like the file that the command writes.
+
+    What killed processes left beside it is removed.
+    """
+    remove_temporaries(path.parent, below=False)
     if path.is_dir():
         raise ValueError(f"{path}: is a folder; choose a file with --out")
     if path.exists():

@@ -1,5 +1,7 @@
 """Which folders a command may write into: what is there already is never mixed with its output."""
 
+import os
+
 import pytest
 
 from boxel import output_folder
@@ -86,6 +88,16 @@ def test_only_a_file_of_the_same_command_is_replaced(tmp_path):
         check_file(page, "<!-- boxel -->", "report")
     with pytest.raises(ValueError, match="is a folder"):
         check_file(tmp_path, "<!-- boxel -->", "report")
+
+
+def test_what_a_killed_command_left_beside_its_file_is_removed_and_nothing_in_other_folders(tmp_path):
+    (tmp_path / "other").mkdir()
+    left = [folder / f".boxel-00000000-1-{0:016x}.tmp" for folder in (tmp_path, tmp_path / "other")]
+    for file in left:
+        file.touch()
+        os.utime(file, (0, 0))
+    check_file(tmp_path / "page.html", "<!-- boxel -->", "report")
+    assert [file.exists() for file in left] == [False, True]
 
 
 def test_a_folder_knows_which_cases_an_interrupted_command_lacks(tmp_path):

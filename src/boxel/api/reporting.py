@@ -59,8 +59,7 @@ def report(
     if num_cases < 0:
         raise ValueError(f"--cases is {num_cases}; give 0 or more")
     path = Path(out) if out else run / "report.html"
-    if out is not None:
-        check_file(path, PAGE_BEGINS, "report")
+    check_file(path, PAGE_BEGINS, "report")
     content = ReportContent(
         title=f"{task.name}: {experiment.model.type_name}, fold {split.fold}",
         history=read_history(run),
