@@ -172,7 +172,7 @@ def apply_spatial(batch: Batch, spatial: Spatial, patch_size: tuple[int, ...], v
     instances, ignored = [objects for objects, _ in carried], [hidden for _, hidden in carried] if visible else []
     for image, boxes in enumerate(batch.ignored):
         boxes, real = cut_boxes(spatial.invert_boxes(boxes, image, region, patch), patch)
-        ignored[image:image + 1] = [torch.cat([*ignored[image:image + 1], boxes[real]])]
+        ignored[image : image + 1] = [torch.cat([*ignored[image : image + 1], boxes[real]])]
     return replace(batch, images=images, label_maps=label_maps, instances=instances, ignored=ignored)
 
 

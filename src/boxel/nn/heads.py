@@ -63,7 +63,8 @@ class DenseHead(nn.Module):
     def _tower(self, features: Tensor, level: int) -> Tensor:
         if not level or not self.norms:
             return self.tower(features)
-        for (convolution, _, activation), norm in zip(self.tower, self.norms[level - 1], strict=True):
+        for block, norm in zip(self.tower, self.norms[level - 1].children(), strict=True):
+            convolution, _, activation = block.children()
             features = activation(norm(convolution(features)))
         return features
 

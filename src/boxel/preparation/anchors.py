@@ -31,7 +31,8 @@ def fit_levels(
     """Anchor sizes per level, and the mean IoU of the objects with their best anchor at the same position.
 
     Each object belongs to the level on which it spans closest to four cells. The anchors of a level are fitted to its
-    objects, without outliers and specks (see `robust_sizes`). A level with fewer distinct sizes than anchors uses those of the nearest level, scaled by the strides.
+    objects, without outliers and specks (see `robust_sizes`). A level with fewer distinct sizes than anchors uses those
+    of the nearest level, scaled by the strides.
     Without objects, anchors span four cells.
 
     Args:

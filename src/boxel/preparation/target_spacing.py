@@ -73,9 +73,9 @@ def target_spacing(
     coarse_enough = _coarser(spacing, fingerprint, ndim, room) if room else spacing
     if coarse_enough != spacing:
         why["spacing"] = (
-            f"{by(coarse_enough)} mm, coarser than the images ({by(spacing)} mm, the median of {len(spacings)} training "
-            f"cases): objects are so large that a patch of {room} voxels does not show {SURROUNDINGS:g} times their "
-            f"extent; small ones keep {SMALL_OBJECT:g} voxels per axis."
+            f"{by(coarse_enough)} mm, coarser than the images ({by(spacing)} mm, the median of {len(spacings)} cases): "
+            f"objects are so large that a patch of {room} voxels does not show {SURROUNDINGS:g} times their extent; "
+            f"small ones keep {SMALL_OBJECT:g} voxels per axis."
         )
     return coarse_enough
 
@@ -100,8 +100,9 @@ def _coarser(spacing: Sequence[float], fingerprint: Fingerprint, ndim: int, room
         grid = np.array(spacing)
         grid[-ndim:] = np.maximum(grid[-ndim:], factor * grid[-ndim:].min())
         shows_all = math.prod(shown / chosen[-ndim:]) <= room
-        too_few = voxels(every, 50, grid) < MEDIAN_OBJECT or any(voxels(own, 10, grid) < SMALL_OBJECT for own in by_class)
-        if shows_all or too_few:
+        if shows_all or voxels(every, 50, grid) < MEDIAN_OBJECT:
+            break
+        if any(voxels(own, 10, grid) < SMALL_OBJECT for own in by_class):
             break
         chosen = grid
     return tuple(chosen.round(6).tolist())

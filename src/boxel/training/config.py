@@ -25,10 +25,9 @@ class TrainConfig(Config):
             that is further advanced. Such a training depends on the machine and is not exactly repeatable.
         batch_size: patches per step and process; None takes the plan's.
         schedule: how the learning rate falls: `poly`, `cosine`, `constant` or `steps`, see `boxel.training.schedule`.
-        patience: the training has reached its end when so many validations in a row have not raised the mean of the last
-            three scores (`select_by`) above its best; then the learning rate falls to zero over the last steps. None
-            takes all steps.
-        last_phase: the number of these steps, as a share of those before.
+        patience: so many validations in a row that have not raised the mean of the last three scores (`select_by`)
+            above its best begin the last phase, in which the learning rate falls to zero. None takes all steps.
+        last_phase: its steps, as a share of those before.
         warmup: steps over which the learning rate rises from zero.
         warmup_power: the rise is (step / warmup)^power: 1 is a straight line, 4 the burn-in of Darknet.
         momentum: of `sgd`; None is 0.9. The other optimisers have none, and refuse it.

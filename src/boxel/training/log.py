@@ -9,7 +9,6 @@ from typing import Any
 from boxel.files import open_to_append, write_text
 from boxel.inputs.texts import read_bytes
 
-
 Values = Mapping[str, float]
 
 

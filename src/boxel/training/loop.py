@@ -223,7 +223,9 @@ def training_batches(
 
 def is_finished(config: TrainConfig, steps_done: int, seconds: float, last: LastPhase | None) -> bool:
     """Whether a training ends after this many steps and seconds."""
-    return steps_done >= (last.end if last else config.steps) or (config.max_seconds is not None and seconds >= config.max_seconds)
+    return steps_done >= (last.end if last else config.steps) or (
+        config.max_seconds is not None and seconds >= config.max_seconds
+    )
 
 
 class Sealed:

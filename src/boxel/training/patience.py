@@ -1,9 +1,9 @@
 """When a training ends before its last step: its validation scores have not risen for long."""
 
+import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from boxel.training.config import TrainConfig
 from boxel.training.log import Values
@@ -27,11 +27,11 @@ def last_phase(log: Sequence[Values], config: TrainConfig) -> LastPhase | None:
     """
     key = f"val/{config.select_by}"
     scores = [(int(values["step"]), values[key], values["seconds"]) for values in log if key in values]
-    best, since = -np.inf, 0
+    best, since = -math.inf, 0
     for number, (step, _, seconds) in enumerate(scores if config.patience else (), start=1):
         if number < SMOOTHED:
             continue
-        smoothed = np.mean([score for _, score, _ in scores[number - SMOOTHED : number]])
+        smoothed = statistics.mean(score for _, score, _ in scores[number - SMOOTHED : number])
         best, since = (smoothed, 0) if smoothed > best else (best, since + 1)
         if since >= (config.patience or 0):
             return LastPhase(step, min(config.steps, step + max(1, round(config.last_phase * step))), seconds)

@@ -1,4 +1,4 @@
-"""Rules by which the plan follows the data as an expert would: coarser images, filled patches, anchors without outliers."""
+"""The plan follows the data as an expert would: coarser images, filled patches, anchors without outliers."""
 
 import numpy as np
 import pytest
