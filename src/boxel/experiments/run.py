@@ -9,7 +9,7 @@ from boxel.experiments.cell import Cell, is_done
 from boxel.experiments.collect import check_folds
 from boxel.experiments.executors import Executor, Here
 from boxel.experiments.grid import Grid
-from boxel.experiments.registry import RECORD, Chosen, choose
+from boxel.experiments.registry import EXPERIMENTS, RECORD, Chosen, choose
 from boxel.experiments.sources import DataFolder, PatientSplit, Source, ToyImages
 from boxel.experiments.state import CellState, states
 from boxel.locks import is_locked
@@ -118,9 +118,11 @@ def require_data(grid: Grid, cells: Sequence[CellState]) -> None:
     for cell in cells:
         folder = grid.cell(cell.values).source.reads if cell.state != "done" else None
         if folder is not None and not folder.exists():
+            entry = EXPERIMENTS.get(grid.name)
+            own = "" if entry and not entry.takes_data else "their folder with --data, or "
             raise ValueError(
-                f"{folder}: no such folder, but {grid.name} reads its images there; give their folder with --data, or "
-                "the folder above with the environment variable BOXEL_DATA"
+                f"{folder}: no such folder, but {grid.name} reads its images there; give {own}the folder above with "
+                "the environment variable BOXEL_DATA"
             )
 
 

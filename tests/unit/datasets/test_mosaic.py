@@ -71,6 +71,17 @@ def test_a_folder_with_mosaic_json_opens_as_a_data_set(tmp_path, crops):
     assert (loaded.image.geometry.shape, loaded.image.geometry.spacing) == (CANVAS, SPACING)
 
 
+def test_a_voxel_that_looks_like_a_lesion_is_annotated(tmp_path, crops):
+    dataset = mosaic(tmp_path / "mosaic", canvas=(12, 120, 120), patients=1, lesions=3, tiles=8)
+    bright = 0
+    for case in dataset.cases:
+        loaded = read_case(case, dataset)
+        looks = loaded.image.array[0] > -450  # rims are about -800, lesions -100
+        assert not (looks & (loaded.label_map == 0)).any()
+        bright += looks.sum()
+    assert bright
+
+
 def test_every_object_is_the_voxels_of_its_crop_with_its_class_and_its_tight_box(tmp_path, crops):
     dataset, source = mosaic(tmp_path / "mosaic"), open_dataset(crops, options=OPTIONS)
     rows = sources(tmp_path / "mosaic")

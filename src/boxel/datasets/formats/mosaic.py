@@ -21,7 +21,8 @@ import numpy as np
 from pydantic import Field
 
 from boxel.config import Config
-from boxel.datasets.cases import Case, Dataset, read_case
+from boxel.datasets.cases import Case, Dataset
+from boxel.datasets.crops import read_crops
 from boxel.datasets.formats import native
 from boxel.datasets.formats.native_writer import write_case, write_dataset, write_splits
 from boxel.datasets.formats.options import read_splits
@@ -29,11 +30,10 @@ from boxel.datasets.formats.registry import register_format
 from boxel.datasets.problems import InputError, Report, as_input_error, some
 from boxel.datasets.quilts import LEAST, compose, has_tissue
 from boxel.datasets.split import make_splits
-from boxel.datasets.tiles import Crop, Tile, lay_out, obstacle
+from boxel.datasets.tiles import Crop, Tile, lay_out
 from boxel.escaping import csv_lines
 from boxel.files import write_text
 from boxel.inputs.texts import read_json
-from boxel.io import resample
 from boxel.pseudonyms import pseudonyms
 from boxel.types import Geometry, Image, Progress, silent
 from boxel.wording import counted
@@ -171,7 +171,7 @@ def _compose_all(path: Path, settings: Mosaic, progress: Progress) -> None:
     """Compose what is missing; dataset.json is written last and makes the folder complete."""
     folder = path / CANVASES
     source = _open_source(path, settings)
-    crops, left_out = _read_crops(source, settings, progress)
+    crops, left_out = read_crops(source, settings.canvas, settings.spacing, progress)
     parts = _parts(crops, left_out, settings, path / HEAD)
     write_text(folder / RECORD, json.dumps({"settings": settings.to_dict(), "left_out": left_out}, indent=2) + "\n")
     groups: dict[str, str] = {}
@@ -217,31 +217,6 @@ def _open_source(path: Path, settings: Mosaic) -> Dataset:
         problem = f"{folder} prescribes folds or test cases, which a mosaic does not keep"
         raise InputError(head, problem, "remove splits.json and imagesTs there: a mosaic makes its own folds")
     return source
-
-
-def _read_crops(source: Dataset, settings: Mosaic, progress: Progress) -> tuple[list[Crop], dict[str, str]]:
-    """The crops on the grid of the canvas, and why others are left out, by case."""
-    crops, left_out = [], {}
-    for number, case in enumerate(source.cases, start=1):
-        progress("read", number, len(source.cases))
-        loaded = read_case(case, source)
-        geometry, objects, label_map = loaded.image.geometry, loaded.instances, loaded.label_map
-        if len(objects) != 1 or label_map is None or not objects.has_mask.all():
-            left_out[case.id] = (
-                f"{counted(len(objects), 'object')}, {int(objects.has_mask.sum())} with a mask, instead of one"
-            )
-            continue
-        extent = np.asarray(geometry.shape) * geometry.spacing
-        shape = np.maximum(np.rint(extent / settings.spacing), 1).astype(int).tolist()
-        image = np.rint(resample(loaded.image, shape).array[0]).clip(-32768, 32767).astype(np.int16)
-        mask = resample(Image(label_map, geometry), shape, label_map=True).array == objects.ids[0]
-        crop = Crop(case.id, case.group or case.id, int(objects.labels[0]), image, mask)
-        wrong = obstacle(crop, settings.canvas)
-        if wrong:
-            left_out[case.id] = wrong
-        else:
-            crops.append(crop)
-    return crops, left_out
 
 
 def _parts(crops: Sequence[Crop], left_out: dict[str, str], settings: Mosaic, head: Path) -> list[list[list[Crop]]]:
