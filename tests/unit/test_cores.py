@@ -11,8 +11,13 @@ from boxel.cores import COUNTS, WAITING, num_cores, share_cores
 V1, V2 = "4:memory:/a\n3:cpu,cpuacct:/docker/b\n", "0::/user.slice/job\n"
 
 
+def v1(group, quota):
+    """The files of a group of version 1."""
+    return {f"{group}/cpu.cfs_quota_us": f"{quota}\n", f"{group}/cpu.cfs_period_us": "100000\n"}
+
+
 def write(root, groups, **files):
-    """A file system with control groups; `__` in the names of files stands for the bar, `_` for itself."""
+    """A file system that shows control groups."""
     for name, text in {"proc/self/cgroup": groups, **files}.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
@@ -35,9 +40,10 @@ def on_64_cores(monkeypatch):
         (V2, {"user.slice/job/cpu.max": "800000 100000\n", "user.slice/cpu.max": "150000 50000\n"}, 3),
         ("0::/\n", {"cpu.max": "20000 100000\n"}, 1),
         ("0::/\n", {"cpu.max": "9000000 100000\n"}, 64),
-        (V1, {"cpu,cpuacct/cpu.cfs_quota_us": "400000\n", "cpu,cpuacct/cpu.cfs_period_us": "100000\n"}, 4),
-        (V1, {"cpu,cpuacct/docker/b/cpu.cfs_quota_us": "-1\n", "cpu,cpuacct/docker/b/cpu.cfs_period_us": "100000\n"}, 64),
-        (V1, {"memory/a/cpu.cfs_quota_us": "400000\n", "memory/a/cpu.cfs_period_us": "100000\n"}, 64),
+        (V1, v1("cpu,cpuacct", 400_000), 4),  # a container that does not see its own path
+        (V1, v1("cpu,cpuacct/docker/b", 150_000), 2),
+        (V1, v1("cpu,cpuacct/docker/b", -1), 64),
+        (V1, v1("memory/a", 400_000), 64),
     ],
 )
 def test_no_more_cores_than_the_container_grants(tmp_path, groups, files, cores):
