@@ -29,7 +29,7 @@ Row = tuple[int, str]  # threads, way to wait
 Took = tuple[float, float, float]  # wall and CPU seconds; wall seconds that a busy process had a core
 
 
-def serve(store: Path, batch_size: int, threads: int) -> None:
+def serve(store: Path, batch_size: int | None, threads: int) -> None:
     """Measure what standard input asks for, line by line."""
     import torch
     from training import Training
@@ -41,7 +41,7 @@ def serve(store: Path, batch_size: int, threads: int) -> None:
     keep_freed_memory()
     torch.set_num_threads(threads)
     prepared = Store(store)
-    training = Training(prepared, "retina_unet_small", None, batch_size, "fp32", "cpu")
+    training = Training(prepared, "retina_unet_small", None, batch_size or prepared.task.batch_size, "fp32", "cpu")
     config = training.experiment.predict.model_copy(update={"views": "identity"})
     image = prepared.read(prepared.ids[0])[0]
 
@@ -54,7 +54,8 @@ def serve(store: Path, batch_size: int, threads: int) -> None:
     works: dict[str, Callable[[], object]] = {"train": training.step, "predict": predict}
     for function in works.values():
         function()
-    print("ready", flush=True)
+    patch = " x ".join(map(str, (batch_size or prepared.task.batch_size, *prepared.task.patch_size)))
+    print(f"training step, {patch}; prediction, {' x '.join(map(str, image.shape[1:]))}", flush=True)
     for line in sys.stdin:
         wall, cpu = time.perf_counter(), time.process_time()
         works[line.strip()]()
@@ -117,14 +118,14 @@ def main() -> None:
     parser.add_argument("--ndim", nargs="+", type=int, choices=[2, 3], default=[2, 3])
     parser.add_argument("--size", type=int, help="voxels per axis [320 in 2D, 64 in 3D]")
     parser.add_argument("--busy", nargs="+", type=int, default=[0, 1, 2], help="busy processes beside")
-    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--batch-size", type=int, default=0, help="of a training step [as planned]")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--spins", nargs="+", default=[], help="values of GOMP_SPINCOUNT to compare with Boxel's")
     parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
         store, batch_size, threads = given.serve
-        serve(Path(store), int(batch_size), int(threads))
+        serve(Path(store), int(batch_size) or None, int(threads))
         return
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     print(f"{date.today()}, commit {commit.stdout.strip() or 'none'}, {platform.machine()}, {num_cores()} cores")
@@ -139,12 +140,14 @@ def main() -> None:
             boxel.make_toy(Path(folder) / "toy", num_train=6, num_val=1, num_test=1, ndim=ndim, size=size)
             boxel.prepare(Path(folder) / "toy", Path(folder) / "work", recipe="retina_unet_small", workers=0)
             processes = {row: start(row, Path(folder) / "work", given.batch_size) for row in rows}
-            if not all(process.stdout.readline() for process in processes.values()):
+            sizes = {process.stdout.readline() for process in processes.values()}
+            if "" in sizes:
                 sys.exit("a process did not start")
+            names = dict(zip(("train", "predict"), sizes.pop().strip().split("; "), strict=True))
             for name in given.work:
                 for others in given.busy:
                     took = measure(processes, name, others, given.rounds)
-                    print_rows(took, f"{name}, {given.batch_size if name == 'train' else 1} x {size}^{ndim} | {others}")
+                    print_rows(took, f"{names[name]} | {others}")
             for process in processes.values():
                 process.communicate()
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from boxel.cores import COUNTS, WAITING, num_cores, share_cores
+from boxel.cores import COUNTS, WAITING, num_cores, share_cores, warn_if_busy
 
 V1, V2 = "4:memory:/a\n3:cpu,cpuacct:/docker/b\n", "0::/user.slice/job\n"
 
@@ -86,3 +86,14 @@ def test_torch_does_as_it_is_asked(tmp_path, first):
     assert done.stdout == "1\n"
     if first == "boxel" and "GOMP_SPINCOUNT" in done.stderr:  # GNU's OpenMP, as torch has on Linux
         assert "GOMP_SPINCOUNT = '0'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("stat", "threads", "told"),
+    [("3000 1000 7\n", 2, True), ("5000 1000 7\n", 2, False), ("3000 1000 7\n", 1, False), (None, 2, False)],
+)
+def test_the_user_is_told_that_one_thread_costs_less_where_the_cores_are_busy(tmp_path, caplog, stat, threads, told):
+    if stat:
+        write(tmp_path, "", **{"proc/thread-self/schedstat": stat})
+    warn_if_busy(threads, tmp_path)
+    assert ["25% of its time; with OMP_NUM_THREADS=1" in message for message in caplog.messages] == [True] * told
