@@ -12,6 +12,8 @@ detections = detector.predict("toys/imagesTs/test_00000_0000.mha")
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from boxel.cores import share_cores
+
 if TYPE_CHECKING:
     from boxel.api.consolidation import consolidate_folder
     from boxel.api.conversion import convert
@@ -61,6 +63,8 @@ _HOME = {
     "boxel.types": ("Batch", "Detections", "Geometry", "Image", "Instances", "RawDetections", "Task"),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
+
+share_cores()  # before torch and numpy are loaded
 
 __version__ = "0.1.0"
 __all__ = sorted(_MODULE)

@@ -1,12 +1,12 @@
 """Apply a function to many cases in parallel."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
+from boxel.cores import num_cores
 from boxel.types import Progress
 
 T = TypeVar("T")
@@ -31,8 +31,7 @@ def parallel(
         progress: called with `what`, the number of finished items and the number of all items.
     """
     items = list(items)
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = min(8, count) if workers is None else workers
+    workers = min(8, num_cores()) if workers is None else workers
     if workers < 1:
         for done, item in enumerate(items, start=1):
             result = function(item)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from boxel.cores import warn_if_busy
 from boxel.loading.augment import augment
 from boxel.loading.loader import batches, to_device
 from boxel.loading.sampler import PatchSampler
@@ -28,6 +29,7 @@ from boxel.training.tensors import not_finite
 from boxel.types import Batch, Task
 
 Metrics = dict[str, float]
+STEPS_TO_JUDGE = 20  # whether the cores are busy
 
 
 def train(
@@ -72,8 +74,13 @@ def train(
     log = MetricsLog(run / "metrics.jsonl", steps_done, write=is_main)
     started = time.perf_counter() - log.seconds
     seconds = log.seconds  # of training, including the time before an interruption
+<<<<<<< HEAD
     last = last_phase(log.validations, config)
     trained, saved = is_finished(config, steps_done, seconds, last), steps_done
+=======
+    trained, saved = is_finished(config, steps_done, seconds), steps_done
+    judged = steps_done + STEPS_TO_JUDGE
+>>>>>>> threads
     patches = () if trained else training_batches(trainer, store, ids, task, steps_done, seed)
     for step, batch in enumerate(patches, start=steps_done):
         phase_seeds, augmentation_seed = step_seeds(seed, step, rank, len(model.phases))
@@ -102,6 +109,8 @@ def train(
             saved = steps_done
             if is_main:
                 save_resume(run, steps_done, *state)
+        if steps_done == judged and is_main and trainer.fabric.device.type == "cpu":
+            warn_if_busy(torch.get_num_threads())
         trainer.fabric.barrier()
         on_step(steps_done, measured)
         if is_last:
