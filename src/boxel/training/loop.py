@@ -74,13 +74,9 @@ def train(
     log = MetricsLog(run / "metrics.jsonl", steps_done, write=is_main)
     started = time.perf_counter() - log.seconds
     seconds = log.seconds  # of training, including the time before an interruption
-<<<<<<< HEAD
     last = last_phase(log.validations, config)
     trained, saved = is_finished(config, steps_done, seconds, last), steps_done
-=======
-    trained, saved = is_finished(config, steps_done, seconds), steps_done
     judged = steps_done + STEPS_TO_JUDGE
->>>>>>> threads
     patches = () if trained else training_batches(trainer, store, ids, task, steps_done, seed)
     for step, batch in enumerate(patches, start=steps_done):
         phase_seeds, augmentation_seed = step_seeds(seed, step, rank, len(model.phases))
