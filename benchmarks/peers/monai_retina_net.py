@@ -75,7 +75,7 @@ def detector(job: Job, patch: tuple[int, ...]) -> RetinaNetDetector:
 
 def transforms(patch: tuple[int, ...], ndim: int) -> Compose:
     crop = RandCropBoxByPosNegLabeld("image", "box", "label", patch, pos=1, neg=1, num_samples=BATCH, whole_box=True)
-    flips = [RandFlipBoxd("image", "box", "box", prob=0.5, spatial_axis=axis) for axis in range(ndim)]
+    flips = [RandFlipBoxd("image", "box", "image", prob=0.5, spatial_axis=axis) for axis in range(ndim)]
     grey = [
         RandGaussianNoised("image", prob=0.1, mean=0, std=0.1),
         RandAdjustContrastd("image", prob=0.3, gamma=(0.7, 1.5)),

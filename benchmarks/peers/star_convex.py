@@ -25,7 +25,7 @@ def fit(job: Job):
     keras.utils.set_random_seed(job.seed)
     random = np.random.default_rng(job.seed)
     train, val = ([learned(case, job) for case in job.data.part(part)] for part in ("train", "val"))
-    config = configured(job, [labels for _, labels, _ in train])
+    config = configured(job, [labels for _, labels, _ in (*train, *val)])
     model = (StarDist2D if job.data.ndim == 2 else StarDist3D)(config, name="model", basedir=str(job.scratch))
     model.prepare_for_training()
     budget = Budget(job, model.callbacks)
