@@ -4,7 +4,8 @@ The driver is given a folder: `data.json`, `images/` (PNG of 8 bits; in 3D NIfTI
 masks, `label_maps/`, in which object `i` of a case has the value `i + 1`. Boxes are `[[lower corner], [upper corner]]`
 in voxels, half-open, axes in array order (row, column; in 3D plane, row, column). Test cases come without objects.
 
-It gives back one JSON file: the boxes, scores (0..1) and labels of every test case, and the CPU seconds of its process.
+It gives back one JSON file: the boxes, scores (0..1) and labels of every test case, 500 of each at most, and the CPU
+seconds of its process.
 """
 
 import argparse
@@ -21,6 +22,9 @@ import numpy as np
 __all__ = ["Boxes", "Case", "Clock", "Data", "Job", "read_data", "run", "write_result"]
 
 
+MOST = 500  # boxes of an image that are given back, those with the highest scores
+
+
 @dataclass(frozen=True)
 class Boxes:
     """Detections of one image: `boxes (n, 2, d)`, `scores (n,)`, `labels (n,)`."""
@@ -28,6 +32,10 @@ class Boxes:
     boxes: np.ndarray
     scores: np.ndarray
     labels: np.ndarray
+
+    def best(self) -> "Boxes":
+        order = np.argsort(-self.scores, kind="stable")[:MOST]
+        return Boxes(self.boxes[order], self.scores[order], self.labels[order])
 
 
 @dataclass(frozen=True)
@@ -151,7 +159,7 @@ def run(fit: Callable[[Job], Callable[[np.ndarray], Boxes]], packages: tuple[str
     job = Job(read_data(given.data), clock, given.seed, given.variant, scratch, {})
     predict = fit(job)
     trained = clock.spent()
-    found = {case.id: predict(case.image()) for case in job.data.part("test")}
+    found = {case.id: predict(case.image()).best() for case in job.data.part("test")}
     write_result(
         given.out, found, train_seconds=trained, predict_seconds=clock.spent() - trained, remarks=job.remarks,
         versions={name: metadata.version(name) for name in packages},

@@ -57,7 +57,7 @@ class Budget(keras.callbacks.Callback):
     def __init__(self, job: Job, others: list) -> None:
         super().__init__()
         self.job, self.limit, self.start = job, (1 - THRESHOLDS) * job.clock.budget, job.clock.spent()
-        self.plateau = [one for one in others if isinstance(one, keras.callbacks.ReduceLROnPlateau)]
+        self.plateau = [one for one in others if hasattr(one, "patience")]
 
     def on_train_batch_end(self, batch, logs=None) -> None:
         if self.job.clock.spent() > self.limit:
