@@ -8,7 +8,7 @@ import torch
 from exchange import Boxes, Case, Clock
 
 WARMUP = 0.05  # of the budget
-VALIDATIONS = 4
+VALIDATIONS = 2
 
 
 def train(

@@ -222,3 +222,16 @@ def test_the_table_has_the_mean_over_seeds_and_its_interval():
     row = accuracy.table(records).splitlines()[-1]
     assert row == "| cells | x | 5 | 3 | 0.700 (0.452, 0.948) | 0.500 (0.500, 0.500) | 300 | 0.200 |"
     assert "| 0.600 |" in accuracy.table(records[:1])  # one seed has no interval
+
+
+def test_an_environment_is_made_anew_when_other_versions_are_asked_for(tmp_path, monkeypatch):
+    installed = []
+    monkeypatch.setattr(accuracy.subprocess, "run", lambda command, check: installed.append([*map(str, command)][3:]))
+    monkeypatch.setattr(accuracy, "ENVIRONMENTS", {"tools": ("one==1", "two==2")})
+    assert accuracy.python_of("", tmp_path) == Path(sys.executable)
+    assert accuracy.python_of("tools", tmp_path) == tmp_path / "tools" / "bin" / "python"
+    accuracy.python_of("tools", tmp_path)
+    assert installed == [["--clear", str(tmp_path / "tools")], ["install", "--quiet", "one==1", "two==2"]]
+    monkeypatch.setattr(accuracy, "ENVIRONMENTS", {"tools": ("one==1", "two==3")})
+    accuracy.python_of("tools", tmp_path)
+    assert installed[-1][-1] == "two==3"
