@@ -39,8 +39,6 @@ class AugmentConfig(Config):
         in_plane: rotate within the last two axes only (anisotropic voxels).
         scale: smallest and largest magnification.
         elastic: largest displacement in voxels of a smooth random field.
-        visible: an object of which a smaller share of its box lies in the patch is neither object nor background: what
-            is left of it may look like anything.
         jitter: each border of a patch moves by up to this share of the patch, in or out, which changes its place, size
             and aspect ratio; in every patch, as in Darknet, where it is 0.3.
         mosaic: probability that an image is composed of parts of four images of the batch, see `boxel.loading.mosaic`.
@@ -55,7 +53,6 @@ class AugmentConfig(Config):
     in_plane: bool = False
     scale: tuple[Magnification, Magnification] = (0.8, 1.25)
     elastic: NonNegativeFloat = 0.0
-    visible: ZeroToOne = 0.0
     jitter: float = Field(0.0, ge=0, lt=0.5)
     mosaic: ZeroToOne = 0.0
     intensity: ZeroToOne = 0.15
@@ -148,8 +145,8 @@ def sample_spatial(config: AugmentConfig, batch: int, ndim: int, generator: torc
     return Spatial(torch.stack(matrices), field, torch.stack(shifts) if shifts else None)
 
 
-def apply_spatial(batch: Batch, spatial: Spatial, patch_size: tuple[int, ...], visible: float = 0.0) -> Batch:
-    """The batch's regions seen through the maps, cut to `patch_size`; objects less `visible` than that are ignored."""
+def apply_spatial(batch: Batch, spatial: Spatial, patch_size: tuple[int, ...]) -> Batch:
+    """The batch's regions seen through the maps, cut to `patch_size`."""
     if batch.label_maps is None:
         raise ValueError("the batch has no label_maps; patches of the store have them")
     images, device = batch.images, batch.images.device
@@ -165,14 +162,14 @@ def apply_spatial(batch: Batch, spatial: Spatial, patch_size: tuple[int, ...], v
         images = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
         ids = batch.label_maps[:, None].float()  # exact up to 2**24 objects
         label_maps = F.grid_sample(ids, grid, mode="nearest", padding_mode="zeros", align_corners=False)[:, 0].int()
-    carried = [
-        _carry(objects, label_map, spatial, image, region, patch, visible)
+    instances = [
+        _carry(objects, label_map, spatial, image, region, patch)
         for image, (objects, label_map) in enumerate(zip(batch.instances, label_maps, strict=True))
     ]
-    instances, ignored = [objects for objects, _ in carried], [hidden for _, hidden in carried] if visible else []
+    ignored = []
     for image, boxes in enumerate(batch.ignored):
         boxes, real = cut_boxes(spatial.invert_boxes(boxes, image, region, patch), patch)
-        ignored[image : image + 1] = [torch.cat([*ignored[image : image + 1], boxes[real]])]
+        ignored.append(boxes[real])
     return replace(batch, images=images, label_maps=label_maps, instances=instances, ignored=ignored)
 
 
@@ -205,21 +202,13 @@ def _grid(spatial: Spatial, region: Tensor, patch_size: tuple[int, ...]) -> Tens
 
 
 def _carry(
-    objects: Instances[Tensor],
-    label_map: Tensor,
-    spatial: Spatial,
-    image: int,
-    region: Tensor,
-    patch: Tensor,
-    visible: float,
-) -> tuple[Instances[Tensor], Tensor]:
-    """The objects in the patch, and the boxes of what is left of those that are not visible enough."""
-    whole = spatial.invert_boxes(objects.boxes, image, region, patch)
+    objects: Instances[Tensor], label_map: Tensor, spatial: Spatial, image: int, region: Tensor, patch: Tensor
+) -> Instances[Tensor]:
+    boxes = spatial.invert_boxes(objects.boxes, image, region, patch)
     masked, seen = boxes_from_label_map(label_map, objects.ids)
-    boxes, real = cut_boxes(torch.where(objects.has_mask[:, None, None], masked, whole), patch)
-    real &= seen | ~objects.has_mask
-    shown = (cut_boxes(whole, patch)[0].diff(dim=1) / whole.diff(dim=1)).prod(-1)[:, 0] >= visible
-    return replace(objects, boxes=boxes)[real & shown], boxes[real & ~shown]
+    boxes = torch.where(objects.has_mask[:, None, None], masked, boxes)
+    boxes, real = cut_boxes(boxes, patch)
+    return replace(objects, boxes=boxes)[real & (seen | ~objects.has_mask)]
 
 
 def change_intensity(images: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
@@ -277,6 +266,6 @@ def blur(image: Float[Tensor, "c *s"], sigma: float) -> Tensor:
 def augment(batch: Batch, config: AugmentConfig, patch_size: tuple[int, ...], generator: torch.Generator) -> Batch:
     """The augmented batch; the same state of the generator gives the same batch."""
     spatial = sample_spatial(config, len(batch.images), len(patch_size), generator)
-    batch = apply_spatial(batch, spatial, patch_size, config.visible)
+    batch = apply_spatial(batch, spatial, patch_size)
     batch = replace(batch, images=change_intensity(batch.images, config, generator))
     return compose(batch, config.mosaic, generator) if config.mosaic else batch
