@@ -1,60 +1,27 @@
 """The data sets of `benchmarks/accuracy.py`, and the folder in which the driver of a tool gets one of them."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
 from boxel.datasets.cases import Dataset, LoadedCase, read_case
-from boxel.datasets.formats import open_dataset
-from boxel.datasets.formats.native_writer import write_case, write_dataset, write_splits
-from boxel.experiments.sources import project_data
+from boxel.experiments.default_sets import data_sets
+from boxel.experiments.sources import Source
 from boxel.files import write_text
-from boxel.io import read_image, read_label_map, write_image, write_label_map
-from boxel.types import Geometry, Image, Split
+from boxel.io import write_image, write_label_map
+from boxel.types import Geometry, Image, Split, silent
 
 VALIDATION = 40  # most images to choose on
 
 
-def blood_cells(folder: Path) -> Dataset:
-    return open_dataset(Path(project_data("blood_cells/BCCD")), format="voc")
-
-
-def nuclei(folder: Path) -> Dataset:
-    script = Path(__file__).parents[1] / "docs" / "convert_nuclei.py"
-    if not (folder / "dataset.json").exists():
-        command = [sys.executable, script, "--data", project_data("nuclei"), "--out", folder]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return open_dataset(folder)
-
-
-def nuclei3d(folder: Path) -> Dataset:
-    """Three volumes, one for each part: too few to compare tools, enough to see that they run."""
-    if (folder / "dataset.json").exists():
-        return open_dataset(folder)
-    data = Path(project_data("nuclei3d"))
-    volumes = {
-        "16_cells": ("mouse_embryo_qcanet/16_cell_stage_raw.tif", "mouse_embryo_qcanet/16_cell_stage_instances.tif"),
-        "dense": ("stardist/img3d.tif", "stardist/mask3d.tif"),
-        "8_cells": ("mouse_embryo_qcanet/8_cell_stage_raw.tif", "mouse_embryo_qcanet/8_cell_stage_instances.tif"),
-    }
-    for name, (image, label_map) in volumes.items():
-        pixels, ids = read_image(data / image), read_label_map(data / label_map).array
-        scaled = (pixels.array / pixels.array.max()).astype(np.float32)
-        labels = {int(number): 0 for number in np.unique(ids[ids > 0])}
-        split = "test" if name == "8_cells" else "train"
-        grid = Geometry.plain(ids.shape)
-        write_case(folder, name, Image(scaled, grid), ids, labels, split=split)
-    write_splits(folder, [{"train": ["16_cells"], "val": ["dense"]}])
-    write_dataset(folder, "nuclei3d", 3, ["nucleus"], ["fluorescence"])
-    return open_dataset(folder)
+def _opener(source: Source) -> Callable[[Path], Dataset]:
+    return lambda folder: source.open(folder, silent)
 
 
 # From an empty folder, or one that an earlier call has filled, to the data set.
-DATA: dict[str, Callable[[Path], Dataset]] = {"blood_cells": blood_cells, "nuclei": nuclei, "nuclei3d": nuclei3d}
+DATA: dict[str, Callable[[Path], Dataset]] = {name: _opener(data.source) for name, data in data_sets().items()}
 
 
 def write_exchange(dataset: Dataset, split: Split, folder: Path) -> None:
