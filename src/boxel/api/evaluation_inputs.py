@@ -88,7 +88,7 @@ def read_evaluation_inputs(
             (ignored_regions if loaded.ignores_regions else ignored)[case] = loaded.ignored
         spacings[case] = geometry.spacing
         if case in detections:
-            _check_grid(case, detections[case].geometry, geometry)
+            _check_grid(path, case, detections[case].geometry, geometry)
             if number := _count_outside(detections[case], geometry):
                 outside[case] = number
             if with_masks:
@@ -213,13 +213,13 @@ def _overlap(path: Path, case: str, form: Format, detections: Detections, loaded
     return overlap_masks(ProbabilityGrids(detections.boxes, grids), objects)
 
 
-def _check_grid(case: str, predicted: Geometry | None, actual: Geometry) -> None:
+def _check_grid(path: Path, case: str, predicted: Geometry | None, actual: Geometry) -> None:
     for name in ("shape", "spacing", "origin", "direction") if predicted else ():
         mine, other = getattr(predicted, name), getattr(actual, name)
         if np.shape(mine) != np.shape(other) or not np.allclose(mine, other, rtol=1e-3, atol=1e-2):
             raise ValueError(
-                f"case {case!r}: predicted on an image of {name} {mine}, but the data set's has {other}; predict the "
-                "data set's image, or convert the boxes to its voxels"
+                f"{path}: case {case!r}: predicted on an image of {name} {mine}, but the data set's has {other}; "
+                "predict the data set's image, or convert the boxes to its voxels"
             )
 
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from boxel.cli import consolidating, converting, evaluating, experimenting, predicting
-from boxel.cli.console import print_table, progress_bars, say, short, show_warning
+from boxel.cli.console import print_table, progress_bars, say, short, warning_lines
 from boxel.cli.data_sets import check, open_named, toy
 from boxel.cli.options import (
     AsJson,
@@ -234,7 +234,7 @@ def main() -> None:
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = show_warning  # type: ignore[assignment]
+            warnings.showwarning = warning_lines()  # type: ignore[assignment]
             app()
     except ValueError as error:
         say(f"boxel: {error}", file=sys.stderr)

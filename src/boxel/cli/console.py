@@ -65,9 +65,16 @@ def say(text: object = "", *, file: TextIO | None = None, end: str = "\n") -> No
     print(printable(text, lines=True), file=file, end=end)
 
 
-def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    """A line on standard error, without the place in the code."""
-    say(f"boxel: warning: {message}", file=sys.stderr)
+def warning_lines() -> Callable[..., None]:
+    """What shows each warning as a line on standard error, without the place in the code; the same text once."""
+    shown: set[str] = set()
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        if str(message) not in shown:
+            say(f"boxel: warning: {message}", file=sys.stderr)
+        shown.add(str(message))
+
+    return show
 
 
 def plain(record: Any) -> dict[str, Any]:
