@@ -126,8 +126,8 @@ def run_cell(folder: Path, progress: Progress = silent) -> None:
         work = out / "work" / cell.prepared_name
         with _locked(work):
             prepare(
-                dataset, work, recipe=cell.experiment, num_folds=cell.folds_of(dataset), seed=cell.split_seed, workers=0,
-                progress=progress,
+                dataset, work, recipe=cell.experiment, num_folds=cell.folds_of(dataset), seed=cell.split_seed,
+                workers=0, progress=progress,
             )  # fmt: skip
         evaluation = run_fold(
             dataset, folder, cell.experiment, cell.fold, progress, work=work, evaluation=EVALUATIONS[cell.protocol]

@@ -23,7 +23,7 @@ from boxel.output_folder import check_empty, working_in
 from boxel.preparation.fingerprint import CaseRecord, Fingerprint
 from boxel.preparation.measure import MEASURED, measure
 from boxel.preparation.plan import PlanConfig, check_settings, plan
-from boxel.preparation.prepare_case import content, is_stored, store_case
+from boxel.preparation.prepare_case import store_case, stored_content
 from boxel.preparation.preprocess import check_grid, stored_shape
 from boxel.preparation.store import Manifest, Store
 from boxel.preparation.stored_case import VERSION
@@ -109,15 +109,13 @@ def _prepare(
 
     bare = replace(dataset, cases=(), splits=None)
 
-    def store(case: Case) -> bool:
-        if is_stored(out, case, task):
-            return False
-        store_case(out, case, bare, task)
-        return True
+    def store(case: Case) -> tuple[bool, str]:
+        ready = stored_content(out, case, task)
+        return not ready, ready or store_case(out, case, bare, task)
 
-    made = sum(parallel(store, dataset.cases, workers, progress, "preparing"))
+    stored = list(parallel(store, dataset.cases, workers, progress, "preparing"))
+    made, contents = sum(new for new, _ in stored), dict(zip(ids, (content for _, content in stored), strict=True))
     removed = _remove_others(out, ids)
-    contents = {case_id: content(out, case_id) for case_id in ids}
     Manifest(version=VERSION, complete=True, ids=ids, contents=contents).save(out / "manifest.json")
     return Store(out, _notes(before, task, made, len(ids), removed))
 

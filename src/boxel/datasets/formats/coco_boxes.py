@@ -1,4 +1,4 @@
-"""The short way for the most frequent annotations of COCO, of which a file may have very many: boxes without an outline."""
+"""The short way for the annotations of COCO of which a file may have very many: boxes without an outline."""
 
 from collections.abc import Mapping
 from typing import Any
