@@ -149,7 +149,7 @@ def trained(folder: Path, data: Path, *settings: str) -> Path:
     """A run of two steps on the data set or, where that is large, on its like."""
     small = data if len(list((data / "imagesTr").iterdir())) < 50 else images(folder / "like", 10)
     sets = [word for one in ("train.steps=2", "train.validate_every=2", *settings) for word in ("--set", one)]
-    call(["prepare", str(small), "--out", str(folder / "work_of_run"), "--recipe", "retina_unet_small", "--folds", "2"])
+    call(["prepare", str(small), "--out", str(folder / "work_of_run"), "--recipe", "retina_unet_small"])
     call(["train", str(folder / "work_of_run"), "--out", str(folder / "run"), *sets])
     return folder / "run"
 

@@ -40,7 +40,7 @@ def prepare(
     *,
     recipe: str | Experiment = "auto",
     overrides: Sequence[str] = (),
-    num_folds: int = 5,
+    num_folds: int | None = None,
     seed: int = 0,
     workers: int | None = None,
     keep_identifiers: bool = False,
@@ -52,7 +52,8 @@ def prepare(
 
     Args:
         dataset: a folder in any layout that Boxel recognises, or the result of `open_dataset`.
-        num_folds: number of folds of the cross-validation, unless the data set prescribes folds.
+        num_folds: number of folds of the cross-validation; None for those that the data set prescribes, or else five,
+            or one per group (patient) where there are fewer (`Store.notes` says so).
         seed: random seed for the fold split.
         workers: parallel workers; 0 for the main process, None for one per core.
         keep_identifiers: keep the names of groups (patients) in the files of `out`, instead of pseudonyms.

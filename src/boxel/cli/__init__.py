@@ -71,8 +71,9 @@ def prepare(
     model: ModelName = None,
     set_: Settings = None,
     folds: Annotated[
-        int, typer.Option(min=1, help="Number of cross-validation folds, unless the data set prescribes them.")
-    ] = 5,
+        int | None,
+        typer.Option(min=1, help="Number of cross-validation folds [5, or those that the data set prescribes]."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed for the fold split.")] = 0,
     workers: Annotated[int | None, typer.Option(min=0, help="Parallel workers (0: one case at a time).")] = None,
     keep_identifiers: KeepIdentifiers = False,
@@ -92,6 +93,8 @@ def prepare(
             keep_identifiers=keep_identifiers, progress=progress,
         )  # fmt: skip
     say(f"prepared {counted(len(store.ids), 'case')} in {out}")
+    for note in store.notes[1:]:
+        say(f"note: {note}")
     print_table("plan", {key: short(value) for key, value in store.task.to_dict().items() if key != "why"})
     for choice, reason in store.task.why.items():
         say(f"  {choice}: {reason}")

@@ -37,6 +37,8 @@ def as_id(value: object) -> int | str | None:
 
     Other texts are themselves, without surrounding blanks; anything else is None.
     """
+    if type(value) is int:  # nearly always
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     if isinstance(value, str):

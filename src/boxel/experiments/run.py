@@ -106,7 +106,7 @@ def check_cells(grid: Grid, cells: Sequence[CellState], progress: Progress = sil
         elif isinstance(cell.source, DataFolder | PatientSplit) and cell.prepared_name not in checked:
             checked.add(cell.prepared_name)
             dataset = cell.source.open(Path(), silent)
-            would_prepare(dataset, plan, num_folds=cell.num_folds, seed=cell.split_seed, progress=progress)
+            would_prepare(dataset, plan, num_folds=cell.folds_of(dataset), seed=cell.split_seed, progress=progress)
 
 
 def require_data(grid: Grid, cells: Sequence[CellState]) -> None:

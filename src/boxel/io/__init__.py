@@ -52,8 +52,11 @@ def split_suffix(path: Path) -> tuple[str, str]:
     """File name without its image suffix, and that suffix in lower case; `""` if Boxel does not read it."""
     name = path.name
     lower = name.lower()  # readers ask for every file of a data set, several times
-    suffix = next((s for s in SUFFIXES if lower.endswith(s)), "") if lower.endswith(SUFFIXES) else ""
-    return name[: len(name) - len(suffix)], suffix
+    if lower.endswith(SUFFIXES):
+        for suffix in SUFFIXES:
+            if lower.endswith(suffix):
+                return name[: -len(suffix)], suffix
+    return name, ""
 
 
 def has_geometry(path: Path) -> bool:
@@ -175,11 +178,10 @@ def _decode(path: Path, colours: bool, upright: bool) -> Image:
     """Read a DICOM file or a picture in this process."""
     if not split_suffix(path)[1]:
         return dicom.read_file(path)
-    array, remarks = pictures.read(path, colours)
+    array, remarks, turn = pictures.read(path, colours)
     if not array.size:
         raise ValueError("it has no pixels")
-    turn = pictures.orientation(path) if upright else pictures.AS_STORED
-    if turn != pictures.AS_STORED:
+    if upright and turn != pictures.AS_STORED:
         array = np.ascontiguousarray(pictures.turn_upright(array, turn))
         remarks += (f"turned upright, as its orientation {turn} (EXIF) says",)
     spacing = pictures.spacing_beside(path, array.ndim - 1)

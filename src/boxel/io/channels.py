@@ -82,7 +82,8 @@ def read_channels(files: Sequence[Path], open_file: Callable[[Path], Image] = re
     images = [open_file(path) for path in files]
     arrays, remarks = [], [*images[0].remarks]
     for path, image in zip(files, images, strict=True):
-        check_same_grid(path, image.geometry, files[0], images[0].geometry)
+        if image is not images[0]:
+            check_same_grid(path, image.geometry, files[0], images[0].geometry)
         with np.errstate(over="ignore"):
             array = image.array.astype(np.float32, copy=False)
         if image.array.dtype.itemsize > 1:  # 8 bits are too few for outliers

@@ -8,12 +8,15 @@ import re
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from boxel.inputs.texts import read_json
 from boxel.io.claims import LOSSLESS, check_claim
+
+if TYPE_CHECKING:
+    from PIL import Image as Picture
 
 __all__ = [
     "SUFFIXES", "TIFF_SUFFIXES", "is_common", "orientation", "read", "read_embedded", "read_layout", "spacing_beside",
@@ -29,8 +32,8 @@ BYTES = {"I;16": 2, "I;16B": 2, "I": 4, "F": 4}  # of a value, by pillow's mode;
 SIDEWAYS = (5, 6, 7, 8)  # orientations that swap rows and columns
 
 
-def read(path: Path, colours: bool) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Read a picture `(c, *s)`, with remarks; pages are planes, transparency is dropped.
+def read(path: Path, colours: bool) -> tuple[np.ndarray, tuple[str, ...], int]:
+    """Read a picture `(c, *s)`, with remarks and its `orientation`; pages are planes, transparency is dropped.
 
     Args:
         path: the file.
@@ -38,7 +41,10 @@ def read(path: Path, colours: bool) -> tuple[np.ndarray, tuple[str, ...]]:
             map are returned, and such a scale is turned only in a mask, which has no values but the lowest and the
             highest.
     """
-    return _read_tiff(path, colours) if path.suffix.lower() in TIFF_SUFFIXES else (_read_pillow(path, colours), ())
+    if path.suffix.lower() in TIFF_SUFFIXES:
+        return (*_read_tiff(path, colours), orientation(path))
+    array, turn = _read_pillow(path, colours)
+    return array, (), turn
 
 
 def spacing_beside(path: Path, ndim: int) -> tuple[float, ...] | None:
@@ -69,8 +75,15 @@ def orientation(path: Path) -> int:
 
     try:
         with Picture.open(path) as picture:
-            value = picture.getexif().get(ORIENTATION, AS_STORED)
-    except Exception:  # pillow does not open all that tifffile opens; damaged metadata do not matter here
+            return _orientation(picture)
+    except Exception:  # pillow does not open all that tifffile opens
+        return AS_STORED
+
+
+def _orientation(picture: "Picture.Image") -> int:
+    try:
+        value = picture.getexif().get(ORIENTATION, AS_STORED)
+    except Exception:  # damaged metadata do not matter here
         return AS_STORED
     return value if value in range(1, 9) else AS_STORED
 
@@ -118,22 +131,26 @@ def write(path: Path, array: np.ndarray, compress: bool) -> None:
         _write_pillow(path, array)
 
 
-def _read_pillow(path: Path, colours: bool) -> np.ndarray:
+def _read_pillow(path: Path, colours: bool) -> tuple[np.ndarray, int]:
+    """A picture and its orientation, for which a PNG has to be decoded."""
     from PIL import Image as Picture
 
     with Picture.open(path) as picture:
         values = math.prod(picture.size) * len(picture.getbands())
-        size = 2 if _deep_colours(path) else BYTES.get(picture.mode, 1)
+        deep = _deep_colours(path)
+        size = 2 if deep else BYTES.get(picture.mode, 1)
         check_claim(path, values * size, path.stat().st_size, LOSSLESS)
-        if _deep_colours(path):
+        if deep:
             import imagecodecs
 
-            return np.moveaxis(imagecodecs.png_decode(path.read_bytes()), -1, 0)[: _deep_colours(path)]
+            array = np.moveaxis(imagecodecs.png_decode(path.read_bytes()), -1, 0)[:deep]
+            return array, _orientation(picture)
         palette = picture.mode == "P" and colours
         mode = "RGB" if palette or picture.mode in ("CMYK", "YCbCr") else picture.mode
         decoded = picture.convert("L" if mode == "1" else mode)
+        turn = _orientation(picture)
     bands, array = decoded.getbands(), np.array(decoded)
-    return np.moveaxis(array, -1, 0)[: len(bands) - ("A" in bands)] if bands[1:] else array[None]
+    return np.moveaxis(array, -1, 0)[: len(bands) - ("A" in bands)] if bands[1:] else array[None], turn
 
 
 def _deep_colours(path: Path) -> int:

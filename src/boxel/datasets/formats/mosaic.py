@@ -225,14 +225,14 @@ def _parts(crops: Sequence[Crop], left_out: dict[str, str], settings: Mosaic, he
         reason = next(iter(left_out.values()), "there are none")
         raise InputError(head, f"no crop can be used ({reason})", "change the source, the canvas or the spacing")
     cases = [Case(crop.case, (), group=crop.group) for crop in crops]
-    labels = {crop.case: [crop.label] for crop in crops}
+    labels, patients = {crop.case: [crop.label] for crop in crops}, len({case.group or case.id for case in cases})
+    if 3 <= patients < settings.folds:
+        raise InputError(head, f"{patients} patients for {settings.folds} parts", 'give fewer "folds", or more crops')
     try:
         folds = make_splits(cases, num_folds=settings.folds, seed=settings.seed, strata=labels)
     except ValueError as error:
         lacking = [f"; {case} is left out: {reason}" for case, reason in left_out.items()][:1]
         raise as_input_error(ValueError(f"{head}: {error}{''.join(lacking)}")) from None
-    if len(folds) < settings.folds:
-        raise InputError(head, f"{len(folds)} patients for {settings.folds} parts", 'give fewer "folds", or more crops')
     parts = []
     for part, fold in enumerate(folds):
         chosen = [crop for crop in crops if crop.case in set(fold.test)]

@@ -12,7 +12,7 @@ from boxel.datasets.formats.text_kinds import forget_kinds
 from boxel.datasets.formats.unknown import describe
 from boxel.datasets.lookup import IMAGE_FOLDERS
 from boxel.datasets.problems import Report
-from boxel.inputs.folders import listing, walk
+from boxel.inputs.folders import listed_once, listing, walk
 from boxel.io import split_suffix
 from boxel.io.dicom_damage import is_dicom
 from boxel.plugins import Registry
@@ -111,7 +111,11 @@ def recognise(path: Path, candidates: Sequence[Format]) -> tuple[Format, Path]:
         ValueError: none fits, or several folders hold a data set.
     """
     forget_kinds()
+    with listed_once():
+        return _recognise(path, candidates)
 
+
+def _recognise(path: Path, candidates: Sequence[Format]) -> tuple[Format, Path]:
     def layout(folder: Path) -> Format | None:
         return next((known for known in candidates if known.detect(folder)), None)
 

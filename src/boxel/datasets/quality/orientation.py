@@ -35,9 +35,10 @@ def edge_strengths(array: np.ndarray, label_map: np.ndarray) -> dict[Turn, float
     if len(points) < LEAST:
         return {}
     shape = np.array(label_map.shape)
-    strengths = {turn: _gradient(array, _moved(points, turn, shape)) for turn in turns(label_map.shape)}
-    own = next(iter(strengths.values()))
-    return {turn: value / own for turn, value in strengths.items()} if own > 0 else {}
+    every = list(turns(label_map.shape))
+    strengths = _gradients(array, np.stack([_moved(points, turn, shape) for turn in every])).tolist()
+    own = strengths[0]
+    return {turn: value / own for turn, value in zip(every, strengths, strict=True)} if own > 0 else {}
 
 
 def likely_turn(cases: Sequence[Mapping[Turn, float]]) -> Turn | None:
@@ -45,14 +46,15 @@ def likely_turn(cases: Sequence[Mapping[Turn, float]]) -> Turn | None:
     known = [strengths for strengths in cases if strengths]
     if not known:
         return None
-    common = set.intersection(*(set(strengths) for strengths in known))
-    ratios = {turn: np.array([strengths[turn] for strengths in known]) for turn in common}
-    if not ratios:
+    common = list(set.intersection(*(set(strengths) for strengths in known)))
+    if not common:
         return None
-    best = max(ratios, key=lambda turn: float(np.median(ratios[turn])))
+    ratios = np.array([[strengths[turn] for turn in common] for strengths in known])
+    medians = np.median(ratios, axis=0) if len(ratios) > 1 else ratios[0]
+    best = int(medians.argmax())
     needed = STRONG if len(known) < FEW else CLEAR
-    fits = np.median(ratios[best]) > needed and (ratios[best] > 1).mean() >= AGREE
-    return best if fits else None
+    fits = medians[best] > needed and (ratios[:, best] > 1).mean() >= AGREE
+    return common[best] if fits else None
 
 
 def describe(turn: Turn) -> str:
@@ -85,14 +87,14 @@ def _moved(points: np.ndarray, turn: Turn, shape: np.ndarray) -> np.ndarray:
     return np.where(reverse, shape - 1 - points, points)
 
 
-def _gradient(array: np.ndarray, points: np.ndarray) -> float:
-    """Mean length of the gradient of the channels' sum, by central differences."""
-    square = np.zeros(len(points))
-    for axis in range(points.shape[1]):
+def _gradients(array: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Mean length of the gradient of the channels' sum at points `(t, n, d)`, by central differences: `(t,)`."""
+    square = np.zeros(points.shape[:-1])
+    for axis in range(points.shape[-1]):
         ends = []
         for step in (-1, 1):
-            moved = points.copy()
-            moved[:, axis] = np.clip(moved[:, axis] + step, 0, array.shape[axis + 1] - 1)
-            ends.append(array[(slice(None), *moved.T)].astype(np.float64).sum(axis=0))
+            moved = list(np.moveaxis(points, -1, 0))
+            moved[axis] = (moved[axis] + step).clip(0, array.shape[axis + 1] - 1)
+            ends.append(array[(slice(None), *moved)].astype(np.float64).sum(axis=0))
         square += np.square(ends[1] - ends[0])
-    return float(np.sqrt(square).mean())
+    return np.asarray(np.sqrt(square).mean(axis=1))
