@@ -225,9 +225,9 @@ def _parts(crops: Sequence[Crop], left_out: dict[str, str], settings: Mosaic, he
         reason = next(iter(left_out.values()), "there are none")
         raise InputError(head, f"no crop can be used ({reason})", "change the source, the canvas or the spacing")
     cases = [Case(crop.case, (), group=crop.group) for crop in crops]
-    labels, patients = {crop.case: [crop.label] for crop in crops}, len({case.group or case.id for case in cases})
-    if 3 <= patients < settings.folds:
-        raise InputError(head, f"{patients} patients for {settings.folds} parts", 'give fewer "folds", or more crops')
+    labels, number = {crop.case: [crop.label] for crop in crops}, len({crop.group for crop in crops})
+    if 3 <= number < settings.folds:
+        raise InputError(head, f"{number} patients for {settings.folds} parts", 'give fewer "folds", or more crops')
     try:
         folds = make_splits(cases, num_folds=settings.folds, seed=settings.seed, strata=labels)
     except ValueError as error:
