@@ -39,7 +39,7 @@ def measured_ahead(paths: Iterable[Path | None]) -> Iterator[MeasuredMap | None]
     """What is known about each label map; None for those that are read better, or whose problem is told, one by one."""
     rest = iter(paths)
     while batch := list(islice(rest, BATCH)):
-        found = _measured({path for path in batch if path is not None and _is_small(path)})
+        found = _measured(list(dict.fromkeys(path for path in batch if path is not None and _is_small(path))))
         yield from (found.get(path) if path else None for path in batch)
 
 
@@ -50,8 +50,8 @@ def _is_small(path: Path) -> bool:
         return False
 
 
-def _measured(paths: set[Path]) -> dict[Path, MeasuredMap]:
-    files, found, start = sorted(paths), {}, 0
+def _measured(files: Sequence[Path]) -> dict[Path, MeasuredMap]:
+    found, start = {}, 0
     try:
         grids, ids, boxes = apart(files[0], _measure, files) if files else ([], np.zeros(0), np.zeros(0))
     except (ValueError, RuntimeError):  # told again, of the file alone

@@ -116,7 +116,7 @@ def read_grid(path: Path) -> tuple[int, Geometry] | None:
     Raises:
         ValueError: as `read_image`, but for voxels that are damaged.
     """
-    path, suffix = Path(path), split_suffix(path)[1]
+    suffix = split_suffix(path)[1]
     if suffix not in (*itk.SUFFIXES, ".png") or path.is_dir():
         return None
     with _naming(path):

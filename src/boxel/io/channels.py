@@ -105,9 +105,9 @@ def read_grids(files: Sequence[Path]) -> tuple[int, Geometry | None]:
         grid = read_grid(path)
         if grid is None:
             return 0, None
-        first = first or grid[1]
-        check_same_grid(path, grid[1], files[0], first)
-        number += grid[0]
+        if first is not None:
+            check_same_grid(path, grid[1], files[0], first)
+        number, first = number + grid[0], first or grid[1]
     return number, first
 
 
