@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from functools import cache
-from typing import TYPE_CHECKING, Generic, Self, cast
+from typing import TYPE_CHECKING, Any, Generic, Self, cast
 
 import numpy as np
 from typing_extensions import TypeVar
@@ -32,7 +32,8 @@ class Columns(Generic[A]):
         return len(self.boxes)
 
     def _arrays(self) -> dict[str, A]:
-        return {name: value for name in _names(type(self)) if hasattr(value := getattr(self, name), "dtype")}
+        kind: Any = type(self)
+        return {name: value for name in _names(kind) if hasattr(value := getattr(self, name), "dtype")}
 
     def __getitem__(self, index: "slice | np.ndarray | np.bool_ | Tensor") -> Self:
         """The rows chosen by a slice, a boolean mask or an index array."""
