@@ -194,7 +194,7 @@ def read_case(
         raise problem
     image = (None if pixels else _without_pixels(case, dataset)) or read_case_image(case, dataset)
     label_map = None
-    instances = [case.box_instances or Instances.empty(dataset.ndim)]
+    instances = [] if case.box_instances is None else [case.box_instances]
     if case.label_map is not None:
         own, array = (measured, None) if measured else measure(case.label_map)
         check_same_grid(case.label_map, own.geometry, case.channels[0], image.geometry)
@@ -216,7 +216,7 @@ def read_case(
             raise InputError(case.file, what or fix, fix if what else "correct it", case.id) from None
         label_map = drawn if label_map is None else label_map
         instances.append(others)
-    every = Instances.concatenate(instances)
+    every = Instances.concatenate(instances or [ignored])
     if repair:
         every = clipped(every, image.geometry.shape)
         every = every[~repeated(every)]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from boxel.datasets.label_maps import tight_boxes
-from boxel.io import read_label_map
+from boxel.io import png, read_label_map
 from boxel.io.apart import apart, now_reading
 from boxel.types import Geometry
 
@@ -71,10 +71,13 @@ def _measure(files: Sequence[Path]) -> tuple[list[tuple[tuple[int, ...], int] | 
     for file in files:
         now_reading(file)
         try:
-            own, _ = measure(file)
-            parts.append((own.ids, own.boxes))
-            grids.append((own.geometry.shape, len(own.ids)))
-        except Exception:
+            array = png.read(file)
+        except (OSError, ValueError):
+            array = None
+        if array is None or len(array) > 1:
             grids.append(None)
+        else:
+            parts.append(tight_boxes(array[0]))
+            grids.append((array.shape[1:], len(parts[-1][0])))
     ids, boxes = (np.concatenate(column) for column in zip(*parts, strict=True))
     return grids, ids, boxes

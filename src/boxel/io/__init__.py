@@ -117,13 +117,13 @@ def read_grid(path: Path) -> tuple[int, Geometry] | None:
         ValueError: as `read_image`, but for voxels that are damaged.
     """
     suffix = split_suffix(path)[1]
-    if suffix not in (*itk.SUFFIXES, ".png") or path.is_dir():
+    if suffix == ".png":
+        shape = png.shape_of(path)
+        return (shape[0], Geometry.plain(shape[1:])) if shape else None
+    if suffix not in itk.SUFFIXES or path.is_dir():
         return None
     with _naming(path):
         _check_readable(path)
-        if suffix == ".png":
-            shape = png.read_shape(path.read_bytes())
-            return (shape[0], Geometry.plain(shape[1:])) if shape else None
         return itk.read_layout(path)[0], itk.read_geometry(path)
 
 

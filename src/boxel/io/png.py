@@ -4,6 +4,7 @@ They are recognised by the names of their chunks, and undamaged by the checksums
 `boxel.io.pictures`.
 """
 
+import stat
 import struct
 import zlib
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 
 from boxel.io.claims import LOSSLESS, check_claim
 
-__all__ = ["read", "read_shape"]
+__all__ = ["read", "read_shape", "shape_of"]
 
 START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 PLAIN = {b"IHDR", b"IDAT", b"IEND", b"pHYs", b"tIME", b"gAMA", b"cHRM", b"sRGB"}
@@ -35,6 +36,14 @@ def read_shape(content: bytes) -> tuple[int, int, int] | None:
             return None
         at = end + 4
     return (CHANNELS[colours], rows, columns) if name == b"IEND" and at == len(content) else None
+
+
+def shape_of(path: Path) -> tuple[int, int, int] | None:
+    """The same of a regular file; None for anything else at that path."""
+    try:
+        return read_shape(path.read_bytes()) if stat.S_ISREG(path.stat().st_mode) else None
+    except OSError:
+        return None
 
 
 def read(path: Path) -> np.ndarray | None:
