@@ -15,6 +15,7 @@ from boxel.evaluation.matching import MatchTable
 from boxel.evaluation.patient import patient_ranking
 
 CALIBRATION_BINS = 10
+ONE_BY_ONE = 2**18  # bytes of terms from which on sums have always been made so
 FALSE_POSITIVE_RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # per image, of the FROC score
 
 
@@ -180,7 +181,9 @@ class GroupedMatches:
         for ranking in self._patients:
             own = (ranking.true_positives, ranking.groups, ranking.ends)
             terms, pairs, positives, negatives = stepwise_terms(weights, *own)
-            precision = _ratio(terms.T.sum(axis=1), weights @ ranking.objects)
+            # Numpy adds along memory in pairs, and across it one by one: this decides the last bit of the sum.
+            total = (terms.T if terms.nbytes >= ONE_BY_ONE else terms.T.copy("C")).sum(axis=1)
+            precision = _ratio(total, weights @ ranking.objects)
             average.append(np.where(negatives > 0, precision, np.nan))  # without negatives it is always 1
             area.append(_ratio(pairs / 2, positives * negatives))
         return {"patient_AP": np.stack(average, axis=1), "patient_AUROC": np.stack(area, axis=1)}
