@@ -11,9 +11,9 @@ LANES = 16  # rows of the weights that are summed side by side, by the vector un
 
 def curve_metrics(weights, *arguments):
     """The metrics of `fill_curve_metrics`; counts up to 255 stay bytes, of which eight times as many fit a cache."""
-    for dtype, sums in ((np.uint8, np.int64), (np.float64, np.float64)):
+    for dtype, sums, largest in ((np.uint8, np.int64, 255.0), (np.float64, np.float64, np.inf)):
         tile, counts = np.zeros((weights.shape[1], LANES), dtype), np.zeros((2, LANES), sums)
-        is_exact, found = fill_curve_metrics(tile, counts, weights, *arguments)
+        is_exact, found = fill_curve_metrics(tile, counts, largest, weights, *arguments)
         if is_exact:
             break
     return found
@@ -21,9 +21,10 @@ def curve_metrics(weights, *arguments):
 
 @jit
 def fill_curve_metrics(
-    tile, counts, weights, true_positives, groups, ends, classes, objects, images, steps, enveloped, rates, between
-):
-    """Whether `tile (g, LANES)` can hold the weights, and if so
+    tile, counts, largest, weights, true_positives, groups, ends, classes, objects, images, steps, enveloped, rates,
+    between,
+):  # fmt: skip
+    """Whether `tile (g, LANES)`, of whole numbers up to `largest` unless that is infinite, holds the weights; if so
     `(r, k, 6 + rates)` average precision, highest recall, precision, recall and F1 at the point of the highest F1,
     the position of that point (nan without a true positive), and sensitivities; all nan without objects.
 
@@ -41,8 +42,9 @@ def fill_curve_metrics(
         is_exact = True
         for group in range(len(tile)):
             for lane in range(lanes):
-                tile[group, lane] = weights[start + lane, group]
-                is_exact &= tile[group, lane] == weights[start + lane, group]
+                weight = weights[start + lane, group]
+                is_exact &= largest == np.inf or (0 <= weight <= largest and weight == np.floor(weight))
+                tile[group, lane] = weight
         if not is_exact:
             return False, out
         row = 0
