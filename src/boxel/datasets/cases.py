@@ -11,28 +11,18 @@ import numpy as np
 from boxel.datasets.annotations import Annotator, Opener
 from boxel.datasets.declared import fits
 from boxel.datasets.instances import clipped, repeated
-from boxel.datasets.label_maps import tight_boxes
+from boxel.datasets.measured import MeasuredMap, measure
 from boxel.datasets.names import NAMES_OF_CASES, NO_FILE_NAME, can_name_files
 from boxel.datasets.problems import InputError, Report, Severity, raise_it, some
-from boxel.io import read_image, read_label_map
-from boxel.io.channels import as_declared, check_same_grid, read_channels
+from boxel.io import read_image
+from boxel.io.channels import as_declared, check_same_grid, read_channels, read_grids
 from boxel.types import Image, Instances
 from boxel.wording import counted
 
 __all__ = [
-    "Annotator",
-    "Case",
-    "Dataset",
-    "InputError",
-    "LoadedCase",
-    "Opener",
-    "Report",
-    "Severity",
-    "inspect",
-    "raise_it",
-    "read_case",
-    "read_case_image",
-]
+    "Annotator", "Case", "Dataset", "InputError", "LoadedCase", "Opener", "Report", "Severity", "inspect", "raise_it",
+    "read_case", "read_case_image",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -187,10 +177,14 @@ def inspect(dataset: Dataset) -> Iterator[InputError]:
             )
 
 
-def read_case(case: Case, dataset: Dataset, *, repair: bool = False) -> LoadedCase:
+def read_case(
+    case: Case, dataset: Dataset, *, repair: bool = False, pixels: bool = True, measured: MeasuredMap | None = None
+) -> LoadedCase:
     """Load and validate the image and the objects of a case; boxes of masks are tight (half-open voxels).
 
     Args:
+        pixels: without them, the image may have no channel `(0, *s)`: only its header is read if that says enough.
+        measured: what is known about its label map, which is then not read.
         repair: leave out objects without voxels or extent and repeated ones, and clip boxes at the border of the image.
 
     Raises:
@@ -198,17 +192,17 @@ def read_case(case: Case, dataset: Dataset, *, repair: bool = False) -> LoadedCa
     """
     for problem in inspect(replace(dataset, cases=(case,), splits=None)):
         raise problem
-    image = read_case_image(case, dataset)
+    image = (None if pixels else _without_pixels(case, dataset)) or read_case_image(case, dataset)
     label_map = None
-    instances = [case.box_instances or Instances.empty(dataset.ndim)]
+    instances = [] if case.box_instances is None else [case.box_instances]
     if case.label_map is not None:
-        ids = read_label_map(case.label_map)
-        check_same_grid(case.label_map, ids.geometry, case.channels[0], image.geometry)
-        boxed = _instances_of(ids.array, case, repair)
+        own, array = (measured, None) if measured else measure(case.label_map)
+        check_same_grid(case.label_map, own.geometry, case.channels[0], image.geometry)
+        boxed = _instances_of(own, case, repair)
         if case.weak:
             boxed = replace(boxed, has_mask=np.zeros(len(boxed), bool))
         else:
-            label_map = ids.array
+            label_map = array
         instances.insert(0, boxed)
     ignored = Instances.empty(dataset.ndim)
     if case.annotate is not None:
@@ -222,7 +216,7 @@ def read_case(case: Case, dataset: Dataset, *, repair: bool = False) -> LoadedCa
             raise InputError(case.file, what or fix, fix if what else "correct it", case.id) from None
         label_map = drawn if label_map is None else label_map
         instances.append(others)
-    every = Instances.concatenate(instances)
+    every = Instances.concatenate(instances or [ignored])
     if repair:
         every = clipped(every, image.geometry.shape)
         every = every[~repeated(every)]
@@ -268,11 +262,19 @@ def read_case_image(case: Case, dataset: Dataset) -> Image:
     return image
 
 
-def _instances_of(label_map: np.ndarray, case: Case, repair: bool) -> Instances:
-    ids, boxes = tight_boxes(label_map)
-    _check_ids(ids.tolist(), case, repair)
-    labels = np.array([case.mask_labels[i] for i in ids.tolist()], np.int64)
-    return Instances(boxes, labels, ids, np.ones(len(ids), bool))
+def _without_pixels(case: Case, dataset: Dataset) -> Image | None:
+    """The image without its channels; None if headers do not say enough, or something other than what is declared."""
+    number, grid = (0, None) if case.opener or not case.channels else read_grids(case.channels)
+    if grid is None or (number, len(grid.shape)) != (len(dataset.channels), dataset.ndim):
+        return None
+    return Image(np.zeros((0, *grid.shape), np.float32), grid) if fits(case.declared, grid.shape) else None
+
+
+def _instances_of(own: MeasuredMap, case: Case, repair: bool) -> Instances:
+    numbers = own.ids.tolist()
+    _check_ids(numbers, case, repair)
+    labels = np.array([case.mask_labels[i] for i in numbers], np.int64)
+    return Instances(own.boxes, labels, own.ids, np.ones(len(numbers), bool))
 
 
 def _check_ids(ids: Iterable[int], case: Case, repair: bool) -> None:

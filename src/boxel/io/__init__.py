@@ -14,7 +14,7 @@ import numpy as np
 
 from boxel.files import writing
 from boxel.inputs.folders import refuse_special
-from boxel.io import dicom, itk, pictures
+from boxel.io import dicom, itk, pictures, png
 from boxel.io.apart import apart
 from boxel.io.dicom import is_dicom
 from boxel.io.dicom_stack import Slice
@@ -32,6 +32,7 @@ __all__ = [
     "list_series",
     "place",
     "read_geometry",
+    "read_grid",
     "read_image",
     "read_label_map",
     "read_layout",
@@ -112,6 +113,23 @@ def read_layout(path: Path) -> tuple[int, tuple[int, ...]]:
         return pictures.read_layout(path) if common else apart(path, pictures.read_layout, path)
 
 
+def read_grid(path: Path) -> tuple[int, Geometry] | None:
+    """Number of channels and geometry of an image as `read_image` returns it; None if its header does not say all.
+
+    Raises:
+        ValueError: as `read_image`, but for voxels that are damaged.
+    """
+    suffix = split_suffix(path)[1]
+    if suffix == ".png":
+        shape = png.shape_of(path)
+        return (shape[0], Geometry.plain(shape[1:])) if shape else None
+    if suffix not in itk.SUFFIXES or path.is_dir():
+        return None
+    with _naming(path):
+        _check_readable(path)
+        return itk.read_layout(path)[0], itk.read_geometry(path)
+
+
 def read_label_map(path: Path) -> Image:
     """Read a label map: `array (*s)` int32, 0 is background. Whole numbers stored as floats are accepted.
 
@@ -178,6 +196,9 @@ def _decode(path: Path, colours: bool, upright: bool) -> Image:
     """Read a DICOM file or a picture in this process."""
     if not split_suffix(path)[1]:
         return dicom.read_file(path)
+    plain = png.read(path) if path.suffix.lower() == ".png" else None
+    if plain is not None:
+        return Image(plain, Geometry.plain(plain.shape[1:]))
     array, remarks, turn = pictures.read(path, colours)
     if not array.size:
         raise ValueError("it has no pixels")

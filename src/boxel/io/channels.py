@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from boxel.io import grid_fix, has_geometry, read_image, same_grid, split_suffix
+from boxel.io import grid_fix, has_geometry, read_grid, read_image, same_grid, split_suffix
 from boxel.io.outliers import without_outliers
 from boxel.types import Geometry, Image
 from boxel.wording import counted
@@ -19,6 +19,7 @@ __all__ = [
     "group_channels",
     "in_order",
     "read_channels",
+    "read_grids",
     "split_channel",
 ]
 
@@ -92,6 +93,23 @@ def read_channels(files: Sequence[Path], open_file: Callable[[Path], Image] = re
         arrays.append(array)
     array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
     return Image(array, images[0].geometry, tuple(remarks))
+
+
+def read_grids(files: Sequence[Path]) -> tuple[int, Geometry | None]:
+    """Number of channels and grid of the image that `read_channels` makes of files; no grid if headers say too little.
+
+    Raises:
+        ValueError: as `read_channels`, but for voxels that are damaged.
+    """
+    number, first = 0, None
+    for path in files:
+        grid = read_grid(path)
+        if grid is None:
+            return 0, None
+        if first is not None:
+            check_same_grid(path, grid[1], files[0], first)
+        number, first = number + grid[0], first or grid[1]
+    return number, first
 
 
 def fit_image(image: Image, channels: Sequence[str], ndim: int, file: Path) -> Image:
