@@ -92,7 +92,8 @@ def test_a_batch_is_no_larger_than_the_memory_allows(ndim, caplog):
 def test_the_memory_of_a_prediction_does_not_grow_with_the_planes_of_an_image(ndim, monkeypatch):
     monkeypatch.setattr(slabs, "SLAB", 2**12)
     task = make_task(ndim, size=16)
-    detector = Detector(task, [Oracle()], PredictConfig(views="identity"), ConsolidateConfig(), device="cpu")
+    config = PredictConfig(views="identity", tile_voxels=2**12, overlap=0.0)
+    detector = Detector(task, [Oracle()], config, ConsolidateConfig(), device="cpu")
 
     def taken(planes):
         """Bytes beside an image of so many planes."""
