@@ -14,8 +14,9 @@ from boxel.datasets.instances import clipped, repeated
 from boxel.datasets.measured import MeasuredMap, measure
 from boxel.datasets.names import NAMES_OF_CASES, NO_FILE_NAME, can_name_files
 from boxel.datasets.problems import InputError, Report, Severity, raise_it, some
-from boxel.io import read_image
-from boxel.io.channels import as_declared, check_same_grid, read_channels, read_grids
+from boxel.io import open_image, read_image
+from boxel.io.channels import as_declared, check_same_grid, in_memory, open_channels, read_grids
+from boxel.slabs import Voxels
 from boxel.types import Image, Instances
 from boxel.wording import counted
 
@@ -237,16 +238,21 @@ def _inside(instances: Instances, image: Image, case: Case) -> Instances:
 
 
 def read_case_image(case: Case, dataset: Dataset) -> Image:
-    """Read the channels of a case into one float32 image.
+    """Read the channels of a case into one float32 image; raises as `open_case_image`."""
+    return in_memory(open_case_image(case, dataset), np.float32)
+
+
+def open_case_image(case: Case, dataset: Dataset) -> Image[Voxels]:
+    """The image of a case as it is stored, see `boxel.io.channels.open_channels`.
 
     Raises:
         ValueError: names the file, the problem and a suggested fix.
     """
     if not case.channels:
         raise InputError(case.file, "this case has an annotation but no image", "add the image", case.id)
-    image = read_channels(case.channels, case.opener.read if case.opener else read_image)
+    image = open_channels(case.channels, case.opener.read if case.opener else open_image)
     if not fits(case.declared, image.geometry.shape) and not case.opener:  # annotated as stored, not as shown
-        image = read_channels(case.channels, partial(read_image, upright=False))
+        image = open_channels(case.channels, partial(read_image, upright=False))
     first, shape = case.channels[0], image.geometry.shape
     if not fits(case.declared, shape):
         declared = str(case.declared).replace("None", "?")

@@ -14,13 +14,14 @@ import numpy as np
 
 from boxel.files import writing
 from boxel.inputs.folders import refuse_special
-from boxel.io import dicom, itk, pictures, png
+from boxel.io import dicom, itk, pictures, png, tiff
 from boxel.io.apart import apart
 from boxel.io.dicom import is_dicom
 from boxel.io.dicom_stack import Slice
 from boxel.io.grids import grid_fix, place, reorient, same_grid
-from boxel.io.itk import resample
+from boxel.io.itk import resample, resample_planes
 from boxel.io.slicer import is_segmentation, merge_layers
+from boxel.slabs import Slabs, Voxels
 from boxel.types import Geometry, Image
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "is_dicom",
     "is_segmentation",
     "list_series",
+    "open_image",
     "place",
     "read_geometry",
     "read_grid",
@@ -39,6 +41,7 @@ __all__ = [
     "read_series",
     "reorient",
     "resample",
+    "resample_planes",
     "same_grid",
     "split_suffix",
     "write_image",
@@ -47,6 +50,7 @@ __all__ = [
 
 SUFFIXES = itk.SUFFIXES + pictures.SUFFIXES
 LOSSY_SUFFIXES = (".jpg", ".jpeg")
+LARGE = 2**26  # bytes of voxels of a TIFF that is not read as a whole
 
 
 def split_suffix(path: Path) -> tuple[str, str]:
@@ -80,6 +84,35 @@ def read_image(path: Path, *, upright: bool = True) -> Image:
     return _read(Path(path), colours=True, upright=upright)
 
 
+def open_image(path: Path, *, least: int = LARGE) -> Image[Voxels]:
+    """Like `read_image`, but a large TIFF in strips or tiles, or uncompressed, stays on disk.
+
+    Its voxels are read when they are asked for, a few rows or pages at a time.
+
+    Args:
+        path: the file or folder.
+        least: bytes of voxels of a large TIFF.
+
+    Raises:
+        ValueError: as `read_image`; also when voxels are asked for.
+    """
+    path = Path(path)
+    if path.is_dir() or split_suffix(path)[1] not in pictures.TIFF_SUFFIXES:
+        return read_image(path)
+    with _naming(path):
+        _check_readable(path)
+        if not (known := apart(path, pictures.layout, path, least)):
+            return read_image(path)
+        voxels = Slabs(known.shape, known.dtype, lambda first, last: _read_planes(path, first, last), known.block)
+        shape = known.shape[1:]
+        return Image(voxels, Geometry.plain(shape, pictures.spacing_beside(path, len(shape))), known.remarks)
+
+
+def _read_planes(path: Path, first: int, last: int) -> np.ndarray:
+    with _naming(path):
+        return apart(path, tiff.read_planes, path, first, last)
+
+
 def read_geometry(path: Path) -> Geometry:
     """The geometry of an image; reads only the header if the format has one.
 
@@ -88,7 +121,7 @@ def read_geometry(path: Path) -> Geometry:
     """
     path = Path(path)
     if _is_series(path) or not has_geometry(path):
-        return read_image(path).geometry
+        return open_image(path, least=0).geometry
     _check_readable(path)
     with _naming(path):
         return itk.read_geometry(path)
@@ -102,8 +135,8 @@ def read_layout(path: Path) -> tuple[int, tuple[int, ...]]:
     """
     path = Path(path)
     if _is_series(path) or split_suffix(path)[1] in pictures.TIFF_SUFFIXES:
-        array = read_image(path).array
-        return len(array), array.shape[1:]
+        count, *shape = open_image(path, least=0).array.shape
+        return count, tuple(shape)
     with _naming(path):
         _check_readable(path)
         if has_geometry(path):

@@ -13,7 +13,7 @@ from boxel.files import write_bytes
 from boxel.inputs.signatures import content_hash, digest
 from boxel.inputs.texts import read_json
 from boxel.io import resample
-from boxel.preparation.preprocess import normalisation_of, normalise, on_grid
+from boxel.preparation.preprocess import normalisations, normalise, on_grid
 from boxel.preparation.quantise import to_levels
 from boxel.preparation.stored_case import VERSION, CaseFile, array_files, meta_file
 from boxel.types import Image, Instances, Task, rescale_boxes
@@ -97,11 +97,10 @@ def _write(path: Path, data: bytes) -> tuple[int, str]:
 
 def _normalised(array: np.ndarray, task: Task) -> tuple[np.ndarray, tuple[tuple[float, float], ...]]:
     """Normalise an image `(c, *s)` and turn it into levels with scales; without scales if these are too coarse."""
+    rules = normalisations(array, task.normalisation)
     levels = [known for channel in array if (known := to_levels(channel))]
     if len(levels) < len(array):
-        normalise(array, task)
-        return array, ()
-    rules = [normalisation_of(channel, rule) for channel, rule in zip(array, task.normalisation, strict=True)]
+        return normalise(array, rules), ()
     scales = [((one.offset - shift) / by, one.scale / by) for one, (shift, by) in zip(levels, rules, strict=True)]
     return np.stack([one.array for one in levels]) if levels[1:] else levels[0].array[None], tuple(scales)
 
