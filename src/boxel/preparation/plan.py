@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import PositiveFloat, PositiveInt, field_validator, model_validator
 
 from boxel.config import Config
-from boxel.inputs.memory import size_in_words
+from boxel.inputs.memory import bytes_of, size_in_words
 from boxel.io.claims import check_memory
 from boxel.preparation.anchors import Sizes, fit_levels, mean_best_iou, retina_unet_anchors, torchvision_anchors
 from boxel.preparation.fingerprint import Fingerprint
@@ -48,6 +48,7 @@ class PlanConfig(Config):
         patch_extent: longest edge of a patch in multiples of that of large objects (99th percentile), for images much
             larger than their objects; None limits patches by the budget only.
         voxels_per_step: budget for `batch_size` times the voxels of a patch.
+        memory: most bytes of a training step, such as "24GB"; `voxels_per_step` becomes what fits, as measured.
         strides: stride per axis of the backbone's stages C1, C2, ...; one number is for all axes.
         levels: pyramid levels that detect; the last may be one above the backbone's last stage, see
             `model.neck.extra`.
@@ -71,11 +72,17 @@ class PlanConfig(Config):
     batch_size: PositiveInt | None = None
     patch_extent: PositiveFloat | None = None
     voxels_per_step: PositiveInt = 2**19
+    memory: PositiveInt | None = None
     strides: tuple[tuple[PositiveInt, ...], ...] | None = None
     levels: tuple[PositiveInt, ...] | None = None
     num_anchors: PositiveInt | None = None
     anchors: Literal["fit", "mdt", "paper", "torchvision"] | tuple[tuple[tuple[PositiveFloat, ...], ...], ...] = "fit"
     max_detections: PositiveInt | None = None
+
+    @field_validator("memory", mode="before")
+    @classmethod
+    def _in_words(cls, memory: object) -> object:
+        return bytes_of(memory) if isinstance(memory, str) else memory
 
     @field_validator("window")
     @classmethod
@@ -195,7 +202,8 @@ def _check_step(config: PlanConfig, patch_size: tuple[int, ...], num_channels: i
 
 
 def _patches_per_step(config: PlanConfig, patch_size: tuple[int, ...]) -> int:
-    return config.batch_size or min(max(config.voxels_per_step // math.prod(patch_size), 2), 16)
+    least = 1 if config.memory else 2
+    return config.batch_size or min(max(config.voxels_per_step // math.prod(patch_size), least), 16)
 
 
 def _ndim(fingerprint: Fingerprint, config: PlanConfig, why: dict[str, str]) -> int:
@@ -263,7 +271,8 @@ def _batch_size(config: PlanConfig, patch_size: tuple[int, ...], why: dict[str, 
     why["batch_size"] = (
         f"Set to {size}."
         if config.batch_size
-        else f"{size} patches of {voxels} voxels, from a budget of {config.voxels_per_step} per step."
+        else f"{size} patches of {voxels} voxels, from a budget of {config.voxels_per_step} per step"
+        + (f", which fit {size_in_words(config.memory)}." if config.memory else ".")
     )
     return size
 
