@@ -26,6 +26,7 @@ from boxel.wording import counted
 
 MOST_VOXELS = {False: 2**18, True: 2**21}  # of a measured step; on a GPU
 SECONDS = 30.0  # for which each of the two steps is measured
+GROWTH = 1.5  # of the memory from the smaller step to the larger, from which a line can be drawn far
 SHARE = 0.9  # of the memory of a GPU that a training may take
 # What else than the plan and the model decides how much memory a step takes.
 OF_TRAINING = ("accelerator", "average", "compile", "optimizer", "precision")
@@ -107,21 +108,22 @@ def step_in_words(task: Task, train: TrainConfig) -> str:
     return f"{counted(train.batch_size or task.batch_size, 'patch', 'patches')} of {by(task.patch_size)}"
 
 
-def calibrate(task: Task, experiment: Experiment, objects: float) -> Cost:
+def calibrate(task: Task, experiment: Experiment, objects: float, voxels: int | None = None) -> Cost:
     """Measure two training steps on generated patches, in a process of its own.
 
     Args:
         objects: in a patch.
+        voxels: of the larger step; by default those of a step of the training, or as many as any machine can hold.
 
     Raises:
         ValueError: the model cannot be trained like this, or even such a step does not fit the memory.
     """
-    most, unit = MOST_VOXELS[on_gpu(experiment.train)], np.prod(task.strides, axis=0)
+    most, unit = voxels or MOST_VOXELS[on_gpu(experiment.train)], np.prod(task.strides, axis=0)
     cells = np.array(task.patch_size) // unit
     while math.prod(cells * unit) > most // 2 and cells.max() > 1:
         cells[cells.argmax()] -= cells.max() // 2
     patch = tuple((cells * unit).tolist())
-    large = max(2, min(most, voxels_of(task, experiment.train)) // math.prod(patch))
+    large = max(2, (voxels or min(most, voxels_of(task, experiment.train))) // math.prod(patch))
     sizes, small = [max(1, large // 4), large], task.model_copy(update={"patch_size": patch})
     made_up = MadeUp(max(1, round(objects)))
     try:
@@ -153,7 +155,7 @@ def fit_memory(fingerprint: Fingerprint, experiment: Experiment) -> tuple[Experi
     limit, objects = experiment.plan.memory or 0, fingerprint.objects_per_image["median"]
     task = plan_silently(fingerprint, experiment.plan)
     for _ in range(2):  # a step costs more or less where the patch that fits has room for other stages
-        cost = calibrate(task, experiment, objects)
+        cost = _calibrate_far(task, experiment, objects, limit)
         voxels = int((limit - cost.fixed) / cost.per_voxel)
         fitted = with_voxels(experiment, max(1, voxels))
         before, task = task, plan_silently(fingerprint, fitted.plan)
@@ -163,6 +165,16 @@ def fit_memory(fingerprint: Fingerprint, experiment: Experiment) -> tuple[Experi
     said = cost.in_words(task, fitted.train)
     logging.getLogger("boxel").info(f"a training step takes {said} (limit {size_in_words(limit)})")
     return fitted, cost
+
+
+def _calibrate_far(task: Task, experiment: Experiment, objects: float, limit: int) -> Cost:
+    """As `calibrate`, with steps so large that their tensors, not what compilers left behind, make the difference."""
+    voxels = MOST_VOXELS[on_gpu(experiment.train)]
+    while True:
+        cost = calibrate(task, experiment, objects, voxels)
+        if cost.large.peak > min(GROWTH * cost.small.peak, 0.8 * limit) or voxels > 2**28:
+            return cost
+        voxels *= 2
 
 
 def check_fits(task: Task, experiment: Experiment, cost: Cost) -> None:
