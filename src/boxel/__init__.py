@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from boxel.api.demo import demo
     from boxel.api.detector import Detector, load
     from boxel.api.evaluation import compare, evaluate
+    from boxel.api.planning import Planned, plan
     from boxel.api.prediction import predict
     from boxel.api.reporting import report
     from boxel.api.training import prepare, train
@@ -44,6 +45,7 @@ _HOME = {
     "boxel.api.demo": ("demo",),
     "boxel.api.detector": ("Detector", "load"),
     "boxel.api.evaluation": ("compare", "evaluate"),
+    "boxel.api.planning": ("Planned", "plan"),
     "boxel.api.prediction": ("predict",),
     "boxel.api.reporting": ("report",),
     "boxel.api.training": ("prepare", "train"),

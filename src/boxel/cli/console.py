@@ -120,6 +120,13 @@ def print_table(title: str, rows: dict[str, Any]) -> None:
     Console().print(table)
 
 
+def print_plan(task: Any) -> None:
+    """The plan in a table, and the reason for each choice."""
+    print_table("plan", {key: short(value) for key, value in task.to_dict().items() if key != "why"})
+    for choice, reason in task.why.items():
+        say(f"  {choice}: {reason}")
+
+
 def short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 90 else text[:87] + "..."

@@ -5,7 +5,7 @@ import json
 import logging
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,6 +43,7 @@ def prepare(
     num_folds: int | None = None,
     seed: int = 0,
     keep_identifiers: bool = False,
+    fit: Callable[[Fingerprint], PlanConfig] | None = None,
 ) -> Store:
     """Measure, plan, split and store a data set.
 
@@ -57,6 +58,7 @@ def prepare(
             (patient) where there are fewer.
         seed: random seed for the fold split.
         keep_identifiers: groups (patients) keep their names in the files; otherwise they get pseudonyms.
+        fit: returns `config` with what else has to be measured before the plan is made.
 
     Raises:
         ValueError: the data set is invalid, a setting does not fit it, or `out` cannot be written (names which).
@@ -68,7 +70,8 @@ def prepare(
         with working_in(out, "prepare"):
             names = pseudonyms((case.group for case in dataset.cases), out, "cases/*.json", keep=keep_identifiers)
             named = tuple(replace(case, group=names[case.group]) for case in dataset.cases)
-            store = _prepare(replace(dataset, cases=named), out, splits, config, workers, progress, seed)
+            chosen = fit or (lambda _: config)
+            store = _prepare(replace(dataset, cases=named), out, splits, chosen, workers, progress, seed)
             if dataset.splits is None and num_folds is None and len(splits) < FOLDS:
                 store.notes += (_fewer(len(splits)),)
             return store
@@ -85,7 +88,7 @@ def _prepare(
     dataset: Dataset,
     out: Path,
     splits: list[Split],
-    config: PlanConfig,
+    fit: Callable[[Fingerprint], PlanConfig],
     workers: int | None,
     progress: Progress,
     seed: int,
@@ -93,11 +96,11 @@ def _prepare(
     before = Task.load(out / "task.json") if (out / "task.json").exists() else None
     ids = tuple(case.id for case in dataset.cases)
     Manifest(version=VERSION, complete=False, ids=ids).save(out / "manifest.json")
-    measured = measure(dataset, ids=_used(splits), cache=out / "cases", workers=workers, progress=progress)
+    measured = measure(dataset, ids=used_cases(splits), cache=out / "cases", workers=workers, progress=progress)
     if dataset.splits is None:  # the same cases to train and validate on, now that sizes are known
         strata = size_strata(measured.cases)
         splits = make_splits(dataset.cases, num_folds=len(splits), seed=seed, strata=strata)
-    task = plan_cases(dataset, measured, config)
+    task = plan_cases(dataset, measured, fit(measured))
     _check_disk(out, measured, task)
 
     described = {"name": dataset.name, "source": str(dataset.root), "ndim": dataset.ndim}
@@ -140,7 +143,7 @@ def would_prepare(
     """
     splits = check_dataset(dataset, config, num_folds, seed)
     if config.patch_size and not config.strides:
-        plan_cases(dataset, measure(dataset, ids=_used(splits), progress=progress), config)
+        plan_cases(dataset, measure(dataset, ids=used_cases(splits), progress=progress), config)
 
 
 def check_dataset(dataset: Dataset, config: PlanConfig, num_folds: int | None, seed: int) -> list[Split]:
@@ -177,7 +180,7 @@ def plan_cases(dataset: Dataset, measured: Fingerprint, config: PlanConfig) -> T
     return task
 
 
-def _used(splits: Sequence[Split]) -> set[str]:
+def used_cases(splits: Sequence[Split]) -> set[str]:
     return {case_id for split in splits for case_id in (*split.train, *split.val)}
 
 

@@ -66,7 +66,7 @@ def train(
     if initial is not None:
         model.load_state_dict({**model.state_dict(), **initial})
     trainer = set_up(channels_last(model, task.ndim), config)
-    rank, is_main = trainer.fabric.global_rank, trainer.fabric.global_rank == 0
+    is_main = trainer.fabric.global_rank == 0
     state = (model, trainer.optimizer, trainer.average, trainer.fabric.strategy.precision)
     steps_done = load_resume(run, *state)
     if is_main:
@@ -79,12 +79,9 @@ def train(
     judged = steps_done + STEPS_TO_JUDGE
     patches = () if trained else training_batches(trainer, store, ids, task, steps_done, seed)
     for step, batch in enumerate(patches, start=steps_done):
-        phase_seeds, augmentation_seed = step_seeds(seed, step, rank, len(model.phases))
-        generator = torch.Generator().manual_seed(augmentation_seed)
-        batch = augment(to_device(batch, trainer.fabric.device), config.augment, task.patch_size, generator)
         lr = learning_rate(config, step, seconds, last)
         try:
-            measured = train_step(trainer, batch, step, lr, phase_seeds)
+            measured = augment_and_train(trainer, batch, task, step, lr, seed)
         except FloatingPointError as error:
             raise stop(run, str(error), saved, step + 1, config, write=is_main) from None
         steps_done = step + 1
@@ -142,6 +139,14 @@ def set_up(model: Model, config: TrainConfig) -> Trainer:
     average = MovingAverage(model, config.average) if config.average else None
     loss_terms, optimizer = fabric.setup(LossTerms(model), optimizer)
     return Trainer(config, fabric, model, loss_terms, optimizer, average)
+
+
+def augment_and_train(trainer: Trainer, batch: Batch, task: Task, step: int, lr: float, seed: int) -> Metrics:
+    """Augment a batch on the device and train on it; `seed` is that of the training, see `train_step`."""
+    phase_seeds, augmentation_seed = step_seeds(seed, step, trainer.fabric.global_rank, len(trainer.model.phases))
+    generator = torch.Generator().manual_seed(augmentation_seed)
+    batch = augment(to_device(batch, trainer.fabric.device), trainer.config.augment, task.patch_size, generator)
+    return train_step(trainer, batch, step, lr, phase_seeds)
 
 
 def train_step(trainer: Trainer, batch: Batch, step: int, lr: float, seeds: tuple[int, ...]) -> Metrics:
@@ -217,13 +222,15 @@ def training_batches(
     """The batches of this process, from step `first_step` to the last."""
     config, fabric = trainer.config, trainer.fabric
     sampler = PatchSampler(store, ids, task, config.sampler, seed=seed, margin=config.augment.margin)
-    workers = config.num_workers
-    if workers is None:
-        workers = 0 if fabric.device.type == "cpu" else 8
     return batches(
         sampler, config.batch_size or task.batch_size, first_step, config.steps,
-        num_workers=workers, rank=fabric.global_rank, world_size=fabric.world_size,
+        num_workers=num_workers(config, fabric.device), rank=fabric.global_rank, world_size=fabric.world_size,
     )  # fmt: skip
+
+
+def num_workers(config: TrainConfig, device: torch.device) -> int:
+    """The processes that load batches for a device."""
+    return (0 if device.type == "cpu" else 8) if config.num_workers is None else config.num_workers
 
 
 def is_finished(config: TrainConfig, steps_done: int, seconds: float, last: LastPhase | None) -> bool:
