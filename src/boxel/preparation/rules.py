@@ -14,8 +14,8 @@ RULES = {
     "spacing": (
         "The median voxel size of the training cases: half of them lose no detail, and few are enlarged. Along an "
         f"axis that is {ANISOTROPY:g} times as coarse as the finest it is the 10th percentile: planes added there "
-        "cost little, planes left out lose small objects. Images are made coarser, the finest axes first, until a patch "
-        f"shows {SURROUNDINGS:g} times the extent of large objects, as long as the median object keeps "
+        "cost little, planes left out lose small objects. Images are made coarser, the finest axes first, until a "
+        f"patch shows {SURROUNDINGS:g} times the extent of large objects, as long as the median object keeps "
         f"{MEDIAN_OBJECT:g} voxels per axis and small ones of each class keep {SMALL_OBJECT:g}: a network that sees a "
         "part of an object hardly finds its border."
     ),
@@ -34,8 +34,8 @@ RULES = {
         f"context, unless less than {LEAST_FILLED:.0%} of a patch were image."
     ),
     "patch_size": (
-        "The largest patch with edges equal in mm of which plan.voxels_per_step holds plan.min_batch, within the image; "
-        "plan.patch_extent limits it, so that a step sees more objects. It holds large objects where it can."
+        "The largest patch with edges equal in mm of which plan.voxels_per_step holds plan.min_batch, within the "
+        "image; plan.patch_extent limits it, so that a step sees more objects. It holds large objects where it can."
     ),
     "anchors": (
         "Sizes fitted to the objects but specks and outliers, so that each has an anchor of about its size; a further "
