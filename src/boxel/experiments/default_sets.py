@@ -1,4 +1,4 @@
-"""Nine data sets that no default was chosen on, each with its parts, its metric, and what its training costs.
+"""Nine data sets that no default was chosen on, each with its parts and its metric.
 
 Parts are by patient, or by image where there are no patients, and always the same. Test parts have 40 objects or more,
 but for the volumes of nuclei and the pictures of DeepLesion, of which there are too few.
@@ -21,13 +21,11 @@ class DataSet:
         label: what it shows.
         source: its images and parts.
         metric: the one that decides about it.
-        seconds_per_step: CPU time of a training step of `retina_unet_small`, with one thread.
     """
 
     label: str
     source: Source
     metric: str
-    seconds_per_step: float
 
 
 def data_sets() -> dict[str, DataSet]:
@@ -38,28 +36,27 @@ def data_sets() -> dict[str, DataSet]:
     hippocampus = _folder("hippocampus", "nnunet", "classes=anterior,posterior", "min_size=50")
     lesions = _folder("deeplesion/jpg8bit", "deeplesion_jpg", "classes=lesion")
     crops = {"path": project_data("lidc_nodules"), "format": "pairs", "options": _CROPS}
-    # Seconds are measured on nuclei, blood cells and the hippocampus; the others are taken to be like these.
     return {
-        "nuclei": DataSet("nuclei in fluorescence", nuclei, AP50, 0.20),
+        "nuclei": DataSet("nuclei in fluorescence", nuclei, AP50),
         "blood_cells": DataSet(
-            "blood cells", _folder("blood_cells/BCCD", "voc"), AP50, 0.28
+            "blood cells", _folder("blood_cells/BCCD", "voc"), AP50
         ),
         "hippocampus": DataSet(
-            "parts of the hippocampus, 3D", PatientSplit(folder=hippocampus, test=0.25, val=0.25), AP10, 0.30
+            "parts of the hippocampus, 3D", PatientSplit(folder=hippocampus, test=0.25, val=0.25), AP10
         ),
-        "nuclei3d": DataSet("nuclei, 3D", Quarters(volumes=(embryos, tissue)), AP10, 0.30),
-        "lidc": DataSet("lung nodules, 3D", MosaicOfCrops(**crops, canvases=60, seed=1), AP10, 0.30),
+        "nuclei3d": DataSet("nuclei, 3D", Quarters(volumes=(embryos, tissue)), AP10),
+        "lidc": DataSet("lung nodules, 3D", MosaicOfCrops(**crops, canvases=60, seed=1), AP10),
         "deeplesion": DataSet(
-            "lesions in CT", PatientSplit(folder=lesions, test=0.34, val=0.34), AP10, 0.28
+            "lesions in CT", PatientSplit(folder=lesions, test=0.34, val=0.34), AP10
         ),
         "toy": DataSet(
             "toy discs and rings",
-            ToyImages(task="donuts_pattern", train_sizes=(100,), num_val=60, num_test=120, seed=100), AP50, 0.20,
+            ToyImages(task="donuts_pattern", train_sizes=(100,), num_val=60, num_test=120, seed=100), AP50,
         ),
-        "large": DataSet("large nuclei in three sizes", EnlargedObjects(images=nuclei), AP50, 0.20),
+        "large": DataSet("large nuclei in three sizes", EnlargedObjects(images=nuclei), AP50),
         "sparse": DataSet(
             "few small nodules, 3D",
-            MosaicOfCrops(**crops, canvases=45, seed=2, canvas=(48, 176, 176), lesions=3, tiles=16), AP10, 0.30,
+            MosaicOfCrops(**crops, canvases=45, seed=2, canvas=(48, 176, 176), lesions=3, tiles=16), AP10,
         ),
     }  # fmt: skip
 
