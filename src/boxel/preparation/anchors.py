@@ -71,8 +71,9 @@ def robust_sizes(sizes: np.ndarray) -> np.ndarray:
     if not len(sizes):
         return sizes
     volumes = sizes.prod(1)
-    lower, upper = np.percentile(volumes, FITTED)
-    kept = sizes[(volumes >= lower) & (volumes <= upper)]
+    least = np.percentile(volumes, FITTED[0], method="lower")
+    most = np.percentile(volumes, FITTED[1], method="higher")
+    kept = sizes[(volumes >= least) & (volumes <= most)]
     specks_are_few = (sizes < LEAST_VOXELS).mean(0) < SMALL_SHARE
     return np.where(specks_are_few, np.maximum(kept, LEAST_VOXELS), kept)
 

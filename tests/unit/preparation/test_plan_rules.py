@@ -91,5 +91,11 @@ def test_specks_count_as_two_voxels_unless_a_quarter_of_the_objects_are_specks(s
     assert robust_sizes(sizes)[:, 1].min() == 9.0
 
 
+def test_a_hundred_objects_are_all_fitted_to():
+    sizes = np.random.default_rng(0).uniform(5, 50, (300, 2))
+    assert len(robust_sizes(sizes[:100])) == 100
+    assert len(robust_sizes(sizes)) == 296
+
+
 def test_a_data_set_without_objects_has_no_sizes():
     assert robust_sizes(np.zeros((0, 3))).shape == (0, 3)
