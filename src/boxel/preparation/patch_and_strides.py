@@ -42,8 +42,8 @@ def choose_grid(
     Raises:
         ValueError: the given values contradict each other.
     """
-    need = 1.5 * np.percentile(sizes, 99, axis=0) if len(sizes) else np.zeros(shapes.shape[1])
-    need = np.minimum(need, np.percentile(shapes, 90, axis=0))  # the few larger images need no patch that holds them
+    large = np.percentile(sizes, 99, axis=0) if len(sizes) else np.zeros(shapes.shape[1])
+    need = np.minimum(1.5 * large, np.percentile(shapes, 90, axis=0))
     room = np.maximum(np.median(shapes, axis=0), need)
     if extent and len(sizes):
         room = np.maximum(np.minimum(room, extent / 1.5 * need), need)
@@ -53,8 +53,14 @@ def choose_grid(
     # Stages beyond the last detecting level, if the patch has room for them, give it context.
     stages = strides or stages[: max(chosen[-1] + 1, MIN_STAGES)]
     patch = np.array(patch_size or fit_patch(room, need, np.prod(stages, axis=0), spacing, budget))
-    while not (patch_size or strides) and len(stages) > chosen[-1] and _filled(patch, shapes) < LEAST_FILLED:
-        stages = stages[:-1]
+    median = np.median(shapes, axis=0)
+    while not patch_size and np.prod(np.minimum(1, median / patch)) < LEAST_FILLED:
+        if (np.maximum(room, need) > median).any():
+            room, need = np.minimum(room, median), np.minimum(need, median)
+        elif not strides and len(stages) > chosen[-1]:
+            stages = stages[:-1]
+        else:
+            break
         patch = fit_patch(room, need, np.prod(stages, axis=0), spacing, budget)
     unit = np.prod(stages, axis=0)
     listed = ", ".join(f"C{k} {by(stage)}" for k, stage in enumerate(stages, start=1))
@@ -70,19 +76,13 @@ def choose_grid(
         "as set." if patch_size else _why_patch(patch, shapes, unit, budget, extent)
     )
     if len(sizes):
-        large = by(need / 1.5)
         why["patch_size"] += (
-            f" It holds objects of {large} voxels (99th percentile)."
-            if (patch >= need / 1.5).all()
-            else f" Objects of {large} voxels (99th percentile) exceed it: "
+            f" It holds objects of {by(large)} voxels (99th percentile)."
+            if (patch >= large).all()
+            else f" Objects of {by(large)} voxels (99th percentile) exceed it: "
             f"consider a coarser spacing or {'a larger patch_size' if patch_size else 'more voxels_per_step'}."
         )
     return stages, chosen, tuple(patch.astype(int).tolist())
-
-
-def _filled(patch: np.ndarray, shapes: np.ndarray) -> float:
-    """The share of the patch that the median image fills."""
-    return float(np.prod(np.minimum(1, np.median(shapes, axis=0) / patch)))
 
 
 def _why_patch(patch: np.ndarray, shapes: np.ndarray, unit: np.ndarray, budget: int, extent: float | None) -> str:

@@ -47,7 +47,8 @@ class PlanConfig(Config):
         batch_size: patches per step.
         patch_extent: longest edge of a patch in multiples of that of large objects (99th percentile), for images much
             larger than their objects; None limits patches by the budget only.
-        min_batch: least number of patches per step that the budget is to hold, where `batch_size` is not set.
+        large_patches: images become coarser until `voxels_per_step` holds so many patches of twice the extent of large
+            objects, see `boxel.preparation.target_spacing`.
         voxels_per_step: budget for `batch_size` times the voxels of a patch.
         memory: most bytes of a training step, such as "24GB"; `voxels_per_step` becomes what fits, as measured.
         strides: stride per axis of the backbone's stages C1, C2, ...; one number is for all axes.
@@ -72,7 +73,7 @@ class PlanConfig(Config):
     patch_size: tuple[PositiveInt, ...] | None = None
     batch_size: PositiveInt | None = None
     patch_extent: PositiveFloat | None = None
-    min_batch: PositiveInt = 2
+    large_patches: PositiveInt = 2
     voxels_per_step: PositiveInt = 2**19
     memory: PositiveInt | None = None
     strides: tuple[tuple[PositiveInt, ...], ...] | None = None
@@ -131,10 +132,8 @@ def plan(fingerprint: Fingerprint, config: PlanConfig = PlanConfig()) -> Task:  
     check_settings(config, fingerprint.ndim, len(fingerprint.channels))
     ndim = _ndim(fingerprint, config, why)
     fingerprint = typical(fingerprint, config.spacing_unit)
-    room = max(1, config.voxels_per_step // (config.batch_size or config.min_batch))
-    spacing = target_spacing(
-        fingerprint, config.spacing, config.spacing_unit, why, ndim=ndim, room=None if config.patch_size else room
-    )
+    room = None if config.patch_size else max(1, config.voxels_per_step // config.large_patches)
+    spacing = target_spacing(fingerprint, config.spacing, config.spacing_unit, why, ndim=ndim, room=room)
     grids = [stored_shape(case.shape, case.spacing, spacing, config.spacing_unit) for case in fingerprint.cases]
     sizes, shapes = _on_grid(fingerprint, grids, ndim)
     strides = config.strides_for(ndim)
@@ -145,7 +144,7 @@ def plan(fingerprint: Fingerprint, config: PlanConfig = PlanConfig()) -> Task:  
         strides=strides,
         levels=config.levels,
         patch_size=config.patch_size,
-        budget=room,
+        budget=max(1, config.voxels_per_step // (config.batch_size or 2)),
         extent=config.patch_extent,
         why=why,
     )
@@ -204,7 +203,7 @@ def _check_step(config: PlanConfig, patch_size: tuple[int, ...], num_channels: i
 
 
 def _patches_per_step(config: PlanConfig, patch_size: tuple[int, ...]) -> int:
-    least = 1 if config.memory else config.min_batch
+    least = 1 if config.memory else 2
     return config.batch_size or min(max(config.voxels_per_step // math.prod(patch_size), least), 16)
 
 

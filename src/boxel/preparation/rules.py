@@ -14,10 +14,10 @@ RULES = {
     "spacing": (
         "The median voxel size of the training cases: half of them lose no detail, and few are enlarged. Along an "
         f"axis that is {ANISOTROPY:g} times as coarse as the finest it is the 10th percentile: planes added there "
-        "cost little, planes left out lose small objects. Images are made coarser, the finest axes first, until a "
-        f"patch shows {SURROUNDINGS:g} times the extent of large objects, as long as the median object keeps "
-        f"{MEDIAN_OBJECT:g} voxels per axis and small ones of each class keep {SMALL_OBJECT:g}: a network that sees a "
-        "part of an object hardly finds its border."
+        "cost little, planes left out lose small objects. Images are made coarser, the finest axes first, until "
+        f"plan.voxels_per_step holds plan.large_patches of {SURROUNDINGS:g} times the extent of large objects, as long "
+        f"as the median object keeps {MEDIAN_OBJECT:g} voxels per axis and small ones of each class {SMALL_OBJECT:g}: "
+        "a network that sees a part of an object hardly finds its border."
     ),
     "normalisation": (
         "CT, whose values have a unit, is clipped and scaled alike in all images; a channel of another name is "
@@ -34,16 +34,17 @@ RULES = {
         f"context, unless less than {LEAST_FILLED:.0%} of a patch were image."
     ),
     "patch_size": (
-        "The largest patch with edges equal in mm of which plan.voxels_per_step holds plan.min_batch, within the "
-        "image; plan.patch_extent limits it, so that a step sees more objects. It holds large objects where it can."
+        "The largest patch with edges equal in mm that half of plan.voxels_per_step allows, within the image: "
+        "context decides more than the number of patches; but plan.patch_extent limits it, so that a step sees more "
+        "objects. It holds large objects where it can."
     ),
     "anchors": (
         "Sizes fitted to the objects but specks and outliers, so that each has an anchor of about its size; a further "
         f"one per position must raise the mean best IoU by {ANCHOR_GAIN:g}."
     ),
     "batch_size": (
-        "As many patches as plan.voxels_per_step allows, plan.min_batch to 16: a step with more costs more and learns "
-        "little more. plan.memory sets plan.voxels_per_step to what fits, as measured."
+        "As many patches as plan.voxels_per_step allows, 2 to 16: a step with more costs more and learns little "
+        "more. plan.memory sets plan.voxels_per_step to what fits, as measured."
     ),
     "max_detections": ("Three times the largest number of objects of a training case, so that no object is left out."),
     "masks": ("Masks are trained where some objects have them: models that segment learn boxes from fewer images."),

@@ -74,7 +74,7 @@ def target_spacing(
     if coarse_enough != spacing:
         why["spacing"] = (
             f"{by(coarse_enough)} mm, coarser than the images ({by(spacing)} mm, the median of {len(spacings)} cases): "
-            f"objects are so large that a patch of {room} voxels does not show {SURROUNDINGS:g} times their extent; "
+            f"{room} voxels are to show {SURROUNDINGS:g} times the extent of large objects, and "
             f"small ones keep {SMALL_OBJECT:g} voxels per axis."
         )
     return coarse_enough

@@ -7,7 +7,7 @@ from boxel.preparation.anchors import fit_levels, robust_sizes
 from boxel.preparation.plan import PlanConfig, plan
 from tests.unit.preparation.fingerprints import cubes, data
 
-SMALL = PlanConfig(patch_extent=2.4, min_batch=8, voxels_per_step=2**18)
+SMALL = PlanConfig(patch_extent=2.4, large_patches=8, voxels_per_step=2**18)
 
 
 def extents(task, edges):
@@ -68,12 +68,12 @@ def test_a_patch_is_not_mostly_padding(ndim):
     assert filled >= 0.5
 
 
-def test_a_step_has_the_least_batch_that_is_asked_for():
-    images = data([(640, 640)] * 9, [(1.0, 1.0)] * 9, cubes(2, *[20] * 90))
-    for least in (2, 8, 16):
-        task = plan(images, PlanConfig(min_batch=least, voxels_per_step=2**18))
-        assert task.batch_size >= least
-        assert task.batch_size * np.prod(task.patch_size) <= 2**18
+def test_more_large_patches_in_a_step_make_images_coarser_and_not_smaller():
+    images = data([(640, 640)] * 9, [(1.0, 1.0)] * 9, cubes(2, *[200] * 90))
+    tasks = [plan(images, PlanConfig(large_patches=number, voxels_per_step=2**18)) for number in (1, 4, 8)]
+    assert [task.spacing[0] for task in tasks] == [1.0, 2.0, 2.5]
+    shown = [np.prod(np.multiply(task.patch_size, task.spacing)) for task in tasks]
+    assert shown == sorted(shown)
 
 
 def test_anchors_are_not_fitted_to_specks_and_outliers(ndim):
