@@ -294,9 +294,5 @@ def _check_ids(ids: Iterable[int], case: Case, repair: bool) -> None:
             case.id,
         )
     if declared - present and not repair:
-        raise InputError(
-            case.file,
-            f"objects {some(declared - present)} have a class but no voxels in {name}",
-            "remove them from the list, or add their masks",
-            case.id,
-        )
+        problem = f"objects {some(declared - present)} have a class but no voxels in {name}"
+        raise InputError(case.file, problem, "remove them from the list, or add their masks", case.id)

@@ -6,8 +6,10 @@ import pytest
 from boxel.datasets.cases import read_case
 from boxel.datasets.crops import Place, read_crops, shown_besides
 from boxel.datasets.formats import open_dataset
+from boxel.datasets.formats.mosaic import make_mosaic
 from boxel.io import write_image, write_label_map
 from boxel.types import Geometry, Image, silent
+from tests.unit.datasets.test_mosaic import settings, write_crops
 
 SPACING = (2.0, 1.0, 1.0)
 SIZE = np.array([6, 44, 44])
@@ -80,3 +82,13 @@ def test_such_crops_are_left_out_of_a_mosaic(tmp_path, scan, two_objects):
     crops, left_out = read_crops(source, (6, 80, 80), SPACING, silent)
     assert crops == []
     assert left_out == {"a": "shows the object of b too", "b": "shows the object of a too"}
+
+
+def test_too_few_patients_are_explained_by_the_crops_that_are_left_out(tmp_path):
+    crops = write_crops(tmp_path / "crops")
+    for number in range(12):
+        if number > 1:
+            write_label_map(crops / "labels" / f"c{number:02d}.nii.gz", np.zeros((5, 44, 44), np.uint8),
+                            Geometry.plain((5, 44, 44), SPACING))  # fmt: skip
+    with pytest.raises(ValueError, match=r"mosaic.json: 2 groups .* too few.*; c02 is left out: 0 objects"):
+        make_mosaic(tmp_path / "mosaic", settings())

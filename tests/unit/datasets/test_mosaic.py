@@ -251,15 +251,6 @@ def test_patients_whose_rims_cannot_fill_a_canvas_are_left_out_and_reported(tmp_
     assert {row["case"] for row in sources(made)} == {f"c{number:02d}" for number in range(12) if number != 3}
 
 
-def test_too_few_patients_are_explained_by_the_crops_that_are_left_out(tmp_path, crops):
-    for number in range(12):
-        if number > 1:
-            write_label_map(crops / "labels" / f"c{number:02d}.nii.gz", np.zeros((5, 44, 44), np.uint8),
-                            Geometry.plain((5, 44, 44), SPACING))  # fmt: skip
-    with pytest.raises(ValueError, match=r"mosaic.json: 2 groups .* too few.*; c02 is left out: 0 objects"):
-        make_mosaic(tmp_path / "mosaic", settings())
-
-
 def test_narrow_rims_are_mirrored_into_the_seam(tmp_path):
     write_crops(tmp_path / "crops", 12, (5, 44, 23), 6)  # a rim of 5 voxels beside the object, of 16 above
     dataset, source = mosaic(tmp_path / "mosaic"), open_dataset(tmp_path / "crops", options=OPTIONS)
