@@ -91,7 +91,7 @@ def plan(
         dataset = as_dataset(data)
         experiment = get_recipe(recipe, model).override(overrides)
         check_budget(experiment.train)
-        splits = check_dataset(dataset, experiment.plan, num_folds=5, seed=0)
+        splits = check_dataset(dataset, experiment.plan, num_folds=None, seed=0)
         fingerprint = measure(dataset, ids=used_cases(splits), progress=progress)
         experiment = within_gpu(fingerprint, fit(fingerprint, experiment))
         task = plan_cases(dataset, fingerprint, experiment.plan)

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,9 @@ from boxel.io.claims import LOSSLESS, check_claim
 __all__ = ["Layout", "layout", "read", "read_planes"]
 
 LOSSY = (6, 7, 33007, 34892)  # JPEG compressions
+CUT_SHORT = "the file is cut short; copy or export it again"
+# By type of a tag.
+VALUE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 AT_ONCE = 2**26  # bytes of the planes that have to be decoded together, the most that are read in parts
 
 
@@ -49,9 +53,13 @@ class _Opened(NamedTuple):
     def block(self) -> int:
         """Number of planes that are stored together; 0 if the image can be read only as a whole."""
         series, page, ndim = self.series, self.series.keyframe, len(self.series.keyframe.shape)
-        further = series.axes[:-ndim]  # the axes along which pages lie
+        further, before = series.axes[:-ndim], series.axes[: self.axis]  # the axes along which pages lie; of channels
+        if len(before) > 1 or ("C" in series.axes and before == "S"):
+            return 0  # two axes of channels
         if series.dataoffset is not None:
             return 1
+        if self.axis >= len(further) and page.axes[self.axis - len(further)] != "Y":
+            return 0  # the metadata name an axis of a page otherwise than the page does
         if series.transform or page.jpegheader is not None or page.imagedepth > 1 or len(series.axes) < ndim:
             return 0
         if math.prod(series.shape[:-ndim]) != len(series.pages) or further not in ("", "C", series.axes[self.axis]):
@@ -62,6 +70,7 @@ class _Opened(NamedTuple):
 def read(path: Path, colours: bool) -> tuple[np.ndarray, tuple[str, ...]]:
     """The image `(c, *s)` and remarks; arguments are those of `boxel.io.pictures.read`."""
     with _opened(path, colours) as opened:
+        _check_whole(path, opened)
         _check_claim(path, opened, opened.size)
         return _finish(opened, opened.series.asarray(), colours), opened.remarks
 
@@ -72,6 +81,7 @@ def layout(path: Path, least: int) -> Layout | None:
         planes, block = opened.series.shape[opened.axis], opened.block
         if opened.size < least or not block or opened.size // planes * block > AT_ONCE:
             return None
+        _check_whole(path, opened)
         first = _planes(path, opened, 0, 1)
         return Layout((len(first), planes, *first.shape[2:]), first.dtype, block, opened.remarks)
 
@@ -94,7 +104,7 @@ def _planes(path: Path, opened: _Opened, first: int, last: int) -> np.ndarray:
         array = np.stack([page.asarray() for page in series.pages[first:last]])
     else:
         rows = [_rows(page, first, last) for page in series.pages]
-        array = rows[0] if series.axes == series.keyframe.axes else np.stack(rows)
+        array = np.stack(rows) if len(series.axes) > len(series.keyframe.axes) else rows[0]
     return _finish(opened, array, True)
 
 
@@ -111,8 +121,11 @@ def _rows(page: Any, first: int, last: int) -> np.ndarray:
     for sample in range(samples):
         for number in range((sample * down + first // height) * across, (sample * down + -(-last // height)) * across):
             file.seek(page.dataoffsets[number])
-            data = file.read(page.databytecounts[number]) or None
-            segment, (_, _, row, column, _), shape = frame.decode(data, number, **settings)
+            data = file.read(page.databytecounts[number])
+            if len(data) < page.databytecounts[number]:
+                raise ValueError(f"{file.path}: {CUT_SHORT}")
+            # A tile of no bytes was never written.
+            segment, (_, _, row, column, _), shape = frame.decode(data or None, number, **settings)
             begin, end = max(first, row), min(last, row + shape[1])
             target = array[sample, begin - first : end - first, column : column + shape[2]]
             found = frame.nodata if segment is None else segment[0, begin - row : end - row, : target.shape[1]]
@@ -139,6 +152,32 @@ def _opened(path: Path, colours: bool) -> Iterator[_Opened]:
         if series.dtype.kind == "c":
             raise ValueError(f"{path}: its pixels are complex numbers; save their magnitude as float32")
         yield _Opened(file, series, remarks)
+
+
+def _check_whole(path: Path, opened: _Opened) -> None:
+    """Raise ValueError if a page, or a part of one, lies beyond the end of the file; tifffile leaves it out."""
+    pages, end = opened.file.pages, path.stat().st_size
+    values, _ = _directory(opened.file, pages[0].offset)
+    _, following = _directory(opened.file, pages[len(pages) - 1].offset)
+    parts = ((page.dataoffsets, page.databytecounts) for page in opened.series.pages if page is not None)
+    if following or max(values) > end or any(np.add(*part).max(initial=0) > end for part in parts):
+        raise ValueError(f"{path}: {CUT_SHORT}")
+
+
+def _directory(file: Any, offset: int) -> tuple[list[int], int]:
+    """Where the values of a page's tags end, and where the next page is described; 0 if it is the last."""
+    tiff, stream = file.tiff, file.filehandle
+    stream.seek(offset)
+    (number,) = struct.unpack(tiff.tagnoformat, stream.read(tiff.tagnosize))
+    content = stream.read(number * tiff.tagsize + tiff.offsetsize)
+    ends = [0]
+    for start in range(0, number * tiff.tagsize, tiff.tagsize):
+        kind, count, place = struct.unpack_from(
+            f"{file.byteorder}xxH{'QQ' if tiff.is_bigtiff else 'II'}", content, start
+        )
+        size = count * VALUE_BYTES.get(kind, 1)
+        ends.append(place + size if size > tiff.tagoffsetthreshold else 0)
+    return ends, int.from_bytes(content[number * tiff.tagsize :])
 
 
 def _check_claim(path: Path, opened: _Opened, at_once: int) -> None:

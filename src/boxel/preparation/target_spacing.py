@@ -75,7 +75,7 @@ def target_spacing(
         why["spacing"] = (
             f"{by(coarse_enough)} mm, coarser than the images ({by(spacing)} mm, the median of {len(spacings)} cases): "
             f"{room} voxels are to show {SURROUNDINGS:g} times the extent of large objects, and "
-            f"small ones keep {SMALL_OBJECT:g} voxels per axis."
+            f"small ones keep {SMALL_OBJECT:g} voxels per axis; plan.large_patches=1 or plan.spacing keep more detail."
         )
     return coarse_enough
 

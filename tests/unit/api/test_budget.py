@@ -11,6 +11,7 @@ from boxel.api import budget, fitting
 from boxel.api.budget import plan_validations
 from boxel.api.fitting import Cost, calibrate, fit, within_gpu
 from boxel.api.planning import plan
+from boxel.datasets.formats import open_dataset
 from boxel.preparation.plan import plan as plan_task
 from boxel.preparation.rules import RULES
 from boxel.recipes import get_recipe
@@ -218,6 +219,15 @@ def test_plan_says_what_prepare_and_train_will_do_and_writes_nothing(store, cost
     assert longer == pytest.approx(2 * shorter, abs=1)
     assert plan(toys, recipe=RECIPE, overrides=["plan.memory=300MiB"]).experiment.plan.voxels_per_step == 200 * 1024
     assert sorted(path.stat().st_mtime_ns for path in store.path.parent.rglob("*")) == before
+
+
+@pytest.mark.parametrize("prescribed", [True, False])
+def test_data_of_few_patients_and_data_that_prescribe_folds_have_a_plan(prescribed, tmp_path, costs):
+    data = boxel.make_toy(tmp_path / "toys", num_train=4, num_val=0, num_test=0, size=64)
+    if prescribed:
+        names = [case.id for case in open_dataset(data).cases]
+        (data / "splits.json").write_text(json.dumps([{"train": names[:2], "val": names[2:3], "test": names[3:]}]))
+    assert plan(data, recipe=RECIPE).task.ndim == 2
 
 
 def test_every_choice_of_a_plan_has_a_rule(store):

@@ -118,3 +118,54 @@ def test_damage_is_named_when_the_part_is_asked_for(rng, tmp_path):
     path.write_bytes(content[: offset - 100])
     with pytest.raises(ValueError, match=r"a\.tif"):
         opened.array[slice(None), slice(0, 70)]
+
+
+COLOURS = {"photometric": "rgb"}
+PLANAR = {"photometric": "rgb", "planarconfig": "separate"}
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize(
+    ("axes", "shape", "options"),
+    [
+        ("CYX", (3, 40, 33), PLANAR), ("ZYX", (3, 40, 33), PLANAR), ("YXC", (40, 33, 3), COLOURS),
+        ("YXZ", (40, 33, 3), COLOURS), ("ZX", (40, 33), {}), ("TX", (40, 33), {}), ("XY", (40, 33), {}),
+        ("CX", (3, 33), {}), ("YC", (40, 3), {}), ("CSYX", (5, 3, 40, 33), PLANAR), ("ZCYX", (4, 2, 40, 33), {}),
+    ],
+)  # fmt: skip
+def test_axes_that_the_metadata_name_otherwise_than_the_pages(axes, shape, options, compression, rng, tmp_path):
+    path, pixels = tmp_path / "a.tif", rng.integers(0, 255, shape).astype(np.uint8)
+    options = {"photometric": "minisblack", **options}
+    tifffile.imwrite(path, pixels, compression=compression, metadata={"axes": axes}, **options)
+    whole, opened = read_image(path).array, open_image(path, least=0).array
+    assert np.array_equal(np.asarray(opened[slice(None), slice(None)]), whole)
+    assert read_layout(path) == (len(whole), whole.shape[1:])
+
+
+STACKS = {
+    "plain": {}, "compressed": {"compression": "zlib"}, "imagej": {"imagej": True}, "jpeg": {"compression": "jpeg"},
+    "ome": {"ome": True, "compression": "zlib"}, "tiles": {**TILES, "compression": "jpeg"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 0.99])
+@pytest.mark.parametrize("form", STACKS)
+def test_a_file_that_is_cut_short_is_no_smaller_or_darker_image(form, share, rng, tmp_path):
+    path = tmp_path / ("a.ome.tif" if form == "ome" else "a.tif")
+    tifffile.imwrite(path, rng.integers(0, 255, (9, 64, 48)).astype(np.uint8), photometric="minisblack", **STACKS[form])
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    for read in (read_image, read_layout, lambda path: open_image(path, least=0)):
+        with pytest.raises(ValueError, match=r"a.*\.tif: .*(cut short|cannot be read as an image)"):
+            read(path)
+
+
+def test_a_tile_that_ends_after_the_file_was_opened_is_an_error(rng, tmp_path):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, rng.integers(0, 255, (64, 64)).astype(np.uint8), compression="zlib", tile=(16, 16))
+    opened, content = open_image(path, least=0), path.read_bytes()
+    with tifffile.TiffFile(path) as file:
+        cut = file.pages[0].dataoffsets[9]
+    path.write_bytes(content[:cut])
+    with pytest.raises(ValueError, match=r"a\.tif: .*cut short"):
+        opened.array[slice(None), slice(0, 64)]
