@@ -41,7 +41,7 @@ def test_what_is_written_is_read_back(tmp_path_factory, ndim, seed, count):
 def test_a_right_file_is_read_without_searching_for_similar_names(tmp_path, monkeypatch, ndim):
     # The search took nine tenths of the time of an evaluation with 100 detections per case.
     write_detections(tmp_path / "a.json", example(ndim), "a", CLASSES)
-    monkeypatch.setattr("boxel.export.boxel_json.did_you_mean", lambda *_: pytest.fail("searched"))
+    monkeypatch.setattr("boxel.export.boxel_checks.did_you_mean", lambda *_: pytest.fail("searched"))
     assert len(read_detections(tmp_path / "a.json")[1]) == 3
 
 
