@@ -146,8 +146,8 @@ def inspect(dataset: Dataset) -> Iterator[InputError]:
         seen.setdefault(case.id, case)
         if not can_name_files(case.id):
             yield InputError(case.file, f"case {case.id!r:.200}: {NO_FILE_NAME}", NAMES_OF_CASES, case.id)
-        known = ", ".join(f"{i} ({name})" for i, name in enumerate(dataset.classes))
         for label in sorted(set(case.labels) - set(range(len(dataset.classes)))):
+            known = ", ".join(f"{i} ({name})" for i, name in enumerate(dataset.classes))
             yield InputError(
                 case.file,
                 f"unknown class id {label}",
