@@ -50,9 +50,7 @@ __all__ = [
 ]
 
 SUFFIXES = itk.SUFFIXES + pictures.SUFFIXES
-ENDINGS = {suffix[suffix.rfind(".") :]: [] for suffix in SUFFIXES}  # the suffixes that end with each last part
-for _suffix in SUFFIXES:
-    ENDINGS[_suffix[_suffix.rfind(".") :]].append(_suffix)
+ENDINGS = {last: [one for one in SUFFIXES if one.endswith(last)] for last in {Path(f"a{s}").suffix for s in SUFFIXES}}
 LOSSY_SUFFIXES = (".jpg", ".jpeg")
 LARGE = 2**26  # bytes of voxels of a TIFF that is not read as a whole
 

@@ -102,10 +102,12 @@ def _decode_all(wanted: Iterable[Wanted]) -> list[Image | None]:
     for path, colours in wanted:
         now_reading(path)
         try:
-            images.append(decode(path, colours, upright=True))
-            size += images[-1].array.nbytes
+            image = decode(path, colours, upright=True)
         except Exception:
             images.append(None)
+            continue
+        images.append(image)
+        size += image.array.nbytes
         if size > TOGETHER:
             break
     return images

@@ -51,8 +51,9 @@ def measure(
 ) -> Fingerprint:
     """Measure the training cases.
 
-    Each case is read once. Its intensities are reduced to a small sample (evenly spaced quantiles: 1,000, and fewer with
-    more than 4,000 cases), so that every case has the same weight and memory stays small. The statistics of the data set are those of the pooled samples.
+    Each case is read once. Its intensities are reduced to a small sample (evenly spaced quantiles: 1,000, and fewer
+    with more than 4,000 cases), so that every case has the same weight and memory stays small. The statistics of the
+    data set are those of the pooled samples.
 
     Args:
         ids: the cases to measure; all training cases if None.
