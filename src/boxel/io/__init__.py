@@ -26,28 +26,10 @@ from boxel.slabs import Slabs, Voxels
 from boxel.types import Geometry, Image
 
 __all__ = [
-    "SUFFIXES",
-    "grid_fix",
-    "has_geometry",
-    "is_dicom",
-    "is_segmentation",
-    "list_series",
-    "open_image",
-    "place",
-    "read_geometry",
-    "read_grid",
-    "read_image",
-    "read_label_map",
-    "read_layout",
-    "read_series",
-    "reorient",
-    "resample",
-    "resample_planes",
-    "same_grid",
-    "split_suffix",
-    "write_image",
-    "write_label_map",
-]
+    "SUFFIXES", "grid_fix", "has_geometry", "is_dicom", "is_segmentation", "list_series", "open_image", "place",
+    "read_geometry", "read_grid", "read_image", "read_label_map", "read_layout", "read_series", "reorient",
+    "resample", "resample_planes", "same_grid", "split_suffix", "write_image", "write_label_map",
+]  # fmt: skip
 
 SUFFIXES = itk.SUFFIXES + pictures.SUFFIXES
 ENDINGS = {last: [one for one in SUFFIXES if one.endswith(last)] for last in {Path(f"a{s}").suffix for s in SUFFIXES}}
