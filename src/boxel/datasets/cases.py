@@ -146,14 +146,10 @@ def inspect(dataset: Dataset) -> Iterator[InputError]:
         seen.setdefault(case.id, case)
         if not can_name_files(case.id):
             yield InputError(case.file, f"case {case.id!r:.200}: {NO_FILE_NAME}", NAMES_OF_CASES, case.id)
-        known = ", ".join(f"{i} ({name})" for i, name in enumerate(dataset.classes))
         for label in sorted(set(case.labels) - set(range(len(dataset.classes)))):
-            yield InputError(
-                case.file,
-                f"unknown class id {label}",
-                f"use one of {known}, or add the class to the data set's labels",
-                case.id,
-            )
+            known = ", ".join(f"{i} ({name})" for i, name in enumerate(dataset.classes))
+            fix = f"use one of {known}, or add the class to the data set's labels"
+            yield InputError(case.file, f"unknown class id {label}", fix, case.id)
         boxes = case.box_instances or Instances.empty(dataset.ndim)
         drawn = getattr(case.annotate, "ids", ())
         counts = Counter([*case.mask_labels, *boxes.ids.tolist(), *drawn])

@@ -16,6 +16,7 @@ from boxel.files import writing
 from boxel.inputs.folders import refuse_special
 from boxel.io import dicom, itk, pictures, png, tiff
 from boxel.io.apart import apart
+from boxel.io.decoding import ahead_of, decode
 from boxel.io.dicom import is_dicom
 from boxel.io.dicom_stack import Slice
 from boxel.io.grids import grid_fix, place, reorient, same_grid
@@ -25,30 +26,13 @@ from boxel.slabs import Slabs, Voxels
 from boxel.types import Geometry, Image
 
 __all__ = [
-    "SUFFIXES",
-    "grid_fix",
-    "has_geometry",
-    "is_dicom",
-    "is_segmentation",
-    "list_series",
-    "open_image",
-    "place",
-    "read_geometry",
-    "read_grid",
-    "read_image",
-    "read_label_map",
-    "read_layout",
-    "read_series",
-    "reorient",
-    "resample",
-    "resample_planes",
-    "same_grid",
-    "split_suffix",
-    "write_image",
-    "write_label_map",
-]
+    "SUFFIXES", "grid_fix", "has_geometry", "is_dicom", "is_segmentation", "list_series", "open_image", "place",
+    "read_geometry", "read_grid", "read_image", "read_label_map", "read_layout", "read_series", "reorient",
+    "resample", "resample_planes", "same_grid", "split_suffix", "write_image", "write_label_map",
+]  # fmt: skip
 
 SUFFIXES = itk.SUFFIXES + pictures.SUFFIXES
+ENDINGS = {last: [one for one in SUFFIXES if one.endswith(last)] for last in {Path(f"a{s}").suffix for s in SUFFIXES}}
 LOSSY_SUFFIXES = (".jpg", ".jpeg")
 LARGE = 2**26  # bytes of voxels of a TIFF that is not read as a whole
 
@@ -57,16 +41,15 @@ def split_suffix(path: Path) -> tuple[str, str]:
     """File name without its image suffix, and that suffix in lower case; `""` if Boxel does not read it."""
     name = path.name
     lower = name.lower()  # readers ask for every file of a data set, several times
-    if lower.endswith(SUFFIXES):
-        for suffix in SUFFIXES:
-            if lower.endswith(suffix):
-                return name[: -len(suffix)], suffix
+    for suffix in ENDINGS.get(lower[lower.rfind(".") :], ()):
+        if lower.endswith(suffix):
+            return name[: -len(suffix)], suffix
     return name, ""
 
 
 def has_geometry(path: Path) -> bool:
     """Whether this kind of file stores where its voxels lie in the world."""
-    return _is_series(Path(path)) or split_suffix(path)[1] in itk.SUFFIXES
+    return split_suffix(path)[1] in itk.SUFFIXES or _is_series(path)
 
 
 def read_image(path: Path, *, upright: bool = True) -> Image:
@@ -97,7 +80,7 @@ def open_image(path: Path, *, least: int = LARGE) -> Image[Voxels]:
         ValueError: as `read_image`; also when voxels are asked for.
     """
     path = Path(path)
-    if path.is_dir() or split_suffix(path)[1] not in pictures.TIFF_SUFFIXES:
+    if split_suffix(path)[1] not in pictures.TIFF_SUFFIXES or path.is_dir():
         return read_image(path)
     with _naming(path):
         _check_readable(path)
@@ -215,31 +198,16 @@ def write_label_map(path: Path, array: np.ndarray, geometry: Geometry) -> None:
 
 
 def _read(path: Path, colours: bool, upright: bool) -> Image:
-    """`colours`: look up palette entries; in a label map saved with a palette the values are the entries' numbers."""
+    """See `boxel.io.decoding.decode`."""
+    if upright and (known := ahead_of(path, colours)):
+        return known
     with _naming(path):
         if path.is_dir():
             return read_series(path)
         _check_readable(path)
         if split_suffix(path)[1] in itk.SUFFIXES:
             return itk.read(path)
-        return apart(path, _decode, path, colours, upright)
-
-
-def _decode(path: Path, colours: bool, upright: bool) -> Image:
-    """Read a DICOM file or a picture in this process."""
-    if not split_suffix(path)[1]:
-        return dicom.read_file(path)
-    plain = png.read(path) if path.suffix.lower() == ".png" else None
-    if plain is not None:
-        return Image(plain, Geometry.plain(plain.shape[1:]))
-    array, remarks, turn = pictures.read(path, colours)
-    if not array.size:
-        raise ValueError("it has no pixels")
-    if upright and turn != pictures.AS_STORED:
-        array = np.ascontiguousarray(pictures.turn_upright(array, turn))
-        remarks += (f"turned upright, as its orientation {turn} (EXIF) says",)
-    spacing = pictures.spacing_beside(path, array.ndim - 1)
-    return Image(array, Geometry.plain(array.shape[1:], spacing), remarks)
+        return apart(path, decode, path, colours, upright)
 
 
 def list_series(folder: Path) -> dict[str, list[Slice]]:

@@ -181,6 +181,8 @@ def check_same_grid(path: Path, geometry: Geometry, other_path: Path, other: Geo
     Raises:
         ValueError: names the file and the first difference.
     """
+    if geometry == other:
+        return
     difference = same_grid(geometry, other, world=has_geometry(path) and has_geometry(other_path))
     if difference:
         problem = difference.format(other_path.name)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.parallel import parallel
+from boxel.datasets.parallel import parallel_cases
 from boxel.datasets.quality.folds import bad_names
 from boxel.datasets.quality.plausible import implausible_size, per_axis
 from boxel.datasets.split import FOLDS, Strata, dataset_splits, make_splits
@@ -116,7 +116,7 @@ def _prepare(
         ready = stored_content(out, case, task)
         return not ready, ready or store_case(out, case, bare, task)
 
-    stored = list(parallel(store, dataset.cases, workers, progress, "preparing"))
+    stored = list(parallel_cases(store, dataset.cases, workers, progress, "preparing"))
     made, contents = sum(new for new, _ in stored), dict(zip(ids, (content for _, content in stored), strict=True))
     removed = _remove_others(out, ids)
     Manifest(version=VERSION, complete=True, ids=ids, contents=contents).save(out / "manifest.json")

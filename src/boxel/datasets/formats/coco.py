@@ -138,7 +138,7 @@ def _report_areas(file: Path, values: Mapping[str, Any], report: Report) -> None
 
 def _report_crowds(file: Path, values: Mapping[str, Any], report: Report) -> None:
     """Say how many objects are crowds, which CVAT makes of every mask."""
-    flags = Counter(str(one.get("iscrowd")) for one in values["annotations"] if isinstance(one, dict))
+    flags = Counter([str(one.get("iscrowd")) for one in values["annotations"] if isinstance(one, dict)])
     crowds = sum(count for text, count in flags.items() if FLAGS.get(text.strip().lower(), False))
     if crowds:
         named = counted(crowds, "object has", "objects have")

@@ -54,6 +54,7 @@ class Format:
 
 
 MANY = 30  # folders: patients rather than data sets
+PARTS = {"imagesTr", "imagesTs", "labelsTr", "labelsTs"}  # of one data set; they may hold very many files
 
 _formats: Registry[Format] = Registry("data set format")
 
@@ -120,7 +121,7 @@ def _recognise(path: Path, candidates: Sequence[Format]) -> tuple[Format, Path]:
         return next((known for known in candidates if known.detect(folder)), None)
 
     own = layout(path)
-    inner = [folder for folder in listing(path) if folder.is_dir()]
+    inner = [folder for folder in listing(path) if folder.is_dir() and not (own and folder.name in PARTS)]
     if own and (len(candidates) == 1 or len(inner) > MANY):
         return own, path
     inner = _without_mask_folders(path, inner)
