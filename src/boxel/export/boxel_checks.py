@@ -113,9 +113,12 @@ def read_geometry(value: Any, ndim: int, check: Checker) -> Geometry | None:
     for key in ("shape", "spacing", "origin"):
         check.require(_is_vector(value[key], ndim), f"geometry.{key}", f"must be {ndim} finite numbers")
     check.require(all(s > 0 for s in value["spacing"]), "geometry.spacing", "must be positive")
+    whole = all(0 < size < 2**31 and size == int(size) for size in value["shape"])
+    check.require(whole, "geometry.shape", "must be positive whole numbers")
     rows = value["direction"]
     square = isinstance(rows, list) and len(rows) == ndim and all(_is_vector(row, ndim) for row in rows)
     check.require(square, "geometry.direction", f"must be {ndim} rows of {ndim} finite numbers")
+    check.require(np.linalg.matrix_rank(rows) == ndim, "geometry.direction", "must have rows of different directions")
     return Geometry(
         tuple(map(int, value["shape"])),
         tuple(map(float, value["spacing"])),

@@ -105,6 +105,9 @@ def changed_entry(**changes):
         (changed(detections={}), "detections must be a list"),
         (changed(geometry={"shape": [1, 1]}), "geometry.spacing is missing"),
         (lambda record: record["geometry"].update(spacing=[0, 1]), "geometry.spacing must be positive"),
+        (lambda record: record["geometry"].update(shape=[64.5, 64]), "geometry.shape must be positive whole numbers"),
+        (lambda record: record["geometry"].update(shape=[10**12, 64]), "geometry.shape must be positive whole"),
+        (lambda record: record["geometry"].update(direction=[[1, 1], [1, 1]]), "geometry.direction must have rows of"),
         (
             lambda record: record["geometry"].update(direction=[1, 0, 0, 1]),
             "geometry.direction must be 2 rows",
