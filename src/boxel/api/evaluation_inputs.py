@@ -20,6 +20,7 @@ from boxel.evaluation.criteria import Kind
 from boxel.evaluation.evaluate import Context
 from boxel.evaluation.masks import LabelMap, MaskOverlap, ProbabilityGrids, join_overlaps, overlap_masks
 from boxel.export import DatasetInfo, Format, ImageGeometries, get_format, recognise
+from boxel.inputs.folders import listed_once
 from boxel.inputs.texts import read_json
 from boxel.io import read_geometry
 from boxel.output_folder import unfinished
@@ -66,8 +67,9 @@ def read_evaluation_inputs(
         ValueError: see `boxel.evaluate`.
     """
     path, data = Path(predictions), as_dataset(dataset)
-    form = recognise(path) if source == "auto" else get_format(source)
-    detections = only_annotated(read_detections(path, data, form), data)
+    with listed_once():
+        form = recognise(path) if source == "auto" else get_format(source)
+        detections = only_annotated(read_detections(path, data, form), data)
     cases = choose_cases(data, list(detections))
     with_masks = criterion.startswith("mask")
     bare = [case for case, own in detections.items() if len(own) and own.masks is None]

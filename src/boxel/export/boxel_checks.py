@@ -118,7 +118,11 @@ def read_geometry(value: Any, ndim: int, check: Checker) -> Geometry | None:
     rows = value["direction"]
     square = isinstance(rows, list) and len(rows) == ndim and all(_is_vector(row, ndim) for row in rows)
     check.require(square, "geometry.direction", f"must be {ndim} rows of {ndim} finite numbers")
-    check.require(np.linalg.matrix_rank(rows) == ndim, "geometry.direction", "must have rows of different directions")
+    check.require(
+        np.linalg.matrix_rank(np.array(rows, np.float64)) == ndim,
+        "geometry.direction",
+        "must have rows of different directions",
+    )
     return Geometry(
         tuple(map(int, value["shape"])),
         tuple(map(float, value["spacing"])),

@@ -6,12 +6,13 @@ skipped. FIFOs, sockets, devices and loops of links are skipped with a warning: 
 
 import errno
 import os
+import re
 import stat
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from fnmatch import fnmatchcase
+from fnmatch import fnmatchcase, translate
 from pathlib import Path
 
 from boxel.inputs.problems import InputError
@@ -20,13 +21,13 @@ __all__ = ["is_clutter", "listed_once", "listing", "refuse_special", "walk"]
 
 CLUTTER = {"thumbs.db", "desktop.ini", "__macosx", "@eadir"}
 SPECIAL = ((stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a disk"))
-_known: ContextVar[dict[tuple[Path, str], list[Path]] | None] = ContextVar("_known", default=None)
+_known: ContextVar[dict[Path, list[str]] | None] = ContextVar("_known", default=None)
 
 
 @contextmanager
 def listed_once() -> Iterator[None]:
     """Within it, `listing` looks at each folder once: for code that asks again and again, and changes no folder."""
-    token = _known.set({})
+    token = _known.set({} if (known := _known.get()) is None else known)
     try:
         yield
     finally:
@@ -53,15 +54,16 @@ def listing(folder: Path, pattern: str = "*") -> list[Path]:
     """
     known = _known.get()
     if known is None:
-        return _listing(folder, pattern)
-    if (folder, pattern) not in known:
-        known[folder, pattern] = _listing(folder, pattern)
-    return known[folder, pattern].copy()
+        return [folder / name for name in _names(folder, pattern)]
+    if folder not in known:
+        known[folder] = _names(folder, "*")
+    matches = re.compile(translate(pattern)).match
+    return [folder / name for name in known[folder] if pattern == "*" or matches(name)]
 
 
-def _listing(folder: Path, pattern: str) -> list[Path]:
+def _names(folder: Path, pattern: str) -> list[str]:
     try:
-        return [folder / name for name, _ in _entries(folder, pattern)]
+        return [name for name, _ in _entries(folder, pattern)]
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
