@@ -2,6 +2,7 @@
 
 import io
 import json
+import subprocess
 import sys
 import time
 import warnings
@@ -34,6 +35,12 @@ def boxel(*words: object, check: bool = True) -> End:
     if check and end.returncode != 0:
         raise AssertionError(f"boxel {words}: exit {end.returncode}\n{end.stdout}\n{end.stderr}")
     return end
+
+
+def program(*words: object) -> str:
+    """The output of a command that is a program of its own: for those that start themselves again, or compile."""
+    command = [sys.executable, "-m", "boxel", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
 
 
 def kill_when(path: Path, pattern: str, *words: object) -> None:
