@@ -149,18 +149,18 @@ def trained(folder: Path, data: Path, *settings: str) -> Path:
     """A run of two steps on the data set or, where that is large, on its like."""
     small = data if len(list((data / "imagesTr").iterdir())) < 50 else images(folder / "like", 10)
     sets = [word for one in ("train.steps=2", "train.validate_every=2", *settings) for word in ("--set", one)]
-    call(["prepare", str(small), "--out", str(folder / "work_of_run"), "--recipe", "retina_unet_small", "--folds", "2"])
+    call(["prepare", str(small), "--out", str(folder / "work_of_run"), "--recipe", "retina_unet_small"])
     call(["train", str(folder / "work_of_run"), "--out", str(folder / "run"), *sets])
     return folder / "run"
 
 
 def volume(folder: Path, planes: int) -> Command:
-    """A volume of `planes` x 512 x 512 voxels, one view, tiles of 2 million voxels."""
-    data = make_toy(folder / "toy", ndim=3, num_train=4, num_val=0, num_test=0)
+    """A volume of `planes` x 512 x 512 voxels, one view, tiles as large as the memory allows."""
+    data = make_toy(folder / "toy", ndim=3, num_train=6, num_val=0, num_test=0)
     run = trained(folder, data)
     noise = np.random.default_rng(5).random((1, planes, 512, 512), dtype=np.float32)
     write_image(folder / "images" / "volume.mha", Image(noise, Geometry.plain(noise.shape[1:])), compress=False)
-    settings = ["--set", "predict.views=identity", "--set", f"predict.tile_voxels={2**21}"]
+    settings = ["--set", "predict.views=identity", "--set", f"predict.tile_voxels={2**30}"]
     return ["predict", str(run), str(folder / "images"), "--out", str(folder / "out"), *settings]
 
 
@@ -171,7 +171,7 @@ def slide(folder: Path, side: int) -> Command:
     run = trained(folder, images(folder / "like", 10))
     (folder / "images").mkdir()
     tile = np.random.default_rng(6).integers(0, 255, (512, 512)).astype(np.uint8)
-    count = -((-side // 512) ** 2)
+    count = (-(-side // 512)) ** 2
     tifffile.imwrite(folder / "images" / "slide.tif", (tile for _ in range(count)), shape=(side, side), dtype=np.uint8,
                      tile=(512, 512), photometric="minisblack")  # fmt: skip
     return [

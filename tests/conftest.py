@@ -23,6 +23,18 @@ settings.register_profile("ci", max_examples=200, derandomize=True, database=Non
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share what a fixture makes once for a module run in one worker, so that it is made once."""
+    for item in items:
+        fixtures = item._fixtureinfo.name2fixturedefs if isinstance(item, pytest.Function) else {}
+        shared = sorted(name for name, found in fixtures.items() if found[-1].scope == "module")
+        if shared and not item.get_closest_marker("xdist_group"):
+            chosen = item.callspec.params if hasattr(item, "callspec") else {}
+            values = [str(chosen[name]) for name in shared if name in chosen]
+            item.add_marker(pytest.mark.xdist_group("-".join([item.path.stem, *values])))
+
+
 @pytest.fixture(params=[2, 3], ids=["2d", "3d"])
 def ndim(request) -> int:
     """Everything works in both ranks; a test that takes this runs in both."""

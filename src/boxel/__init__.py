@@ -12,12 +12,15 @@ detections = detector.predict("toys/imagesTs/test_00000_0000.mha")
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from boxel.cores import share_cores
+
 if TYPE_CHECKING:
     from boxel.api.consolidation import consolidate_folder
     from boxel.api.conversion import convert
     from boxel.api.demo import demo
     from boxel.api.detector import Detector, load
     from boxel.api.evaluation import compare, evaluate
+    from boxel.api.planning import Planned, plan
     from boxel.api.prediction import predict
     from boxel.api.reporting import report
     from boxel.api.training import prepare, train
@@ -42,6 +45,7 @@ _HOME = {
     "boxel.api.demo": ("demo",),
     "boxel.api.detector": ("Detector", "load"),
     "boxel.api.evaluation": ("compare", "evaluate"),
+    "boxel.api.planning": ("Planned", "plan"),
     "boxel.api.prediction": ("predict",),
     "boxel.api.reporting": ("report",),
     "boxel.api.training": ("prepare", "train"),
@@ -61,6 +65,8 @@ _HOME = {
     "boxel.types": ("Batch", "Detections", "Geometry", "Image", "Instances", "RawDetections", "Task"),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
+
+share_cores()  # before torch and numpy are loaded
 
 __version__ = "0.1.0"
 __all__ = sorted(_MODULE)

@@ -3,7 +3,8 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Generic, Self, cast
+from functools import cache
+from typing import TYPE_CHECKING, Any, Generic, Self, cast
 
 import numpy as np
 from typing_extensions import TypeVar
@@ -17,6 +18,11 @@ A = TypeVar("A", bound="np.ndarray | Tensor", default=np.ndarray)
 B = TypeVar("B", bound="np.ndarray | Tensor")
 
 
+@cache  # there may be very many small sets
+def _names(kind: type) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(kind))
+
+
 class Columns(Generic[A]):
     """The base of dataclasses whose array fields share their first axis, that of `boxes`."""
 
@@ -26,8 +32,8 @@ class Columns(Generic[A]):
         return len(self.boxes)
 
     def _arrays(self) -> dict[str, A]:
-        values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
-        return {name: value for name, value in values.items() if hasattr(value, "dtype")}
+        kind: Any = type(self)
+        return {name: value for name in _names(kind) if hasattr(value := getattr(self, name), "dtype")}
 
     def __getitem__(self, index: "slice | np.ndarray | np.bool_ | Tensor") -> Self:
         """The rows chosen by a slice, a boolean mask or an index array."""

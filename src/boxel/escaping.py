@@ -5,6 +5,7 @@ import hashlib
 import io
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 
 __all__ = ["csv_line", "csv_lines", "csv_text", "file_name", "from_csv_text", "markdown_text", "printable"]
 
@@ -33,13 +34,17 @@ def printable(text: object, *, lines: bool = False) -> str:
 
 def csv_lines(rows: Iterable[Iterable[object]]) -> str:
     """The text of a CSV; see `csv_text`."""
-    return "".join(csv_line(map(csv_text, row)) for row in rows)
+    return _lines(map(csv_text, row) for row in rows)
 
 
 def csv_line(cells: Iterable[object]) -> str:
     """A line of a CSV, from cells as they are."""
+    return _lines([cells])
+
+
+def _lines(rows: Iterable[Iterable[object]]) -> str:
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerow(cells)
+    csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 
@@ -50,9 +55,12 @@ def csv_text(value: object) -> object:
         >>> csv_text("=1+1"), csv_text(-1.5)
         ("'=1+1", -1.5)
     """
-    if not isinstance(value, str):
-        return value
-    text = printable(value)
+    return _as_cell(value) if isinstance(value, str) else value
+
+
+@lru_cache(maxsize=2**10)  # tables repeat names
+def _as_cell(text: str) -> str:
+    text = printable(text)
     return f"'{text}" if _FORMULA.match(text) else text
 
 

@@ -7,13 +7,14 @@ a box is its lower and upper corner `(2, d)`; world coordinates are LPS mm `(x, 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Self, cast
+from typing import TYPE_CHECKING, Generic, Literal, Self, cast
 
 import numpy as np
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from boxel.columns import A, B, Columns, object_tensors
 from boxel.config import Config
+from boxel.slabs import V
 from boxel.strides import level_strides
 
 if TYPE_CHECKING:
@@ -52,8 +53,7 @@ class Geometry:
 
     def to_world(self, points: np.ndarray) -> np.ndarray:
         """Convert continuous voxel positions `(n, d)` to LPS mm `(n, d)`."""
-        steps = (np.asarray(points, dtype=np.float64) - 0.5) * np.asarray(self.spacing)
-        return steps @ np.asarray(self.direction).T + np.asarray(self.origin)
+        return (np.asarray(points, np.float64) - 0.5) * self.spacing @ np.asarray(self.direction).T + self.origin
 
     def to_voxel(self, points: np.ndarray) -> np.ndarray:
         """Convert LPS mm `(n, d)` to continuous voxel positions `(n, d)`."""
@@ -67,10 +67,10 @@ def rescale_boxes(boxes: np.ndarray, shape: Sequence[int], new_shape: Sequence[i
 
 
 @dataclass(frozen=True)
-class Image:
+class Image(Generic[V]):
     """A sampled image: `array (c, *s)`, its geometry, and remarks on its reading (perhaps with `; suggested fix`)."""
 
-    array: np.ndarray
+    array: V
     geometry: Geometry
     remarks: tuple[str, ...] = ()
 

@@ -71,7 +71,7 @@ WRITES = {
 }
 WRITERS = {"files.py"}
 # Into files that `boxel.files.writing` or the system made, or into a pipe.
-ELSEWHERE = {"io/itk.py", "io/pictures.py", "io/dicom_frames.py", "io/apart.py"}
+ELSEWHERE = {"io/itk.py", "io/pictures.py", "io/dicom_frames.py", "io/apart.py", "training/child.py"}
 
 
 def direct_writes(path: Path) -> list[str]:

@@ -9,14 +9,13 @@ already has), `<!-- run with: OLD -> NEW -->` (a shorter training, for example).
 
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from tests import forks
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -62,26 +61,25 @@ def commands(text: str) -> Iterator[list[str]]:
         yield shlex.split(line, comments=True)
 
 
-def execute(block: Block, folder: Path, names: dict) -> None:
+def execute(block: Block, names: dict) -> None:
     for command in map(shlex.split, block.first):
-        run(command, folder)
+        run(command)
     if block.language == "python":
         exec(compile(block.text, "<block>", "exec"), names)
     else:
         for command in commands(block.text):
-            run(command, folder)
+            run(command)
 
 
-def run(command: list[str], folder: Path) -> None:
+def run(command: list[str]) -> None:
     command = [word.replace("EXAMPLES/", f"{ROOT / 'examples'}/") for word in command]
     if command[0] == "boxel":
-        program = [str(Path(sys.executable).with_name("boxel")), *command[1:]]
+        end = forks.run(*command[1:])
     elif command[0] == "python" and (ROOT / command[1]).is_file():
-        program = [sys.executable, str(ROOT / command[1]), *command[2:]]
+        end = forks.run(*command[2:], script=ROOT / command[1])
     else:
         raise ValueError(f"only boxel and docs/*.py are run; mark the block with `<!-- not run: REASON -->`: {command}")
-    result = subprocess.run(program, cwd=folder, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, f"{shlex.join(command)}\n{result.stdout}\n{result.stderr}"
+    assert end.returncode == 0, f"{shlex.join(command)}\n{end.stdout}\n{end.stderr}"
 
 
 def runnable(page: Path) -> list[Block]:
@@ -100,7 +98,7 @@ def test_the_blocks_of_a_page_run_as_shown(page, tmp_path, monkeypatch, request)
         if block.module and not find_spec(block.module):
             absent.append(block.module)
             continue
-        execute(block, tmp_path, names)
+        execute(block, names)
     if absent:
         pytest.skip(f"the other blocks of {page.name} ran; not installed: {', '.join(absent)}")
 
@@ -146,10 +144,10 @@ def test_a_block_that_needs_an_absent_module_is_skipped_visibly_after_the_others
     assert sorted(path.name for path in tmp_path.iterdir()) == ["page.md", "yes"]
 
 
-def test_a_block_that_fails_is_noticed(tmp_path):
+def test_a_block_that_fails_is_noticed():
     with pytest.raises(ZeroDivisionError):
-        execute(Block("python", "1 / 0"), tmp_path, {})
+        execute(Block("python", "1 / 0"), {})
     with pytest.raises(AssertionError, match="no-such-verb"):
-        execute(Block("console", "$ boxel no-such-verb\n"), tmp_path, {})
+        execute(Block("console", "$ boxel no-such-verb\n"), {})
     with pytest.raises(ValueError, match="not run"):
-        execute(Block("console", "$ rm -r /\n"), tmp_path, {})
+        execute(Block("console", "$ rm -r /\n"), {})

@@ -2,8 +2,6 @@
 
 import io
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -16,6 +14,7 @@ from unittest import mock
 import pytest
 
 from boxel.cli import main
+from tests.forks import Command, End, run
 
 QUICK = [
     "train.steps=8", "train.validate_every=4", "train.save_every=2", "train.batch_size=2", "train.num_workers=0",
@@ -31,32 +30,28 @@ def set_words(settings: Iterable[str]) -> list[str]:
 RECIPE = ["--recipe", "retina_unet_small", *set_words(QUICK)]
 
 
-def boxel(*words: object, check: bool = True) -> subprocess.CompletedProcess[str]:
-    result = subprocess.run(
-        [sys.executable, "-m", "boxel", *map(str, words)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    if check and result.returncode != 0:
-        raise AssertionError(f"boxel {words}: exit {result.returncode}\n{result.stdout}\n{result.stderr}")
-    return result
+def boxel(*words: object, check: bool = True) -> End:
+    end = run(*words)
+    if check and end.returncode != 0:
+        raise AssertionError(f"boxel {words}: exit {end.returncode}\n{end.stdout}\n{end.stderr}")
+    return end
+
+
+def program(*words: object) -> str:
+    """The output of a command that is a program of its own: for those that start themselves again, or compile."""
+    command = [sys.executable, "-m", "boxel", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
 
 
 def kill_when(path: Path, pattern: str, *words: object) -> None:
     """Start a verb and SIGKILL it as soon as a file matching `pattern` appears below `path`."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "boxel", *map(str, words)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    deadline = time.monotonic() + 120
+    command = Command(*words)
     while not list(path.glob(pattern)):
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise AssertionError(f"boxel {words} ended with {process.poll()} before {pattern} appeared in {path}")
+        if command.poll():
+            raise AssertionError(f"boxel {words} ended before {pattern} appeared in {path}: {command.wait()}")
         time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    command.kill()
+    command.wait()
 
 
 def contents(folder: Path, pattern: str = "**/*", without: tuple[str, ...] = (".boxel",)) -> dict[str, bytes]:

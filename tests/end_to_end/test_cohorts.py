@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +17,7 @@ from boxel.output_folder import lock_of_case
 from boxel.types import Geometry, Image
 from tests.end_to_end.commands import boxel as run_boxel
 from tests.end_to_end.commands import contents
+from tests.forks import Command
 
 RECIPE = "retina_unet_small"
 SETTINGS = (
@@ -126,11 +125,8 @@ def test_a_warning_names_the_images_that_any_run_was_trained_on(root, images, tm
 def test_shards_that_run_at_the_same_time_write_the_files_of_one_process(root, images, tmp_path):
     out = tmp_path / "out"
     words = ("predict", root / "run", images, "--out", out)
-    shards = [
-        subprocess.Popen([sys.executable, "-m", "boxel", *map(str, words), "--shard", f"{number}/3"])
-        for number in (3, 1, 2)
-    ]
-    assert [process.wait(timeout=300) for process in shards] == [0, 0, 0]
+    shards = [Command(*words, "--shard", f"{number}/3") for number in (3, 1, 2)]
+    assert [shard.wait().returncode for shard in shards] == [0, 0, 0]
     assert contents(out) == contents(root / "predictions")
     (out / "test_00002.json").unlink()
     run_boxel(*words, "--to", "csv")

@@ -68,6 +68,11 @@ def test_the_folds_are_as_many_as_wanted(tmp_path):
 
     assert [len(prepared("--folds", folds)) for folds in (3, 4)] == [3, 4]
     assert prepared("--folds", 3, "--seed", 1) != prepared("--folds", 3)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("*")}
+    refused = command("prepare", tmp_path / "toys", "--out", tmp_path / "work", "--folds", 10, check=False)
+    assert refused.returncode == 2
+    assert f"boxel: {tmp_path / 'toys'}: 9 groups (patients) of training cases cannot be divid" in refused.stderr
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("*")} == before
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from boxel.experiments.sources import DataFolder
 from tests.end_to_end.commands import boxel as command
 from tests.end_to_end.commands import contents, refused
 from tests.end_to_end.test_models_verbs import QUICK, SET
+from tests.forks import Command
 
 MODEL = Path(__file__).parents[2] / "examples" / "my_model.py"
 RESULTS = ("metrics.json", "resamples.npz", "run/weights.safetensors", "predictions/*.json")
@@ -81,25 +80,18 @@ def test_a_second_run_trains_nothing(data, undisturbed):
     assert contents(out, "cells/**/*") == before
 
 
-def start(*given: object) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-m", "boxel", *map(str, given)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
-
-
 def test_a_run_that_is_killed_at_any_moment_ends_like_an_undisturbed_one(data, undisturbed, tmp_path):
     generator, out = random.Random(0), tmp_path / "out"
     # Once at the beginning, then after some of the cells.
     for cells, delay in ((0, 0.5), (1, generator.random()), (3, generator.random())):
-        process = start(*words(data, out))
+        process = Command(*words(data, out))
         deadline = time.monotonic() + 120
-        while len(list(out.glob("cells/*/run"))) < cells and process.poll() is None and time.monotonic() < deadline:
+        while len(list(out.glob("cells/*/run"))) < cells and not process.poll() and time.monotonic() < deadline:
             time.sleep(0.02)
         time.sleep(delay)
-        assert process.poll() is None, process.communicate()
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        assert not process.poll(), process.wait()
+        process.kill()
+        process.wait()
     command(*words(data, out))
     assert results(out) == results(undisturbed[0])
     assert rows(out) == rows(undisturbed[0])
@@ -108,19 +100,19 @@ def test_a_run_that_is_killed_at_any_moment_ends_like_an_undisturbed_one(data, u
 
 def test_two_runs_at_once_share_the_cells(data, undisturbed, tmp_path):
     out = tmp_path / "out"
-    both = [start(*words(data, out)) for _ in range(2)]
+    both = [Command(*words(data, out)) for _ in range(2)]
     deadline, seen = time.monotonic() + 120, set()
-    while any(process.poll() is None for process in both) and time.monotonic() < deadline:
+    while any(not process.poll() for process in both) and time.monotonic() < deadline:
         if (out / "grid.json").exists() and "running" not in seen:
             listed = json.loads(command("experiment", "status", out, "--json").stdout)
             seen |= {cell["state"] for cell in listed}
         time.sleep(0.5)
-    ended = [(process.communicate(), process.returncode) for process in both]
-    assert [status for _, status in ended] == [0, 0], ended
+    ended = [process.wait() for process in both]
+    assert [end.returncode for end in ended] == [0, 0], ended
     assert "running" in seen
     assert results(out) == results(undisturbed[0])
     assert trained(out) == dict.fromkeys(trained(out), 3)
-    done = [text.count(": done") for (_, text), _ in ended]
+    done = [end.stderr.count(": done") for end in ended]
     assert sum(done) == 5
     assert min(done) > 0
 
@@ -259,17 +251,17 @@ def test_the_six_models_share_data_and_continue_where_they_were(tmp_path):
 def test_cells_that_are_killed_end_alone_and_say_why(data, tmp_path):
     """A process that is ended from outside, as for lack of memory."""
     out = tmp_path / "out"
-    process = start(*words(data, out, "--only", "fold=[01]", "--jobs", 1))
+    process = Command(*words(data, out, "--only", "fold=[01]", "--jobs", 1))
     deadline, victim = time.monotonic() + 120, 0
-    while not victim and process.poll() is None and time.monotonic() < deadline:
+    while not victim and not process.poll() and time.monotonic() < deadline:
         for lock in out.glob("cells/*/log.txt"):
             victim = next(iter(writers(lock)), 0)
         time.sleep(0.02)
     os.kill(victim, signal.SIGKILL)
-    _, errors = process.communicate()
-    assert process.returncode == 1
-    assert "ended by signal 9; if memory was short, use fewer --jobs or set --memory" in errors
-    assert errors.count(": done") == 1
+    end = process.wait()
+    assert end.returncode == 1
+    assert "ended by signal 9; if memory was short, use fewer --jobs or set --memory" in end.stderr
+    assert end.stderr.count(": done") == 1
 
 
 def writers(path: Path) -> list[int]:

@@ -11,7 +11,7 @@ import pytest
 from boxel import load
 from boxel.io import read_image, read_label_map, same_grid, write_image
 from boxel.types import Geometry
-from tests.end_to_end.commands import RECIPE, boxel, contents, kill_when, losses, refused, set_words
+from tests.end_to_end.commands import RECIPE, boxel, contents, kill_when, losses, program, refused, set_words
 
 
 @pytest.fixture(scope="module", params=[2, 3], ids=["2d", "3d"])
@@ -212,7 +212,7 @@ def test_a_killed_prediction_continues_and_ends_the_same(way, tmp_path):
 @pytest.mark.parametrize("way", [2], indirect=True, ids=["2d"])
 def test_two_processes_train_one_model(way, tmp_path):
     devices = ("--set", "train.devices=2", "--set", "train.accelerator=cpu")
-    out = boxel("train", way / "work", "--out", tmp_path / "run", *RECIPE, *devices).stdout
+    out = program("train", way / "work", "--out", tmp_path / "run", *RECIPE, *devices)
     assert out.count("trained") == 1
     assert len(losses(tmp_path / "run")) == 8
     assert losses(tmp_path / "run") != losses(way / "run")
@@ -222,7 +222,7 @@ def test_two_processes_train_one_model(way, tmp_path):
 @pytest.mark.skipif(not shutil.which("c++"), reason="torch.compile needs a C++ compiler on the CPU")
 @pytest.mark.parametrize("way", [2], indirect=True, ids=["2d"])
 def test_a_compiled_model_trains(way, tmp_path):
-    boxel("train", way / "work", "--out", tmp_path / "run", *RECIPE, "--set", "train.compile=true")
+    program("train", way / "work", "--out", tmp_path / "run", *RECIPE, "--set", "train.compile=true")
     assert losses(tmp_path / "run") == pytest.approx(losses(way / "run"), rel=0.05)
 
 

@@ -7,8 +7,9 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.end_to_end.commands import QUICK, set_words
-from tests.kill.forks import End, Forks
+from tests.forks import End, run
 
 pytestmark = pytest.mark.xdist_group("kill")  # its inputs are made once
 SEED = int(os.environ.get("BOXEL_KILL_SEED", "0"))
@@ -48,7 +49,6 @@ TIMES = re.compile(rb'"(seconds|started|finished|time|date|duration)[a-z_]*": [^
 class Inputs:
     """A data set and what was made from it, in the folder `base`; each command that nothing interrupted, when asked."""
 
-    forks: Forks
     base: Path
     changes: dict[str, int] = field(default_factory=dict)
 
@@ -56,11 +56,11 @@ class Inputs:
         """Run a command with the output `out`."""
         if "{o}/" in text:
             out.mkdir(exist_ok=True)
-        return self.forks.run(*(word.format(base=self.base, o=out) for word in text.split()), folder=out, **stop)
+        return run(*(word.format(base=self.base, o=out) for word in text.split()), folder=str(out), **stop)
 
     def must_run(self, text: str, out: Path) -> End:
         end = self.run(text, out)
-        assert end.status == 0, end
+        assert end.returncode == 0, end
         return end
 
     def whole(self, name: str) -> Path:
@@ -73,11 +73,10 @@ class Inputs:
 
 
 @pytest.fixture(scope="module")
-def inputs(tmp_path_factory) -> Iterator[Inputs]:
-    inputs = Inputs(Forks(), tmp_path_factory.mktemp("base"))
+def inputs(tmp_path_factory) -> Inputs:
+    inputs = Inputs(tmp_path_factory.mktemp("base"))
     make_inputs(inputs)
-    yield inputs
-    inputs.forks.close()
+    return inputs
 
 
 def make_inputs(inputs: Inputs) -> None:
@@ -117,7 +116,7 @@ def kill(inputs: Inputs, folder: Path, number: int) -> str:
     inputs.whole(name)
     at = draw.randrange(inputs.changes[name])
     first, again = inputs.run(COMMANDS[name], out, kill_at=at), inputs.run(COMMANDS[name], out)
-    wrong = "" if first.status is None and not first.fault else f"was not killed: {first}"
+    wrong = "" if first.returncode == -signal.SIGKILL else f"was not killed: {first}"
     wrong = wrong or after(name, out, inputs, again)
     shutil.rmtree(out.parent)
     return wrong and f"{SEED}:{number} {name} killed before change {at} of {inputs.changes[name]}: {wrong}"
@@ -138,17 +137,17 @@ def fill(inputs: Inputs, folder: Path, number: int) -> str:
         wrong = after(name, disk / name, inputs, inputs.run(COMMANDS[name], disk / name))
     finally:
         subprocess.run(["umount", "-l", disk], check=True)
-    messages = re.findall("^boxel: (?!warning: )", first.err, flags=re.MULTILINE)
+    messages = re.findall("^boxel: (?!warning: )", first.stderr, flags=re.MULTILINE)
     status = 1 if name == "experiment" else 2  # a cell that fails does not stop the others
-    if first.status != status or len(messages) != 1:
+    if first.returncode != status or len(messages) != 1:
         wrong = f"not one message and exit status {status}: {first} {wrong}"
     return wrong and f"{SEED}:full:{number} {name} on a disk of {size} of {needed} bytes: {wrong}"
 
 
 def after(name: str, out: Path, inputs: Inputs, again: End) -> str:
     """What is wrong when a command was run again; or empty."""
-    if again.status != 0:
-        return f"does not continue: {again.fault or again.err[-300:]}"
+    if again.returncode != 0:
+        return f"does not continue: {again.stderr[-300:]}"
     wrong = different(name, out, inputs)
     return f"differs in {', '.join(wrong)}" if wrong else ""
 

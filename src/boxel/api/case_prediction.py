@@ -14,6 +14,7 @@ from boxel.inputs.signatures import sample
 from boxel.inputs.texts import read_json
 from boxel.io import write_label_map
 from boxel.output_folder import case_file
+from boxel.slabs import Voxels
 from boxel.types import Image
 
 __all__ = ["CaseResult", "is_done", "predict_case", "stamp_of"]
@@ -68,7 +69,7 @@ def predict_case(detector: Detector, inputs: Images, case: str, out: Path, num_c
 
 
 def _segment_given(
-    detector: Detector, given: GivenBoxes, image: Image, case: str, path: Path, stamp: Any, files: list[Path]
+    detector: Detector, given: GivenBoxes, image: Image[Voxels], case: str, path: Path, stamp: Any, files: list[Path]
 ) -> CaseResult:
     """Write the label map of a case in given boxes, and these."""
     try:

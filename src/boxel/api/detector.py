@@ -15,9 +15,11 @@ from boxel.inference.config import PredictConfig
 from boxel.inference.given_boxes import segment_given
 from boxel.inference.raw import predict_raw
 from boxel.inference.segmentation import Painter
-from boxel.io.channels import fit_image, read_channels
+from boxel.io.channels import fit_image, open_channels
 from boxel.models.base import Model
-from boxel.preparation.preprocess import check_grid, preprocess
+from boxel.preparation.prepared import Prepared
+from boxel.preparation.preprocess import check_grid
+from boxel.slabs import Voxels
 from boxel.training.memory import keep_freed_memory
 from boxel.types import Detections, Geometry, Image, RawDetections, Task
 from boxel.wording import counted
@@ -115,9 +117,9 @@ class Detector:
             ValueError: the image cannot be read or does not fit the detector; its voxels are NaN or infinite; its voxel
                 size is impossible, or makes it too large for the memory.
         """
-        image = self._as_image(image)
-        raw, _, shape = self.predict_raw(image)
-        return self.finish(raw, shape, image.geometry)
+        opened = self._as_image(image)
+        raw, _, shape = self.predict_raw(opened)
+        return self.finish(raw, shape, opened.geometry)
 
     def segment(self, image: Image | Path | str | Sequence[Path | str]) -> tuple[Detections, np.ndarray]:
         """Detect the objects of one image, and segment it in the same pass.
@@ -131,11 +133,11 @@ class Detector:
         """
         if not self.segmentation_classes:
             raise ValueError("this detector does not segment; train a model that does, such as retina_unet, with masks")
-        image = self._as_image(image)
-        raw, labels, shape = self.predict_raw(image, segmentation=True)
-        return self.finish(raw, shape, image.geometry), labels  # type: ignore[return-value]
+        opened = self._as_image(image)
+        raw, labels, shape = self.predict_raw(opened, segmentation=True)
+        return self.finish(raw, shape, opened.geometry), labels  # type: ignore[return-value]
 
-    def segment_boxes(self, image: Image, boxes: np.ndarray, *, name: str = "image") -> np.ndarray:
+    def segment_boxes(self, image: Image[Voxels], boxes: np.ndarray, *, name: str = "image") -> np.ndarray:
         """Segment an image in given boxes `(n, 2, d)`, in its voxels; label map as from `segment`.
 
         Args:
@@ -151,12 +153,11 @@ class Detector:
         scaled = boxes * (np.asarray(shape) / image.geometry.shape)
         painter = Painter(shape[0], image.geometry.shape)
         with torch.inference_mode():
-            fill = float(prepared.min())
-            segment_given(self.models, prepared, scaled, fill, self.task, self.device, painter.add)
+            segment_given(self.models, prepared, scaled, prepared.fill, self.task, self.device, painter.add)
         return painter.labels
 
     def predict_raw(
-        self, image: Image, *, segmentation: bool | None = None, name: str = "image"
+        self, image: Image[Voxels], *, segmentation: bool | None = None, name: str = "image"
     ) -> tuple[RawDetections, np.ndarray | None, tuple[int, ...]]:
         """Every box of every view, in the voxels of the prepared image, a label map if wanted, and its shape.
 
@@ -167,42 +168,43 @@ class Detector:
         prepared = self._prepare(image, name)
         wanted = self.predict_config.segmentation if segmentation is None else segmentation
         painter = Painter(prepared.shape[1], image.geometry.shape) if wanted else None
-        raw = self.predict_prepared(prepared, planes=painter.add if painter else None)
+        raw = self.predict_prepared(prepared, prepared.fill, planes=painter.add if painter else None)
         return raw, painter.labels if painter else None, prepared.shape[1:]
 
-    def _prepare(self, image: Image, name: str) -> np.ndarray:
-        """The array `(c, *s)` that the models see."""
+    def _prepare(self, image: Image[Voxels], name: str) -> Prepared:
+        """The voxels `(c, *s)` that the models see."""
         if len(image.array) != len(self.task.channels):
             raise ValueError(
                 f"the image has {counted(len(image.array), 'channel')}, the detector was trained on "
                 f"{len(self.task.channels)}: {', '.join(self.task.channels)}"
             )
-        if image.array.ndim - 1 != len(self.task.spacing):
+        if len(image.array.shape) - 1 != len(self.task.spacing):
             raise ValueError(
-                f"the image has {image.array.ndim - 1} axes, "
+                f"the image has {len(image.array.shape) - 1} axes, "
                 f"the detector was trained on images of {len(self.task.spacing)}"
             )
-        return preprocess(image, self.task, name).array
+        return Prepared(image, self.task, name)
 
     def predict_prepared(
-        self, array: np.ndarray, *, planes: Callable[[np.ndarray], object] | None = None
+        self, image: Voxels, fill: float | None = None, *, planes: Callable[[np.ndarray], object] | None = None
     ) -> RawDetections:
         """Every box of every view of an image `(c, *s)` that is prepared already, in its voxels.
 
         Args:
+            image: the image.
+            fill: its least value; None if that is to be computed from an array.
             planes: takes the segmentation, see `boxel.inference.raw.predict_raw`.
         """
         with torch.inference_mode():
-            return predict_raw(
-                self.models, array, float(array.min()), self.task, self.predict_config, self.device, planes
-            )
+            fill = float(np.asarray(image).min()) if fill is None else fill
+            return predict_raw(self.models, image, fill, self.task, self.predict_config, self.device, planes)
 
-    def _as_image(self, source: Image | Path | str | Sequence[Path | str]) -> Image:
+    def _as_image(self, source: Image | Path | str | Sequence[Path | str]) -> Image[Voxels]:
         if isinstance(source, Image):
             return source
         files = [Path(file) for file in ([source] if isinstance(source, str | Path) else source)]
-        image = fit_image(read_channels(files), self.task.channels, len(self.task.spacing), files[0])
-        check_grid(image.geometry, self.task, str(files[0]))
+        image = fit_image(open_channels(files), self.task.channels, len(self.task.spacing), files[0])
+        check_grid(image.geometry, self.task, str(files[0]), in_parts=not isinstance(image.array, np.ndarray))
         for remark in image.remarks:
             logging.getLogger("boxel").warning(f"{files[0]}: {remark}")
         return image

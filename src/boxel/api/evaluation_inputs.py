@@ -1,9 +1,7 @@
 """What an evaluation needs: predictions in any format, and the ground truth of the same cases."""
 
-import os
 import warnings
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -11,8 +9,10 @@ from typing import Annotated, Any, TypeVar
 import numpy as np
 from pydantic import AfterValidator
 
+from boxel.api.names_of_cases import check_names, names_by_files
 from boxel.datasets.cases import Case, Dataset, LoadedCase, read_case
 from boxel.datasets.formats import as_dataset
+from boxel.datasets.measured import measured_ahead
 from boxel.datasets.polygons import CocoMasks
 from boxel.datasets.problems import some
 from boxel.evaluation import Criterion
@@ -20,11 +20,12 @@ from boxel.evaluation.criteria import Kind
 from boxel.evaluation.evaluate import Context
 from boxel.evaluation.masks import LabelMap, MaskOverlap, ProbabilityGrids, join_overlaps, overlap_masks
 from boxel.export import DatasetInfo, Format, ImageGeometries, get_format, recognise
+from boxel.inputs.folders import listed_once
 from boxel.inputs.texts import read_json
 from boxel.io import read_geometry
 from boxel.output_folder import unfinished
 from boxel.types import Detections, Geometry, Instances, Progress, silent
-from boxel.wording import counted, counted_of
+from boxel.wording import counted
 
 Value = TypeVar("Value")
 
@@ -66,8 +67,9 @@ def read_evaluation_inputs(
         ValueError: see `boxel.evaluate`.
     """
     path, data = Path(predictions), as_dataset(dataset)
-    form = recognise(path) if source == "auto" else get_format(source)
-    detections = only_annotated(read_detections(path, data, form), data)
+    with listed_once():
+        form = recognise(path) if source == "auto" else get_format(source)
+        detections = only_annotated(read_detections(path, data, form), data)
     cases = choose_cases(data, list(detections))
     with_masks = criterion.startswith("mask")
     bare = [case for case, own in detections.items() if len(own) and own.masks is None]
@@ -88,13 +90,13 @@ def read_evaluation_inputs(
             (ignored_regions if loaded.ignores_regions else ignored)[case] = loaded.ignored
         spacings[case] = geometry.spacing
         if case in detections:
-            _check_grid(case, detections[case].geometry, geometry)
+            _check_grid(path, case, detections[case].geometry, geometry)
             if number := _count_outside(detections[case], geometry):
                 outside[case] = number
             if with_masks:
                 overlaps[case] = _overlap(path, case, form, detections[case], loaded)
 
-    everything = read_ground_truth(cases, data, progress, visit)
+    everything = read_ground_truth(cases, data, progress, visit, with_masks)
     areas: dict[str, np.ndarray] = {}
     for case in cases if as_written else ():
         if isinstance(case.annotate, CocoMasks):
@@ -114,8 +116,8 @@ def read_evaluation_inputs(
         "regions": _merge(ignored_regions, more_regions),
         "groups": {case.id: case.group or case.id for case in cases},
     }
-    masks = overlaps if with_masks else None
-    return EvaluationInputs(detections, ground_truth, context, areas, Criterion(criterion, spacings, masks))
+    by = Criterion(criterion, spacings, overlaps if with_masks else None)
+    return EvaluationInputs(detections, ground_truth, context, areas, by)
 
 
 def read_detections(path: Path, data: Dataset, form: Format) -> dict[str, Detections]:
@@ -153,32 +155,6 @@ def read_detections(path: Path, data: Dataset, form: Format) -> dict[str, Detect
     return detections
 
 
-def names_by_files(predicted: Mapping[str, Sequence[Path]], data: Dataset) -> dict[str, str]:
-    """The data set's name of each prediction that has another one, and whose image files are those of one case."""
-
-    def place(files: Sequence[Path]) -> tuple[str, ...]:
-        return tuple(map(os.path.realpath, files))
-
-    files = [(place(case.channels), case.id) for case in data.cases]
-    numbers = Counter(own for own, _ in files)
-    owners = {own: case for own, case in files if numbers[own] == 1}
-    named = {case: owners.get(place(own)) for case, own in predicted.items()}
-    return {case: owner for case, owner in named.items() if owner is not None and owner != case}
-
-
-def check_names(predicted: Mapping[str, Path], data: Dataset) -> None:
-    """Raise ValueError if predicted cases, each of a file, are not in the data set, with the names of both."""
-    known = {case.id for case in data.cases} | {*data.unlabelled}
-    if unknown := predicted.keys() - known:
-        number = counted_of(len(unknown), len(predicted), "predicted case", "is", "are")
-        raise ValueError(
-            f"{predicted[min(unknown)]}: {number} not in {data.root} "
-            f"({some(unknown)}), whose cases are {some(known - predicted.keys() or known)}; predict the cases of the "
-            f"data set under its names with `boxel predict RUN {data.root} --out DIR` (only some: --part test), or "
-            "remove these predictions"
-        )
-
-
 def only_annotated(predicted: dict[str, Value], data: Dataset) -> dict[str, Value]:
     """The predictions of images that have an annotation.
 
@@ -213,13 +189,13 @@ def _overlap(path: Path, case: str, form: Format, detections: Detections, loaded
     return overlap_masks(ProbabilityGrids(detections.boxes, grids), objects)
 
 
-def _check_grid(case: str, predicted: Geometry | None, actual: Geometry) -> None:
+def _check_grid(path: Path, case: str, predicted: Geometry | None, actual: Geometry) -> None:
     for name in ("shape", "spacing", "origin", "direction") if predicted else ():
         mine, other = getattr(predicted, name), getattr(actual, name)
         if np.shape(mine) != np.shape(other) or not np.allclose(mine, other, rtol=1e-3, atol=1e-2):
             raise ValueError(
-                f"case {case!r}: predicted on an image of {name} {mine}, but the data set's has {other}; predict the "
-                "data set's image, or convert the boxes to its voxels"
+                f"{path}: case {case!r}: predicted on an image of {name} {mine}, but the data set's has {other}; "
+                "predict the data set's image, or convert the boxes to its voxels"
             )
 
 
@@ -287,12 +263,14 @@ def choose_cases(dataset: Dataset, predicted: Sequence[str]) -> list[Case]:
 
 
 def read_ground_truth(
-    cases: Sequence[Case], dataset: Dataset, progress: Progress, visit: Callable[[str, LoadedCase], None]
-) -> dict[str, Instances]:
-    """The annotated objects of each case; `visit` sees each case while it is in memory."""
+    cases: Sequence[Case], dataset: Dataset, progress: Progress, visit: Callable[[str, LoadedCase], None],
+    with_masks: bool,
+) -> dict[str, Instances]:  # fmt: skip
+    """The annotated objects of each case; `visit` sees each case, perhaps without pixels, while it is in memory."""
     ground_truth = {}
-    for done, case in enumerate(cases, start=1):
-        loaded = read_case(case, dataset)
+    label_maps = (None if with_masks else case.label_map for case in cases)
+    for done, (case, measured) in enumerate(zip(cases, measured_ahead(label_maps), strict=True), start=1):
+        loaded = read_case(case, dataset, pixels=False, measured=measured)
         ground_truth[case.id] = loaded.instances
         visit(case.id, loaded)
         progress("evaluate", done, len(cases))

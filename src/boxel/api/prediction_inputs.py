@@ -12,15 +12,16 @@ from boxel.api.channel_files import RunImages, group_files
 from boxel.api.dicom_inputs import dicom_cases
 from boxel.api.given_boxes import GivenBoxes
 from boxel.api.label_map_names import label_maps
-from boxel.datasets.cases import Case, Dataset, read_case_image
+from boxel.datasets.cases import Case, Dataset, open_case_image
 from boxel.datasets.formats import formats, open_dataset
 from boxel.datasets.formats.registry import Format
 from boxel.datasets.names import case_ids
 from boxel.datasets.problems import some
 from boxel.inputs.folders import listing, walk
-from boxel.io import SUFFIXES, is_dicom, read_image, split_suffix
-from boxel.io.channels import fit_image, read_channels
+from boxel.io import SUFFIXES, is_dicom, open_image, split_suffix
+from boxel.io.channels import fit_image, open_channels
 from boxel.output_folder import list_files
+from boxel.slabs import Voxels
 from boxel.types import Image
 from boxel.wording import counted
 
@@ -60,17 +61,17 @@ class Images:
         given = {name: self.given[name]} if name in self.given else {}
         return Images(self.run, {name: self.cases[name]}, datasets, given=given)
 
-    def read(self, name: str) -> Image:
-        """The image of a case, with the axes and channels that the run takes.
+    def read(self, name: str) -> Image[Voxels]:
+        """The image of a case as it is stored, with the axes and channels that the run takes.
 
         Raises:
             ValueError: names the file, the problem and a suggested fix.
         """
         case = self.cases[name]
         if name in self.datasets:
-            image = read_case_image(case, self.datasets[name])
+            image = open_case_image(case, self.datasets[name])
         else:
-            image = read_channels(case.channels, case.opener.read if case.opener else read_image)
+            image = open_channels(case.channels, case.opener.read if case.opener else open_image)
         return fit_image(image, self.run.channels, self.run.ndim, case.channels[0])
 
 

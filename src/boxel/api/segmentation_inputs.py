@@ -9,7 +9,8 @@ from typing import Any, NotRequired
 import numpy as np
 from typing_extensions import TypedDict
 
-from boxel.api.evaluation_inputs import check_names, choose_cases, names_by_files, only_annotated
+from boxel.api.evaluation_inputs import choose_cases, only_annotated
+from boxel.api.names_of_cases import check_names, names_by_files
 from boxel.datasets.cases import Case, Dataset, LoadedCase, read_case
 from boxel.datasets.formats import as_dataset
 from boxel.datasets.problems import some

@@ -6,11 +6,12 @@ import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+from boxel.api.budget import as_started, time_used, with_budget, with_epochs
+from boxel.api.fitting import Fitted, fit, step_in_words, within_gpu
+from boxel.api.prepared_with import PREPARED_WITH, PreparedWith, as_prepared, by_recipe, fitted_before, plan_choices
 from boxel.api.run import RunSplit, check_run_folder, read_history, start_run
 from boxel.api.validation import make_validation, validation_ids
-from boxel.config import Config
 from boxel.datasets.cases import Dataset
 from boxel.datasets.formats import as_dataset
 from boxel.files import write_text
@@ -19,7 +20,8 @@ from boxel.models import ModelConfig
 from boxel.nn.backbone import Backbone
 from boxel.nn.pretrained import Pretrained, pretrained
 from boxel.output_folder import working_in
-from boxel.preparation.plan import plan
+from boxel.preparation.fingerprint import Fingerprint
+from boxel.preparation.plan import PlanConfig, plan
 from boxel.preparation.prepare import prepare as prepare_store
 from boxel.preparation.store import Store
 from boxel.recipes import Experiment, get_recipe
@@ -27,10 +29,9 @@ from boxel.training.checkpoints import is_ranked_finally, rank_finally, read_ran
 from boxel.training.config import LAST, TrainConfig
 from boxel.training.loop import check_devices, is_finished
 from boxel.training.loop import train as train_model
+from boxel.training.memory import explained
+from boxel.training.patience import last_phase
 from boxel.types import Progress, Task, silent
-
-# The file in a work folder that says what `train` has to repeat.
-PREPARED_WITH = "prepared_with.json"
 
 
 def prepare(
@@ -39,7 +40,7 @@ def prepare(
     *,
     recipe: str | Experiment = "auto",
     overrides: Sequence[str] = (),
-    num_folds: int = 5,
+    num_folds: int | None = None,
     seed: int = 0,
     workers: int | None = None,
     keep_identifiers: bool = False,
@@ -51,7 +52,8 @@ def prepare(
 
     Args:
         dataset: a folder in any layout that Boxel recognises, or the result of `open_dataset`.
-        num_folds: number of folds of the cross-validation, unless the data set prescribes folds.
+        num_folds: number of folds of the cross-validation; None for those that the data set prescribes, or else five,
+            or one per group (patient) where there are fewer (`Store.notes` says so).
         seed: random seed for the fold split.
         workers: parallel workers; 0 for the main process, None for one per core.
         keep_identifiers: keep the names of groups (patients) in the files of `out`, instead of pseudonyms.
@@ -61,21 +63,30 @@ def prepare(
     """
     asked = get_recipe(recipe)
     experiment = asked.override(overrides)
+    known = fitted_before(Path(out))
+
+    def fitted_plan(fingerprint: Fingerprint) -> PlanConfig:
+        nonlocal experiment
+        experiment = fit(fingerprint, experiment, known)
+        return experiment.plan
+
     store = prepare_store(
         as_dataset(dataset),
         Path(out),
         experiment.plan,
+        fit=fitted_plan,
         num_folds=num_folds,
         seed=seed,
         workers=workers,
         keep_identifiers=keep_identifiers,
         progress=progress,
     )
-    chosen = {name: experiment.plan.to_dict()[name] for name in _plan_choices(overrides)}
+    chosen = {name: experiment.plan.to_dict()[name] for name in plan_choices(overrides)}
     complete = isinstance(recipe, Experiment) or recipe.endswith(".json")  # a file may change until the training
     given = asked.to_dict() if complete else recipe
     prepared = PreparedWith(recipe=experiment.recipe, plan=chosen, given=given, overrides=tuple(overrides))
-    prepared.save(store.path / PREPARED_WITH)
+    fitted = Fitted.of(experiment) if experiment.plan.memory else None
+    prepared.model_copy(update={"fitted": fitted}).save(store.path / PREPARED_WITH)
     return store
 
 
@@ -103,10 +114,19 @@ def train(
         ValueError: an unknown recipe, key, fold or metric; a run folder with other settings; a recipe or a setting
             that contradicts what the data were prepared with; pretrained weights that do not fit; training cases
             without anything to train on; a loss that is not finite, or a saved state that is damaged; another process
-            that trains into the folder.
+            that trains into the folder; a budget that is too short; not enough memory.
     """
+    began = time_used()
     store = Store(Path(work))
-    experiment = _as_prepared(store, recipe, model, overrides)
+    experiment = as_prepared(store, recipe, model, overrides)
+    run = Path(run) if run else store.path / "runs" / f"{experiment.recipe}_fold{fold}"
+    check_run_folder(run)
+    started = as_started(run, experiment)
+    if started is None:
+        check_devices(experiment.train)
+        experiment = fit(store.fingerprint, experiment, fitted_before(store.path))
+        experiment = within_gpu(store.fingerprint, experiment)
+    experiment = started or experiment
     task = plan_for(store, experiment)
     if not 0 <= fold < len(store.splits):
         raise ValueError(f"fold {fold} does not exist; {store.path} has the folds 0 to {len(store.splits) - 1}")
@@ -116,13 +136,15 @@ def train(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the sampler of the training gives the same warnings
         sampler = PatchSampler(store, split.train, task, experiment.train.sampler, seed=0)
-    experiment = _with_steps(experiment, sampler)
+    experiment = with_epochs(experiment, sampler)
+    memory_explained = partial(explained, run, step_in_words(task, experiment.train))
+    if not started:
+        with memory_explained():
+            experiment = with_budget(store, split, task, experiment, began)
     val_ids = validation_ids(store, split, experiment)
     validate = make_validation(store, val_ids, task, experiment)
-    run = Path(run) if run else store.path / "runs" / f"{experiment.recipe}_fold{fold}"
     fresh = not (run / "resume.safetensors").exists()
     given = pretrained_parts(experiment.model, task) if fresh else {}
-    check_run_folder(run)
     with working_in(run, "train"):
         start_run(run, experiment, task, split)
         initial = {
@@ -155,19 +177,11 @@ def train(
             if experiment.model.fills_boxes:
                 effect = "the ellipse in each box is taken for the object"
             logging.getLogger("boxel").warning(f"no object has a mask: {effect}")
-        train_model(
-            run,
-            store,
-            list(split.train),
-            task,
-            experiment.model,
-            experiment.train,
-            seed=experiment.seed,
-            initial=initial,
-            validate=validate,
-            on_step=on_step,
-            finish=finish,
-        )
+        with memory_explained():
+            train_model(
+                run, store, list(split.train), task, experiment.model, experiment.train, seed=experiment.seed,
+                initial=initial, validate=validate, on_step=on_step, finish=finish,
+            )  # fmt: skip
         return run
 
 
@@ -211,88 +225,16 @@ def plan_for(store: Store, experiment: Experiment) -> Task:
     for field in ("spacing", "spacing_unit", "normalisation", "channels", "classes"):
         if getattr(task, field) != getattr(store.task, field):
             raise ValueError(
-                f"{store.path}: prepared with {field} {getattr(store.task, field)}{_by(store)}, but training with "
-                f"recipe {experiment.recipe!r} and these settings needs {getattr(task, field)}; train with the recipe "
-                "and the --set plan.* of `boxel prepare`, or prepare with the new ones into another folder"
+                f"{store.path}: prepared with {field} {getattr(store.task, field)}{by_recipe(store)}, but training "
+                f"with recipe {experiment.recipe!r} and these settings needs {getattr(task, field)}; train with the "
+                "recipe and the --set plan.* of `boxel prepare`, or prepare with the new ones into another folder"
             )
     return task
-
-
-class PreparedWith(Config):
-    """`prepared_with.json` of a work folder.
-
-    Attributes:
-        recipe: the name of the recipe of `boxel prepare`.
-        plan: its `--set plan.*`.
-        given: the recipe as it was asked for: a name, which may be `auto`, or a complete experiment.
-        overrides: every `--set`.
-    """
-
-    recipe: str
-    plan: dict[str, Any]
-    given: str | dict[str, Any] = "auto"
-    overrides: tuple[str, ...] = ()
-
-
-def _plan_choices(overrides: Sequence[str]) -> list[str]:
-    """The settings of the plan that `overrides` choose."""
-    keys = [assignment.partition("=")[0].strip().split(".") for assignment in overrides]
-    return [key[1] for key in keys if key[0] == "plan" and len(key) > 1]
-
-
-def _prepared_with(store: Store) -> PreparedWith | None:
-    path = store.path / PREPARED_WITH
-    try:
-        return PreparedWith.load(path) if path.exists() else None  # an earlier Boxel wrote none
-    except ValueError as error:
-        raise ValueError(f"{error}; run `boxel prepare` again, which writes it anew") from None
-
-
-def _by(store: Store) -> str:
-    prepared = _prepared_with(store)
-    return f" (recipe {prepared.recipe!r})" if prepared else ""
-
-
-def _as_prepared(store: Store, recipe: str | Experiment, model: str | None, overrides: Sequence[str]) -> Experiment:
-    """The experiment of a training: the recipe, with the plan's settings of `boxel prepare` and with `overrides`.
-
-    Raises:
-        ValueError: an override contradicts a setting of `boxel prepare`.
-    """
-    prepared = _prepared_with(store)
-    if recipe == "auto" and prepared is not None:
-        given = prepared.given
-        recipe = Experiment.from_dict(given, str(store.path / PREPARED_WITH)) if isinstance(given, dict) else given
-        own = [text for text in prepared.overrides if not _plan_choices([text])]
-        recipe, model = get_recipe(recipe, model).override(own), None
-    chosen = get_recipe(recipe, model).override(overrides)
-    if prepared is None or not prepared.plan:
-        return chosen
-    values = chosen.plan.to_dict()
-    for name in _plan_choices(overrides):
-        if name in prepared.plan and values[name] != prepared.plan[name]:
-            raise ValueError(
-                f"{store.path}: prepared with plan.{name}={json.dumps(prepared.plan[name])}, but training is to use "
-                f"{json.dumps(values[name])}; leave out --set plan.{name}, or prepare with it into another folder"
-            )
-    return chosen.override([f"plan.{name}={json.dumps(value)}" for name, value in prepared.plan.items()])
-
-
-def _with_steps(experiment: Experiment, sampler: PatchSampler) -> Experiment:
-    """The experiment with its epochs, if it has any, converted to steps."""
-    train = experiment.train
-    if train.epochs is None:
-        return experiment
-    patches, batch = sampler.patches_per_epoch, (train.batch_size or sampler.task.batch_size) * train.devices
-    steps = max(1, round(train.epochs * patches / batch))
-    logging.getLogger("boxel").info(
-        f"{train.epochs:g} epochs = {steps} steps of {batch} patches ({patches} patches per epoch)"
-    )
-    return experiment.model_copy(update={"train": train.model_copy(update={"steps": steps, "epochs": None})})
 
 
 def _finished(run: Path, config: TrainConfig) -> bool:
     if not (run / "weights.safetensors").exists():
         return False
-    last = read_history(run)[-1:]
-    return any(is_finished(config, int(step["step"]), step["seconds"]) for step in last)
+    log = read_history(run)
+    last = last_phase(log, config)
+    return any(is_finished(config, int(step["step"]), step["seconds"], last) for step in log[-1:])

@@ -13,20 +13,26 @@ from typing import Annotated, Any
 
 import typer
 
-from boxel.cli import consolidating, converting, evaluating, experimenting, predicting
-from boxel.cli.console import print_table, progress_bars, say, short, show_warning
+from boxel.cli import consolidating, converting, evaluating, experimenting, planning, predicting
+from boxel.cli.console import print_plan, progress_bars, say, warning_lines
 from boxel.cli.data_sets import check, open_named, toy
 from boxel.cli.options import (
     AsJson,
+    Budget,
     DatasetPath,
     Format,
     KeepIdentifiers,
+    Memory,
+    ModelName,
     Options,
     Plugins,
+    Recipe,
     RunPath,
     Settings,
+    TrainedRecipe,
     Trust,
     name_values,
+    settings,
     with_options,
 )
 from boxel.plugins import failed_plugin
@@ -42,25 +48,15 @@ app = typer.Typer(
 )
 
 WorkPath = Annotated[Path, typer.Argument(metavar="WORK", help="Folder that `boxel prepare` wrote.")]
-_RECIPE = "Recipe (listed by `boxel models`) or JSON file; `auto` "
-Recipe = Annotated[str, typer.Option(metavar="NAME|FILE", help=f"{_RECIPE}chooses by hardware.")]
-TrainedRecipe = Annotated[
-    str,
-    typer.Option(
-        "--recipe",
-        metavar="NAME|FILE",
-        help=f"{_RECIPE}is that of `boxel prepare` with all its settings, or, if that was given none, by hardware.",
-    ),
-]
-ModelName = Annotated[
-    str | None, typer.Option("--model", metavar="NAME", help="Use the recipe for this model instead of its own.")
-]
 Fold = Annotated[int, typer.Option(min=0, help="Fold to leave out of training.")]
 
 
 app.command(
     epilog="Example: **boxel check my_dataset**, or **boxel check my_dataset --list --preview 4 --html --out pages**"
 )(check)
+
+
+app.command(epilog="Example: **boxel plan my_dataset --memory 8GB --budget 2h --explain**")(planning.plan)
 
 
 @app.command(epilog="Example: **boxel prepare my_dataset --out work**")
@@ -70,9 +66,11 @@ def prepare(
     recipe: Recipe = "auto",
     model: ModelName = None,
     set_: Settings = None,
+    memory: Memory = "",
     folds: Annotated[
-        int, typer.Option(min=1, help="Number of cross-validation folds, unless the data set prescribes them.")
-    ] = 5,
+        int | None,
+        typer.Option(min=1, help="Number of cross-validation folds [5, or those that the data set prescribes]."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Random seed for the fold split.")] = 0,
     workers: Annotated[int | None, typer.Option(min=0, help="Parallel workers (0: one case at a time).")] = None,
     keep_identifiers: KeepIdentifiers = False,
@@ -88,16 +86,16 @@ def prepare(
     with progress_bars() as progress:
         chosen = get_recipe(recipe, model) if model else recipe
         store = run_prepare(
-            data, out, recipe=chosen, overrides=set_ or (), num_folds=folds, seed=seed, workers=workers,
-            keep_identifiers=keep_identifiers, progress=progress,
+            data, out, recipe=chosen, overrides=settings(set_, memory=memory), num_folds=folds, seed=seed,
+            workers=workers, keep_identifiers=keep_identifiers, progress=progress,
         )  # fmt: skip
     say(f"prepared {counted(len(store.ids), 'case')} in {out}")
-    print_table("plan", {key: short(value) for key, value in store.task.to_dict().items() if key != "why"})
-    for choice, reason in store.task.why.items():
-        say(f"  {choice}: {reason}")
+    for note in store.notes[1:]:
+        say(f"note: {note}")
+    print_plan(store.task)
 
 
-@app.command(epilog="Example: **boxel train work --fold 0 --recipe retina_unet_small --set train.steps=500**")
+@app.command(epilog="Example: **boxel train work --fold 0 --recipe retina_unet_small --budget 10min**")
 def train(
     work: WorkPath,
     out: Annotated[Path | None, typer.Option(metavar="RUN", help="Run folder [WORK/runs/RECIPE_foldK].")] = None,
@@ -105,6 +103,7 @@ def train(
     recipe: TrainedRecipe = "auto",
     model: ModelName = None,
     set_: Settings = None,
+    budget: Budget = "",
     plugin: Plugins = None,
     trust: Trust = False,
 ) -> None:
@@ -118,7 +117,8 @@ def train(
     if trust and out:
         require_plugins(out, trust=True)
     with progress_bars() as progress:
-        run = run_train(work, out, fold=fold, recipe=recipe, model=model, overrides=set_ or (), progress=progress)
+        chosen = settings(set_, budget=budget)
+        run = run_train(work, out, fold=fold, recipe=recipe, model=model, overrides=chosen, progress=progress)
     best, select_by = best_checkpoint(run), read_run(run)[0].train.select_by
     which = "the last checkpoint," if select_by == LAST else f"best {select_by} {best.score:.3f} at"
     say(f"trained {run}: {which} step {best.step}")
@@ -168,6 +168,7 @@ def training_options(
     ] = None,
     fold: Fold = 0,
     set_: Settings = None,
+    budget: Budget = "",
     seed: Annotated[int, typer.Option(min=0, help="Random seed of data and training.")] = 0,
     format: Format = "",  # noqa: A002
     option: Options = None,
@@ -175,7 +176,7 @@ def training_options(
 ) -> dict[str, Any]:
     """The data and the settings of one training or several, as arguments of `boxel.demo`."""
     given = open_named(data, format, option) if data else None
-    return {"data": given, "fold": fold, "overrides": set_ or (), "seed": seed}
+    return {"data": given, "fold": fold, "overrides": settings(set_, budget=budget), "seed": seed}
 
 
 @app.command(epilog="Example: **boxel demo --out demo_out**, or on your own data: **boxel demo --data my_dataset**")
@@ -234,7 +235,7 @@ def main() -> None:
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = show_warning  # type: ignore[assignment]
+            warnings.showwarning = warning_lines()  # type: ignore[assignment]
             app()
     except ValueError as error:
         say(f"boxel: {error}", file=sys.stderr)

@@ -65,9 +65,16 @@ def say(text: object = "", *, file: TextIO | None = None, end: str = "\n") -> No
     print(printable(text, lines=True), file=file, end=end)
 
 
-def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    """A line on standard error, without the place in the code."""
-    say(f"boxel: warning: {message}", file=sys.stderr)
+def warning_lines() -> Callable[..., None]:
+    """What shows each warning as a line on standard error, without the place in the code; the same text once."""
+    shown: set[str] = set()
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        if str(message) not in shown:
+            say(f"boxel: warning: {message}", file=sys.stderr)
+        shown.add(str(message))
+
+    return show
 
 
 def plain(record: Any) -> dict[str, Any]:
@@ -111,6 +118,13 @@ def print_table(title: str, rows: dict[str, Any]) -> None:
     for key, value in rows.items():
         table.add_row(key, Text(printable(value)))
     Console().print(table)
+
+
+def print_plan(task: Any) -> None:
+    """The plan in a table, and the reason for each choice."""
+    print_table("plan", {key: short(value) for key, value in task.to_dict().items() if key != "why"})
+    for choice, reason in task.why.items():
+        say(f"  {choice}: {reason}")
 
 
 def short(value: Any) -> str:

@@ -15,6 +15,19 @@ DatasetPath = Annotated[
     Path, typer.Argument(metavar="DATASET", help="Data set, in any layout described in docs/bring-your-data.md.")
 ]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `boxel train` wrote.")]
+_RECIPE = "Recipe (listed by `boxel models`) or JSON file; `auto` "
+Recipe = Annotated[str, typer.Option(metavar="NAME|FILE", help=f"{_RECIPE}chooses by hardware.")]
+TrainedRecipe = Annotated[
+    str,
+    typer.Option(
+        "--recipe",
+        metavar="NAME|FILE",
+        help=f"{_RECIPE}is that of `boxel prepare` with all its settings, or, if that was given none, by hardware.",
+    ),
+]
+ModelName = Annotated[
+    str | None, typer.Option("--model", metavar="NAME", help="Use the recipe for this model instead of its own.")
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change one setting of the recipe; may be repeated."),
@@ -24,6 +37,16 @@ Options = Annotated[
     list[str] | None,
     typer.Option("--option", metavar="KEY=VALUE", help="Change one setting of the reader; may be repeated."),
 ]
+Memory = Annotated[
+    str,
+    typer.Option(
+        metavar="SIZE", help="Memory for a training step, such as 24GB: batch and patch are the largest that fit."
+    ),
+]
+Budget = Annotated[
+    str,
+    typer.Option(metavar="TIME", help="Time for the training, instead of steps: 90s, 10min, 2h, or gpu-day (24 h)."),
+]
 KeepIdentifiers = Annotated[
     bool,
     typer.Option(
@@ -31,6 +54,15 @@ KeepIdentifiers = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of text.")]
+
+
+def settings(set_: list[str] | None, *, memory: str = "", budget: str = "") -> list[str]:
+    """The settings of `--set`, `--memory` and `--budget`."""
+    return [
+        *(set_ or ()),
+        *([f"plan.memory={memory}"] if memory else ()),
+        *([f"train.budget={budget}"] if budget else ()),
+    ]
 
 
 def _load(files: list[Path] | None) -> list[Path] | None:

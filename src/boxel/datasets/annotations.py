@@ -21,7 +21,7 @@ from boxel.wording import counted_of
 
 MARGIN = 1.0  # voxels by which a box may extend beyond the image
 
-__all__ = ["Annotator", "LabelMapFile", "MaskFiles", "Opener", "Shape", "Shapes", "ball"]
+__all__ = ["Annotator", "LabelMapFile", "MaskFiles", "Opener", "Shape", "Shapes", "ball", "beyond", "boxed"]
 
 
 class Annotator(ABC):
@@ -133,35 +133,49 @@ class Shapes(Annotator):
         return self._chosen(geometry, ignore=True)
 
     def remarks(self, geometry: Geometry) -> tuple[str, ...]:
-        boxes = _boxes([shape for shape in self.shapes if not shape.ignore], geometry)
-        beyond = np.maximum(-boxes[:, 0], boxes[:, 1] - geometry.shape).max(axis=1)
-        if not (beyond > MARGIN).any():
-            return ()
-        count = int((beyond > MARGIN).sum())
-        number = counted_of(count, len(boxes), "object", "extends", "extend")
-        return (f"{number} beyond the image by up to {beyond.max():.1f} voxels",)
+        return beyond(_boxes([shape for shape in self.shapes if not shape.ignore], geometry), geometry)
 
     def _chosen(self, geometry: Geometry, *, ignore: bool) -> Instances:
         rows = [row for row, shape in enumerate(self.shapes) if shape.ignore == ignore]
         shapes = [self.shapes[row] for row in rows]
-        boxes = _boxes(shapes, geometry)
-        centres = boxes.mean(axis=1)
-        outside = ~((centres >= 0) & (centres <= geometry.shape)).all(axis=1)
-        if ignore:  # they may lie in another field of view
-            keep = np.flatnonzero(~outside)
-            rows, shapes, boxes = [rows[k] for k in keep], [shapes[k] for k in keep], boxes[keep]
-        elif outside.any():
-            first = boxes[outside][0].round(1).tolist()
-            number = counted_of(int(outside.sum()), len(boxes), "object", "lies", "lie")
-            raise ValueError(
-                f"{number} outside the image of shape {geometry.shape}, such as "
-                f"{first[0]} to {first[1]}; check axis order, unit and origin of the annotation"
-                f"{self.hint and f' ({self.hint})'}"
-            )
-        boxes = np.clip(boxes, 0, geometry.shape).astype(np.float32)
+        boxes, labels = _boxes(shapes, geometry), np.array([shape.label for shape in shapes], np.int64)
         ids = np.array(self.ids or range(1, len(self.shapes) + 1), np.int64)[rows]
-        labels = np.array([shape.label for shape in shapes], np.int64)
-        return Instances(boxes, labels, ids, np.zeros(len(boxes), bool))
+        if ignore:  # they may lie in another field of view
+            kept = ~_outside(boxes, geometry)
+            boxes, labels, ids = boxes[kept], labels[kept], ids[kept]
+        return boxed(boxes, labels, ids, geometry, self.hint)
+
+
+def boxed(boxes: np.ndarray, labels: np.ndarray, ids: np.ndarray, geometry: Geometry, hint: str = "") -> Instances:
+    """Objects without masks, their boxes `(n, 2, d)` clipped at the border of the image.
+
+    Raises:
+        ValueError: an object lies outside the image; `hint` is what users may try.
+    """
+    outside = _outside(boxes, geometry)
+    if outside.any():
+        first = boxes[outside][0].round(1).tolist()
+        number = counted_of(int(outside.sum()), len(boxes), "object", "lies", "lie")
+        raise ValueError(
+            f"{number} outside the image of shape {geometry.shape}, such as {first[0]} to {first[1]}; "
+            f"check axis order, unit and origin of the annotation{hint and f' ({hint})'}"
+        )
+    boxes = np.clip(boxes, 0, geometry.shape).astype(np.float32)
+    return Instances(boxes, labels, ids, np.zeros(len(boxes), bool))
+
+
+def beyond(boxes: np.ndarray, geometry: Geometry) -> tuple[str, ...]:
+    """A remark if boxes `(n, 2, d)` extend beyond the image by more than a margin."""
+    excess = np.maximum(-boxes[:, 0], boxes[:, 1] - geometry.shape).max(axis=1)
+    if not (excess > MARGIN).any():
+        return ()
+    number = counted_of(int((excess > MARGIN).sum()), len(boxes), "object", "extends", "extend")
+    return (f"{number} beyond the image by up to {excess.max():.1f} voxels",)
+
+
+def _outside(boxes: np.ndarray, geometry: Geometry) -> np.ndarray:
+    centres = boxes.mean(axis=1)
+    return np.asarray(~((centres >= 0) & (centres <= geometry.shape)).all(axis=1))
 
 
 def _boxes(shapes: Sequence[Shape], geometry: Geometry) -> np.ndarray:

@@ -11,28 +11,19 @@ import numpy as np
 from boxel.datasets.annotations import Annotator, Opener
 from boxel.datasets.declared import fits
 from boxel.datasets.instances import clipped, repeated
-from boxel.datasets.label_maps import tight_boxes
+from boxel.datasets.measured import MeasuredMap, measure
 from boxel.datasets.names import NAMES_OF_CASES, NO_FILE_NAME, can_name_files
 from boxel.datasets.problems import InputError, Report, Severity, raise_it, some
-from boxel.io import read_image, read_label_map
-from boxel.io.channels import as_declared, check_same_grid, read_channels
+from boxel.io import open_image, read_image
+from boxel.io.channels import as_declared, check_same_grid, in_memory, open_channels, read_grids
+from boxel.slabs import Voxels
 from boxel.types import Image, Instances
 from boxel.wording import counted
 
 __all__ = [
-    "Annotator",
-    "Case",
-    "Dataset",
-    "InputError",
-    "LoadedCase",
-    "Opener",
-    "Report",
-    "Severity",
-    "inspect",
-    "raise_it",
-    "read_case",
-    "read_case_image",
-]
+    "Annotator", "Case", "Dataset", "InputError", "LoadedCase", "Opener", "Report", "Severity", "inspect", "raise_it",
+    "read_case", "read_case_image",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -155,14 +146,10 @@ def inspect(dataset: Dataset) -> Iterator[InputError]:
         seen.setdefault(case.id, case)
         if not can_name_files(case.id):
             yield InputError(case.file, f"case {case.id!r:.200}: {NO_FILE_NAME}", NAMES_OF_CASES, case.id)
-        known = ", ".join(f"{i} ({name})" for i, name in enumerate(dataset.classes))
         for label in sorted(set(case.labels) - set(range(len(dataset.classes)))):
-            yield InputError(
-                case.file,
-                f"unknown class id {label}",
-                f"use one of {known}, or add the class to the data set's labels",
-                case.id,
-            )
+            known = ", ".join(f"{i} ({name})" for i, name in enumerate(dataset.classes))
+            fix = f"use one of {known}, or add the class to the data set's labels"
+            yield InputError(case.file, f"unknown class id {label}", fix, case.id)
         boxes = case.box_instances or Instances.empty(dataset.ndim)
         drawn = getattr(case.annotate, "ids", ())
         counts = Counter([*case.mask_labels, *boxes.ids.tolist(), *drawn])
@@ -187,10 +174,14 @@ def inspect(dataset: Dataset) -> Iterator[InputError]:
             )
 
 
-def read_case(case: Case, dataset: Dataset, *, repair: bool = False) -> LoadedCase:
+def read_case(
+    case: Case, dataset: Dataset, *, repair: bool = False, pixels: bool = True, measured: MeasuredMap | None = None
+) -> LoadedCase:
     """Load and validate the image and the objects of a case; boxes of masks are tight (half-open voxels).
 
     Args:
+        pixels: without them, the image may have no channel `(0, *s)`: only its header is read if that says enough.
+        measured: what is known about its label map, which is then not read.
         repair: leave out objects without voxels or extent and repeated ones, and clip boxes at the border of the image.
 
     Raises:
@@ -198,17 +189,17 @@ def read_case(case: Case, dataset: Dataset, *, repair: bool = False) -> LoadedCa
     """
     for problem in inspect(replace(dataset, cases=(case,), splits=None)):
         raise problem
-    image = read_case_image(case, dataset)
+    image = (None if pixels else _without_pixels(case, dataset)) or read_case_image(case, dataset)
     label_map = None
-    instances = [case.box_instances or Instances.empty(dataset.ndim)]
+    instances = [] if case.box_instances is None else [case.box_instances]
     if case.label_map is not None:
-        ids = read_label_map(case.label_map)
-        check_same_grid(case.label_map, ids.geometry, case.channels[0], image.geometry)
-        boxed = _instances_of(ids.array, case, repair)
+        own, array = (measured, None) if measured else measure(case.label_map)
+        check_same_grid(case.label_map, own.geometry, case.channels[0], image.geometry)
+        boxed = _instances_of(own, case, repair)
         if case.weak:
             boxed = replace(boxed, has_mask=np.zeros(len(boxed), bool))
         else:
-            label_map = ids.array
+            label_map = array
         instances.insert(0, boxed)
     ignored = Instances.empty(dataset.ndim)
     if case.annotate is not None:
@@ -222,7 +213,7 @@ def read_case(case: Case, dataset: Dataset, *, repair: bool = False) -> LoadedCa
             raise InputError(case.file, what or fix, fix if what else "correct it", case.id) from None
         label_map = drawn if label_map is None else label_map
         instances.append(others)
-    every = Instances.concatenate(instances)
+    every = Instances.concatenate(instances or [ignored])
     if repair:
         every = clipped(every, image.geometry.shape)
         every = every[~repeated(every)]
@@ -243,16 +234,21 @@ def _inside(instances: Instances, image: Image, case: Case) -> Instances:
 
 
 def read_case_image(case: Case, dataset: Dataset) -> Image:
-    """Read the channels of a case into one float32 image.
+    """Read the channels of a case into one float32 image; raises as `open_case_image`."""
+    return in_memory(open_case_image(case, dataset), np.float32)
+
+
+def open_case_image(case: Case, dataset: Dataset) -> Image[Voxels]:
+    """The image of a case as it is stored, see `boxel.io.channels.open_channels`.
 
     Raises:
         ValueError: names the file, the problem and a suggested fix.
     """
     if not case.channels:
         raise InputError(case.file, "this case has an annotation but no image", "add the image", case.id)
-    image = read_channels(case.channels, case.opener.read if case.opener else read_image)
+    image = open_channels(case.channels, case.opener.read if case.opener else open_image)
     if not fits(case.declared, image.geometry.shape) and not case.opener:  # annotated as stored, not as shown
-        image = read_channels(case.channels, partial(read_image, upright=False))
+        image = open_channels(case.channels, partial(read_image, upright=False))
     first, shape = case.channels[0], image.geometry.shape
     if not fits(case.declared, shape):
         declared = str(case.declared).replace("None", "?")
@@ -268,11 +264,19 @@ def read_case_image(case: Case, dataset: Dataset) -> Image:
     return image
 
 
-def _instances_of(label_map: np.ndarray, case: Case, repair: bool) -> Instances:
-    ids, boxes = tight_boxes(label_map)
-    _check_ids(ids.tolist(), case, repair)
-    labels = np.array([case.mask_labels[i] for i in ids.tolist()], np.int64)
-    return Instances(boxes, labels, ids, np.ones(len(ids), bool))
+def _without_pixels(case: Case, dataset: Dataset) -> Image | None:
+    """The image without its channels; None if headers do not say enough, or something other than what is declared."""
+    number, grid = (0, None) if case.opener or not case.channels else read_grids(case.channels)
+    if grid is None or (number, len(grid.shape)) != (len(dataset.channels), dataset.ndim):
+        return None
+    return Image(np.zeros((0, *grid.shape), np.float32), grid) if fits(case.declared, grid.shape) else None
+
+
+def _instances_of(own: MeasuredMap, case: Case, repair: bool) -> Instances:
+    numbers = own.ids.tolist()
+    _check_ids(numbers, case, repair)
+    labels = np.array([case.mask_labels[i] for i in numbers], np.int64)
+    return Instances(own.boxes, labels, own.ids, np.ones(len(numbers), bool))
 
 
 def _check_ids(ids: Iterable[int], case: Case, repair: bool) -> None:
@@ -286,9 +290,5 @@ def _check_ids(ids: Iterable[int], case: Case, repair: bool) -> None:
             case.id,
         )
     if declared - present and not repair:
-        raise InputError(
-            case.file,
-            f"objects {some(declared - present)} have a class but no voxels in {name}",
-            "remove them from the list, or add their masks",
-            case.id,
-        )
+        problem = f"objects {some(declared - present)} have a class but no voxels in {name}"
+        raise InputError(case.file, problem, "remove them from the list, or add their masks", case.id)

@@ -21,8 +21,11 @@ def repeated(instances: Instances, *, any_class: bool = False) -> np.ndarray:
     """
     seen: set[tuple[Any, ...]] = set()
     result = np.zeros(len(instances), bool)
+    boxes = list(map(tuple, instances.boxes.reshape(len(instances), -1).tolist())) if len(instances) else []
+    if len(set(boxes)) == len(boxes):
+        return result
     for row in np.argsort(~instances.has_mask, kind="stable").tolist():  # those with masks first
-        key = (*instances.boxes[row].ravel().tolist(), -1 if any_class else int(instances.labels[row]))
+        key = (*boxes[row], -1 if any_class else int(instances.labels[row]))
         result[row] = key in seen and not instances.has_mask[row]
         seen.add(key)
     return result

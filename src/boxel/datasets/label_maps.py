@@ -87,8 +87,9 @@ def tight_boxes(label_map: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     foreground = np.nonzero(label_map)
     values = label_map[foreground]
     order = np.argsort(values, kind="stable")
-    ids, starts = np.unique(values[order], return_index=True)
+    values = values[order]
+    starts = np.flatnonzero(np.diff(values, prepend=0))  # faster than np.unique, which sorts again
     ordered = [positions[order] for positions in foreground]
     lower = np.stack([np.minimum.reduceat(positions, starts) for positions in ordered], axis=1)
     upper = np.stack([np.maximum.reduceat(positions, starts) for positions in ordered], axis=1) + 1
-    return ids.astype(np.int64), np.stack([lower, upper], axis=1).astype(np.float32)
+    return values[starts].astype(np.int64), np.stack([lower, upper], axis=1).astype(np.float32)

@@ -27,6 +27,7 @@ WORDS = {
     **dict.fromkeys(("test", "testing", "holdout"), "test"),
 }
 MOST_BYTES = 200  # of the name of a case
+PLAIN = re.compile(r"\w[\w.-]*", re.ASCII)  # the names of nearly all cases
 NO_FILE_NAME = "cannot be a file name"
 NAMES_OF_CASES = f"rename it without /, leading dot and control characters, in at most {MOST_BYTES} bytes"
 HELD_OUT = re.compile(r"(?<![a-z])h[eo]ld[-_ ]?out", re.IGNORECASE)
@@ -37,6 +38,8 @@ def as_id(value: object) -> int | str | None:
 
     Other texts are themselves, without surrounding blanks; anything else is None.
     """
+    if type(value) is int:  # nearly always
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     if isinstance(value, str):
@@ -86,6 +89,8 @@ def can_name_files(case: str) -> bool:
 
     A file name has at most 255 bytes on most systems, and some are needed for what the file is.
     """
+    if PLAIN.fullmatch(case):
+        return len(case) <= MOST_BYTES
     short = len(case.encode("utf-8", "surrogatepass")) <= MOST_BYTES
     return bool(case) and Path(case).name == case and not case.startswith(".") and short and printable(case) == case
 

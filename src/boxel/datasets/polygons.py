@@ -5,10 +5,11 @@ We decode run lengths ourselves, since pycocotools silently fills a mask whose r
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
-from boxel.datasets.annotations import Annotator, Shape, Shapes
+from boxel.datasets.annotations import Annotator, beyond, boxed
 from boxel.datasets.label_maps import Mask, overlay
 from boxel.types import Geometry, Instances
 
@@ -52,12 +53,6 @@ class CocoObject:
     @property
     def ignored(self) -> bool:
         return self.crowd
-
-    @property
-    def shape(self) -> Shape:
-        """The box of the annotation."""
-        x, y, width, height = self.box or (0.0,) * 4
-        return Shape(self.label, ((y, x), (y + height, x + width)))
 
     def mask(self, shape: tuple[int, ...]) -> np.ndarray:
         mask = np.zeros(shape, bool)
@@ -125,7 +120,13 @@ class CocoMasks(Annotator):
 
     @property
     def labels(self) -> tuple[int, ...]:
-        return tuple(entry.label for entry in self.objects if not entry.ignored)
+        return tuple([entry.label for entry in self._parts[0]])
+
+    @cached_property
+    def _parts(self) -> tuple[list[CocoObject], list[CocoObject]]:
+        """The objects, and what is ignored."""
+        ignored = [entry for entry in self.objects if entry.ignored]
+        return [entry for entry in self.objects if not entry.ignored] if ignored else list(self.objects), ignored
 
     def read(self, geometry: Geometry) -> tuple[np.ndarray | None, Instances]:
         return self._chosen(geometry, ignored=False)
@@ -136,10 +137,11 @@ class CocoMasks(Annotator):
 
     @property
     def ignores_regions(self) -> bool:
-        return any(entry.crowd for entry in self.objects) or not any(entry.ignored for entry in self.objects)
+        ignored = self._parts[1]
+        return any(entry.crowd for entry in ignored) or not ignored
 
     def remarks(self, geometry: Geometry) -> tuple[str, ...]:
-        return Shapes(tuple(entry.shape for entry in self.objects if entry.box and not entry.ignored)).remarks(geometry)
+        return beyond(_corners([entry for entry in self._parts[0] if entry.box]), geometry)
 
     def as_written(self, geometry: Geometry) -> tuple[Instances, np.ndarray, Instances]:
         """Objects with the boxes and areas stored in the file instead of those of their masks, and what is ignored.
@@ -150,19 +152,20 @@ class CocoMasks(Annotator):
         return objects, areas, others
 
     def _boxes_as_written(self, geometry: Geometry, ignored: bool) -> tuple[Instances, np.ndarray]:
-        drawn, boxed = self._by_kind(geometry, ignored)
-        _, instances = _numbered(drawn, boxed, geometry)
+        drawn, others = self._by_kind(geometry, ignored)
+        _, instances = _numbered(drawn, others, geometry)
         boxes, areas = instances.boxes.copy(), np.prod(instances.boxes[:, 1] - instances.boxes[:, 0], axis=1)
-        for row, entry in enumerate([*(entry for entry, _ in drawn), *boxed]):
-            if entry.box is not None and min(entry.box[2:]) > 0:
-                boxes[row] = entry.shape.points
+        entries = [*(entry for entry, _ in drawn), *others]
+        written = [row for row, entry in enumerate(entries) if entry.box is not None and min(entry.box[2:]) > 0]
+        boxes[written] = _corners([entries[row] for row in written])
+        for row, entry in enumerate(entries):
             areas[row] = areas[row] if entry.area is None else entry.area
         return replace(instances, boxes=boxes), areas
 
     def _by_kind(self, geometry: Geometry, ignored: bool) -> tuple[list[tuple[CocoObject, Mask]], list[CocoObject]]:
         """Objects with their masks, and objects without a mask."""
-        drawn, boxed = [], []
-        for entry in (entry for entry in self.objects if entry.ignored == ignored):
+        drawn, others = [], []
+        for entry in self._parts[ignored]:
             mask = entry.mask(geometry.shape) if entry.polygons or entry.rle else None
             if mask is not None and mask.any():
                 drawn.append((entry, Mask.crop(mask)))
@@ -174,20 +177,28 @@ class CocoMasks(Annotator):
                 continue
             if entry.box is None:
                 raise ValueError("an outline has no pixels, and there is no box; draw it again, or remove the object")
-            boxed.append(entry)
-        return drawn, boxed
+            others.append(entry)
+        return drawn, others
 
     def _chosen(self, geometry: Geometry, *, ignored: bool) -> tuple[np.ndarray | None, Instances]:
         return _numbered(*self._by_kind(geometry, ignored), geometry)
 
 
 def _numbered(
-    drawn: Sequence[tuple[CocoObject, Mask]], boxed: Sequence[CocoObject], geometry: Geometry
+    drawn: Sequence[tuple[CocoObject, Mask]], others: Sequence[CocoObject], geometry: Geometry
 ) -> tuple[np.ndarray | None, Instances]:
     """Label map and objects; objects with masks come first."""
-    _, boxes = Shapes(tuple(entry.shape for entry in boxed)).read(geometry)
+    labels = np.array([entry.label for entry in others], np.int64)
+    boxes = boxed(_corners(others), labels, np.arange(1, len(others) + 1), geometry)
     if not drawn:
         return None, boxes
     label_map, instances = overlay([(entry.label, mask) for entry, mask in drawn], geometry.shape)
     boxes = Instances(boxes.boxes, boxes.labels, boxes.ids + len(drawn), boxes.has_mask)
     return label_map, Instances.concatenate([instances, boxes])
+
+
+def _corners(entries: Sequence[CocoObject]) -> np.ndarray:
+    """The boxes `(n, 2, 2)` of annotations, of which there may be very many."""
+    x, y, width, height = np.array([entry.box or (0.0,) * 4 for entry in entries], np.float64).reshape(-1, 4).T
+    lower, upper = np.stack([y, x], axis=1), np.stack([y + height, x + width], axis=1)
+    return np.stack([np.minimum(lower, upper), np.maximum(lower, upper)], axis=1)

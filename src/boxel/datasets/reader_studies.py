@@ -44,13 +44,15 @@ def mask_of(reading: Reading, geometry: Geometry) -> Mask | None:
     # Included areas first: exclusions are cut out of them.
     for outline in sorted(reading.outlines, key=lambda outline: not outline.inclusion):
         x, y, _ = geometry.origin
-        plane = round(float(geometry.to_voxel(np.array([[x, y, outline.z]]))[0, 0] - 0.5))
-        pixels = np.array(outline.pixels, int)[:, ::-1]
+        with np.errstate(over="ignore"):
+            position = float(geometry.to_voxel(np.array([[x, y, outline.z]]))[0, 0] - 0.5)
+        plane = round(position) if np.isfinite(position) else -1
+        pixels = np.trunc(np.array(outline.pixels, float)[:, ::-1])
         inside = (pixels >= 0).all() and (pixels < geometry.shape[1:]).all()
         if not 0 <= plane < geometry.shape[0] or not inside:
             raise ValueError(f"an outline at {outline.z:g} mm lies outside the image; open the annotated series")
         area = fill_polygon(pixels + 0.5, geometry.shape[1:])
-        area[tuple(pixels.T)] = False
+        area[tuple(pixels.T.astype(int))] = False
         known = planes.get(plane, np.zeros_like(area))
         planes[plane] = known | area if outline.inclusion else known & ~area
     first, last = min(planes), max(planes)

@@ -10,26 +10,34 @@ from boxel.datasets.problems import InputError, some
 from boxel.types import Split
 from boxel.wording import counted
 
+FOLDS = 5  # where nobody says how many
 MOST_KINDS = 30_000  # classes times sizes; a larger number is a mistake, which is reported where it is read
 
 Strata = Mapping[str, Sequence[int]]
 Parts = Sequence[Mapping[str, str]]
 
 
-def dataset_splits(dataset: Dataset, *, num_folds: int = 5, seed: int = 0) -> list[Split]:
+def dataset_splits(dataset: Dataset, *, num_folds: int | None = None, seed: int = 0) -> list[Split]:
     """The folds that the data set prescribes, or else those of `make_splits`.
 
     A prescribed fold is `{"train": ids, "val": ids}` and may have a `"test"`; without one, it tests on the data set's
     test cases.
 
     Raises:
-        ValueError: a prescribed fold names an unknown case, or a case in two parts; or there are too few groups.
+        ValueError: a prescribed fold names an unknown case, or a case in two parts; there are too few groups; or a
+            number of folds is given although the data set prescribes them.
     """
     if dataset.splits is None:
         try:
             return make_splits(dataset.cases, num_folds=num_folds, seed=seed)
         except ValueError as error:
             raise ValueError(f"{dataset.root}: {error}") from None
+    if num_folds is not None:
+        own = counted(len(dataset.splits), "fold")
+        raise ValueError(
+            f"{dataset.root}: prescribes {own}, so that the number of folds ({num_folds}) has no effect; "
+            "leave --folds out, or remove the file that prescribes them"
+        )
     return check_splits(dataset.splits, dataset.cases, str(dataset.root / "splits.json"))
 
 
@@ -110,33 +118,38 @@ def sides(parts: Parts, a: Case, b: Case) -> str:
 
 
 def make_splits(
-    cases: Sequence[Case], *, num_folds: int = 5, seed: int = 0, strata: Strata | None = None
+    cases: Sequence[Case], *, num_folds: int | None = None, seed: int = 0, strata: Strata | None = None
 ) -> list[Split]:
     """Folds of case ids: grouped, of equal size, stratified by numbers of objects of each class, or of `strata`.
 
-    The training cases are cut into `num_folds` parts (fewer where there are fewer groups). With test cases in
-    the data set, fold `k` validates on part `k` and trains on the others. Without, fold `k` tests on part
-    `k`, validates on part `k + 1` and trains on the rest: 60/20/20 for five folds, test parts disjoint and
+    The training cases are cut into `num_folds` parts, by default into five, or one per group where there are fewer.
+    With test cases in the data set, fold `k` validates on part `k` and trains on the others. Without, fold `k` tests on
+    part `k`, validates on part `k + 1` and trains on the rest: 60/20/20 for five folds, test parts disjoint and
     complete (Jaeger et al., 2018, section 4.1).
 
     Raises:
-        ValueError: too few groups for that.
+        ValueError: too few groups for that, or for `num_folds`.
     """
     train = [case for case in cases if case.split == "train"]
     test = sorted(case.id for case in cases if case.split == "test")
     groups: dict[str, list[Case]] = {}
     for case in sorted(train, key=lambda case: case.id):
         groups.setdefault(case.group or case.id, []).append(case)
-    needed = 2 if test else 3
-    if min(len(groups), num_folds) < needed:
+    needed, wanted = 2 if test else 3, FOLDS if num_folds is None else num_folds
+    if min(len(groups), wanted) < needed:
         raise ValueError(
-            f"{counted(len(groups), 'group')} (patients) and {counted(num_folds, 'fold')} are too few: "
+            f"{counted(len(groups), 'group')} (patients) and {counted(wanted, 'fold')} are too few: "
             f"train and val{'' if test else ' and test'} need {needed} of both; "
             f"add cases, or write splits.json: [{{'train': [ids], 'val': [ids]}}]"
         )
+    if num_folds is not None and num_folds > len(groups):
+        raise ValueError(
+            f"{counted(len(groups), 'group')} (patients) of training cases cannot be divided into {num_folds} folds; "
+            f"make at most {len(groups)}, or add cases of other patients"
+        )
     kinds = {case.id: case.labels for case in train} | dict(strata or {})
     kinds_by_group = [{case.id: kinds[case.id] for case in group} for group in groups.values()]
-    parts = _deal(kinds_by_group, min(num_folds, len(groups)), seed)
+    parts = _deal(kinds_by_group, min(wanted, len(groups)), seed)
     splits = []
     for fold in range(len(parts)):
         own, following = parts[fold], parts[(fold + 1) % len(parts)]

@@ -23,8 +23,10 @@ def draw_groups(num_groups: int, num_resamples: int, seed: int) -> np.ndarray:
     if num_resamples < 0 or seed < 0:
         raise ValueError(f"resamples and seed must be 0 or more, got {num_resamples} and {seed}; 0 resamples give none")
     generator = np.random.default_rng(seed)
-    draws = (generator.integers(num_groups, size=num_groups) for _ in range(num_resamples))
-    return np.array([np.bincount(draw, minlength=num_groups) for draw in draws], np.float64).reshape(-1, num_groups)
+    drawn = np.empty((num_resamples, num_groups))
+    for row in drawn:
+        row[:] = np.bincount(generator.integers(num_groups, size=num_groups), minlength=num_groups)
+    return drawn
 
 
 def in_blocks(compute: Callable[[np.ndarray], Mapping[str, np.ndarray]], weights: np.ndarray) -> dict[str, np.ndarray]:

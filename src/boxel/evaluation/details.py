@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from boxel.evaluation.bootstrap import interval
+from boxel.evaluation.bootstrap import in_blocks, interval
 from boxel.evaluation.grouped_matches import CALIBRATION_BINS, calibration_bins, size_ratios
 from boxel.evaluation.matching import MatchTable, Overlaps, Rule
 
@@ -76,7 +76,8 @@ def confusion_matrix(
     out = {"rows": [*names, "background"], "columns": [*names, "missed"],
            "counts": counts.reshape(size, size).tolist()}  # fmt: skip
     if len(drawn):
-        ends = [interval(values, count, num_groups) for values, count in zip(of_group @ drawn.T, counts, strict=True)]
+        counted = in_blocks(lambda weights: {"": (of_group @ weights.T).T}, drawn)[""]
+        ends = [interval(values, count, num_groups) for values, count in zip(counted.T, counts, strict=True)]
         out["ci95"] = [ends[start : start + size] for start in range(0, size * size, size)]
     return out, pairs
 
@@ -136,10 +137,7 @@ def calibration_curves(table: MatchTable, groups: np.ndarray, drawn: np.ndarray)
     """
     bins, out, num_groups = calibration_bins(table), {}, int(groups.max()) + 1
 
-    def share(rows: np.ndarray) -> list[float] | None:
-        where = groups[table.detection_cases[rows]]
-        true_positives, all_ = (drawn @ np.bincount(where, values, minlength=num_groups)
-                      for values in (table.true_positives[rows], np.ones(len(rows))))  # fmt: skip
+    def share(rows: np.ndarray, true_positives: np.ndarray, all_: np.ndarray) -> list[float] | None:
         values = np.divide(true_positives, all_, out=np.full(len(drawn), np.nan), where=all_ > 0)
         return interval(values, float(table.true_positives[rows].mean()), num_groups)
 
@@ -152,5 +150,10 @@ def calibration_curves(table: MatchTable, groups: np.ndarray, drawn: np.ndarray)
             "precision": [float(table.true_positives[r].mean()) if len(r) else None for r in rows],
         }
         if len(drawn):
-            out[name]["precision/ci95"] = [share(r) if len(r) else None for r in rows]
+            where = [groups[table.detection_cases[r]] for r in rows]
+            sums = [np.bincount(at, values, minlength=num_groups) for at, r in zip(where, rows, strict=True)
+                    for values in (table.true_positives[r], None)]  # fmt: skip
+            drawn_sums = (drawn @ np.stack(sums, axis=1)).T.reshape(len(rows), 2, -1)
+            out[name]["precision/ci95"] = [share(r, *own) if len(r) else None
+                                           for r, own in zip(rows, drawn_sums, strict=True)]  # fmt: skip
     return out

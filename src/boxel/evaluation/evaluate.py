@@ -13,7 +13,7 @@ from boxel.evaluation.config import EvaluateConfig
 from boxel.evaluation.criteria import Criterion
 from boxel.evaluation.details import calibration_curves, confusion_matrix, size_ratio_table, size_strata
 from boxel.evaluation.grouped_matches import GroupedMatches
-from boxel.evaluation.matching import MatchTable, Overlaps
+from boxel.evaluation.matching import MatchTable
 from boxel.evaluation.overlaps import find_overlaps
 from boxel.evaluation.registry import compute_metrics
 from boxel.evaluation.summary import summary
@@ -154,13 +154,11 @@ def evaluate(
     thresholds = config.iou_thresholds
     lowest, highest = thresholds[0], thresholds[-1]
 
-    def match(across_classes: bool = False) -> Overlaps:
-        return find_overlaps(
-            predictions, ground_truth, classes=classes, criterion=criterion, ignored=ignored, regions=regions,
-            farthest=highest, across_classes=across_classes,
-        )  # fmt: skip
-
-    overlaps = match()
+    any_classes = find_overlaps(
+        predictions, ground_truth, classes=classes, criterion=criterion, ignored=ignored, regions=regions,
+        farthest=highest, across_classes=True,
+    )  # fmt: skip
+    overlaps = any_classes.of_equal_classes()
     group_names = tuple((groups or {}).get(case, case) for case in ground_truth)
     index = np.unique(np.array(group_names), return_inverse=True)[1]
     per_threshold = {t: GroupedMatches(overlaps.match(t, config.rule), index) for t in thresholds}
@@ -192,7 +190,7 @@ def evaluate(
         metrics[_at("size_ratios", t)] = size_ratio_table(per_threshold[t].table)
         metrics[_at("calibration", t)] = calibration_curves(per_threshold[t].table, index, drawn)
     operating = best_scores(headline)
-    confusion, confused = confusion_matrix(match(across_classes=True), lowest, operating, index, drawn)
+    confusion, confused = confusion_matrix(any_classes, lowest, operating, index, drawn)
     metrics[_at("confusion", lowest)] = confusion
     metrics["settings"] = settings(config) | {"size_limits": limits}
     curves = tuple(curve for t in config.reported for curve in make_curves(per_threshold[t]))

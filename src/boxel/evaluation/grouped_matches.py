@@ -9,12 +9,13 @@ from functools import cached_property
 
 import numpy as np
 
-from boxel.evaluation.average_precision import INTERPOLATIONS, STEPWISE, Interpolation, Ranking, curve_average
+from boxel.evaluation.average_precision import INTERPOLATIONS, STEPWISE, Interpolation, Ranking
 from boxel.evaluation.bootstrap import rows_at_once
 from boxel.evaluation.matching import MatchTable
-from boxel.evaluation.patient import auroc, patient_ranking
+from boxel.evaluation.patient import patient_ranking
 
 CALIBRATION_BINS = 10
+ONE_BY_ONE = 2**18  # bytes of terms from which on sums have always been made so
 FALSE_POSITIVE_RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # per image, of the FROC score
 
 
@@ -37,6 +38,11 @@ class GroupedMatches:
     def rankings(self) -> list[Ranking]:
         """The true positives and false positives of each class."""
         return [self._rank(label) for label in range(self.num_classes)]
+
+    @cached_property
+    def _patients(self) -> list[Ranking]:
+        """The groups by their highest detection of each class."""
+        return [patient_ranking(self.table, self.groups, label) for label in range(self.num_classes)]
 
     def sums(
         self, chosen: np.ndarray, cases: np.ndarray, labels: np.ndarray, values: np.ndarray | None = None
@@ -85,17 +91,11 @@ class GroupedMatches:
             raise ValueError(f"interpolation must be one of {', '.join(INTERPOLATIONS)}, got {interpolation!r}")
         steps = int(interpolation) - 1 if interpolation.isdecimal() else 0
         rates = np.array(FALSE_POSITIVE_RATES if froc else ())
-        images = weights @ self.images
-        per_class = []
-        for label, ranking in enumerate(self.rankings):
-            shared = (weights, ranking.true_positives, ranking.groups)
-            objects, envelope = weights @ self.objects[:, label], interpolation not in STEPWISE
-            found = curve_metrics(*shared, ranking.ends, objects, images, steps, envelope, rates, between)
-            if interpolation == "report":
-                ends = ranking.at_tenths().ends
-                found[:, 0] = curve_metrics(*shared, ends, objects, images, steps, envelope, rates, between)[:, 0]
-            per_class.append(found)
-        values = np.stack(per_class, axis=1)
+        shared = (weights @ self.objects, weights @ self.images, steps, interpolation not in STEPWISE)
+        values = curve_metrics(weights, *_joined(self.rankings), *shared, rates, between)
+        if interpolation == "report":
+            tenths = [ranking.at_tenths() for ranking in self.rankings]
+            values[..., 0] = curve_metrics(weights, *_joined(tenths), *shared, rates[:0], False)[..., 0]
         curves = {"AP": values[..., 0], "AR": values[..., 1]}
         if froc:
             curves["FROC"] = values[..., 6:].mean(axis=-1)
@@ -175,14 +175,27 @@ class GroupedMatches:
 
         Both are nan unless there are groups with and without objects.
         """
+        from boxel.evaluation.kernels import stepwise_terms
+
         average, area = [], []
-        for label in range(self.num_classes):
-            ranking = patient_ranking(self.table, self.groups, label)
-            true_positives, errors = ranking.counts(weights)
-            precision = curve_average(true_positives, errors, weights @ ranking.objects, "step")
-            average.append(np.where(errors[:, -1] > 0, precision, np.nan))  # without negatives it is always 1
-            area.append(auroc(true_positives, errors))
+        for ranking in self._patients:
+            own = (ranking.true_positives, ranking.groups, ranking.ends)
+            terms, pairs, positives, negatives = stepwise_terms(weights, *own)
+            # Numpy adds along memory in pairs, and across it one by one: this decides the last bit of the sum.
+            total = (terms.T if terms.nbytes >= ONE_BY_ONE else terms.T.copy("C")).sum(axis=1)
+            precision = _ratio(total, weights @ ranking.objects)
+            average.append(np.where(negatives > 0, precision, np.nan))  # without negatives it is always 1
+            area.append(_ratio(pairs / 2, positives * negatives))
         return {"patient_AP": np.stack(average, axis=1), "patient_AUROC": np.stack(area, axis=1)}
+
+
+def _joined(rankings: Sequence[Ranking]) -> tuple[np.ndarray, ...]:
+    """True positives and groups of all classes, the ends in them, and where the ends of each class begin."""
+    begin = np.cumsum([0, *(len(ranking.groups) for ranking in rankings)])
+    ends = [start + ranking.ends for start, ranking in zip(begin.tolist(), rankings, strict=False)]
+    true_positives, groups = (np.concatenate([getattr(ranking, name) for ranking in rankings])
+                              for name in ("true_positives", "groups"))  # fmt: skip
+    return true_positives, groups, np.concatenate(ends), np.cumsum([0, *map(len, ends)])
 
 
 def _weighted_median(values: np.ndarray, weights: np.ndarray, groups: np.ndarray) -> np.ndarray:

@@ -6,71 +6,158 @@ import numpy as np
 
 from boxel.ops.kernels.jit import jit
 
+LANES = 16  # rows of the weights that are summed side by side, by the vector units of a processor
+
+
+def curve_metrics(weights, *arguments):
+    """The metrics of `fill_curve_metrics`; counts up to 255 stay bytes, of which eight times as many fit a cache."""
+    for dtype, sums, largest in ((np.uint8, np.int64, 255.0), (np.float64, np.float64, np.inf)):
+        tile, counts = np.zeros((weights.shape[1], LANES), dtype), np.zeros((2, LANES), sums)
+        is_exact, found = fill_curve_metrics(tile, counts, largest, weights, *arguments)
+        if is_exact:
+            break
+    return found
+
 
 @jit
-def curve_metrics(weights, true_positives, groups, ends, objects, images, steps, enveloped, rates, between):
-    """`(r, 6 + rates)` average precision, highest recall, precision, recall and F1 at the point of the highest F1, the
-    position of that point (nan without a true positive), and sensitivities; all nan without objects.
+def fill_curve_metrics(
+    tile, counts, largest, weights, true_positives, groups, ends, classes, objects, images, steps, enveloped, rates,
+    between,
+):  # fmt: skip
+    """Whether `tile (g, LANES)`, of whole numbers up to `largest` unless that is infinite, holds the weights; if so
+    `(r, k, 6 + rates)` average precision, highest recall, precision, recall and F1 at the point of the highest F1,
+    the position of that point (nan without a true positive), and sensitivities; all nan without objects.
 
-    The same as `curve_average` of `Ranking.counts(weights)`; `steps` is 0 for an area.
+    The same as `curve_average` of `Ranking.counts(weights)` for each class, of which the points `classes[i]` to
+    `classes[i + 1]` are; `steps` is 0 for an area, and without `rates` there is no point of the highest F1.
     """  # noqa: D205
-    num_points = len(ends)
-    out = np.full((len(weights), 6 + len(rates)), np.nan)
-    positives, negatives = np.empty(num_points), np.empty(num_points)
-    rises = np.empty(num_points, np.int64)  # where a true positive counts: F1 and precision are highest at one of these
+    num_classes = len(classes) - 1
+    out = np.full((len(weights), num_classes, 6 + len(rates)), np.nan)
+    most = 1 if len(ends) == 0 else np.max(np.diff(classes))
+    # Where a true positive counts: F1 and precision are highest at one of these.
+    stops, positives, negatives = np.empty(most, np.int64), np.empty((most, LANES)), np.empty((most, LANES))
+    true, false, wanted = counts[0], counts[1], np.ones(LANES)
+    for start in range(0, len(weights), LANES):
+        lanes = min(LANES, len(weights) - start)
+        is_exact = True
+        for group in range(len(tile)):
+            for lane in range(lanes):
+                weight = weights[start + lane, group]
+                is_exact &= largest == np.inf or (0 <= weight <= largest and weight == np.floor(weight))
+                tile[group, lane] = weight
+        if not is_exact:
+            return False, out
+        row = 0
+        for label in range(num_classes):
+            first, beyond, num_stops = classes[label], classes[label + 1], 0
+            counts[:] = 0
+            for point in range(first, beyond):
+                is_stop = between or point == first
+                while row <= ends[point]:
+                    group = groups[row]
+                    if true_positives[row]:
+                        is_stop = True
+                        for lane in range(LANES):
+                            true[lane] += tile[group, lane]
+                    else:
+                        for lane in range(LANES):
+                            false[lane] += tile[group, lane]
+                    row += 1
+                if is_stop:
+                    for lane in range(LANES):
+                        positives[num_stops, lane], negatives[num_stops, lane] = true[lane], false[lane]
+                    stops[num_stops] = point - first
+                    num_stops += 1
+            wanted[:lanes] = objects[start : start + lanes, label]
+            average = _averages(positives, negatives, num_stops, wanted, steps, enveloped)
+            best = _best_f1(positives, negatives, num_stops if len(rates) else 0, wanted)
+            for lane in range(lanes):
+                if not wanted[lane] > 0:
+                    continue
+                found = out[start + lane, label]
+                found[0], found[1], found[2:5] = average[lane], true[lane] / wanted[lane], 0.0
+                if best[lane] >= 0:
+                    hits, errors = positives[best[lane], lane], negatives[best[lane], lane]
+                    found[2], found[3] = hits / (hits + errors), hits / wanted[lane]
+                    found[4], found[5] = 2 * hits / (hits + errors + wanted[lane]), stops[best[lane]]
+                if len(rates):
+                    per_image = negatives[:num_stops, lane] / images[start + lane]
+                    _sensitivities(positives[:num_stops, lane] / wanted[lane], per_image, rates, between, found[6:])
+    return True, out
+
+
+@jit
+def _averages(positives, negatives, num_stops, objects, steps, enveloped):
+    """`(LANES,)` average precision from the counts at the stops."""
+    best, average, reached, before = np.zeros(LANES), np.zeros(LANES), np.zeros(LANES), np.zeros(LANES)
+    for stop in range(num_stops - 1, -2, -1):
+        for lane in range(LANES):
+            before[lane] = positives[stop, lane] if stop >= 0 else 0.0
+            if steps and stop >= 0:  # recalls on the grid that this threshold is the first to reach
+                before[lane] = np.floor(before[lane] / objects[lane] * steps + 1e-9) + 1
+        if stop + 1 < num_stops:
+            for lane in range(LANES):
+                detected = positives[stop + 1, lane] + negatives[stop + 1, lane]
+                precision = positives[stop + 1, lane] / detected if detected > 0 else 0.0
+                best[lane] = max(best[lane], precision) if enveloped else precision
+                average[lane] += best[lane] * (reached[lane] - before[lane])
+        for lane in range(LANES):
+            reached[lane] = before[lane]
+    return average / (steps + 1) if steps else average / objects  # of whole numbers: 1 stays 1 to the last bit
+
+
+@jit
+def _best_f1(positives, negatives, num_stops, objects):
+    """`(LANES,)` the first stop with the highest F1, which is the one of the highest score; -1 without any."""
+    best, highest = np.full(LANES, -1), np.zeros(LANES)
+    for stop in range(num_stops):
+        for lane in range(LANES):
+            f1 = 2 * positives[stop, lane] / (positives[stop, lane] + negatives[stop, lane] + objects[lane])
+            best[lane] = stop if f1 > highest[lane] else best[lane]
+            highest[lane] = max(highest[lane], f1)
+    return best
+
+
+@jit
+def _sensitivities(recall, per_image, rates, between, out):
+    """Write the recalls at the ascending `rates` of false positives per image into `out`."""
+    last = -1
+    for k in range(len(rates)):
+        beyond = len(recall)  # the first point with more false positives
+        while last + 1 < beyond:
+            middle = (last + 1 + beyond) // 2
+            if per_image[middle] <= rates[k] + 1e-12:
+                last = middle
+            else:
+                beyond = middle
+        out[k] = recall[last] if last >= 0 else 0.0
+        if between and last + 1 < len(recall):
+            below = per_image[last] if last >= 0 else 0.0
+            out[k] += (rates[k] - below) / (per_image[last + 1] - below) * (recall[last + 1] - out[k])
+
+
+@jit
+def stepwise_terms(weights, true_positives, groups, ends):
+    """`(t, r)` the summands of the area under precision and recall, not yet divided by the number of objects, `(r,)`
+    twice the area under the ROC curve in pairs, and `(r,)` all true and all false positives.
+    """  # noqa: D205
+    terms = np.zeros((len(ends), len(weights)))
+    area, positives, negatives = np.zeros(len(weights)), np.zeros(len(weights)), np.zeros(len(weights))
     for r in range(len(weights)):
-        if not objects[r] > 0:
-            continue
-        true, false, row, num_rises = 0.0, 0.0, 0, 0
-        for point in range(num_points):
-            before = true
+        true, false, row = 0.0, 0.0, 0
+        for point in range(len(ends)):
+            true_before, false_before = true, false
             while row <= ends[point]:
                 if true_positives[row]:
                     true += weights[r, groups[row]]
                 else:
                     false += weights[r, groups[row]]
                 row += 1
-            positives[point], negatives[point] = true, false
-            if true > before or point == 0:
-                rises[num_rises] = point
-                num_rises += 1
-        out[r, 1] = true / objects[r]
-
-        out[r, 2:5] = 0.0
-        for point in rises[:num_rises]:  # the first of the best: the highest score
-            f1 = 2 * positives[point] / (positives[point] + negatives[point] + objects[r])
-            if f1 > out[r, 4]:
-                out[r, 2] = positives[point] / (positives[point] + negatives[point])
-                out[r, 3], out[r, 4], out[r, 5] = positives[point] / objects[r], f1, point
-
-        best, average = 0.0, 0.0
-        for point in rises[:num_rises][::-1]:
-            detected = positives[point] + negatives[point]
-            precision = positives[point] / detected if detected > 0 else 0.0
-            best = max(best, precision) if enveloped else precision
-            reached, before = positives[point], positives[point - 1] if point else 0.0
-            if steps:  # recalls on the grid that this threshold is the first to reach
-                reached = np.floor(reached / objects[r] * steps + 1e-9) + 1
-                before = np.floor(before / objects[r] * steps + 1e-9) + 1 if point else 0.0
-            average += best * (reached - before)
-        out[r, 0] = average / (steps + 1 if steps else objects[r])  # of whole numbers: 1 stays 1 to the last bit
-
-        last = -1
-        for k in range(len(rates)):  # ascending
-            beyond = num_points  # the first point with more false positives
-            while last + 1 < beyond:
-                middle = (last + 1 + beyond) // 2
-                if negatives[middle] / images[r] <= rates[k] + 1e-12:
-                    last = middle
-                else:
-                    beyond = middle
-            value = positives[last] / objects[r] if last >= 0 else 0.0
-            if between and last + 1 < num_points:
-                below = negatives[last] / images[r] if last >= 0 else 0.0
-                share = (rates[k] - below) / (negatives[last + 1] / images[r] - below)
-                value += share * (positives[last + 1] / objects[r] - value)
-            out[r, 6 + k] = value
-    return out
+            if true + false > 0:
+                terms[point, r] = (true - true_before) * (true / (true + false))
+            area[r] += (false - false_before) * (true_before + true)
+        positives[r], negatives[r] = true, false
+    return terms, area, positives, negatives
 
 
 @jit

@@ -172,6 +172,18 @@ class Overlaps:
         table = replace(self.table, ignored=self.table.ignored | ~kept)
         return replace(self, table=table)._choose(np.flatnonzero(kept[self.pair_rows]))
 
+    def of_equal_classes(self) -> "Overlaps":
+        """The same without pairs of a detection and an object of another class."""
+        table = self.table
+        chosen = self._choose(np.flatnonzero(table.labels[self.pair_rows] == table.object_labels[self.pair_objects]))
+        return replace(chosen, table=chosen.with_best_ious())
+
+    def with_best_ious(self) -> MatchTable:
+        """The table, with the highest overlap of each detection with any object that counts."""
+        best, counted = np.zeros(len(self.table.scores)), ~self.absorbs[self.pair_objects]
+        np.maximum.at(best, self.pair_rows[counted], self.pair_ious[counted])
+        return replace(self.table, ious=best)
+
     def _choose(self, order: np.ndarray) -> "Overlaps":
         names = ("pair_rows", "pair_objects", "pair_ious", "pair_values")
         return replace(self, **{name: getattr(self, name)[order] for name in names})

@@ -1,6 +1,7 @@
 """Every pair of detection and object of a data set that may match."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -85,9 +86,6 @@ def find_overlaps(
     rows, columns, ious, values = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     order = np.lexsort((columns, -values, uncounted[columns], rows))
     rows, columns, ious, values = rows[order], columns[order], ious[order], values[order]
-    best = np.zeros(len(detected.cases))
-    counted = ~uncounted[columns]
-    np.maximum.at(best, rows[counted], ious[counted])
     table = MatchTable(
         cases=cases,
         classes=tuple(classes),
@@ -97,9 +95,9 @@ def find_overlaps(
         indices=detected.indices,
         labels=detected.labels,
         scores=detected.values,
-        ious=best,
-        matches=np.full(len(best), -1),
-        ignored=np.zeros(len(best), bool),
+        ious=np.zeros(len(detected.cases)),
+        matches=np.full(len(detected.cases), -1),
+        ignored=np.zeros(len(detected.cases), bool),
         detection_sizes=box_sizes(detected.boxes),
         object_cases=targets.cases,
         object_labels=targets.labels,
@@ -109,9 +107,10 @@ def find_overlaps(
         object_matches=np.full(len(targets.cases), -1),
         object_ignored=uncounted,
     )
-    return Overlaps(
+    overlaps = Overlaps(
         table, rows, columns, ious, values, absorbs=uncounted, is_region=is_region, is_distance=criterion.is_distance
     )
+    return replace(overlaps, table=overlaps.with_best_ious())
 
 
 def _candidates(

@@ -1,7 +1,9 @@
 """The evaluation as files."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +52,8 @@ def write_evaluation(out: Path, evaluation: Evaluation, *, keep_identifiers: boo
     if isinstance(evaluation, SegmentationEvaluation):
         write_text(out / "per_case.csv", _csv(SEGMENTATION_COLUMNS, segmentation_rows(evaluation)))
     else:
-        write_text(out / "per_case.csv", _csv(CASE_COLUMNS, case_rows(evaluation)))
-        write_text(out / "per_object.csv", _csv(OBJECT_COLUMNS, object_rows(evaluation)))
+        write_text(out / "per_case.csv", csv_lines(chain([CASE_COLUMNS], _of_cases(evaluation))))
+        write_text(out / "per_object.csv", csv_lines(chain([OBJECT_COLUMNS], _of_objects(evaluation))))
         if evaluation.confused is not None:
             write_text(out / "confusion.csv", _csv(CONFUSION_COLUMNS, confusion_rows(evaluation)))
     write_text(out / "metrics.json", json.dumps(evaluation.metrics, indent=2, allow_nan=False) + "\n")
@@ -64,6 +66,10 @@ def case_rows(evaluation: Evaluation) -> list[dict[str, object]]:
     threshold is the one with the highest F1 at the lowest IoU threshold; without any true positive every detection
     counts.
     """
+    return [dict(zip(CASE_COLUMNS, values, strict=True)) for values in _of_cases(evaluation)]
+
+
+def _of_cases(evaluation: Evaluation) -> Iterator[tuple[object, ...]]:
     table, shape = evaluation.table, (len(evaluation.table.cases), len(evaluation.table.classes))
     thresholds = np.array([0.0 if t is None else t for t in evaluation.score_thresholds])
     kept = table.scores >= thresholds[table.labels]
@@ -79,14 +85,11 @@ def case_rows(evaluation: Evaluation) -> list[dict[str, object]]:
     highest = np.zeros(shape)
     counted = ~table.ignored
     np.maximum.at(highest, (table.detection_cases[counted], table.labels[counted]), table.scores[counted])
-    rows = []
-    for i, case in enumerate(table.cases):
-        for k, name in enumerate(table.classes):
-            score = _round(highest[i, k]) if detections[i, k] else ""
-            numbers = (objects[i, k], detections[i, k], score, _round(thresholds[k]), true_positives[i, k], false[i, k])
-            values = (case, evaluation.groups[i], name, *numbers, objects[i, k] - true_positives[i, k])
-            rows.append(dict(zip(CASE_COLUMNS, values, strict=True)))
-    return rows
+    scores, limits = [_rounded(row) for row in highest], _rounded(thresholds)
+    counts = (array.tolist() for array in (objects, detections, true_positives, false))
+    for case, group, best, *numbers in zip(table.cases, evaluation.groups, scores, *counts, strict=True):
+        for name, score, limit, m, n, hits, errors in zip(table.classes, best, limits, *numbers, strict=True):
+            yield case, group, name, m, n, score if n else "", limit, hits, errors, m - hits
 
 
 def object_rows(evaluation: Evaluation) -> list[dict[str, object]]:
@@ -97,6 +100,10 @@ def object_rows(evaluation: Evaluation) -> list[dict[str, object]]:
     `iou` of a false positive is its highest with any object of its class; `detection` counts the case's
     detections from 0 in the order of the prediction file.
     """
+    return [dict(zip(OBJECT_COLUMNS, values, strict=True)) for values in _of_objects(evaluation)]
+
+
+def _of_objects(evaluation: Evaluation) -> Iterator[tuple[object, ...]]:
     table = evaluation.table
     rows: list[tuple[Any, ...]] = []
     object_ids, object_sizes = table.object_ids.tolist(), _rounded(table.object_sizes)
@@ -119,8 +126,8 @@ def object_rows(evaluation: Evaluation) -> list[dict[str, object]]:
     for case, label, row in zip(*(column.tolist() for column in columns), strict=True):
         rows.append((case, label, "fn", "", "", "", object_ids[row], object_sizes[row], ""))
     rows.sort(key=lambda row: row[0])
-    names = ((table.cases[case], evaluation.groups[case], table.classes[label], *rest) for case, label, *rest in rows)
-    return [dict(zip(OBJECT_COLUMNS, values, strict=True)) for values in names]
+    for case, label, *rest in rows:
+        yield table.cases[case], evaluation.groups[case], table.classes[label], *rest
 
 
 def confusion_rows(evaluation: Evaluation) -> list[dict[str, object]]:

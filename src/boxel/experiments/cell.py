@@ -35,6 +35,7 @@ from boxel.api.run import RunSplit, environment, read_history, read_run
 from boxel.api.training import prepare
 from boxel.config import Config
 from boxel.datasets.cases import Dataset
+from boxel.datasets.split import FOLDS
 from boxel.evaluation import Evaluation
 from boxel.evaluation.bootstrap import mean_of_present
 from boxel.experiments.sources import Source
@@ -77,9 +78,13 @@ class Cell(Config):
     source: Source
     experiment: Experiment
     fold: int = Field(0, ge=0)
-    num_folds: int = Field(5, ge=1)
+    num_folds: int = Field(FOLDS, ge=1)
     split_seed: int = Field(0, ge=0)
     protocol: Literal["boxel", "segmentation", "deeplesion"] = "boxel"
+
+    def folds_of(self, dataset: Dataset) -> int | None:
+        """The number of folds to ask for: None where the data set prescribes them, and for the default."""
+        return None if dataset.splits is not None or self.num_folds == FOLDS else self.num_folds
 
     @property
     def name(self) -> str:
@@ -121,8 +126,8 @@ def run_cell(folder: Path, progress: Progress = silent) -> None:
         work = out / "work" / cell.prepared_name
         with _locked(work):
             prepare(
-                dataset, work, recipe=cell.experiment, num_folds=cell.num_folds, seed=cell.split_seed, workers=0,
-                progress=progress,
+                dataset, work, recipe=cell.experiment, num_folds=cell.folds_of(dataset), seed=cell.split_seed,
+                workers=0, progress=progress,
             )  # fmt: skip
         evaluation = run_fold(
             dataset, folder, cell.experiment, cell.fold, progress, work=work, evaluation=EVALUATIONS[cell.protocol]

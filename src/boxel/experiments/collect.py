@@ -180,15 +180,16 @@ def check_parts(tested: Mapping[str, Sequence[str]], dataset: Dataset) -> None:
 
 def check_folds(grid: Grid, cells: Iterable[Values]) -> None:
     """Raise ValueError, before anything is trained, if the folds of a data set of the user cannot be pooled."""
-    folds: dict[tuple[DataFolder, int, int], set[int]] = {}
+    folds: dict[tuple[DataFolder, int, int], list[Cell]] = {}
     for cell in map(grid.cell, cells):
         if "fold" in grid.axes and isinstance(cell.source, DataFolder):
-            folds.setdefault((cell.source, cell.num_folds, cell.split_seed), set()).add(cell.fold)
-    for (source, num_folds, seed), wanted in folds.items():
+            folds.setdefault((cell.source, cell.num_folds, cell.split_seed), []).append(cell)
+    for (source, _, seed), alike in folds.items():
+        wanted = {cell.fold for cell in alike}
         if len(wanted) == 1:
             continue
         dataset = source.open(Path(), silent)
-        splits = dataset_splits(dataset, num_folds=num_folds, seed=seed)
+        splits = dataset_splits(dataset, num_folds=alike[0].folds_of(dataset), seed=seed)
         if max(wanted) >= len(splits):
             raise ValueError(
                 f"{source.path}: has {len(splits)} folds, {grid.name} needs {max(wanted) + 1}; "

@@ -49,7 +49,7 @@ def lesions(preset: str, source: Source | None) -> Grid:
 
     return Grid(
         name="lesions",
-        version=1,
+        version=2,
         about=f"LIDC nodules in mosaics of crops ({preset})",
         axes={
             "view": tuple(VIEWS) if preset in ("full", "one_class") else ("2d", "3d"),

@@ -118,7 +118,7 @@ def lsnet(preset: str, source: Source | None) -> Grid:
 def _grid(name: str, about: str, cell: Any, *, folds: int, seeds: int, tables: Any = _TABLES, **parts: Any) -> Grid:
     return Grid(
         name=name,
-        version=1,
+        version=2 if name == "lsnet" else 1,
         about=about,
         axes={"model": tuple(LABELS), "fold": tuple(range(folds)), "seed": tuple(range(seeds))},
         cell=cell,

@@ -12,6 +12,8 @@ from boxel.experiments.cell import Cell
 from boxel.experiments.cross_validation import PRESETS, cross_validation
 from boxel.experiments.deeplesion import PRESETS as DEEPLESION_PRESETS
 from boxel.experiments.deeplesion import deeplesion
+from boxel.experiments.defaults import PRESETS as DEFAULTS_PRESETS
+from boxel.experiments.defaults import defaults
 from boxel.experiments.grid import Grid, Value, Values
 from boxel.experiments.lesions import PRESETS as LESION_PRESETS
 from boxel.experiments.lesions import lesions
@@ -48,6 +50,9 @@ EXPERIMENTS = {
         deeplesion, "tables 3 to 7 of the benchmarking report on DeepLesion, for whoever has it", DEEPLESION_PRESETS
     ),
     "blood_cells": Entry(blood_cells, "YOLOv4, Faster R-CNN and Retina Net on blood cells, the same time for each"),
+    "defaults": Entry(
+        defaults, "the defaults on nine data sets, beside other settings", DEFAULTS_PRESETS, takes_data=False
+    ),
     "six_models": Entry(six_models, "the papers' six detectors, each trained for the same time"),
     "cross_validation": Entry(
         cross_validation, "five folds of your own data, pooled; preset `models` for all six", PRESETS

@@ -9,7 +9,7 @@ from boxel.experiments.cell import Cell, is_done
 from boxel.experiments.collect import check_folds
 from boxel.experiments.executors import Executor, Here
 from boxel.experiments.grid import Grid
-from boxel.experiments.registry import RECORD, Chosen, choose
+from boxel.experiments.registry import EXPERIMENTS, RECORD, Chosen, choose
 from boxel.experiments.sources import DataFolder, PatientSplit, Source, ToyImages
 from boxel.experiments.state import CellState, states
 from boxel.locks import is_locked
@@ -106,7 +106,7 @@ def check_cells(grid: Grid, cells: Sequence[CellState], progress: Progress = sil
         elif isinstance(cell.source, DataFolder | PatientSplit) and cell.prepared_name not in checked:
             checked.add(cell.prepared_name)
             dataset = cell.source.open(Path(), silent)
-            would_prepare(dataset, plan, num_folds=cell.num_folds, seed=cell.split_seed, progress=progress)
+            would_prepare(dataset, plan, num_folds=cell.folds_of(dataset), seed=cell.split_seed, progress=progress)
 
 
 def require_data(grid: Grid, cells: Sequence[CellState]) -> None:
@@ -118,9 +118,11 @@ def require_data(grid: Grid, cells: Sequence[CellState]) -> None:
     for cell in cells:
         folder = grid.cell(cell.values).source.reads if cell.state != "done" else None
         if folder is not None and not folder.exists():
+            entry = EXPERIMENTS.get(grid.name)
+            own = "" if entry and not entry.takes_data else "their folder with --data, or "
             raise ValueError(
-                f"{folder}: no such folder, but {grid.name} reads its images there; give their folder with --data, or "
-                "the folder above with the environment variable BOXEL_DATA"
+                f"{folder}: no such folder, but {grid.name} reads its images there; give {own}the folder above with "
+                "the environment variable BOXEL_DATA"
             )
 
 

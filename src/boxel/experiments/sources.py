@@ -12,7 +12,7 @@ from boxel.config import Choice
 from boxel.datasets.cases import Dataset
 from boxel.datasets.formats import open_dataset
 from boxel.datasets.formats.mosaic import Mosaic, make_mosaic
-from boxel.datasets.split import hold_out
+from boxel.datasets.split import dataset_splits, hold_out
 from boxel.datasets.toy import make_toy
 from boxel.ranges import Rank
 from boxel.types import Progress
@@ -116,6 +116,34 @@ class PatientSplit(Source, name="patient_split"):
         return replace(dataset, cases=cases, splits=(split,))
 
 
+class ValidationPart(Source, name="validation_part"):
+    """The validation cases of the first fold of `source` as test cases, to choose settings by.
+
+    The test cases of `source` are no cases here. Part of its training cases are validated on instead.
+
+    Attributes:
+        val: share of the patients of the training part that are validated on.
+        seed: random seed of that part.
+    """
+
+    source: Source
+    val: float = Field(0.25, gt=0, lt=1)
+    seed: NonNegativeInt = 0
+
+    @property
+    def reads(self) -> Path | None:
+        return self.source.reads
+
+    def open(self, folder: Path, progress: Progress) -> Dataset:
+        dataset = self.source.open(folder, progress)
+        fold = dataset_splits(dataset)[0]
+        known = {*fold.train, *fold.val}
+        cases = tuple(replace(case, split="train") for case in dataset.cases if case.id in known)
+        val = hold_out([case for case in cases if case.id in fold.train], self.val, self.seed)
+        train = tuple(name for name in fold.train if name not in val)
+        return replace(dataset, cases=cases, splits=({"train": train, "val": tuple(sorted(val)), "test": fold.val},))
+
+
 class MosaicOfCrops(Source, name="mosaic"):
     """Canvases composed of crops around one lesion each, see `boxel.datasets.formats.mosaic`.
 
@@ -128,6 +156,8 @@ class MosaicOfCrops(Source, name="mosaic"):
         lesions: most lesions of a canvas.
         control: "seam" hides the lesions.
         seed: random seed of parts and canvases.
+        canvas: voxels of a canvas (plane, row, column).
+        tiles: lesions and empty tiles of a canvas together, as far as they find a place.
     """
 
     path: str
@@ -138,17 +168,16 @@ class MosaicOfCrops(Source, name="mosaic"):
     lesions: PositiveInt = 4
     control: Literal["none", "seam"] = "none"
     seed: NonNegativeInt = 0
+    canvas: tuple[PositiveInt, PositiveInt, PositiveInt] = (32, 160, 160)
+    tiles: PositiveInt = 8
 
     @property
     def reads(self) -> Path:
         return Path(self.path)
 
     def open(self, folder: Path, progress: Progress) -> Dataset:
-        settings = Mosaic(
-            source=self.path, format=self.format, options=self.options, canvases=self.canvases,
-            patients=self.patients, lesions=self.lesions, control=self.control, seed=self.seed,
-        )  # fmt: skip
-        return open_dataset(make_mosaic(folder, settings, progress=progress))
+        settings = {key: getattr(self, key) for key in type(self).model_fields if key != "path"}
+        return open_dataset(make_mosaic(folder, Mosaic(source=self.path, **settings), progress=progress))
 
 
 def project_data(name: str) -> str:

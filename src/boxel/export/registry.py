@@ -8,6 +8,7 @@ import numpy as np
 
 from boxel.config import did_you_mean
 from boxel.export.prediction import DatasetInfo, Prediction
+from boxel.inputs.folders import listed_once
 from boxel.plugins import Registry
 
 Writer = Callable[[Path, Sequence[Prediction]], list[Path]]
@@ -111,7 +112,8 @@ def recognise(path: Path) -> Format:
     detected = (
         form for form in reversed(list(_formats.values())) if form.detect is not None and form.detect(Path(path))
     )
-    return next(detected, _formats["boxel"])
+    with listed_once():
+        return next(detected, _formats["boxel"])
 
 
 def _names(ability: str) -> list[str]:

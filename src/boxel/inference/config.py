@@ -16,7 +16,10 @@ class PredictConfig(Config):
         views: `identity`, `plane` (mirrored along the last two axes: 4 views, as in the papers), or `all` axes.
         scales: factors by which the prepared image is resized along the axes of the model; every view is seen at each,
             and boxes, masks and segmentation return to the image's own grid. 1 is the size of the training images.
-        tile_voxels: tiles grow from the patch towards the whole image, up to this many voxels; None keeps the patch.
+        tile_voxels: tiles grow from the patch towards the whole image, up to this many voxels and as the memory allows;
+            None keeps the patch.
+        memory: GiB that the network may take for a batch of tiles, of which at least one patch is seen; None allows
+            0.5 or, on a GPU, half of its free memory, and always as many voxels as a training batch has.
         overlap: smallest overlap of neighbouring tiles, as a share of the tile.
         coverage: the tiles that are expected to vote for an object: those that contain it `whole`, or, as in the
             papers, the `mean` number of tiles over it.
@@ -30,6 +33,7 @@ class PredictConfig(Config):
     views: Literal["identity", "plane", "all"] = "plane"
     scales: tuple[Scale, ...] = Field((1.0,), min_length=1)
     tile_voxels: int | None = Field(None, ge=1)
+    memory: float | None = Field(None, gt=0)
     overlap: float = Field(0.25, ge=0, lt=1)
     coverage: Literal["whole", "mean"] = "whole"
     checkpoints: int | None = Field(None, ge=1)

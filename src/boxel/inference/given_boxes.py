@@ -9,12 +9,13 @@ from jaxtyping import Float
 from boxel.inference.raw import crop
 from boxel.models.base import Model
 from boxel.ops.tiling import fold_slices
+from boxel.slabs import Voxels
 from boxel.types import Task
 
 
 def segment_given(
     models: Sequence[Model],
-    image: np.ndarray,
+    image: Voxels,
     boxes: Float[np.ndarray, "n 2 d"],
     fill: float,
     task: Task,

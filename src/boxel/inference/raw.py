@@ -1,7 +1,8 @@
 """Tiles x mirrored views x scales x checkpoints over one prepared image: every box they give, before consolidation.
 
-Memory: the image at one scale, one batch of tiles and, if asked for, the mean segmentation: of the planes that a tile
-reaches, or, with several scales, of all planes. Boxes are kept per tile after the model's own suppression.
+Memory: one batch of tiles and, if asked for, the mean segmentation: of the planes that a tile reaches, or, with several
+scales, of all planes. At another scale than 1 also the resized image, or one slice of it where slices are seen one by
+one. Boxes are kept per tile after the model's own suppression.
 """
 
 import itertools
@@ -15,11 +16,15 @@ import torch
 
 from boxel.consolidation.views import view_axes, view_number
 from boxel.inference.config import PredictConfig
+from boxel.inference.network import Network, note, voxels_of_training
 from boxel.inference.segmentation import MeanProbability
 from boxel.models.base import Model
 from boxel.nn import nd
 from boxel.ops.tiling import fold_slices, mean_coverage, patch_centre_weight, tile_starts, whole_coverage
+from boxel.slabs import Slabs, Voxels
 from boxel.types import Detections, RawDetections, Task, rescale_boxes
+
+BOXES = 2**14  # whose coverage is computed at a time
 
 
 @dataclass(frozen=True)
@@ -30,24 +35,35 @@ class Tiles:
         shape: of the image at this scale.
         patch: extent of a tile along all its axes; slices are one voxel thick.
         starts: where tiles begin, per axis.
+        batch: number of tiles that are seen at a time.
     """
 
     shape: tuple[int, ...]
     patch: tuple[int, ...]
     starts: tuple[tuple[int, ...], ...]
+    batch: int
 
     @classmethod
-    def at(cls, scale: float, shape: Sequence[int], task: Task, config: PredictConfig) -> Self:
-        """The tiles over an image of `shape` after resizing it along the axes of the model."""
+    def at(cls, scale: float, shape: Sequence[int], task: Task, config: PredictConfig, most: float = math.inf) -> Self:
+        """The tiles over an image of `shape` after resizing it along the axes of the model.
+
+        Args:
+            most: number of voxels that the memory allows in a batch; one patch is always seen.
+        """
         lead = len(shape) - task.ndim
         scaled = (*shape[:lead], *(max(1, round(length * scale)) for length in shape[lead:]))
-        patch = (1,) * lead + choose_tile(scaled[lead:], task, config)
-        return cls(scaled, patch, place_tiles(scaled, patch, config))
+        patch = (1,) * lead + choose_tile(scaled[lead:], task, config, most)
+        number = config.batch_size or voxels_of_training(task) // math.prod(patch)
+        batch = max(1, int(min(number, most / math.prod(patch))))
+        return cls(scaled, patch, place_tiles(scaled, patch, config), batch)
+
+    def __str__(self) -> str:
+        return f"{' x '.join(map(str, self.patch))} voxels, {self.batch} at a time"
 
 
 def predict_raw(
     models: Sequence[Model],
-    image: np.ndarray,
+    image: Voxels,
     fill: float,
     task: Task,
     config: PredictConfig,
@@ -63,14 +79,14 @@ def predict_raw(
     """
     shape = image.shape[1:]
     lead = len(shape) - task.ndim
-    grids = [Tiles.at(scale, shape, task, config) for scale in config.scales]
+    network = Network.of(config, device, segment=planes is not None)
+    grids = _tiles_within_memory(models[0], network, shape, task)
     parts: list[RawDetections] = []
     mean: np.ndarray | None = None
     for number, tiles in enumerate(grids):
         held: list[np.ndarray] = []
         own_planes = planes if not planes or [grid.shape for grid in grids] == [shape] else held.append
-        scaled = resize(image, tiles.shape, lead)
-        raw = _predict_scale(models, scaled, tiles, number, fill, task, config, device, own_planes)
+        raw = _predict_scale(models, at_scale(image, tiles.shape, lead), tiles, number, fill, task, network, own_planes)
         parts.append(replace(raw, boxes=rescale_boxes(raw.boxes, tiles.shape, shape)))
         if held:
             share = resize(np.concatenate(held, axis=1), shape, lead) / np.float32(len(grids))
@@ -84,7 +100,9 @@ def predict_raw(
         boxes = torch.from_numpy(rescale_boxes(raw.boxes, shape, tiles.shape))
         if tiles.shape != shape:  # a box that ends with a tile must not exceed it by a rounding error
             boxes = boxes.round(decimals=3)
-        coverage += covering(boxes, tiles.starts, tiles.patch).numpy().astype(np.float32) / np.float32(len(grids))
+        # All boxes at once would be compared with all tiles of an axis.
+        counts = torch.cat([covering(some, tiles.starts, tiles.patch) for some in boxes.split(BOXES)])
+        coverage += counts.numpy().astype(np.float32) / np.float32(len(grids))
     num_views = len(models) * len(grids) * len(view_axes(config.views, task.ndim))
     capped = any(part.capped for part in parts)
     return replace(raw, coverage=coverage, num_views=num_views, slice_axes=lead, capped=capped)
@@ -92,43 +110,36 @@ def predict_raw(
 
 def _predict_scale(
     models: Sequence[Model],
-    image: np.ndarray,
+    image: Voxels,
     tiles: Tiles,
     number: int,
     fill: float,
     task: Task,
-    config: PredictConfig,
-    device: torch.device,
+    network: Network,
     planes: Callable[[np.ndarray], object] | None,
 ) -> RawDetections:
     """Every box of the image at one scale, the `number`-th, in its voxels there; arguments as of `predict_raw`."""
-    shape, lead = tiles.shape, len(tiles.shape) - task.ndim
+    shape, lead, config = tiles.shape, len(tiles.shape) - task.ndim, network.config
     tile_size = tiles.patch[lead:]
     views = view_axes(config.views, task.ndim)
     mean = MeanProbability(shape, planes) if planes else None
-    voxels = task.batch_size * math.prod(task.patch_size)
-    batch_size = config.batch_size or max(1, voxels // math.prod(tile_size))
-    capable = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    bf16 = config.precision == "bf16" or (config.precision == "auto" and capable)
     parts: list[RawDetections] = []
     capped = False
-    for tile_batch in _batched(enumerate(itertools.product(*tiles.starts)), batch_size):
+    for tile_batch in _batched(enumerate(itertools.product(*tiles.starts)), tiles.batch):
         crops = [
             fold_slices(crop(image, lower, tiles.patch, lead, task.context, fill), lead) for _, lower in tile_batch
         ]
-        images = torch.from_numpy(np.stack(crops)).to(device)
+        images = torch.from_numpy(np.stack(crops)).to(network.device)
         for (index, model), (turn, axes) in itertools.product(enumerate(models), enumerate(views)):
             spatial = [axis + 2 for axis in axes]
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                seen = images.flip(spatial) if spatial else images
-                outputs = model.infer(seen, segmentation=config.masks or mean is not None)
-                per_tile = model.detect(outputs, masks=config.masks)
-                maps = model.segment(outputs) if mean else None
+            per_tile, maps = network.see(model, images.flip(spatial) if spatial else images)
             view = view_number(index, number, turn, num_scales=len(config.scales), num_mirrors=len(views))
             for (tile, lower), detections in zip(tile_batch, per_tile, strict=True):
                 capped |= detections.capped
                 placed = _unmirror(detections, axes, tile_size).map(lambda t: t.float().cpu().numpy())
-                parts.append(_place(placed, lower, tile_size, shape, view, tile))
+                part = _place(placed, lower, tile_size, shape, view, tile)
+                if len(part) or not parts:  # most tiles of a large image are empty
+                    parts.append(part)
             if mean and maps is not None:
                 probabilities = maps.float().flip(spatial)[:, 1:]
                 for (_, lower), tile_probabilities in zip(tile_batch, probabilities, strict=True):
@@ -138,6 +149,19 @@ def _predict_scale(
     if mean:
         mean.finish(shape[0])
     return replace(RawDetections.concatenate(parts), capped=capped)
+
+
+def _tiles_within_memory(model: Model, network: Network, shape: Sequence[int], task: Task) -> list[Tiles]:
+    """The tiles over an image at each scale; a note says where the memory makes them smaller than they were set."""
+    config = network.config
+    wanted = [Tiles.at(scale, shape, task, config) for scale in config.scales]
+    most = network.most_voxels(model, max(grid.batch * math.prod(grid.patch) for grid in wanted), task)
+    grids = [Tiles.at(scale, shape, task, config, most) for scale in config.scales]
+    for one, other in zip(wanted, grids, strict=True):
+        if one != other:
+            text = f"tiles of {one}, take too much memory: those of {other}, are seen"
+            note(model, f"{text}; set predict.memory (GiB) to allow more")
+    return grids
 
 
 def resize(array: np.ndarray, shape: Sequence[int], lead: int = 0) -> np.ndarray:
@@ -152,6 +176,20 @@ def resize(array: np.ndarray, shape: Sequence[int], lead: int = 0) -> np.ndarray
     return nd.resize(slices, tuple(shape[lead:]), linear=True).numpy().reshape(len(array), *shape)
 
 
+def at_scale(image: Voxels, shape: Sequence[int], lead: int) -> Voxels:
+    """An image `(c, *s)` on a grid of `shape`, see `resize`; slices are resized when they are asked for."""
+    if image.shape[1:] == tuple(shape):
+        return image
+    everything = slice(None)
+    if not lead:
+        return resize(image[everything, everything], shape)
+
+    def planes(first: int, last: int) -> np.ndarray:
+        return resize(image[everything, slice(first, last)], (last - first, *shape[1:]), lead)
+
+    return Slabs((len(image), *shape), np.dtype(np.float32), planes)
+
+
 def place_tiles(shape: Sequence[int], patch: Sequence[int], config: PredictConfig) -> tuple[tuple[int, ...], ...]:
     """Where tiles begin, per axis; on an axis shorter than the patch, one tile has the image in its middle."""
     starts = tile_starts(shape, patch, [int(size * config.overlap) for size in patch])
@@ -161,11 +199,11 @@ def place_tiles(shape: Sequence[int], patch: Sequence[int], config: PredictConfi
     )
 
 
-def choose_tile(shape: Sequence[int], task: Task, config: PredictConfig) -> tuple[int, ...]:
-    """The patch, or larger towards `shape` within `tile_voxels`; always a multiple of the backbone's stride."""
+def choose_tile(shape: Sequence[int], task: Task, config: PredictConfig, most: float) -> tuple[int, ...]:
+    """The patch, or larger towards `shape` within `tile_voxels` and `most`; a multiple of the backbone's stride."""
     if config.tile_voxels is None:
         return task.patch_size
-    growth = max(1.0, (config.tile_voxels / math.prod(task.patch_size)) ** (1 / task.ndim))
+    growth = max(1.0, (min(config.tile_voxels, most) / math.prod(task.patch_size)) ** (1 / task.ndim))
     units = np.prod(np.asarray(task.strides), axis=0)
     return tuple(
         max(patch, int(min(math.ceil(length / unit), patch * growth // unit) * unit))
@@ -173,9 +211,7 @@ def choose_tile(shape: Sequence[int], task: Task, config: PredictConfig) -> tupl
     )
 
 
-def crop(
-    image: np.ndarray, lower: Sequence[int], patch: Sequence[int], lead: int, context: int, fill: float
-) -> np.ndarray:
+def crop(image: Voxels, lower: Sequence[int], patch: Sequence[int], lead: int, context: int, fill: float) -> np.ndarray:
     """The region of a tile with its context slices, padded with `fill` beyond the image."""
     grow = np.asarray([context] * lead + [0] * (len(patch) - lead))
     first, last = np.asarray(lower) - grow, np.asarray(lower) + np.asarray(patch) + grow

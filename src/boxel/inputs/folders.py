@@ -6,18 +6,32 @@ skipped. FIFOs, sockets, devices and loops of links are skipped with a warning: 
 
 import errno
 import os
+import re
 import stat
 import warnings
 from collections.abc import Callable, Iterator
-from fnmatch import fnmatchcase
+from contextlib import contextmanager
+from contextvars import ContextVar
+from fnmatch import fnmatchcase, translate
 from pathlib import Path
 
 from boxel.inputs.problems import InputError
 
-__all__ = ["is_clutter", "listing", "refuse_special", "walk"]
+__all__ = ["is_clutter", "listed_once", "listing", "refuse_special", "walk"]
 
 CLUTTER = {"thumbs.db", "desktop.ini", "__macosx", "@eadir"}
 SPECIAL = ((stat.S_ISFIFO, "a FIFO"), (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a disk"))
+_known: ContextVar[dict[Path, list[str]] | None] = ContextVar("_known", default=None)
+
+
+@contextmanager
+def listed_once() -> Iterator[None]:
+    """Within it, `listing` looks at each folder once: for code that asks again and again, and changes no folder."""
+    token = _known.set({} if (known := _known.get()) is None else known)
+    try:
+        yield
+    finally:
+        _known.reset(token)
 
 
 def is_clutter(path: Path) -> bool:
@@ -25,7 +39,11 @@ def is_clutter(path: Path) -> bool:
 
     These are hidden ones, such as macOS's `._a.png` and `.a.1234.tmp.mha`, and `Thumbs.db`, `__MACOSX` ...
     """
-    return path.name.startswith(".") or path.name.lower() in CLUTTER
+    return _is_clutter(path.name)
+
+
+def _is_clutter(name: str) -> bool:
+    return name.startswith(".") or name.lower() in CLUTTER
 
 
 def listing(folder: Path, pattern: str = "*") -> list[Path]:
@@ -34,27 +52,42 @@ def listing(folder: Path, pattern: str = "*") -> list[Path]:
     Raises:
         InputError: there is no permission to list it.
     """
+    known = _known.get()
+    if known is None:
+        return [folder / name for name in _names(folder, pattern)]
+    if folder not in known:
+        known[folder] = _names(folder, "*")
+    matches = re.compile(translate(pattern)).match
+    return [folder / name for name in known[folder] if pattern == "*" or matches(name)]
+
+
+def _names(folder: Path, pattern: str) -> list[str]:
     try:
-        with os.scandir(folder) as entries:
-            found = [folder / e.name for e in entries if fnmatchcase(e.name, pattern) and _is_listed(folder, e)]
+        return [name for name, _ in _entries(folder, pattern)]
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
         raise InputError(folder, f"cannot be listed ({error.strerror})", "change its mode (chmod) or owner") from None
-    return sorted(found, key=lambda path: path.name)  # a comparison of paths takes ten times as long
 
 
 def walk(root: Path, onerror: Callable[[OSError], None] | None = None) -> Iterator[tuple[Path, list[str], list[str]]]:
     """Like `os.walk`, in order of names; links are followed, and no folder is visited twice."""
-    seen = set()
-    for name, folders, files in os.walk(root, onerror=onerror, followlinks=True):
-        if os.path.realpath(name) in seen:
-            folders.clear()
+    seen, rest = set(), [Path(root)]
+    while rest:
+        folder = rest.pop()
+        real = os.path.realpath(folder)
+        if real in seen:
             continue
-        seen.add(os.path.realpath(name))
-        folder = Path(name)
-        folders[:] = sorted(inner for inner in folders if not is_clutter(folder / inner))
-        yield folder, folders, sorted(file for file in files if not is_clutter(folder / file) and _said(folder / file))
+        seen.add(real)
+        try:
+            entries = _entries(folder)
+        except OSError as error:
+            if onerror:
+                onerror(error)
+            continue
+        folders = [name for name, is_folder in entries if is_folder]
+        yield folder, folders, [name for name, is_folder in entries if not is_folder]
+        rest += [folder / name for name in reversed(folders)]
 
 
 def refuse_special(path: Path) -> None:
@@ -63,16 +96,21 @@ def refuse_special(path: Path) -> None:
         raise InputError(path, f"is {kind}, not a file", "give a regular file")
 
 
-def _is_listed(folder: Path, entry: "os.DirEntry[str]") -> bool:
-    path = folder / entry.name
-    return not is_clutter(path) and (_is_plain(entry) or _said(path))
-
-
-def _is_plain(entry: "os.DirEntry[str]") -> bool:
-    try:
-        return entry.is_file() or entry.is_dir()
-    except OSError:  # a loop of links
-        return False
+def _entries(folder: Path, pattern: str = "*") -> list[tuple[str, bool]]:
+    """The names in a folder that are no clutter and can be opened, sorted, and whether each is that of a folder."""
+    found = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if _is_clutter(entry.name) or not fnmatchcase(entry.name, pattern):
+                continue
+            try:
+                is_folder = entry.is_dir()
+                plain = is_folder or entry.is_file()
+            except OSError:  # a loop of links
+                is_folder = plain = False
+            if plain or _said(folder / entry.name):
+                found.append((entry.name, is_folder))
+    return sorted(found)
 
 
 def _said(path: Path) -> bool:

@@ -32,7 +32,9 @@ def signature_of(path: Path) -> Signature:
     Raises:
         ValueError: it is missing or cannot be read.
     """
-    return (*stamp(path), _content(path), sample(path))
+    size, modified = stamp(path)
+    content = _content(path)
+    return size, modified, content, content if size <= BLOCK * BLOCKS else sample(path)  # of a small file it is all
 
 
 def is_same(path: Path, known: Signature) -> bool:

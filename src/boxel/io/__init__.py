@@ -14,51 +14,42 @@ import numpy as np
 
 from boxel.files import writing
 from boxel.inputs.folders import refuse_special
-from boxel.io import dicom, itk, pictures
+from boxel.io import dicom, itk, pictures, png, tiff
 from boxel.io.apart import apart
+from boxel.io.decoding import ahead_of, decode
 from boxel.io.dicom import is_dicom
 from boxel.io.dicom_stack import Slice
 from boxel.io.grids import grid_fix, place, reorient, same_grid
-from boxel.io.itk import resample
+from boxel.io.itk import resample, resample_planes
 from boxel.io.slicer import is_segmentation, merge_layers
+from boxel.slabs import Slabs, Voxels
 from boxel.types import Geometry, Image
 
 __all__ = [
-    "SUFFIXES",
-    "grid_fix",
-    "has_geometry",
-    "is_dicom",
-    "is_segmentation",
-    "list_series",
-    "place",
-    "read_geometry",
-    "read_image",
-    "read_label_map",
-    "read_layout",
-    "read_series",
-    "reorient",
-    "resample",
-    "same_grid",
-    "split_suffix",
-    "write_image",
-    "write_label_map",
-]
+    "SUFFIXES", "grid_fix", "has_geometry", "is_dicom", "is_segmentation", "list_series", "open_image", "place",
+    "read_geometry", "read_grid", "read_image", "read_label_map", "read_layout", "read_series", "reorient",
+    "resample", "resample_planes", "same_grid", "split_suffix", "write_image", "write_label_map",
+]  # fmt: skip
 
 SUFFIXES = itk.SUFFIXES + pictures.SUFFIXES
+ENDINGS = {last: [one for one in SUFFIXES if one.endswith(last)] for last in {Path(f"a{s}").suffix for s in SUFFIXES}}
 LOSSY_SUFFIXES = (".jpg", ".jpeg")
+LARGE = 2**26  # bytes of voxels of a TIFF that is not read as a whole
 
 
 def split_suffix(path: Path) -> tuple[str, str]:
     """File name without its image suffix, and that suffix in lower case; `""` if Boxel does not read it."""
     name = path.name
     lower = name.lower()  # readers ask for every file of a data set, several times
-    suffix = next((s for s in SUFFIXES if lower.endswith(s)), "") if lower.endswith(SUFFIXES) else ""
-    return name[: len(name) - len(suffix)], suffix
+    for suffix in ENDINGS.get(lower[lower.rfind(".") :], ()):
+        if lower.endswith(suffix):
+            return name[: -len(suffix)], suffix
+    return name, ""
 
 
 def has_geometry(path: Path) -> bool:
     """Whether this kind of file stores where its voxels lie in the world."""
-    return _is_series(Path(path)) or split_suffix(path)[1] in itk.SUFFIXES
+    return split_suffix(path)[1] in itk.SUFFIXES or _is_series(path)
 
 
 def read_image(path: Path, *, upright: bool = True) -> Image:
@@ -76,6 +67,35 @@ def read_image(path: Path, *, upright: bool = True) -> Image:
     return _read(Path(path), colours=True, upright=upright)
 
 
+def open_image(path: Path, *, least: int = LARGE) -> Image[Voxels]:
+    """Like `read_image`, but a large TIFF in strips or tiles, or uncompressed, stays on disk.
+
+    Its voxels are read when they are asked for, a few rows or pages at a time.
+
+    Args:
+        path: the file or folder.
+        least: bytes of voxels of a large TIFF.
+
+    Raises:
+        ValueError: as `read_image`; also when voxels are asked for.
+    """
+    path = Path(path)
+    if split_suffix(path)[1] not in pictures.TIFF_SUFFIXES or path.is_dir():
+        return read_image(path)
+    with _naming(path):
+        _check_readable(path)
+        if not (known := apart(path, pictures.layout, path, least)):
+            return read_image(path)
+        voxels = Slabs(known.shape, known.dtype, lambda first, last: _read_planes(path, first, last), known.block)
+        shape = known.shape[1:]
+        return Image(voxels, Geometry.plain(shape, pictures.spacing_beside(path, len(shape))), known.remarks)
+
+
+def _read_planes(path: Path, first: int, last: int) -> np.ndarray:
+    with _naming(path):
+        return apart(path, tiff.read_planes, path, first, last)
+
+
 def read_geometry(path: Path) -> Geometry:
     """The geometry of an image; reads only the header if the format has one.
 
@@ -84,7 +104,7 @@ def read_geometry(path: Path) -> Geometry:
     """
     path = Path(path)
     if _is_series(path) or not has_geometry(path):
-        return read_image(path).geometry
+        return open_image(path, least=0).geometry
     _check_readable(path)
     with _naming(path):
         return itk.read_geometry(path)
@@ -98,8 +118,8 @@ def read_layout(path: Path) -> tuple[int, tuple[int, ...]]:
     """
     path = Path(path)
     if _is_series(path) or split_suffix(path)[1] in pictures.TIFF_SUFFIXES:
-        array = read_image(path).array
-        return len(array), array.shape[1:]
+        count, *shape = open_image(path, least=0).array.shape
+        return count, tuple(shape)
     with _naming(path):
         _check_readable(path)
         if has_geometry(path):
@@ -107,6 +127,23 @@ def read_layout(path: Path) -> tuple[int, tuple[int, ...]]:
         # What opens these is written in Python, so that damage to them ends no process.
         common = pictures.is_common(path)
         return pictures.read_layout(path) if common else apart(path, pictures.read_layout, path)
+
+
+def read_grid(path: Path) -> tuple[int, Geometry] | None:
+    """Number of channels and geometry of an image as `read_image` returns it; None if its header does not say all.
+
+    Raises:
+        ValueError: as `read_image`, but for voxels that are damaged.
+    """
+    suffix = split_suffix(path)[1]
+    if suffix == ".png":
+        shape = png.shape_of(path)
+        return (shape[0], Geometry.plain(shape[1:])) if shape else None
+    if suffix not in itk.SUFFIXES or path.is_dir():
+        return None
+    with _naming(path):
+        _check_readable(path)
+        return itk.read_layout(path)[0], itk.read_geometry(path)
 
 
 def read_label_map(path: Path) -> Image:
@@ -161,29 +198,16 @@ def write_label_map(path: Path, array: np.ndarray, geometry: Geometry) -> None:
 
 
 def _read(path: Path, colours: bool, upright: bool) -> Image:
-    """`colours`: look up palette entries; in a label map saved with a palette the values are the entries' numbers."""
+    """See `boxel.io.decoding.decode`."""
+    if upright and (known := ahead_of(path, colours)):
+        return known
     with _naming(path):
         if path.is_dir():
             return read_series(path)
         _check_readable(path)
         if split_suffix(path)[1] in itk.SUFFIXES:
             return itk.read(path)
-        return apart(path, _decode, path, colours, upright)
-
-
-def _decode(path: Path, colours: bool, upright: bool) -> Image:
-    """Read a DICOM file or a picture in this process."""
-    if not split_suffix(path)[1]:
-        return dicom.read_file(path)
-    array, remarks = pictures.read(path, colours)
-    if not array.size:
-        raise ValueError("it has no pixels")
-    turn = pictures.orientation(path) if upright else pictures.AS_STORED
-    if turn != pictures.AS_STORED:
-        array = np.ascontiguousarray(pictures.turn_upright(array, turn))
-        remarks += (f"turned upright, as its orientation {turn} (EXIF) says",)
-    spacing = pictures.spacing_beside(path, array.ndim - 1)
-    return Image(array, Geometry.plain(array.shape[1:], spacing), remarks)
+        return apart(path, decode, path, colours, upright)
 
 
 def list_series(folder: Path) -> dict[str, list[Slice]]:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from boxel.io import grid_fix, has_geometry, read_image, same_grid, split_suffix
-from boxel.io.outliers import without_outliers
+from boxel.io import grid_fix, has_geometry, open_image, read_grid, same_grid, split_suffix
+from boxel.io.outliers import seem_ordinary, without_outliers
+from boxel.slabs import Voxels
 from boxel.types import Geometry, Image
 from boxel.wording import counted
 
@@ -17,8 +18,10 @@ __all__ = [
     "check_same_grid",
     "fit_image",
     "group_channels",
+    "in_memory",
     "in_order",
-    "read_channels",
+    "open_channels",
+    "read_grids",
     "split_channel",
 ]
 
@@ -68,8 +71,10 @@ def in_order(channels: Channels) -> tuple[Path, ...]:
     return tuple(channels[number][0] for number in sorted(channels))
 
 
-def read_channels(files: Sequence[Path], open_file: Callable[[Path], Image] = read_image) -> Image:
-    """One float32 image `(c, *s)` from one file, or from one file per channel; without outliers.
+def open_channels(files: Sequence[Path], open_file: Callable[[Path], Image[Voxels]] = open_image) -> Image[Voxels]:
+    """One image `(c, *s)` from one file, or from one file per channel; without outliers.
+
+    It is float32, unless the file stores integers of at most 16 bits; a large TIFF may stay on disk, see `open_image`.
 
     Args:
         files: at least one; each may hold several channels.
@@ -80,20 +85,42 @@ def read_channels(files: Sequence[Path], open_file: Callable[[Path], Image] = re
             infinite or too large.
     """
     images = [open_file(path) for path in files]
+    if not files[1:] and not isinstance(images[0].array, np.ndarray) and seem_ordinary(images[0].array):
+        return images[0]
     arrays, remarks = [], [*images[0].remarks]
-    for path, image in zip(files, images, strict=True):
-        check_same_grid(path, image.geometry, files[0], images[0].geometry)
-        with np.errstate(over="ignore"):
-            array = image.array.astype(np.float32, copy=False)
-        if image.array.dtype.itemsize > 1:  # 8 bits are too few for outliers
-            array, found = without_outliers(array, path)
-            remarks += found if len(files) == 1 else [f"{path.name}: {remark}" for remark in found]
+    for path, image in zip(files, map(in_memory, images), strict=True):
+        if path is not files[0]:
+            check_same_grid(path, image.geometry, files[0], images[0].geometry)
+        array, found = without_outliers(image.array, path)
+        remarks += found if len(files) == 1 else [f"{path.name}: {remark}" for remark in found]
         arrays.append(array)
     array = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
     return Image(array, images[0].geometry, tuple(remarks))
 
 
-def fit_image(image: Image, channels: Sequence[str], ndim: int, file: Path) -> Image:
+def read_grids(files: Sequence[Path]) -> tuple[int, Geometry | None]:
+    """Number of channels and grid of the image that `open_channels` makes of files; no grid if headers say too little.
+
+    Raises:
+        ValueError: as `open_channels`, but for voxels that are damaged.
+    """
+    number, first = 0, None
+    for path in files:
+        grid = read_grid(path)
+        if grid is None:
+            return 0, None
+        if first is not None:
+            check_same_grid(path, grid[1], files[0], first)
+        number, first = number + grid[0], first or grid[1]
+    return number, first
+
+
+def in_memory(image: Image[Voxels], dtype: type[np.generic] | None = None) -> Image:
+    """The image with all its voxels, in their number type or in another one."""
+    return Image(np.asarray(image.array[slice(None), slice(None)], dtype), image.geometry, image.remarks)
+
+
+def fit_image(image: Image[Voxels], channels: Sequence[str], ndim: int, file: Path) -> Image[Voxels]:
     """An image with the channels and axes that a detector takes.
 
     A grey picture becomes a colour picture and the other way round where no value changes; a DICOM image of one plane
@@ -109,14 +136,14 @@ def fit_image(image: Image, channels: Sequence[str], ndim: int, file: Path) -> I
         ValueError: the image has other channels or axes.
     """
     array, geometry = image.array, image.geometry
-    if ndim == 2 and array.ndim == 4 and array.shape[1] == 1 and not split_suffix(file)[1]:
-        array, geometry = array[:, 0], Geometry.plain(array.shape[2:], geometry.spacing[1:])
+    if ndim == 2 and len(array.shape) == 4 and array.shape[1] == 1 and not split_suffix(file)[1]:
+        array, geometry = array[slice(None), slice(1)][:, 0], Geometry.plain(array.shape[2:], geometry.spacing[1:])
     image = as_declared(Image(array, geometry, image.remarks), channels)
     array = image.array
-    if array.ndim - 1 != ndim:
+    if len(array.shape) - 1 != ndim:
         raise ValueError(
-            f"{file}: has {array.ndim - 1} axes {geometry.shape}, the detector takes images of {ndim}; give images "
-            "like those that it was trained on"
+            f"{file}: has {len(array.shape) - 1} axes {geometry.shape}, the detector takes images of {ndim}; give "
+            "images like those that it was trained on"
         )
     if len(array) != len(channels):
         many = f"; give each channel as a file, CASE_0000 to CASE_{len(channels) - 1:04d}" if channels[1:] else ""
@@ -127,14 +154,16 @@ def fit_image(image: Image, channels: Sequence[str], ndim: int, file: Path) -> I
     return image
 
 
-def as_declared(image: Image, channels: Sequence[str]) -> Image:
+def as_declared(image: Image[Voxels], channels: Sequence[str]) -> Image[Voxels]:
     """A grey picture among colours gets three equal channels; colours that are all equal among grey ones become one.
 
     Args:
         image: `(c, *s)`.
         channels: the names of the channels that are expected; only `red, green, blue` and a single one matter here.
     """
-    array = image.array
+    if {len(image.array), len(channels)} != {1, 3}:
+        return image
+    array = in_memory(image).array
     if len(array) == 1 and tuple(channels) == COLOURS:
         remark = "a grey picture among colours: its values are used as red, green and blue"
         return replace(image, array=np.repeat(array, 3, axis=0), remarks=(*image.remarks, remark))
@@ -152,6 +181,8 @@ def check_same_grid(path: Path, geometry: Geometry, other_path: Path, other: Geo
     Raises:
         ValueError: names the file and the first difference.
     """
+    if geometry == other:
+        return
     difference = same_grid(geometry, other, world=has_geometry(path) and has_geometry(other_path))
     if difference:
         problem = difference.format(other_path.name)

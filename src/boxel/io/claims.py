@@ -13,7 +13,7 @@ on_claim: Callable[[int], None] = lambda claimed: None  # noqa: E731 - told of e
 MEMORY = 0.5  # share of the memory; reading and converting takes about twice the image
 
 
-def check_claim(path: Path, claimed: int, stored: int, ratio: float = 1) -> None:
+def check_claim(path: Path, claimed: int, stored: int, ratio: float = 1, at_once: int | None = None) -> None:
     """Refuse an image that is larger than its file allows or than the memory.
 
     Args:
@@ -21,6 +21,7 @@ def check_claim(path: Path, claimed: int, stored: int, ratio: float = 1) -> None
         claimed: bytes of voxels according to the header.
         stored: bytes of the files.
         ratio: most bytes of voxels per stored byte (compression).
+        at_once: bytes of voxels that are in memory at a time; None: all.
 
     Raises:
         ValueError: the header claims more than the file or the memory can hold.
@@ -31,8 +32,9 @@ def check_claim(path: Path, claimed: int, stored: int, ratio: float = 1) -> None
             f"{path}: the file is cut short: its header claims {size} of voxels, it has {size_in_words(stored)}; "
             "copy or export it again"
         )
-    check_memory(f"{path}: has {size} of voxels", claimed, "crop or resample it")
-    on_claim(claimed)
+    held = claimed if at_once is None else min(at_once, claimed)
+    check_memory(f"{path}: has {size} of voxels", held, "crop or resample it")
+    on_claim(held)
 
 
 def check_memory(what: str, size: float, fix: str) -> None:

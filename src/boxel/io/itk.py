@@ -1,6 +1,7 @@
 """The formats of ITK (NIfTI, MetaImage, NRRD), read by our own readers and written by ITK; and resampling."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from boxel.types import Geometry, Image
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-__all__ = ["SUFFIXES", "read", "read_gdcm", "read_geometry", "read_layout", "resample", "write"]
+__all__ = ["SUFFIXES", "read", "read_gdcm", "read_geometry", "read_layout", "resample", "resample_planes", "write"]
 
 SUFFIXES = (*nifti.SUFFIXES, *metaimage.SUFFIXES, *nrrd.SUFFIXES)
 
@@ -107,6 +108,36 @@ def resample(image: Image, shape: Sequence[int], *, label_map: bool = False, ord
         for channel in (array[None] if label_map else array)
     ]
     return Image(planes[0] if label_map else np.stack(planes), geometry)
+
+
+def resample_planes(
+    read: Callable[[int, int], np.ndarray], old: Sequence[int], new: Sequence[int], first: int, last: int
+) -> np.ndarray:
+    """Planes `(c, n, ...)` of the first axis of what `resample` makes linearly of a whole image, to the last bit.
+
+    Args:
+        read: returns planes `(c, n, ...)` of the image in float32, from the first to before the last.
+        old: shape of the image.
+        new: shape that it is resampled to.
+        first: the first plane; up to before `last`.
+    """
+    import SimpleITK as sitk
+
+    ratio = np.asarray(old) / np.asarray(new)
+    start = 0.5 * (ratio - 1)
+    planes = []
+    for place in (start[0] + ratio[0] * np.arange(first, last)).tolist():
+        low = min(max(math.floor(place), 0), old[0] - 1)
+        grid = sitk.Image([int(n) for n in new[:0:-1]] + [1], sitk.sitkUInt8)  # one plane, whose place is not rounded
+        grid.SetSpacing(ratio[::-1].tolist())
+        grid.SetOrigin([*start[:0:-1].tolist(), place])
+        channels = []
+        for channel in read(low, min(low + 2, old[0])):
+            source = sitk.GetImageFromArray(channel)
+            source.SetOrigin([0.0] * (len(old) - 1) + [float(low)])
+            channels.append(sitk.GetArrayFromImage(sitk.Resample(source, grid, sitk.Transform(), sitk.sitkLinear)))
+        planes.append(np.stack(channels))
+    return np.concatenate(planes, axis=1)
 
 
 def _to_itk(source: Image) -> "sitk.Image":

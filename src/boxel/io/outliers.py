@@ -1,10 +1,13 @@
 """Voxels that are no measurement: NaN, infinity, and values far beyond all others, which would drown the rest."""
 
+import math
+
 import numpy as np
 
+from boxel.slabs import Voxels, slabs_of
 from boxel.wording import counted
 
-__all__ = ["LARGEST", "without_outliers"]
+__all__ = ["LARGEST", "seem_ordinary", "without_outliers"]
 
 LARGEST = 1e18  # the square of a much larger number is infinite as a float32
 HUGE = float(np.finfo(np.float32).max)
@@ -19,19 +22,24 @@ def without_outliers(array: np.ndarray, name: object) -> tuple[np.ndarray, tuple
     """The image `(c, *s)` with outliers moved to the end of the range of the others, and a remark for each channel.
 
     Outliers are at most `2^d` voxels farther from the others than 30 times their range, or a thousandth of the voxels
-    farther than 65,536 times. Where there are none, which is usual, the array itself is returned.
+    farther than 65,536 times. Where there are none, which is usual, nothing is copied.
 
     Args:
-        array: float32.
+        array: of any real numbers. All but integers of at most 16 bits become float32; these too if they have outliers.
         name: the file, or what else is named in errors.
 
     Raises:
         ValueError: voxels are NaN, infinite, or too large to compute with and too many to be outliers.
     """
+    if array.dtype.itemsize == 1:  # 8 bits are too few for outliers
+        return array, ()
+    if array.dtype.kind == "f" or array.dtype.itemsize > 2:
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float32, copy=False)
     ranges = [_inner_range(channel, name) for channel in array]
     if not any(ranges):
         return array, ()
-    array = array.copy()
+    array = array.astype(np.float32)
     remarks = []
     for number, (channel, inner) in enumerate(zip(array, ranges, strict=True)):
         if inner:
@@ -53,14 +61,9 @@ def _inner_range(channel: np.ndarray, name: object) -> tuple[float, float] | Non
     if not np.isfinite([low, high]).all():
         number = int(channel.size - np.isfinite(channel).sum())
         raise ValueError(f"{name}: NaN or infinite values in {counted(number, 'voxel')}; {FIX}")
-    few = FEW**channel.ndim
-    sample = channel.ravel()[:: max(1, channel.size // SAMPLE)]
-    trimmed = max(few, sample.size // 100)  # as many or more than are outliers: the rest is a part of the others
-    if trimmed <= sample.size // 3 and max(abs(low), abs(high)) < LARGEST:
-        first, last = _middle(sample, trimmed)
-        if max(high - last, first - low) <= FAR * (last - first):
-            return None
-    inner = low, high
+    if _is_ordinary(low, high, channel.ravel()[:: _step(channel.size)], channel.ndim):
+        return None
+    few, channel, inner = FEW**channel.ndim, channel.astype(np.float32, copy=False), (low, high)
     for number, far in ((channel.size // SHARE, VERY_FAR), (few, FAR)):
         if 0 < number <= channel.size // 25:  # else no majority is left to compare with
             first, last = _middle(channel.ravel().clip(*inner), number)
@@ -72,6 +75,36 @@ def _inner_range(channel: np.ndarray, name: object) -> tuple[float, float] | Non
         problem = f"{counted(int(large.sum()), 'voxel')} too large to compute with, {_farthest(channel, large)}"
         raise ValueError(f"{name}: has {problem}; {FIX}")
     return None if inner == (low, high) else inner
+
+
+def _step(size: int) -> int:
+    """Of how many voxels in a row one is in the sample."""
+    return max(1, size // SAMPLE)
+
+
+def _is_ordinary(low: float, high: float, sample: np.ndarray, ndim: int) -> bool:
+    """Whether a sample of a channel with values from `low` to `high` shows that it has no outliers."""
+    trimmed = max(FEW**ndim, sample.size // 100)  # as many or more than are outliers: the rest is a part of the others
+    if trimmed > sample.size // 3 or not max(abs(low), abs(high)) < LARGEST:
+        return False
+    first, last = _middle(sample, trimmed)
+    return max(high - last, first - low) <= FAR * (last - first)
+
+
+def seem_ordinary(voxels: Voxels) -> bool:
+    """Whether `without_outliers` would find nothing to do, as far as one pass over the planes of an image shows."""
+    if voxels.dtype.itemsize == 1:
+        return True
+    size, ndim = math.prod(voxels.shape[1:]), len(voxels.shape) - 1
+    begin, ranges, samples = 0, [], []
+    for slab in slabs_of(voxels):
+        flat = slab.reshape(len(slab), -1)
+        ranges.append((flat.min(axis=1), flat.max(axis=1)))
+        samples.append(flat[:, -begin % _step(size) :: _step(size)].astype(np.float32))
+        begin += flat.shape[1]
+    lows, highs = (np.array(ends, np.float64) for ends in zip(*ranges, strict=True))
+    each = zip(lows.min(axis=0), highs.max(axis=0), np.concatenate(samples, axis=1), strict=True)
+    return all(_is_ordinary(float(low), float(high), sample, ndim) for low, high, sample in each)
 
 
 def _middle(values: np.ndarray, number: int) -> tuple[float, float]:

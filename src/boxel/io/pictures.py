@@ -1,36 +1,38 @@
-"""Read and write pictures: PNG, JPEG and BMP by pillow, PNG with 16-bit colours by imagecodecs, TIFF by tifffile.
+"""Read and write pictures: PNG, JPEG and BMP by pillow, PNG with 16-bit colours by imagecodecs, TIFF in `tiff`.
 
 They store no geometry, but nnU-Net writes the spacing of `CASE_0000.tif` into `CASE.json` beside it.
 """
 
 import math
 import re
-from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from boxel.inputs.texts import read_json
+from boxel.io import tiff
 from boxel.io.claims import LOSSLESS, check_claim
 
+if TYPE_CHECKING:
+    from PIL import Image as Picture
+
 __all__ = [
-    "SUFFIXES", "TIFF_SUFFIXES", "is_common", "orientation", "read", "read_embedded", "read_layout", "spacing_beside",
-    "turn_upright", "write",
+    "SUFFIXES", "TIFF_SUFFIXES", "is_common", "layout", "orientation", "read", "read_embedded", "read_layout",
+    "spacing_beside", "turn_upright", "write",
 ]  # fmt: skip
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", *TIFF_SUFFIXES)
 ORIENTATION = 0x0112  # the tag of TIFF and EXIF
 AS_STORED = 1
-LOSSY = (6, 7, 33007, 34892)  # JPEG compressions of TIFF
 BYTES = {"I;16": 2, "I;16B": 2, "I": 4, "F": 4}  # of a value, by pillow's mode; all others have one
 SIDEWAYS = (5, 6, 7, 8)  # orientations that swap rows and columns
 
 
-def read(path: Path, colours: bool) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Read a picture `(c, *s)`, with remarks; pages are planes, transparency is dropped.
+def read(path: Path, colours: bool) -> tuple[np.ndarray, tuple[str, ...], int]:
+    """Read a picture `(c, *s)`, with remarks and its `orientation`; pages are planes, transparency is dropped.
 
     Args:
         path: the file.
@@ -38,7 +40,15 @@ def read(path: Path, colours: bool) -> tuple[np.ndarray, tuple[str, ...]]:
             map are returned, and such a scale is turned only in a mask, which has no values but the lowest and the
             highest.
     """
-    return _read_tiff(path, colours) if path.suffix.lower() in TIFF_SUFFIXES else (_read_pillow(path, colours), ())
+    if path.suffix.lower() in TIFF_SUFFIXES:
+        return (*tiff.read(path, colours), orientation(path))
+    array, turn = _read_pillow(path, colours)
+    return array, (), turn
+
+
+def layout(path: Path, least: int) -> tiff.Layout | None:
+    """How to read a TIFF in parts, see `boxel.io.tiff.layout`; None also if its header turns it."""
+    return tiff.layout(path, least) if orientation(path) == AS_STORED else None
 
 
 def spacing_beside(path: Path, ndim: int) -> tuple[float, ...] | None:
@@ -69,8 +79,15 @@ def orientation(path: Path) -> int:
 
     try:
         with Picture.open(path) as picture:
-            value = picture.getexif().get(ORIENTATION, AS_STORED)
-    except Exception:  # pillow does not open all that tifffile opens; damaged metadata do not matter here
+            return _orientation(picture)
+    except Exception:  # pillow does not open all that tifffile opens
+        return AS_STORED
+
+
+def _orientation(picture: "Picture.Image") -> int:
+    try:
+        value = picture.getexif().get(ORIENTATION, AS_STORED)
+    except Exception:  # damaged metadata do not matter here
         return AS_STORED
     return value if value in range(1, 9) else AS_STORED
 
@@ -118,22 +135,26 @@ def write(path: Path, array: np.ndarray, compress: bool) -> None:
         _write_pillow(path, array)
 
 
-def _read_pillow(path: Path, colours: bool) -> np.ndarray:
+def _read_pillow(path: Path, colours: bool) -> tuple[np.ndarray, int]:
+    """A picture and its orientation, for which a PNG has to be decoded."""
     from PIL import Image as Picture
 
     with Picture.open(path) as picture:
         values = math.prod(picture.size) * len(picture.getbands())
-        size = 2 if _deep_colours(path) else BYTES.get(picture.mode, 1)
+        deep = _deep_colours(path)
+        size = 2 if deep else BYTES.get(picture.mode, 1)
         check_claim(path, values * size, path.stat().st_size, LOSSLESS)
-        if _deep_colours(path):
+        if deep:
             import imagecodecs
 
-            return np.moveaxis(imagecodecs.png_decode(path.read_bytes()), -1, 0)[: _deep_colours(path)]
+            array = np.moveaxis(imagecodecs.png_decode(path.read_bytes()), -1, 0)[:deep]
+            return array, _orientation(picture)
         palette = picture.mode == "P" and colours
         mode = "RGB" if palette or picture.mode in ("CMYK", "YCbCr") else picture.mode
         decoded = picture.convert("L" if mode == "1" else mode)
+        turn = _orientation(picture)
     bands, array = decoded.getbands(), np.array(decoded)
-    return np.moveaxis(array, -1, 0)[: len(bands) - ("A" in bands)] if bands[1:] else array[None]
+    return np.moveaxis(array, -1, 0)[: len(bands) - ("A" in bands)] if bands[1:] else array[None], turn
 
 
 def _deep_colours(path: Path) -> int:
@@ -141,72 +162,6 @@ def _deep_colours(path: Path) -> int:
     with path.open("rb") as file:
         head = file.read(26)
     return {2: 3, 4: 1, 6: 3}.get(head[-1], 0) if head.startswith(b"\x89PNG") and head[24:25] == b"\x10" else 0
-
-
-def _left_out(path: Path, series: Sequence[Any]) -> tuple[str, ...]:
-    """What a TIFF holds besides its first image: thumbnails and labels of a slide, which are left out.
-
-    Raises:
-        ValueError: there is another image.
-    """
-    (first, *others), small = series, [each for each in series[1:] if _is_small_copy(each, series[0])]
-    if len(small) < len(others):
-        shapes = ", ".join(str(each.shape) for each in series[:4])
-        problem = f"its pages do not form one image: shapes {shapes}{', ...' if series[4:] else ''}"
-        raise ValueError(f"{path}: {problem}; save each image as a file of its own")
-    small += first.levels[1:]  # a pyramid
-    if not small:
-        return ()
-    shapes = ", ".join(str(each.shape) for each in small[:4])
-    return (f"only the image of shape {first.shape} is used, not its smaller copies or labels of shape {shapes}; "
-            "nothing to do if this is correct",)  # fmt: skip
-
-
-def _is_small_copy(series: Any, image: Any) -> bool:
-    """Whether a series of pages is a thumbnail, by its tag, its name, or its size of half the image or less."""
-    if series.keyframe.is_reduced or series.name.lower() in ("thumbnail", "label", "macro"):
-        return True
-    sizes = [(each.keyframe.imagelength, each.keyframe.imagewidth) for each in (image, series)]
-    ratios = [own / whole for whole, own in zip(*sizes, strict=True)]
-    return len(series) == len(image) == 1 and max(ratios) <= 0.5 and math.isclose(*ratios, rel_tol=0.05)
-
-
-def _read_tiff(path: Path, colours: bool) -> tuple[np.ndarray, tuple[str, ...]]:
-    import tifffile
-
-    with tifffile.TiffFile(path) as file:
-        remarks = _left_out(path, file.series)
-        series = file.series[0]
-        page, kinds = series.keyframe, tifffile.PHOTOMETRIC
-        plain = page.compression == tifffile.COMPRESSION.NONE
-        if not colours and page.compression in LOSSY:
-            raise ValueError(f"{path}: JPEG changes label values; save label maps without it, as .png, .tif or .nii.gz")
-        if page.photometric in (kinds.SEPARATED, kinds.CIELAB) or (page.photometric == kinds.YCBCR and plain):
-            raise ValueError(f"{path}: its colours are {kinds(page.photometric).name}; save it as grey or RGB")
-        bits, size = page.bitspersample, series.dtype.itemsize
-        ratio = 8 * size / bits if plain else LOSSLESS  # less than 8 bits are unpacked
-        check_claim(path, series.size * size, path.stat().st_size, ratio)
-        array, axes, extra = series.asarray(), series.axes, page.extrasamples
-        if array.dtype.kind == "c":
-            raise ValueError(f"{path}: its pixels are complex numbers; save their magnitude as float32")
-        # The palette of ImageJ is a look-up table for the screen: the numbers are the measured ones.
-        palette = page.colormap if page.photometric == kinds.PALETTE and colours and not file.is_imagej else None
-        plain_mask = bits == 1 or not file.is_imagej  # ImageJ shows its masks, 255 in objects, as black on white
-    if (
-        page.photometric == kinds.MINISWHITE
-        and array.dtype.kind in "bu"
-        and (colours or (plain_mask and np.isin(array, (0, 2**bits - 1)).all()))
-    ):
-        array = ~array if array.dtype == bool else (2**bits - 1 - array).astype(array.dtype)
-    if palette is not None:
-        return (palette >> 8).astype(np.uint8)[:, array], remarks
-    if "C" in axes:
-        return np.moveaxis(array, axes.index("C"), 0), remarks
-    if "S" not in axes:
-        return array[None], remarks
-    array = np.moveaxis(array, axes.index("S"), 0)
-    alpha = {tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA} & set(extra)
-    return array[:-1] if alpha else array, remarks
 
 
 def _write_pillow(path: Path, array: np.ndarray) -> None:

@@ -149,6 +149,7 @@ class DenseDetection(nn.Module):
             return DenseHead(
                 ndim,
                 channels,
+                levels=len(grid.anchors),
                 filters=config.filters,
                 num_convs=config.num_convs,
                 norm=config.norm,

@@ -9,13 +9,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from boxel.nn import nd
-from boxel.nn.blocks import Activation, Norm, conv_block
+from boxel.nn.blocks import Activation, Norm, conv_block, norm_layer
 
 
 class DenseHead(nn.Module):
     """A head that predicts numbers for each anchor of each cell, with the same weights on every level.
 
+    Batch norms alone are those of each level: the running statistics of several levels together, which prediction
+    uses, would be those of none, while training normalises every level by its own.
+
     Args:
+        levels: of the pyramid.
         outputs: numbers per anchor; one output convolution for each entry, all on the same tower.
         kernel_size: of the output convolutions.
         prior: expected share of foreground anchors; sets the bias of the first output, a sigmoid's logits
@@ -27,6 +31,7 @@ class DenseHead(nn.Module):
         ndim: int,
         channels: int,
         *,
+        levels: int,
         filters: int,
         num_convs: int,
         norm: Norm,
@@ -38,6 +43,8 @@ class DenseHead(nn.Module):
         super().__init__()
         widths = [channels] + [filters] * num_convs
         self.tower = nn.Sequential(*(conv_block(ndim, a, b, norm=norm) for a, b in pairwise(widths)))
+        further = range(1, levels if norm == "batch" else 1)
+        self.norms = nn.ModuleList(nn.ModuleList(norm_layer(norm, ndim, b) for b in widths[1:]) for _ in further)
         convs = [nd.CONV[ndim](widths[-1], num_anchors * n, kernel_size, padding=kernel_size // 2) for n in outputs]
         self.outputs = nn.ModuleList(convs)
         self.counts = tuple(outputs)
@@ -47,11 +54,19 @@ class DenseHead(nn.Module):
 
     def forward(self, pyramid: list[Tensor]) -> list[Float[Tensor, "b n o"]]:
         """For each entry of `outputs`, the rows of all anchors: level by level, cells in array order, then anchors."""
-        towers = [self.tower(features) for features in pyramid]
+        towers = [self._tower(features, level) for level, features in enumerate(pyramid)]
         return [
             torch.cat([_rows(output(features), count) for features in towers], dim=1)
             for output, count in zip(self.outputs, self.counts, strict=True)
         ]
+
+    def _tower(self, features: Tensor, level: int) -> Tensor:
+        if not level or not self.norms:
+            return self.tower(features)
+        for block, norm in zip(self.tower, self.norms[level - 1].children(), strict=True):
+            convolution, _, activation = block.children()
+            features = activation(norm(convolution(features)))
+        return features
 
 
 class LevelHead(nn.Module):

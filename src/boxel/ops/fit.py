@@ -9,6 +9,7 @@ from boxel.ops.checks import check_extents
 from boxel.ops.number_types import as_float, as_floats
 
 _MOST = 2048  # objects considered; more of them change the result less than restarts do
+_RATE, _LAST, _DECAYS = 0.03, 0.05, (0.9, 0.999)  # of the ascent: first rate, last one relative to it, averages
 
 
 @numpy_too
@@ -109,16 +110,19 @@ def _k_means(sizes: Tensor, anchors: Tensor, rounds: int = 20) -> Tensor:
 
 
 def _ascend(sizes: Tensor, anchors: Tensor, steps: int) -> tuple[float, Tensor]:
+    """Adam with a rate that falls evenly; written out, because torch imports its compiler with its optimisers."""
     log_sizes = anchors.log().requires_grad_()
-    optimiser = torch.optim.Adam([log_sizes], lr=0.03)
-    schedule = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.05, steps)
+    momentum, square, rate = torch.zeros_like(anchors), torch.zeros_like(anchors), _RATE
     best, best_anchors = -1.0, anchors
-    for _ in range(steps):
-        optimiser.zero_grad()
+    for step in range(1, steps + 1):
         mean = _shape_iou(sizes, log_sizes.exp()).amax(1).mean()
         if mean.item() > best:
             best, best_anchors = mean.item(), log_sizes.detach().exp()
-        (-mean).backward()
-        optimiser.step()
-        schedule.step()
+        (gradient,) = torch.autograd.grad(-mean, log_sizes)
+        momentum.lerp_(gradient, 1 - _DECAYS[0])
+        square.mul_(_DECAYS[1]).addcmul_(gradient, gradient, value=1 - _DECAYS[1])
+        spread = (square.sqrt() / (1 - _DECAYS[1] ** step) ** 0.5).add_(1e-8)
+        with torch.no_grad():
+            log_sizes.addcdiv_(momentum, spread, value=-rate / (1 - _DECAYS[0] ** step))
+        rate *= 1 - (1 - _LAST) / (steps - (step - 1) * (1 - _LAST))
     return best, best_anchors

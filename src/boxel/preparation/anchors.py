@@ -9,6 +9,10 @@ Sizes = tuple[tuple[float, ...], ...]
 
 # Cells of a level that an object assigned to it should span.
 OBJECT_CELLS = 4.0
+# Anchors are fitted to objects as if they had this many voxels per axis at least, unless a share of them is smaller.
+LEAST_VOXELS, SMALL_SHARE = 2.0, 0.25
+# They are fitted to the objects between these percentiles of size: few outliers would take an anchor of their own.
+FITTED = (1.0, 99.0)
 
 
 def cells_spanned(sizes: np.ndarray, strides: np.ndarray) -> np.ndarray:
@@ -27,7 +31,8 @@ def fit_levels(
     """Anchor sizes per level, and the mean IoU of the objects with their best anchor at the same position.
 
     Each object belongs to the level on which it spans closest to four cells. The anchors of a level are fitted to its
-    objects. A level with fewer distinct sizes than anchors uses those of the nearest level, scaled by the strides.
+    objects, without outliers and specks (see `robust_sizes`). A level with fewer distinct sizes than anchors uses those
+    of the nearest level, scaled by the strides.
     Without objects, anchors span four cells.
 
     Args:
@@ -39,6 +44,7 @@ def fit_levels(
     from boxel.ops import fit_anchors
 
     strides = np.asarray(level_strides, float)
+    every, sizes = sizes, robust_sizes(sizes)
     level_of = level_for(cells_spanned(sizes, strides)) - 1
     fitted: dict[int, np.ndarray] = {}
     for level in range(len(strides)):
@@ -53,7 +59,23 @@ def fit_levels(
     for level, stride in enumerate(strides):
         nearest = min(fitted, key=lambda other: abs(other - level))
         anchors.append(np.maximum(fitted[nearest] * (stride / strides[nearest]), 1.0).round(2))
-    return tuple(tuple(map(tuple, level.tolist())) for level in anchors), mean_best_iou(sizes, anchors)
+    return tuple(tuple(map(tuple, level.tolist())) for level in anchors), mean_best_iou(every, anchors)
+
+
+def robust_sizes(sizes: np.ndarray) -> np.ndarray:
+    """The sizes `(m, d)` that anchors are fitted to, of objects of sizes `(n, d)`.
+
+    Left out are the smallest and the largest hundredth. Along axes where less than a quarter of the objects are smaller
+    than two voxels, those have two voxels: a speck is rather an error of the annotation.
+    """
+    if not len(sizes):
+        return sizes
+    volumes = sizes.prod(1)
+    least = np.percentile(volumes, FITTED[0], method="lower")
+    most = np.percentile(volumes, FITTED[1], method="higher")
+    kept = sizes[(volumes >= least) & (volumes <= most)]
+    specks_are_few = (sizes < LEAST_VOXELS).mean(0) < SMALL_SHARE
+    return np.where(specks_are_few, np.maximum(kept, LEAST_VOXELS), kept)
 
 
 def mean_best_iou(sizes: np.ndarray, anchors: Sequence[Sequence[Sequence[float]]] | Sequence[np.ndarray]) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 from boxel.config import Config
 from boxel.datasets.cases import Case, Dataset, read_case
 from boxel.datasets.instances import fills_image
-from boxel.datasets.parallel import parallel
+from boxel.datasets.parallel import parallel_cases
 from boxel.datasets.source_files import facts, signature, unchanged
 from boxel.files import write_text
 from boxel.inputs.signatures import Signature
@@ -23,6 +23,8 @@ from boxel.wording import counted_of
 MEASURED = ".measured.json"  # suffix of the measurements of one case
 # Values kept per case and channel: evenly spaced quantiles, fine enough for the 0.5th percentile.
 SAMPLE_SIZE = 1000
+# Values kept per channel of all cases: with more than 4,000 cases each has fewer, so that memory stays small.
+MOST_VALUES = 4_000_000
 # Surroundings measured with an object, as a fraction of its extent on each side.
 MARGIN = 0.25
 # Times the median of the largest values of the cases: beyond that, a CT is not in the units of the others.
@@ -49,8 +51,9 @@ def measure(
 ) -> Fingerprint:
     """Measure the training cases.
 
-    Each case is read once. Its intensities are reduced to a small sample (evenly spaced quantiles), so that every case
-    has the same weight and memory stays small. The statistics of the data set are those of the pooled samples.
+    Each case is read once. Its intensities are reduced to a small sample (evenly spaced quantiles: 1,000, and fewer
+    with more than 4,000 cases), so that every case has the same weight and memory stays small. The statistics of the
+    data set are those of the pooled samples.
 
     Args:
         ids: the cases to measure; all training cases if None.
@@ -78,9 +81,9 @@ def measure(
     records: list[CaseRecord] = []
     samples: list[list[np.ndarray]] = []  # a tuple of Python's numbers takes four times the memory
     odd: list[tuple[str, str]] = []
-    for result in parallel(measured, cases, workers, progress, "measuring"):
+    for result in parallel_cases(measured, cases, workers, progress, "measuring"):
         records.append(result.record)
-        samples.append([np.array(channel) for channel in result.sample])
+        samples.append([_quantiles(np.array(channel), MOST_VALUES // len(cases)) for channel in result.sample])
         odd += [(result.record.id, remark) for remark in result.remarks[:1]]
     _warn(dataset, odd, len(records))
     return _summarise(dataset, records, samples)
@@ -142,9 +145,14 @@ def _sample(image: Image, mask: np.ndarray) -> tuple[tuple[float, ...], ...]:
     rows = []
     for channel in image.array:
         values = np.sort(channel[mask].astype(np.float64))
-        count = min(len(values), SAMPLE_SIZE)
-        rows.append(tuple(values[((np.arange(count) + 0.5) / count * len(values)).astype(int)].tolist()))
+        rows.append(tuple(_quantiles(values, SAMPLE_SIZE).tolist()))
     return tuple(rows)
+
+
+def _quantiles(values: np.ndarray, most: int) -> np.ndarray:
+    """At most that many of sorted values, at least one, evenly spaced."""
+    count = max(1, most)
+    return values if len(values) <= count else values[((np.arange(count) + 0.5) / count * len(values)).astype(int)]
 
 
 def _summarise(dataset: Dataset, records: list[CaseRecord], samples: list[list[np.ndarray]]) -> Fingerprint:

@@ -10,6 +10,8 @@ MAX_LEVELS = 5
 MIN_CELLS = 4
 # Least number of stages of the backbone, if the patch has room: the lower levels need their context.
 MIN_STAGES = 4
+# Least share of a patch that the median image fills; the rest is padding, of which a step learns nothing.
+LEAST_FILLED = 0.5
 # P1 detects only if small objects span fewer cells than this on P2: it costs 2^d times as much as P2.
 SMALL_CELLS = 1.5
 
@@ -40,8 +42,8 @@ def choose_grid(
     Raises:
         ValueError: the given values contradict each other.
     """
-    need = 1.5 * np.percentile(sizes, 99, axis=0) if len(sizes) else np.zeros(shapes.shape[1])
-    need = np.minimum(need, shapes.max(axis=0))
+    large = np.percentile(sizes, 99, axis=0) if len(sizes) else np.zeros(shapes.shape[1])
+    need = np.minimum(1.5 * large, np.percentile(shapes, 90, axis=0))
     room = np.maximum(np.median(shapes, axis=0), need)
     if extent and len(sizes):
         room = np.maximum(np.minimum(room, extent / 1.5 * need), need)
@@ -50,6 +52,16 @@ def choose_grid(
     chosen = choose_levels(levels, sizes, stages, why)
     # Stages beyond the last detecting level, if the patch has room for them, give it context.
     stages = strides or stages[: max(chosen[-1] + 1, MIN_STAGES)]
+    patch = np.array(patch_size or fit_patch(room, need, np.prod(stages, axis=0), spacing, budget))
+    median = np.median(shapes, axis=0)
+    while not patch_size and np.prod(np.minimum(1, median / patch)) < LEAST_FILLED:
+        if (np.maximum(room, need) > median).any():
+            room, need = np.minimum(room, median), np.minimum(need, median)
+        elif not strides and len(stages) > chosen[-1]:
+            stages = stages[:-1]
+        else:
+            break
+        patch = fit_patch(room, need, np.prod(stages, axis=0), spacing, budget)
     unit = np.prod(stages, axis=0)
     listed = ", ".join(f"C{k} {by(stage)}" for k, stage in enumerate(stages, start=1))
     why["strides"] = f"{listed}, total {by(unit)}: " + (
@@ -57,19 +69,17 @@ def choose_grid(
         if strides
         else f"an axis twice as coarse as the finest is not strided yet, feature maps keep {MIN_CELLS} cells per axis, "
         "and if there is room the stages extend one beyond the last detecting level, "
-        f"and to C{MIN_STAGES} at least."
+        f"and to C{MIN_STAGES} at least; not if more than half of a patch were padding."
     )
-    patch = np.array(patch_size) if patch_size else fit_patch(room, need, unit, spacing, budget)
     check_multiple(patch, unit)
     why["patch_size"] = f"{by(patch)}: " + (
         "as set." if patch_size else _why_patch(patch, shapes, unit, budget, extent)
     )
     if len(sizes):
-        large = by(need / 1.5)
         why["patch_size"] += (
-            f" It holds objects of {large} voxels (99th percentile)."
-            if (patch >= need / 1.5).all()
-            else f" Objects of {large} voxels (99th percentile) exceed it: "
+            f" It holds objects of {by(large)} voxels (99th percentile)."
+            if (patch >= large).all()
+            else f" Objects of {by(large)} voxels (99th percentile) exceed it: "
             f"consider a coarser spacing or {'a larger patch_size' if patch_size else 'more voxels_per_step'}."
         )
     return stages, chosen, tuple(patch.astype(int).tolist())

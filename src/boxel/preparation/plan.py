@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import PositiveFloat, PositiveInt, field_validator, model_validator
 
 from boxel.config import Config
-from boxel.inputs.memory import size_in_words
+from boxel.inputs.memory import bytes_of, size_in_words
 from boxel.io.claims import check_memory
 from boxel.preparation.anchors import Sizes, fit_levels, mean_best_iou, retina_unet_anchors, torchvision_anchors
 from boxel.preparation.fingerprint import Fingerprint
@@ -47,7 +47,10 @@ class PlanConfig(Config):
         batch_size: patches per step.
         patch_extent: longest edge of a patch in multiples of that of large objects (99th percentile), for images much
             larger than their objects; None limits patches by the budget only.
+        large_patches: images become coarser until `voxels_per_step` holds so many patches of twice the extent of large
+            objects, see `boxel.preparation.target_spacing`.
         voxels_per_step: budget for `batch_size` times the voxels of a patch.
+        memory: most bytes of a training step, such as "24GB"; `voxels_per_step` becomes what fits, as measured.
         strides: stride per axis of the backbone's stages C1, C2, ...; one number is for all axes.
         levels: pyramid levels that detect; the last may be one above the backbone's last stage, see
             `model.neck.extra`.
@@ -70,12 +73,19 @@ class PlanConfig(Config):
     patch_size: tuple[PositiveInt, ...] | None = None
     batch_size: PositiveInt | None = None
     patch_extent: PositiveFloat | None = None
+    large_patches: PositiveInt = 2
     voxels_per_step: PositiveInt = 2**19
+    memory: PositiveInt | None = None
     strides: tuple[tuple[PositiveInt, ...], ...] | None = None
     levels: tuple[PositiveInt, ...] | None = None
     num_anchors: PositiveInt | None = None
     anchors: Literal["fit", "mdt", "paper", "torchvision"] | tuple[tuple[tuple[PositiveFloat, ...], ...], ...] = "fit"
     max_detections: PositiveInt | None = None
+
+    @field_validator("memory", mode="before")
+    @classmethod
+    def _in_words(cls, memory: object) -> object:
+        return bytes_of(memory) if isinstance(memory, str) else memory
 
     @field_validator("window")
     @classmethod
@@ -122,7 +132,8 @@ def plan(fingerprint: Fingerprint, config: PlanConfig = PlanConfig()) -> Task:  
     check_settings(config, fingerprint.ndim, len(fingerprint.channels))
     ndim = _ndim(fingerprint, config, why)
     fingerprint = typical(fingerprint, config.spacing_unit)
-    spacing = target_spacing(fingerprint, config.spacing, config.spacing_unit, why)
+    room = None if config.patch_size else max(1, config.voxels_per_step // config.large_patches)
+    spacing = target_spacing(fingerprint, config.spacing, config.spacing_unit, why, ndim=ndim, room=room)
     grids = [stored_shape(case.shape, case.spacing, spacing, config.spacing_unit) for case in fingerprint.cases]
     sizes, shapes = _on_grid(fingerprint, grids, ndim)
     strides = config.strides_for(ndim)
@@ -147,11 +158,8 @@ def plan(fingerprint: Fingerprint, config: PlanConfig = PlanConfig()) -> Task:  
         spacing=spacing,
         spacing_unit=config.spacing_unit,
         normalisation=normalisation_rules(
-            fingerprint,
-            config.normalisation,
-            config.window,
-            list(zip(config.means or (), config.stds or (), strict=True)),
-            why,
+            fingerprint, config.normalisation, config.window,
+            list(zip(config.means or (), config.stds or (), strict=True)), why,
         ),
         patch_size=patch_size,
         batch_size=_batch_size(config, patch_size, why),
@@ -160,10 +168,10 @@ def plan(fingerprint: Fingerprint, config: PlanConfig = PlanConfig()) -> Task:  
         anchors=anchors,
         context=config.context,
         max_detections=_max_detections(fingerprint, config, why),
-        image_voxels=None if config.max_detections else _image_voxels(grids),
+        image_voxels=None if config.max_detections else int(np.median([math.prod(shape) for shape in grids])),
         masks=_masks(fingerprint, why),
         why=why,
-    )
+    )  # fmt: skip
 
 
 def check_settings(config: PlanConfig, image_ndim: int, num_channels: int) -> None:
@@ -195,7 +203,8 @@ def _check_step(config: PlanConfig, patch_size: tuple[int, ...], num_channels: i
 
 
 def _patches_per_step(config: PlanConfig, patch_size: tuple[int, ...]) -> int:
-    return config.batch_size or min(max(config.voxels_per_step // math.prod(patch_size), 2), 16)
+    least = 1 if config.memory else 2
+    return config.batch_size or min(max(config.voxels_per_step // math.prod(patch_size), least), 16)
 
 
 def _ndim(fingerprint: Fingerprint, config: PlanConfig, why: dict[str, str]) -> int:
@@ -263,7 +272,8 @@ def _batch_size(config: PlanConfig, patch_size: tuple[int, ...], why: dict[str, 
     why["batch_size"] = (
         f"Set to {size}."
         if config.batch_size
-        else f"{size} patches of {voxels} voxels, from a budget of {config.voxels_per_step} per step."
+        else f"{size} patches of {voxels} voxels, from a budget of {config.voxels_per_step} per step"
+        + (f", which fit {size_in_words(config.memory)}." if config.memory else ".")
     )
     return size
 
@@ -274,11 +284,6 @@ def _max_detections(fingerprint: Fingerprint, config: PlanConfig, why: dict[str,
     rule = "Set to" if config.max_detections else "Three times that number, at least 100, and more in larger images:"
     why["max_detections"] = f"No image has more than {counted(most, 'object')}. {rule} {number}."
     return number
-
-
-def _image_voxels(grids: list[tuple[int, ...]]) -> int:
-    """The median size of the prepared training images."""
-    return int(np.median([math.prod(shape) for shape in grids]))
 
 
 def _masks(fingerprint: Fingerprint, why: dict[str, str]) -> bool:

@@ -5,17 +5,17 @@ import json
 import logging
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from boxel.datasets.cases import Case, Dataset
-from boxel.datasets.parallel import parallel
+from boxel.datasets.parallel import parallel_cases
 from boxel.datasets.quality.folds import bad_names
 from boxel.datasets.quality.plausible import implausible_size, per_axis
-from boxel.datasets.split import Strata, dataset_splits, make_splits
+from boxel.datasets.split import FOLDS, Strata, dataset_splits, make_splits
 from boxel.files import write_text
 from boxel.inputs.memory import size_in_words
 from boxel.inputs.texts import read_json
@@ -23,7 +23,7 @@ from boxel.output_folder import check_empty, working_in
 from boxel.preparation.fingerprint import CaseRecord, Fingerprint
 from boxel.preparation.measure import MEASURED, measure
 from boxel.preparation.plan import PlanConfig, check_settings, plan
-from boxel.preparation.prepare_case import content, is_stored, store_case
+from boxel.preparation.prepare_case import store_case, stored_content
 from boxel.preparation.preprocess import check_grid, stored_shape
 from boxel.preparation.store import Manifest, Store
 from boxel.preparation.stored_case import VERSION
@@ -40,9 +40,10 @@ def prepare(
     *,
     workers: int | None = None,
     progress: Progress = silent,
-    num_folds: int = 5,
+    num_folds: int | None = None,
     seed: int = 0,
     keep_identifiers: bool = False,
+    fit: Callable[[Fingerprint], PlanConfig] | None = None,
 ) -> Store:
     """Measure, plan, split and store a data set.
 
@@ -53,9 +54,11 @@ def prepare(
         out: an empty folder, or one prepared before.
         workers: parallel workers (0: calling thread, None: one per core).
         progress: called with the stage, the number of finished cases and the number of all cases.
-        num_folds: number of folds, if the data set prescribes none.
+        num_folds: number of folds; None for those that the data set prescribes, or else five, or one per group
+            (patient) where there are fewer.
         seed: random seed for the fold split.
         keep_identifiers: groups (patients) keep their names in the files; otherwise they get pseudonyms.
+        fit: returns `config` with what else has to be measured before the plan is made.
 
     Raises:
         ValueError: the data set is invalid, a setting does not fit it, or `out` cannot be written (names which).
@@ -67,7 +70,11 @@ def prepare(
         with working_in(out, "prepare"):
             names = pseudonyms((case.group for case in dataset.cases), out, "cases/*.json", keep=keep_identifiers)
             named = tuple(replace(case, group=names[case.group]) for case in dataset.cases)
-            return _prepare(replace(dataset, cases=named), out, splits, config, workers, progress, num_folds, seed)
+            chosen = fit or (lambda _: config)
+            store = _prepare(replace(dataset, cases=named), out, splits, chosen, workers, progress, seed)
+            if dataset.splits is None and num_folds is None and len(splits) < FOLDS:
+                store.notes += (_fewer(len(splits)),)
+            return store
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         fix = "free some space" if full else "check its permissions"
@@ -81,20 +88,19 @@ def _prepare(
     dataset: Dataset,
     out: Path,
     splits: list[Split],
-    config: PlanConfig,
+    fit: Callable[[Fingerprint], PlanConfig],
     workers: int | None,
     progress: Progress,
-    num_folds: int,
     seed: int,
 ) -> Store:
     before = Task.load(out / "task.json") if (out / "task.json").exists() else None
     ids = tuple(case.id for case in dataset.cases)
     Manifest(version=VERSION, complete=False, ids=ids).save(out / "manifest.json")
-    measured = measure(dataset, ids=_used(splits), cache=out / "cases", workers=workers, progress=progress)
+    measured = measure(dataset, ids=used_cases(splits), cache=out / "cases", workers=workers, progress=progress)
     if dataset.splits is None:  # the same cases to train and validate on, now that sizes are known
         strata = size_strata(measured.cases)
-        splits = make_splits(dataset.cases, num_folds=num_folds, seed=seed, strata=strata)
-    task = plan_cases(dataset, measured, config)
+        splits = make_splits(dataset.cases, num_folds=len(splits), seed=seed, strata=strata)
+    task = plan_cases(dataset, measured, fit(measured))
     _check_disk(out, measured, task)
 
     described = {"name": dataset.name, "source": str(dataset.root), "ndim": dataset.ndim}
@@ -106,15 +112,13 @@ def _prepare(
 
     bare = replace(dataset, cases=(), splits=None)
 
-    def store(case: Case) -> bool:
-        if is_stored(out, case, task):
-            return False
-        store_case(out, case, bare, task)
-        return True
+    def store(case: Case) -> tuple[bool, str]:
+        ready = stored_content(out, case, task)
+        return not ready, ready or store_case(out, case, bare, task)
 
-    made = sum(parallel(store, dataset.cases, workers, progress, "preparing"))
+    stored = list(parallel_cases(store, dataset.cases, workers, progress, "preparing"))
+    made, contents = sum(new for new, _ in stored), dict(zip(ids, (content for _, content in stored), strict=True))
     removed = _remove_others(out, ids)
-    contents = {case_id: content(out, case_id) for case_id in ids}
     Manifest(version=VERSION, complete=True, ids=ids, contents=contents).save(out / "manifest.json")
     return Store(out, _notes(before, task, made, len(ids), removed))
 
@@ -131,7 +135,7 @@ def size_strata(measured: Sequence[CaseRecord]) -> Strata:
 
 
 def would_prepare(
-    dataset: Dataset, config: PlanConfig, *, num_folds: int = 5, seed: int = 0, progress: Progress = silent
+    dataset: Dataset, config: PlanConfig, *, num_folds: int | None = None, seed: int = 0, progress: Progress = silent
 ) -> None:
     """Raise ValueError where `prepare` would refuse the data set or the settings; writes nothing.
 
@@ -139,10 +143,10 @@ def would_prepare(
     """
     splits = check_dataset(dataset, config, num_folds, seed)
     if config.patch_size and not config.strides:
-        plan_cases(dataset, measure(dataset, ids=_used(splits), progress=progress), config)
+        plan_cases(dataset, measure(dataset, ids=used_cases(splits), progress=progress), config)
 
 
-def check_dataset(dataset: Dataset, config: PlanConfig, num_folds: int, seed: int) -> list[Split]:
+def check_dataset(dataset: Dataset, config: PlanConfig, num_folds: int | None, seed: int) -> list[Split]:
     """The folds of a data set.
 
     Raises:
@@ -176,7 +180,7 @@ def plan_cases(dataset: Dataset, measured: Fingerprint, config: PlanConfig) -> T
     return task
 
 
-def _used(splits: Sequence[Split]) -> set[str]:
+def used_cases(splits: Sequence[Split]) -> set[str]:
     return {case_id for split in splits for case_id in (*split.train, *split.val)}
 
 
@@ -206,6 +210,10 @@ def _remove_others(out: Path, ids: Sequence[str]) -> int:
     for path in others:
         path.unlink()
     return sum(path.suffix == ".b2nd" and not path.name.endswith(".labels.b2nd") for path in others)
+
+
+def _fewer(folds: int) -> str:
+    return f"{folds} folds instead of {FOLDS}, because the training cases are of {counted(folds, 'group')} (patients)"
 
 
 def _notes(before: Task | None, task: Task, made: int, total: int, removed: int) -> list[str]:

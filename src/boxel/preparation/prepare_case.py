@@ -1,6 +1,8 @@
 """Prepare one case of a data set and write it to the store."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from boxel.files import write_bytes
 from boxel.inputs.signatures import content_hash, digest
 from boxel.inputs.texts import read_json
 from boxel.io import resample
-from boxel.preparation.preprocess import normalisation_of, normalise, on_grid
+from boxel.preparation.preprocess import normalisations, normalise, on_grid
 from boxel.preparation.quantise import to_levels
 from boxel.preparation.stored_case import VERSION, CaseFile, array_files, meta_file
 from boxel.types import Image, Instances, Task, rescale_boxes
@@ -22,13 +24,14 @@ BLOCK_BYTES = 2**14
 CHUNK_BYTES = 2**18
 
 
-def is_stored(root: Path, case: Case, task: Task) -> bool:
-    """Whether the case is stored, prepared from the same files in the same way."""
+def stored_content(root: Path, case: Case, task: Task) -> str:
+    """The content of a case that is stored, prepared from the same files in the same way; empty if it is not."""
     try:
         file = CaseFile.from_dict(read_json(meta_file(root, case.id)))
     except ValueError:  # missing, or of another version
-        return False
-    return whole(root, file) and file.key == _key(case, task) and unchanged(file.source, case)
+        return ""
+    kept = whole(root, file) and file.key == _key(case, task) and unchanged(file.source, case)
+    return content(file.arrays) if kept else ""
 
 
 def whole(root: Path, file: CaseFile) -> bool:
@@ -37,13 +40,16 @@ def whole(root: Path, file: CaseFile) -> bool:
     return all(path.exists() and path.stat().st_size == file.arrays[path.name][0] for path in paths)
 
 
-def content(root: Path, case_id: str) -> str:
+def content(arrays: Mapping[str, tuple[int, str]]) -> str:
     """Hash of the arrays of a stored case, equal on every machine."""
-    return digest(sorted(CaseFile.load(meta_file(root, case_id)).arrays.items()))
+    return digest(sorted(arrays.items()))
 
 
-def store_case(root: Path, case: Case, dataset: Dataset, task: Task) -> None:
-    """Prepare one case and write its files. The JSON is written last: it marks the others as complete."""
+def store_case(root: Path, case: Case, dataset: Dataset, task: Task) -> str:
+    """Prepare one case and write its files; returns their content.
+
+    The JSON is written last: it marks the others as complete.
+    """
     source = signature(case)
     loaded = read_case(case, dataset)
     array, scales = _normalised(on_grid(loaded.image, task, str(case.channels[0])).array, task)
@@ -81,6 +87,7 @@ def store_case(root: Path, case: Case, dataset: Dataset, task: Task) -> None:
         key=_key(case, task),
     )
     write_bytes(meta_file(root, case.id), file.model_dump_json().encode())
+    return content(stored)
 
 
 def _write(path: Path, data: bytes) -> tuple[int, str]:
@@ -90,11 +97,10 @@ def _write(path: Path, data: bytes) -> tuple[int, str]:
 
 def _normalised(array: np.ndarray, task: Task) -> tuple[np.ndarray, tuple[tuple[float, float], ...]]:
     """Normalise an image `(c, *s)` and turn it into levels with scales; without scales if these are too coarse."""
+    rules = normalisations(array, task.normalisation)
     levels = [known for channel in array if (known := to_levels(channel))]
     if len(levels) < len(array):
-        normalise(array, task)
-        return array, ()
-    rules = [normalisation_of(channel, rule) for channel, rule in zip(array, task.normalisation, strict=True)]
+        return normalise(array, rules), ()
     scales = [((one.offset - shift) / by, one.scale / by) for one, (shift, by) in zip(levels, rules, strict=True)]
     return np.stack([one.array for one in levels]) if levels[1:] else levels[0].array[None], tuple(scales)
 
@@ -143,6 +149,7 @@ def compressed(array: np.ndarray, *, thin_axes: int, levels: bool = False) -> by
     return stored.to_cframe()  # type: ignore[no-any-return]
 
 
+@cache
 def _cube(shape: tuple[int, ...], limit: int, thin_axes: int) -> tuple[int, ...]:
     """Edges of a near-cube of at most `limit` voxels; the shortest edge is doubled as long as there is room."""
     edges = np.ones(len(shape), int)

@@ -1,5 +1,6 @@
 """Quantise values to whole numbers of at most 16 bits, which halves the bytes to read."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -9,6 +10,7 @@ MOST = np.iinfo(np.uint16).max
 STEPS = 256
 """Least number of levels per standard deviation, which is measured without half a percent of the voxels on either side:
 a few outliers must not merge the levels of all others."""
+PART = 2**16  # voxels that are computed at once
 _SAMPLE = 2**20  # voxels on which it is measured
 
 
@@ -41,13 +43,19 @@ def to_levels(channel: Float[np.ndarray, "*s"]) -> Levels | None:
         if coarse or scale < np.finfo(np.float32).tiny:
             return None
     array = np.empty(channel.shape, np.min_scalar_type(min(round((high - low) / scale), MOST)))
-    for levels, part in zip(array, channel, strict=True):  # slice by slice, to save memory
-        levels[...] = np.rint((part - np.float32(low)) / np.float32(scale)).clip(0, MOST)
+    for part in _parts(channel):
+        array[part] = np.rint((channel[part] - np.float32(low)) / np.float32(scale)).clip(0, MOST)
     return Levels(array, low, scale)
 
 
 def _whole(channel: np.ndarray) -> bool:
-    return all(np.array_equal(part, np.rint(part)) for part in channel)
+    return all(np.array_equal(channel[part], np.rint(channel[part])) for part in _parts(channel))
+
+
+def _parts(channel: np.ndarray) -> Iterator[slice]:
+    """Slices along the first axis of about `PART` voxels each, to save memory."""
+    step = max(1, PART * len(channel) // channel.size)
+    return (slice(start, start + step) for start in range(0, len(channel), step))
 
 
 def from_levels(

@@ -10,7 +10,7 @@ from boxel.consolidation import ConsolidateConfig
 from boxel.inference.config import PredictConfig
 from boxel.models import ModelConfig, RetinaUNetConfig
 from boxel.preparation.plan import PlanConfig
-from boxel.training.config import TrainConfig
+from boxel.training.config import LENGTHS, TrainConfig
 
 # Settings that choose the random numbers, or how and how often something is computed, not what.
 NOT_OF_THE_PAPER = frozenset(
@@ -49,7 +49,7 @@ class Experiment(Config):
         """A copy with leaves replaced, see `Config.override`.
 
         It reproduces nothing any more where a setting of the paper has changed; the seed, and how it is computed, may.
-        `train.steps` replaces the epochs of a recipe, and `train.epochs` its steps; both at once are a ValueError.
+        `train.steps`, `train.epochs` and `train.budget` replace each other; two at once are a ValueError.
 
         Example:
             >>> from boxel import get_recipe
@@ -57,11 +57,20 @@ class Experiment(Config):
             ''
         """
         assignments = list(assignments)
-        keys = {text.partition("=")[0].strip() for text in assignments}
-        if {"train.steps", "train.epochs"} <= keys:
-            raise ValueError("train.steps and train.epochs both say how long to train; set one of them")
-        if "train.steps" in keys:
-            assignments.append("train.epochs=null")
+        keys = {
+            key.strip() for key, _, value in (text.partition("=") for text in assignments) if value.strip() != "null"
+        }
+        chosen = [key for key in ("train.steps", "train.epochs", "train.budget") if key in keys]
+        if len(chosen) > 1:
+            raise ValueError(f"{' and '.join(chosen[:2])} {LENGTHS}")
+        if chosen:
+            assignments += [f"{key}=null" for key in ("train.epochs", "train.budget") if key not in chosen]
+        if {"train.budget", "train.validate_every"} <= keys:
+            raise ValueError("train.validate_every has no effect with train.budget, which chooses it; leave it out")
+        if {"plan.memory", "plan.voxels_per_step"} <= keys:
+            raise ValueError("plan.memory and plan.voxels_per_step both limit a step; set one of them")
+        if "plan.voxels_per_step" in keys:
+            assignments.append("plan.memory=null")
         changed = super().override(assignments)
         before, after = dict(_leaves(self.to_dict())), dict(_leaves(changed.to_dict()))
         different = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}

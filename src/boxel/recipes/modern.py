@@ -98,7 +98,7 @@ def small(model: str) -> Experiment:
     return Experiment(
         recipe=f"{model}_small",
         model=_SMALL.get(model) or model_with(model, parts),
-        plan=PlanConfig(patch_extent=2.4, voxels_per_step=2**18),
+        plan=PlanConfig(patch_extent=2.4, large_patches=8, voxels_per_step=2**18),
         train=TrainConfig(
             steps=800,
             lr=2e-3,

@@ -1,16 +1,33 @@
 """The experimenter's choices about training."""
 
+import re
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from boxel.config import Config
 from boxel.loading.augment import AugmentConfig
 from boxel.loading.sampler import SamplerConfig
 from boxel.training.schedule import PolyConfig, ScheduleConfig
 
+GPU_DAY = "gpu-day"
+UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
+LENGTHS = "both say how long to train; set one of them"
 MOST_LR = 1e6  # of a much larger one, single precision makes infinity
 LAST = "last"  # instead of a metric that ranks checkpoints
+
+
+def seconds_of(duration: object) -> float:
+    """The seconds of a duration such as `90s`, `10min`, `1.5h` or `gpu-day`; a number has seconds.
+
+    Raises:
+        ValueError: it is no duration.
+    """
+    text = "24h" if duration == GPU_DAY else str(duration)
+    match = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*(s|min|h|d)?\s*", text)
+    if not match or not (seconds := float(match[1]) * UNITS[match[2] or "s"]):
+        raise ValueError(f"{text[:80]!r} is no duration; give one such as 90s, 10min, 2h or {GPU_DAY}")
+    return seconds
 
 
 class TrainConfig(Config):
@@ -21,10 +38,17 @@ class TrainConfig(Config):
         epochs: passes over the training data, instead of `steps`. They become steps when the training starts, which is
             what `config.json` of a run holds; an epoch has as many patches as cover every training image, or every
             slice, side by side (`PatchSampler.patches_per_epoch`).
+        budget: time in which the training ends, instead of `steps`: `90s`, `10min`, `2h`, `1.5d`, or `gpu-day`, which
+            is 24 hours and needs a GPU. It becomes steps when the training starts: a step and a validation are
+            measured, and `validate_every`, `validation_cases`, `keep` and `warmup` are adapted. `config.json` of a run
+            holds them and the budget. The training takes longer on a machine that has other work; see `max_seconds`.
         max_seconds: ends the training after this time, unless the steps end it before; the schedule follows the one
             that is further advanced. Such a training depends on the machine and is not exactly repeatable.
         batch_size: patches per step and process; None takes the plan's.
         schedule: how the learning rate falls: `poly`, `cosine`, `constant` or `steps`, see `boxel.training.schedule`.
+        patience: so many validations in a row that have not raised the mean of the last three scores (`select_by`)
+            above its best begin the last phase, in which the learning rate falls to zero. None takes all steps.
+        last_phase: its steps, as a share of those before.
         warmup: steps over which the learning rate rises from zero.
         warmup_power: the rise is (step / warmup)^power: 1 is a straight line, 4 the burn-in of Darknet.
         momentum: of `sgd`; None is 0.9. The other optimisers have none, and refuse it.
@@ -44,12 +68,15 @@ class TrainConfig(Config):
 
     steps: int = Field(2000, ge=1)
     epochs: float | None = Field(None, gt=0)
+    budget: str | None = None
     max_seconds: float | None = Field(None, gt=0)
     batch_size: int | None = Field(None, ge=1)
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: float = Field(1e-3, ge=0, le=MOST_LR)
     weight_decay: float = Field(1e-4, ge=0, le=MOST_LR)
     schedule: ScheduleConfig = PolyConfig()
+    patience: int | None = Field(None, ge=1)
+    last_phase: float = Field(0.25, gt=0, le=1)
     warmup: int = Field(50, ge=0)
     warmup_power: float = Field(1.0, gt=0)
     momentum: float | None = Field(None, ge=0, lt=1)
@@ -69,10 +96,26 @@ class TrainConfig(Config):
     sampler: SamplerConfig = SamplerConfig()
     augment: AugmentConfig = AugmentConfig()
 
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _in_seconds(cls, budget: object) -> object:
+        return budget if budget in (None, GPU_DAY) else f"{seconds_of(budget):.10g}s"
+
+    @property
+    def budget_seconds(self) -> float | None:
+        """The time in which the training ends, if a budget is set."""
+        return seconds_of(self.budget) if self.budget else None
+
     @model_validator(mode="after")
     def _all_have_effect(self) -> Self:
+        if self.budget and self.epochs:
+            raise ValueError(f"epochs and budget {LENGTHS}")
         if self.warmup_power != 1 and not self.warmup:
             raise ValueError("warmup_power has no effect without a warm-up; set train.warmup, or leave it out")
+        if self.patience and self.select_by == LAST:
+            raise ValueError("patience has no effect on select_by=last, which has no scores; leave one of them out")
+        if self.patience is None and self.last_phase != type(self).model_fields["last_phase"].default:
+            raise ValueError("last_phase has no effect without patience; set train.patience, or leave it out")
         for name in ("momentum", "nesterov"):
             if self.optimizer != "sgd" and getattr(self, name) is not None:
                 raise ValueError(

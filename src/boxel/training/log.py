@@ -9,6 +9,8 @@ from typing import Any
 from boxel.files import open_to_append, write_text
 from boxel.inputs.texts import read_bytes
 
+Values = Mapping[str, float]
+
 
 class MetricsLog:
     """The log of the steps up to `last_step`; lines of later steps, left by an interrupted training, are dropped.
@@ -18,20 +20,28 @@ class MetricsLog:
 
     Attributes:
         seconds: how long the logged steps took.
+        validations: the lines of steps after which the model was validated.
     """
 
     def __init__(self, path: Path, last_step: int, *, write: bool = True) -> None:
         kept = [(line, values) for line, values in _whole_lines(path) if values["step"] <= last_step]
         self.path, self.write = path, write
         self.seconds = kept[-1][1]["seconds"] if kept else 0.0
+        self.validations: list[Values] = [values for _, values in kept if _validated(values)]
         if write:
             write_text(path, "".join(line + "\n" for line, _ in kept))
 
-    def add(self, values: Mapping[str, float]) -> None:
+    def add(self, values: Values) -> None:
         """Append the line of a step."""
+        if _validated(values):
+            self.validations.append(values)
         if self.write:
             with open_to_append(self.path) as file:
                 file.write(json.dumps(values).encode() + b"\n")
+
+
+def _validated(values: Values) -> bool:
+    return any(key.startswith("val/") for key in values)
 
 
 def read_log(path: Path) -> list[dict[str, float]]:

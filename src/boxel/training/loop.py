@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from boxel.cores import warn_if_busy
 from boxel.loading.augment import augment
 from boxel.loading.loader import batches, to_device
 from boxel.loading.sampler import PatchSampler
@@ -23,10 +24,12 @@ from boxel.training.divergence import all_finite, describe, describe_state, of_a
 from boxel.training.log import MetricsLog
 from boxel.training.memory import keep_freed_memory
 from boxel.training.optimise import MovingAverage, build_optimizer, learning_rate
+from boxel.training.patience import LastPhase, last_phase
 from boxel.training.tensors import not_finite
 from boxel.types import Batch, Task
 
 Metrics = dict[str, float]
+STEPS_TO_JUDGE = 20  # whether the cores are busy
 
 
 def train(
@@ -63,7 +66,7 @@ def train(
     if initial is not None:
         model.load_state_dict({**model.state_dict(), **initial})
     trainer = set_up(channels_last(model, task.ndim), config)
-    rank, is_main = trainer.fabric.global_rank, trainer.fabric.global_rank == 0
+    is_main = trainer.fabric.global_rank == 0
     state = (model, trainer.optimizer, trainer.average, trainer.fabric.strategy.precision)
     steps_done = load_resume(run, *state)
     if is_main:
@@ -71,20 +74,19 @@ def train(
     log = MetricsLog(run / "metrics.jsonl", steps_done, write=is_main)
     started = time.perf_counter() - log.seconds
     seconds = log.seconds  # of training, including the time before an interruption
-    trained, saved = is_finished(config, steps_done, seconds), steps_done
+    last = last_phase(log.validations, config)
+    trained, saved = is_finished(config, steps_done, seconds, last), steps_done
+    judged = steps_done + STEPS_TO_JUDGE
     patches = () if trained else training_batches(trainer, store, ids, task, steps_done, seed)
     for step, batch in enumerate(patches, start=steps_done):
-        phase_seeds, augmentation_seed = step_seeds(seed, step, rank, len(model.phases))
-        generator = torch.Generator().manual_seed(augmentation_seed)
-        batch = augment(to_device(batch, trainer.fabric.device), config.augment, task.patch_size, generator)
-        lr = learning_rate(config, step, seconds)
+        lr = learning_rate(config, step, seconds, last)
         try:
-            measured = train_step(trainer, batch, step, lr, phase_seeds)
+            measured = augment_and_train(trainer, batch, task, step, lr, seed)
         except FloatingPointError as error:
             raise stop(run, str(error), saved, step + 1, config, write=is_main) from None
         steps_done = step + 1
         seconds = trainer.fabric.broadcast(round(time.perf_counter() - started, 3))
-        is_last = is_finished(config, steps_done, seconds)
+        is_last = is_finished(config, steps_done, seconds, last)
         measured |= {"lr": lr, "seconds": seconds}
         validates = steps_done % config.validate_every == 0 or is_last
         saves = steps_done % config.save_every == 0 or is_last
@@ -94,10 +96,14 @@ def train(
         if validates and is_main:
             measured |= validate_and_keep(trainer, run, steps_done, validate)
         log.add({"step": steps_done, **measured})
+        if validates:
+            last = trainer.fabric.broadcast(last_phase(log.validations, config))
         if saves:
             saved = steps_done
             if is_main:
                 save_resume(run, steps_done, *state)
+        if steps_done == judged and is_main and trainer.fabric.device.type == "cpu":
+            warn_if_busy(torch.get_num_threads())
         trainer.fabric.barrier()
         on_step(steps_done, measured)
         if is_last:
@@ -133,6 +139,14 @@ def set_up(model: Model, config: TrainConfig) -> Trainer:
     average = MovingAverage(model, config.average) if config.average else None
     loss_terms, optimizer = fabric.setup(LossTerms(model), optimizer)
     return Trainer(config, fabric, model, loss_terms, optimizer, average)
+
+
+def augment_and_train(trainer: Trainer, batch: Batch, task: Task, step: int, lr: float, seed: int) -> Metrics:
+    """Augment a batch on the device and train on it; `seed` is that of the training, see `train_step`."""
+    phase_seeds, augmentation_seed = step_seeds(seed, step, trainer.fabric.global_rank, len(trainer.model.phases))
+    generator = torch.Generator().manual_seed(augmentation_seed)
+    batch = augment(to_device(batch, trainer.fabric.device), trainer.config.augment, task.patch_size, generator)
+    return train_step(trainer, batch, step, lr, phase_seeds)
 
 
 def train_step(trainer: Trainer, batch: Batch, step: int, lr: float, seeds: tuple[int, ...]) -> Metrics:
@@ -208,18 +222,22 @@ def training_batches(
     """The batches of this process, from step `first_step` to the last."""
     config, fabric = trainer.config, trainer.fabric
     sampler = PatchSampler(store, ids, task, config.sampler, seed=seed, margin=config.augment.margin)
-    workers = config.num_workers
-    if workers is None:
-        workers = 0 if fabric.device.type == "cpu" else 8
     return batches(
         sampler, config.batch_size or task.batch_size, first_step, config.steps,
-        num_workers=workers, rank=fabric.global_rank, world_size=fabric.world_size,
+        num_workers=num_workers(config, fabric.device), rank=fabric.global_rank, world_size=fabric.world_size,
     )  # fmt: skip
 
 
-def is_finished(config: TrainConfig, steps_done: int, seconds: float) -> bool:
+def num_workers(config: TrainConfig, device: torch.device) -> int:
+    """The processes that load batches for a device."""
+    return (0 if device.type == "cpu" else 8) if config.num_workers is None else config.num_workers
+
+
+def is_finished(config: TrainConfig, steps_done: int, seconds: float, last: LastPhase | None) -> bool:
     """Whether a training ends after this many steps and seconds."""
-    return steps_done >= config.steps or (config.max_seconds is not None and seconds >= config.max_seconds)
+    return steps_done >= (last.end if last else config.steps) or (
+        config.max_seconds is not None and seconds >= config.max_seconds
+    )
 
 
 class Sealed:

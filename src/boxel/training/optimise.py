@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from boxel.training.config import TrainConfig
+from boxel.training.patience import LastPhase
 
 
 def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
@@ -24,8 +25,10 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
     return kind(groups, lr=config.lr, fused=True)
 
 
-def learning_rate(config: TrainConfig, step: int, seconds: float = 0.0) -> float:
-    """The learning rate of a step, `seconds` into the training: warm-up, then the schedule."""
+def learning_rate(config: TrainConfig, step: int, seconds: float = 0.0, last: LastPhase | None = None) -> float:
+    """The learning rate of a step, `seconds` into the training: warm-up, then the schedule, then the last phase."""
+    if last and step >= last.first:
+        return learning_rate(config, last.first, last.seconds) * (last.end - step) / (last.end - last.first)
     rise = min(1.0, (step + 1) / max(1, config.warmup)) ** config.warmup_power
     done = min(1.0, max(step / max(1, config.steps), seconds / (config.max_seconds or math.inf)))
     return config.lr * rise * config.schedule.factor_at(done)

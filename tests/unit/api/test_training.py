@@ -7,8 +7,8 @@ import shutil
 import pytest
 
 import boxel
+from boxel.api.prepared_with import as_prepared
 from boxel.api.run import RunSplit, start_run
-from boxel.api.training import _as_prepared
 from boxel.recipes import get_recipe
 
 RECIPE = "retina_unet_small"
@@ -23,23 +23,23 @@ def store(tmp_path_factory):
 
 
 def test_train_uses_the_settings_of_the_plan_that_prepare_was_given(store):
-    experiment = _as_prepared(store, RECIPE, None, ["train.steps=3", "plan.batch_size=5"])
+    experiment = as_prepared(store, RECIPE, None, ["train.steps=3", "plan.batch_size=5"])
     assert experiment.plan.spacing == (2.0, 1.5)
     assert (experiment.plan.max_detections, experiment.plan.batch_size, experiment.train.steps) == (7, 5, 3)
-    assert _as_prepared(store, RECIPE, None, ["plan.spacing=[2,1.5]"]).plan.spacing == (2.0, 1.5)
+    assert as_prepared(store, RECIPE, None, ["plan.spacing=[2,1.5]"]).plan.spacing == (2.0, 1.5)
 
 
 def test_train_without_a_recipe_repeats_what_prepare_was_given(store, tmp_path):
-    assert _as_prepared(store, "auto", None, ["train.steps=3"]) == get_recipe(RECIPE).override(
+    assert as_prepared(store, "auto", None, ["train.steps=3"]) == get_recipe(RECIPE).override(
         ["plan.spacing=[2.0,1.5]", "plan.max_detections=7", "train.steps=3"]
     )
     settings = ["train.lr=0.5", "train.epochs=3"]
     boxel.prepare(store.path.parent / "toys", tmp_path, recipe="det_unet_small", overrides=settings, workers=0)
     other = boxel.Store(tmp_path)
-    assert _as_prepared(other, "auto", None, []) == get_recipe("det_unet_small").override(settings)
-    assert _as_prepared(other, "auto", None, ["train.steps=5"]).train.epochs is None
-    assert _as_prepared(other, "auto", "retina_net", []) == get_recipe("retina_net_small").override(settings)
-    assert _as_prepared(other, RECIPE, None, []) == get_recipe(RECIPE)
+    assert as_prepared(other, "auto", None, []) == get_recipe("det_unet_small").override(settings)
+    assert as_prepared(other, "auto", None, ["train.steps=5"]).train.epochs is None
+    assert as_prepared(other, "auto", "retina_net", []) == get_recipe("retina_net_small").override(settings)
+    assert as_prepared(other, RECIPE, None, []) == get_recipe(RECIPE)
 
 
 def test_a_complete_experiment_is_repeated_and_keeps_its_model(store, tmp_path):
@@ -50,16 +50,16 @@ def test_a_complete_experiment_is_repeated_and_keeps_its_model(store, tmp_path):
     (tmp_path / "mine.json").unlink()
     for name in "ab":
         prepared = boxel.Store(tmp_path / name)
-        assert _as_prepared(prepared, "auto", None, []) == mine
+        assert as_prepared(prepared, "auto", None, []) == mine
         with pytest.raises(ValueError, match="the recipe is a complete experiment with the model 'retina_unet'"):
-            _as_prepared(prepared, "auto", "retina_net", [])
+            as_prepared(prepared, "auto", "retina_net", [])
 
 
 def test_a_recipe_chosen_by_hardware_is_chosen_again_when_the_training_starts(store, tmp_path, monkeypatch):
     settings = ["plan.max_detections=7", "train.lr=0.5"]
     boxel.prepare(store.path.parent / "toys", tmp_path, overrides=settings, workers=0)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    assert _as_prepared(boxel.Store(tmp_path), "auto", None, []) == get_recipe("retina_unet").override(settings)
+    assert as_prepared(boxel.Store(tmp_path), "auto", None, []) == get_recipe("retina_unet").override(settings)
 
 
 def test_a_damaged_record_of_the_preparation_says_what_to_do(store, tmp_path):

@@ -64,9 +64,14 @@ def test_lidc_exclusions_cut_holes_and_foreign_outlines_are_errors(tmp_path, rng
     xml.write_text(text.replace("</characteristics><roi>", f"</characteristics>{hole}<roi>"))
     dataset = open_dataset(root)
     assert (read_case(dataset.cases[0], dataset).label_map > 0).sum() == 2 * 36 - 4  # 2 x 2 inside 4 x 4
-    xml.write_text(text.replace("<imageZposition>-95", "<imageZposition>500"))
-    (error,) = [finding for finding in check(root) if finding.severity == "error"]
-    assert "outside the image" in error.problem
+    for right, wrong in (
+        ("Zposition>-95.000000", "Zposition>500"),
+        ("Zposition>-95.000000", "Zposition>1e308"),
+        ("Coord>6", "Coord>1e300"),
+    ):
+        xml.write_text(text.replace(right, wrong))
+        (error,) = [finding for finding in check(root) if finding.severity == "error"]
+        assert "outside the image" in error.problem
 
 
 def test_lidc_nodules_are_chosen_by_their_diameter(tmp_path, rng):

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -69,3 +70,12 @@ def test_a_folder_without_layout_is_described_with_one_layout_per_line(tmp_path)
     assert "no annotation is here" in str(raised.value)
     assert "docs/bring-your-data.md" in lines[-1]
     assert all(len(line) < 400 for line in lines)
+
+
+def test_the_folders_of_one_data_set_are_not_searched_for_others(tmp_path):
+    for name in ("imagesTr", "labelsTr", "other"):
+        (tmp_path / name).mkdir()
+    seen = []
+    known = replace(formats()["native"], detect=lambda path: bool(seen.append(path)) or path == tmp_path)
+    assert recognise(tmp_path, [known, known])[1] == tmp_path
+    assert {path.name for path in seen} == {tmp_path.name, "other"}

@@ -55,8 +55,9 @@ def test_an_uneven_number_of_cases_differs_by_one_between_parts():
 def test_test_parts_are_disjoint_and_complete_and_groups_stay_together(groups, num_folds, seed):
     given_cases = [case(f"c{k:02d}", group=f"g{group}", labels=[0] * (k % 3)) for k, group in enumerate(groups)]
     group_of = {c.id: c.group for c in given_cases}
+    num_folds = min(num_folds, len(set(groups)))
     splits = make_splits(given_cases, num_folds=num_folds, seed=seed)
-    assert len(splits) == min(num_folds, len(set(groups)))
+    assert len(splits) == num_folds
     assert sorted(i for split in splits for i in split.test) == sorted(group_of)
     assert sorted(i for split in splits for i in split.val) == sorted(group_of)
     for split in splits:
@@ -115,6 +116,24 @@ def test_too_few_groups_are_refused_with_the_number_needed(count, has_test):
     few = cases(count) + ([case("t", split="test")] if has_test else [])
     with pytest.raises(ValueError, match=rf"{count} groups? .* need {2 if has_test else 3} .*splits\.json"):
         make_splits(few)
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_more_folds_than_patients_are_an_error_unless_their_number_is_the_default(count):
+    few = [case(f"c{k}", group=f"p{k % count}") for k in range(9)]
+    dataset = Dataset(Path("data"), "toy", 2, ("a",), ("x",), tuple(few))
+    assert len(dataset_splits(dataset)) == len(dataset_splits(dataset, num_folds=count)) == count
+    with pytest.raises(
+        ValueError, match=rf"^data: {count} groups \(patients\) .* into 5 folds; make at most {count}, "
+    ):
+        dataset_splits(dataset, num_folds=5)
+
+
+def test_a_number_of_folds_is_refused_where_the_data_set_prescribes_them():
+    prescribed = ({"train": ("c0000", "c0001"), "val": ("c0002",)},)
+    dataset = Dataset(Path("data"), "toy", 2, ("a",), ("x",), tuple(cases(3)), prescribed)
+    with pytest.raises(ValueError, match=r"^data: prescribes 1 fold, .* \(3\) has no effect; leave --folds out"):
+        dataset_splits(dataset, num_folds=3)
 
 
 def test_folds_without_test_take_the_data_sets_test_cases():

@@ -31,6 +31,14 @@ def test_it_says_what_the_folder_holds_and_the_nearest_layout(tmp_path, files, h
     assert "docs/bring-your-data.md" in last
 
 
+def test_a_file_without_permission_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda file, _: file.name != "list.json")  # root may read everything
+    lines = message(tmp_path, "a.nii.gz", "list.json")
+    assert [line for line in lines if "cannot be read" in line] == [
+        f"{tmp_path / 'list.json'}: cannot be read; change its mode (chmod) or owner"
+    ]
+
+
 def test_the_advice_names_the_folders_of_images(tmp_path):
     lines = message(tmp_path, "Aufnahmen/a.nii.gz", "Umrisse/c.nii.gz")
     assert any("rename the folders (Aufnahmen/, Umrisse/) to images and labels" in line for line in lines)

@@ -136,8 +136,12 @@ def test_mean_iou_is_of_hits_of_all_objects_and_of_detections_from_a_score(ndim)
     assert metrics["mean_iou@0.10/score=0.25"] == 1 / 2
 
 
-@given(seed=st.integers(0, 2**32 - 1), interpolation=st.sampled_from(INTERPOLATIONS), between=st.booleans())
-def test_compiled_metrics_equal_the_plain_ones(seed, interpolation, between):
+@given(
+    seed=st.integers(0, 2**32 - 1), interpolation=st.sampled_from(INTERPOLATIONS), between=st.booleans(),
+    scale=st.sampled_from([1.0, 300.0, 0.3]),
+)  # fmt: skip
+def test_compiled_metrics_equal_the_plain_ones(seed, interpolation, between, scale):
+    """Small counts are summed as bytes, other weights as floats."""
     rng = np.random.default_rng(seed)
     ground_truth, predictions = {}, {}
     for case in "abcde":
@@ -148,7 +152,7 @@ def test_compiled_metrics_equal_the_plain_ones(seed, interpolation, between):
         predictions[case] = Detections(detected, rng.integers(0, 5, m) / 5, np.zeros(m, int))
     table = find_overlaps(predictions, ground_truth, classes=["x"]).match(0.3)
     grouped = GroupedMatches(table, np.arange(5))
-    weights = rng.integers(0, 4, (6, 5)).astype(float)
+    weights = rng.integers(0, 4, (40, 5)) * scale
     weights[0] = 0
     curves = grouped.curves(weights, interpolation, froc=True, between=between)
     (ranking,) = grouped.rankings

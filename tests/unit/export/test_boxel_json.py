@@ -41,7 +41,7 @@ def test_what_is_written_is_read_back(tmp_path_factory, ndim, seed, count):
 def test_a_right_file_is_read_without_searching_for_similar_names(tmp_path, monkeypatch, ndim):
     # The search took nine tenths of the time of an evaluation with 100 detections per case.
     write_detections(tmp_path / "a.json", example(ndim), "a", CLASSES)
-    monkeypatch.setattr("boxel.export.boxel_json.did_you_mean", lambda *_: pytest.fail("searched"))
+    monkeypatch.setattr("boxel.export.boxel_checks.did_you_mean", lambda *_: pytest.fail("searched"))
     assert len(read_detections(tmp_path / "a.json")[1]) == 3
 
 
@@ -105,6 +105,9 @@ def changed_entry(**changes):
         (changed(detections={}), "detections must be a list"),
         (changed(geometry={"shape": [1, 1]}), "geometry.spacing is missing"),
         (lambda record: record["geometry"].update(spacing=[0, 1]), "geometry.spacing must be positive"),
+        (lambda record: record["geometry"].update(shape=[64.5, 64]), "geometry.shape must be positive whole numbers"),
+        (lambda record: record["geometry"].update(shape=[10**12, 64]), "geometry.shape must be positive whole"),
+        (lambda record: record["geometry"].update(direction=[[1, 1], [1, 1]]), "geometry.direction must have rows of"),
         (
             lambda record: record["geometry"].update(direction=[1, 0, 0, 1]),
             "geometry.direction must be 2 rows",

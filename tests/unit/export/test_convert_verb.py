@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import boxel
 from boxel.cli import app, main
+from boxel.cli.console import warning_lines
 from boxel.export import Prediction, get_format, list_formats, recognise, register_export
 from boxel.io import write_image
 from boxel.types import Detections, Image
@@ -91,6 +92,13 @@ def test_a_warning_is_a_line_without_the_place_in_the_code(tmp_path):
     )
     assert result.stderr.startswith("boxel: warning: case 'a': 1 detection is missing")
     assert result.stderr.count("\n") == 1
+
+
+def test_a_warning_is_shown_once(capsys):
+    show = warning_lines()
+    for text in ("a", "b", "a"):
+        show(text)
+    assert capsys.readouterr().err == "boxel: warning: a\nboxel: warning: b\n"
 
 
 def test_the_help_names_every_format():

@@ -93,10 +93,20 @@ def test_arrays_of_any_protocol_are_read(protocol, tmp_path):
         ({"pred_labels": np.array([0, 7])}, "numbers of the classes"),
         ({"pred_boxes": np.zeros((2, 5))}, "shape"),
         ({"pred_boxes": "many"}, "numbers"),
+        ({"pred_scores": [10**400, 1]}, "numbers"),
+        ({"itk_spacing": "x"}, "numbers of one grid"),
+        ({"itk_origin": [10**400, 0]}, "numbers of one grid"),
+        ({"itk_spacing": np.zeros(18)}, "spacing must be 2 finite numbers"),
+        ({"itk_spacing": np.zeros(2)}, "spacing must be positive"),
+        ({"itk_direction": np.eye(3)}, "numbers of one grid"),
+        ({"original_size_of_raw_data": []}, "numbers of one grid"),
     ],
 )
 def test_what_is_wrong_in_such_a_file_is_named(changes, words, tmp_path):
-    record = {"pred_boxes": np.array([[0, 0, 4, 4], [1, 1, 5, 5]]), "pred_scores": np.ones(2), "pred_labels": [0, 1]}
+    record = {
+        "pred_boxes": np.array([[0, 0, 4, 4], [1, 1, 5, 5]]), "pred_scores": np.ones(2), "pred_labels": [0, 1],
+        "original_size_of_raw_data": [9, 9], "itk_spacing": [1, 1], "itk_origin": [0, 0], "itk_direction": np.eye(2),
+    }  # fmt: skip
     (tmp_path / "c_boxes.pkl").write_bytes(pickle.dumps(record | changes))
     with pytest.raises(ValueError, match=rf"c_boxes\.pkl.*{words}"):
         get_format("nndetection").reader(tmp_path, DatasetInfo(("x", "y")))

@@ -142,9 +142,10 @@ def test_a_process_that_cannot_start_says_why(picture, monkeypatch, alone):
         apart(picture, number)
 
 
-DYING = "import os; from boxel.io import dicom, pictures; die = lambda *_, **__: os.abort(); " + "; ".join(
+DYING = "import os; from boxel.io import dicom, pictures, png; die = lambda *_, **__: os.abort(); " + "; ".join(
     f"{name} = die"
     for name in (
+        "png.read",
         "pictures.read",
         "pictures.read_layout",
         "pictures.read_embedded",

@@ -12,7 +12,7 @@ from boxel.api.prediction_inputs import find_images
 from boxel.datasets.cases import read_case
 from boxel.datasets.formats import open_dataset
 from boxel.io import write_image
-from boxel.io.channels import as_declared, group_channels, in_order, read_channels
+from boxel.io.channels import as_declared, group_channels, in_memory, in_order, open_channels
 from boxel.types import Geometry, Image
 
 
@@ -69,7 +69,7 @@ def test_convert_orders_channels_by_number_and_takes_folders_and_single_files_wh
 def test_misregistered_channels_are_refused_alike_in_data_sets_and_as_files(native, ndim, change, message):
     """`predict FILES` compared shapes only."""
     data = open_dataset(native)
-    first = read_channels(data["a"].channels)
+    first = open_channels(data["a"].channels)
     second = native / "imagesTr" / "a_0001.nii.gz"
     geometry, (name, value) = first.geometry, next(iter(change.items()))
     changed = {
@@ -84,22 +84,23 @@ def test_misregistered_channels_are_refused_alike_in_data_sets_and_as_files(nati
     case = replace(data["a"], channels=files)
     whole = rf"a_0001\.nii\.gz: {message}.*; all files of a case must lie on the same voxel grid: resample one"
     with pytest.raises(ValueError, match=whole):
-        read_channels(files)
+        open_channels(files)
     with pytest.raises(ValueError, match=whole):
         read_case(case, replace(data, channels=("CT", "PET")))
 
 
-def test_channels_become_one_finite_float32_array(native, tmp_path, ndim):
+def test_channels_become_one_finite_array(native, tmp_path, ndim):
     shape = (4, 5, 6)[:ndim]
     files = [tmp_path / f"x_{number:04d}.nii.gz" for number in range(2)]
     for number, file in enumerate(files):
         write_image(file, Image(np.full((1, *shape), number, np.int16), Geometry.plain(shape)))
-    image = read_channels(files)
-    assert (image.array.dtype, image.array.shape) == (np.float32, (2, *shape))
+    image = open_channels(files)
+    assert (image.array.dtype, image.array.shape) == (np.int16, (2, *shape))
     assert image.array[1].min() == 1
+    assert in_memory(image, np.float32).array.dtype == np.float32
     write_image(files[1], Image(np.full((1, *shape), np.nan, np.float32), Geometry.plain(shape)))
     with pytest.raises(ValueError, match=rf"x_0001.*: NaN or infinite values in {np.prod(shape)} voxels"):
-        read_channels(files)
+        open_channels(files)
 
 
 def test_grey_pictures_and_colours_may_be_mixed_if_nothing_is_lost(rng):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boxel.io import read_label_map, write_image
-from boxel.io.channels import read_channels
+from boxel.io.channels import open_channels
 from boxel.io.outliers import without_outliers
 from boxel.types import Geometry, Image
 
@@ -94,13 +94,13 @@ def test_files_are_read_without_their_outliers_and_say_so(tmp_path, ndim):
     files = [tmp_path / f"a_000{number}.nii.gz" for number in range(2)]
     for file, array in zip(files, arrays, strict=True):
         write_image(file, Image(array, Geometry.plain(array.shape[1:])))
-    image = read_channels(files)
+    image = open_channels(files)
     assert image.array.max() < 1000
     assert [remark[:27] for remark in image.remarks] == ["a_0001.nii.gz: 1 voxel far "]
     arrays[1][(0,) + (2,) * ndim] = np.nan
     write_image(files[1], Image(arrays[1], Geometry.plain(arrays[1].shape[1:])))
     with pytest.raises(ValueError, match=r"a_0001\.nii\.gz: NaN or infinite values in 1 voxel"):
-        read_channels(files)
+        open_channels(files)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

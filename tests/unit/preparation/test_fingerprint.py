@@ -99,6 +99,22 @@ def test_the_sample_of_a_large_image_has_its_percentiles(tmp_path):
     )
 
 
+def test_of_very_many_cases_fewer_values_are_kept_with_the_same_percentiles(tmp_path, monkeypatch):
+    for k in range(6):
+        add(tmp_path, f"c{k}", np.random.default_rng(k).normal(50 + k, 10, (1, 60, 60)))
+    dataset, pooled = finish(tmp_path, 2), []
+    pool = module._pool
+    monkeypatch.setattr(module, "_pool", lambda *given: pooled.append(pool(*given)) or pooled[-1])
+    every = fingerprint(dataset)
+    monkeypatch.setattr(module, "MOST_VALUES", 6 * module.SAMPLE_SIZE)
+    assert fingerprint(dataset) == every
+    monkeypatch.setattr(module, "MOST_VALUES", 6 * 200)
+    (few,), (many,) = fingerprint(dataset).intensities, every.intensities
+    assert [len(values) for values in pooled] == [6000, 6000, 1200]
+    for name in ("mean", "median", "std", "percentile_00_5", "percentile_99_5"):
+        assert getattr(few, name) == pytest.approx(getattr(many, name), abs=0.8)
+
+
 def test_test_cases_are_never_measured(tmp_path):
     add(tmp_path, "c0", np.zeros((1, 20, 20)), [((2, 2), 4, 0)])
     add(tmp_path, "t0", np.full((1, 30, 30), 1e6), [((2, 2), 9, 1)], split="test")

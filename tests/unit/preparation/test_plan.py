@@ -90,7 +90,7 @@ def test_a_huge_volume_gets_a_patch_of_equal_edges_in_mm_that_holds_its_objects(
 
 
 def test_objects_larger_than_any_patch_within_the_budget_are_pointed_out():
-    task = plan(data([(300, 300, 300)], [(1.0, 1.0, 1.0)], cubes(3, 200)))
+    task = plan(data([(300, 300, 300)], [(1.0, 1.0, 1.0)], cubes(3, 200)), PlanConfig(spacing=(1, 1, 1)))
     assert "exceed it: consider a coarser spacing or more voxels_per_step" in task.why["patch_size"]
     task = plan(data([(300, 300)], [(1.0, 1.0)], cubes(2, 200)), PlanConfig(patch_size=(64, 64)))
     assert "exceed it: consider a coarser spacing or a larger patch_size" in task.why["patch_size"]

@@ -19,6 +19,8 @@ from boxel.preparation.preprocess import preprocess
 from boxel.preparation.store import Store
 from boxel.types import Geometry, Image, Split
 
+FEWER = "4 folds instead of 5, because the training cases are of 4 groups (patients)"
+
 
 def add(root, name, *, seed=0, edge=24, split="train"):
     """A noisy image with two squares."""
@@ -48,7 +50,8 @@ def test_preparing_again_does_nothing(tmp_path):
     again = prepare(dataset, tmp_path / "work")
     assert content(again) == before
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "work" / "cases").iterdir()} == times
-    assert again.notes == ("0 of 4 cases prepared, 4 were ready",)
+    assert again.notes == ("0 of 4 cases prepared, 4 were ready", FEWER)
+    assert FEWER not in prepare(dataset, tmp_path / "work", num_folds=4).notes
 
 
 def test_only_what_changed_is_prepared_again(tmp_path):
@@ -67,7 +70,7 @@ def test_only_what_changed_is_prepared_again(tmp_path):
     assert finer.meta("c0").shape == tuple(2 * n for n in finer.meta("c0").original.shape)
 
     batch = prepare(dataset, tmp_path / "work", PlanConfig(spacing=(0.5, 0.5), batch_size=3))
-    assert batch.notes == ("0 of 4 cases prepared, 4 were ready", "the plan changed: batch_size")
+    assert batch.notes == ("0 of 4 cases prepared, 4 were ready", "the plan changed: batch_size", FEWER)
     assert batch.task.batch_size == 3
 
 

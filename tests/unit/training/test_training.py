@@ -59,6 +59,15 @@ def test_a_training_stopped_at_any_step_ends_like_an_uninterrupted_one(store, tm
             assert (run / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+@pytest.mark.parametrize("ndim", [2], indirect=True, ids=["2d"])
+def test_whether_other_programs_keep_the_cores_busy_is_asked_once(store, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("boxel.training.loop.STEPS_TO_JUDGE", 2)
+    monkeypatch.setattr("boxel.training.loop.warn_if_busy", asked.append)
+    run_training(tmp_path / "run", store)
+    assert asked == [torch.get_num_threads()]
+
+
 @pytest.mark.parametrize("end", [{"steps": 3}, {"steps": 500, "max_seconds": 0.001}], ids=["steps", "seconds"])
 def test_a_training_stopped_after_its_last_step_is_finished_without_another(store, tmp_path, end):
     def stop(model):

@@ -1,8 +1,10 @@
 """Data sets in any layout. Each file beside this one reads a layout and registers it; adding a file is enough."""
 
+import gc
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -45,12 +47,25 @@ def open_dataset(
     named = get_format(format) if isinstance(format, str) and format else format
     known, path = recognise(path, [named] if isinstance(named, Format) else list(formats().values()))
     chosen = known.parse(options)
-    dataset = _with_groups(known.read(path, report, chosen), chosen.group)
+    with _collected_later():
+        dataset = _with_groups(known.read(path, report, chosen), chosen.group)
     dataset = replace(dataset, format=known.name, splits=read_splits(dataset, chosen.splits))
     dataset = _with_holdout(dataset, chosen.holdout)
     for problem in (*inspect(dataset), *unassigned(dataset), *alike_classes(dataset)):
         report(problem)
     return dataset
+
+
+@contextmanager
+def _collected_later() -> Iterator[None]:
+    """Python does not look for unused cycles among the objects of a data set while their number grows."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def as_dataset(source: Path | str | Dataset) -> Dataset:

@@ -10,13 +10,14 @@ ignored objects. A file or folder with the word "test" in its name holds the tes
 validation cases. Categories of several files are the same if their names are.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.declared import FLAGS, declared_size, flag, report_scores
+from boxel.datasets.formats.coco_boxes import plain_box
 from boxel.datasets.formats.files import numbers, pictures_layout, report_bare_parts
 from boxel.datasets.formats.options import ImageOptions
 from boxel.datasets.formats.radiographs import RadiographOpener
@@ -84,7 +85,7 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
         entries += _entries(file, values, labels, part, lookup, report)
         _report_areas(file, values, report)
         scores = (one.get("score") for one in values["annotations"] if isinstance(one, dict))
-        report_scores(scores, file, "the annotations have a score", report)
+        report_scores((score for score in scores if score is not None), file, "the annotations have a score", report)
         if options.crowd == "ignore":
             _report_crowds(file, values, report)
     lookup.report_unused()
@@ -101,7 +102,11 @@ def read(path: Path, report: Report, options: Options) -> Dataset:
             report(InputError(entry.file, twice, "list it once, with all its annotations", case))
             continue
         try:
-            objects = [made for one in entry.objects if (made := _object(entry, case, one, report, options))]
+            objects = [
+                made
+                for one in entry.objects
+                if (made := plain_box(one, entry.labels) or _object(entry, case, one, report, options))
+            ]
         except InputError as problem:
             report(problem.of(case))
             continue
@@ -133,11 +138,11 @@ def _report_areas(file: Path, values: Mapping[str, Any], report: Report) -> None
 
 def _report_crowds(file: Path, values: Mapping[str, Any], report: Report) -> None:
     """Say how many objects are crowds, which CVAT makes of every mask."""
-    flags = [str(one.get("iscrowd")).strip().lower() for one in values["annotations"] if isinstance(one, dict)]
-    crowds = sum(FLAGS.get(text, False) for text in flags)
+    flags = Counter([str(one.get("iscrowd")) for one in values["annotations"] if isinstance(one, dict)])
+    crowds = sum(count for text, count in flags.items() if FLAGS.get(text.strip().lower(), False))
     if crowds:
         named = counted(crowds, "object has", "objects have")
-        problem = f"{named} iscrowd=1 (of {len(flags)}): ignored regions, which are neither trained on nor scored"
+        problem = f"{named} iscrowd=1 (of {flags.total()}): ignored regions, which are neither trained on nor scored"
         fix = "if they are single objects (CVAT exports every mask so), give --option crowd=objects"
         report(InputError(file, problem, fix, severity="warning"))
 
@@ -174,19 +179,21 @@ def _categories(file: Path, values: Mapping[str, Any]) -> dict[int | str, str]:
     return names
 
 
-def _placeholders(contents: Iterable[Mapping[str, Any]]) -> set[str]:
+def _placeholders(contents: Collection[Mapping[str, Any]]) -> set[str]:
     """Categories without annotation that are, in every file, the supercategory of all the others."""
     chosen: list[set[str]] = []
-    used: set[str] = set()
     for values in contents:
-        name_of = {as_id(entry["id"]): str(entry["name"]).strip() for entry in values["categories"]}
-        used |= {
-            name_of.get(as_id(one.get("category_id")), "") for one in values["annotations"] if isinstance(one, dict)
-        }
         above = {str(entry["name"]).strip(): str(entry.get("supercategory") or "") for entry in values["categories"]}
         chosen.append({name for name, top in above.items() if top in ("", "none") and len(above) > 1
                        and all(other == name for own, other in above.items() if own != name)})  # fmt: skip
-    return set.intersection(*chosen) - used if chosen else set()
+    found = set.intersection(*chosen) if chosen else set()
+    return found - {name for values in contents for name in _used(values)} if found else found
+
+
+def _used(values: Mapping[str, Any]) -> set[str]:
+    """The names of the categories that have an annotation."""
+    name_of = {as_id(entry["id"]): str(entry["name"]).strip() for entry in values["categories"]}
+    return {name_of.get(as_id(one.get("category_id")), "") for one in values["annotations"] if isinstance(one, dict)}
 
 
 def _classes(named: Iterable[Mapping[int | str, str]]) -> tuple[str, ...]:

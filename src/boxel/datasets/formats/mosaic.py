@@ -21,7 +21,8 @@ import numpy as np
 from pydantic import Field
 
 from boxel.config import Config
-from boxel.datasets.cases import Case, Dataset, read_case
+from boxel.datasets.cases import Case, Dataset
+from boxel.datasets.crops import read_crops
 from boxel.datasets.formats import native
 from boxel.datasets.formats.native_writer import write_case, write_dataset, write_splits
 from boxel.datasets.formats.options import read_splits
@@ -29,11 +30,10 @@ from boxel.datasets.formats.registry import register_format
 from boxel.datasets.problems import InputError, Report, as_input_error, some
 from boxel.datasets.quilts import LEAST, compose, has_tissue
 from boxel.datasets.split import make_splits
-from boxel.datasets.tiles import Crop, Tile, lay_out, obstacle
+from boxel.datasets.tiles import Crop, Tile, lay_out
 from boxel.escaping import csv_lines
 from boxel.files import write_text
 from boxel.inputs.texts import read_json
-from boxel.io import resample
 from boxel.pseudonyms import pseudonyms
 from boxel.types import Geometry, Image, Progress, silent
 from boxel.wording import counted
@@ -171,7 +171,7 @@ def _compose_all(path: Path, settings: Mosaic, progress: Progress) -> None:
     """Compose what is missing; dataset.json is written last and makes the folder complete."""
     folder = path / CANVASES
     source = _open_source(path, settings)
-    crops, left_out = _read_crops(source, settings, progress)
+    crops, left_out = read_crops(source, settings.canvas, settings.spacing, progress)
     parts = _parts(crops, left_out, settings, path / HEAD)
     write_text(folder / RECORD, json.dumps({"settings": settings.to_dict(), "left_out": left_out}, indent=2) + "\n")
     groups: dict[str, str] = {}
@@ -219,45 +219,20 @@ def _open_source(path: Path, settings: Mosaic) -> Dataset:
     return source
 
 
-def _read_crops(source: Dataset, settings: Mosaic, progress: Progress) -> tuple[list[Crop], dict[str, str]]:
-    """The crops on the grid of the canvas, and why others are left out, by case."""
-    crops, left_out = [], {}
-    for number, case in enumerate(source.cases, start=1):
-        progress("read", number, len(source.cases))
-        loaded = read_case(case, source)
-        geometry, objects, label_map = loaded.image.geometry, loaded.instances, loaded.label_map
-        if len(objects) != 1 or label_map is None or not objects.has_mask.all():
-            left_out[case.id] = (
-                f"{counted(len(objects), 'object')}, {int(objects.has_mask.sum())} with a mask, instead of one"
-            )
-            continue
-        extent = np.asarray(geometry.shape) * geometry.spacing
-        shape = np.maximum(np.rint(extent / settings.spacing), 1).astype(int).tolist()
-        image = np.rint(resample(loaded.image, shape).array[0]).clip(-32768, 32767).astype(np.int16)
-        mask = resample(Image(label_map, geometry), shape, label_map=True).array == objects.ids[0]
-        crop = Crop(case.id, case.group or case.id, int(objects.labels[0]), image, mask)
-        wrong = obstacle(crop, settings.canvas)
-        if wrong:
-            left_out[case.id] = wrong
-        else:
-            crops.append(crop)
-    return crops, left_out
-
-
 def _parts(crops: Sequence[Crop], left_out: dict[str, str], settings: Mosaic, head: Path) -> list[list[list[Crop]]]:
     """The crops of each team of each part; adds those of a team without tissue to `left_out`."""
     if not crops:
         reason = next(iter(left_out.values()), "there are none")
         raise InputError(head, f"no crop can be used ({reason})", "change the source, the canvas or the spacing")
     cases = [Case(crop.case, (), group=crop.group) for crop in crops]
-    labels = {crop.case: [crop.label] for crop in crops}
+    labels, number = {crop.case: [crop.label] for crop in crops}, len({crop.group for crop in crops})
+    if 3 <= number < settings.folds:
+        raise InputError(head, f"{number} patients for {settings.folds} parts", 'give fewer "folds", or more crops')
     try:
         folds = make_splits(cases, num_folds=settings.folds, seed=settings.seed, strata=labels)
     except ValueError as error:
         lacking = [f"; {case} is left out: {reason}" for case, reason in left_out.items()][:1]
         raise as_input_error(ValueError(f"{head}: {error}{''.join(lacking)}")) from None
-    if len(folds) < settings.folds:
-        raise InputError(head, f"{len(folds)} patients for {settings.folds} parts", 'give fewer "folds", or more crops')
     parts = []
     for part, fold in enumerate(folds):
         chosen = [crop for crop in crops if crop.case in set(fold.test)]

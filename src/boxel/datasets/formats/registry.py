@@ -12,7 +12,7 @@ from boxel.datasets.formats.text_kinds import forget_kinds
 from boxel.datasets.formats.unknown import describe
 from boxel.datasets.lookup import IMAGE_FOLDERS
 from boxel.datasets.problems import Report
-from boxel.inputs.folders import listing, walk
+from boxel.inputs.folders import listed_once, listing, walk
 from boxel.io import split_suffix
 from boxel.io.dicom_damage import is_dicom
 from boxel.plugins import Registry
@@ -54,6 +54,7 @@ class Format:
 
 
 MANY = 30  # folders: patients rather than data sets
+PARTS = {"imagesTr", "imagesTs", "labelsTr", "labelsTs"}  # of one data set; they may hold very many files
 
 _formats: Registry[Format] = Registry("data set format")
 
@@ -111,12 +112,16 @@ def recognise(path: Path, candidates: Sequence[Format]) -> tuple[Format, Path]:
         ValueError: none fits, or several folders hold a data set.
     """
     forget_kinds()
+    with listed_once():
+        return _recognise(path, candidates)
 
+
+def _recognise(path: Path, candidates: Sequence[Format]) -> tuple[Format, Path]:
     def layout(folder: Path) -> Format | None:
         return next((known for known in candidates if known.detect(folder)), None)
 
     own = layout(path)
-    inner = [folder for folder in listing(path) if folder.is_dir()]
+    inner = [folder for folder in listing(path) if folder.is_dir() and not (own and folder.name in PARTS)]
     if own and (len(candidates) == 1 or len(inner) > MANY):
         return own, path
     inner = _without_mask_folders(path, inner)

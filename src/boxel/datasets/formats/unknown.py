@@ -1,8 +1,9 @@
 """The message about a folder of an unknown layout: what it holds, and the layout that comes nearest."""
 
+import os
 import re
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -39,12 +40,15 @@ def describe(path: Path, layouts: Collection[str]) -> str:
         path: the folder or file.
         layouts: names of the layouts that were tried.
     """
-    groups = _groups(path) if path.is_dir() else Counter({("", _suffix(path.name)): 1})
+    files = list(islice(_files_in(path), MAX_FILES)) if path.is_dir() else [path]
+    groups = _groups(path, files)
     places = sorted(groups.items(), key=lambda item: (-item[1], item[0]))
     held = ", ".join(f"{count} {suffix or 'without suffix'} in {folder or '.'}/" if path.is_dir() else suffix
                      for (folder, suffix), count in places[:MAX_GROUPS])  # fmt: skip
     more = f" and {len(places) - MAX_GROUPS} other kinds" if len(places) > MAX_GROUPS else ""
     lines = [f"{path}: not a data set in a layout that Boxel knows; it holds {held or 'no files'}{more}"]
+    closed = (file for file in files if not os.access(file, os.R_OK))
+    lines += [f"{file}: cannot be read; change its mode (chmod) or owner" for file in islice(closed, 3)]
     tables = [path] if path.is_file() else listing(path)
     lines += islice(filter(None, (why_no_table(file) for file in tables if file.suffix.lower() in TABLES)), 3)
     sheets = sorted({suffix for _, suffix in groups} & set(SHEETS))
@@ -61,11 +65,14 @@ def describe(path: Path, layouts: Collection[str]) -> str:
     return "\n".join([*lines, f"all layouts and their options: {PAGE}; --format NAME names the layout"])
 
 
-def _groups(path: Path) -> Counter[tuple[str, str]]:
+def _files_in(path: Path) -> Iterator[Path]:
+    return (folder / name for folder, _, names in walk(path) for name in names)
+
+
+def _groups(path: Path, files: Iterable[Path]) -> Counter[tuple[str, str]]:
     """The number of files for each folder directly in `path` ("" for `path` itself) and suffix."""
-    files = (folder / name for folder, _, names in walk(path) for name in names)
     counts: Counter[tuple[str, str]] = Counter()
-    for file in islice(files, MAX_FILES):
+    for file in files:
         inner = file.relative_to(path).parts[:-1]
         counts[inner[0] if inner else "", _suffix(file.name)] += 1
     return counts

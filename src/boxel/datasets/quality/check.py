@@ -8,7 +8,7 @@ from pathlib import Path
 
 from boxel.datasets.cases import Case, Dataset
 from boxel.datasets.formats import open_dataset
-from boxel.datasets.parallel import parallel
+from boxel.datasets.parallel import parallel_cases
 from boxel.datasets.problems import Finding, InputError, some
 from boxel.datasets.quality.rules import ACROSS, MANY, Look, look
 from boxel.escaping import printable
@@ -149,7 +149,7 @@ def examine(
     broken = {problem.case for problem in problems if problem.severity == "error"}
     cases = [case for case in dataset.cases if case.id not in broken]
     with_image = [case for case in cases if case.channels]
-    looks = list(parallel(lambda case: look(case, dataset), with_image, workers, progress, "checking"))
+    looks = list(parallel_cases(lambda case: look(case, dataset), with_image, workers, progress, "checking"))
     findings = [Finding.of(problem) for problem in problems]
     for seen in looks:
         findings.extend(seen.findings)

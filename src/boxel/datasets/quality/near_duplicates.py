@@ -8,6 +8,7 @@ __all__ = ["hash_image", "near_duplicates"]
 
 CELLS = {2: 16, 3: 8}  # per axis, by the number of axes: 256 or 512 bits
 ALIKE = 0.9  # common bits over all bits set in either
+NEARLY = 0.47
 LEAST = 20  # bits set; a hash with fewer carries too little information
 BLOCK = 1000
 MOST_PAIRS = 100_000  # blank images are all alike, and their pairs as many as their number squared
@@ -41,11 +42,18 @@ def near_duplicates(hashes: Sequence[np.ndarray | None]) -> list[tuple[int, int]
     bits = np.stack([hashes[index] for index in known]).astype(np.float32)  # type: ignore[misc]
     counts = bits.sum(axis=1)
     pairs: list[tuple[int, int]] = []
+    # Pairs have common bits >= 0.9 / 1.9 of the bits of both: one product tells those that have 0.47.
+    ones = np.ones_like(counts)
+    left, right = np.column_stack([bits, ones, counts]), np.column_stack([bits, -NEARLY * counts, -NEARLY * ones])
     for start in range(0, len(bits), BLOCK):
-        common = bits[start : start + BLOCK] @ bits[start:].T
-        either = counts[start : start + BLOCK, None] + counts[start:] - common
-        alike = np.argwhere(np.triu(common >= ALIKE * either, 1))[: MOST_PAIRS - len(pairs)] + start
-        pairs += [(known[a], known[b]) for a, b in alike.tolist()]
+        first, second = np.nonzero(left[start : start + BLOCK] @ right[start:].T > 0)
+        first, second = first[first < second] + start, second[first < second] + start
+        common = np.concatenate(
+            [(bits[first[k : k + BLOCK]] * bits[second[k : k + BLOCK]]).sum(1) for k in range(0, len(first), BLOCK)]
+            or [np.zeros(0, np.float32)]
+        )
+        alike = np.flatnonzero(common >= ALIKE * (counts[first] + counts[second] - common))[: MOST_PAIRS - len(pairs)]
+        pairs += [(known[a], known[b]) for a, b in zip(first[alike].tolist(), second[alike].tolist(), strict=True)]
         if len(pairs) == MOST_PAIRS:
             break
     return pairs

@@ -11,6 +11,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
 
+from boxel.cores import num_cores
 from boxel.experiments.cell import attempt, is_done, read_cost, record_failure
 from boxel.experiments.executors.base import OnEnd, is_free
 from boxel.files import open_to_append
@@ -104,11 +105,6 @@ class Processes:
         if error.exists():
             return error.read_text().strip()
         return record_failure(folder, f"exit status {exit_status}; see {folder / 'log.txt'}")
-
-
-def num_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

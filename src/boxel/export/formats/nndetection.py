@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from boxel.export.boxel_json import geometry_from
 from boxel.export.entries import Entry, case_files, collect, holds
 from boxel.export.prediction import DatasetInfo, Prediction
 from boxel.export.registry import register_export
@@ -29,7 +30,7 @@ def read(path: Path, info: DatasetInfo) -> list[Prediction]:
             raise ValueError(f"{file}: must hold pred_boxes, pred_scores and pred_labels; is it one of nnDetection's?")
         if record.get("restore") is False:
             raise ValueError(f"{file}: boxes on the resampled image (restore is False); predict with restore")
-        geometry = _geometry(record) or info.geometries.get(case)
+        geometry = _geometry(file, record) or info.geometries.get(case)
         cases[case] = _entries(file, record, info.classes, geometry), geometry, file
     return collect(cases, info.classes)
 
@@ -41,7 +42,7 @@ def _entries(file: Path, record: dict[str, Any], classes: tuple[str, ...], geome
         boxes = np.asarray(record["pred_boxes"], np.float64)
         scores = np.asarray(record["pred_scores"], np.float64).ravel()
         labels = np.asarray(record["pred_labels"], np.float64).ravel()
-    except (TypeError, ValueError) as error:
+    except (ArithmeticError, TypeError, ValueError) as error:
         raise ValueError(f"{file}: boxes, scores and labels must be numbers ({error})") from None
     if not len(scores):
         return []
@@ -60,15 +61,18 @@ def _entries(file: Path, record: dict[str, Any], classes: tuple[str, ...], geome
     return [Entry(box, float(score), names[int(label)], str(file)) for box, score, label in rows]
 
 
-def _geometry(record: dict[str, Any]) -> Geometry | None:
+def _geometry(file: Path, record: dict[str, Any]) -> Geometry | None:
     """ITK's numbers are in the order x, y, z."""
     keys = ("original_size_of_raw_data", "itk_spacing", "itk_origin", "itk_direction")
     if any(record.get(key) is None for key in keys):
         return None
-    shape, spacing, origin, direction = (np.asarray(record[key], np.float64).ravel() for key in keys)
-    matrix = direction.reshape(len(shape), len(shape))[:, ::-1]
-    return Geometry(tuple(map(int, shape)), tuple(spacing[::-1].tolist()), tuple(origin.tolist()),
-                    tuple(map(tuple, matrix.tolist())))  # fmt: skip
+    try:
+        shape, spacing, origin, direction = (np.asarray(record[key], np.float64).ravel() for key in keys)
+        rows = direction.reshape(len(shape), len(shape))[:, ::-1]
+    except (ArithmeticError, TypeError, ValueError) as error:
+        raise ValueError(f"{file}: {', '.join(keys)} must be the numbers of one grid ({error})") from None
+    values = {"shape": shape, "spacing": spacing[::-1], "origin": origin, "direction": rows}
+    return geometry_from({key: value.tolist() for key, value in values.items()}, len(shape), file)
 
 
 def detect(path: Path) -> bool:

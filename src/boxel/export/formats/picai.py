@@ -123,7 +123,9 @@ def read_masks(path: Path, case: str) -> list[tuple[np.ndarray, np.ndarray]]:
 
 def detect(path: Path) -> bool:
     """Whether there are detection maps, also in folders of classes."""
-    return holds(path, f"*{SUFFIX}") or any(listing(folder, f"*{SUFFIX}") for folder in listing(path))
+    return holds(path, f"*{SUFFIX}") or any(
+        listing(folder, f"*{SUFFIX}") for folder in listing(path) if folder.is_dir()
+    )
 
 
 def _files(path: Path) -> list[Path]:
