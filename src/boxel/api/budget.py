@@ -17,7 +17,7 @@ from boxel.loading.sampler import PatchSampler
 from boxel.preparation.store import Store
 from boxel.recipes import Experiment
 from boxel.training.child import in_child
-from boxel.training.config import GPU_DAY, LAST, TrainConfig, seconds_of
+from boxel.training.config import GPU_DAY, LAST, TrainConfig
 from boxel.training.cost import Clock, StepCost, run_steps
 from boxel.training.loop import make_fabric
 from boxel.types import Split, Task
@@ -91,18 +91,19 @@ def with_budget(
         ValueError: the budget is too short, or a day of a GPU and there is none.
     """
     train = experiment.train
-    if train.budget is None:
+    budget = train.budget_seconds
+    if budget is None:
         return experiment
     check_budget(train)
     ids = validation_ids(store, split, experiment)
     sample = ids[:: max(1, len(ids) // SAMPLE)][:SAMPLE]
     step, case = in_child(measure, store, split.train, task, experiment, sample)
     used = min(now - then for now, then in zip(time_used(), began, strict=True))
-    left = USED * (seconds_of(train.budget) - used)
+    left = USED * (budget - used)
     validations = plan_validations(train, case, len(ids), len(split.val), left)
     steps = int((left - validations.seconds) / step.seconds)
     if steps < LEAST_STEPS:
-        needed = seconds_of(train.budget) + (LEAST_STEPS * step.seconds + validations.seconds - left) / USED
+        needed = budget + (LEAST_STEPS * step.seconds + validations.seconds - left) / USED
         raise ValueError(
             f"train.budget={train.budget} is too short: a training step takes {step.seconds:.3g} s and a validation of "
             f"a case {case:.3g} s; give at least {math.ceil(needed / 60)}min, or choose a smaller recipe"

@@ -145,14 +145,11 @@ def fit(fingerprint: Fingerprint, experiment: Experiment, known: Fitted | None =
     Raises:
         ValueError: not even one patch fits.
     """
-    if not experiment.plan.memory:
+    limit, objects = experiment.plan.memory, fingerprint.objects_per_image["median"]
+    if not limit:
         return experiment
-    return (known and known.apply(experiment)) or fit_memory(fingerprint, experiment)[0]
-
-
-def fit_memory(fingerprint: Fingerprint, experiment: Experiment) -> tuple[Experiment, Cost]:
-    """As `fit`, also what the steps cost."""
-    limit, objects = experiment.plan.memory or 0, fingerprint.objects_per_image["median"]
+    if known and (as_before := known.apply(experiment)):
+        return as_before
     task = plan_silently(fingerprint, experiment.plan)
     for _ in range(2):  # a step costs more or less where the patch that fits has room for other stages
         cost = _calibrate_far(task, experiment, objects, limit)
@@ -164,7 +161,7 @@ def fit_memory(fingerprint: Fingerprint, experiment: Experiment) -> tuple[Experi
     check_fits(task, fitted, cost)
     said = cost.in_words(task, fitted.train)
     logging.getLogger("boxel").info(f"a training step takes {said} (limit {size_in_words(limit)})")
-    return fitted, cost
+    return fitted
 
 
 def _calibrate_far(task: Task, experiment: Experiment, objects: float, limit: int) -> Cost:

@@ -84,9 +84,11 @@ def prepare(
     chosen = {name: experiment.plan.to_dict()[name] for name in plan_choices(overrides)}
     complete = isinstance(recipe, Experiment) or recipe.endswith(".json")  # a file may change until the training
     given = asked.to_dict() if complete else recipe
-    prepared = PreparedWith(recipe=experiment.recipe, plan=chosen, given=given, overrides=tuple(overrides))
     fitted = Fitted.of(experiment) if experiment.plan.memory else None
-    prepared.model_copy(update={"fitted": fitted}).save(store.path / PREPARED_WITH)
+    prepared = PreparedWith(
+        recipe=experiment.recipe, plan=chosen, given=given, overrides=tuple(overrides), fitted=fitted
+    )
+    prepared.save(store.path / PREPARED_WITH)
     return store
 
 
@@ -122,8 +124,8 @@ def train(
     run = Path(run) if run else store.path / "runs" / f"{experiment.recipe}_fold{fold}"
     check_run_folder(run)
     started = as_started(run, experiment)
+    check_devices(experiment.train)
     if started is None:
-        check_devices(experiment.train)
         experiment = fit(store.fingerprint, experiment, fitted_before(store.path))
         experiment = within_gpu(store.fingerprint, experiment)
     experiment = started or experiment
@@ -132,7 +134,6 @@ def train(
         raise ValueError(f"fold {fold} does not exist; {store.path} has the folds 0 to {len(store.splits) - 1}")
     split = RunSplit(**dict(store.splits[fold]), work=str(store.path.resolve()), fold=fold)
     experiment.train.augment.check_channels(task.channels, task.context)
-    check_devices(experiment.train)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the sampler of the training gives the same warnings
         sampler = PatchSampler(store, split.train, task, experiment.train.sampler, seed=0)

@@ -13,12 +13,12 @@ import numpy as np
 from boxel.datasets.label_maps import tight_boxes
 from boxel.io import png, read_label_map
 from boxel.io.apart import apart, now_reading
+from boxel.io.decoding import is_small
 from boxel.types import Geometry
 
 __all__ = ["MeasuredMap", "measure", "measured_ahead"]
 
 BATCH = 64  # label maps
-SMALL = 2**16  # bytes of a file
 
 
 class MeasuredMap(NamedTuple):
@@ -39,15 +39,9 @@ def measured_ahead(paths: Iterable[Path | None]) -> Iterator[MeasuredMap | None]
     """What is known about each label map; None for those that are read better, or whose problem is told, one by one."""
     rest = iter(paths)
     while batch := list(islice(rest, BATCH)):
-        found = _measured(list(dict.fromkeys(path for path in batch if path is not None and _is_small(path))))
+        pictures = dict.fromkeys(path for path in batch if path and path.suffix.lower() == ".png")
+        found = _measured([path for path in pictures if is_small(path)])
         yield from (found.get(path) if path else None for path in batch)
-
-
-def _is_small(path: Path) -> bool:
-    try:
-        return path.suffix.lower() == ".png" and path.stat().st_size <= SMALL
-    except OSError:
-        return False
 
 
 def _measured(files: Sequence[Path]) -> dict[Path, MeasuredMap]:

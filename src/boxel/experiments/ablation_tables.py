@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from boxel.escaping import csv_lines, markdown_text
-from boxel.experiments.statistics import Estimate
-from boxel.experiments.tables import line, made_by, numbers, shown
+from boxel.experiments.statistics import Estimate, shown
+from boxel.experiments.tables import line, made_by, numbers
 
 SHOWN = ("AP@0.10", "AP@0.50")
 METRICS = (*SHOWN, "mAP@0.10:0.50")

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from boxel.experiments.cell import Cell
 from boxel.experiments.default_sets import AP10, AP50, SENSITIVITY, data_sets
 from boxel.experiments.grid import Derived, Grid, Value, Values
 from boxel.experiments.sources import Source, ValidationPart
 from boxel.experiments.state import CellState
-from boxel.experiments.statistics import Interval, t_interval
+from boxel.experiments.statistics import Estimate, shown, t_interval
 from boxel.recipes import get_recipe
 
 PRESETS = ("validation", "test")
@@ -100,10 +102,6 @@ def _differences(values: dict[Value, float], default: dict[Value, float]) -> lis
 
 def _shown(values: Sequence[float], sign: str = "") -> str:
     """The mean and its interval."""
-    import numpy as np
-
     if not values:
         return ""
-    ends: Interval | None = t_interval(np.array(values))
-    between = f" ({ends[0]:{sign}.3f}, {ends[1]:{sign}.3f})" if ends else ""
-    return f"{statistics.mean(values):{sign}.3f}{between}"
+    return shown(Estimate(statistics.mean(values), None, t_interval(np.array(values)), len(values)), sign)

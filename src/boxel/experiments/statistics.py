@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Literal
 
 import numpy as np
@@ -63,6 +64,18 @@ def estimate(samples: Sequence[Sample], *, difference: bool = False) -> Estimate
     groups = min(sample.num_groups for sample in samples)
     ends = interval(drawn, mean, groups, corrected=not difference) if np.isfinite(mean) else None
     return Estimate(mean, (ends[0], ends[1]) if ends else None, t_interval(values), len(values))
+
+
+def shown(value: Estimate | None, sign: str = "") -> str:
+    """A mean with its intervals: square brackets over patients, round ones over seeds."""
+    if value is None or not isfinite(value.value):
+        return ""
+    over = [_ends(value.over_patients, "[]", sign), _ends(value.over_seeds, "()", sign)]
+    return " ".join([f"{value.value:{sign}.3f}", *filter(None, over)])
+
+
+def _ends(ends: Interval | None, brackets: str, sign: str) -> str:
+    return f"{brackets[0]}{ends[0]:{sign}.3f}, {ends[1]:{sign}.3f}{brackets[1]}" if ends else ""
 
 
 def t_interval(values: np.ndarray, level: float = 0.95) -> Interval | None:

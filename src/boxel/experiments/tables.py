@@ -12,7 +12,7 @@ from boxel.escaping import csv_lines, markdown_text
 from boxel.experiments.collect import Decision, Results, Row, collect_results
 from boxel.experiments.grid import Grid, Values
 from boxel.experiments.registry import read_chosen
-from boxel.experiments.statistics import Estimate, Interval
+from boxel.experiments.statistics import Estimate, shown
 from boxel.files import write_bytes, write_text
 
 _COSTS = {
@@ -109,18 +109,6 @@ def _done(row: Row) -> int:
 def _published(grid: Grid, row: Row, name: str) -> str:
     value = grid.published.get(tuple(row.values.values()), {}).get(name)
     return "" if value is None else f"{value:.3f}"
-
-
-def shown(value: Estimate | None, sign: str = "") -> str:
-    """A mean with its intervals: square brackets over patients, round ones over seeds."""
-    if value is None or not isfinite(value.value):
-        return ""
-    over = [_ends(value.over_patients, "[]", sign), _ends(value.over_seeds, "()", sign)]
-    return " ".join([f"{value.value:{sign}.3f}", *filter(None, over)])
-
-
-def _ends(ends: Interval | None, brackets: str, sign: str) -> str:
-    return f"{brackets[0]}{ends[0]:{sign}.3f}, {ends[1]:{sign}.3f}{brackets[1]}" if ends else ""
 
 
 def _legend(grid: Grid) -> str:

@@ -44,11 +44,12 @@ def exactly(length: int) -> FieldInfo:
 
 def parse_json(text: str, path: Path, shape: Any = Any, fix: str = "") -> Any:
     """The value that a JSON text holds; `path` is the file to name in errors, see `boxel.inputs.texts.read_json`."""
+    content = text.encode()
     try:
-        value = _read_quickly(text.encode())
+        value = _read_quickly(content)
     except (TypeError, ValueError, RecursionError):
         value = _read_strictly(text, path)
-    if _is_deep(value, text.encode()):
+    if _is_deep(value, content):
         raise InputError(path, f"its values are nested in more than {DEEPEST} levels", "copy or export it again")
     check_text(value, text, path)
     return value if shape is Any else check_shape(value, shape, path, fix)

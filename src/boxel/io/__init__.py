@@ -107,7 +107,7 @@ def read_geometry(path: Path) -> Geometry:
         return open_image(path, least=0).geometry
     _check_readable(path)
     with _naming(path):
-        return itk.read_geometry(path)
+        return itk.read_grid(path)[1]
 
 
 def read_layout(path: Path) -> tuple[int, tuple[int, ...]]:
@@ -123,7 +123,8 @@ def read_layout(path: Path) -> tuple[int, tuple[int, ...]]:
     with _naming(path):
         _check_readable(path)
         if has_geometry(path):
-            return itk.read_layout(path)
+            count, geometry = itk.read_grid(path)
+            return count, geometry.shape
         # What opens these is written in Python, so that damage to them ends no process.
         common = pictures.is_common(path)
         return pictures.read_layout(path) if common else apart(path, pictures.read_layout, path)
@@ -143,7 +144,7 @@ def read_grid(path: Path) -> tuple[int, Geometry] | None:
         return None
     with _naming(path):
         _check_readable(path)
-        return itk.read_layout(path)[0], itk.read_geometry(path)
+        return itk.read_grid(path)
 
 
 def read_label_map(path: Path) -> Image:

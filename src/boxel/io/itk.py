@@ -15,7 +15,7 @@ from boxel.types import Geometry, Image
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-__all__ = ["SUFFIXES", "read", "read_gdcm", "read_geometry", "read_layout", "resample", "resample_planes", "write"]
+__all__ = ["SUFFIXES", "read", "read_gdcm", "read_grid", "resample", "resample_planes", "write"]
 
 SUFFIXES = (*nifti.SUFFIXES, *metaimage.SUFFIXES, *nrrd.SUFFIXES)
 
@@ -51,15 +51,10 @@ def _header(path: Path) -> Header:
     return (metaimage if path.suffix.lower() in metaimage.SUFFIXES else nrrd).read_header(path)
 
 
-def read_geometry(path: Path) -> Geometry:
-    """The geometry in a file's header; raises as `read`."""
-    return nifti.read_header(path).geometry if _is_nifti(path) else _header(path).geometry
-
-
-def read_layout(path: Path) -> tuple[int, tuple[int, ...]]:
-    """Number of channels and shape of one file, from its header."""
+def read_grid(path: Path) -> tuple[int, Geometry]:
+    """Number of channels and geometry of one file, from its header; raises as `read`."""
     header = nifti.read_header(path) if _is_nifti(path) else _header(path)
-    return header.num_channels, header.geometry.shape
+    return header.num_channels, header.geometry
 
 
 def write(path: Path, image: Image, compress: bool) -> None:
