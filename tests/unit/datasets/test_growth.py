@@ -60,8 +60,8 @@ def test_opening_grows_in_proportion(write, tmp_path):
 
 def test_a_folder_is_listed_once_to_recognise_a_layout_and_again_afterwards(tmp_path, monkeypatch):
     write_cases(tmp_path / "data", 3)
-    listed, listing = Counter(), folders._listing
-    monkeypatch.setattr(folders, "_listing", lambda *which: listed.update([which]) or listing(*which))
+    listed, entries = Counter(), folders._entries
+    monkeypatch.setattr(folders, "_entries", lambda *which: listed.update([which]) or entries(*which))
     with folders.listed_once():
         first = folders.listing(tmp_path / "data" / "imagesTr")
         first.clear()  # which is the caller's own
