@@ -6,7 +6,7 @@ subclasses register under a name; its JSON carries that name as `"type"`.
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast, get_args
 
@@ -167,6 +167,15 @@ class Choice(Config):
 
 def _kind(cls: type[Choice]) -> str:
     return cls.__name__.removesuffix("Config")
+
+
+def leaves(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of nested settings, with its dotted key."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{path}{key}.")
+        else:
+            yield path + key, value
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

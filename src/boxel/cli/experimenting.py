@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from boxel.cli.console import progress_bars, say
+from boxel.cli.console import say
 from boxel.cli.options import AsJson, DatasetPath, Format, Options, Plugins
+from boxel.cli.progress import progress_bars
 
 app = typer.Typer(
     help="Run the papers' comparisons, or a cross-validation of your own data, as grids of runs.",
@@ -98,7 +99,7 @@ def run(
         _print_cells(cells)
         say(summary(cells, grid, executor.workers))
         return
-    with progress_bars() as progress:
+    with progress_bars("cells that are done are kept, and so are the finished steps of others") as progress:
         cells = run_cells(
             name, out, preset=preset, source=source, overrides=set_ or (), only=only or (), executor=executor,
             progress=progress,

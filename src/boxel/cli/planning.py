@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from boxel.cli.console import print_plan, progress_bars, say
+from boxel.cli.console import print_plan, say
 from boxel.cli.data_sets import open_named
 from boxel.cli.options import (
     AsJson,
@@ -20,6 +20,7 @@ from boxel.cli.options import (
     TrainedRecipe,
     settings,
 )
+from boxel.cli.progress import progress_bars
 from boxel.wording import counted
 
 

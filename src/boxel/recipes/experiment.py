@@ -1,11 +1,11 @@
 """A complete experiment: every choice of a run, in one frozen record."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any, Self
+from collections.abc import Iterable
+from typing import Self
 
 from pydantic import Field
 
-from boxel.config import Config
+from boxel.config import Config, leaves
 from boxel.consolidation import ConsolidateConfig
 from boxel.inference.config import PredictConfig
 from boxel.models import ModelConfig, RetinaUNetConfig
@@ -72,16 +72,8 @@ class Experiment(Config):
         if "plan.voxels_per_step" in keys:
             assignments.append("plan.memory=null")
         changed = super().override(assignments)
-        before, after = dict(_leaves(self.to_dict())), dict(_leaves(changed.to_dict()))
+        before, after = dict(leaves(self.to_dict())), dict(leaves(changed.to_dict()))
         different = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
         if different <= NOT_OF_THE_PAPER or "reproduces" in different:
             return changed
         return changed.model_copy(update={"reproduces": ""})
-
-
-def _leaves(values: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{path}{key}.")
-        else:
-            yield path + key, value
