@@ -25,6 +25,9 @@ else:
     ModelMetaclass = type(BaseModel)
 
 
+MANY, NEAREST = 12, 5  # keys from which on a message names the nearest only, and how many
+
+
 class _Explained(ModelMetaclass):
     """Errors of a direct call of the class read like those of `Config.from_dict`, without pydantic's own text."""
 
@@ -179,11 +182,14 @@ def leaves(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of an error message: `"; did you mean 'x'? Known: ..."`."""
+    """The end of an error message: `"; did you mean 'x'? Known: ..."`, with the nearest of very many."""
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else "."
-    return f"{hint} Known: {', '.join(known) or 'nothing'}"
+    if len(known) <= MANY:
+        return f"{hint} Known: {', '.join(known) or 'nothing'}"
+    near = difflib.get_close_matches(word, known, n=NEAREST, cutoff=0)
+    return f"{hint} The nearest of {len(known)}: {', '.join(near)}"
 
 
 def _explain(cls: type[BaseModel], values: Any, error: ValidationError, source: str) -> str:

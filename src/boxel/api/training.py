@@ -23,7 +23,7 @@ from boxel.preparation.fingerprint import Fingerprint
 from boxel.preparation.plan import PlanConfig
 from boxel.preparation.prepare import prepare as prepare_store
 from boxel.preparation.store import Store
-from boxel.recipes import Experiment, get_recipe
+from boxel.recipes import Experiment, get_recipe, is_file
 from boxel.training.checkpoints import is_ranked_finally, rank_finally, read_ranking
 from boxel.training.config import LAST, TrainConfig
 from boxel.training.loggers import loggers
@@ -82,7 +82,7 @@ def prepare(
         progress=progress,
     )
     chosen = {name: experiment.plan.to_dict()[name] for name in plan_choices(overrides)}
-    complete = isinstance(recipe, Experiment) or recipe.endswith(".json")  # a file may change until the training
+    complete = isinstance(recipe, Experiment) or is_file(recipe)  # a file may change until the training
     given = asked.to_dict() if complete else recipe
     fitted = Fitted.of(experiment) if experiment.plan.memory else None
     prepared = PreparedWith(

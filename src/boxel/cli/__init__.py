@@ -13,7 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
-from boxel.cli import consolidating, converting, evaluating, experimenting, planning, predicting, training
+from boxel import __version__
+from boxel.cli import configuring, consolidating, converting, evaluating, experimenting, planning, predicting, training
 from boxel.cli.console import print_plan, say, warning_lines
 from boxel.cli.data_sets import check, open_named, toy
 from boxel.cli.options import (
@@ -40,14 +41,32 @@ from boxel.cli.progress import Interrupted, progress_bars
 from boxel.plugins import failed_plugin
 from boxel.wording import counted
 
+HELP = ["-h", "--help"]
+
 app = typer.Typer(
     name="boxel",
     help="Detect objects in medical images: 2D slices, slices with context, and 3D volumes.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": HELP},
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        say(f"boxel {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def of_all(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version.")
+    ] = False,
+) -> None:
+    """Options of the program itself."""
+
 
 app.command(
     epilog="Example: **boxel check my_dataset**, or **boxel check my_dataset --list --preview 4 --html --out pages**"
@@ -198,7 +217,26 @@ def models(
             say(f"{name}: {entry['about']}" + (f" Reproduces: {entry['reproduces']}" if entry["reproduces"] else ""))
 
 
+app.command(epilog="Examples: **boxel config --recipe retina_unet > my.yaml**, **boxel config --explain train.lr**")(
+    configuring.config
+)
+
 name_values(app)
+
+
+def program() -> Any:
+    """The command line, whose switches name no value in the help texts."""
+    command = typer.main.get_command(app)
+    _bare_switches(command)
+    return command
+
+
+def _bare_switches(command: Any) -> None:
+    for option in (*command.params, command.get_help_option(typer.Context(command, help_option_names=HELP))):
+        if getattr(option, "is_flag", False):
+            option.metavar = ""
+    for inner in getattr(command, "commands", {}).values():
+        _bare_switches(inner)
 
 
 def main() -> None:
@@ -208,7 +246,7 @@ def main() -> None:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = warning_lines()  # type: ignore[assignment]
-            app()
+            program()()
     except ValueError as error:
         say(f"boxel: {error}", file=sys.stderr)
         sys.exit(2)

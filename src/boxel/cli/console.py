@@ -43,7 +43,7 @@ def print_findings(findings: list[Any]) -> None:
     for finding in findings:
         case = finding.case if len(finding.case) <= LONG_CASE else f"{finding.case[:LONG_CASE]}..."
         where = " ".join(str(part) for part in (case, finding.file) if part)
-        say(printable(f"{finding.severity.upper()} {where}: {finding.problem}; {finding.suggested_fix}"))
+        say(printable(f"{finding.severity}: {where}: {finding.problem}; {finding.suggested_fix}"))
     counts = {name: sum(f.severity == name for f in findings) for name in ("error", "warning", "note")}
     say(", ".join(counted(count, name) for name, count in counts.items()))
 

@@ -11,6 +11,7 @@ import typer
 from boxel.cli.console import say
 from boxel.cli.options import AsJson, DatasetPath, Format, Options, Plugins
 from boxel.cli.progress import progress_bars
+from boxel.wording import counted
 
 app = typer.Typer(
     help="Run the papers' comparisons, or a cross-validation of your own data, as grids of runs.",
@@ -108,7 +109,7 @@ def run(
     say((out / "table.md").read_text(), end="")
     if failed := sum(cell.state != "done" for cell in cells):
         say(
-            f"boxel: {failed} of {len(cells)} cells failed, see above; rerun the command to try them again",
+            f"boxel: {failed} of {counted(len(cells), 'cell')} failed, see above; rerun the command to try them again",
             file=sys.stderr,
         )
         raise typer.Exit(1)

@@ -15,7 +15,7 @@ DatasetPath = Annotated[
     Path, typer.Argument(metavar="DATASET", help="Data set, in any layout described in docs/bring-your-data.md.")
 ]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `boxel train` wrote.")]
-_RECIPE = "Recipe (listed by `boxel models`) or JSON file; `auto` "
+_RECIPE = "Recipe (listed by `boxel models`), or JSON or YAML file; `auto` "
 Recipe = Annotated[str, typer.Option(metavar="NAME|FILE", help=f"{_RECIPE}chooses by hardware.")]
 TrainedRecipe = Annotated[
     str,
