@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,10 +26,10 @@ from boxel.preparation.store import Store
 from boxel.recipes import Experiment, get_recipe, is_file
 from boxel.training.checkpoints import is_ranked_finally, rank_finally, read_ranking
 from boxel.training.config import LAST, TrainConfig
-from boxel.training.loggers import loggers
+from boxel.training.loggers import Loggers, observers_of
 from boxel.training.loop import is_finished
 from boxel.training.loop import train as train_model
-from boxel.training.observers import Begun, Everyone, Functions, Heard, Observer
+from boxel.training.observers import Begun, Everyone, Functions, Heard
 from boxel.training.patience import last_phase
 from boxel.types import Progress, Task, silent
 
@@ -100,7 +100,7 @@ def train(
     recipe: str | Experiment = "auto",
     model: str | None = None,
     overrides: Sequence[str] = (),
-    logger: str | Observer | Sequence[str | Observer] = "auto",
+    logger: Loggers = "auto",
     on_step: Heard | None = None,
     on_validation: Heard | None = None,
     progress: Progress = silent,
@@ -125,7 +125,7 @@ def train(
             without anything to train on; a loss that is not finite, or a saved state that is damaged; another process
             that trains into the folder; a budget that is too short; not enough memory.
     """
-    observers = Everyone(Functions(on_step, on_validation), *_observers(logger))
+    observers = Everyone(Functions(on_step, on_validation), *observers_of(logger))
     start = start_of(work, run, fold, recipe, model, overrides)
     run, store, split, task, experiment = start.run, start.store, start.split, start.task, start.experiment
     val_ids = validation_ids(store, split, experiment)
@@ -207,11 +207,6 @@ def pretrained_parts(config: ModelConfig, task: Task) -> dict[str, Pretrained]:
                 f"with {setting}.weights, or set {setting}.frozen=0"
             )
     return found
-
-
-def _observers(given: str | Observer | Sequence[str | Observer]) -> Iterator[Observer]:
-    for one in [given] if isinstance(given, str | Observer) else given:
-        yield from [one] if isinstance(one, Observer) else loggers(one)
 
 
 def _finished(run: Path, config: TrainConfig) -> bool:

@@ -179,10 +179,11 @@ def demo(
 ) -> None:
     """Run everything in one command: data, training, prediction, evaluation, report."""
     from boxel.api.demo import demo as run_demo
+    from boxel.cli.watching import Watch
     from boxel.evaluation import summary
 
     with progress_bars("finished steps are kept") as progress:
-        result = run_demo(out, recipe=recipe, **training, progress=progress)
+        result = run_demo(out, recipe=recipe, **training, logger=[Watch(progress), "auto"], progress=progress)
     say(summary(result.metrics))
     say(f"open {result.report}")
 

@@ -54,7 +54,7 @@ def train(
     chosen: Any = {
         "fold": fold, "recipe": recipe, "model": model, "overrides": settings(set_, budget=budget, device=device),
     }  # fmt: skip
-    with progress_bars() as progress:
+    with progress_bars("checkpoints are kept") as progress:
         if dry_run:
             say(estimate(work, out, **chosen))
             return

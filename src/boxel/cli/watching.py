@@ -16,6 +16,7 @@ from boxel.training.observers import Begun, Metrics, Observer
 
 MEASURED = 10  # steps from which the estimate is made
 RECENT = 100  # steps whose median is the speed, which a validation does not change
+STAGE = "train"
 MAIN = "AP@0.10"  # is shown where no metric ranks checkpoints
 
 
@@ -76,5 +77,7 @@ class Watch(Observer):
 
     def interrupted(self) -> str:
         """The message of an interrupted training."""
+        if self.display.state[0] not in ("", STAGE):  # a command may do more than train
+            return Display.interrupted(self.display)
         saved = saved_step(self.begun.run)
         return f"interrupted at step {self.step:,}; rerun the command to resume from step {saved:,}"

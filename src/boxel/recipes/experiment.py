@@ -34,6 +34,8 @@ class Experiment(Config):
     Attributes:
         recipe: the name of the recipe it came from.
         reproduces: what published result it repeats, and where it departs from it; empty if it repeats none.
+        seed: random seed of the initial weights, the patches and their changes; where the data set prescribes no
+            folds, `boxel prepare --seed` is that of the fold split.
     """
 
     recipe: str = "retina_unet"

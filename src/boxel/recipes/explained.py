@@ -1,6 +1,7 @@
 """Recipes as files of YAML, in which a comment says what each setting does; and single settings, explained."""
 
 import inspect
+import math
 import re
 import textwrap
 import types
@@ -74,9 +75,8 @@ def as_yaml(experiment: Experiment) -> str:
     for setting in _settings(experiment):
         indent, name = "  " * setting.depth, setting.key.rpartition(".")[2]
         text = f"{setting.about} [{setting.kind}]"
-        first = "" if setting.depth else "\n"
-        lines += [first + line for line in textwrap.wrap(text, WIDTH, initial_indent=f"{indent}# ")[:1]]
-        lines += textwrap.wrap(text, WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# ")[1:]
+        first = "" if setting.depth else "\n"  # a blank line before each group
+        lines.append(first + textwrap.fill(text, WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# "))
         if not isinstance(setting.value, Config):
             lines.append(f"{indent}{name}: {_as_yaml(setting.value)}")
             continue
@@ -102,7 +102,7 @@ def _about(kind: type, name: str) -> str:
         text = inspect.cleandoc(one.__dict__.get("__doc__") or "")
         found = re.search(rf"^    (?:\w+, )*{name}(?:, \w+)*: (.+(?:\n {{8}}.+)*)", text, re.MULTILINE)
         if found:
-            return " ".join(found[1].split())
+            return re.sub(r"\bNone\b", "null", " ".join(found[1].split()))
     return ""
 
 
@@ -115,10 +115,8 @@ def _kind(field: FieldInfo, value: Any) -> str:
         return f"one of: {', '.join(sorted(value.registry))}"
     if isinstance(value, Config):
         return "group"
-    limits = ", ".join(
-        f"{LIMITS[name]} {limit:g}" for name, limit in sorted(set(bounds(field.annotation, field.metadata)))
-    )
-    return _in_words(field.annotation) + (f", {limits}" if limits else "")
+    limits = sorted(set(bounds(field.annotation, field.metadata)))
+    return ", ".join([_in_words(field.annotation), *(f"{LIMITS[name]} {limit:g}" for name, limit in limits)])
 
 
 def _in_words(annotation: Any) -> str:
@@ -129,21 +127,15 @@ def _in_words(annotation: Any) -> str:
         return " or ".join(dict.fromkeys(map(_in_words, inner)))
     if origin is tuple:
         return f"list ({_in_words(inner[0])})"
-    if hasattr(annotation, "__metadata__"):
-        return _in_words(inner[0])
-    return KINDS.get(annotation, "group")
+    return _in_words(inner[0]) if inner else KINDS.get(annotation, "group")
 
 
 def _as_yaml(value: Any) -> str:
-    plain = (
-        [one.to_dict() for one in value]
-        if isinstance(value, tuple) and value and isinstance(value[0], Config)
-        else value
-    )
-    plain = _lists(plain)
-    text = yaml.safe_dump(plain, default_flow_style=True, width=10_000, sort_keys=False)
+    text = yaml.safe_dump(_plain(value), default_flow_style=True, width=math.inf, sort_keys=False)
     return text.removesuffix("...\n").strip()
 
 
-def _lists(value: Any) -> Any:
-    return [_lists(one) for one in value] if isinstance(value, tuple | list) else value
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return [_plain(one) for one in value]
+    return value.to_dict() if isinstance(value, Config) else value

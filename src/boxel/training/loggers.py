@@ -100,23 +100,30 @@ class WandB(Logger):
 LOGGERS: dict[str, type[Logger]] = {kind.name: kind for kind in (TensorBoard, MLflow, WandB)}
 
 
-def loggers(names: str | Sequence[str]) -> list[Logger]:
-    """The loggers of these names; of `auto` TensorBoard, if it is installed, and of `none` nothing.
+Loggers = str | Observer | Sequence[str | Observer]
+
+
+def observers_of(given: Loggers) -> list[Observer]:
+    """The loggers of these names, with the observers among them; `auto` is TensorBoard, if it is installed.
 
     Raises:
         ValueError: an unknown name, or a library that is not installed.
     """
-    chosen = []
-    for name in [names] if isinstance(names, str) else names:
-        if name == "none" or (name == "auto" and not find_spec("tensorboard")):
-            continue
-        kind = TensorBoard if name == "auto" else LOGGERS.get(name)
-        if kind is None:
-            raise ValueError(f"--logger {name}: unknown{did_you_mean(name, [*LOGGERS, 'auto', 'none'])}")
-        if not find_spec(kind.name):
-            raise ValueError(f"--logger {name}: {name} is not installed; install it with pip install 'boxel[{name}]'")
-        chosen.append(kind())
-    return chosen
+    found: list[Observer] = []
+    for one in [given] if isinstance(given, str | Observer) else given:
+        if isinstance(one, Observer):
+            found.append(one)
+        elif one != "none" and (one != "auto" or find_spec("tensorboard")):
+            found.append(_logger("tensorboard" if one == "auto" else one))
+    return found
+
+
+def _logger(name: str) -> Logger:
+    if name not in LOGGERS:
+        raise ValueError(f"--logger {name}: unknown{did_you_mean(name, [*LOGGERS, 'auto', 'none'])}")
+    if not find_spec(name):
+        raise ValueError(f"--logger {name}: {name} is not installed; install it with pip install 'boxel[{name}]'")
+    return LOGGERS[name]()
 
 
 def _ids(run: Path) -> dict[str, str]:
