@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,6 +31,7 @@ class Display:
 
     def __init__(self, kept: str = "") -> None:
         self.kept, self.note, self.due, self.state = kept, "", False, ("", 0, 0)
+        self.message: Callable[[], str] = self.interrupted  # of an interrupted command
         self.began, self.written = (0.0, 0), 0.0  # when the stage began, and what was done then; the last line
 
     def __call__(self, what: str, done: int, total: int) -> None:
@@ -61,10 +62,10 @@ class Display:
         say(text, file=sys.stderr)
 
     def interrupted(self) -> str:
-        """The message of an interrupted command."""
+        """Where a command was interrupted, and what is kept."""
         what, done, total = self.state
         where = f" at {what} {done:,}/{total:,}" if what else ""
-        again = f"{self.kept}; rerun the command to resume it" if self.kept else "rerun the command"
+        again = f"{self.kept}; rerun the command to resume it" if what and self.kept else "rerun the command"
         return f"interrupted{where}; {again}"
 
 
@@ -119,7 +120,7 @@ def progress_bars(kept: str = "") -> Iterator[Display]:
             with bars:
                 yield display
     except KeyboardInterrupt:
-        raise Interrupted(display.interrupted()) from None
+        raise Interrupted(display.message()) from None
     finally:
         log.removeHandler(handler)
 

@@ -54,10 +54,12 @@ def train(
     chosen: Any = {
         "fold": fold, "recipe": recipe, "model": model, "overrides": settings(set_, budget=budget, device=device),
     }  # fmt: skip
+    if dry_run:
+        with progress_bars():
+            needed = estimate(work, out, **chosen)
+        say(needed)
+        return
     with progress_bars("checkpoints are kept") as progress:
-        if dry_run:
-            say(estimate(work, out, **chosen))
-            return
         run = run_train(work, out, **chosen, logger=[Watch(progress), *(logger or ["auto"])], progress=progress)
     best, select_by = best_checkpoint(run), read_run(run)[0].train.select_by
     which = "the last checkpoint," if select_by == LAST else f"best {select_by} {best.score:.3f} at"

@@ -31,7 +31,7 @@ class Watch(Observer):
         self.begun, self.step, self.memory = begun, begun.step, Memory(torch.device(begun.device))
         self.metric = MAIN if begun.train.select_by == LAST else begun.train.select_by
         self.best = max((kept.score for kept in read_ranking(begun.run)), default=0.0)
-        self.display.interrupted = self.interrupted  # type: ignore[method-assign]
+        self.display.message = self.interrupted
         resumed = f", resumed after step {begun.step:,}" if begun.step else ""
         self.display.say(
             f"training {begun.run} on {begun.device}: {begun.train.steps:,} steps{resumed}; the run takes "
@@ -76,8 +76,8 @@ class Watch(Observer):
         )  # fmt: skip
 
     def interrupted(self) -> str:
-        """The message of an interrupted training."""
+        """Where a training was interrupted, and from where it resumes."""
         if self.display.state[0] not in ("", STAGE):  # a command may do more than train
-            return Display.interrupted(self.display)
+            return self.display.interrupted()
         saved = saved_step(self.begun.run)
         return f"interrupted at step {self.step:,}; rerun the command to resume from step {saved:,}"

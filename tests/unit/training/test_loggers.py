@@ -86,7 +86,7 @@ def test_functions_hear_of_steps_and_validations_and_loggers_of_both_also_when_r
     first, resumed = [("start", str(run / "tensorboard"), step) for step in (1, 5)]
     assert first in heard["tensorboard"]
     assert resumed in heard["tensorboard"]
-    assert heard["mlflow"][:2] == [("start", None, "run"), ("params", 8)]
+    assert heard["mlflow"][:2] == [("start", None, "run"), ("params", "8")]
     assert [one for one in heard["mlflow"] if one[0] == "start"][1] == ("start", "m1", None)
     assert [one for one in heard["wandb"] if one[0] == "start"] == [("start", None, 8), ("start", "w1", 8)]
     for name, metric in (("tensorboard", "val/AP@0.10"), ("mlflow", "val/AP_0.10"), ("wandb", "val/AP@0.10")):
