@@ -62,8 +62,8 @@ def plan(
             say(f"  {choice}: {rule}")
     say(f"memory: {planned.cost.in_words(planned.task, train)}")
     if planned.steps is None:
-        say(f"time: {time_in_words(planned.step_seconds)} per step, {train.epochs:g} epochs; how many steps these are is "
-            "known once the data are prepared")  # fmt: skip
+        say(f"time: {time_in_words(planned.step_seconds)} per step, {train.epochs:g} epochs; how many steps these are "
+            "is known once the data are prepared")  # fmt: skip
     else:
         took = time_in_words(planned.steps * planned.step_seconds)
         say(f"time: {time_in_words(planned.step_seconds)} per step, {took} for {counted(planned.steps, 'step')}, "
