@@ -23,8 +23,19 @@ class Logger(Observer):
 
     name = ""
 
-    def log(self, values: Mapping[str, float], step: int) -> None:
+    def begin(self, begun: Begun) -> None:
+        """Open the record of a run, or the one that an interrupted training wrote to."""
         raise NotImplementedError
+
+    def log(self, values: Mapping[str, float], step: int) -> None:
+        """Write the values of a step."""
+        raise NotImplementedError
+
+    def on_start(self, begun: Begun) -> None:
+        try:
+            self.begin(begun)
+        except Exception as error:  # of another library: a server that does not answer, a broken installation
+            raise ValueError(f"--logger {self.name}: {error}; correct this, or train with --logger none") from error
 
     def on_step(self, step: int, metrics: Metrics) -> None:
         self.log(metrics, step)
@@ -38,7 +49,7 @@ class TensorBoard(Logger):
 
     name = "tensorboard"
 
-    def on_start(self, begun: Begun) -> None:
+    def begin(self, begun: Begun) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self.writer = SummaryWriter(str(begun.run / self.name), purge_step=begun.step + 1)
@@ -56,7 +67,7 @@ class MLflow(Logger):
 
     name = "mlflow"
 
-    def on_start(self, begun: Begun) -> None:
+    def begin(self, begun: Begun) -> None:
         import mlflow
 
         known = _ids(begun.run).get(self.name)
@@ -81,7 +92,7 @@ class WandB(Logger):
 
     name = "wandb"
 
-    def on_start(self, begun: Begun) -> None:
+    def begin(self, begun: Begun) -> None:
         import wandb
 
         known = _ids(begun.run).get(self.name)

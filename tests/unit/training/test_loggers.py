@@ -103,4 +103,14 @@ def test_a_logger_that_is_unknown_or_not_installed_is_refused_before_anything_is
     with pytest.raises(ValueError, match="--logger wandbb: unknown; did you mean 'wandb'"):
         boxel.train(work, tmp_path / "run", logger="wandbb")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_logger_that_fails_to_start_is_one_message(work, tmp_path, heard):
+    sys.modules["wandb"].init = lambda **_: 1 / 0
+    with pytest.raises(ValueError, match="--logger wandb: division by zero; correct this, or train with --logger none"):
+        boxel.train(work, tmp_path / "run", recipe="retina_unet_small", overrides=QUICK, logger="wandb")
+
+
+def test_no_logger_is_needed(monkeypatch):
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
     assert observers_of("auto") == observers_of("none") == []
