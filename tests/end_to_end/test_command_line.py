@@ -74,6 +74,7 @@ def test_a_device_that_is_absent_is_one_message_and_leaves_nothing(root, tmp_pat
     refused(
         "predict", root / "run", root / "data", *out, "--device", "cpu", "--ray", "local", says="no effect with --ray"
     )
+    refused(*train, "--dry-run", "--logger", "wandb", says="--logger has no effect with --dry-run")
     assert not (tmp_path / "new").exists()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import boxel
-from boxel.api import prediction
+from boxel.api import conversion, prediction
 from boxel.cli import progress
 from boxel.preparation import prepare
 from tests.end_to_end import commands
@@ -127,17 +127,19 @@ def test_a_terminal_shows_a_live_line_and_takes_ctrl_c(root, tmp_path):
     [
         ("prepare", prepare, "store_case", r"interrupted at preparing \d+/8; cases that are done are kept; rerun"),
         ("predict", prediction, "predict_case", r"interrupted at predict 0/2; images that are done are kept; rerun"),
+        ("convert", conversion, "recognise", r"interrupted; rerun the command"),
     ],
 )
-def test_other_long_commands_say_what_is_kept(root, tmp_path, monkeypatch, verb, place, name, says):
-    monkeypatch.setattr(place, name, lambda *_: signal.raise_signal(signal.SIGINT))
+def test_other_commands_say_what_is_kept(root, tmp_path, monkeypatch, verb, place, name, says):
+    monkeypatch.setattr(place, name, lambda *_, **__: signal.raise_signal(signal.SIGINT))
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     words = {
         "prepare": ("prepare", root / "data", "--out", tmp_path / "out", *RECIPE, "--workers", 0),
         "predict": ("predict", root / "run", root / "data" / "imagesTs", "--out", tmp_path / "out"),
+        "convert": ("convert", root / "data", "--to", "csv", "--out", tmp_path / "out"),
     }
     try:
-        said = refused(*words[verb], says="rerun the command to resume it", status=130)
+        said = refused(*words[verb], says="rerun the command", status=130)
     finally:
         signal.signal(signal.SIGINT, before)
     assert re.search(says, said)

@@ -1,7 +1,7 @@
 """The command line: one verb for each stage, each the function of the same name in Python.
 
-Exit status: 0 for success, 1 for an error in Boxel, 2 for an error in the input. Progress is printed to standard error,
-results to standard output.
+Exit status: 0 for success, 1 for an error in Boxel, 2 for an error in the input, 130 after Ctrl-C. Progress is printed
+to standard error, results to standard output.
 """
 
 import json
@@ -42,6 +42,7 @@ from boxel.plugins import failed_plugin
 from boxel.wording import counted
 
 HELP = ["-h", "--help"]
+INTERRUPTED = 130  # exit status after Ctrl-C, as in shells
 
 app = typer.Typer(
     name="boxel",
@@ -62,7 +63,7 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def of_all(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Options of the program itself."""
@@ -265,7 +266,9 @@ def main() -> None:
         sys.exit(2)
     except Interrupted as interrupted:
         say(f"boxel: {interrupted}", file=sys.stderr)
-        sys.exit(130)
-    except KeyboardInterrupt:
-        say("boxel: interrupted; rerun the command to resume it", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
+    except (KeyboardInterrupt, SystemExit) as end:
+        if isinstance(end, SystemExit) and end.code != INTERRUPTED:  # which typer makes of Ctrl-C
+            raise
+        say("boxel: interrupted; rerun the command", file=sys.stderr)
+        sys.exit(INTERRUPTED)

@@ -54,6 +54,8 @@ def train(
     chosen: Any = {
         "fold": fold, "recipe": recipe, "model": model, "overrides": settings(set_, budget=budget, device=device),
     }  # fmt: skip
+    if dry_run and logger:
+        raise ValueError("--logger has no effect with --dry-run, which writes nothing; leave it out")
     if dry_run:
         with progress_bars():
             needed = estimate(work, out, **chosen)
