@@ -80,4 +80,5 @@ class Watch(Observer):
         if self.display.state[0] not in ("", STAGE):  # a command may do more than train
             return self.display.interrupted()
         saved = saved_step(self.begun.run)
-        return f"interrupted at step {self.step:,}; rerun the command to resume from step {saved:,}"
+        step = max(self.step, saved)  # a state may be saved just before its step is heard of
+        return f"interrupted at step {step:,}; rerun the command to resume from step {saved:,}"
