@@ -25,11 +25,10 @@ def test_the_program_says_its_version_and_helps_with_completion():
     text = commands.boxel("-h").stdout
     assert "--install-completion" in text
     assert "--show-completion" in text
-    for words in (["-h"], ["train", "-h"], ["experiment", "-h"], ["experiment", "run", "--help"], ["predict", "-h"]):
-        assert "<bool>" not in commands.boxel(*words).stdout
+    assert "<bool>" not in text + commands.boxel("experiment", "run", "-h").stdout
 
 
-def test_a_recipe_is_a_file_that_prepare_plan_and_train_take(root, tmp_path):
+def test_a_recipe_is_a_file_that_prepare_and_train_take(root, tmp_path):
     mine = tmp_path / "mine.yaml"
     mine.write_text(commands.boxel("config", *RECIPE).stdout)
     recipe = get_recipe(mine)
@@ -38,7 +37,6 @@ def test_a_recipe_is_a_file_that_prepare_plan_and_train_take(root, tmp_path):
     work, run = tmp_path / "work", tmp_path / "run"
     commands.boxel("prepare", root / "data", "--out", work, "--recipe", mine, "--workers", 0)
     assert json.loads((work / "prepared_with.json").read_text())["given"]["train"]["steps"] == 6
-    assert "6 steps" in commands.boxel("plan", work, "--recipe", mine).stdout
     commands.boxel("train", work, "--out", run, "--recipe", mine, "--device", "cpu")
     trained = json.loads((run / "config.json").read_text())["train"]
     assert (trained["steps"], trained["accelerator"]) == (6, "cpu")

@@ -4,10 +4,9 @@ import logging
 import shutil
 import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from boxel.api.budget import as_started, time_used, with_budget, with_epochs
 from boxel.api.fitting import fit, step_in_words, within_gpu
@@ -34,10 +33,9 @@ class Start:
     task: Task
     experiment: Experiment
 
-    @property
-    def memory_explained(self) -> Any:
+    def memory_explained(self) -> AbstractContextManager[None]:
         """A context in which running out of memory is one message."""
-        return partial(explained, self.run, step_in_words(self.task, self.experiment.train))
+        return explained(self.run, step_in_words(self.task, self.experiment.train))
 
     def disk(self) -> int:
         """Bytes that the training writes; a warning if they are not free."""

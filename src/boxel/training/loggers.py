@@ -6,6 +6,7 @@ RUN/loggers.json    under which id MLflow and Weights & Biases know the run, so 
 
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,18 +19,18 @@ from boxel.training.observers import Begun, Metrics, Observer
 IDS = "loggers.json"
 
 
-class Logger(Observer):
+class Logger(Observer, ABC):
     """A logger that needs a library of the same name."""
 
     name = ""
 
+    @abstractmethod
     def begin(self, begun: Begun) -> None:
         """Open the record of a run, or the one that an interrupted training wrote to."""
-        raise NotImplementedError
 
+    @abstractmethod
     def log(self, values: Mapping[str, float], step: int) -> None:
         """Write the values of a step."""
-        raise NotImplementedError
 
     def on_start(self, begun: Begun) -> None:
         try:
