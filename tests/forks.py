@@ -43,18 +43,20 @@ class End:
 class Command:
     """A command that runs: `boxel WORDS`, or with `script` that Python file; in the folder of this process."""
 
-    def __init__(self, *words: object, script: Path | None = None, **count: Any) -> None:
+    def __init__(self, *words: object, script: Path | None = None, terminal: str = "", **count: Any) -> None:
         """Start it.
 
         Args:
             words: of the command line.
             script: what runs instead of `boxel`.
+            terminal: the terminal (`os.ttyname`) that it has instead of files; `End` is then without its output.
             count: see `tests.kill.moments.count_changes`.
         """
         self._folder = tempfile.TemporaryDirectory()
         given = {
             "argv": [str(script or "boxel"), *map(str, words)], "is_script": bool(script), "count": count,
             "cwd": os.getcwd(), "environment": dict(os.environ), "files": self._folder.name,
+            "terminal": terminal,
         }  # fmt: skip
         server = _server()
         server.stdin.write(json.dumps(given) + "\n")
@@ -69,13 +71,17 @@ class Command:
         """End it and what it started."""
         os.killpg(self.pid, signal.SIGKILL)
 
+    def interrupt(self) -> None:
+        """Send it the signal of Ctrl-C."""
+        os.kill(self.pid, signal.SIGINT)
+
     def wait(self) -> End:
         """Its end; a command that takes more than `SECONDS` is killed."""
         while not self.poll():
             time.sleep(0.005)
         said = {file.name: file.read_text(errors="replace") for file in Path(self._folder.name).iterdir()}
         self._folder.cleanup()
-        return End(int(said["status"]), said["stdout"], said["stderr"], int(said.get("changes", 0)))
+        return End(int(said["status"]), said.get("stdout", ""), said.get("stderr", ""), int(said.get("changes", 0)))
 
 
 def run(*words: object, **options: Any) -> End:
@@ -147,6 +153,9 @@ def _become(given: dict[str, Any]) -> None:
     os.environ.update(given["environment"])
     files = Path(given["files"])
     streams = (os.devnull, os.O_RDONLY), (files / "stdout", WRITE), (files / "stderr", WRITE)
+    if given["terminal"]:
+        streams = ((given["terminal"], os.O_RDWR),) * 3
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # where the tests run in the background, it is ignored
     for number, (path, flags) in enumerate(streams):
         file = os.open(path, flags)
         os.dup2(file, number)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from boxel.api.conversion import convert
     from boxel.api.demo import demo
     from boxel.api.detector import Detector, load
+    from boxel.api.estimate import estimate
     from boxel.api.evaluation import compare, evaluate
     from boxel.api.planning import Planned, plan
     from boxel.api.prediction import predict
@@ -44,6 +45,7 @@ _HOME = {
     "boxel.api.conversion": ("convert",),
     "boxel.api.demo": ("demo",),
     "boxel.api.detector": ("Detector", "load"),
+    "boxel.api.estimate": ("estimate",),
     "boxel.api.evaluation": ("compare", "evaluate"),
     "boxel.api.planning": ("Planned", "plan"),
     "boxel.api.prediction": ("predict",),

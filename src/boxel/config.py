@@ -6,7 +6,7 @@ subclasses register under a name; its JSON carries that name as `"type"`.
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast, get_args
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass
 else:
     ModelMetaclass = type(BaseModel)
+
+
+MANY, NEAREST = 12, 5  # keys from which on a message names the nearest only, and how many
 
 
 class _Explained(ModelMetaclass):
@@ -169,12 +172,24 @@ def _kind(cls: type[Choice]) -> str:
     return cls.__name__.removesuffix("Config")
 
 
+def leaves(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of nested settings, with its dotted key."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{path}{key}.")
+        else:
+            yield path + key, value
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of an error message: `"; did you mean 'x'? Known: ..."`."""
+    """The end of an error message: `"; did you mean 'x'? Known: ..."`, with the nearest of very many."""
     known = sorted(known)
     close = difflib.get_close_matches(word, known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else "."
-    return f"{hint} Known: {', '.join(known) or 'nothing'}"
+    if len(known) <= MANY:
+        return f"{hint} Known: {', '.join(known) or 'nothing'}"
+    near = difflib.get_close_matches(word, known, n=NEAREST, cutoff=0)
+    return f"{hint} The nearest of {len(known)}: {', '.join(near)}"
 
 
 def _explain(cls: type[BaseModel], values: Any, error: ValidationError, source: str) -> str:

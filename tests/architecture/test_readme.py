@@ -1,12 +1,14 @@
 """What the README and the tutorials show is what happens: their blocks are executed, in order, in an empty folder.
 
 ```python blocks of a page share their names; in ```console blocks the lines `$ boxel ...` and `$ python docs/...` are
-run. A page with `<!-- needs data: NAME -->` is skipped where that folder of real data is absent; a block
-after `<!-- needs module: NAME -->` is left out, and the page reported as skipped, where that is not installed. A
-comment before a block changes what is run: `<!-- not run: REASON -->`, `<!-- run first: COMMAND -->` (files the reader
-already has), `<!-- run with: OLD -> NEW -->` (a shorter training, for example). The last two kinds may be repeated.
+run, with `> FILE` at their end. A page with `<!-- needs data: NAME -->` is skipped where that folder of real data is
+absent; a block after `<!-- needs module: NAME -->` is left out, and the page reported as skipped, where that is not
+installed. A comment before a block changes what is run: `<!-- not run: REASON -->`, `<!-- run first: COMMAND -->`
+(files the reader already has), `<!-- run with: OLD -> NEW -->` (a shorter training, for example). The last two kinds
+may be repeated.
 """
 
+import os
 import re
 import shlex
 from collections.abc import Iterator
@@ -72,6 +74,8 @@ def execute(block: Block, names: dict) -> None:
 
 
 def run(command: list[str]) -> None:
+    target = command[command.index(">") + 1] if ">" in command else os.devnull
+    command = command[: command.index(">")] if ">" in command else command
     command = [word.replace("EXAMPLES/", f"{ROOT / 'examples'}/") for word in command]
     if command[0] == "boxel":
         end = forks.run(*command[1:])
@@ -80,6 +84,7 @@ def run(command: list[str]) -> None:
     else:
         raise ValueError(f"only boxel and docs/*.py are run; mark the block with `<!-- not run: REASON -->`: {command}")
     assert end.returncode == 0, f"{shlex.join(command)}\n{end.stdout}\n{end.stderr}"
+    Path(target).write_text(end.stdout)
 
 
 def runnable(page: Path) -> list[Block]:

@@ -64,8 +64,11 @@ def losses(run: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def refused(*words: object, says: str) -> None:
-    """The verb runs in this process, since there are dozens of these and most of their time would go into imports."""
+def refused(*words: object, says: str, status: int = 2) -> str:
+    """The standard error of a verb that ends like this.
+
+    It runs in this process, since there are dozens of these and most of their time would go into imports.
+    """
     out, err = io.StringIO(), io.StringIO()
     with (
         mock.patch.object(sys, "argv", ["boxel", *map(str, words)]),
@@ -75,6 +78,7 @@ def refused(*words: object, says: str) -> None:
         pytest.raises(SystemExit) as end,
     ):
         main()
-    assert end.value.code == 2, out.getvalue() + err.getvalue()
+    assert end.value.code == status, out.getvalue() + err.getvalue()
     assert says in err.getvalue().replace("\n", " ")
     assert "Traceback" not in err.getvalue()
+    return err.getvalue()

@@ -79,7 +79,11 @@ def fault(given: Damaged, outcome: Outcome) -> str:
         return f"exit status {outcome.status}: {outcome.err[-200:]!r}"
     parts = re.split(r"^(?=boxel: )", outcome.err, flags=re.MULTILINE)
     messages = [part for part in parts if re.match(r"boxel: (?!warning: )", part)]
-    found = [line for line in outcome.out.splitlines() if "ERROR" in line or '"file"' in line or '"problem"' in line]
+    found = [
+        line
+        for line in outcome.out.splitlines()
+        if line.startswith("error: ") or '"file"' in line or '"problem"' in line
+    ]
     if given.command.startswith("check"):
         messages = messages or ["\n".join(found)]
     if len(messages) != 1 or not messages[0]:
@@ -97,7 +101,7 @@ def _names(message: str, given: Damaged) -> bool:
         given.mutation == "missing" or f"{given.file.suffix} in" in message
     )
     stem = given.mutation == "missing" and given.file.name.partition(".")[0] in message
-    of_case = message.startswith((f"ERROR {case} ", f"boxel: {given.file.parent}: prepared with"))
+    of_case = message.startswith((f"error: {case} ", f"boxel: {given.file.parent}: prepared with"))
     return given.file.name in message or bool(in_folder) or listed or stem or of_case
 
 

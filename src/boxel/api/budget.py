@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from boxel.api.fitting import on_gpu
+from boxel.api.fitting import on_gpu, say_measuring
 from boxel.api.validation import make_validation, validation_ids
 from boxel.loading.sampler import PatchSampler
 from boxel.preparation.store import Store
@@ -19,7 +19,7 @@ from boxel.recipes import Experiment
 from boxel.training.child import in_child
 from boxel.training.config import GPU_DAY, LAST, TrainConfig
 from boxel.training.cost import Clock, StepCost, run_steps
-from boxel.training.loop import make_fabric
+from boxel.training.devices import make_fabric
 from boxel.types import Split, Task
 from boxel.wording import counted
 
@@ -95,9 +95,7 @@ def with_budget(
     if budget is None:
         return experiment
     check_budget(train)
-    ids = validation_ids(store, split, experiment)
-    sample = ids[:: max(1, len(ids) // SAMPLE)][:SAMPLE]
-    step, case = in_child(measure, store, split.train, task, experiment, sample)
+    step, case, ids = measure_training(store, split, task, experiment)
     used = min(now - then for now, then in zip(time_used(), began, strict=True))
     left = USED * (budget - used)
     validations = plan_validations(train, case, len(ids), len(split.val), left)
@@ -121,6 +119,16 @@ def with_budget(
         keep=validations.keep,
         warmup=_warmup(train, steps),
     )
+
+
+def measure_training(
+    store: Store, split: Split, task: Task, experiment: Experiment
+) -> tuple[StepCost, float, Sequence[str]]:
+    """What a training step costs, the seconds of a validation of one case, and the cases to validate on."""
+    ids = validation_ids(store, split, experiment)
+    sample = ids[:: max(1, len(ids) // SAMPLE)][:SAMPLE]
+    say_measuring()
+    return *in_child(measure, store, split.train, task, experiment, sample), ids
 
 
 def check_budget(train: TrainConfig) -> None:

@@ -20,6 +20,7 @@ from boxel.models.base import Model
 from boxel.preparation.prepared import Prepared
 from boxel.preparation.preprocess import check_grid
 from boxel.slabs import Voxels
+from boxel.training.devices import device_named
 from boxel.training.memory import keep_freed_memory
 from boxel.types import Detections, Geometry, Image, RawDetections, Task
 from boxel.wording import counted
@@ -51,7 +52,7 @@ class Detector:
         checkpoints: Sequence[int] = (),
     ) -> None:
         self.task, self.predict_config, self.consolidate_config = task, predict, consolidate
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = device if isinstance(device, torch.device) else device_named(device)
         self.models = [model.to(self.device).eval() for model in models]
         self.fingerprint, self.weights = fingerprint, weights
         self.segmentation_classes = tuple(segmentation_classes)
@@ -74,7 +75,7 @@ class Detector:
             ensemble: Folders of further runs of the same task, such as the other folds: the checkpoints of all runs
                 vote. The settings of prediction and consolidation are those of the first run.
             overrides: Settings to change, each `"key=value"`.
-            device: Where to run; the GPU if there is one.
+            device: Where to run: `auto`, the GPU if there is one, or `cpu`, `cuda`, `mps`.
             trust: Import the plug-in files in the folder, where the run uses some; they are code.
 
         Raises:

@@ -126,6 +126,7 @@ def calibrate(task: Task, experiment: Experiment, objects: float, voxels: int | 
     large = max(2, (voxels or min(most, voxels_of(task, experiment.train))) // math.prod(patch))
     sizes, small = [max(1, large // 4), large], task.model_copy(update={"patch_size": patch})
     made_up = MadeUp(max(1, round(objects)))
+    say_measuring()
     try:
         costs = in_child(run_steps, made_up, (), small, experiment.model, experiment.train, sizes, SECONDS)
     except OutOfMemoryError as error:
@@ -134,6 +135,11 @@ def calibrate(task: Task, experiment: Experiment, objects: float, voxels: int | 
             f"choose a smaller model, such as the recipe {experiment.model.type_name}_small"
         ) from None
     return Cost(*costs)
+
+
+def say_measuring() -> None:
+    """Say what takes so long."""
+    logging.getLogger("boxel").info(f"measuring what a training step takes, for up to {2 * SECONDS:g} s")
 
 
 def fit(fingerprint: Fingerprint, experiment: Experiment, known: Fitted | None = None) -> Experiment:

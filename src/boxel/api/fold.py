@@ -9,6 +9,7 @@ from boxel.api.training import prepare, train
 from boxel.datasets.cases import Dataset
 from boxel.evaluation import Evaluation
 from boxel.recipes import Experiment
+from boxel.training.loggers import Loggers
 from boxel.types import Progress
 
 
@@ -21,6 +22,7 @@ def run_fold(
     *,
     work: Path | None = None,
     evaluation: Mapping[str, object] | None = None,
+    logger: Loggers = "auto",
 ) -> Evaluation:
     """Write `out/work`, `out/run`, `out/predictions` and the metrics; completed steps are skipped.
 
@@ -29,11 +31,12 @@ def run_fold(
     Args:
         work: the data set as `prepare` wrote it; None prepares it.
         evaluation: settings of the evaluation.
+        logger: that of `boxel.train`.
     """
     if work is None:
         work = out / "work"
         prepare(dataset, work, recipe=experiment, progress=progress)
-    run = train(work, out / "run", fold=fold, recipe=experiment, progress=progress)
+    run = train(work, out / "run", fold=fold, recipe=experiment, logger=logger, progress=progress)
     predict(run, dataset, out / "predictions", part="test", progress=progress)
     result = evaluate(out / "predictions", dataset, config=dict(evaluation or {}), progress=progress)
     write_results(out, result)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from boxel.models import ModelConfig
-from boxel.recipes import get_recipe, recipes
+from boxel.recipes import get_recipe, is_file, recipes
 from boxel.recipes.experiment import Experiment
 from boxel.recipes.segmentation import SEGMENTATION
 from boxel.types import Normalisation, Task
@@ -24,7 +24,7 @@ def count_parameters(recipe: str, num_classes: int = 2, num_channels: int = 1) -
     other has all detectors. If a recipe leaves the number of anchors per position to the data, one is assumed.
     """
     own, segmenting = get_recipe(recipe).model.type_name, {model for _, model, _ in SEGMENTATION.values()}
-    alone = recipe.endswith(".json") or own in segmenting
+    alone = is_file(recipe) or own in segmenting
     names = [own] if alone else [name for name in ModelConfig.registry if name not in segmenting]
     table = {}
     for name in names:

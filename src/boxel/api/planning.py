@@ -8,7 +8,7 @@ from typing import Any
 from boxel.api.budget import USED, VALIDATING, check_budget, with_epochs
 from boxel.api.fitting import Cost, calibrate, fit, voxels_of, within_gpu
 from boxel.api.prepared_with import as_prepared, fitted_before
-from boxel.api.training import plan_for
+from boxel.api.start import plan_for
 from boxel.datasets.cases import Dataset
 from boxel.datasets.formats import as_dataset
 from boxel.loading.sampler import PatchSampler

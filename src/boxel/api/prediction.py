@@ -2,7 +2,6 @@
 
 import logging
 import math
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,16 +9,16 @@ from typing import Any
 
 from boxel.api.case_prediction import CaseResult, is_done, predict_case, stamp_of
 from boxel.api.channel_files import RunImages
+from boxel.api.chosen_cases import chosen_cases, slice_of_shard
 from boxel.api.detector import Detector
 from boxel.api.given_boxes import read_given
 from boxel.api.prediction_inputs import Images, find_images, images_of
 from boxel.api.ray_prediction import RayWork
 from boxel.api.run import RunSplit
 from boxel.caps import warn_of_caps
-from boxel.config import Config, did_you_mean
+from boxel.config import Config
 from boxel.datasets.cases import Dataset
 from boxel.datasets.names import NAMES_OF_CASES, NO_FILE_NAME, can_name_files
-from boxel.datasets.problems import some
 from boxel.export import get_format
 from boxel.export.boxel_json import read_prediction
 from boxel.export.prediction import Prediction
@@ -28,7 +27,7 @@ from boxel.locks import LockedError, locked
 from boxel.models.base import no_given_boxes, segments_boxes
 from boxel.output_folder import case_file, claimed, lock_of_case
 from boxel.types import Progress, silent
-from boxel.wording import counted
+from boxel.wording import counted, counted_of
 
 
 def predict(
@@ -45,6 +44,7 @@ def predict(
     shard: str = "",
     ray: str = "",
     workers: int | None = None,
+    device: str | None = None,
     trust: bool = False,
     progress: Progress = silent,
 ) -> list[Path]:
@@ -74,6 +74,7 @@ def predict(
         ray: predict on a Ray cluster: `"local"` starts one in this machine, anything else is the address of one. Each
             worker keeps the models loaded; run, images and `out` are on storage that all machines share.
         workers: number of workers on the cluster; None: one per GPU, or per as many cores as this process uses.
+        device: where to compute: `auto`, `cpu`, `cuda` or `mps`; not with `ray`, whose workers take the GPUs they have.
         trust: import the plug-in files in the run folder, where the run uses some; they are code.
 
     Returns:
@@ -85,11 +86,15 @@ def predict(
             the detector, a line for each; `formats` are not written then.
     """
     writers = {name: get_format(name).writer for name in formats}
-    own_part = _parse_shard(shard, formats)
+    own_part = slice_of_shard(shard, formats)
     if workers is not None and (not ray or workers < 1):
         raise ValueError(f"--workers {workers}: must be at least 1 and needs --ray; add --ray local, or leave it out")
+    if ray and device not in (None, "auto"):
+        raise ValueError(
+            f"--device {device}: has no effect with --ray, whose workers take the GPUs they have; leave it out"
+        )
     runs = [Path(run), *map(Path, ensemble)]
-    detector = Detector.load(run, ensemble=ensemble, overrides=overrides, trust=trust, device="cpu" if ray else None)
+    detector = Detector.load(run, ensemble=ensemble, overrides=overrides, trust=trust, device="cpu" if ray else device)
     layout = RunImages.of(detector.task, RunSplit.load(runs[0] / "split.json"))
     if isinstance(images, Dataset):
         inputs = images_of(images, layout)
@@ -99,7 +104,7 @@ def predict(
     logging.getLogger("boxel").log(logging.WARNING if inputs.left_out else logging.INFO, inputs)
     files = {name: list(case.channels) for name, case in inputs.cases.items()}
     _check_names(files, len(detector.task.channels))
-    files = _choose(files, runs, part, cases)
+    files = chosen_cases(files, runs, part, cases)
     out, everything = Path(out), sorted(files)
     if boxes is not None:
         _check_effect(overrides)
@@ -115,8 +120,8 @@ def predict(
         if failures:
             later = f", or `boxel convert --to {formats[0]}` without them" if formats else ""
             raise ValueError(
-                f"{len(failures)} of {len(files)} images could not be predicted; rerun the command to try these "
-                f"again{later}:\n" + "\n".join(failures)
+                f"{len(failures):,} of {counted(len(files), 'image')} could not be predicted; rerun the command to "
+                f"try these again{later}:\n" + "\n".join(failures)
             )
         predictions = [read_prediction(path) for path in written] if formats else []
         _write_formats(writers, out, predictions)
@@ -154,6 +159,9 @@ def _predict_cases(
     else:
         results = _one_by_one(detector, inputs, rest, out, num_cases)
     begin, empty = len(cases) - len(rest), 0
+    if begin:
+        reused = counted_of(begin, len(cases), "image", "was predicted before and is", "were predicted before and are")
+        logging.getLogger("boxel").info(f"{reused} reused")
     progress("predict", begin, len(cases))
     for done, result in enumerate(results, begin + 1):
         for remark in result.remarks:
@@ -242,56 +250,3 @@ def _check_names(cases: Mapping[str, Sequence[Path]], num_channels: int) -> None
                 f"{files[0]}: case {case!r} has {len(files)} image files, the detector needs one for each of its "
                 f"{num_channels} channels ({case}_0000 ...)"
             )
-
-
-def _parse_shard(shard: str, formats: Sequence[str]) -> slice:
-    """Which of the sorted cases belong to the shard `i/n`.
-
-    Raises:
-        ValueError: not of this form, or combined with formats.
-    """
-    if not shard:
-        return slice(None)
-    match = re.fullmatch(r"(\d+)/(\d+)", shard)
-    index, number = map(int, match.groups()) if match else (0, 0)
-    if not 1 <= index <= number:
-        raise ValueError(f"--shard {shard}: must be i/n with i from 1 to n, such as 1/4")
-    if formats:
-        raise ValueError(
-            f"--to {formats[0]}: formats are written when all cases are done, and --shard predicts some; leave it out, "
-            f"and run the command without --shard when all are done, or `boxel convert --to {formats[0]}`"
-        )
-    return slice(index - 1, None, number)
-
-
-def _choose(
-    cases: dict[str, list[Path]], runs: Sequence[Path], part: str, only: Collection[str] | None
-) -> dict[str, list[Path]]:
-    """The cases of one part of the first run's fold; a warning if any run was trained on some of the chosen."""
-    splits = [RunSplit.load(run / "split.json") for run in runs]
-    parts = {"train": splits[0].train, "val": splits[0].val, "test": splits[0].test}
-    if part != "all":
-        if part not in parts:
-            raise ValueError(f"part {part!r}{did_you_mean(part, [*parts, 'all'])}")
-        lost = sorted(set(parts[part]) - cases.keys())
-        if lost or not parts[part]:
-            what = f"case {lost[0]!r} is not among the images" if lost else f"its fold has no {part} cases"
-            raise ValueError(f"{runs[0]}: {what}; give the data set that the run was trained on, or leave out --part")
-        cases = {case: cases[case] for case in parts[part]}
-    if only is not None:
-        if isinstance(only, str) or not only:
-            raise ValueError(f"cases is {only!r}; give a list of one or more names, or leave it out")
-        if unknown := sorted(set(only) - cases.keys()):
-            which = "the images" if part == "all" else f"the {part} cases of {runs[0]}"
-            raise ValueError(f"case {unknown[0]!r} is not among {which}{did_you_mean(unknown[0], cases)}")
-        cases = {case: cases[case] for case in sorted(only)}
-    for run, split in zip(runs, splits, strict=True):
-        seen = sorted(cases.keys() & set(split.train))
-        if seen and (part == "all" or run != runs[0]):
-            advice = ", --part test leaves them out" if len(runs) == 1 else "; leave this run out, or these images"
-            which = "the run" if len(runs) == 1 else str(run)
-            logging.getLogger("boxel").warning(
-                f"{len(seen)} of {counted(len(cases), 'image')} may be among those {which} was trained on: "
-                f"{some(seen)}; metrics on training images are optimistic{advice}"
-            )
-    return cases

@@ -14,18 +14,21 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from pydantic import NonNegativeInt
 
 from boxel.api.run_plugins import record_plugins, require_plugins
-from boxel.config import Config
+from boxel.config import Config, leaves
 from boxel.files import write_text
 from boxel.output_folder import check_empty
 from boxel.recipes import Experiment
 from boxel.training.divergence import CHANGEABLE, may_change
 from boxel.training.log import read_log
 from boxel.types import Split, Task
+from boxel.wording import counted
 
+MOST, LONG = 5, 80  # differences that a message names, and characters of each value
 # What a training may have written before config.json.
 _STARTED = {"environment.json", "plugins.json", "plugins", "config.json", "task.json", "split.json"}
 
@@ -49,31 +52,48 @@ def start_run(run: Path, experiment: Experiment, task: Task, split: RunSplit) ->
     Raises:
         ValueError: the folder holds something else, or a run with other settings.
     """
-    records = {"config.json": experiment, "task.json": task, "split.json": split}
     check_run_folder(run)
-    if (run / "config.json").exists():
-        for name, record in records.items():
-            if (run / name).exists() and not _is_same(type(record).load(run / name), record, run):
-                raise ValueError(
-                    f"{run / name}: this run was started with other choices or data; resume it with the same "
-                    "recipe, --set and fold, or choose another folder with --out"
-                )
+    check_same_run(run, experiment, task, split)
     record_plugins(run, experiment)
     run.mkdir(parents=True, exist_ok=True)
     write_text(run / "environment.json", json.dumps(environment(), indent=2) + "\n")
-    for name, record in reversed(records.items()):
+    for name, record in reversed(_records(experiment, task, split).items()):
         record.save(run / name)
 
 
-def _is_same(before: Config, now: Config, run: Path) -> bool:
-    """Whether a training with the record `now` resumes one with the record `before`.
+def check_same_run(run: Path, experiment: Experiment, task: Task, split: RunSplit) -> None:
+    """Raise ValueError if the folder holds a run with other settings; names these.
 
     One that diverged may resume with another learning rate.
     """
-    if isinstance(before, Experiment) and isinstance(now, Experiment) and may_change(run):
-        changed = {name: getattr(now.train, name) for name in CHANGEABLE}
-        before = before.model_copy(update={"train": before.train.model_copy(update=changed)})
-    return before == now
+    allowed = {f"train.{name}" for name in CHANGEABLE} if may_change(run) else set()
+    for name, record in _records(experiment, task, split).items():
+        if not (run / "config.json").exists() or not (run / name).exists():
+            continue
+        before, now = (dict(leaves(one.to_dict())) for one in (type(record).load(run / name), record))
+        differences = [
+            f"{key} {_excerpt(now.get(key), before.get(key))} instead of {_excerpt(before.get(key), now.get(key))}"
+            for key in [*now, *(before.keys() - now.keys())]
+            if before.get(key) != now.get(key) and key not in allowed and not key.startswith("why.")
+        ]
+        if differences:
+            more = f" and {counted(len(differences) - MOST, 'more', 'more')}" if differences[MOST:] else ""
+            raise ValueError(
+                f"{run / name}: this run was started with other choices or data, now {', '.join(differences[:MOST])}"
+                f"{more}; resume it with the same recipe, --set and fold, or choose another folder with --out"
+            )
+
+
+def _records(experiment: Experiment, task: Task, split: RunSplit) -> dict[str, Config]:
+    return {"config.json": experiment, "task.json": task, "split.json": split}
+
+
+def _excerpt(value: Any, other: Any) -> str:
+    """A value in short; of a list only what the other one lacks, such as the names of some cases."""
+    if isinstance(value, list) and isinstance(other, list):
+        value = [one for one in value if one not in other] or value
+    text = json.dumps(value)
+    return text if len(text) <= LONG else f"{text[:LONG]}..."
 
 
 def read_run(run: Path, *, trust: bool = False) -> tuple[Experiment, Task, RunSplit]:

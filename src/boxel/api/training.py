@@ -2,34 +2,34 @@
 
 import json
 import logging
-import warnings
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from boxel.api.budget import as_started, time_used, with_budget, with_epochs
-from boxel.api.fitting import Fitted, fit, step_in_words, within_gpu
-from boxel.api.prepared_with import PREPARED_WITH, PreparedWith, as_prepared, by_recipe, fitted_before, plan_choices
-from boxel.api.run import RunSplit, check_run_folder, read_history, start_run
+from boxel.api.fitting import Fitted, fit
+from boxel.api.prepared_with import PREPARED_WITH, PreparedWith, fitted_before, plan_choices
+from boxel.api.run import read_history, start_run
+from boxel.api.start import start_of
 from boxel.api.validation import make_validation, validation_ids
 from boxel.datasets.cases import Dataset
 from boxel.datasets.formats import as_dataset
 from boxel.files import write_text
-from boxel.loading.sampler import PatchSampler
 from boxel.models import ModelConfig
 from boxel.nn.backbone import Backbone
 from boxel.nn.pretrained import Pretrained, pretrained
 from boxel.output_folder import working_in
 from boxel.preparation.fingerprint import Fingerprint
-from boxel.preparation.plan import PlanConfig, plan
+from boxel.preparation.plan import PlanConfig
 from boxel.preparation.prepare import prepare as prepare_store
 from boxel.preparation.store import Store
-from boxel.recipes import Experiment, get_recipe
+from boxel.recipes import Experiment, get_recipe, is_file
 from boxel.training.checkpoints import is_ranked_finally, rank_finally, read_ranking
 from boxel.training.config import LAST, TrainConfig
-from boxel.training.loop import check_devices, is_finished
+from boxel.training.loggers import Loggers, observers_of
+from boxel.training.loop import is_finished
 from boxel.training.loop import train as train_model
-from boxel.training.memory import explained
+from boxel.training.observers import Begun, Everyone, Functions, Heard
 from boxel.training.patience import last_phase
 from boxel.types import Progress, Task, silent
 
@@ -82,7 +82,7 @@ def prepare(
         progress=progress,
     )
     chosen = {name: experiment.plan.to_dict()[name] for name in plan_choices(overrides)}
-    complete = isinstance(recipe, Experiment) or recipe.endswith(".json")  # a file may change until the training
+    complete = isinstance(recipe, Experiment) or is_file(recipe)  # a file may change until the training
     given = asked.to_dict() if complete else recipe
     fitted = Fitted.of(experiment) if experiment.plan.memory else None
     prepared = PreparedWith(
@@ -100,6 +100,9 @@ def train(
     recipe: str | Experiment = "auto",
     model: str | None = None,
     overrides: Sequence[str] = (),
+    logger: Loggers = "auto",
+    on_step: Heard | None = None,
+    on_validation: Heard | None = None,
     progress: Progress = silent,
 ) -> Path:
     """Train a detector on prepared data, and return its run folder, which is all that `load` needs.
@@ -111,6 +114,10 @@ def train(
         run: the folder to write; `WORK/runs/RECIPE_foldK` by default.
         recipe: `auto` is the recipe, and all settings, that `prepare` was given; by hardware, if it was given none.
         model: the recipe for this model instead of its own.
+        logger: `tensorboard`, `mlflow`, `wandb`, a `boxel.training.observers.Observer` of your own, or several of
+            these; `auto` is TensorBoard, if it is installed, and `none` no logger.
+        on_step: called after each step with its number, from 1, and its metrics, such as `loss` and `lr`.
+        on_validation: called after each validation with the number of the step and the metrics, such as `AP@0.10`.
 
     Raises:
         ValueError: an unknown recipe, key, fold or metric; a run folder with other settings; a recipe or a setting
@@ -118,30 +125,9 @@ def train(
             without anything to train on; a loss that is not finite, or a saved state that is damaged; another process
             that trains into the folder; a budget that is too short; not enough memory.
     """
-    began = time_used()
-    store = Store(Path(work))
-    experiment = as_prepared(store, recipe, model, overrides)
-    run = Path(run) if run else store.path / "runs" / f"{experiment.recipe}_fold{fold}"
-    check_run_folder(run)
-    started = as_started(run, experiment)
-    check_devices(experiment.train)
-    if started is None:
-        experiment = fit(store.fingerprint, experiment, fitted_before(store.path))
-        experiment = within_gpu(store.fingerprint, experiment)
-    experiment = started or experiment
-    task = plan_for(store, experiment)
-    if not 0 <= fold < len(store.splits):
-        raise ValueError(f"fold {fold} does not exist; {store.path} has the folds 0 to {len(store.splits) - 1}")
-    split = RunSplit(**dict(store.splits[fold]), work=str(store.path.resolve()), fold=fold)
-    experiment.train.augment.check_channels(task.channels, task.context)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the sampler of the training gives the same warnings
-        sampler = PatchSampler(store, split.train, task, experiment.train.sampler, seed=0)
-    experiment = with_epochs(experiment, sampler)
-    memory_explained = partial(explained, run, step_in_words(task, experiment.train))
-    if not started:
-        with memory_explained():
-            experiment = with_budget(store, split, task, experiment, began)
+    observers = Everyone(Functions(on_step, on_validation), *observers_of(logger))
+    start = start_of(work, run, fold, recipe, model, overrides)
+    run, store, split, task, experiment = start.run, start.store, start.split, start.task, start.experiment
     val_ids = validation_ids(store, split, experiment)
     validate = make_validation(store, val_ids, task, experiment)
     fresh = not (run / "resume.safetensors").exists()
@@ -167,9 +153,13 @@ def train(
         if trained and (finish is None or is_ranked_finally(run, select_by)):
             progress("train", steps, steps)
             return run
-        limit = experiment.train.max_seconds
+        limit, disk = experiment.train.max_seconds, start.disk()
 
-        def on_step(done: int, measured: dict[str, float]) -> None:
+        def on_start(done: int, device: Any) -> None:
+            observers.on_start(Begun(run, experiment.to_dict(), experiment.train, str(device), done, disk))
+
+        def heard(done: int, measured: dict[str, float]) -> None:
+            observers.on_step(done, measured)
             share = measured["seconds"] / limit if limit else 0.0
             progress("train", max(done, min(steps, int(share * steps))), steps)
 
@@ -178,11 +168,14 @@ def train(
             if experiment.model.fills_boxes:
                 effect = "the ellipse in each box is taken for the object"
             logging.getLogger("boxel").warning(f"no object has a mask: {effect}")
-        with memory_explained():
-            train_model(
-                run, store, list(split.train), task, experiment.model, experiment.train, seed=experiment.seed,
-                initial=initial, validate=validate, on_step=on_step, finish=finish,
-            )  # fmt: skip
+        try:
+            with start.memory_explained():
+                train_model(
+                    run, store, list(split.train), task, experiment.model, experiment.train, seed=experiment.seed,
+                    initial=initial, validate=validate, on_start=on_start, on_step=heard, finish=finish,
+                )  # fmt: skip
+        finally:
+            observers.on_end()
         return run
 
 
@@ -214,23 +207,6 @@ def pretrained_parts(config: ModelConfig, task: Task) -> dict[str, Pretrained]:
                 f"with {setting}.weights, or set {setting}.frozen=0"
             )
     return found
-
-
-def plan_for(store: Store, experiment: Experiment) -> Task:
-    """The plan of a recipe, with the settings that the data were prepared with.
-
-    Raises:
-        ValueError: the recipe needs other spacing or normalisation than the data were prepared with.
-    """
-    task = plan(store.fingerprint, experiment.plan)
-    for field in ("spacing", "spacing_unit", "normalisation", "channels", "classes"):
-        if getattr(task, field) != getattr(store.task, field):
-            raise ValueError(
-                f"{store.path}: prepared with {field} {getattr(store.task, field)}{by_recipe(store)}, but training "
-                f"with recipe {experiment.recipe!r} and these settings needs {getattr(task, field)}; train with the "
-                "recipe and the --set plan.* of `boxel prepare`, or prepare with the new ones into another folder"
-            )
-    return task
 
 
 def _finished(run: Path, config: TrainConfig) -> bool:

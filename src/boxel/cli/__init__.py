@@ -1,7 +1,7 @@
 """The command line: one verb for each stage, each the function of the same name in Python.
 
-Exit status: 0 for success, 1 for an error in Boxel, 2 for an error in the input. Progress is printed to standard error,
-results to standard output.
+Exit status: 0 for success, 1 for an error in Boxel, 2 for an error in the input, 130 after Ctrl-C. Progress is printed
+to standard error, results to standard output.
 """
 
 import json
@@ -13,13 +13,16 @@ from typing import Annotated, Any
 
 import typer
 
-from boxel.cli import consolidating, converting, evaluating, experimenting, planning, predicting
-from boxel.cli.console import print_plan, progress_bars, say, warning_lines
+from boxel import __version__
+from boxel.cli import configuring, consolidating, converting, evaluating, experimenting, planning, predicting, training
+from boxel.cli.console import print_plan, say, warning_lines
 from boxel.cli.data_sets import check, open_named, toy
 from boxel.cli.options import (
     AsJson,
     Budget,
     DatasetPath,
+    DeviceName,
+    Fold,
     Format,
     KeepIdentifiers,
     Memory,
@@ -29,26 +32,41 @@ from boxel.cli.options import (
     Recipe,
     RunPath,
     Settings,
-    TrainedRecipe,
     Trust,
     name_values,
     settings,
     with_options,
 )
+from boxel.cli.progress import Interrupted, progress_bars
 from boxel.plugins import failed_plugin
 from boxel.wording import counted
+
+HELP = ["-h", "--help"]
+INTERRUPTED = 130  # exit status after Ctrl-C, as in shells
 
 app = typer.Typer(
     name="boxel",
     help="Detect objects in medical images: 2D slices, slices with context, and 3D volumes.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": HELP},
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
 
-WorkPath = Annotated[Path, typer.Argument(metavar="WORK", help="Folder that `boxel prepare` wrote.")]
-Fold = Annotated[int, typer.Option(min=0, help="Fold to leave out of training.")]
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        say(f"boxel {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def of_all(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options of the program itself."""
 
 
 app.command(
@@ -83,7 +101,7 @@ def prepare(
     from boxel.recipes import get_recipe
 
     data = open_named(dataset, format, option)
-    with progress_bars() as progress:
+    with progress_bars("cases that are done are kept") as progress:
         chosen = get_recipe(recipe, model) if model else recipe
         store = run_prepare(
             data, out, recipe=chosen, overrides=settings(set_, memory=memory), num_folds=folds, seed=seed,
@@ -95,34 +113,7 @@ def prepare(
     print_plan(store.task)
 
 
-@app.command(epilog="Example: **boxel train work --fold 0 --recipe retina_unet_small --budget 10min**")
-def train(
-    work: WorkPath,
-    out: Annotated[Path | None, typer.Option(metavar="RUN", help="Run folder [WORK/runs/RECIPE_foldK].")] = None,
-    fold: Fold = 0,
-    recipe: TrainedRecipe = "auto",
-    model: ModelName = None,
-    set_: Settings = None,
-    budget: Budget = "",
-    plugin: Plugins = None,
-    trust: Trust = False,
-) -> None:
-    """Train a detector. Rerun an interrupted command to resume it."""
-    from boxel.api.run import read_run
-    from boxel.api.run_plugins import require_plugins
-    from boxel.api.training import train as run_train
-    from boxel.training.checkpoints import best_checkpoint
-    from boxel.training.config import LAST
-
-    if trust and out:
-        require_plugins(out, trust=True)
-    with progress_bars() as progress:
-        chosen = settings(set_, budget=budget)
-        run = run_train(work, out, fold=fold, recipe=recipe, model=model, overrides=chosen, progress=progress)
-    best, select_by = best_checkpoint(run), read_run(run)[0].train.select_by
-    which = "the last checkpoint," if select_by == LAST else f"best {select_by} {best.score:.3f} at"
-    say(f"trained {run}: {which} step {best.step}")
-
+app.command(epilog="Example: **boxel train work --fold 0 --recipe retina_unet_small --budget 10min**")(training.train)
 
 app.command(
     epilog="Example: **boxel predict run scans/ --out out**, or **boxel predict run my_dataset --part test --out out**"
@@ -169,6 +160,7 @@ def training_options(
     fold: Fold = 0,
     set_: Settings = None,
     budget: Budget = "",
+    device: DeviceName = "",
     seed: Annotated[int, typer.Option(min=0, help="Random seed of data and training.")] = 0,
     format: Format = "",  # noqa: A002
     option: Options = None,
@@ -176,7 +168,7 @@ def training_options(
 ) -> dict[str, Any]:
     """The data and the settings of one training or several, as arguments of `boxel.demo`."""
     given = open_named(data, format, option) if data else None
-    return {"data": given, "fold": fold, "overrides": settings(set_, budget=budget), "seed": seed}
+    return {"data": given, "fold": fold, "overrides": settings(set_, budget=budget, device=device), "seed": seed}
 
 
 @app.command(epilog="Example: **boxel demo --out demo_out**, or on your own data: **boxel demo --data my_dataset**")
@@ -188,10 +180,11 @@ def demo(
 ) -> None:
     """Run everything in one command: data, training, prediction, evaluation, report."""
     from boxel.api.demo import demo as run_demo
+    from boxel.cli.watching import Watch
     from boxel.evaluation import summary
 
-    with progress_bars() as progress:
-        result = run_demo(out, recipe=recipe, **training, progress=progress)
+    with progress_bars("finished steps are kept") as progress:
+        result = run_demo(out, recipe=recipe, **training, logger=[Watch(progress), "auto"], progress=progress)
     say(summary(result.metrics))
     say(f"open {result.report}")
 
@@ -226,7 +219,26 @@ def models(
             say(f"{name}: {entry['about']}" + (f" Reproduces: {entry['reproduces']}" if entry["reproduces"] else ""))
 
 
+app.command(epilog="Examples: **boxel config --recipe retina_unet > my.yaml**, **boxel config --explain train.lr**")(
+    configuring.config
+)
+
 name_values(app)
+
+
+def program() -> Any:
+    """The command line, whose switches name no value in the help texts."""
+    command = typer.main.get_command(app)
+    _bare_switches(command)
+    return command
+
+
+def _bare_switches(command: Any) -> None:
+    for option in (*command.params, command.get_help_option(typer.Context(command, help_option_names=HELP))):
+        if getattr(option, "is_flag", False):
+            option.metavar = ""
+    for inner in getattr(command, "commands", {}).values():
+        _bare_switches(inner)
 
 
 def main() -> None:
@@ -236,7 +248,7 @@ def main() -> None:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = warning_lines()  # type: ignore[assignment]
-            app()
+            program()()
     except ValueError as error:
         say(f"boxel: {error}", file=sys.stderr)
         sys.exit(2)
@@ -252,6 +264,11 @@ def main() -> None:
             raise
         say(f"boxel: {failed}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        say("boxel: interrupted; rerun the command to resume it", file=sys.stderr)
-        sys.exit(130)
+    except Interrupted as interrupted:
+        say(f"boxel: {interrupted}", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except (KeyboardInterrupt, SystemExit) as end:
+        if isinstance(end, SystemExit) and end.code != INTERRUPTED:  # which typer makes of Ctrl-C
+            raise
+        say("boxel: interrupted; rerun the command", file=sys.stderr)
+        sys.exit(INTERRUPTED)

@@ -1,10 +1,8 @@
-"""What the verbs show: progress bars on standard error, findings, tables and metrics on standard output."""
+"""What the verbs print: warnings on standard error, findings, tables and metrics on standard output."""
 
 import json
-import logging
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -15,54 +13,14 @@ MAX_CASE = 24  # characters
 LONG_CASE = 200  # as many as the name of a file has at most
 
 
-@contextmanager
-def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar per stage on standard error; where that is no terminal, only their last state is written.
-
-    What the package logs meanwhile appears above the bars.
-    """
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description:<10}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console) as bars:
-        known: dict[str, Any] = {}
-
-        def update(what: str, done: int, total: int) -> None:
-            if what not in known:
-                known[what] = bars.add_task(what, total=total)
-            bars.update(known[what], completed=done, total=total)
-
-        class Lines(logging.Handler):
-            def emit(self, record: logging.LogRecord) -> None:
-                console.print(printable(record.getMessage(), lines=True), markup=False, highlight=False, soft_wrap=True)
-
-        handler, log = Lines(logging.INFO), logging.getLogger("boxel")
-        log.addHandler(handler)
-        log.setLevel(logging.INFO)
-        try:
-            yield update
-        finally:
-            log.removeHandler(handler)
-
-
 def say(text: object = "", *, file: TextIO | None = None, end: str = "\n") -> None:
     """Print a message, in which names steer no terminal; to standard output, unless another stream is given."""
     print(printable(text, lines=True), file=file, end=end)
+
+
+def warned(text: object) -> str:
+    """A warning, as it is printed on standard error."""
+    return f"boxel: warning: {text}"
 
 
 def warning_lines() -> Callable[..., None]:
@@ -71,7 +29,7 @@ def warning_lines() -> Callable[..., None]:
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
         if str(message) not in shown:
-            say(f"boxel: warning: {message}", file=sys.stderr)
+            say(warned(message), file=sys.stderr)
         shown.add(str(message))
 
     return show
@@ -85,7 +43,7 @@ def print_findings(findings: list[Any]) -> None:
     for finding in findings:
         case = finding.case if len(finding.case) <= LONG_CASE else f"{finding.case[:LONG_CASE]}..."
         where = " ".join(str(part) for part in (case, finding.file) if part)
-        say(printable(f"{finding.severity.upper()} {where}: {finding.problem}; {finding.suggested_fix}"))
+        say(printable(f"{finding.severity}: {where}: {finding.problem}; {finding.suggested_fix}"))
     counts = {name: sum(f.severity == name for f in findings) for name in ("error", "warning", "note")}
     say(", ".join(counted(count, name) for name, count in counts.items()))
 

@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from boxel.cli.console import progress_bars, say
+from boxel.cli.console import say
 from boxel.cli.options import Plugins
+from boxel.cli.progress import progress_bars
 from boxel.wording import counted
 
 

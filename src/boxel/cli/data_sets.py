@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from boxel.cli.console import plain, print_cases, print_findings, progress_bars, say
+from boxel.cli.console import plain, print_cases, print_findings, say, warned
 from boxel.cli.options import AsJson, DatasetPath, Format, KeepIdentifiers, Options, Plugins
+from boxel.cli.progress import progress_bars
 from boxel.wording import counted
 
 
@@ -60,7 +61,7 @@ def check(
     if fix and examination.dataset:
         from boxel.datasets.quality.repair import repair
 
-        with progress_bars() as progress:
+        with progress_bars("repaired cases are kept") as progress:
             copy = repair(
                 examination.dataset, examination.findings, fix, keep_identifiers=keep_identifiers,
                 progress=progress,
@@ -121,7 +122,7 @@ def open_named(path: Path, layout: str, options: list[str] | None) -> Any:
     def report(problem: InputError) -> None:
         raise_it(problem)
         if problem.severity == "warning":
-            say(f"boxel: {problem}", file=sys.stderr)
+            say(warned(problem), file=sys.stderr)
 
     return open_dataset(path, report, format=layout, options=options or ())
 

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from boxel.cli.console import print_comparison, progress_bars, say
+from boxel.cli.console import print_comparison, say
 from boxel.cli.data_sets import open_named
 from boxel.cli.options import AsJson, DatasetPath, Format, KeepIdentifiers, Options, Plugins, with_options
+from boxel.cli.progress import progress_bars
 
 Predictions = Annotated[
     Path, typer.Argument(metavar="PREDICTIONS", help="Folder that `boxel predict` wrote, or another tool's results.")

@@ -8,8 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from boxel.cli.console import progress_bars, say
+from boxel.cli.console import say
 from boxel.cli.options import AsJson, DatasetPath, Format, Options, Plugins
+from boxel.cli.progress import progress_bars
+from boxel.wording import counted
 
 app = typer.Typer(
     help="Run the papers' comparisons, or a cross-validation of your own data, as grids of runs.",
@@ -98,7 +100,7 @@ def run(
         _print_cells(cells)
         say(summary(cells, grid, executor.workers))
         return
-    with progress_bars() as progress:
+    with progress_bars("cells that are done are kept, and so are the finished steps of others") as progress:
         cells = run_cells(
             name, out, preset=preset, source=source, overrides=set_ or (), only=only or (), executor=executor,
             progress=progress,
@@ -107,7 +109,7 @@ def run(
     say((out / "table.md").read_text(), end="")
     if failed := sum(cell.state != "done" for cell in cells):
         say(
-            f"boxel: {failed} of {len(cells)} cells failed, see above; rerun the command to try them again",
+            f"boxel: {failed} of {counted(len(cells), 'cell')} failed, see above; rerun the command to try them again",
             file=sys.stderr,
         )
         raise typer.Exit(1)

@@ -15,7 +15,7 @@ DatasetPath = Annotated[
     Path, typer.Argument(metavar="DATASET", help="Data set, in any layout described in docs/bring-your-data.md.")
 ]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder that `boxel train` wrote.")]
-_RECIPE = "Recipe (listed by `boxel models`) or JSON file; `auto` "
+_RECIPE = "Recipe (listed by `boxel models`), or JSON or YAML file; `auto` "
 Recipe = Annotated[str, typer.Option(metavar="NAME|FILE", help=f"{_RECIPE}chooses by hardware.")]
 TrainedRecipe = Annotated[
     str,
@@ -47,6 +47,19 @@ Budget = Annotated[
     str,
     typer.Option(metavar="TIME", help="Time for the training, instead of steps: 90s, 10min, 2h, or gpu-day (24 h)."),
 ]
+Fold = Annotated[int, typer.Option(min=0, help="Fold to leave out of training.")]
+DeviceName = Annotated[
+    str,
+    typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute [auto: on the GPU, if there is one]."),
+]
+LoggerNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--logger",
+        metavar="tensorboard|mlflow|wandb|none",
+        help="Log the metrics for other programs; may be repeated [tensorboard, if it is installed].",
+    ),
+]
 KeepIdentifiers = Annotated[
     bool,
     typer.Option(
@@ -56,12 +69,13 @@ KeepIdentifiers = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of text.")]
 
 
-def settings(set_: list[str] | None, *, memory: str = "", budget: str = "") -> list[str]:
-    """The settings of `--set`, `--memory` and `--budget`."""
+def settings(set_: list[str] | None, *, memory: str = "", budget: str = "", device: str = "") -> list[str]:
+    """The settings of `--set`, `--memory`, `--budget` and `--device`."""
     return [
         *(set_ or ()),
         *([f"plan.memory={memory}"] if memory else ()),
         *([f"train.budget={budget}"] if budget else ()),
+        *([f"train.accelerator={device}"] if device else ()),
     ]
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from boxel.cli.console import print_plan, progress_bars, say
+from boxel.cli.console import print_plan, say
 from boxel.cli.data_sets import open_named
 from boxel.cli.options import (
     AsJson,
@@ -20,7 +20,8 @@ from boxel.cli.options import (
     TrainedRecipe,
     settings,
 )
-from boxel.wording import counted
+from boxel.cli.progress import progress_bars
+from boxel.wording import counted, time_in_words
 
 
 def plan(
@@ -61,9 +62,9 @@ def plan(
             say(f"  {choice}: {rule}")
     say(f"memory: {planned.cost.in_words(planned.task, train)}")
     if planned.steps is None:
-        say(f"time: {planned.step_seconds:.3g} s per step, {train.epochs:g} epochs; how many steps these are is known "
-            "once the data are prepared")  # fmt: skip
+        say(f"time: {time_in_words(planned.step_seconds)} per step, {train.epochs:g} epochs; how many steps these are "
+            "is known once the data are prepared")  # fmt: skip
     else:
-        minutes = planned.steps * planned.step_seconds / 60
-        say(f"time: {planned.step_seconds:.3g} s per step, {minutes:.3g} min for {counted(planned.steps, 'step')}, "
+        took = time_in_words(planned.steps * planned.step_seconds)
+        say(f"time: {time_in_words(planned.step_seconds)} per step, {took} for {counted(planned.steps, 'step')}, "
             "and validations")  # fmt: skip

@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from boxel.cli.console import progress_bars, say
+from boxel.cli.console import say
 from boxel.cli.data_sets import named_images
-from boxel.cli.options import Format, Options, Plugins, RunPath, Settings, Trust
+from boxel.cli.options import DeviceName, Format, Options, Plugins, RunPath, Settings, Trust
+from boxel.cli.progress import progress_bars
 from boxel.wording import counted
 
 
@@ -68,6 +69,7 @@ def predict(
     workers: Annotated[
         int | None, typer.Option(metavar="N", help="Workers on the Ray cluster [one per GPU, else by cores].")
     ] = None,
+    device: DeviceName = "",
     format: Format = "",  # noqa: A002
     option: Options = None,
     plugin: Plugins = None,
@@ -80,12 +82,12 @@ def predict(
     """
     from boxel.api.prediction import predict as run_predict
 
-    with progress_bars() as progress:
+    with progress_bars("images that are done are kept") as progress:
         given = named_images(images, format, option)
         flags = {"predict.masks=true": masks, "predict.segmentation=true": segmentation}
         settings = [*(set_ or ()), *(setting for setting, chosen in flags.items() if chosen)]
         written = run_predict(
             run, given, out, ensemble=with_ or (), overrides=settings, formats=to or (), boxes=boxes, part=part,
-            shard=shard, ray=ray, workers=workers, trust=trust, progress=progress,
+            shard=shard, ray=ray, workers=workers, device=device or None, trust=trust, progress=progress,
         )  # fmt: skip
     say(f"predicted {counted(len(written), 'image')} in {out}")

@@ -83,6 +83,8 @@ def _in_order(
 ) -> Iterator[R]:
     """The results of all batches, one after the other; see `parallel`."""
     total, done = sum(map(len, batches)), 0
+    if total:
+        progress(what, done, total)
     for results in _begun(lambda batch: list(function(batch)), batches, _threads(workers)):
         for result in results:
             progress(what, done := done + 1, total)

@@ -17,6 +17,7 @@ from boxel.evaluation.grouped_matches import GroupedMatches
 from boxel.evaluation.matching import Overlaps
 from boxel.evaluation.overlaps import find_overlaps
 from boxel.types import Detections, Instances
+from boxel.wording import counted_of
 
 THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).tolist())
 SMALL, MEDIUM = 32.0**2, 96.0**2
@@ -56,8 +57,8 @@ def evaluate_coco(
     ]
     if beyond:
         logging.getLogger("boxel").warning(
-            f"{len(beyond)} of {len(predictions)} images have more than {max(MAX_DETECTIONS)} detections of a class; "
-            "protocol coco counts only the best of them, protocol boxel all"
+            f"{counted_of(len(beyond), len(predictions), 'image', 'has', 'have')} more than {max(MAX_DETECTIONS)} "
+            "detections of a class; protocol coco counts only the best of them, protocol boxel all"
         )
     if areas:
         own = [areas.get(case, box_sizes(objects.boxes)) for case, objects in ground_truth.items()]

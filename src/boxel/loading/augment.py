@@ -42,6 +42,7 @@ class AugmentConfig(Config):
         jitter: each border of a patch moves by up to this share of the patch, in or out, which changes its place, size
             and aspect ratio; in every patch, as in Darknet, where it is 0.3.
         mosaic: probability that an image is composed of parts of four images of the batch, see `boxel.loading.mosaic`.
+        intensity: probability of each of the intensity changes below.
         noise, blur, brightness, contrast, gamma, saturation, hue: strength of the intensity changes, each with
             probability `intensity`. Saturation scales what distinguishes the channels of an image, by a factor of at
             most its exponential; hue turns the three channels about their mean, by at most this share of a full turn.

@@ -46,7 +46,11 @@ class MatcherConfig(Choice):
 
 
 class ATSSConfig(MatcherConfig, name="atss"):
-    """Adaptive selection: of the `candidates` nearest anchors per level, those above mean + std of their IoU."""
+    """Adaptive selection: of the `candidates` nearest anchors per level, those above mean + std of their IoU.
+
+    Attributes:
+        candidates: anchors that are considered for an object on each level.
+    """
 
     candidates: PositiveInt = 9
 
@@ -57,7 +61,12 @@ class ATSSConfig(MatcherConfig, name="atss"):
 
 
 class IoUMatcherConfig(MatcherConfig, name="iou"):
-    """Fixed IoU thresholds: each object's best anchor is always positive; anchors between the two are ignored."""
+    """Fixed IoU thresholds: each object's best anchor is always positive; anchors between the two are ignored.
+
+    Attributes:
+        positive: an anchor of at least this IoU with an object is one of the object's.
+        negative: an anchor of a lower IoU with every object is background.
+    """
 
     positive: ZeroToOne = 0.5
     negative: ZeroToOne = 0.1
@@ -82,11 +91,14 @@ class DenseConfig(Config):
 
     Attributes:
         filters: width of the towers, which have `num_convs` convolutions.
+        num_convs: convolutions of a tower before its output.
+        norm: the norm after each of them.
         shared_tower: one tower for classes and boxes (an RPN) instead of two; its outputs are 1x1 convolutions (1x1x1
             in 3D).
         softmax: classes, with the background as one of them, exclude each other; else they are independent sigmoids.
         centre_std, size_std: box targets are divided by these.
         centred_anchors: anchors lie on the centres of cells; else on their lower corners.
+        per_level: candidates are chosen on each pyramid level, instead of on all together.
         candidates: best (anchor, class) pairs that are decoded, per image or, with `per_level`, per pyramid level;
             None for ten per detection that is kept (`max_detections`), at least 1000.
         min_score, nms_threshold: detections of a lower score, or that overlap a better one more, are dropped.

@@ -30,7 +30,13 @@ class ClassLossConfig(Choice):
 
 
 class FocalConfig(ClassLossConfig, name="focal"):
-    """Focal loss: all anchors, with less weight on easy ones; divided by the number of positives."""
+    """Focal loss: all anchors, with less weight on easy ones; divided by the number of positives.
+
+    Attributes:
+        alpha: weight of positives; that of negatives is 1 minus this.
+        gamma: how much less easy anchors count; 0 counts all alike.
+        weight: of this loss beside the others.
+    """
 
     alpha: ZeroToOne = 0.75
     gamma: NonNegativeFloat = 2.0
@@ -44,6 +50,7 @@ class MiningConfig(ClassLossConfig, name="mining"):
         max_positives: per image; None: all.
         pool_factor: the negatives are drawn at random from the hardest, `pool_factor` times as many as are drawn.
         min_negatives: drawn from images without positives.
+        weight: of this loss beside the others.
     """
 
     max_positives: PositiveInt | None = None
@@ -58,6 +65,7 @@ class SampledConfig(ClassLossConfig, name="sampled"):
     Attributes:
         per_image: anchors drawn; as many negatives as are missing from it after the positives.
         positive_share: at most this share of them is positive.
+        weight: of this loss beside the others.
     """
 
     per_image: PositiveInt = 256
@@ -73,8 +81,10 @@ class SmoothL1Config(BoxLossConfig, name="smooth_l1"):
     """Smooth L1 between encoded offsets.
 
     Attributes:
+        beta: differences below this count by their square, larger ones in a straight line.
         over: `positives`: mean over positives and coordinates; `sampled`: their sum, divided by the number of all
             anchors (or RoIs) that count, positive or negative, as in torchvision.
+        weight: of this loss beside the others.
     """
 
     beta: NonNegativeFloat = 1.0
@@ -83,7 +93,12 @@ class SmoothL1Config(BoxLossConfig, name="smooth_l1"):
 
 
 class OverlapLossConfig(BoxLossConfig, name="overlap"):
-    """1 - GIoU (or DIoU, CIoU, IoU) between decoded boxes."""
+    """1 - GIoU (or DIoU, CIoU, IoU) between decoded boxes.
+
+    Attributes:
+        kind: which overlap of the boxes is to grow.
+        weight: of this loss beside the others.
+    """
 
     kind: Literal["iou", "giou", "diou", "ciou"] = "giou"
     weight: NonNegativeFloat = 2.0

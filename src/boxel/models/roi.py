@@ -44,15 +44,18 @@ class RoIConfig(Config):
         level_rule: which pyramid level a RoI is pooled from: by its `size` in voxels; as in the papers' toolkit, by its
             in-plane size relative to the `patch`; or by the `canonical` rule of FPN, see `boxel.ops.assign_levels_fpn`.
         filters: width of the two fully connected layers.
+        norm: the norm after each of them.
         per_image: RoIs sampled per image for training.
         positive_share: at most this share of them is positive.
         positive, negative: a RoI of at least / less IoU with its best object is positive / negative.
         negatives: `random` fills up with random negatives; `hard` draws as many as there are positives from the
             `pool_factor` times as many that look most like an object (stochastic hard example mining).
+        pool_factor: of hard negatives, from how many times as many they are drawn.
         add_ground_truth: the annotated boxes are proposals too.
         centre_std, size_std: box targets are divided by these.
         candidates: best (RoI, class) pairs that are decoded per image; None for ten per detection that is kept
             (`max_detections`), at least 1000.
+        min_score, nms_threshold: detections of a lower score, or that overlap a better one more, are dropped.
     """
 
     pool_size: PositiveInt | tuple[PositiveInt, ...] | None = None

@@ -26,6 +26,9 @@ class MaskConfig(Config):
 
     Attributes:
         pool_size: cells per axis that a RoI is pooled to, half the mask's; None: twice those of the box head.
+        num_convs: convolutions before the mask.
+        norm: the norm after each of them.
+        weight: of this loss beside the others.
     """
 
     pool_size: tuple[PositiveInt, ...] | None = None

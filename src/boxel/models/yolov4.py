@@ -37,6 +37,8 @@ class YOLOHeadsConfig(Config):
     """The heads of YOLOv4, their training targets and what is kept of their boxes.
 
     Attributes:
+        norm: the norm after the convolution of each head.
+        activation: what follows the norm.
         centre_scale: of each level, finest first, how far a centre may leave its cell: with 1 never; with 1.2 by a
             tenth of a cell on each side. Further levels have the last.
         positive: an anchor of at least this shape IoU with an object is one of the object's, in the cell of its centre;

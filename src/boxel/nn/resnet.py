@@ -29,6 +29,7 @@ class ResNetConfig(BackboneConfig, name="resnet"):
     Attributes:
         depth: number of layers.
         start_filters: width of the first stage; it doubles from stage to stage, up to `max_filters`.
+        max_filters: largest width of a stage.
         stem_kernel: width of the kernel that computes C1.
         stride_in: the convolution of a bottleneck that carries the stride: `first` as in the Retina U-Net papers' code,
             `middle` as in torchvision and timm. Nothing else differs from theirs.

@@ -52,7 +52,7 @@ def normalisation_rules(
             std = channel.std or 1.0
             rules.append(Normalisation(kind="ct", lower=low, upper=high, mean=channel.mean, std=std))
             sentences.append(
-                f"{channel.channel}: clipped to {low:g}..{high:g} (0.5 and 99.5 percentiles of the "
+                f"{channel.channel}: clipped to {low:.4g}..{high:.4g} (0.5 and 99.5 percentiles of the "
                 f"{fingerprint.intensities_of}), minus {channel.mean:.4g}, divided by {std:.4g}."
             )
         elif kind == "fixed":

@@ -94,7 +94,7 @@ def _why_patch(patch: np.ndarray, shapes: np.ndarray, unit: np.ndarray, budget: 
         if (patch >= median).all()
         else f"its edges are {extent:g} times those of large objects, so that a step sees more of them"
         if extent and patch.prod() <= budget / 2
-        else f"images (median {by(median)}) exceed the budget of {budget} voxels per patch"
+        else f"images (median {by(median)}) exceed the budget of {budget:,} voxels per patch"
     )
     return f"{covered}; a multiple of the total stride {by(unit)}."
 

@@ -272,7 +272,7 @@ def _batch_size(config: PlanConfig, patch_size: tuple[int, ...], why: dict[str, 
     why["batch_size"] = (
         f"Set to {size}."
         if config.batch_size
-        else f"{size} patches of {voxels} voxels, from a budget of {config.voxels_per_step} per step"
+        else f"{size} patches of {voxels:,} voxels, from a budget of {config.voxels_per_step:,} per step"
         + (f", which fit {size_in_words(config.memory)}." if config.memory else ".")
     )
     return size

@@ -9,6 +9,7 @@ from boxel.datasets.quality.plausible import far_from_median
 from boxel.preparation.fingerprint import CaseRecord, Fingerprint
 from boxel.preparation.patch_and_strides import by
 from boxel.preparation.preprocess import SpacingUnit
+from boxel.wording import counted
 
 # An axis this much coarser than the finest counts as coarse.
 ANISOTROPY = 3.0
@@ -59,22 +60,23 @@ def target_spacing(
         return (1.0,) * fingerprint.ndim
     spacings = np.array([case.spacing for case in fingerprint.cases])
     target = np.median(spacings, axis=0)
-    why["spacing"] = f"{by(target)} mm, the median of {len(spacings)} training cases."
+    median = f"the median of {counted(len(spacings), 'training case')}"
+    why["spacing"] = f"{by(target)} mm, {median}."
     coarse = int(target.argmax())
     finest = np.delete(target, coarse).min() if len(target) > 1 else target[0]
     if target[coarse] >= ANISOTROPY * finest:
         # As in nnU-Net: planes added along a coarse axis cost little, planes dropped lose small objects.
         target[coarse] = max(np.percentile(spacings[:, coarse], 10), finest)
         why["spacing"] = (
-            f"{by(target)} mm, the median of {len(spacings)} training cases, except that axis {coarse}, at least "
+            f"{by(target)} mm, {median}, except that axis {coarse}, at least "
             f"{ANISOTROPY:g} times as coarse as the finest, uses its 10th percentile to keep planes."
         )
     spacing = tuple(target.round(6).tolist())
     coarse_enough = _coarser(spacing, fingerprint, ndim, room) if room else spacing
     if coarse_enough != spacing:
         why["spacing"] = (
-            f"{by(coarse_enough)} mm, coarser than the images ({by(spacing)} mm, the median of {len(spacings)} cases): "
-            f"{room} voxels are to show {SURROUNDINGS:g} times the extent of large objects, and "
+            f"{by(coarse_enough)} mm, coarser than the images ({by(spacing)} mm, {median}): "
+            f"{room:,} voxels are to show {SURROUNDINGS:g} times the extent of large objects, and "
             f"small ones keep {SMALL_OBJECT:g} voxels per axis; plan.large_patches=1 or plan.spacing keep more detail."
         )
     return coarse_enough

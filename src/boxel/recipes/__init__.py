@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from boxel.config import did_you_mean
-from boxel.inputs.texts import read_json
+from boxel.inputs.texts import read_json, read_mapping
 from boxel.models import ModelConfig
 from boxel.recipes.deeplesion import DEEPLESION
 from boxel.recipes.experiment import Experiment
@@ -40,7 +40,7 @@ def recipes() -> dict[str, Recipe]:
 
 
 def get_recipe(recipe: str | Path | Experiment, model: str | None = None) -> Experiment:
-    """The experiment of a recipe, by name or from a JSON file such as a run's `config.json`.
+    """The experiment of a recipe, by name or from a JSON or YAML file, such as a run's `config.json`.
 
     `auto` is `retina_unet` if there is a GPU, else `retina_unet_small`.
 
@@ -51,7 +51,7 @@ def get_recipe(recipe: str | Path | Experiment, model: str | None = None) -> Exp
         ValueError: no such recipe, model or file; an unknown key in the file; a model for a file, which names its own.
     """
     name = str(recipe)
-    if isinstance(recipe, Experiment) or name.endswith(".json"):
+    if isinstance(recipe, Experiment) or is_file(name):
         experiment = recipe if isinstance(recipe, Experiment) else _read(Path(name))
         if model not in (None, experiment.model.type_name):
             raise ValueError(
@@ -65,16 +65,22 @@ def get_recipe(recipe: str | Path | Experiment, model: str | None = None) -> Exp
         name = "retina_unet" if torch.cuda.is_available() else "retina_unet_small"
     known = recipes()
     if name not in known:
-        raise ValueError(f"unknown recipe {name!r}{did_you_mean(name, known)}; or give a .json file")
+        raise ValueError(f"unknown recipe {name!r}{did_you_mean(name, known)}; or give a .json or .yaml file")
     if model is not None and model not in ModelConfig.registry:
         raise ValueError(f"unknown model {model!r}{did_you_mean(model, ModelConfig.registry)}")
     return known[name].build(model or known[name].model)
 
 
+def is_file(recipe: str | Path) -> bool:
+    """Whether a recipe is given as a file, and not by its name."""
+    return Path(recipe).suffix in (".json", ".yaml", ".yml")
+
+
 def _read(path: Path) -> Experiment:
-    """The experiment in a JSON file; if that of a run cannot be read, the error names the plug-ins beside it."""
+    """The experiment in a file; if that of a run cannot be read, the error names the plug-ins beside it."""
     try:
-        return Experiment.from_dict(read_json(path), str(path))
+        values = read_json(path) if path.suffix == ".json" else read_mapping(path)
+        return Experiment.from_dict(values, str(path))
     except ValueError as error:
         files = sorted(path.parent.glob("plugins/*.py"))
         if not files or "unknown" not in str(error):
@@ -83,4 +89,4 @@ def _read(path: Path) -> Experiment:
         raise ValueError(f"{error}; this run used plug-ins: add {given}, if you trust that code") from None
 
 
-__all__ = ["Experiment", "Recipe", "get_recipe", "recipes"]
+__all__ = ["Experiment", "Recipe", "get_recipe", "is_file", "recipes"]

@@ -1,11 +1,11 @@
 """A complete experiment: every choice of a run, in one frozen record."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any, Self
+from collections.abc import Iterable
+from typing import Self
 
 from pydantic import Field
 
-from boxel.config import Config
+from boxel.config import Config, leaves
 from boxel.consolidation import ConsolidateConfig
 from boxel.inference.config import PredictConfig
 from boxel.models import ModelConfig, RetinaUNetConfig
@@ -34,6 +34,8 @@ class Experiment(Config):
     Attributes:
         recipe: the name of the recipe it came from.
         reproduces: what published result it repeats, and where it departs from it; empty if it repeats none.
+        seed: random seed of the initial weights, the patches and their changes; where the data set prescribes no
+            folds, `boxel prepare --seed` is that of the fold split.
     """
 
     recipe: str = "retina_unet"
@@ -72,16 +74,8 @@ class Experiment(Config):
         if "plan.voxels_per_step" in keys:
             assignments.append("plan.memory=null")
         changed = super().override(assignments)
-        before, after = dict(_leaves(self.to_dict())), dict(_leaves(changed.to_dict()))
+        before, after = dict(leaves(self.to_dict())), dict(leaves(changed.to_dict()))
         different = {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
         if different <= NOT_OF_THE_PAPER or "reproduces" in different:
             return changed
         return changed.model_copy(update={"reproduces": ""})
-
-
-def _leaves(values: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{path}{key}.")
-        else:
-            yield path + key, value

@@ -20,6 +20,7 @@ from boxel.config import Config
 from boxel.files import write_text, writing
 from boxel.inputs.texts import read_json
 from boxel.models.base import Model
+from boxel.training.config import TrainConfig
 from boxel.training.optimise import MovingAverage
 from boxel.training.tensors import (
     load_tensors,
@@ -163,6 +164,21 @@ def save_resume(
     """Write the state after `step` steps, in one file that appears whole or not at all."""
     tensors = state_tensors(model, optimizer, average, scaler)
     save_tensors(run / "resume.safetensors", tensors, {"step": str(step)})
+
+
+def disk_needed(model: nn.Module, config: TrainConfig) -> int:
+    """Bytes that the weights and saved states of a training take, with a copy of the state while it is written."""
+    weights = sum(tensor.nbytes for tensor in model.state_dict().values())
+    trained = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
+    slots = 2 if config.optimizer != "sgd" else int(config.momentum != 0)
+    state = weights * (2 if config.average else 1) + slots * trained
+    return weights * (config.keep + 1) + 2 * state
+
+
+def saved_step(run: Path) -> int:
+    """The step from which an interrupted training resumes; 0 if no state was saved."""
+    path = run / "resume.safetensors"
+    return int(load_tensors(path, ANEW)[1].get("step", 0)) if path.exists() else 0
 
 
 def state_tensors(

@@ -45,6 +45,9 @@ class TrainConfig(Config):
         max_seconds: ends the training after this time, unless the steps end it before; the schedule follows the one
             that is further advanced. Such a training depends on the machine and is not exactly repeatable.
         batch_size: patches per step and process; None takes the plan's.
+        optimizer: what changes the weights; `adamw` is Adam with weight decay apart from the gradient.
+        lr: learning rate at its highest, after the warm-up.
+        weight_decay: how much the weights of convolutions and layers shrink; biases and norms do not.
         schedule: how the learning rate falls: `poly`, `cosine`, `constant` or `steps`, see `boxel.training.schedule`.
         patience: so many validations in a row that have not raised the mean of the last three scores (`select_by`)
             above its best begin the last phase, in which the learning rate falls to zero. None takes all steps.
@@ -56,6 +59,11 @@ class TrainConfig(Config):
         clip_norm: gradients are scaled to at most this norm; None, or 0, leaves them as they are.
         average: decay per step of the exponential moving average of the weights; 0 uses the raw weights.
         precision: `auto` is bf16 on devices that compute in it, fp32 on the CPU.
+        compile: compile the network with torch.compile, which takes minutes at the start; on the CPU it needs a C++
+            compiler.
+        accelerator: where to compute (`--device`): `auto` is a GPU, if there is one; `gpu` is CUDA or MPS.
+        devices: number of devices, each with a process and patches of its own.
+        num_workers: processes that load patches, for each device; None is 8, or 0 on the CPU.
         validate_every: steps between validations, each with a checkpoint.
         validation_cases: largest number of cases to validate on during training: whole patients, drawn once with the
             seed and stratified by the classes they have; None takes all. Where several checkpoints are kept, they are

@@ -15,6 +15,7 @@ from boxel.files import write_text
 from boxel.inputs.texts import read_json
 from boxel.training.config import TrainConfig
 from boxel.training.log import read_log
+from boxel.wording import counted
 
 DIVERGED = "diverged.json"
 CHANGEABLE = ("lr", "clip_norm", "warmup", "warmup_power", "precision")  # with these, a saved state stays usable
@@ -41,7 +42,7 @@ def describe(step: int, lr: float, terms: Mapping[str, float], cases: Sequence[s
 
 def describe_state(step: int, lr: float, names: Sequence[str], config: TrainConfig) -> str:
     """The message about weights, or a state of the optimiser, which are not finite; `names` are theirs."""
-    which = f"{len(names)} tensors, such as {names[0]}"
+    which = f"{counted(len(names), 'tensor')}, such as {names[0]}"
     return f"the state is not finite after step {step} ({which}; learning rate {lr:g}); {_advice(config)}"
 
 

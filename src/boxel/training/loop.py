@@ -20,6 +20,7 @@ from boxel.nn.nd import channels_last
 from boxel.preparation.store import Store
 from boxel.training.checkpoints import forget_after, keep_best, load_resume, save_resume, state_tensors
 from boxel.training.config import LAST, TrainConfig
+from boxel.training.devices import make_fabric
 from boxel.training.divergence import all_finite, describe, describe_state, of_all_processes, stop
 from boxel.training.log import MetricsLog
 from boxel.training.memory import keep_freed_memory
@@ -44,6 +45,7 @@ def train(
     initial: Mapping[str, Tensor] | None = None,
     validate: Callable[[Model], Metrics],
     on_step: Callable[[int, Metrics], None],
+    on_start: Callable[[int, torch.device], None] = lambda step, device: None,
     finish: Callable[[Model], None] | None = None,
 ) -> None:
     """Train one model into `run`, or resume from the state that an interrupted training left there.
@@ -55,6 +57,7 @@ def train(
         validate: returns the metrics of a model on the validation cases, among them `config.select_by` where that is a
             metric; or nothing, where there are no validation cases.
         on_step: called after each step with its number and its metrics.
+        on_start: called before the first step, in one process, with the steps done before and the device.
         finish: called after the last step, in one process, with the model on its device; it may change the weights.
 
     Raises:
@@ -71,6 +74,7 @@ def train(
     steps_done = load_resume(run, *state)
     if is_main:
         forget_after(run, steps_done)
+        on_start(steps_done, trainer.fabric.device)
     log = MetricsLog(run / "metrics.jsonl", steps_done, write=is_main)
     started = time.perf_counter() - log.seconds
     seconds = log.seconds  # of training, including the time before an interruption
@@ -256,39 +260,3 @@ class LossTerms(nn.Module):
 
     def forward(self, images: Tensor, sealed: Sealed, phase: str) -> dict[str, Tensor]:
         return self.model(images, sealed.batch, phase=phase)
-
-
-def check_devices(config: TrainConfig) -> None:
-    """Raise ValueError if this machine has not the devices that are asked for."""
-    cuda, mps = torch.cuda.device_count(), int(torch.backends.mps.is_available())
-    most = {"cuda": cuda, "mps": mps, "gpu": max(cuda, mps)}.get(config.accelerator)
-    if most is not None and config.devices > most:
-        raise ValueError(
-            f"train.accelerator={config.accelerator} with train.devices={config.devices}: torch {torch.__version__} "
-            f"finds {most} such devices on this machine; set train.accelerator to auto or cpu, or train.devices lower"
-        )
-
-
-def make_fabric(config: TrainConfig, *, unused_parameters: bool = False) -> Any:
-    """Devices and precision.
-
-    Args:
-        unused_parameters: a backward pass may leave parameters without a gradient, which costs several processes a
-            search for them.
-    """
-    from lightning_fabric import Fabric
-
-    precision = config.precision
-    gpu = torch.cuda.is_available() and config.accelerator in ("auto", "cuda", "gpu")
-    if precision == "auto":
-        precision = "bf16" if gpu and torch.cuda.is_bf16_supported() else "fp32"
-    names: dict[str, Any] = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
-    distributed = "ddp_find_unused_parameters_true" if unused_parameters else "ddp"
-    fabric = Fabric(
-        accelerator=config.accelerator,
-        devices=config.devices,
-        strategy=distributed if config.devices > 1 else "auto",
-        precision=names[precision],
-    )
-    fabric.launch()
-    return fabric

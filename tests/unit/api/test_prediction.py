@@ -3,7 +3,8 @@
 import pytest
 
 from boxel.api.case_prediction import is_done
-from boxel.api.prediction import _choose, _write_formats
+from boxel.api.chosen_cases import chosen_cases
+from boxel.api.prediction import _write_formats
 from boxel.api.run import RunSplit
 
 STAMP = {"detector": "abc", "source": []}
@@ -36,13 +37,13 @@ def test_an_image_is_predicted_again_unless_the_stamp_is_the_same(tmp_path, cont
 def test_only_the_chosen_cases_of_a_part_are_predicted(tmp_path):
     RunSplit(train=("a", "b", "c"), val=("d",), work="work", fold=0).save(tmp_path / "split.json")
     files = {case: [tmp_path / case] for case in "abcd"}
-    assert [*_choose(files, [tmp_path], "train", ["c", "a"])] == ["a", "c"]
-    assert [*_choose(files, [tmp_path], "train", None)] == ["a", "b", "c"]
+    assert [*chosen_cases(files, [tmp_path], "train", ["c", "a"])] == ["a", "c"]
+    assert [*chosen_cases(files, [tmp_path], "train", None)] == ["a", "b", "c"]
     with pytest.raises(ValueError, match="case 'd' is not among"):
-        _choose(files, [tmp_path], "train", ["d"])
+        chosen_cases(files, [tmp_path], "train", ["d"])
     for wrong in ([], "abc"):
         with pytest.raises(ValueError, match="give a list of one or more names"):
-            _choose(files, [tmp_path], "train", wrong)
+            chosen_cases(files, [tmp_path], "train", wrong)
 
 
 def test_a_format_that_cannot_be_written_does_not_keep_the_others_from_it(tmp_path):
