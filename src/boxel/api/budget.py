@@ -25,6 +25,7 @@ from boxel.wording import counted
 
 USED = 0.95  # share of a budget that is planned with, as times vary
 VALIDATING = 0.15  # most of it that validations take
+THRESHOLDS = 0.1  # of a budget, for the score thresholds at the end
 FEWEST, MOST = 4, 10  # validations
 LEAST_STEPS = 10
 SECONDS = 20.0  # for which steps are measured, and validations
@@ -99,7 +100,7 @@ def with_budget(
     sample = ids[:: max(1, len(ids) // SAMPLE)][:SAMPLE]
     step, case = in_child(measure, store, split.train, task, experiment, sample)
     used = min(now - then for now, then in zip(time_used(), began, strict=True))
-    left = USED * (budget - used)
+    left = USED * (budget - used) - (THRESHOLDS * budget if ids else 0.0)
     validations = plan_validations(train, case, len(ids), len(split.val), left)
     steps = int((left - validations.seconds) / step.seconds)
     if steps < LEAST_STEPS:

@@ -56,14 +56,15 @@ def predict_case(detector: Detector, inputs: Images, case: str, out: Path, num_c
         return CaseResult(case, failure=_reason(files[0], error))
     prediction = RawPrediction(
         case, raw, shape, image.geometry, detector.classes, detector.consolidation_of(shape), tuple(files), stamp,
-        detector.views,
+        detector.views, detector.operating_points,
     )  # fmt: skip
     write_raw(case_file(out / "raw", case, ".npz", num_cases), prediction)
     if labels is not None:
         write_label_map(segmentation_file(path.parent, case), labels, image.geometry)
     detections = prediction.consolidate()
     # Last, as it says that all else is there.
-    write_detections(path, detections, case, detector.classes, image_files=files, extra=stamp)
+    points = detector.operating_points
+    write_detections(path, detections, case, detector.classes, image_files=files, extra=stamp, operating_points=points)
     empty = labels is not None and not labels.any()
     return CaseResult(case, detections.capped, empty, tuple(image.remarks))
 

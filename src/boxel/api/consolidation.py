@@ -139,6 +139,7 @@ def _consolidate_file(file: Path, path: Path, choice: _Choice) -> bool:
         prediction.classes,
         image_files=prediction.image_files,
         extra=extra,
+        operating_points=prediction.operating_points,
     )
     return detections.capped
 

@@ -1,5 +1,6 @@
 """A trained detector: images in, detections in their own voxels out."""
 
+import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 
 from boxel.api.ensemble import load_models, read_members
+from boxel.api.run_points import changed_since, points_of
 from boxel.consolidation import ConsolidateConfig, consolidate
 from boxel.consolidation.views import RecordedViews, view_axes
 from boxel.inference.config import PredictConfig
@@ -17,6 +19,7 @@ from boxel.inference.raw import predict_raw
 from boxel.inference.segmentation import Painter
 from boxel.io.channels import fit_image, open_channels
 from boxel.models.base import Model
+from boxel.operating_points import OperatingPoints, Shown
 from boxel.preparation.prepared import Prepared
 from boxel.preparation.preprocess import check_grid
 from boxel.slabs import Voxels
@@ -35,6 +38,8 @@ class Detector:
         fingerprint: of weights and settings; equal fingerprints give equal detections.
         weights: fingerprint of the weights, and of the plug-ins that the models need.
         checkpoints: number of models of each run, in their order.
+        operating_points: score thresholds from the validation cases of the (first) run, the one that is applied, and
+            the calibration of the scores; None if none were measured.
     """
 
     def __init__(
@@ -49,6 +54,7 @@ class Detector:
         weights: str = "",
         segmentation_classes: Sequence[str] = (),
         checkpoints: Sequence[int] = (),
+        operating_points: OperatingPoints | None = None,
     ) -> None:
         self.task, self.predict_config, self.consolidate_config = task, predict, consolidate
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -56,6 +62,7 @@ class Detector:
         self.fingerprint, self.weights = fingerprint, weights
         self.segmentation_classes = tuple(segmentation_classes)
         self.checkpoints = tuple(checkpoints) or (len(self.models),)
+        self.operating_points = operating_points
 
     @classmethod
     def load(
@@ -66,6 +73,8 @@ class Detector:
         overrides: Sequence[str] = (),
         device: str | None = None,
         trust: bool = False,
+        shown: Shown = Shown(),  # noqa: B008 (frozen)
+        measured: bool = True,
     ) -> Self:
         """Load the detector of a run folder; `overrides` change settings such as `predict.views=identity`.
 
@@ -76,17 +85,30 @@ class Detector:
             overrides: Settings to change, each `"key=value"`.
             device: Where to run; the GPU if there is one.
             trust: Import the plug-in files in the folder, where the run uses some; they are code.
+            shown: The operating point to apply, by default that of the highest F1.
+            measured: Whether to take the operating points of the run, and its calibration; otherwise there are none.
 
         Raises:
             ValueError: a folder is not a run, is not trained yet, has weights of another model, needs a plug-in, is a
-                run of another task, or has a model that cannot give the masks or the segmentation asked for.
+                run of another task, or has a model that cannot give the masks or the segmentation asked for; the run
+                has no such operating point.
         """
         keep_freed_memory()
         members = read_members([run, *ensemble], overrides, trust)
         models, checkpoints, fingerprint, weights = load_models(members)
         experiment, segmentation = members[0].experiment, {member.segmentation_classes for member in members}
+        points, path, task = None, members[0].run, members[0].task
+        if measured:
+            points = points_of(path, task.classes, shown, calibrate=experiment.predict.calibrate)
+            if points and points.points:
+                fingerprint = hashlib.sha256((fingerprint + points.to_json()).encode()).hexdigest()[:16]
+        if points and (others := changed_since(path, weights, experiment)):
+            logging.getLogger("boxel").warning(
+                f"{path}: the score thresholds were measured with other settings or weights ({', '.join(others)}); "
+                "what is expected above them may differ"
+            )
         return cls(
-            members[0].task,
+            task,
             models,
             experiment.predict,
             experiment.consolidate,
@@ -95,6 +117,7 @@ class Detector:
             weights=weights,
             segmentation_classes=segmentation.pop() if len(segmentation) == 1 else (),
             checkpoints=checkpoints,
+            operating_points=points,
         )
 
     @property
@@ -211,7 +234,8 @@ class Detector:
 
     def finish(self, raw: RawDetections, shape: tuple[int, ...], original: Geometry) -> Detections:
         """Consolidated detections on the original grid, from those in a prepared image of `shape`."""
-        return consolidate(raw, self.consolidation_of(shape), geometry=original, shape=shape)
+        detections = consolidate(raw, self.consolidation_of(shape), geometry=original, shape=shape)
+        return self.operating_points.calibrated(detections) if self.operating_points else detections
 
     def consolidation_of(self, shape: Sequence[int]) -> ConsolidateConfig:
         """The settings of consolidation for a prepared image of `shape`, with the plan's number of detections."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from boxel.api.budget import as_started, time_used, with_budget, with_epochs
 from boxel.api.fitting import Fitted, fit, step_in_words, within_gpu
+from boxel.api.operating_points import measure_once
 from boxel.api.prepared_with import PREPARED_WITH, PreparedWith, as_prepared, by_recipe, fitted_before, plan_choices
 from boxel.api.run import RunSplit, check_run_folder, read_history, start_run
 from boxel.api.validation import make_validation, validation_ids
@@ -166,6 +167,7 @@ def train(
         trained = read_ranking(run) and _finished(run, experiment.train)
         if trained and (finish is None or is_ranked_finally(run, select_by)):
             progress("train", steps, steps)
+            measure_once(run, store, split, experiment, progress)
             return run
         limit = experiment.train.max_seconds
 
@@ -183,6 +185,7 @@ def train(
                 run, store, list(split.train), task, experiment.model, experiment.train, seed=experiment.seed,
                 initial=initial, validate=validate, on_step=on_step, finish=finish,
             )  # fmt: skip
+        measure_once(run, store, split, experiment, progress)
         return run
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from boxel.cli import consolidating, converting, evaluating, experimenting, planning, predicting
+from boxel.cli import consolidating, converting, evaluating, experimenting, planning, predicting, thresholding
 from boxel.cli.console import print_plan, progress_bars, say, warning_lines
 from boxel.cli.data_sets import check, open_named, toy
 from boxel.cli.options import (
@@ -123,6 +123,8 @@ def train(
     which = "the last checkpoint," if select_by == LAST else f"best {select_by} {best.score:.3f} at"
     say(f"trained {run}: {which} step {best.step}")
 
+
+app.command(epilog="Example: **boxel thresholds run**")(thresholding.thresholds)
 
 app.command(
     epilog="Example: **boxel predict run scans/ --out out**, or **boxel predict run my_dataset --part test --out out**"

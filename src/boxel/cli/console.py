@@ -60,6 +60,23 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
             log.removeHandler(handler)
 
 
+@contextmanager
+def messages() -> Iterator[None]:
+    """What the package logs meanwhile appears on standard error, for verbs without progress."""
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            say(record.getMessage(), file=sys.stderr)
+
+    handler, log = Lines(logging.INFO), logging.getLogger("boxel")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+
+
 def say(text: object = "", *, file: TextIO | None = None, end: str = "\n") -> None:
     """Print a message, in which names steer no terminal; to standard output, unless another stream is given."""
     print(printable(text, lines=True), file=file, end=end)
@@ -125,6 +142,30 @@ def print_plan(task: Any) -> None:
     print_table("plan", {key: short(value) for key, value in task.to_dict().items() if key != "why"})
     for choice, reason in task.why.items():
         say(f"  {choice}: {reason}")
+
+
+def print_points(points: Any) -> None:
+    """The operating points of each class, and how well its scores are calibrated, in a table."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from boxel.operating_points import BEST_F1
+
+    title = f"{counted(points.num_images, 'validation image')}, IoU {points.iou_threshold:.2f} or more"
+    table = Table("class", "point", "score", "sensitivity", "false positives per image", title=title)
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for name, of_class in points.points.items():
+        for key, point in of_class.items():
+            found = "-" if point.sensitivity is None else f"{point.sensitivity:.3f}"
+            what = "highest F1" if key == BEST_F1 else f"{key.removeprefix('fp=')} per image"
+            table.add_row(Text(printable(name)), what, f"{point.score:.3f}", found, f"{point.fp_per_image:.3f}")
+    Console().print(table)
+    for name in points.points:
+        fit = points.calibration.get(name)
+        change = f"{fit.ece_before:.3f} before, {fit.ece_after:.3f} after" if fit else "too few detections to calibrate"
+        say(f"{name}: calibration error {change}" if fit else f"{name}: {change}")
 
 
 def short(value: Any) -> str:
