@@ -140,6 +140,7 @@ def _consolidate_file(file: Path, path: Path, choice: _Choice) -> bool:
         image_files=prediction.image_files,
         extra=extra,
         operating_points=prediction.operating_points,
+        warnings=prediction.warnings,
     )
     return detections.capped
 

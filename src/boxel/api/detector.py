@@ -22,6 +22,7 @@ from boxel.models.base import Model
 from boxel.operating_points import OperatingPoints, Shown
 from boxel.preparation.prepared import Prepared
 from boxel.preparation.preprocess import check_grid
+from boxel.preparation.training_images import FILE, TrainingImages, describe
 from boxel.slabs import Voxels
 from boxel.training.memory import keep_freed_memory
 from boxel.types import Detections, Geometry, Image, RawDetections, Task
@@ -40,6 +41,7 @@ class Detector:
         checkpoints: number of models of each run, in their order.
         operating_points: score thresholds from the validation cases of the (first) run, the one that is applied, and
             the calibration of the scores; None if none were measured.
+        training_images: what the images were like that the (first) run was trained on; None if that was not recorded.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Detector:
         segmentation_classes: Sequence[str] = (),
         checkpoints: Sequence[int] = (),
         operating_points: OperatingPoints | None = None,
+        training_images: TrainingImages | None = None,
     ) -> None:
         self.task, self.predict_config, self.consolidate_config = task, predict, consolidate
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -62,7 +65,7 @@ class Detector:
         self.fingerprint, self.weights = fingerprint, weights
         self.segmentation_classes = tuple(segmentation_classes)
         self.checkpoints = tuple(checkpoints) or (len(self.models),)
-        self.operating_points = operating_points
+        self.operating_points, self.training_images = operating_points, training_images
 
     @classmethod
     def load(
@@ -118,6 +121,7 @@ class Detector:
             segmentation_classes=segmentation.pop() if len(segmentation) == 1 else (),
             checkpoints=checkpoints,
             operating_points=points,
+            training_images=TrainingImages.load(path / FILE) if (path / FILE).exists() else None,
         )
 
     @property
@@ -228,9 +232,32 @@ class Detector:
         files = [Path(file) for file in ([source] if isinstance(source, str | Path) else source)]
         image = fit_image(open_channels(files), self.task.channels, len(self.task.spacing), files[0])
         check_grid(image.geometry, self.task, str(files[0]), in_parts=not isinstance(image.array, np.ndarray))
-        for remark in image.remarks:
+        for remark in (*image.remarks, *self.differences(image, files[0])):
             logging.getLogger("boxel").warning(f"{files[0]}: {remark}")
         return image
+
+    def differences(
+        self, image: Image[Voxels], file: Path, uid: str | None = None, *, modality: bool = True
+    ) -> tuple[str, ...]:
+        """A warning if an image is of another kind than the training images; none where that is not known.
+
+        Args:
+            image: as it is stored.
+            file: its file, or the folder of a DICOM series.
+            uid: of the series, where the folder has several.
+            modality: Whether another modality is only a difference.
+
+        Raises:
+            ValueError: it is of another modality, and that is more than a difference.
+        """
+        if not self.training_images:
+            return ()
+        about = describe(image, file, uid)
+        if not modality and (other := self.training_images.other_modality(about)):
+            known = " or ".join(self.training_images.modalities)
+            raise ValueError(f"{file}: modality {other}, but the run was trained on {known}; add --force to predict it")
+        found = self.training_images.differences(about)
+        return (f"unlike the training images: {'; '.join(found)}",) if found else ()
 
     def finish(self, raw: RawDetections, shape: tuple[int, ...], original: Geometry) -> Detections:
         """Consolidated detections on the original grid, from those in a prepared image of `shape`."""

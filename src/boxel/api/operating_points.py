@@ -17,6 +17,8 @@ from boxel.evaluation.operating_points import ValidationMatches
 from boxel.operating_points import OperatingPoints
 from boxel.output_folder import working_in
 from boxel.preparation.store import Store
+from boxel.preparation.training_images import FILE as TRAINING_IMAGES
+from boxel.preparation.training_images import TrainingImages
 from boxel.recipes import Experiment
 from boxel.training.config import LAST
 from boxel.types import Detections, Progress, silent
@@ -60,6 +62,7 @@ def thresholds(
     if not split.val:
         raise ValueError(f"{run}: {NO_CASES}")
     with working_in(run, "thresholds"):
+        TrainingImages.of(store.fingerprint).save(run / TRAINING_IMAGES)  # an earlier Boxel wrote none
         return measure_points(run, store, split, experiment, progress=progress)
 
 

@@ -47,6 +47,7 @@ def predict(
     ray: str = "",
     workers: int | None = None,
     trust: bool = False,
+    force: bool = False,
     shown: Shown = Shown(),  # noqa: B008 (frozen)
     progress: Progress = silent,
 ) -> list[Path]:
@@ -77,6 +78,7 @@ def predict(
             worker keeps the models loaded; run, images and `out` are on storage that all machines share.
         workers: number of workers on the cluster; None: one per GPU, or per as many cores as this process uses.
         trust: import the plug-in files in the run folder, where the run uses some; they are code.
+        force: predict images of another modality than the training images, with a warning.
         shown: which detections are marked as above the threshold; the formats that people look at have only these.
 
     Returns:
@@ -94,7 +96,7 @@ def predict(
     runs = [Path(run), *map(Path, ensemble)]
     device = "cpu" if ray else None
     detector = Detector.load(run, ensemble=ensemble, overrides=overrides, trust=trust, device=device, shown=shown)
-    layout = RunImages.of(detector.task, RunSplit.load(runs[0] / "split.json"))
+    layout = replace(RunImages.of(detector.task, RunSplit.load(runs[0] / "split.json")), force=force)
     if isinstance(images, Dataset):
         inputs = images_of(images, layout)
     else:

@@ -25,6 +25,8 @@ from boxel.preparation.fingerprint import Fingerprint
 from boxel.preparation.plan import PlanConfig, plan
 from boxel.preparation.prepare import prepare as prepare_store
 from boxel.preparation.store import Store
+from boxel.preparation.training_images import FILE as TRAINING_IMAGES
+from boxel.preparation.training_images import TrainingImages
 from boxel.recipes import Experiment, get_recipe
 from boxel.training.checkpoints import is_ranked_finally, rank_finally, read_ranking
 from boxel.training.config import LAST, TrainConfig
@@ -149,6 +151,7 @@ def train(
     given = pretrained_parts(experiment.model, task) if fresh else {}
     with working_in(run, "train"):
         start_run(run, experiment, task, split)
+        TrainingImages.of(store.fingerprint).save(run / TRAINING_IMAGES)
         initial = {
             f"{name}.{key}".lstrip("."): tensor
             for name, weights in given.items()

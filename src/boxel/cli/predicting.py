@@ -80,6 +80,9 @@ def predict(
         ),
     ] = "",
     confidence: Annotated[float | None, typer.Option(metavar="X", help="Confidence of --guarantee [0.9].")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Predict images of another modality than the training images, too.")
+    ] = False,
     format: Format = "",  # noqa: A002
     option: Options = None,
     plugin: Plugins = None,
@@ -103,6 +106,6 @@ def predict(
         settings = [*(set_ or ()), *(setting for setting, chosen in flags.items() if chosen)]
         written = run_predict(
             run, given, out, ensemble=with_ or (), overrides=settings, formats=to or (), boxes=boxes, part=part,
-            shard=shard, ray=ray, workers=workers, trust=trust, shown=shown, progress=progress,
+            shard=shard, ray=ray, workers=workers, trust=trust, force=force, shown=shown, progress=progress,
         )  # fmt: skip
     say(f"predicted {counted(len(written), 'image')} in {out}")

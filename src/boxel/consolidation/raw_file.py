@@ -46,6 +46,7 @@ class RawPrediction:
         extra: anything else worth keeping with the result; JSON-ready.
         views: the mirrored views, scales and checkpoints that `raw.views` counts; None if they were not recorded.
         operating_points: of the run, with its calibration; None if it has none.
+        warnings: what whoever reads the detections must know.
     """
 
     case: str
@@ -58,6 +59,7 @@ class RawPrediction:
     extra: dict[str, Any] = field(default_factory=dict)
     views: RecordedViews | None = None
     operating_points: OperatingPoints | None = None
+    warnings: tuple[str, ...] = ()
 
     def select(self, *, views: int | str | None = None, checkpoints: int | None = None) -> "RawPrediction":
         """The boxes of some views only: what would have been predicted with these alone.
@@ -112,6 +114,7 @@ class _Record(Config):
     consolidate: ConsolidateConfig
     extra: dict[str, Any]
     operating_points: OperatingPoints | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def write_raw(path: Path | str, prediction: RawPrediction) -> None:
@@ -132,6 +135,7 @@ def write_raw(path: Path | str, prediction: RawPrediction) -> None:
         consolidate=prediction.config,
         extra=prediction.extra,
         operating_points=prediction.operating_points,
+        warnings=prediction.warnings,
     )
     columns = {name: np.asarray(getattr(raw, name)) for name in _COLUMNS}
     if raw.masks is not None:
@@ -222,7 +226,7 @@ def read_raw_file(path: Path) -> RawPrediction:
     files, points = tuple(map(Path, record.images)), record.operating_points
     return RawPrediction(
         record.case, raw, record.shape, record.geometry, record.classes, record.consolidate, files, record.extra, views,
-        points,
+        points, record.warnings,
     )  # fmt: skip
 
 

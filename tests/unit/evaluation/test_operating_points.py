@@ -174,7 +174,7 @@ def test_another_point_is_chosen_by_its_name(ndim):
     detections = Detections(boxes, np.array([0.9, 0.5, 0.2], np.float32), np.array([0, 1, 0]))
     of_class = {"f1": OperatingPoint(score=0.6), "fp=1": OperatingPoint(score=0.1)}
     points = OperatingPoints(
-        applied={name: of_class["f1"] for name in "ab"}, points=dict.fromkeys("ab", of_class), num_images=3
+        applied=dict.fromkeys("ab", of_class["f1"]), points=dict.fromkeys("ab", of_class), num_images=3
     )
     assert points.above(detections).scores.tolist() == pytest.approx([0.9])
     assert len(points.above(detections, fp_per_image=1)) == len(points.above(detections, keep_all=True)) == 3
