@@ -150,22 +150,15 @@ def print_points(points: Any) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from boxel.operating_points import BEST_F1
+    from boxel.reporting.tables import points_table
 
-    title = f"{counted(points.num_images, 'validation image')}, IoU {points.iou_threshold:.2f} or more"
-    table = Table("class", "point", "score", "sensitivity", "false positives per image", title=title)
-    for column in table.columns[2:]:
-        column.justify = "right"
-    for name, of_class in points.points.items():
-        for key, point in of_class.items():
-            found = "-" if point.sensitivity is None else f"{point.sensitivity:.3f}"
-            what = "highest F1" if key == BEST_F1 else f"{key.removeprefix('fp=')} per image"
-            table.add_row(Text(printable(name)), what, f"{point.score:.3f}", found, f"{point.fp_per_image:.3f}")
+    title = f"{counted(points.num_images, 'validation image')}, IoU ≥ {points.iou_threshold:.2f}"
+    table, rows = Table(title=title), points_table(points)
+    for number, column in enumerate(["class", *rows["columns"]]):
+        table.add_column(column, justify="left" if number < 2 else "right")
+    for name, cells in rows["rows"]:
+        table.add_row(Text(printable(name)), *(text for text, _ in cells))
     Console().print(table)
-    for name in points.points:
-        fit = points.calibration.get(name)
-        change = f"{fit.ece_before:.3f} before, {fit.ece_after:.3f} after" if fit else "too few detections to calibrate"
-        say(f"{name}: calibration error {change}" if fit else f"{name}: {change}")
 
 
 def short(value: Any) -> str:
