@@ -23,6 +23,10 @@ KEPT = 0.02
 EXTREME = 1e-7
 
 
+def _false_positives(number: float) -> str:
+    return f"{number:.3g} false positive{'' if number == 1 else 's'}"
+
+
 def at_rate(fp_per_image: float) -> str:
     """The name of the point with so many false positives per image."""
     return f"fp={fp_per_image:g}"
@@ -45,7 +49,7 @@ class OperatingPoint(Config):
         if self.sensitivity is None and self.fp_per_image is None:
             return f"score {self.score:.3f}"
         found = "no object to detect" if self.sensitivity is None else f"sensitivity {self.sensitivity:.2f}"
-        return f"score {self.score:.3f} ({found}, {self.fp_per_image:.3g} false positives per image)"
+        return f"score {self.score:.3f} ({found}, {_false_positives(self.fp_per_image or 0)} per image)"
 
 
 class Calibration(Config):
@@ -179,7 +183,7 @@ class OperatingPoints(Config):
         """Which detections are shown, in a few words."""
         if self.rule == ALL:
             return "all detections" if self.points else "all detections, as no score thresholds are known"
-        names = {at_rate(rate): f"{rate:g} false positives per image" for rate in FP_PER_IMAGE}
+        names = {at_rate(rate): f"{_false_positives(rate)} per image" for rate in FP_PER_IMAGE}
         how = {BEST_F1: "the highest F1", GIVEN: "the given score", **names}.get(self.rule, self.rule)
         each = {name: str(point) for name, point in self.applied.items()}
         alike = len(set(each.values())) == 1

@@ -85,7 +85,7 @@ def _misfit(series: DicomSeries, channels: Sequence[str], ndim: int, force: bool
     if len(channels) > 1:
         return f"DICOM series have one channel, the run takes {len(channels)}"
     if series.kind in MODALITIES.values() and not expected & {series.kind, ""} and not force:
-        return f"modality {series.kind}, the run takes {channels[0]} (--force predicts it all the same)"
+        return f"modality {series.kind}, the run takes {channels[0]} (unless --force is given)"
     if series.is_localizer:
         return "localizers"
     frames = int(series.header.get("NumberOfFrames") or 1)

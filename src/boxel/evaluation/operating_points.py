@@ -13,6 +13,7 @@ from boxel.evaluation.grouped_matches import CALIBRATION_BINS
 from boxel.evaluation.overlaps import match_cases
 from boxel.operating_points import BEST_F1, FP_PER_IMAGE, Calibration, OperatingPoint, OperatingPoints, at_rate
 from boxel.types import Detections, Instances
+from boxel.wording import counted
 
 # True and false positives of a class from which its scores are calibrated.
 FEWEST = 20
@@ -131,8 +132,9 @@ class ValidationMatches(Config):
         least = limiting + STEP if kind == "fp" else limiting - STEP
         least = float(np.clip(least, 0, 1)) if np.isfinite(limiting) else 0.0
         applied = {name: _point_at(one, scores[name], least) for name, one in self.classes.items()}
-        bound = f"{limit:g} false positives in an image" if kind == "fp" else f"{100 * limit:g} % of the objects missed"
-        return points.apply(applied, f"at most {bound} of {100 * confidence:g} % of the patients")
+        false = counted(int(limit), "false positive") + " in each image"
+        bound = false if kind == "fp" else f"{100 * limit:g} % of the objects missed"
+        return points.apply(applied, f"at most {bound}, in {100 * confidence:g} % of the patients")
 
     def _most_false(self, scores: Mapping[str, np.ndarray], most: int) -> np.ndarray:
         """Of each patient the highest threshold at which an image has more than `most` false positives; -inf: none."""
