@@ -100,11 +100,12 @@ def with_budget(
     sample = ids[:: max(1, len(ids) // SAMPLE)][:SAMPLE]
     step, case = in_child(measure, store, split.train, task, experiment, sample)
     used = min(now - then for now, then in zip(time_used(), began, strict=True))
-    left = USED * (budget - used) - (THRESHOLDS * budget if ids else 0.0)
+    training = 1 - THRESHOLDS if ids else 1.0
+    left = USED * (training * budget - used)
     validations = plan_validations(train, case, len(ids), len(split.val), left)
     steps = int((left - validations.seconds) / step.seconds)
     if steps < LEAST_STEPS:
-        needed = budget + (LEAST_STEPS * step.seconds + validations.seconds - left) / USED
+        needed = budget + (LEAST_STEPS * step.seconds + validations.seconds - left) / (USED * training)
         raise ValueError(
             f"train.budget={train.budget} is too short: a training step takes {step.seconds:.3g} s and a validation of "
             f"a case {case:.3g} s; give at least {math.ceil(needed / 60)}min, or choose a smaller recipe"
