@@ -16,6 +16,9 @@ from boxel.ranges import ZeroToOne
 from boxel.types import Detections
 from boxel.wording import counted
 
+OTHERWISE = (
+    "the score thresholds and the calibration were measured with other settings; what is expected above may differ"
+)
 BEST_F1, GIVEN, ALL = "f1", "min_score", "all"  # rules
 FP_PER_IMAGE = (0.125, 0.25, 0.5, 1, 2, 4, 8)
 # The share of the original score in a calibrated one: scores that the curve takes to nearly 1 stay in order.

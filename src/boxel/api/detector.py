@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from boxel.api.ensemble import load_models, read_members
-from boxel.api.run_points import changed_since, points_of
+from boxel.api.run_points import points_without, read_points
 from boxel.consolidation import ConsolidateConfig, consolidate
 from boxel.consolidation.views import RecordedViews, view_axes
 from boxel.inference.config import PredictConfig
@@ -19,7 +19,7 @@ from boxel.inference.raw import predict_raw
 from boxel.inference.segmentation import Painter
 from boxel.io.channels import fit_image, open_channels
 from boxel.models.base import Model
-from boxel.operating_points import OperatingPoints, Shown
+from boxel.operating_points import OTHERWISE, OperatingPoints, Shown
 from boxel.preparation.prepared import Prepared
 from boxel.preparation.preprocess import check_grid
 from boxel.preparation.training_images import FILE, TrainingImages, describe
@@ -100,16 +100,15 @@ class Detector:
         members = read_members([run, *ensemble], overrides, trust)
         models, checkpoints, fingerprint, weights = load_models(members)
         experiment, segmentation = members[0].experiment, {member.segmentation_classes for member in members}
-        points, path, task = None, members[0].run, members[0].task
-        if measured:
-            points = points_of(path, task.classes, shown, calibrate=experiment.predict.calibrate)
-            if points and points.points:
-                fingerprint = hashlib.sha256((fingerprint + points.to_json()).encode()).hexdigest()[:16]
-        if points and (others := changed_since(path, weights, experiment)):
-            logging.getLogger("boxel").warning(
-                f"{path}: the score thresholds were measured with other settings or weights ({', '.join(others)}); "
-                "what is expected above them may differ"
-            )
+        path, task = members[0].run, members[0].task
+        stored = read_points(path) if measured else None
+        if not stored:
+            points = points_without(path, task.classes, shown)
+        else:
+            points = stored.chosen(shown, calibrate=experiment.predict.calibrate)
+            fingerprint = hashlib.sha256((fingerprint + points.to_json()).encode()).hexdigest()[:16]
+            if changes := stored.changes(weights, experiment):
+                logging.getLogger("boxel").warning(f"{path}: {OTHERWISE} (now others: {', '.join(changes)})")
         return cls(
             task,
             models,

@@ -11,7 +11,7 @@ import numpy as np
 from boxel.api.budget import THRESHOLDS
 from boxel.api.detector import Detector
 from boxel.api.run import RunSplit, read_run
-from boxel.api.run_points import FILE, RunPoints, relevant_settings
+from boxel.api.run_points import FILE, NO_CASES, RunPoints, relevant_settings
 from boxel.api.validation import config_of, predict_stored
 from boxel.evaluation.operating_points import ValidationMatches
 from boxel.operating_points import OperatingPoints
@@ -23,8 +23,6 @@ from boxel.recipes import Experiment
 from boxel.training.config import LAST
 from boxel.types import Detections, Progress, silent
 from boxel.wording import counted_of
-
-NO_CASES = "no validation cases, and therefore no score thresholds: predictions keep all detections"
 
 
 def thresholds(
@@ -68,6 +66,8 @@ def thresholds(
 
 def measure_once(run: Path, store: Store, split: RunSplit, experiment: Experiment, progress: Progress) -> None:
     """Measure the operating points at the end of a training, unless they are there; one process of several does it."""
+    if not split.val:
+        logging.getLogger("boxel").warning(f"{run}: {NO_CASES}")
     if not split.val or (run / FILE).exists() or os.environ.get("LOCAL_RANK", "0") != "0":
         return
     budget = experiment.train.budget_seconds

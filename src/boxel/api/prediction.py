@@ -14,6 +14,7 @@ from boxel.api.given_boxes import read_given
 from boxel.api.prediction_inputs import Images, find_images, images_of
 from boxel.api.ray_prediction import RayWork
 from boxel.api.run import RunSplit
+from boxel.api.run_points import NO_CASES, UNKNOWN
 from boxel.api.shards import part_of
 from boxel.caps import warn_of_caps
 from boxel.config import Config, did_you_mean
@@ -96,7 +97,8 @@ def predict(
     runs = [Path(run), *map(Path, ensemble)]
     device = "cpu" if ray else None
     detector = Detector.load(run, ensemble=ensemble, overrides=overrides, trust=trust, device=device, shown=shown)
-    layout = replace(RunImages.of(detector.task, RunSplit.load(runs[0] / "split.json")), force=force)
+    split = RunSplit.load(runs[0] / "split.json")
+    layout = replace(RunImages.of(detector.task, split), force=force)
     if isinstance(images, Dataset):
         inputs = images_of(images, layout)
     else:
@@ -104,13 +106,9 @@ def predict(
         inputs = find_images([Path(path) for path in paths], layout, skip=Path(out))
     logging.getLogger("boxel").log(logging.WARNING if inputs.left_out else logging.INFO, inputs)
     points = detector.operating_points
-    if points:
-        logging.getLogger("boxel").info(f"marked as above the threshold: {points}")
-    elif boxes is None:
-        logging.getLogger("boxel").warning(
-            f"{run}: no score thresholds are known, so that all detections are shown; `boxel thresholds {run}` measures"
-            " them on the validation cases"
-        )
+    if boxes is None:
+        known = f"marked as above the threshold: {points}" if points else f"{run}: {UNKNOWN if split.val else NO_CASES}"
+        logging.getLogger("boxel").log(logging.INFO if points else logging.WARNING, known)
     files = {name: list(case.channels) for name, case in inputs.cases.items()}
     _check_names(files, len(detector.task.channels))
     files = _choose(files, runs, part, cases)

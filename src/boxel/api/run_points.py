@@ -11,6 +11,8 @@ from boxel.recipes import Experiment
 
 FILE = "operating_points.json"
 CONFIDENCE = 0.9
+UNKNOWN = "no score thresholds are known: all detections are shown; `boxel thresholds RUN` measures them"
+NO_CASES = "no validation cases, and therefore no score thresholds: all detections are shown"
 # Settings of prediction that change no score, or that may be changed afterwards.
 _NO_EFFECT = ("masks", "segmentation", "batch_size", "memory", "tile_voxels", "precision", "calibrate")
 
@@ -43,34 +45,27 @@ class RunPoints(Config):
             return self.matches.guaranteed(points, shown.guarantee, shown.confidence or CONFIDENCE)
         return points.choose(shown)
 
+    def changes(self, weights: str, experiment: Experiment) -> list[str]:
+        """What a detector has, of weights and settings, that the points were not measured with."""
+        now = relevant_settings(experiment)
+        return [name for name in now if self.settings.get(name) != now[name]] + ["weights"] * (weights != self.weights)
+
 
 def read_points(run: Path) -> RunPoints | None:
     """The operating points of a run; None if none were measured."""
     return RunPoints.load(run / FILE) if (run / FILE).exists() else None
 
 
-def points_of(run: Path, classes: tuple[str, ...], shown: Shown, *, calibrate: bool) -> OperatingPoints | None:
-    """The points of a run with those applied that are asked for; None if none were measured or asked for.
+def points_without(run: Path, classes: tuple[str, ...], shown: Shown) -> OperatingPoints | None:
+    """What is asked for of a run of which no points were measured; None if nothing is.
 
     Raises:
-        ValueError: what is asked for needs points that were not measured.
+        ValueError: it needs points that were measured.
     """
-    measured = read_points(run)
-    if measured:
-        return measured.chosen(shown, calibrate=calibrate)
     if shown.guarantee or shown.fp_per_image is not None:
         name = next(iter(shown.to_dict()))
         raise ValueError(f"{run}: {name} needs score thresholds; measure them with `boxel thresholds {run}`")
     return OperatingPoints.unknown(classes).choose(shown) if shown.to_dict() else None
-
-
-def changed_since(run: Path, weights: str, experiment: Experiment) -> list[str]:
-    """What a detector has, of weights and settings, that the points of its run were not measured with."""
-    measured = read_points(run)
-    if not measured:
-        return []
-    changed = [name for name, value in relevant_settings(experiment).items() if measured.settings.get(name) != value]
-    return changed + ["the weights"] * (weights != measured.weights)
 
 
 def relevant_settings(experiment: Experiment) -> dict[str, Any]:
