@@ -53,9 +53,7 @@ def test_a_training_measures_thresholds_and_another_measurement_gives_the_same(w
     boxel("train", way / "work", "--out", way / "run", *RECIPE, *set_words(LOW))  # as after a kill
     assert file.read_bytes() == before
     assert "highest F1" in boxel("thresholds", way / "run").stdout
-    assert json.loads(boxel("thresholds", way / "run", "--json").stdout) == points
     assert file.read_bytes() == before
-    refused("thresholds", way / "run", "--work", way / "gone", says="gone: the prepared data of")
 
 
 def test_files_for_people_have_the_detections_above_and_others_all(way):
@@ -75,6 +73,7 @@ def test_files_for_people_have_the_detections_above_and_others_all(way):
     assert len(detector.operating_points.above(detections, keep_all=True)) == everything[case]
 
 
+@pytest.mark.parametrize("way", [2], indirect=True, ids=["2d"])
 @pytest.mark.parametrize("words", [("--min-score", 0.02), ("--fp-per-image", 2)])
 def test_predict_and_convert_choose_alike(way, tmp_path, words):
     command = ("predict", way / "run", way / "data" / "imagesTs", "--out", tmp_path / "p", "--to", "slicer", *words)
@@ -93,7 +92,6 @@ def test_predict_and_convert_choose_alike(way, tmp_path, words):
         (("--all", "--min-score", 0.3), "--min-score and --all both choose"),
         (("--fp-per-image", 3), "--fp-per-image 3: must be one of 0.125, 0.25, 0.5, 1, 2, 4, 8"),
         (("--guarantee", "fp=1"), "needs at least 9 validation patients, and this run has 3"),
-        (("--confidence", 0.9), "--confidence has no effect without --guarantee"),
     ],
 )
 @pytest.mark.parametrize("way", [2], indirect=True, ids=["2d"])
