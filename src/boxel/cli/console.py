@@ -85,6 +85,23 @@ def print_plan(task: Any) -> None:
         say(f"  {choice}: {reason}")
 
 
+def print_points(points: Any) -> None:
+    """The operating points of each class, and how well its scores are calibrated, in a table."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from boxel.reporting.tables import points_table
+
+    title = f"{counted(points.num_images, 'validation image')}, IoU ≥ {points.iou_threshold:.2f}"
+    table, rows = Table(title=title), points_table(points)
+    for number, column in enumerate(["class", *rows["columns"]]):
+        table.add_column(column, justify="left" if number < 2 else "right")
+    for name, cells in rows["rows"]:
+        table.add_row(Text(printable(name)), *(text for text, _ in cells))
+    Console().print(table)
+
+
 def short(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 90 else text[:87] + "..."

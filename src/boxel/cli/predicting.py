@@ -7,7 +7,18 @@ import typer
 
 from boxel.cli.console import say
 from boxel.cli.data_sets import named_images
-from boxel.cli.options import DeviceName, Format, Options, Plugins, RunPath, Settings, Trust
+from boxel.cli.options import (
+    All,
+    DeviceName,
+    Format,
+    FpPerImage,
+    MinScore,
+    Options,
+    Plugins,
+    RunPath,
+    Settings,
+    Trust,
+)
 from boxel.cli.progress import progress_bars
 from boxel.wording import counted
 
@@ -70,6 +81,21 @@ def predict(
         int | None, typer.Option(metavar="N", help="Workers on the Ray cluster [one per GPU, else by cores].")
     ] = None,
     device: DeviceName = "",
+    min_score: MinScore = None,
+    fp_per_image: FpPerImage = None,
+    all_: All = False,
+    guarantee: Annotated[
+        str,
+        typer.Option(
+            metavar="fp=K|missed=S",
+            help="Show the detections above the threshold at which a new patient has, with the confidence, at most K "
+            "false positives per image, or at most the share S of the objects missed.",
+        ),
+    ] = "",
+    confidence: Annotated[float | None, typer.Option(metavar="X", help="Confidence of --guarantee [0.9].")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Predict images of another modality than the training images, too.")
+    ] = False,
     format: Format = "",  # noqa: A002
     option: Options = None,
     plugin: Plugins = None,
@@ -77,17 +103,23 @@ def predict(
 ) -> None:
     """Detect objects in images; boxes are written in voxels of the original image and, if it has a spacing, in mm.
 
+    Each detection is marked as above the threshold of its class, or not: the one with the highest F1 on the validation
+    cases, unless another is chosen. Formats that people look at (DICOM, Slicer, MITK, NIfTI, preview) hold those above.
+
     Exit status 2 if an image could not be predicted; the others are not affected, and the next call tries it again.
     Rerun an interrupted command to resume it. Large cohorts: docs/how_to/cohorts.md.
     """
     from boxel.api.prediction import predict as run_predict
+    from boxel.operating_points import Shown
 
+    shown = Shown(min_score, fp_per_image, all_, guarantee, confidence)
     with progress_bars("images that are done are kept") as progress:
         given = named_images(images, format, option)
         flags = {"predict.masks=true": masks, "predict.segmentation=true": segmentation}
         settings = [*(set_ or ()), *(setting for setting, chosen in flags.items() if chosen)]
         written = run_predict(
             run, given, out, ensemble=with_ or (), overrides=settings, formats=to or (), boxes=boxes, part=part,
-            shard=shard, ray=ray, workers=workers, device=device or None, trust=trust, progress=progress,
+            shard=shard, ray=ray, workers=workers, device=device or None, trust=trust, force=force, shown=shown,
+            progress=progress,
         )  # fmt: skip
     say(f"predicted {counted(len(written), 'image')} in {out}")

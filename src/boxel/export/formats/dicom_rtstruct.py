@@ -195,4 +195,4 @@ def detect(path: Path) -> bool:
     return holds(path, f"*{SUFFIX}")
 
 
-register_export("dicom-rtstruct", write, read, detect, ndims=(3,), tolerance=0.5)
+register_export("dicom-rtstruct", write, read, detect, ndims=(3,), tolerance=0.5, for_viewers=True)

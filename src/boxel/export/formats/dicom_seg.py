@@ -177,4 +177,4 @@ def detect(path: Path) -> bool:
 
 
 # Of 2D images only DICOM files can be segmented, and those of the public check are NIfTI.
-register_export("dicom-seg", write, read, detect, ndims=(3,), tolerance=0.5)
+register_export("dicom-seg", write, read, detect, ndims=(3,), tolerance=0.5, for_viewers=True)

@@ -62,7 +62,9 @@ def _write_case(path: Path, prediction: Prediction) -> Path:
         # highdicom describes them by attributes that multi-frame files and radiographs need not have
         referenced_images=None if source.is_multi_frame or source.planes[0].position is None else headers,
     )
-    content = [(box.tolist(), score, name) for _, box, score, name in entries]
+    for note in prediction.notes:
+        report[0].ContentSequence.append(_comment(note))
+    content = [[(box.tolist(), score, name) for _, box, score, name in entries], *prediction.notes]
     with keep_patient_name():
         document = hd.sr.Comprehensive3DSR(
             evidence=headers,
@@ -141,6 +143,14 @@ def _rectangle(box: np.ndarray, prediction: Prediction, source: Source) -> Any:
     )
 
 
+def _comment(text: str) -> Any:
+    import highdicom as hd
+    from pydicom.sr.codedict import codes
+
+    contains = hd.sr.RelationshipTypeValues.CONTAINS
+    return hd.sr.TextContentItem(name=codes.DCM.Comment, value=text, relationship_type=contains)
+
+
 def _no_detections(header: Any) -> Any:
     """The measurement that there are no detections: a report must contain one."""
     import highdicom as hd
@@ -189,4 +199,4 @@ def detect(path: Path) -> bool:
 
 
 # Of 2D images only DICOM files can be reported, and those of the public check are NIfTI.
-register_export("dicom-sr", write, read, detect, ndims=(3,))
+register_export("dicom-sr", write, read, detect, ndims=(3,), for_viewers=True)

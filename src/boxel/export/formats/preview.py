@@ -147,4 +147,4 @@ def _captioned(tile: Any, text: str, where: str) -> Any:
     return whole
 
 
-register_export("preview", write)
+register_export("preview", write, for_viewers=True)
