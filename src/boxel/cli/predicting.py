@@ -1,5 +1,6 @@
 """The verb that applies runs to images: `boxel predict`."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -14,9 +15,11 @@ from boxel.wording import counted
 def predict(
     run: RunPath,
     images: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
-            metavar="IMAGE...", help="Image files, DICOM files, folders with these, or one data set in any layout."
+            metavar="IMAGE...",
+            help="Image files, DICOM files, folders with these, one data set in any layout, or a study in a PACS: "
+            "`dicomweb://HOST:PORT/PATH/studies/UID` (docs/how_to/pacs.md).",
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for one JSON file per image.")],
@@ -46,6 +49,9 @@ def predict(
             metavar="NAME", help="Also write this format into DIR/NAME; may be repeated. See `boxel convert`."
         ),
     ] = None,
+    send: Annotated[
+        bool, typer.Option("--send", help="Store the results in the PACS of the study, those of `--to dicom-...`.")
+    ] = False,
     part: Annotated[
         str,
         typer.Option(
@@ -78,14 +84,19 @@ def predict(
     Exit status 2 if an image could not be predicted; the others are not affected, and the next call tries it again.
     Rerun an interrupted command to resume it. Large cohorts: docs/how_to/cohorts.md.
     """
+    from boxel.api.pacs import fetched, pacs_address
     from boxel.api.prediction import predict as run_predict
 
-    with progress_bars() as progress:
-        given = named_images(images, format, option)
+    address = pacs_address(images, send, to or ())
+    with progress_bars() as progress, fetched(address, out, progress) if address else nullcontext() as study:
+        given = named_images([study.folder] if study else [Path(image) for image in images], format, option)
         flags = {"predict.masks=true": masks, "predict.segmentation=true": segmentation}
         settings = [*(set_ or ()), *(setting for setting, chosen in flags.items() if chosen)]
         written = run_predict(
             run, given, out, ensemble=with_ or (), overrides=settings, formats=to or (), boxes=boxes, part=part,
             shard=shard, ray=ray, workers=workers, trust=trust, progress=progress,
         )  # fmt: skip
+        sent = study.send(out, to or ()) if study and send else 0
     say(f"predicted {counted(len(written), 'image')} in {out}")
+    if sent and address:
+        say(f"sent {counted(sent, 'DICOM object')} to {address.server}")
