@@ -3,7 +3,7 @@
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -63,6 +63,12 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
 def say(text: object = "", *, file: TextIO | None = None, end: str = "\n") -> None:
     """Print a message, in which names steer no terminal; to standard output, unless another stream is given."""
     print(printable(text, lines=True), file=file, end=end)
+
+
+def say_of_patients(formats: Iterable[str]) -> None:
+    """Say that objects in DICOM formats name the patient, as they must."""
+    if any(name.startswith("dicom-") for name in formats):
+        say("note: the DICOM objects keep the patient of their images (name, ID, birth date, sex)", file=sys.stderr)
 
 
 def warning_lines() -> Callable[..., None]:

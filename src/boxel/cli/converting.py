@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from boxel.cli.console import say
+from boxel.cli.console import say, say_of_patients
 from boxel.cli.options import Plugins
 from boxel.wording import counted
 
@@ -53,4 +53,5 @@ def convert(
 
     names = [name.strip() for name in classes.split(",") if name.strip()]
     written = run_convert(predictions, out, to, source=source, images=images, classes=names, min_score=min_score)
+    say_of_patients([to])
     say(f"wrote {counted(len(written), 'file')} to {out}")

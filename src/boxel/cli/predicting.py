@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from boxel.cli.console import progress_bars, say
+from boxel.cli.console import progress_bars, say, say_of_patients
 from boxel.cli.data_sets import named_images
 from boxel.cli.options import Format, Options, Plugins, RunPath, Settings, Trust
 from boxel.wording import counted
@@ -97,6 +97,7 @@ def predict(
             shard=shard, ray=ray, workers=workers, trust=trust, progress=progress,
         )  # fmt: skip
         sent = study.send(out, to or ()) if study and send else 0
+    say_of_patients(to or ())
     say(f"predicted {counted(len(written), 'image')} in {out}")
     if sent and address:
         say(f"sent {counted(sent, 'DICOM object')} to {address.server}")

@@ -26,6 +26,17 @@ if TYPE_CHECKING:
 
 # A private coding scheme for the class names, which no dictionary has (PS3.16, section 8.2).
 SCHEME = "99BOXEL"
+# The person, by whom an archive files objects. What else is said of a patient, a visit, a trial or a physician
+# (PS3.15, table E.1-1) stays with the images: all of these groups, and these attributes of others.
+PERSON = ("PatientName", "PatientID", "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence", "PatientBirthDate",
+          "PatientSex")  # fmt: skip
+LEFT_GROUPS = (0x0010, 0x0012, 0x0032, 0x0038)
+LEFT = (
+    "AdmittingDiagnosesCodeSequence", "AdmittingDiagnosesDescription", "ConsultingPhysicianIdentificationSequence",
+    "ConsultingPhysicianName", "NameOfPhysiciansReadingStudy", "PhysiciansOfRecord", "StudyDescription",
+    "PhysiciansOfRecordIdentificationSequence", "PhysiciansReadingStudyIdentificationSequence",
+    "ReferringPhysicianIdentificationSequence",
+)  # fmt: skip
 UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 
 
@@ -108,6 +119,7 @@ def source_of(prediction: Prediction) -> Source:
             )
         if not header.get("SpecificCharacterSet", "-"):
             del header.SpecificCharacterSet  # an empty value means the same, but highdicom refuses it
+        _leave_behind(header)
         series.setdefault(str(header.SeriesInstanceUID), []).append((header, frames))
     fitting = [source for files in series.values() if (source := _fitting(files, geometry)) is not None]
     if fitting:
@@ -118,6 +130,16 @@ def source_of(prediction: Prediction) -> Source:
         f"{place}: {counted(count, 'slice is', 'slices are')} not the {wanted} of case {case!r}; "
         "name the series that it was predicted on"
     )
+
+
+def _leave_behind(header: "Dataset") -> None:
+    """Remove what objects made from the image would say of the person without need."""
+    from pydicom.datadict import keyword_for_tag
+
+    for tag in list(header.keys()):
+        keyword = keyword_for_tag(tag)
+        if keyword in LEFT or (tag.group in LEFT_GROUPS and keyword not in PERSON):
+            del header[tag]
 
 
 def _fitting(files: "list[tuple[Dataset, list[Slice]]]", geometry: Geometry) -> Source | None:
