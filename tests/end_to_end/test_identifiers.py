@@ -22,7 +22,7 @@ IDENTIFYING = """
     CurrentPatientLocation DateOfLastCalibration DerivationDescription DetectorID DeviceSerialNumber EthnicGroup
     FillerOrderNumberImagingServiceRequest GantryID ImageComments InstanceCreationDate InstitutionAddress
     InstitutionName InstitutionalDepartmentName InsurancePlanIdentification IssuerOfPatientID LastMenstrualDate
-    ManufacturerModelName MedicalAlerts MedicalRecordLocator MilitaryRank NameOfPhysiciansReadingStudy
+    MedicalAlerts MedicalRecordLocator MilitaryRank NameOfPhysiciansReadingStudy
     NamesOfIntendedRecipientsOfResults Occupation OperatorsName OtherPatientIDs OtherPatientNames PatientAddress
     PatientBirthDate PatientBirthName PatientComments PatientID PatientMotherBirthName PatientName
     PatientReligiousPreference PatientState PatientTelephoneNumbers PerformedLocation
@@ -56,12 +56,12 @@ SETTINGS = set_words((
 
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory):
-    """Six annotated series with a marker in each identifying attribute; patients differ in the ends of theirs."""
+    """Four annotated series with a marker in each identifying attribute; patients differ in the ends of theirs."""
     root, rng = tmp_path_factory.mktemp("scans") / "data", np.random.default_rng(0)
-    for case in range(6):
+    for case in range(4):
         uid, values = f"1.2.826.{case + 2}", MARKERS | {"PatientID": f"{MARKERS['PatientID']}{case}"}
         files = write_series(root / f"s{case}" / "ct", rng.integers(-900, 900, SHAPE).astype(np.int16), uid,
-                             **values, StudyInstanceUID=f"1.2.826.9.{case}")  # fmt: skip
+                             **values, Manufacturer="maker", StudyInstanceUID=f"1.2.826.9.{case}")  # fmt: skip
         mask = np.zeros(SHAPE, bool)
         mask[1:4, 6:20, 8:24] = True
         write_segmentation(root / f"s{case}" / "seg.dcm", files, {"lesion": mask})
@@ -97,7 +97,6 @@ def outputs(scans, tmp_path_factory):
     run("train", out / "work", "--out", out / "run", "--recipe", "retina_unet_small", *SETTINGS)
     run("predict", out / "run", scans, "--out", out / "predictions", *(w for name in formats for w in ("--to", name)))
     run("convert", out / "predictions", "--from", "boxel", "--to", "dicom-sr", "--out", out / "converted")
-    run("evaluate", out / "predictions", scans, "--from", "boxel", "--out", out / "evaluation")
     run("report", out / "run", "--predictions", out / "predictions", "--dataset", scans, "--out", out / "report.html")
     return out, said
 
@@ -117,7 +116,7 @@ def test_dicom_objects_keep_the_patient_and_the_study_and_nothing_else(outputs):
     for file in (out / "predictions").glob("dicom-*/*.dcm"):
         assert found_in(file).keys() >= PERSON
     kept = "the DICOM objects keep the patient of their images"
-    assert [text.count(kept) for text in said] == [0, 0, 0, 1, 1, 0, 0]
+    assert [text.count(kept) for text in said] == [0, 0, 0, 1, 1, 0]
 
 
 def test_identifiers_are_kept_on_request(scans, tmp_path):

@@ -26,16 +26,17 @@ if TYPE_CHECKING:
 
 # A private coding scheme for the class names, which no dictionary has (PS3.16, section 8.2).
 SCHEME = "99BOXEL"
-# The person, by whom an archive files objects. What else is said of a patient, a visit, a trial or a physician
-# (PS3.15, table E.1-1) stays with the images: all of these groups, and these attributes of others.
+# The person, by whom an archive files objects. What else is said of a patient, a visit, a trial, a physician or an
+# institution (PS3.15, table E.1-1) stays with the images: all of these groups, and these attributes of others.
 PERSON = ("PatientName", "PatientID", "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence", "PatientBirthDate",
           "PatientSex")  # fmt: skip
 LEFT_GROUPS = (0x0010, 0x0012, 0x0032, 0x0038)
 LEFT = (
     "AdmittingDiagnosesCodeSequence", "AdmittingDiagnosesDescription", "ConsultingPhysicianIdentificationSequence",
-    "ConsultingPhysicianName", "NameOfPhysiciansReadingStudy", "PhysiciansOfRecord", "StudyDescription",
+    "ConsultingPhysicianName", "DeviceSerialNumber", "InstitutionAddress", "InstitutionName",
+    "InstitutionalDepartmentName", "NameOfPhysiciansReadingStudy", "PhysiciansOfRecord",
     "PhysiciansOfRecordIdentificationSequence", "PhysiciansReadingStudyIdentificationSequence",
-    "ReferringPhysicianIdentificationSequence",
+    "ReferringPhysicianIdentificationSequence", "StationName", "StudyDescription",
 )  # fmt: skip
 UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 

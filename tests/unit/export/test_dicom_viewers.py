@@ -13,7 +13,7 @@ import pytest
 from boxel.export import Prediction, get_format
 from boxel.types import Detections
 from unit.export.dciodvfy import needs_dciodvfy, object_in
-from unit.export.examples import CLASSES
+from unit.export.examples import CLASSES, read, same
 
 hd = pytest.importorskip("highdicom", reason="the extra boxel[dicom] is not installed")
 pydicom = pytest.importorskip("pydicom")
@@ -62,6 +62,23 @@ def test_every_object_is_valid(tmp_path, kind, name):
         pytest.skip("a 2D image has no structure set")
     paths = written(tmp_path, kind, name)[-1]
     assert {object_in(path) for path in paths} == {OBJECTS[name]}
+
+
+@needs_dciodvfy
+@pytest.mark.parametrize("kind", ["slice", "mr", "nuclear"])
+def test_single_files_of_other_kinds_have_objects_too(tmp_path, kind):
+    path = write_image(kind, tmp_path / "image")
+    prediction = predict(path)
+    for name, expected in OBJECTS.items():
+        if (kind, name) == ("nuclear", "dicom-seg"):
+            with pytest.raises(ValueError, match=r"functional groups .* write dicom-rtstruct or dicom-sr"):
+                get_format(name).write(tmp_path / name, [prediction])
+            continue
+        files = get_format(name).write(tmp_path / name, [prediction])
+        assert {object_in(file) for file in files} == {expected}
+        if get_format(name).read:
+            back = read(name, tmp_path / name, geometries={"case 1": prediction.geometry})
+            same(back["case 1"], prediction.detections)
 
 
 @pytest.mark.parametrize("kind", KINDS)

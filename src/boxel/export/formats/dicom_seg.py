@@ -42,8 +42,8 @@ def write(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
     Of a case with a segmentation, the classes that occur in it are written instead of the detections.
 
     Raises:
-        ValueError: see `source_of` and `Prediction.read_label_map`; several multi-frame files; the extra `dicom` is not
-            installed.
+        ValueError: see `source_of` and `Prediction.read_label_map`; several multi-frame files, or one without
+            functional groups; the extra `dicom` is not installed.
     """
     return [path for prediction in predictions for path in _write_case(out, prediction)]
 
@@ -60,6 +60,11 @@ def _write_case(out: Path, prediction: Prediction) -> list[Path]:
         raise ValueError(
             f"case {prediction.case!r}: a DICOM SEG refers to one multi-frame file, and this image is in "
             f"{len(source.headers)}; join them, or write dicom-sr"
+        )
+    if source.is_multi_frame and "PerFrameFunctionalGroupsSequence" not in source.headers[0]:
+        raise ValueError(
+            f"case {prediction.case!r}: a DICOM SEG refers to the functional groups of a multi-frame file, and this "
+            "one has none (as in nuclear medicine); write dicom-rtstruct or dicom-sr"
         )
     series = source.series
     named: Sequence[Any]
