@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -21,6 +21,12 @@ def say(text: object = "", *, file: TextIO | None = None, end: str = "\n") -> No
 def warned(text: object) -> str:
     """A warning, as it is printed on standard error."""
     return f"boxel: warning: {text}"
+
+
+def say_of_patients(formats: Iterable[str]) -> None:
+    """Say that objects in DICOM formats name the patient, as they must."""
+    if any(name.startswith("dicom-") for name in formats):
+        say("note: the DICOM objects keep the patient of their images (name, ID, birth date, sex)", file=sys.stderr)
 
 
 def warning_lines() -> Callable[..., None]:

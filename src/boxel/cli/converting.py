@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from boxel.cli.console import say
+from boxel.cli.console import say, say_of_patients
 from boxel.cli.options import All, FpPerImage, MinScore, Plugins
 from boxel.cli.progress import messages
 from boxel.wording import counted
@@ -64,4 +64,5 @@ def convert(
     shown = Shown(min_score=min_score, fp_per_image=fp_per_image, keep_all=all_)
     with messages():
         written = run_convert(predictions, out, to, source=source, images=images, classes=names, shown=shown)
+    say_of_patients([to])
     say(f"wrote {counted(len(written), 'file')} to {out}")

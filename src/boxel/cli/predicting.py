@@ -1,11 +1,12 @@
 """The verb that applies runs to images: `boxel predict`."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from boxel.cli.console import say
+from boxel.cli.console import say, say_of_patients
 from boxel.cli.data_sets import named_images
 from boxel.cli.options import (
     All,
@@ -26,9 +27,11 @@ from boxel.wording import counted
 def predict(
     run: RunPath,
     images: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
-            metavar="IMAGE...", help="Image files, DICOM files, folders with these, or one data set in any layout."
+            metavar="IMAGE...",
+            help="Image files, DICOM files, folders with these, one data set in any layout, or a study in a PACS: "
+            "`dicomweb://HOST:PORT/PATH/studies/UID` (docs/how_to/pacs.md).",
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for one JSON file per image.")],
@@ -58,6 +61,9 @@ def predict(
             metavar="NAME", help="Also write this format into DIR/NAME; may be repeated. See `boxel convert`."
         ),
     ] = None,
+    send: Annotated[
+        bool, typer.Option("--send", help="Store the results in the PACS of the study, those of `--to dicom-...`.")
+    ] = False,
     part: Annotated[
         str,
         typer.Option(
@@ -109,12 +115,16 @@ def predict(
     Exit status 2 if an image could not be predicted; the others are not affected, and the next call tries it again.
     Rerun an interrupted command to resume it. Large cohorts: docs/how_to/cohorts.md.
     """
+    from boxel.api.pacs import fetched, pacs_address
     from boxel.api.prediction import predict as run_predict
     from boxel.operating_points import Shown
 
-    shown = Shown(min_score, fp_per_image, all_, guarantee, confidence)
-    with progress_bars("images that are done are kept") as progress:
-        given = named_images(images, format, option)
+    shown, address = Shown(min_score, fp_per_image, all_, guarantee, confidence), pacs_address(images, send, to or ())
+    with (
+        progress_bars("images that are done are kept") as progress,
+        fetched(address, out, progress) if address else nullcontext() as study,
+    ):
+        given = named_images([study.folder] if study else [Path(image) for image in images], format, option)
         flags = {"predict.masks=true": masks, "predict.segmentation=true": segmentation}
         settings = [*(set_ or ()), *(setting for setting, chosen in flags.items() if chosen)]
         written = run_predict(
@@ -122,4 +132,8 @@ def predict(
             shard=shard, ray=ray, workers=workers, device=device or None, trust=trust, force=force, shown=shown,
             progress=progress,
         )  # fmt: skip
+        sent = study.send(out, to or ()) if study and send else 0
+    say_of_patients(to or ())
     say(f"predicted {counted(len(written), 'image')} in {out}")
+    if sent and address:
+        say(f"sent {counted(sent, 'DICOM object')} to {address.server}")
