@@ -26,10 +26,12 @@ if TYPE_CHECKING:
 
 # A private coding scheme for the class names, which no dictionary has (PS3.16, section 8.2).
 SCHEME = "99BOXEL"
-# The person, by whom an archive files objects. What else is said of a patient, a visit, a trial, a physician or an
-# institution (PS3.15, table E.1-1) stays with the images: all of these groups, and these attributes of others.
+# The person, by whom an archive files objects, and whether this is a pseudonym. What else is said of a patient, a
+# visit, a trial, a physician or an institution (PS3.15, table E.1-1) stays with the images: all of these groups, and
+# these attributes of others.
 PERSON = ("PatientName", "PatientID", "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence", "PatientBirthDate",
-          "PatientSex")  # fmt: skip
+          "PatientSex", "PatientIdentityRemoved", "DeidentificationMethod",
+          "DeidentificationMethodCodeSequence")  # fmt: skip
 LEFT_GROUPS = (0x0010, 0x0012, 0x0032, 0x0038)
 LEFT = (
     "AdmittingDiagnosesCodeSequence", "AdmittingDiagnosesDescription", "ConsultingPhysicianIdentificationSequence",
