@@ -26,7 +26,7 @@ from boxel.types import Detections, Geometry
 
 FORMAT = "boxel-detections"
 VERSION = 2  # 1: without operating points and warnings
-DECIMALS = 8  # of scores: calibrated ones may lie close together
+DECIMALS, FINE = 6, 8  # of scores; calibrated ones may lie close together
 
 _KEYS = (
     "format", "version", "case", "ndim", "classes", "images", "geometry", "detections", "extra", "capped",
@@ -67,10 +67,11 @@ def write_detections(
     geometry = detections.geometry
     world = _world(boxes, geometry) if geometry is not None and in_mm(geometry, image_files) else {}
     above = None if operating_points is None else operating_points.is_above(scores, labels)
+    decimals = FINE if operating_points and operating_points.calibration else DECIMALS
     entries = []
     for row in np.argsort(-scores, kind="stable"):
         label = int(labels[row])
-        entry = {"label": label, "class": classes[label], "score": round(float(scores[row]), DECIMALS),
+        entry = {"label": label, "class": classes[label], "score": round(float(scores[row]), decimals),
                  "lower": rounded(boxes[row, 0]), "upper": rounded(boxes[row, 1])}  # fmt: skip
         if above is not None:
             entry["above"] = bool(above[row])
