@@ -66,12 +66,13 @@ def write_detections(
     _check_values(boxes, scores, labels, len(classes), f"detections of case {case_id!r}")
     geometry = detections.geometry
     world = _world(boxes, geometry) if geometry is not None and in_mm(geometry, image_files) else {}
-    above = None if operating_points is None else operating_points.is_above(scores, labels)
     decimals = FINE if operating_points and operating_points.calibration else DECIMALS
+    rows, scores = np.argsort(-scores, kind="stable"), np.round(scores, decimals)
+    above = None if operating_points is None else operating_points.is_above(scores, labels)
     entries = []
-    for row in np.argsort(-scores, kind="stable"):
+    for row in rows:
         label = int(labels[row])
-        entry = {"label": label, "class": classes[label], "score": round(float(scores[row]), decimals),
+        entry = {"label": label, "class": classes[label], "score": float(scores[row]),
                  "lower": rounded(boxes[row, 0]), "upper": rounded(boxes[row, 1])}  # fmt: skip
         if above is not None:
             entry["above"] = bool(above[row])
