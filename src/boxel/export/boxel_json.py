@@ -26,7 +26,7 @@ from boxel.types import Detections, Geometry
 
 FORMAT = "boxel-detections"
 VERSION = 2  # 1: without operating points and warnings
-DECIMALS = 8  # of scores: calibrated ones may lie close together
+DECIMALS, FINE = 6, 8  # of scores; calibrated ones may lie close together
 
 _KEYS = (
     "format", "version", "case", "ndim", "classes", "images", "geometry", "detections", "extra", "capped",
@@ -66,11 +66,13 @@ def write_detections(
     _check_values(boxes, scores, labels, len(classes), f"detections of case {case_id!r}")
     geometry = detections.geometry
     world = _world(boxes, geometry) if geometry is not None and in_mm(geometry, image_files) else {}
+    decimals = FINE if operating_points and operating_points.calibration else DECIMALS
+    rows, scores = np.argsort(-scores, kind="stable"), np.round(scores, decimals)
     above = None if operating_points is None else operating_points.is_above(scores, labels)
     entries = []
-    for row in np.argsort(-scores, kind="stable"):
+    for row in rows:
         label = int(labels[row])
-        entry = {"label": label, "class": classes[label], "score": round(float(scores[row]), DECIMALS),
+        entry = {"label": label, "class": classes[label], "score": float(scores[row]),
                  "lower": rounded(boxes[row, 0]), "upper": rounded(boxes[row, 1])}  # fmt: skip
         if above is not None:
             entry["above"] = bool(above[row])
