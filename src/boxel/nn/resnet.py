@@ -29,7 +29,7 @@ class ResNetConfig(BackboneConfig, name="resnet"):
     Attributes:
         depth: number of layers.
         start_filters: width of the first stage; it doubles from stage to stage, up to `max_filters`.
-        finest_filters: width of C0, which models that segment have at full resolution and which takes most of the time
+        finest_filters: width of C0, which models that segment have at full resolution and which takes much of the time
             of a narrow network; None: as `start_filters`.
         stem_kernel: width of the kernel that computes C1.
         stride_in: the convolution of a bottleneck that carries the stride: `first` as in the Retina U-Net papers' code,
