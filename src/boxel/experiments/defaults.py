@@ -23,8 +23,17 @@ from boxel.recipes import get_recipe
 
 PRESETS = ("validation", "test")
 DEFAULT = "default"
-VARIANTS: dict[str, tuple[str, ...]] = {
+_QUALITY, _NARROW, _RATE = "model.dense.class_loss.quality=1", "model.backbone.finest_filters=8", "train.lr=5e-3"
+VARIANTS: dict[str, tuple[str, ...]] = {  # docs/results/defaults.md has what is known of each
     DEFAULT: (),
+    "together": (_QUALITY, _NARROW, _RATE),
+    "quality": (_QUALITY,),
+    "narrow": (_NARROW,),
+    "rate": (_RATE,),
+    "cosine": ("train.schedule.type=cosine",),
+    "unturned": ("train.augment.spatial=0",),
+    "background": ("train.sampler.foreground=0.6",),
+    "alpha": ("model.dense.class_loss.alpha=0.5",),
 }
 MINUTES = 5  # of a training; on the CPU, of its process
 

@@ -26,10 +26,12 @@ class Model(nn.Module, ABC):
         num_classes: classes of objects, background not counted; where it is None, labels are not checked.
         phases: names of the optimisation steps that one batch takes, in order. Each step has its own loss terms; a
             model that is trained end to end has one phase.
+        learns_segmentation: whether a training step computes the segmentation; not where there is nothing to learn.
     """
 
     phases: ClassVar[tuple[str, ...]] = ("all",)
     num_classes: int | None = None
+    learns_segmentation: bool = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -47,7 +49,7 @@ class Model(nn.Module, ABC):
     ) -> Any:
         """Loss terms where a batch is given, otherwise detections: the one entry that wrappers (DDP) see."""
         if batch is not None:
-            return self.loss(self.infer(images, segmentation=True, phase=phase), batch)
+            return self.loss(self.infer(images, segmentation=self.learns_segmentation, phase=phase), batch)
         return self.detect(self.infer(images, segmentation=masks), masks=masks)
 
     @abstractmethod

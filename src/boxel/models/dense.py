@@ -32,7 +32,7 @@ from boxel.models.postprocess import best_boxes
 from boxel.nn.blocks import Norm
 from boxel.nn.heads import DenseHead
 from boxel.nn.losses import class_scores
-from boxel.ops import decode, match
+from boxel.ops import decode, match, paired_iou
 from boxel.ranges import Width, ZeroToOne
 from boxel.types import Batch, Detections, Instances
 
@@ -128,6 +128,10 @@ class DenseConfig(Config):
             raise ValueError(
                 "nms_per_level has no effect on candidates of all levels together; set per_level=true, or leave it out"
             )
+        if self.softmax and isinstance(self.class_loss, FocalConfig) and self.class_loss.quality:
+            raise ValueError(
+                "class_loss.quality has no effect on classes that exclude each other; set softmax=false or leave it out"
+            )
         return self
 
 
@@ -207,21 +211,15 @@ class DenseDetection(nn.Module):
                 for index, one in zip(matches, instances, strict=True)
             ]
         )
+        image, row = (matches >= 0).nonzero(as_tuple=True)
+        deltas, anchors = outputs.deltas[image, row], outputs.anchors[row]
+        boxes = torch.cat([one.boxes[index[index >= 0]] for one, index in zip(instances, matches, strict=True)])
+        fit = paired_iou(decode(deltas.detach(), anchors, self.std), boxes)
+        config = self.config
         return {
-            "class": class_loss(self.config.class_loss, outputs.logits, labels, softmax=self.config.softmax),
-            "box": self._box_loss(outputs, matches, instances),
+            "class": class_loss(config.class_loss, outputs.logits, labels, fit, softmax=config.softmax),
+            "box": box_loss(config.box_loss, deltas, anchors, boxes, self.std, sampled=(matches >= -1).sum()),
         }
-
-    def _box_loss(self, outputs: DenseOutputs, matches: Tensor, instances: Sequence[Instances[Tensor]]) -> Tensor:
-        positives = [(index >= 0).nonzero()[:, 0] for index in matches]
-        deltas = torch.cat([d[rows] for d, rows in zip(outputs.deltas, positives, strict=True)])
-        if not len(deltas):
-            return outputs.deltas.sum() * 0.0
-        anchors = torch.cat([outputs.anchors[rows] for rows in positives])
-        boxes = torch.cat(
-            [one.boxes[index[rows]] for one, index, rows in zip(instances, matches, positives, strict=True)]
-        )
-        return box_loss(self.config.box_loss, deltas, anchors, boxes, self.std, sampled=(matches >= -1).sum())
 
     @torch.no_grad()
     def detect(

@@ -18,6 +18,7 @@ from boxel.nn.losses import (
     class_scores,
     focal_loss,
     mine_hard_negatives,
+    one_hot,
     soft_target_dice,
     soft_target_focal_loss,
 )
@@ -35,11 +36,14 @@ class FocalConfig(ClassLossConfig, name="focal"):
     Attributes:
         alpha: weight of positives; that of negatives is 1 minus this.
         gamma: how much less easy anchors count; 0 counts all alike.
+        quality: how much scores say how well a box fits: a positive learns 1 - quality x (1 - IoU of its box with its
+            object). 0 is the usual loss, 1 the quality focal loss (Li et al. 2020). It needs independent classes.
         weight: of this loss beside the others.
     """
 
     alpha: ZeroToOne = 0.75
     gamma: NonNegativeFloat = 2.0
+    quality: ZeroToOne = 0.0
     weight: NonNegativeFloat = 1.0
 
 
@@ -140,12 +144,27 @@ def only_sampled(config: ClassLossConfig, matches: Int[Tensor, "b n"]) -> Int[Te
 
 
 def class_loss(
-    config: ClassLossConfig, logits: Float[Tensor, "b n o"], labels: Int[Tensor, "b n"], *, softmax: bool
+    config: ClassLossConfig,
+    logits: Float[Tensor, "b n o"],
+    labels: Int[Tensor, "b n"],
+    fit: Float[Tensor, " p"],
+    *,
+    softmax: bool,
 ) -> Float[Tensor, ""]:
-    """Loss of anchors, whose label is a class, -1 for background, or -2 for neither."""
+    """Loss of anchors, whose label is a class, -1 for background, or -2 for neither.
+
+    Args:
+        fit: the IoU of the box of each anchor of a class with its object, in the order of the anchors.
+    """
     if isinstance(config, FocalConfig):
         used = labels >= -1
-        rows = focal_loss(logits[used], labels[used], softmax=softmax, alpha=config.alpha, gamma=config.gamma)
+        logits, labels = logits[used], labels[used]
+        if config.quality:
+            target = one_hot(labels, logits.shape[-1])
+            target[labels >= 0] *= 1 - config.quality * (1 - fit[:, None])
+            rows = soft_target_focal_loss(logits, target, alpha=config.alpha, gamma=config.gamma)
+        else:
+            rows = focal_loss(logits, labels, softmax=softmax, alpha=config.alpha, gamma=config.gamma)
         return config.weight * rows.sum() / (labels >= 0).sum().clamp(min=1)
     if isinstance(config, SampledConfig):
         used = labels >= -1

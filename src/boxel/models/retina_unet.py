@@ -54,6 +54,7 @@ class RetinaUNet(PyramidModel):
     def add_heads(self, numbers: Numbers, config: RetinaUNetConfig) -> None:
         self.dense = DenseDetection(numbers, self.neck.channels, config.dense)
         self.segmenter = Segmenter(numbers, self.neck.finest_channels, config)
+        self.learns_segmentation = self.segmenter.learns
 
     # One phase: the argument is there for the interface of all models.
     def infer(self, images: Tensor, *, segmentation: bool = False, phase: str = "all") -> RetinaUNetOutputs:

@@ -57,11 +57,14 @@ class Segmenter(nn.Module):
 
     Args:
         channels: of P0.
+
+    Attributes:
+        learns: whether there is anything to learn from: masks, or boxes that are filled.
     """
 
     def __init__(self, numbers: Numbers, channels: int, config: SegmentingConfig) -> None:
         super().__init__()
-        self.config, self.masks = config, numbers.masks
+        self.config, self.learns = config, numbers.masks or config.fills_boxes
         self.by_class = config.segment == "classes"
         self.conv = nd.CONV[numbers.ndim](channels, 1 + (numbers.num_classes if self.by_class else 1), 1)
 
@@ -73,8 +76,8 @@ class Segmenter(nn.Module):
         """The weighted term `segmentation`: 0 where there is nothing to learn it from, left out without logits."""
         if logits is None:
             return {}
-        fill = self.config.boxes_without_mask == "fill"
-        if not fill and (batch.label_maps is None or not self.masks):
+        fill = self.config.fills_boxes
+        if not self.learns or (batch.label_maps is None and not fill):
             return {"segmentation": logits.sum() * 0.0}  # a part of every step, which distributed training relies on
         target = segmentation_target(batch, by_class=self.by_class, fill=fill)
         term = segmentation_loss(logits, target, self.config.segmentation_loss)

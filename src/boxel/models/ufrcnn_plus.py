@@ -56,6 +56,7 @@ class UFRCNNPlus(PyramidModel):
         self.rpn = RPN(numbers, self.neck.channels, config.rpn)
         self.roi = RoIDetection(numbers, self.neck.channels, config.roi)
         self.segmenter = Segmenter(numbers, self.neck.finest_channels, config)
+        self.learns_segmentation = self.segmenter.learns
 
     # One phase: the argument is there for the interface of all models.
     def infer(self, images: Tensor, *, segmentation: bool = False, phase: str = "all") -> UFRCNNPlusOutputs:

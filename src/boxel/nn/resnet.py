@@ -30,6 +30,8 @@ class ResNetConfig(BackboneConfig, name="resnet"):
         depth: number of layers.
         start_filters: width of the first stage; it doubles from stage to stage, up to `max_filters`.
         max_filters: largest width of a stage.
+        finest_filters: width of C0, which models that segment have at full resolution and which takes much of the time
+            of a narrow network; None: as `start_filters`.
         stem_kernel: width of the kernel that computes C1.
         stride_in: the convolution of a bottleneck that carries the stride: `first` as in the Retina U-Net papers' code,
             `middle` as in torchvision and timm. Nothing else differs from theirs.
@@ -38,10 +40,15 @@ class ResNetConfig(BackboneConfig, name="resnet"):
     depth: Literal[10, 18, 34, 50, 101] = 50
     start_filters: Width = 32
     max_filters: Width = 2048
+    finest_filters: Width | None = None
     stem_kernel: Literal[3, 5, 7] = 7
     stride_in: Literal["first", "middle"] = "first"
 
     def build(self, ndim: int, channels: int, strides: Sequence[Sequence[int]], *, full_resolution: bool) -> "ResNet":
+        if self.finest_filters and not full_resolution:
+            raise ValueError(
+                f"model.backbone.finest_filters={self.finest_filters}: only models that segment have a C0; leave it out"
+            )
         return ResNet(ndim, channels, strides, self, full_resolution=full_resolution)
 
 
@@ -70,14 +77,14 @@ class ResNet(Backbone):
         stages: list[nn.Module] = []
         self.channels: list[int] = []
         if full_resolution:
+            finest = config.finest_filters or start_filters
             stages.append(
                 nn.Sequential(
-                    conv_block(ndim, channels, start_filters, **config.style),
-                    conv_block(ndim, start_filters, start_filters, **config.style),
+                    conv_block(ndim, channels, finest, **config.style), conv_block(ndim, finest, finest, **config.style)
                 )
             )
-            self.channels.append(start_filters)
-            channels = start_filters
+            self.channels.append(finest)
+            channels = finest
         stages.append(
             conv_block(ndim, channels, start_filters, kernel_size=config.stem_kernel, stride=strides[0], **config.style)
         )

@@ -137,7 +137,7 @@ def set_up(model: Model, config: TrainConfig) -> Trainer:
     """Move a model to its devices and give it an optimiser."""
     if config.compile:  # the network alone: matching and suppression have compiled kernels of their own
         model.infer = torch.compile(model.infer)  # type: ignore[method-assign]
-    fabric = make_fabric(config, unused_parameters=len(model.phases) > 1)
+    fabric = make_fabric(config, unused_parameters=len(model.phases) > 1 or not model.learns_segmentation)
     optimizer = build_optimizer(model, config)
     model = model.to(fabric.device)
     average = MovingAverage(model, config.average) if config.average else None

@@ -22,7 +22,7 @@ TOO_FEW = ("nuclei3d", "deeplesion")
 
 @pytest.fixture
 def two_variants(monkeypatch):
-    monkeypatch.setitem(defaults.VARIANTS, "fast", ("train.lr=4e-3",))
+    monkeypatch.setattr(defaults, "VARIANTS", {defaults.DEFAULT: (), "fast": ("train.lr=4e-3",)})
 
 
 def test_only_the_preset_test_sees_the_test_parts():
@@ -32,6 +32,11 @@ def test_only_the_preset_test_sees_the_test_parts():
         assert len(sources) == 9 * len(defaults.VARIANTS) * 3
         assert {isinstance(source, ValidationPart) for source in sources} == {preset == "validation"}
     assert choose("defaults").preset == "validation"
+
+
+def test_every_variant_is_an_experiment_of_its_own():
+    grid = choose("defaults").grid()
+    assert len({grid.cell(values).name for values in grid}) == len(list(grid))
 
 
 def test_a_variant_changes_its_settings_and_nothing_else(two_variants):

@@ -115,8 +115,11 @@ def test_the_class_loss_is_the_mean_over_the_drawn_anchors(softmax):
     if softmax:
         logits = torch.cat([torch.zeros_like(logits), logits], -1)
     expected = (math.log(2) + math.log(1 + math.exp(-1)) + math.log(1 + math.exp(2))) / 3
-    assert class_loss(SampledConfig(weight=2.0), logits, labels, softmax=softmax).item() == pytest.approx(2 * expected)
-    nothing = class_loss(SampledConfig(), logits.requires_grad_(), torch.full_like(labels, -2), softmax=softmax)
+    fit = torch.ones(1)
+    found = class_loss(SampledConfig(weight=2.0), logits, labels, fit, softmax=softmax)
+    assert found.item() == pytest.approx(2 * expected)
+    ignored = torch.full_like(labels, -2)
+    nothing = class_loss(SampledConfig(), logits.requires_grad_(), ignored, fit[:0], softmax=softmax)
     nothing.backward()
     assert nothing == 0
     assert not logits.grad.any()

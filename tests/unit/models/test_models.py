@@ -137,6 +137,24 @@ def test_every_combination_of_choices_learns(
     assert sum(history[-5:]) < 0.8 * sum(history[:5])
 
 
+@pytest.mark.parametrize("name", ["retina_unet", "ufrcnn_plus"])
+def test_where_no_object_has_a_mask_no_time_goes_into_the_segmentation(ndim, name):
+    """And the boxes learn the same."""
+    task = make_task(ndim, masks=False)
+    model, batch = MODELS[name].build(task), make_batch(task, 2)
+    terms = []
+    for call in (
+        lambda: model(batch.images, batch),
+        lambda: model.loss(model.infer(batch.images, segmentation=True), batch),
+    ):
+        torch.manual_seed(0)  # RoIs are drawn
+        terms.append(call())
+    assert terms[1].pop("segmentation") == 0
+    assert terms[0] == terms[1]
+    assert not model.learns_segmentation
+    assert MODELS[name].build(make_task(ndim)).learns_segmentation
+
+
 def test_the_segmentation_target_marks_masks_and_ignores_boxes_without_mask(ndim):
     task = make_task(ndim)
     batch = make_batch(task, 1, objects=0)

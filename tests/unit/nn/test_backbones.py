@@ -57,6 +57,13 @@ def test_odd_extents_round_up(config, ndim):
     assert [feature.shape[2] for feature in features] == [37, 19, 10, 5, 3]
 
 
+def test_c0_has_a_width_of_its_own_and_is_refused_where_there_is_none(ndim):
+    config = ResNetConfig(depth=18, start_filters=8, finest_filters=4)
+    assert build(config, ndim, 3, c0=True).channels == [4, 8, 8, 16]
+    with pytest.raises(ValueError, match=r"model\.backbone\.finest_filters=4: .* leave it out"):
+        build(config, ndim, 3)
+
+
 def test_more_levels_than_stages_are_refused_with_a_suggested_fix(ndim):
     strides = [(2,) * ndim] * 7
     with pytest.raises(ValueError, match="1 to 6 strided stages, but the plan needs 7"):
