@@ -10,7 +10,7 @@ from boxel.recipes import get_recipe, recipes
 from boxel.recipes.explained import Setting, settings
 
 ORDER = ("", "plan", "model", "train", "predict", "consolidate", "evaluation")
-FAMILIES = ("mdt_*", "paper_*", "*_small")
+FAMILIES = ("mdt_*", "paper_*", "mdt_lidc_*", "paper_lidc_*", "paper_breast_*", "deeplesion_*", "*_small")
 
 
 @dataclass

@@ -108,12 +108,19 @@ def _about(kind: type, name: str) -> str:
         text = inspect.cleandoc(one.__dict__.get("__doc__") or "")
         found = re.search(rf"^    (?:\w+, )*{name}(?:, \w+)*: (.+(?:\n {{8}}.+)*)", text, re.MULTILINE)
         if found:
-            return re.sub(r"\bNone\b", "null", " ".join(found[1].split()))
+            return _with_null(found[1])
     return ""
 
 
 def _summary(kind: type) -> str:
-    return " ".join(inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0].split())
+    """What a record is for; of a choice what all of its types are for."""
+    kind = next((base for base in kind.__mro__ if Choice in base.__bases__), kind)
+    return _with_null(inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0])
+
+
+def _with_null(text: str) -> str:
+    """In one line, with the name that None has in files."""
+    return re.sub(r"\bNone\b", "null", " ".join(text.split()))
 
 
 def _kind(field: FieldInfo, value: Any) -> str:
