@@ -77,8 +77,8 @@ def complete(app, page: str, source: list[str]) -> None:
 
 
 def readable(app, what, name, public, options, signature: str | None, returns: str | None):
-    """A signature that Sphinx can parse, as `<factory>` is no Python."""
-    return signature and signature.replace("<factory>", "..."), returns
+    """A signature that Sphinx can parse, as `<factory>` and `<function silent>` are no Python."""
+    return signature and re.sub(r"<[^<>]+>", "...", signature), returns
 
 
 def lead_to_index(app, failure) -> None:

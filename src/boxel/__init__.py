@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from boxel.api.detector import Detector, load
     from boxel.api.estimate import estimate
     from boxel.api.evaluation import compare, evaluate
+    from boxel.api.operating_points import thresholds
     from boxel.api.planning import Planned, plan
     from boxel.api.prediction import predict
     from boxel.api.reporting import report
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from boxel.export.registry import register_export
     from boxel.io import read_image, read_label_map, write_image
     from boxel.models import Model, ModelConfig
+    from boxel.operating_points import OperatingPoints, Shown
     from boxel.plugins import load_plugin
     from boxel.preparation.store import Store
     from boxel.recipes import Experiment, get_recipe
@@ -47,6 +49,7 @@ _HOME = {
     "boxel.api.detector": ("Detector", "load"),
     "boxel.api.estimate": ("estimate",),
     "boxel.api.evaluation": ("compare", "evaluate"),
+    "boxel.api.operating_points": ("thresholds",),
     "boxel.api.planning": ("Planned", "plan"),
     "boxel.api.prediction": ("predict",),
     "boxel.api.reporting": ("report",),
@@ -63,6 +66,7 @@ _HOME = {
     "boxel.export.registry": ("register_export",),
     "boxel.io": ("read_image", "read_label_map", "write_image"),
     "boxel.models": ("Model", "ModelConfig"),
+    "boxel.operating_points": ("OperatingPoints", "Shown"),
     "boxel.recipes": ("Experiment", "get_recipe"),
     "boxel.types": ("Batch", "Detections", "Geometry", "Image", "Instances", "RawDetections", "Task"),
 }

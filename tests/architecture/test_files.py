@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 FORBIDDEN = {"utils", "util", "helpers", "helper", "common", "misc", "core"}
 PYTHON = sorted(path for folder in ("src", "tests", "benchmarks", "examples") for path in (ROOT / folder).rglob("*.py"))
-SUFFIXES = {".py", ".md", ".toml", ".txt", ".yml", ".yaml", ".json", ".j2"}
+SUFFIXES = {".py", ".md", ".mjs", ".toml", ".txt", ".yml", ".yaml", ".json", ".j2"}
 NAMED = {"LICENSE", "Makefile", ".gitignore", ".ci/run"}
 SOURCE = [path for path in PYTHON if path.is_relative_to(ROOT / "src")]
 

@@ -25,6 +25,7 @@ from boxel.wording import counted
 
 USED = 0.95  # share of a budget that is planned with, as times vary
 VALIDATING = 0.15  # most of it that validations take
+THRESHOLDS = 0.1  # of a budget, for the score thresholds at the end
 FEWEST, MOST = 4, 10  # validations
 LEAST_STEPS = 10
 SECONDS = 20.0  # for which steps are measured, and validations
@@ -97,11 +98,12 @@ def with_budget(
     check_budget(train)
     step, case, ids = measure_training(store, split, task, experiment)
     used = min(now - then for now, then in zip(time_used(), began, strict=True))
-    left = USED * (budget - used)
+    training = 1 - THRESHOLDS if ids else 1.0
+    left = USED * (training * budget - used)
     validations = plan_validations(train, case, len(ids), len(split.val), left)
     steps = int((left - validations.seconds) / step.seconds)
     if steps < LEAST_STEPS:
-        needed = budget + (LEAST_STEPS * step.seconds + validations.seconds - left) / USED
+        needed = budget + (LEAST_STEPS * step.seconds + validations.seconds - left) / (USED * training)
         raise ValueError(
             f"train.budget={train.budget} is too short: a training step takes {step.seconds:.3g} s and a validation of "
             f"a case {case:.3g} s; give at least {math.ceil(needed / 60)}min, or choose a smaller recipe"

@@ -44,41 +44,48 @@ def predict_case(detector: Detector, inputs: Images, case: str, out: Path, num_c
     files = list(inputs.cases[case].channels)
     try:
         image, stamp = inputs.read(case), stamp_of(detector, case, files, inputs.given.get(case))
+        uid = getattr(inputs.cases[case].opener, "uid", None)
+        unlike = detector.differences(image, files[0], uid, modality=inputs.run.force)
     except (ValueError, OSError) as error:
         return CaseResult(case, failure=_reason(files[0], error))
     path = case_file(out, case, ".json", num_cases)
     given = inputs.given.get(case)
     if given:
-        return _segment_given(detector, given, image, case, path, stamp, files)
+        return _segment_given(detector, given, image, case, path, stamp, files, unlike)
     try:
         raw, labels, shape = detector.predict_raw(image, name=str(files[0]))
     except ValueError as error:
         return CaseResult(case, failure=_reason(files[0], error))
     prediction = RawPrediction(
         case, raw, shape, image.geometry, detector.classes, detector.consolidation_of(shape), tuple(files), stamp,
-        detector.views,
+        detector.views, detector.operating_points, unlike,
     )  # fmt: skip
     write_raw(case_file(out / "raw", case, ".npz", num_cases), prediction)
     if labels is not None:
         write_label_map(segmentation_file(path.parent, case), labels, image.geometry)
     detections = prediction.consolidate()
     # Last, as it says that all else is there.
-    write_detections(path, detections, case, detector.classes, image_files=files, extra=stamp)
+    points = detector.operating_points
+    write_detections(
+        path, detections, case, detector.classes, image_files=files, extra=stamp, operating_points=points,
+        warnings=unlike,
+    )  # fmt: skip
     empty = labels is not None and not labels.any()
-    return CaseResult(case, detections.capped, empty, tuple(image.remarks))
+    return CaseResult(case, detections.capped, empty, (*image.remarks, *unlike))
 
 
 def _segment_given(
-    detector: Detector, given: GivenBoxes, image: Image[Voxels], case: str, path: Path, stamp: Any, files: list[Path]
-) -> CaseResult:
+    detector: Detector, given: GivenBoxes, image: Image[Voxels], case: str, path: Path, stamp: Any, files: list[Path],
+    unlike: tuple[str, ...],
+) -> CaseResult:  # fmt: skip
     """Write the label map of a case in given boxes, and these."""
     try:
         labels = detector.segment_boxes(image, given.on(image.geometry), name=str(files[0]))
     except ValueError as error:
         return CaseResult(case, failure=_reason(files[0], error))
     write_label_map(segmentation_file(path.parent, case), labels, image.geometry)
-    write_detections(path, given.detections, case, given.classes, image_files=files, extra=stamp)
-    return CaseResult(case, empty=not labels.any(), remarks=tuple(image.remarks))
+    write_detections(path, given.detections, case, given.classes, image_files=files, extra=stamp, warnings=unlike)
+    return CaseResult(case, empty=not labels.any(), remarks=(*image.remarks, *unlike))
 
 
 def _reason(file: Path, error: Exception) -> str:

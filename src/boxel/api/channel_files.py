@@ -34,11 +34,13 @@ class RunImages:
         channels: their names.
         ndim: number of axes.
         numbered: whether its own cases have files CASE_0000, CASE_0001 ...; None if that is not known.
+        force: images of other modalities are predicted, too.
     """
 
     channels: tuple[str, ...]
     ndim: int
     numbered: bool | None = None
+    force: bool = False
 
     @classmethod
     def of(cls, task: Task, split: RunSplit) -> "RunImages":

@@ -15,6 +15,7 @@ from boxel.consolidation.raw_file import raw_files, read_raw_file
 from boxel.export.boxel_json import segmentation_file, write_detections
 from boxel.files import write_bytes
 from boxel.inputs.texts import read_json
+from boxel.operating_points import OTHERWISE
 from boxel.output_folder import case_file, claimed, unfinished, wanted_cases
 from boxel.types import Progress, silent
 from boxel.wording import counted
@@ -60,7 +61,7 @@ def consolidate_folder(
     written: dict[Path, Path] = {}
     settings: dict[str, Any] = {}
     runs = set()
-    capped = left_out = 0
+    capped = left_out = otherwise = 0
     for done, file in enumerate(files):
         progress("verify", done, len(files))
         prediction = read_raw_file(file)
@@ -75,6 +76,7 @@ def consolidate_folder(
             )
         written[path] = file
         left_out += "segmentation" in prediction.extra and "segmentation" not in selected.extra
+        otherwise += bool(prediction.operating_points and selected.extra != prediction.extra)
         runs.add(str(prediction.extra.get("detector")))
         settings |= settings_of(consolidate=config)
     progress("verify", len(files), len(files))
@@ -83,6 +85,8 @@ def consolidate_folder(
             f"the segmentations of {counted(left_out, 'image')} are left out because they are means over all views; "
             "to have those of some views, predict again with these"
         )
+    if otherwise:
+        logging.getLogger("boxel").warning(OTHERWISE)
     job = settings | {"detectors": sorted(runs), "--views": views, "--checkpoints": checkpoints}
     cases = {path.name.removesuffix(".json") for path in written}
     folder = Path(predictions).parent if Path(predictions).name == "raw" else Path(predictions)
@@ -139,6 +143,8 @@ def _consolidate_file(file: Path, path: Path, choice: _Choice) -> bool:
         prediction.classes,
         image_files=prediction.image_files,
         extra=extra,
+        operating_points=prediction.operating_points,
+        warnings=prediction.warnings,
     )
     return detections.capped
 

@@ -1,18 +1,19 @@
 """`boxel convert`: predictions of one format written in another."""
 
+import logging
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from boxel.datasets.names import case_ids
 from boxel.export import DatasetInfo, ImageGeometries, Prediction, get_format, recognise
 from boxel.inputs.folders import walk
 from boxel.io import SUFFIXES, read_geometry, split_suffix
 from boxel.io.channels import group_channels, in_order, split_channel
+from boxel.operating_points import OperatingPoints, Shown
 from boxel.output_folder import claimed, unfinished
+from boxel.wording import counted_of
 
 
 def convert(
@@ -23,7 +24,8 @@ def convert(
     source: str = "auto",
     images: Path | str | None = None,
     classes: Sequence[str] = (),
-    min_score: float = 0.0,
+    min_score: float | None = None,
+    shown: Shown = Shown(),  # noqa: B008 (frozen)
 ) -> list[Path]:
     """Write predictions in another format; docs/how_to/export.md lists the formats.
 
@@ -36,7 +38,9 @@ def convert(
             `CASE_0000.nii.gz`, or a folder `CASE` with a DICOM series; or a DICOM series itself. Only needed if the
             images were moved after prediction, or if `source` does not name them.
         classes: class names in the order of the labels, for a `source` that does not contain them in this order.
-        min_score: detections with lower scores are left out.
+        min_score: detections with lower scores are left out; the same as `shown=Shown(min_score=...)`.
+        shown: which detections are written. By default the formats that people look at have those above the threshold
+            that `boxel predict` applied, and the others all.
 
     Returns:
         The files written.
@@ -46,7 +50,10 @@ def convert(
             holds anything else.
     """
     predictions, out = Path(predictions), Path(out)
-    write = get_format(to).writer
+    if min_score is not None:
+        shown = replace(shown, min_score=min_score)
+    form = get_format(to)
+    write = form.writer
     read = get_format(source).reader if source != "auto" else None
     if not predictions.exists():
         raise ValueError(f"{predictions}: no such file or folder; name the folder that boxel predict wrote to")
@@ -56,14 +63,17 @@ def convert(
     given = read(predictions, DatasetInfo(tuple(classes), geometries))
     if warning := unfinished(predictions, {prediction.case for prediction in given}):
         warnings.warn(warning, stacklevel=2)
-    chosen = [
-        replace(prediction, detections=prediction.detections[np.asarray(prediction.detections.scores) >= min_score])
-        for prediction in given
-    ]
+    chosen = [_select(prediction, shown) for prediction in given]
+    selects = form.for_viewers or bool(shown.to_dict())
+    if selects:
+        chosen = [prediction.above() for prediction in chosen]
     if files:
         chosen = [_with_image(prediction, files) for prediction in chosen]
     with claimed(out, "convert", {"--to": to, "PREDICTIONS": str(predictions.resolve())}):
-        return write(out, chosen)
+        written = write(out, chosen)
+    if selects:
+        _say_what_is_shown(given, chosen)
+    return written
 
 
 def find_cases(folder: Path) -> dict[str, tuple[Path, ...]]:
@@ -90,6 +100,22 @@ def find_cases(folder: Path) -> dict[str, tuple[Path, ...]]:
     if not cases:
         raise ValueError(f"{folder}: no image in this folder; known: {', '.join(SUFFIXES)} and DICOM series")
     return cases
+
+
+def _select(prediction: Prediction, shown: Shown) -> Prediction:
+    """The prediction with the operating point that is asked for."""
+    if not shown.to_dict():
+        return prediction
+    points = prediction.operating_points or OperatingPoints.unknown(prediction.classes)
+    return replace(prediction, operating_points=points.choose(shown))
+
+
+def _say_what_is_shown(given: Sequence[Prediction], chosen: Sequence[Prediction]) -> None:
+    """Log how many detections are written, and why these."""
+    kept, total = (sum(len(prediction.detections) for prediction in some) for some in (chosen, given))
+    points = next((prediction.operating_points for prediction in chosen), None)
+    why = points or "no score thresholds are known, --min-score leaves out weak ones"
+    logging.getLogger("boxel").info(f"{counted_of(kept, total, 'detection', 'is', 'are')} written: {why}")
 
 
 def _with_image(prediction: Prediction, files: dict[str, tuple[Path, ...]]) -> Prediction:

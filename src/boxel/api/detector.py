@@ -1,5 +1,6 @@
 """A trained detector: images in, detections in their own voxels out."""
 
+import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 
 from boxel.api.ensemble import load_models, read_members
+from boxel.api.run_points import points_without, read_points
 from boxel.consolidation import ConsolidateConfig, consolidate
 from boxel.consolidation.views import RecordedViews, view_axes
 from boxel.inference.config import PredictConfig
@@ -17,8 +19,10 @@ from boxel.inference.raw import predict_raw
 from boxel.inference.segmentation import Painter
 from boxel.io.channels import fit_image, open_channels
 from boxel.models.base import Model
+from boxel.operating_points import OTHERWISE, OperatingPoints, Shown
 from boxel.preparation.prepared import Prepared
 from boxel.preparation.preprocess import check_grid
+from boxel.preparation.training_images import FILE, TrainingImages, describe
 from boxel.slabs import Voxels
 from boxel.training.devices import device_named
 from boxel.training.memory import keep_freed_memory
@@ -36,6 +40,9 @@ class Detector:
         fingerprint: of weights and settings; equal fingerprints give equal detections.
         weights: fingerprint of the weights, and of the plug-ins that the models need.
         checkpoints: number of models of each run, in their order.
+        operating_points: score thresholds from the validation cases of the (first) run, the one that is applied, and
+            the calibration of the scores; None if none were measured.
+        training_images: what the images were like that the (first) run was trained on; None if that was not recorded.
     """
 
     def __init__(
@@ -50,6 +57,8 @@ class Detector:
         weights: str = "",
         segmentation_classes: Sequence[str] = (),
         checkpoints: Sequence[int] = (),
+        operating_points: OperatingPoints | None = None,
+        training_images: TrainingImages | None = None,
     ) -> None:
         self.task, self.predict_config, self.consolidate_config = task, predict, consolidate
         self.device = device if isinstance(device, torch.device) else device_named(device)
@@ -57,6 +66,7 @@ class Detector:
         self.fingerprint, self.weights = fingerprint, weights
         self.segmentation_classes = tuple(segmentation_classes)
         self.checkpoints = tuple(checkpoints) or (len(self.models),)
+        self.operating_points, self.training_images = operating_points, training_images
 
     @classmethod
     def load(
@@ -67,6 +77,8 @@ class Detector:
         overrides: Sequence[str] = (),
         device: str | None = None,
         trust: bool = False,
+        shown: Shown = Shown(),  # noqa: B008 (frozen)
+        measured: bool = True,
     ) -> Self:
         """Load the detector of a run folder; `overrides` change settings such as `predict.views=identity`.
 
@@ -77,17 +89,29 @@ class Detector:
             overrides: Settings to change, each `"key=value"`.
             device: Where to run: `auto`, the GPU if there is one, or `cpu`, `cuda`, `mps`.
             trust: Import the plug-in files in the folder, where the run uses some; they are code.
+            shown: The operating point to apply, by default that of the highest F1.
+            measured: Whether to take the operating points of the run, and its calibration; otherwise there are none.
 
         Raises:
             ValueError: a folder is not a run, is not trained yet, has weights of another model, needs a plug-in, is a
-                run of another task, or has a model that cannot give the masks or the segmentation asked for.
+                run of another task, or has a model that cannot give the masks or the segmentation asked for; the run
+                has no such operating point.
         """
         keep_freed_memory()
         members = read_members([run, *ensemble], overrides, trust)
         models, checkpoints, fingerprint, weights = load_models(members)
         experiment, segmentation = members[0].experiment, {member.segmentation_classes for member in members}
+        path, task = members[0].run, members[0].task
+        stored = read_points(path) if measured else None
+        if not stored:
+            points = points_without(path, task.classes, shown)
+        else:
+            points = stored.chosen(shown, calibrate=experiment.predict.calibrate)
+            fingerprint = hashlib.sha256((fingerprint + points.to_json()).encode()).hexdigest()[:16]
+            if changes := stored.changes(weights, experiment):
+                logging.getLogger("boxel").warning(f"{path}: {OTHERWISE} (now others: {', '.join(changes)})")
         return cls(
-            members[0].task,
+            task,
             models,
             experiment.predict,
             experiment.consolidate,
@@ -96,6 +120,8 @@ class Detector:
             weights=weights,
             segmentation_classes=segmentation.pop() if len(segmentation) == 1 else (),
             checkpoints=checkpoints,
+            operating_points=points,
+            training_images=TrainingImages.load(path / FILE) if (path / FILE).exists() else None,
         )
 
     @property
@@ -206,13 +232,37 @@ class Detector:
         files = [Path(file) for file in ([source] if isinstance(source, str | Path) else source)]
         image = fit_image(open_channels(files), self.task.channels, len(self.task.spacing), files[0])
         check_grid(image.geometry, self.task, str(files[0]), in_parts=not isinstance(image.array, np.ndarray))
-        for remark in image.remarks:
+        for remark in (*image.remarks, *self.differences(image, files[0])):
             logging.getLogger("boxel").warning(f"{files[0]}: {remark}")
         return image
 
+    def differences(
+        self, image: Image[Voxels], file: Path, uid: str | None = None, *, modality: bool = True
+    ) -> tuple[str, ...]:
+        """A warning if an image is of another kind than the training images; none where that is not known.
+
+        Args:
+            image: as it is stored.
+            file: its file, or the folder of a DICOM series.
+            uid: of the series, where the folder has several.
+            modality: Whether another modality is only a difference.
+
+        Raises:
+            ValueError: it is of another modality, and that is more than a difference.
+        """
+        if not self.training_images:
+            return ()
+        about = describe(image, file, uid)
+        if not modality and (other := self.training_images.other_modality(about)):
+            known = " or ".join(self.training_images.modalities)
+            raise ValueError(f"{file}: modality {other}, but the run was trained on {known}; add --force to predict it")
+        found = self.training_images.differences(about)
+        return (f"unlike the training images: {'; '.join(found)}",) if found else ()
+
     def finish(self, raw: RawDetections, shape: tuple[int, ...], original: Geometry) -> Detections:
         """Consolidated detections on the original grid, from those in a prepared image of `shape`."""
-        return consolidate(raw, self.consolidation_of(shape), geometry=original, shape=shape)
+        detections = consolidate(raw, self.consolidation_of(shape), geometry=original, shape=shape)
+        return self.operating_points.calibrated(detections) if self.operating_points else detections
 
     def consolidation_of(self, shape: Sequence[int]) -> ConsolidateConfig:
         """The settings of consolidation for a prepared image of `shape`, with the plan's number of detections."""

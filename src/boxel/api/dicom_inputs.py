@@ -11,14 +11,11 @@ from boxel.datasets.formats.dicom import series_names
 from boxel.datasets.formats.dicom_files import PROJECTIONS, VOLUMES, DicomSeries, SeriesOpener, find_dicom
 from boxel.datasets.problems import InputError
 from boxel.io import list_series
+from boxel.preparation.training_images import MODALITIES
 
 __all__ = ["dicom_cases"]
 
 OBJECTS = ("SEG", "RTSTRUCT", "SR", "PR", "KO", "RTDOSE", "RTPLAN", "RTRECORD", "REG", "DOC", "FID", "M3D")
-MODALITIES = {
-    "CT": "CT", "MRI": "MR", "T1": "MR", "T1W": "MR", "T2": "MR", "T2W": "MR", "FLAIR": "MR", "ADC": "MR",
-    "DWI": "MR", "PET": "PT", "MR": "MR", "PT": "PT", "US": "US", **dict(zip(PROJECTIONS, PROJECTIONS, strict=True)),
-}  # fmt: skip
 
 
 class _Everything:
@@ -33,6 +30,7 @@ def dicom_cases(
     channels: Sequence[str],
     ndim: int,
     left_out: dict[str, list[str]],
+    force: bool = False,
 ) -> list[Case]:
     """A case for each image series below `folder` that fits, called as in a data set of DICOM series.
 
@@ -45,6 +43,7 @@ def dicom_cases(
         channels: the channels of the run.
         ndim: the axes of its images.
         left_out: gets the names of other series by the reason why they do not fit.
+        force: take series of other modalities, too.
     """
     if importlib.util.find_spec("pydicom") is None and len(list_series(folder)) == 1:
         return [Case(Path(os.path.abspath(folder)).name, (folder,))]
@@ -59,7 +58,7 @@ def dicom_cases(
     images += _joined(more)
     cases = []
     for name, series in zip(series_names(images, root), images, strict=True):
-        reason = _misfit(series, channels, ndim)
+        reason = _misfit(series, channels, ndim, force)
         if reason:
             left_out[reason].append(name)
         elif series.is_flat:
@@ -80,13 +79,13 @@ def _joined(files: Sequence[DicomSeries]) -> list[DicomSeries]:
     ]
 
 
-def _misfit(series: DicomSeries, channels: Sequence[str], ndim: int) -> str:
+def _misfit(series: DicomSeries, channels: Sequence[str], ndim: int, force: bool) -> str:
     """Why a series does not fit a run; empty if it does."""
     expected = {MODALITIES.get(channel.upper(), "") for channel in channels}
     if len(channels) > 1:
         return f"DICOM series have one channel, the run takes {len(channels)}"
-    if series.kind in MODALITIES.values() and not expected & {series.kind, ""}:
-        return f"modality {series.kind}, the run takes {channels[0]}"
+    if series.kind in MODALITIES.values() and not expected & {series.kind, ""} and not force:
+        return f"modality {series.kind}, the run takes {channels[0]} (unless --force is given)"
     if series.is_localizer:
         return "localizers"
     frames = int(series.header.get("NumberOfFrames") or 1)

@@ -1,6 +1,7 @@
 """The runs of a detector: one, or several of the same task, whose checkpoints are members of one ensemble."""
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,7 +139,9 @@ def load_models(
 ) -> tuple[list[Model], tuple[int, ...], str, str]:
     """The models of all members, the number of each member's, and the fingerprints of all and of the weights alone."""
     predict, consolidate = members[0].experiment.predict, members[0].experiment.consolidate
-    settings = hashlib.sha256((predict.to_json() + consolidate.to_json()).encode())
+    chosen = predict.to_dict()
+    del chosen["calibrate"]  # it has an effect with operating points only, which have a hash of their own
+    settings = hashlib.sha256((json.dumps(chosen, indent=2) + "\n" + consolidate.to_json()).encode())
     weights, models, counts = hashlib.sha256(), list[Model](), list[int]()
     for number, member in enumerate(members):
         if number:

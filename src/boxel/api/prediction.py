@@ -15,6 +15,7 @@ from boxel.api.given_boxes import read_given
 from boxel.api.prediction_inputs import Images, find_images, images_of
 from boxel.api.ray_prediction import RayWork
 from boxel.api.run import RunSplit
+from boxel.api.run_points import NO_CASES, UNKNOWN
 from boxel.caps import warn_of_caps
 from boxel.config import Config
 from boxel.datasets.cases import Dataset
@@ -25,6 +26,7 @@ from boxel.export.prediction import Prediction
 from boxel.inputs.texts import read_json
 from boxel.locks import LockedError, locked
 from boxel.models.base import no_given_boxes, segments_boxes
+from boxel.operating_points import Shown
 from boxel.output_folder import case_file, claimed, lock_of_case
 from boxel.types import Progress, silent
 from boxel.wording import counted, counted_of
@@ -46,6 +48,8 @@ def predict(
     workers: int | None = None,
     device: str | None = None,
     trust: bool = False,
+    force: bool = False,
+    shown: Shown = Shown(),  # noqa: B008 (frozen)
     progress: Progress = silent,
 ) -> list[Path]:
     """Write one JSON of detections per image into `out`, and every raw box into `out/raw`.
@@ -76,16 +80,18 @@ def predict(
         workers: number of workers on the cluster; None: one per GPU, or per as many cores as this process uses.
         device: where to compute: `auto`, `cpu`, `cuda` or `mps`; not with `ray`, whose workers take the GPUs they have.
         trust: import the plug-in files in the run folder, where the run uses some; they are code.
+        force: predict images of another modality than the training images, with a warning.
+        shown: which detections are marked as above the threshold; the formats that people look at have only these.
 
     Returns:
         The JSON files, one per image.
 
     Raises:
-        ValueError: an unknown format; runs of different tasks; `formats` with `shard`; no Ray, or no cluster at that
-            address; `out` holds anything else. When all other images are done: those that cannot be read or do not fit
-            the detector, a line for each; `formats` are not written then.
+        ValueError: an unknown format; no such operating point; runs of different tasks; `formats` with `shard`; no
+            Ray, or no cluster at that address; `out` holds anything else. When all other images are done: those that
+            cannot be read or do not fit the detector, a line for each; `formats` are not written then.
     """
-    writers = {name: get_format(name).writer for name in formats}
+    writers = {name: get_format(name).writer_of_shown for name in formats}
     own_part = slice_of_shard(shard, formats)
     if workers is not None and (not ray or workers < 1):
         raise ValueError(f"--workers {workers}: must be at least 1 and needs --ray; add --ray local, or leave it out")
@@ -94,28 +100,37 @@ def predict(
             f"--device {device}: has no effect with --ray, whose workers take the GPUs they have; leave it out"
         )
     runs = [Path(run), *map(Path, ensemble)]
-    detector = Detector.load(run, ensemble=ensemble, overrides=overrides, trust=trust, device="cpu" if ray else device)
-    layout = RunImages.of(detector.task, RunSplit.load(runs[0] / "split.json"))
+    device = "cpu" if ray else device
+    detector = Detector.load(run, ensemble=ensemble, overrides=overrides, trust=trust, device=device, shown=shown)
+    split = RunSplit.load(runs[0] / "split.json")
+    layout = replace(RunImages.of(detector.task, split), force=force)
     if isinstance(images, Dataset):
         inputs = images_of(images, layout)
     else:
         paths = [images] if isinstance(images, str | Path) else images
         inputs = find_images([Path(path) for path in paths], layout, skip=Path(out))
     logging.getLogger("boxel").log(logging.WARNING if inputs.left_out else logging.INFO, inputs)
+    points = detector.operating_points
+    if boxes is None:
+        known = f"marked as above the threshold: {points}" if points else f"{run}: {UNKNOWN if split.val else NO_CASES}"
+        logging.getLogger("boxel").log(logging.INFO if points else logging.WARNING, known)
     files = {name: list(case.channels) for name, case in inputs.cases.items()}
     _check_names(files, len(detector.task.channels))
     files = chosen_cases(files, runs, part, cases)
     out, everything = Path(out), sorted(files)
     if boxes is not None:
-        _check_effect(overrides)
+        _check_effect([*overrides, *shown.to_dict()])
         inputs = _with_boxes(inputs, files, detector, Path(boxes), runs)
     files = {case: files[case] for case in everything[own_part]}
     job = settings_of(predict=detector.predict_config, consolidate=detector.consolidate_config)
     job |= {"--boxes": str(Path(boxes).resolve())} if boxes is not None else {}
+    if not (points and points.points):
+        del job["predict.calibrate"]
+    job |= shown.to_dict()
     job |= {"weights": detector.weights, "plan.max_detections": detector.task.max_detections}
     source = ", ".join(str(one.resolve()) for one in runs)
     with claimed(out, "predict", job, source=f"the run {source}", shared=bool(shard), cases=everything):
-        work = RayWork(ray, runs, tuple(overrides), trust, workers) if ray else None
+        work = RayWork(ray, runs, tuple(overrides), trust, workers, shown) if ray else None
         written, failures = _predict_cases(detector, files, inputs, out, len(everything), work, progress)
         if failures:
             later = f", or `boxel convert --to {formats[0]}` without them" if formats else ""
@@ -218,8 +233,8 @@ def _is_done(detector: Detector, case: str, files: Sequence[Path], inputs: Image
 def _check_effect(overrides: Sequence[str]) -> None:
     """Refuse settings of the detection, which given boxes replace."""
     for key in (assignment.partition("=")[0].strip() for assignment in overrides):
-        if key.split(".")[0] in ("predict", "consolidate") and key != "predict.segmentation":
-            name = "--masks" if key == "predict.masks" else f"--set {key}"
+        if key.startswith(("--", "predict.", "consolidate.")) and key != "predict.segmentation":
+            name = "--masks" if key == "predict.masks" else key if key.startswith("--") else f"--set {key}"
             raise ValueError(f"{name} has no effect with --boxes, which are segmented as they are; leave it out")
 
 

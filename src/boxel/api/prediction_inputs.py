@@ -138,7 +138,7 @@ def find_images(paths: Sequence[Path], run: RunImages, skip: Path | None = None)
     ids = case_ids([Path(os.path.abspath(place)) for place, _ in named], root)
     cases = [Case(name, tuple(channels)) for name, (_, channels) in zip(ids, named, strict=True)]
     for path, places in with_dicom:
-        cases += dicom_cases(path, places, root, run.channels, run.ndim, left_out) if places else ()
+        cases += dicom_cases(path, places, root, run.channels, run.ndim, left_out, run.force) if places else ()
     cases += dataset.cases if dataset else ()
     left_out = {reason: names for reason, names in left_out.items() if names}
     unique = _unique(cases)

@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from boxel.api.case_prediction import CaseResult, predict_case
 from boxel.api.detector import Detector
 from boxel.api.prediction_inputs import Images
 from boxel.api.ray_cluster import connect, divide, run_on_actors
+from boxel.operating_points import Shown
 from boxel.plugins import load_plugin, loaded_plugins
 
 __all__ = ["RayWork"]
@@ -34,6 +35,7 @@ class RayWork:
     overrides: Sequence[str]
     trust: bool
     workers: int | None = None
+    shown: Shown = field(default_factory=Shown)
 
     def predict(
         self, fingerprint: str, images: Images, cases: Sequence[str], out: Path, num_cases: int
@@ -74,7 +76,9 @@ class _Worker:
         for plugin in self.plugins:
             load_plugin(plugin)
         run, *ensemble = self.work.runs
-        self.detector = Detector.load(run, ensemble=ensemble, overrides=self.work.overrides, trust=self.work.trust)
+        self.detector = Detector.load(
+            run, ensemble=ensemble, overrides=self.work.overrides, trust=self.work.trust, shown=self.work.shown
+        )
         if self.detector.fingerprint != self.fingerprint:
             raise ValueError(f"{run}: other weights or settings on the machine {where}; all machines need the same run")
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from boxel.api.evaluation_inputs import read_evaluation_inputs
 from boxel.api.run import read_history, read_run
+from boxel.api.run_points import read_points
 from boxel.api.segmentation_inputs import read_segmentations
 from boxel.datasets.cases import Dataset, read_case
 from boxel.datasets.formats import as_dataset
@@ -60,10 +61,12 @@ def report(
         raise ValueError(f"--cases is {num_cases}; give 0 or more")
     path = Path(out) if out else run / "report.html"
     check_file(path, PAGE_BEGINS, "report")
+    measured = read_points(run)
     content = ReportContent(
         title=f"{task.name}: {experiment.model.type_name}, fold {split.fold}",
         history=read_history(run),
         plan=task.why,
+        points=measured.points if measured else None,
         recipe=experiment.to_dict(),
         environment={**read_json(run / "environment.json", dict[str, Any]), "seed": experiment.seed},
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from boxel.api.fitting import Fitted, fit
+from boxel.api.operating_points import measure_once
 from boxel.api.prepared_with import PREPARED_WITH, PreparedWith, fitted_before, plan_choices
 from boxel.api.run import read_history, start_run
 from boxel.api.start import start_of
@@ -23,6 +24,8 @@ from boxel.preparation.fingerprint import Fingerprint
 from boxel.preparation.plan import PlanConfig
 from boxel.preparation.prepare import prepare as prepare_store
 from boxel.preparation.store import Store
+from boxel.preparation.training_images import FILE as TRAINING_IMAGES
+from boxel.preparation.training_images import TrainingImages
 from boxel.recipes import Experiment, get_recipe, is_file
 from boxel.training.checkpoints import is_ranked_finally, rank_finally, read_ranking
 from boxel.training.config import LAST, TrainConfig
@@ -134,6 +137,7 @@ def train(
     given = pretrained_parts(experiment.model, task) if fresh else {}
     with working_in(run, "train"):
         start_run(run, experiment, task, split)
+        TrainingImages.of(store.fingerprint).save(run / TRAINING_IMAGES)
         initial = {
             f"{name}.{key}".lstrip("."): tensor
             for name, weights in given.items()
@@ -152,6 +156,7 @@ def train(
         trained = read_ranking(run) and _finished(run, experiment.train)
         if trained and (finish is None or is_ranked_finally(run, select_by)):
             progress("train", steps, steps)
+            measure_once(run, store, split, experiment, progress)
             return run
         limit, disk = experiment.train.max_seconds, start.disk()
 
@@ -176,6 +181,7 @@ def train(
                 )  # fmt: skip
         finally:
             observers.on_end()
+        measure_once(run, store, split, experiment, progress)
         return run
 
 

@@ -14,7 +14,17 @@ from typing import Annotated, Any
 import typer
 
 from boxel import __version__
-from boxel.cli import configuring, consolidating, converting, evaluating, experimenting, planning, predicting, training
+from boxel.cli import (
+    configuring,
+    consolidating,
+    converting,
+    evaluating,
+    experimenting,
+    planning,
+    predicting,
+    thresholding,
+    training,
+)
 from boxel.cli.console import print_plan, say, warning_lines
 from boxel.cli.data_sets import check, open_named, toy
 from boxel.cli.options import (
@@ -114,6 +124,8 @@ def prepare(
 
 
 app.command(epilog="Example: **boxel train work --fold 0 --recipe retina_unet_small --budget 10min**")(training.train)
+
+app.command(epilog="Example: **boxel thresholds run**")(thresholding.thresholds)
 
 app.command(
     epilog="Example: **boxel predict run scans/ --out out**, or **boxel predict run my_dataset --part test --out out**"

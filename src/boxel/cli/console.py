@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -21,6 +21,12 @@ def say(text: object = "", *, file: TextIO | None = None, end: str = "\n") -> No
 def warned(text: object) -> str:
     """A warning, as it is printed on standard error."""
     return f"boxel: warning: {text}"
+
+
+def say_of_patients(formats: Iterable[str]) -> None:
+    """Say that objects in DICOM formats name the patient, as they must."""
+    if any(name.startswith("dicom-") for name in formats):
+        say("note: the DICOM objects keep the patient of their images (name, ID, birth date, sex)", file=sys.stderr)
 
 
 def warning_lines() -> Callable[..., None]:
@@ -83,6 +89,23 @@ def print_plan(task: Any) -> None:
     print_table("plan", {key: short(value) for key, value in task.to_dict().items() if key != "why"})
     for choice, reason in task.why.items():
         say(f"  {choice}: {reason}")
+
+
+def print_points(points: Any) -> None:
+    """The operating points of each class, and how well its scores are calibrated, in a table."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from boxel.reporting.tables import points_table
+
+    title = f"{counted(points.num_images, 'validation image')}, IoU ≥ {points.iou_threshold:.2f}"
+    table, rows = Table(title=title), points_table(points)
+    for number, column in enumerate(["class", *rows["columns"]]):
+        table.add_column(column, justify="left" if number < 2 else "right")
+    for name, cells in rows["rows"]:
+        table.add_row(Text(printable(name)), *(text for text, _ in cells))
+    Console().print(table)
 
 
 def short(value: Any) -> str:

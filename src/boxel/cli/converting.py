@@ -7,8 +7,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from boxel.cli.console import say
-from boxel.cli.options import Plugins
+from boxel.cli.console import say, say_of_patients
+from boxel.cli.options import All, FpPerImage, MinScore, Plugins
+from boxel.cli.progress import messages
 from boxel.wording import counted
 
 
@@ -45,12 +46,23 @@ def convert(
     classes: Annotated[
         str, typer.Option(metavar="A,B", help="Class names by label, for files that do not contain them in order.")
     ] = "",
-    min_score: Annotated[float, typer.Option(min=0, max=1, help="Discard detections below this score.")] = 0.0,
+    min_score: MinScore = None,
+    fp_per_image: FpPerImage = None,
+    all_: All = False,
     plugin: Plugins = None,
 ) -> None:
-    """Convert predictions to the format of another program."""
+    """Convert predictions to the format of another program.
+
+    Formats that people look at (DICOM, Slicer, MITK, NIfTI, preview) get the detections above the score thresholds of
+    the run, if these are known; the others get all, as metrics need them. --min-score, --fp-per-image and --all choose
+    for every format.
+    """
     from boxel.api.conversion import convert as run_convert
+    from boxel.operating_points import Shown
 
     names = [name.strip() for name in classes.split(",") if name.strip()]
-    written = run_convert(predictions, out, to, source=source, images=images, classes=names, min_score=min_score)
+    shown = Shown(min_score=min_score, fp_per_image=fp_per_image, keep_all=all_)
+    with messages():
+        written = run_convert(predictions, out, to, source=source, images=images, classes=names, shown=shown)
+    say_of_patients([to])
     say(f"wrote {counted(len(written), 'file')} to {out}")

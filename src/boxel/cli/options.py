@@ -66,6 +66,15 @@ KeepIdentifiers = Annotated[
         "--keep-identifiers", help="Write the names of groups (patients) as the data set has them, not as pseudonyms."
     ),
 ]
+MinScore = Annotated[float | None, typer.Option(min=0, max=1, help="Show the detections with at least this score.")]
+FpPerImage = Annotated[
+    float | None,
+    typer.Option(
+        help="Show the detections above the thresholds with so many false positives per image and class on the "
+        "validation cases: 0.125, 0.25, 0.5, 1, 2, 4 or 8."
+    ),
+]
+All = Annotated[bool, typer.Option("--all", help="Show all detections.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON instead of text.")]
 
 

@@ -4,7 +4,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from boxel.cli.console import say, warned
@@ -105,22 +105,28 @@ def progress_bars(kept: str = "") -> Iterator[Display]:
     bars = _bars(console) if console.is_terminal else None
     display = Display(kept) if bars is None else Bars(bars, kept)
 
+    try:
+        with messages(display.say), nullcontext() if bars is None else bars:
+            yield display
+    except KeyboardInterrupt:
+        raise Interrupted(display.message()) from None
+
+
+@contextmanager
+def messages(show: Callable[[str], None] | None = None) -> Iterator[None]:
+    """Show what the package logs meanwhile; as lines, unless a function is given."""
+    say_line = show or Display().say
+
     class Lines(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             text = record.getMessage()
-            display.say(warned(text) if record.levelno >= logging.WARNING else text)
+            say_line(warned(text) if record.levelno >= logging.WARNING else text)
 
     handler, log = Lines(logging.INFO), logging.getLogger("boxel")
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     try:
-        if bars is None:
-            yield display
-        else:
-            with bars:
-                yield display
-    except KeyboardInterrupt:
-        raise Interrupted(display.message()) from None
+        yield
     finally:
         log.removeHandler(handler)
 

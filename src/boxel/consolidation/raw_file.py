@@ -22,10 +22,11 @@ from boxel.files import write_bytes
 from boxel.inputs.json_values import parse_json
 from boxel.inputs.problems import InputError
 from boxel.inputs.texts import read_head
+from boxel.operating_points import OperatingPoints
 from boxel.output_folder import list_files
 from boxel.types import Detections, Geometry, RawDetections
 
-VERSION = 3  # 1: without `views`; 2: without scales in them
+VERSION = 4  # 1: without `views`; 2: without scales in them; 3: without operating points
 
 _COLUMNS = {"boxes": "f", "scores": "f", "labels": "i", "views": "i", "tiles": "i", "weights": "f", "coverage": "f"}
 
@@ -44,6 +45,8 @@ class RawPrediction:
         image_files: what the image was read from.
         extra: anything else worth keeping with the result; JSON-ready.
         views: the mirrored views, scales and checkpoints that `raw.views` counts; None if they were not recorded.
+        operating_points: of the run, with its calibration; None if it has none.
+        warnings: what whoever reads the detections must know.
     """
 
     case: str
@@ -55,6 +58,8 @@ class RawPrediction:
     image_files: tuple[Path, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
     views: RecordedViews | None = None
+    operating_points: OperatingPoints | None = None
+    warnings: tuple[str, ...] = ()
 
     def select(self, *, views: int | str | None = None, checkpoints: int | None = None) -> "RawPrediction":
         """The boxes of some views only: what would have been predicted with these alone.
@@ -84,8 +89,12 @@ class RawPrediction:
         return replace(self, raw=raw, views=chosen)
 
     def consolidate(self, config: ConsolidateConfig | None = None) -> Detections:
-        """Detections in the voxels of the original image; without `config`, by the settings of the run."""
-        return consolidate(self.raw, config or self.config, geometry=self.geometry, shape=self.shape)
+        """Detections in the voxels of the original image, with calibrated scores if the run has a calibration.
+
+        Without `config`, by the settings of the run.
+        """
+        detections = consolidate(self.raw, config or self.config, geometry=self.geometry, shape=self.shape)
+        return self.operating_points.calibrated(detections) if self.operating_points else detections
 
 
 class _Record(Config):
@@ -104,6 +113,8 @@ class _Record(Config):
     capped: bool = False
     consolidate: ConsolidateConfig
     extra: dict[str, Any]
+    operating_points: OperatingPoints | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def write_raw(path: Path | str, prediction: RawPrediction) -> None:
@@ -111,7 +122,7 @@ def write_raw(path: Path | str, prediction: RawPrediction) -> None:
     raw = prediction.raw
     record = _Record(
         format="boxel-raw",
-        version=2 if prediction.views is None or prediction.views.scales == (1.0,) else VERSION,
+        version=VERSION,
         case=prediction.case,
         classes=prediction.classes,
         images=tuple(map(str, prediction.image_files)),
@@ -123,6 +134,8 @@ def write_raw(path: Path | str, prediction: RawPrediction) -> None:
         capped=raw.capped,
         consolidate=prediction.config,
         extra=prediction.extra,
+        operating_points=prediction.operating_points,
+        warnings=prediction.warnings,
     )
     columns = {name: np.asarray(getattr(raw, name)) for name in _COLUMNS}
     if raw.masks is not None:
@@ -210,10 +223,11 @@ def read_raw_file(path: Path) -> RawPrediction:
     number = raw.num_views if views is None else views.number
     if number != raw.num_views or ((raw.views < 0) | (raw.views >= number)).any():
         raise ValueError(f"{path}: damaged, its views are not {raw.num_views}; predict this case again")
-    files = tuple(map(Path, record.images))
+    files, points = tuple(map(Path, record.images)), record.operating_points
     return RawPrediction(
-        record.case, raw, record.shape, record.geometry, record.classes, record.consolidate, files, record.extra, views
-    )
+        record.case, raw, record.shape, record.geometry, record.classes, record.consolidate, files, record.extra, views,
+        points, record.warnings,
+    )  # fmt: skip
 
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -144,25 +144,7 @@ def inspect(dataset: Dataset) -> Iterator[InputError]:
                 case.id,
             )
         seen.setdefault(case.id, case)
-        if not can_name_files(case.id):
-            yield InputError(case.file, f"case {case.id!r:.200}: {NO_FILE_NAME}", NAMES_OF_CASES, case.id)
-        for label in sorted(set(case.labels) - set(range(len(dataset.classes)))):
-            known = ", ".join(f"{i} ({name})" for i, name in enumerate(dataset.classes))
-            fix = f"use one of {known}, or add the class to the data set's labels"
-            yield InputError(case.file, f"unknown class id {label}", fix, case.id)
-        boxes = case.box_instances or Instances.empty(dataset.ndim)
-        drawn = getattr(case.annotate, "ids", ())
-        counts = Counter([*case.mask_labels, *boxes.ids.tolist(), *drawn])
-        for number in (number for number, count in counts.items() if count > 1):
-            problem = f"two objects have the number {number}"
-            yield InputError(case.file, problem, "give every object its own number", case.id)
-        if case.mask_labels and case.label_map is None:
-            yield InputError(
-                case.file,
-                f"{counted(len(case.mask_labels), 'object has a mask', 'objects have masks')} but no label map exists",
-                "add the label map, or describe the objects as boxes",
-                case.id,
-            )
+        yield from _inspect_case(case, dataset)
     for fold, split in enumerate(dataset.splits or ()):
         counts = Counter(case_id for part in split.values() for case_id in part)
         wrong = [case_id for case_id, count in counts.items() if count > 1 or case_id not in seen]
@@ -172,6 +154,28 @@ def inspect(dataset: Dataset) -> Iterator[InputError]:
                 f"fold {fold} names cases that do not exist or are in two parts: {some(wrong)}",
                 "every id must be a case and belong to one part",
             )
+
+
+def _inspect_case(case: Case, dataset: Dataset) -> Iterator[InputError]:
+    if not can_name_files(case.id):
+        yield InputError(case.file, f"case {case.id!r:.200}: {NO_FILE_NAME}", NAMES_OF_CASES, case.id)
+    for label in sorted(set(case.labels) - set(range(len(dataset.classes)))):
+        known = ", ".join(f"{i} ({name})" for i, name in enumerate(dataset.classes))
+        fix = f"use one of {known}, or add the class to the data set's labels"
+        yield InputError(case.file, f"unknown class id {label}", fix, case.id)
+    boxes = case.box_instances or Instances.empty(dataset.ndim)
+    drawn = getattr(case.annotate, "ids", ())
+    counts = Counter([*case.mask_labels, *boxes.ids.tolist(), *drawn])
+    for number in (number for number, count in counts.items() if count > 1):
+        problem = f"two objects have the number {number}"
+        yield InputError(case.file, problem, "give every object its own number", case.id)
+    if case.mask_labels and case.label_map is None:
+        yield InputError(
+            case.file,
+            f"{counted(len(case.mask_labels), 'object has a mask', 'objects have masks')} but no label map exists",
+            "add the label map, or describe the objects as boxes",
+            case.id,
+        )
 
 
 def read_case(
@@ -187,7 +191,7 @@ def read_case(
     Raises:
         ValueError: names the file, the problem and a suggested fix.
     """
-    for problem in inspect(replace(dataset, cases=(case,), splits=None)):
+    for problem in _inspect_case(case, dataset):
         raise problem
     image = (None if pixels else _without_pixels(case, dataset)) or read_case_image(case, dataset)
     label_map = None

@@ -20,7 +20,7 @@ __all__ = ["FrameKey", "Region", "count_points", "frame_keys", "regions_in", "sh
 FrameKey = tuple[str, int]
 """SOPInstanceUID of a file and the number of a frame in it, from 1."""
 
-GROUP, FINDING, TRACKING = "125007", "121071", "112039"  # codes of DCM
+GROUP, FINDING, TRACKING, TRACKING_UID = "125007", "121071", "112039", "112040"  # codes of DCM
 POINTS = ("POINT", "MULTIPOINT")
 PAIRS = ("ELLIPSE", "ELLIPSOID")  # given by the end points of their axes
 
@@ -34,15 +34,22 @@ class Region(NamedTuple):
 
 
 def regions_in(report: Any, by_label: bool = False) -> Iterator[tuple[str, list[Region]]]:
-    """Name and drawings of each measurement group that has drawings; the name is the finding, or else the label."""
-    for group in _groups(report):
+    """Name and drawings of each object that has drawings; the name is the finding, or else the label.
+
+    An object is a measurement group, or all groups of one tracking UID: the same object, drawn several times.
+    """
+    objects: dict[str, tuple[str, list[Region]]] = {}
+    for number, group in enumerate(_groups(report)):
         items = list(group.get("ContentSequence", ()))
         drawn = _drawn(items)
         if drawn:
             codes = [item.ConceptCodeSequence[0] for item in items if _code(item) == FINDING]
             labels = [str(item.TextValue) for item in items if _code(item) == TRACKING]
             names = [str(code.CodeMeaning) for code in codes]
-            yield next(iter([*labels, *names] if by_label else [*names, *labels]), "object"), drawn
+            name = next(iter([*labels, *names] if by_label else [*names, *labels]), "object")
+            uid = next((str(item.UID) for item in items if _code(item) == TRACKING_UID), str(number))
+            objects.setdefault(uid, (name, []))[1].extend(drawn)
+    yield from objects.values()
 
 
 def count_points(report: Any) -> int:

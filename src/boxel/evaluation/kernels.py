@@ -141,23 +141,21 @@ def stepwise_terms(weights, true_positives, groups, ends):
     """`(t, r)` the summands of the area under precision and recall, not yet divided by the number of objects, `(r,)`
     twice the area under the ROC curve in pairs, and `(r,)` all true and all false positives.
     """  # noqa: D205
-    terms = np.zeros((len(ends), len(weights)))
-    area, positives, negatives = np.zeros(len(weights)), np.zeros(len(weights)), np.zeros(len(weights))
-    for r in range(len(weights)):
-        true, false, row = 0.0, 0.0, 0
-        for point in range(len(ends)):
-            true_before, false_before = true, false
-            while row <= ends[point]:
-                if true_positives[row]:
-                    true += weights[r, groups[row]]
-                else:
-                    false += weights[r, groups[row]]
-                row += 1
-            if true + false > 0:
-                terms[point, r] = (true - true_before) * (true / (true + false))
-            area[r] += (false - false_before) * (true_before + true)
-        positives[r], negatives[r] = true, false
-    return terms, area, positives, negatives
+    resamples, row = len(weights), 0
+    of_groups = weights.T.copy()  # what is read for a group, and written for a point, is next to each other
+    terms = np.zeros((len(ends), resamples))
+    area, true, false = np.zeros(resamples), np.zeros(resamples), np.zeros(resamples)
+    for point in range(len(ends)):
+        true_before, false_before = true.copy(), false.copy()
+        while row <= ends[point]:
+            counts = true if true_positives[row] else false
+            counts += of_groups[groups[row]]
+            row += 1
+        for r in range(resamples):
+            if true[r] + false[r] > 0:
+                terms[point, r] = (true[r] - true_before[r]) * (true[r] / (true[r] + false[r]))
+            area[r] += (false[r] - false_before[r]) * (true_before[r] + true[r])
+    return terms, area, true, false
 
 
 @jit

@@ -10,7 +10,7 @@ from boxel.evaluation.panoptic import PANOPTIC
 from boxel.evaluation.registry import added_metrics
 from boxel.wording import counted
 
-_AT_EACH = ("FROC", "precision", "recall", "F1")
+_AT_EACH = ("FROC", "precision", "recall", "F1", "ECE")
 MOST_CLASSES = 5  # columns that fit a terminal
 PROTOCOL_METRICS = ("AP", "AUROC", "score", "AP50", "AP75", "AR100", "CPM", "CPM/scans_with_nodules")
 OVERLAP_METRICS = (

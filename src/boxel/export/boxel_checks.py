@@ -17,7 +17,8 @@ from boxel.types import Geometry
 
 __all__ = ["Checker", "is_integer", "read_columns", "read_geometry", "read_masks"]
 
-_DETECTION_KEYS = ("label", "class", "score", "lower", "upper", "centre_mm", "size_mm", "mask")
+_DETECTION_KEYS = ("label", "class", "score", "above", "lower", "upper", "centre_mm", "size_mm", "mask")
+_OPTIONAL = ("above", "centre_mm", "size_mm", "mask")
 _DETECTION_NAMES = frozenset(_DETECTION_KEYS)
 EXACT = 2**53  # smaller whole numbers are floats of 64 bits
 
@@ -58,6 +59,8 @@ def _plain_columns(
             [entry[key] for entry in entries] for key in ("class", "label", "score", "lower", "upper")
         )
         numbers = [*scores, *chain.from_iterable(lower), *chain.from_iterable(upper)]
+        if not all(isinstance(entry.get("above", True), bool) for entry in entries):
+            return None
         if not {*map(type, labels)} <= {int} or not {*map(type, numbers)} <= {int, float}:
             return None
         if not {*map(type, chain(lower, upper))} <= {list}:
@@ -90,7 +93,7 @@ def _checked_columns(
 
 def _check_entry(entry: Any, place: str, ndim: int, classes: list[str], check: Checker) -> None:
     check.require(isinstance(entry, dict), place, "must be an object")
-    check.keys(entry, _DETECTION_KEYS, optional=("centre_mm", "size_mm", "mask"), place=f"{place}.")
+    check.keys(entry, _DETECTION_KEYS, optional=_OPTIONAL, place=f"{place}.")
     label = entry["label"]
     check.require(is_integer(label) and 0 <= label < len(classes), f"{place}.label", "must index the classes")
     check.require(
@@ -99,6 +102,7 @@ def _check_entry(entry: Any, place: str, ndim: int, classes: list[str], check: C
         f"must be {classes[label]!r}, as label {label} says",
     )
     check.require(_is_number(entry["score"]) and 0 <= entry["score"] <= 1, f"{place}.score", "must be a number in 0..1")
+    check.require(isinstance(entry.get("above", True), bool), f"{place}.above", "must be true or false")
     for key in ("lower", "upper"):
         check.require(_is_vector(entry[key], ndim), f"{place}.{key}", f"must be {ndim} finite numbers")
     ordered = all(low <= up for low, up in zip(entry["lower"], entry["upper"], strict=True))

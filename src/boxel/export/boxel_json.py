@@ -20,13 +20,18 @@ from boxel.export.mask_text import mask_to_text
 from boxel.export.prediction import Prediction, in_mm
 from boxel.files import write_text
 from boxel.inputs.texts import read_json
+from boxel.operating_points import OperatingPoints
 from boxel.output_folder import list_files
 from boxel.types import Detections, Geometry
 
 FORMAT = "boxel-detections"
-VERSION = 1
+VERSION = 2  # 1: without operating points and warnings
+DECIMALS, FINE = 6, 8  # of scores; calibrated ones may lie close together
 
-_KEYS = ("format", "version", "case", "ndim", "classes", "images", "geometry", "detections", "extra", "capped")
+_KEYS = (
+    "format", "version", "case", "ndim", "classes", "images", "geometry", "detections", "extra", "capped",
+    "operating_points", "warnings",
+)  # fmt: skip
 
 
 def write_detections(
@@ -37,6 +42,8 @@ def write_detections(
     *,
     image_files: Sequence[str | Path] = (),
     extra: Mapping[str, Any] | None = None,
+    operating_points: OperatingPoints | None = None,
+    warnings: Sequence[str] = (),
 ) -> None:
     """Write the detections of one image by falling score; the file appears whole or not at all.
 
@@ -47,6 +54,8 @@ def write_detections(
         classes: class names, indexed by the labels.
         image_files: the files that the image was read from.
         extra: other JSON-ready values to keep with the result.
+        operating_points: the score thresholds; each detection then says whether it is above that of its class.
+        warnings: what whoever reads the detections must know.
 
     Raises:
         ValueError: a score outside 0..1, an inverted or infinite box, a label outside the classes.
@@ -57,25 +66,36 @@ def write_detections(
     _check_values(boxes, scores, labels, len(classes), f"detections of case {case_id!r}")
     geometry = detections.geometry
     world = _world(boxes, geometry) if geometry is not None and in_mm(geometry, image_files) else {}
+    decimals = FINE if operating_points and operating_points.calibration else DECIMALS
+    rows, scores = np.argsort(-scores, kind="stable"), np.round(scores, decimals)
+    above = None if operating_points is None else operating_points.is_above(scores, labels)
     entries = []
-    for row in np.argsort(-scores, kind="stable"):
+    for row in rows:
         label = int(labels[row])
-        entry = {"label": label, "class": classes[label], "score": round(float(scores[row]), 6),
+        entry = {"label": label, "class": classes[label], "score": float(scores[row]),
                  "lower": rounded(boxes[row, 0]), "upper": rounded(boxes[row, 1])}  # fmt: skip
+        if above is not None:
+            entry["above"] = bool(above[row])
         entry |= {key: rounded(values[row]) for key, values in world.items()}
         entries.append(entry if detections.masks is None else entry | {"mask": mask_to_text(detections.masks[row])})
     record = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": VERSION if operating_points or warnings else 1,
         "case": case_id,
         "ndim": int(boxes.shape[-1]),
         "classes": list(classes),
         "images": [str(file) for file in image_files],
         "geometry": None if geometry is None else vars(geometry),
         "extra": dict(extra or {}),
-    } | ({"capped": True} if detections.capped else {})
+    }
+    if detections.capped:
+        record["capped"] = True
+    if warnings:
+        record["warnings"] = list(warnings)
     # One line per detection: small enough to read, to grep and to compare.
     head = json.dumps(record, indent=2, allow_nan=False).removesuffix("\n}")
+    if operating_points:
+        head += f',\n  "operating_points": {json.dumps(operating_points.to_dict(), allow_nan=False)}'
     lines = ",\n    ".join(json.dumps(entry, allow_nan=False) for entry in entries)
     body = f"[\n    {lines}\n  ]" if entries else "[]"
     write_text(path, f'{head},\n  "detections": {body}\n}}\n')
@@ -104,7 +124,7 @@ def read_prediction(path: Path) -> Prediction:
     version = record.get("version")
     check.require(is_integer(version) and version >= 1, "version", "must be a positive integer")
     check.require(version <= VERSION, "version", f"is {version}, this Boxel reads up to {VERSION}; update Boxel")
-    check.keys(record, _KEYS, optional=("extra", "images", "capped"))
+    check.keys(record, _KEYS, optional=("extra", "images", "capped", "operating_points", "warnings"))
     case, ndim, classes = record["case"], record["ndim"], record["classes"]
     check.require(isinstance(case, str) and case != "", "case", "must be a non-empty string")
     check.require(is_integer(ndim) and ndim >= 1, "ndim", "must be a positive integer")
@@ -116,13 +136,27 @@ def read_prediction(path: Path) -> Prediction:
     check.require(named, "images", "must be a list of file names")
     capped = record.get("capped", False)
     check.require(isinstance(capped, bool), "capped", "must be true or false")
+    warnings = record.get("warnings", [])
+    named = isinstance(warnings, list) and all(isinstance(warning, str) for warning in warnings)
+    check.require(named, "warnings", "must be a list of texts")
+    points = _read_points(record, check)
     geometry = read_geometry(record["geometry"], ndim, check)
     entries = record["detections"]
     boxes, scores, labels = read_columns(entries, ndim, classes, check)
     detections: Detections = Detections(boxes, scores, labels, geometry, read_masks(entries, ndim, check), capped)
     return Prediction(
-        case, detections, tuple(classes), tuple(map(Path, images)), *read_segmentation(record, path), path
-    )
+        case, detections, tuple(classes), tuple(map(Path, images)), *read_segmentation(record, path), path,
+        points, tuple(warnings),
+    )  # fmt: skip
+
+
+def _read_points(record: Mapping[str, Any], check: Checker) -> OperatingPoints | None:
+    values = record.get("operating_points")
+    if values is None:
+        return None
+    points = OperatingPoints.from_dict(values, f"{check.path}: operating_points")
+    check.require(list(points.applied) == record["classes"], "operating_points.applied", "must name the classes")
+    return points
 
 
 def read_predictions(folder: Path) -> list[Prediction]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from boxel.export.painting import region_of
 from boxel.export.prediction import Prediction
 from boxel.files import write_bytes
 from boxel.inputs.folders import listing
@@ -25,6 +26,20 @@ if TYPE_CHECKING:
 
 # A private coding scheme for the class names, which no dictionary has (PS3.16, section 8.2).
 SCHEME = "99BOXEL"
+# The person, by whom an archive files objects, and whether this is a pseudonym. What else is said of a patient, a
+# visit, a trial, a physician or an institution (PS3.15, table E.1-1) stays with the images: all of these groups, and
+# these attributes of others.
+PERSON = ("PatientName", "PatientID", "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence", "PatientBirthDate",
+          "PatientSex", "PatientIdentityRemoved", "DeidentificationMethod",
+          "DeidentificationMethodCodeSequence")  # fmt: skip
+LEFT_GROUPS = (0x0010, 0x0012, 0x0032, 0x0038)
+LEFT = (
+    "AdmittingDiagnosesCodeSequence", "AdmittingDiagnosesDescription", "ConsultingPhysicianIdentificationSequence",
+    "ConsultingPhysicianName", "DeviceSerialNumber", "InstitutionAddress", "InstitutionName",
+    "InstitutionalDepartmentName", "NameOfPhysiciansReadingStudy", "PhysiciansOfRecord",
+    "PhysiciansOfRecordIdentificationSequence", "PhysiciansReadingStudyIdentificationSequence",
+    "ReferringPhysicianIdentificationSequence", "StationName", "StudyDescription",
+)  # fmt: skip
 UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 
 
@@ -56,6 +71,13 @@ class Source:
             int(self.headers[0].get("NumberOfFrames") or 1) > 1
             or "PerFrameFunctionalGroupsSequence" in (self.headers[0])
         )
+
+    def at(self, plane: int) -> "tuple[Dataset, int | None]":
+        """The header of the file with a plane of the image, and the number of the frame if it is a multi-frame file."""
+        entry = self.planes[plane]
+        one_each = len(self.headers) == len(self.planes)
+        header = self.headers[plane] if one_each else next(h for h in self.headers if h.SOPInstanceUID == entry.uid)
+        return header, entry.frame if self.is_multi_frame else None
 
     def in_file_order(self, pixels: np.ndarray) -> np.ndarray:
         """Planes `(planes, rows, columns)` as the frames of the file, empty where the image does not use a frame."""
@@ -100,6 +122,7 @@ def source_of(prediction: Prediction) -> Source:
             )
         if not header.get("SpecificCharacterSet", "-"):
             del header.SpecificCharacterSet  # an empty value means the same, but highdicom refuses it
+        _leave_behind(header)
         series.setdefault(str(header.SeriesInstanceUID), []).append((header, frames))
     fitting = [source for files in series.values() if (source := _fitting(files, geometry)) is not None]
     if fitting:
@@ -110,6 +133,16 @@ def source_of(prediction: Prediction) -> Source:
         f"{place}: {counted(count, 'slice is', 'slices are')} not the {wanted} of case {case!r}; "
         "name the series that it was predicted on"
     )
+
+
+def _leave_behind(header: "Dataset") -> None:
+    """Remove what objects made from the image would say of the person without need."""
+    from pydicom.datadict import keyword_for_tag
+
+    for tag in list(header.keys()):
+        keyword = keyword_for_tag(tag)
+        if keyword in LEFT or (tag.group in LEFT_GROUPS and keyword not in PERSON):
+            del header[tag]
 
 
 def _fitting(files: "list[tuple[Dataset, list[Slice]]]", geometry: Geometry) -> Source | None:
@@ -134,11 +167,43 @@ def _fitting(files: "list[tuple[Dataset, list[Slice]]]", geometry: Geometry) -> 
     return Source(list(headers.values()), [entry for _, entry in ordered])
 
 
+def planes_of(box: np.ndarray, shape: tuple[int, ...]) -> range:
+    """The planes of the image on which a box `(2, d)` is seen: plane 0 of a 2D image; none if it lies outside."""
+    region = region_of(box, shape)
+    if any(part.start == part.stop for part in region):
+        return range(0)
+    return range(region[0].start, region[0].stop) if len(shape) == 3 else range(1)
+
+
+def rectangle(box: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A box on its planes, within the image: corners `(5, 2)` in order, the first also last.
+
+    Columns and rows count from the corner of the first pixel, as DICOM counts them and as ours do.
+    """
+    return around(np.clip(box[:, -2:], 0, shape[-2:]))[:, ::-1]
+
+
+def around(box: np.ndarray) -> np.ndarray:
+    """The corners of a rectangle `(2, 2)` in order, the first also last."""
+    (top, left), (bottom, right) = box
+    return np.array([(top, left), (top, right), (bottom, right), (bottom, left), (top, left)])
+
+
 def same_uid(*parts: Any) -> str:
     """A UID derived from what it identifies, so that the same export has the same UID."""
     from pydicom.uid import generate_uid
 
     return str(generate_uid(entropy_srcs=["boxel", *map(str, parts)]))
+
+
+def object_uid(source: Source, box: np.ndarray, score: float, name: str) -> str:
+    """The UID of a detection, the same in all files, by which programs find what belongs together."""
+    return same_uid("object", source.series, box.tolist(), score, name)
+
+
+def warn_of_none(case: str, kind: str, needed: str = "detection") -> None:
+    """Warn that no file of this kind is written for a case."""
+    warnings.warn(f"case {case!r}: no DICOM {kind} is written, which needs at least one {needed}", stacklevel=4)
 
 
 def made_by() -> dict[str, Any]:

@@ -28,13 +28,18 @@ def voxels_of(detections: Detections, row: int, shape: tuple[int, ...]) -> tuple
 
 def filled_box(box: np.ndarray, shape: tuple[int, ...]) -> tuple[tuple[slice, ...], np.ndarray]:
     """The voxels whose centres lie in a box `(2, d)`; see `voxels_of`."""
+    region = region_of(box, shape)
+    return region, np.ones([s.stop - s.start for s in region], bool)
+
+
+def region_of(box: np.ndarray, shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """The slices with the voxels of `filled_box`."""
     lower, upper = np.ceil(box - 0.5).astype(int)
     thin = upper <= lower
     middle = np.floor(box.mean(axis=0)).astype(int)
     lower, upper = np.where(thin, middle, lower), np.where(thin, middle + 1, upper)
     lower, upper = np.clip(lower, 0, shape), np.clip(upper, 0, shape)
-    region = tuple(slice(int(a), int(b)) for a, b in zip(lower, upper, strict=True))
-    return region, np.ones([s.stop - s.start for s in region], bool)
+    return tuple(slice(int(a), int(b)) for a, b in zip(lower, upper, strict=True))
 
 
 def blank(prediction: Prediction, dtype: type) -> np.ndarray:

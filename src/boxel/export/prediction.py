@@ -1,12 +1,13 @@
 """What writers get and readers return: the prediction of one case; and what readers may ask about the data set."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from boxel.io import has_geometry, read_geometry, read_label_map
+from boxel.operating_points import OperatingPoints
 from boxel.types import Detections, Geometry
 
 
@@ -29,6 +30,8 @@ class Prediction:
         label_map: the file of the segmentation; None if there is none. `read_label_map` opens it.
         file: where the detections were read; None if they were not.
         label_names: what the values 1, 2 ... of the label map mean: the classes, or `foreground` alone.
+        operating_points: the score thresholds of the detector; None if they are not known.
+        warnings: what whoever reads the detections must know, in sentences.
     """
 
     case: str
@@ -38,6 +41,19 @@ class Prediction:
     label_map: Path | None = None
     label_names: tuple[str, ...] = ()
     file: Path | None = None
+    operating_points: OperatingPoints | None = None
+    warnings: tuple[str, ...] = ()
+
+    def above(self) -> "Prediction":
+        """The same with only the detections that reach the threshold of their class."""
+        points = self.operating_points
+        return replace(self, detections=points.above(self.detections)) if points else self
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of a file with these detections should know: the operating point, and the warnings."""
+        points = [f"Shown: {self.operating_points}."] if self.operating_points else []
+        return [*points, *(f"Warning: {warning}." for warning in self.warnings)]
 
     @property
     def geometry(self) -> Geometry:

@@ -28,6 +28,7 @@ class Format:
     ndims: tuple[int, ...] = (2, 3)
     tolerance: float = 1e-3
     flat: bool = False
+    for_viewers: bool = False
 
     @property
     def writer(self) -> Writer:
@@ -35,6 +36,12 @@ class Format:
         if self.write is None:
             raise ValueError(f"format {self.name!r} cannot be written; write one of {', '.join(_names('write'))}")
         return self.write
+
+    @property
+    def writer_of_shown(self) -> Writer:
+        """The function that writes, given all detections; a format for viewers gets those above their thresholds."""
+        write = self.writer
+        return (lambda out, given: write(out, [one.above() for one in given])) if self.for_viewers else write
 
     @property
     def reader(self) -> Reader:
@@ -57,6 +64,7 @@ def register_export(
     ndims: tuple[int, ...] = (2, 3),
     tolerance: float = 1e-3,
     flat: bool = False,
+    for_viewers: bool = False,
 ) -> None:
     """Add a format to `predict --to`, `convert --to`, `convert --from` and `evaluate --from`.
 
@@ -73,6 +81,8 @@ def register_export(
         ndims: numbers of image axes that the format supports.
         tolerance: how far a box may move when it is written and read back, in voxels.
         flat: boxes are read back one voxel thick along all axes but the last two.
+        for_viewers: people look at it, so that it gets only the detections that reach the score threshold of their
+            class; other formats get all, as metrics need them.
 
     Raises:
         ValueError: the name is taken.
@@ -85,7 +95,7 @@ def register_export(
         ...     return [out / "count.json"]
         >>> boxel.register_export("count_doctest", write)
     """
-    _formats[name] = Format(name, write, read, detect, read_masks, ndims, tolerance, flat)
+    _formats[name] = Format(name, write, read, detect, read_masks, ndims, tolerance, flat, for_viewers)
 
 
 def get_format(name: str) -> Format:

@@ -26,6 +26,8 @@ class PredictConfig(Config):
         checkpoints: how many of the run's best checkpoints vote; None takes all that were kept.
         masks: predict instance masks with the boxes, if the model has them.
         segmentation: also segment the image: the mean over tiles, views, scales and checkpoints, on the original grid.
+        calibrate: scores become probabilities that a detection is right, by the curve of each class that was fitted to
+            the run's validation cases; their order within a class stays the same.
         batch_size: tiles per batch; None takes as many as hold the voxels of a training batch.
         precision: of the network; `auto` is bf16 on devices that compute in it, fp32 on the CPU.
     """
@@ -39,6 +41,7 @@ class PredictConfig(Config):
     checkpoints: int | None = Field(None, ge=1)
     masks: bool = False
     segmentation: bool = False
+    calibrate: bool = True
     batch_size: int | None = Field(None, ge=1)
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 

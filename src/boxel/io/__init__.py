@@ -27,7 +27,7 @@ from boxel.types import Geometry, Image
 
 __all__ = [
     "SUFFIXES", "grid_fix", "has_geometry", "is_dicom", "is_segmentation", "list_series", "open_image", "place",
-    "read_geometry", "read_grid", "read_image", "read_label_map", "read_layout", "read_series", "reorient",
+    "read_geometry", "read_grid", "read_image", "read_kind", "read_label_map", "read_layout", "read_series", "reorient",
     "resample", "resample_planes", "same_grid", "split_suffix", "write_image", "write_label_map",
 ]  # fmt: skip
 
@@ -218,6 +218,11 @@ def list_series(folder: Path) -> dict[str, list[Slice]]:
         ValueError: a file ends or stalls what reads it.
     """
     return apart(folder, dicom.list_series, folder)
+
+
+def read_kind(path: Path, uid: str | None = None) -> tuple[str, str]:
+    """Modality and BodyPartExamined of a DICOM file, or of the series `uid` in a folder; empty where not known."""
+    return apart(path, dicom.read_kind, path, uid) if _is_series(path) else ("", "")
 
 
 def read_series(folder: Path, uid: str | None = None, *, upright: bool = False, frames: Sequence[str] = ()) -> Image:

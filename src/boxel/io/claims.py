@@ -11,6 +11,7 @@ DEFLATE = 1100  # most bytes from one byte (1032 by its format)
 LOSSLESS = 20_000  # JPEG 2000, JPEG-LS and the like on constant images
 on_claim: Callable[[int], None] = lambda claimed: None  # noqa: E731 - told of every claim that was checked
 MEMORY = 0.5  # share of the memory; reading and converting takes about twice the image
+SMALL = 1 << 24  # bytes that every machine has; to ask how many it has takes longer than to read a small picture
 
 
 def check_claim(path: Path, claimed: int, stored: int, ratio: float = 1, at_once: int | None = None) -> None:
@@ -26,14 +27,13 @@ def check_claim(path: Path, claimed: int, stored: int, ratio: float = 1, at_once
     Raises:
         ValueError: the header claims more than the file or the memory can hold.
     """
-    size = size_in_words(claimed)
     if claimed > stored * ratio:
         raise ValueError(
-            f"{path}: the file is cut short: its header claims {size} of voxels, it has {size_in_words(stored)}; "
-            "copy or export it again"
+            f"{path}: the file is cut short: its header claims {size_in_words(claimed)} of voxels, it has "
+            f"{size_in_words(stored)}; copy or export it again"
         )
     held = claimed if at_once is None else min(at_once, claimed)
-    check_memory(f"{path}: has {size} of voxels", held, "crop or resample it")
+    check_memory(f"{path}: has {size_in_words(claimed)} of voxels", held, "crop or resample it")
     on_claim(held)
 
 
@@ -48,6 +48,6 @@ def check_memory(what: str, size: float, fix: str) -> None:
     Raises:
         ValueError: it takes more than half of the memory.
     """
-    whole = memory()
+    whole = memory() if size > SMALL else 0
     if whole and size > MEMORY * whole:
         raise ValueError(f"{what}, too many for {size_in_words(whole)} of memory; {fix}")

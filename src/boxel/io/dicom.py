@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["is_dicom", "list_series", "read_file", "read_series"]
 
 SERIES, POSITION, ORIENTATION, SPACING = "0020|000e", "0020|0032", "0020|0037", "0028|0030"
+MODALITY, BODY_PART = "0008|0060", "0018|0015"
 BITS, ASPECT, IMAGER_SPACING = "0028|0100", "0028|0034", "0018|1164"
 SHAPE_OF_LUT, SCALE = "2050|0020", "0028|0004"
 COLOUR = 2  # most bytes of voxels per byte without compression: colours may share theirs (YBR 4:2:2)
@@ -106,6 +107,23 @@ def _slice(file: Path, reader: "sitk.ImageFileReader") -> Slice:
         )
     spacing, position = (row_step, column_step), _numbers(_text(reader, POSITION), 3)
     return Slice(file, position, axes, spacing, 1.0, claimed, multi_frame, remarks=tuple(remarks))
+
+
+def read_kind(path: Path, uid: str | None = None) -> tuple[str, str]:
+    """See `boxel.io.read_kind`."""
+    import SimpleITK as sitk
+
+    series = _scan(path)[0]
+    chosen = series.get(uid or "") or next(iter(series.values()), None)
+    if chosen is None:
+        return "", ""
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
+    reader.SetFileName(str(chosen[0].file))
+    reader.ReadImageInformation()
+    return tuple(  # type: ignore[return-value]
+        reader.GetMetaData(tag).strip().upper() if reader.HasMetaDataKey(tag) else "" for tag in (MODALITY, BODY_PART)
+    )
 
 
 def read_file(path: Path) -> Image:

@@ -18,7 +18,7 @@ from boxel.io.claims import LOSSLESS, check_claim
 from boxel.io.dicom_stack import Slice, stack
 from boxel.types import Image
 
-__all__ = ["choose_frames", "frames_of", "pydicom_module", "read_frames", "read_pixels"]
+__all__ = ["attribute_of", "choose_frames", "frames_of", "pydicom_module", "read_frames", "read_pixels"]
 
 PLACES = ("PlanePositionSequence", "PlanePositionVolumeSequence")
 TURNS = ("PlaneOrientationSequence", "PlaneOrientationVolumeSequence")
@@ -104,10 +104,12 @@ def frames_of(header: Any, file: Path) -> list[Slice]:
     detector = (header.get("DetectorInformationSequence") or [{}])[0]  # nuclear medicine
     slices = []
     for frame, group in enumerate(groups, start=1):
-        position = _lookup(header, group, PLACES, ("ImagePositionPatient", "ImagePositionVolume"), detector)
-        axes = _lookup(header, group, TURNS, ("ImageOrientationPatient", "ImageOrientationVolume"), detector)
-        spacing = _lookup(header, group, ("PixelMeasuresSequence",), ("PixelSpacing", "ImagerPixelSpacing"), {})
-        thickness = _lookup(header, group, ("PixelMeasuresSequence",), ("SpacingBetweenSlices", "SliceThickness"), {})
+        position = attribute_of(header, group, PLACES, ("ImagePositionPatient", "ImagePositionVolume"), detector)
+        axes = attribute_of(header, group, TURNS, ("ImageOrientationPatient", "ImageOrientationVolume"), detector)
+        spacing = attribute_of(header, group, ("PixelMeasuresSequence",), ("PixelSpacing", "ImagerPixelSpacing"), {})
+        thickness = attribute_of(
+            header, group, ("PixelMeasuresSequence",), ("SpacingBetweenSlices", "SliceThickness"), {}
+        )
         rows, columns = (1.0, 1.0) if spacing is None else map(float, spacing)
         slices.append(
             Slice(
@@ -123,7 +125,7 @@ def frames_of(header: Any, file: Path) -> list[Slice]:
     return slices if "PerFrameFunctionalGroupsSequence" in header else _offset(slices, header)
 
 
-def _lookup(header: Any, group: Any, sequences: Sequence[str], names: Sequence[str], other: Any) -> Any:
+def attribute_of(header: Any, group: Any, sequences: Sequence[str], names: Sequence[str], other: Any) -> Any:
     """The value for one frame: its own, else the shared, else that of the whole file; None if there is none."""
     shared = (header.get("SharedFunctionalGroupsSequence") or [{}])[0]
     inside = [(part.get(sequence) or [{}])[0] for part in (group, shared) for sequence in sequences]
@@ -150,7 +152,7 @@ def _positioned(slices: list[Slice], headers: dict[Path, Any], path: Path) -> tu
         return slices, ()
     header = headers[slices[0].file]
     groups = header.get("PerFrameFunctionalGroupsSequence") or [{}]
-    step = _lookup(header, groups[0], ("PixelMeasuresSequence",), ("SpacingBetweenSlices",), {})
+    step = attribute_of(header, groups[0], ("PixelMeasuresSequence",), ("SpacingBetweenSlices",), {})
     if len(headers) > 1 or not step:
         raise ValueError(
             f"{path}: its {len(slices)} frames have no positions (a film?), so they are no volume; save the frames as "
@@ -253,7 +255,7 @@ def _rescaled(header: Any, file: Path, wanted: Sequence[int]) -> Iterator[tuple[
             signed = int(header.get("PixelRepresentation", 0))
             plane = (-1 if signed else 2 ** int(header.BitsStored) - 1) - plane  # lowest plus highest stored value
         slope, intercept = (
-            _lookup(header, groups[frame - 1], ("PixelValueTransformationSequence",), (name,), {})
+            attribute_of(header, groups[frame - 1], ("PixelValueTransformationSequence",), (name,), {})
             for name in ("RescaleSlope", "RescaleIntercept")
         )
         yield (

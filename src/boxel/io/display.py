@@ -12,6 +12,8 @@ from boxel.io import itk, split_suffix
 
 __all__ = [
     "class_colour",
+    "draw_box",
+    "draw_text",
     "drawable",
     "fit_text",
     "get_font",
@@ -79,6 +81,29 @@ def outline_classes(picture: Any, labels: Any, colours: Sequence[str]) -> Any:
     for mask, colour in masks:
         pixels[inner(mask, 2)] = colour
     return Picture.fromarray(pixels)
+
+
+def draw_box(picture: Any, corners: tuple[float, float, float, float], colour: str) -> None:
+    """Draw a rectangle (left, top, right, bottom) with a dark border, which is seen on any image."""
+    from PIL import ImageDraw
+
+    left, top, right, bottom = corners
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline="black", width=4)
+    draw.rectangle(corners, outline=colour, width=2)
+
+
+def draw_text(picture: Any, text: str, place: tuple[float, float], colour: str, size: float = 14) -> None:
+    """Write a line with a dark border, moved from `place` (left, top) as far as it would leave the picture."""
+    from PIL import ImageDraw
+
+    draw, text = ImageDraw.Draw(picture), drawable(text)
+    font = get_font(size, text)
+    _, _, width, height = draw.textbbox((0, 0), text, font=font, stroke_width=2)
+    left, top = (
+        max(0.0, min(at, side - need)) for at, side, need in zip(place, picture.size, (width, height), strict=True)
+    )
+    draw.text((left, top), text, fill=colour, font=font, stroke_width=2, stroke_fill="black")
 
 
 def get_font(size: float, text: str = "") -> Any:

@@ -32,7 +32,11 @@ class ObjectStats(Config):
 
 
 class CaseRecord(Config):
-    """One case: its grid, the label and extent (voxels) of each object, and the number of objects with a mask."""
+    """One case: its grid, the label and extent (voxels) of each object, and the number of objects with a mask.
+
+    The orientation, modality and body part, and quantiles of the values of each channel, are empty where not known; see
+    `boxel.preparation.training_images`.
+    """
 
     id: str
     shape: tuple[PositiveInt, ...]
@@ -40,6 +44,10 @@ class CaseRecord(Config):
     labels: tuple[NonNegativeInt, ...] = ()
     sizes: tuple[tuple[NonNegativeFloat, ...], ...] = ()
     masks: NonNegativeInt = 0
+    orientation: str = ""
+    modality: str = ""
+    body_part: str = ""
+    intensities: tuple[tuple[float, ...], ...] = ()
 
 
 class Fingerprint(Config):

@@ -17,6 +17,7 @@ from boxel.inputs.signatures import Signature
 from boxel.inputs.texts import read_json
 from boxel.preparation.fingerprint import CaseRecord, Fingerprint, Intensity, ObjectStats
 from boxel.preparation.normalisation import normalisation_kind
+from boxel.preparation.training_images import describe
 from boxel.types import Image, Instances, Progress, silent
 from boxel.wording import counted_of
 
@@ -113,8 +114,7 @@ def _measure(case: Case, dataset: Dataset) -> _Measurement:
     boxes = loaded.instances.boxes
     record = CaseRecord(
         id=case.id,
-        shape=loaded.image.array.shape[1:],
-        spacing=loaded.image.geometry.spacing,
+        **describe(loaded.image, case.channels[0], getattr(case.opener, "uid", None)),
         labels=loaded.instances.labels.tolist(),
         sizes=np.round(boxes[:, 1] - boxes[:, 0], 3).tolist(),
         masks=int(loaded.instances.has_mask.sum()),

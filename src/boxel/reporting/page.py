@@ -10,6 +10,7 @@ import numpy as np
 
 from boxel.escaping import printable
 from boxel.files import write_text
+from boxel.operating_points import OperatingPoints
 from boxel.reporting.charts import (
     MOST_CLASSES,
     CurveLike,
@@ -27,10 +28,12 @@ from boxel.reporting.tables import (
     class_table,
     confusion_table,
     notes,
+    points_table,
     segmentation_cards,
     segmentation_table,
     size_table,
 )
+from boxel.wording import counted
 
 # By this a later command recognises a page that it may replace.
 PAGE_BEGINS = '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta name="generator" content="Boxel">'
@@ -64,6 +67,7 @@ class ReportContent:
         curves: precision-recall and FROC curves of the evaluation.
         history: rows of `metrics.jsonl`: "step" and any of "loss", "loss/...", "val/...", "lr".
         plan: the reason for each choice of the plan, in a sentence.
+        points: the operating points that were measured on validation images.
         recipe: the resolved configuration.
         environment: versions, hardware, seed.
         scores: for each class the scores of its true and of its false positives.
@@ -79,6 +83,7 @@ class ReportContent:
     curves: Sequence[CurveLike] = ()
     history: Sequence[Mapping[str, Any]] = ()
     plan: Mapping[str, str] = field(default_factory=dict)
+    points: OperatingPoints | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
@@ -137,6 +142,8 @@ def write_report(out: Path, content: ReportContent) -> None:
         outlined=any(picture.label_map for picture in content.pictures),
         num_images=content.metrics.get("num_images", len(content.pictures)),
         pictures=[draw(picture) for picture in content.pictures],
+        points=points_table(content.points),
+        validated=counted(content.points.num_images, "validation image") if content.points else "",
         plan=dict(content.plan),
         details=[
             (name, json.dumps(values, indent=2, ensure_ascii=False, default=str))

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from boxel.operating_points import BEST_F1, OperatingPoints
 from boxel.reporting.charts import shown_classes
 
 ABSENT = "\N{EN DASH}"
@@ -54,6 +55,7 @@ def class_table(metrics: Mapping[str, Any], ends: Sequence[float]) -> dict[str, 
     for iou in ends[:1]:
         columns += [(f"{key}@{iou:.2f}", key) for key in ("FROC", "precision", "recall", "F1")]
         columns += [(f"score_threshold@{iou:.2f}", "threshold"), (f"mean_iou@{iou:.2f}", "mean IoU")]
+        columns += [(f"ECE@{iou:.2f}", "calibration error")]
     columns += [("patient_AP", "patient AP"), ("patient_AUROC", "patient AUROC")]
     rows = []
     for name in names:
@@ -61,6 +63,20 @@ def class_table(metrics: Mapping[str, Any], ends: Sequence[float]) -> dict[str, 
         cells = [(_value(metrics.get(key)), _interval(metrics.get(f"{key}/ci95"))) for key in keys]
         rows.append((name, cells))
     return {"columns": [title for _, title in columns], "rows": rows}
+
+
+def points_table(points: OperatingPoints | None) -> dict[str, list]:
+    """One row per class and operating point that was measured on validation images; none where none was."""
+    rows = []
+    for name, of_class in points.points.items() if points else ():
+        fit = points.calibration.get(name) if points else None
+        error = f"{fit.ece_before:.3f} before, {fit.ece_after:.3f} after" if fit else ABSENT
+        for key, point in of_class.items():
+            what = "highest F1" if key == BEST_F1 else f"{key.removeprefix('fp=')} per image"
+            values = map(_value, (point.score, point.sensitivity, point.fp_per_image))
+            rows.append((name, [(text, "") for text in (what, *values, error if key == BEST_F1 else "")]))
+    columns = ["point", "score threshold", "sensitivity", "false positives per image", "calibration error"]
+    return {"columns": columns, "rows": rows}
 
 
 def segmentation_table(metrics: Mapping[str, Any]) -> dict[str, list]:

@@ -1,5 +1,7 @@
 """Which DICOM images `predict` takes: files, series, studies, folders of patients."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -51,10 +53,11 @@ def test_every_series_that_fits_is_a_case_and_the_others_are_said(tmp_path, rng)
     assert same(images.read("p2_all_5"), arrays["p2/all more"])
     assert images.left_out == {
         "not images": ["p2/report.pdf"],
-        "modality MR, the run takes CT": ["p1_mr"],
+        "modality MR, the run takes CT (unless --force is given)": ["p1_mr"],
         "localizers": ["p1_scout"],
     }
     assert list(find_images([tmp_path], MR).cases) == ["p1_mr"]
+    assert find_images([tmp_path], replace(CT, force=True)).cases.keys() == {*images.cases, "p1_mr"}
 
 
 def test_names_agree_with_those_of_the_data_set(tmp_path, rng):
@@ -133,7 +136,7 @@ def test_radiographs_of_a_series_are_cases_of_a_run_on_pictures(tmp_path, rng):
 
 def test_a_study_that_does_not_fit_says_why(tmp_path, rng):
     write_series(tmp_path / "p1", volume(rng), Modality="PT")
-    with pytest.raises(ValueError, match=r"no image to predict.*modality PT, the run takes CT: p1"):
+    with pytest.raises(ValueError, match=r"no image to predict.*modality PT, the run takes CT .*: p1"):
         find_images([tmp_path], CT)
     with pytest.raises(ValueError, match="one channel, the run takes 2"):
         find_images([tmp_path], RunImages(("CT", "PET"), 3))

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boxel.export import json_schema, read_detections, write_detections
-from boxel.export.boxel_json import read_predictions
+from boxel.export.boxel_json import read_prediction, read_predictions
+from boxel.operating_points import Calibration, OperatingPoint, OperatingPoints
 from boxel.types import Detections, Geometry
 
 CLASSES = ("benign", "malignant")
@@ -36,6 +37,28 @@ def test_what_is_written_is_read_back(tmp_path_factory, ndim, seed, count):
     np.testing.assert_allclose(back.scores, detections.scores, atol=1e-6)
     np.testing.assert_array_equal(back.labels, detections.labels)
     assert back.geometry == detections.geometry
+
+
+def test_operating_points_and_warnings_are_read_back_and_older_files_have_none(tmp_path, ndim):
+    detections, path = example(ndim), tmp_path / "a.json"
+    write_detections(path, detections, "a", CLASSES)
+    assert json.loads(path.read_text())["version"] == 1
+    assert (read_prediction(path).operating_points, read_prediction(path).warnings) == (None, ())
+    points = OperatingPoints(
+        applied={name: OperatingPoint(score=float(detections.scores[1]), sensitivity=0.5) for name in CLASSES},
+        calibration={"benign": Calibration(slope=2, offset=-1)},
+    )
+    write_detections(path, detections, "a", CLASSES, operating_points=points, warnings=["unlike others"])
+    record, back = json.loads(path.read_text()), read_prediction(path)
+    assert [entry["above"] for entry in record["detections"]] == [True, True, False]
+    assert (record["version"], back.operating_points, back.warnings) == (2, points, ("unlike others",))
+    assert len(back.above().detections) == 2
+    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema.Draft202012Validator(json_schema()).validate(record)
+    for change in ({"warnings": "text"}, {"operating_points": {"applied": {"other": {"score": 1}}}}):
+        path.write_text(json.dumps(record | change))
+        with pytest.raises(ValueError, match=rf"a.json: {next(iter(change))}"):
+            read_prediction(path)
 
 
 def test_a_right_file_is_read_without_searching_for_similar_names(tmp_path, monkeypatch, ndim):

@@ -1,12 +1,14 @@
 """DICOM SR and SEG: read back with pydicom and highdicom, on synthetic and on real series."""
 
 import datetime
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from boxel.export import Prediction, get_format
 from boxel.io import read_image
+from boxel.operating_points import OperatingPoint, OperatingPoints
 from boxel.types import Detections
 from unit.export.examples import CLASSES, predict, read, same, whole_voxels
 
@@ -103,6 +105,25 @@ def test_a_report_is_tid_1500_and_refers_to_the_series(tmp_path, series):
     heights = [face @ normal for face in surface.graphic_data]
     slices = sorted(pydicom.dcmread(file).ImagePositionPatient @ normal for file in series.iterdir())
     np.testing.assert_allclose(sorted(h.mean() for h in heights), [slices[1] - 1.25, slices[1] + 1.25], atol=1e-3)
+
+
+def test_files_for_people_have_what_is_above_and_a_report_says_so(tmp_path):
+    prediction = on(write_series(tmp_path / "series", ORIENTATIONS["plain"]), fitting)  # scores 0.25 and 0.875
+    point = OperatingPoint(score=0.5, sensitivity=0.8, fp_per_image=1)
+    points = OperatingPoints(applied=dict.fromkeys(CLASSES, point))
+    given = [replace(prediction, operating_points=points, warnings=("unlike the training images",))]
+    [report] = get_format("dicom-sr").writer_of_shown(tmp_path / "sr", given)
+    content = hd.sr.srread(report).content
+    assert [group.finding_type.meaning for group in content.get_volumetric_roi_measurement_groups()] == ["benign"]
+    texts = [item.TextValue for item in content[0].ContentSequence if item.ValueType == "TEXT"]
+    shown = (
+        "detections from score 0.500 (sensitivity 0.80, 1 false positive per image), the threshold of the highest F1"
+    )
+    assert texts[-2:] == [f"Shown: {shown}.", "Warning: unlike the training images."]
+    [segments] = get_format("dicom-seg").writer_of_shown(tmp_path / "seg", given)
+    assert [segment.SegmentLabel for segment in hd.seg.segread(segments).SegmentSequence] == ["benign 1"]
+    [table] = get_format("csv").writer_of_shown(tmp_path / "csv", given)
+    assert len(table.read_text().splitlines()) == 3
 
 
 def test_a_segmentation_refers_to_the_slices_that_it_covers(tmp_path, series):

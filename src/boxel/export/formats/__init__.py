@@ -8,7 +8,7 @@ from importlib import import_module
 
 OWN = (
     "boxel", "label_maps", "mitk", "slicer", "csv", "coco", "picai", "grand_challenge", "nifti", "nndetection",
-    "dicom_sr", "dicom_seg", "dicom_rtstruct", "preview",
+    "dicom_sr", "dicom_seg", "dicom_rtstruct", "dicom_pr", "dicom_sc", "preview",
 )  # fmt: skip
 for _name in OWN:
     import_module(f"boxel.export.formats.{_name}")

@@ -16,7 +16,13 @@ def write(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
     for prediction in predictions:
         paths.append(case_file(out, prediction.case, ".json"))
         write_detections(
-            paths[-1], prediction.detections, prediction.case, prediction.classes, image_files=prediction.image_files
+            paths[-1],
+            prediction.detections,
+            prediction.case,
+            prediction.classes,
+            image_files=prediction.image_files,
+            operating_points=prediction.operating_points,
+            warnings=prediction.warnings,
         )
     return paths
 

@@ -5,7 +5,6 @@ its description holds the score; the exact box is in the structured report.
 """
 
 import datetime
-import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from boxel.export.dicom_source import Source, made_by, need_highdicom, same_uid, save, source_of
+from boxel.export.dicom_source import Source, made_by, need_highdicom, same_uid, save, source_of, warn_of_none
 from boxel.export.entries import Entry, case_files, collect, holds
 from boxel.export.painting import voxels_of
 from boxel.export.prediction import DatasetInfo, Prediction
@@ -49,7 +48,7 @@ def _write_case(out: Path, prediction: Prediction) -> list[Path]:
 
     regions = list(_regions(prediction, source))
     if not regions:
-        warnings.warn(f"case {case!r}: no DICOM RTSTRUCT is written, which needs at least one detection", stacklevel=3)
+        warn_of_none(case, "RTSTRUCT")
         return []
     first, now = source.headers[0], datetime.datetime.now()
     data = Dataset()
@@ -137,15 +136,10 @@ def outlines(mask: np.ndarray) -> list[np.ndarray]:
 def _reference(source: Source, plane: int) -> Any:
     from pydicom import Dataset
 
-    entry = source.planes[plane]
-    one_per_plane = len(source.headers) == len(source.planes)
-    header = (
-        source.headers[plane] if one_per_plane else next(h for h in source.headers if h.SOPInstanceUID == entry.uid)
-    )
-    item = Dataset()
+    item, (header, frame) = Dataset(), source.at(plane)
     item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = header.SOPClassUID, header.SOPInstanceUID
-    if source.is_multi_frame:
-        item.ReferencedFrameNumber = entry.frame
+    if frame:
+        item.ReferencedFrameNumber = frame
     return item
 
 
@@ -195,4 +189,4 @@ def detect(path: Path) -> bool:
     return holds(path, f"*{SUFFIX}")
 
 
-register_export("dicom-rtstruct", write, read, detect, ndims=(3,), tolerance=0.5)
+register_export("dicom-rtstruct", write, read, detect, ndims=(3,), tolerance=0.5, for_viewers=True)

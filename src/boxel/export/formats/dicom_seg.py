@@ -5,20 +5,31 @@ the exact box is in the structured report. A segmentation, if there is one, is w
 """
 
 import hashlib
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from boxel.export.dicom_source import SCHEME, keep_patient_name, made_by, need_highdicom, same_uid, save, source_of
+from boxel.export.dicom_source import (
+    SCHEME,
+    Source,
+    keep_patient_name,
+    made_by,
+    need_highdicom,
+    object_uid,
+    same_uid,
+    save,
+    source_of,
+    warn_of_none,
+)
 from boxel.export.entries import Entry, collect, holds
 from boxel.export.painting import paint
 from boxel.export.prediction import DatasetInfo, Prediction
 from boxel.export.registry import register_export
 from boxel.export.world import box_around
 from boxel.inputs.folders import listing
+from boxel.io.display import class_colour
 from boxel.output_folder import case_file
 from boxel.types import Geometry
 
@@ -31,8 +42,8 @@ def write(out: Path, predictions: Sequence[Prediction]) -> list[Path]:
     Of a case with a segmentation, the classes that occur in it are written instead of the detections.
 
     Raises:
-        ValueError: see `source_of` and `Prediction.read_label_map`; several multi-frame files; the extra `dicom` is not
-            installed.
+        ValueError: see `source_of` and `Prediction.read_label_map`; several multi-frame files, or one without
+            functional groups; the extra `dicom` is not installed.
     """
     return [path for prediction in predictions for path in _write_case(out, prediction)]
 
@@ -43,21 +54,23 @@ def _write_case(out: Path, prediction: Prediction) -> list[Path]:
 
     labels = prediction.read_label_map()
     if not (len(prediction.detections) if labels is None else labels.any()):
-        needed = "detection" if labels is None else "segmented voxel"
-        warnings.warn(
-            f"case {prediction.case!r}: no DICOM SEG is written, which needs at least one {needed}", stacklevel=2
-        )
+        warn_of_none(prediction.case, "SEG", "detection" if labels is None else "segmented voxel")
         return []
     if source.is_multi_frame and len(source.headers) > 1:
         raise ValueError(
             f"case {prediction.case!r}: a DICOM SEG refers to one multi-frame file, and this image is in "
             f"{len(source.headers)}; join them, or write dicom-sr"
         )
+    if source.is_multi_frame and "PerFrameFunctionalGroupsSequence" not in source.headers[0]:
+        raise ValueError(
+            f"case {prediction.case!r}: a DICOM SEG refers to the functional groups of a multi-frame file, and this "
+            "one has none (as in nuclear medicine); write dicom-rtstruct or dicom-sr"
+        )
     series = source.series
     named: Sequence[Any]
     if labels is None:
         kind, series_uid, series_number = "detections", same_uid("seg series", series), 901
-        every, named = _describe_detections(prediction, series), [entry[2:] for entry in prediction.ranking]
+        every, named = _describe_detections(prediction, source), [entry[2:] for entry in prediction.ranking]
         maps, _ = paint(prediction)
     else:
         kind, series_uid, series_number = "segmentation", same_uid("segmentation series", series), 903
@@ -88,20 +101,23 @@ def _write_case(out: Path, prediction: Prediction) -> list[Path]:
                 content_label=kind.upper(),
                 **made_by(),
             )
+        document.ContentCreatorName = ""
         # highdicom takes the spacing from the slices that have a segment, and these may have gaps between them.
         for measures in document.SharedFunctionalGroupsSequence[0].get("PixelMeasuresSequence", ()):
             measures.SpacingBetweenSlices = round(prediction.geometry.spacing[0], 6)
+        if source.planes[0].position is None:  # what is right and what is left stands there instead
+            document.PatientOrientation = source.headers[0].get("PatientOrientation", "")
         paths.append(case_file(out, prediction.case, SUFFIX if instance == 1 else f"_seg_{instance}.dcm"))
         save(document, paths[-1])
     return paths
 
 
-def _describe_detections(prediction: Prediction, series: str) -> list[Any]:
+def _describe_detections(prediction: Prediction, source: Source) -> list[Any]:
     """The segments of the detections, by falling score."""
     segments = []
     for number, (_, box, score, name) in enumerate(prediction.ranking, start=1):
         label = f"{name} {number}"
-        uid = same_uid("object", series, box.tolist(), score, name)
+        uid = object_uid(source, box, score, name)
         segments.append(_describe(label, name, prediction.classes.index(name), tracking_uid=uid, tracking_id=label))
         segments[-1].SegmentDescription = f"score {score:.6f}"
     return segments
@@ -123,6 +139,7 @@ def _describe(label: str, name: str, position: int, **tracking: Any) -> Any:
         algorithm_identification=hd.AlgorithmIdentificationSequence(
             name="Boxel", family=codes.DCM.ArtificialIntelligence, version=made_by()["software_versions"]
         ),
+        display_color=hd.color.CIELabColor.from_string(class_colour(position)),
         **tracking,
     )
 
@@ -177,4 +194,4 @@ def detect(path: Path) -> bool:
 
 
 # Of 2D images only DICOM files can be segmented, and those of the public check are NIfTI.
-register_export("dicom-seg", write, read, detect, ndims=(3,), tolerance=0.5)
+register_export("dicom-seg", write, read, detect, ndims=(3,), tolerance=0.5, for_viewers=True)

@@ -1,11 +1,16 @@
-"""DICOM structured report, TID 1500: `CASE_sr.dcm`, a measurement group per detection.
+"""DICOM structured report, TID 1500: `CASE_sr.dcm`, one or two measurement groups per detection.
 
-DICOM has no box. In 3D the geometry (TID 1411) is the volume surface between two planar polygons, the box's lower and
-upper face along the first array axis, in mm; in 2D (TID 1410) it is a rectangle in pixels of the image. The score is
-the "Certainty of Finding" in percent.
+DICOM has no box. The first group (TID 1410) is what viewers draw: a rectangle in pixels of the image, in 3D on the
+slice through the middle. In 3D a second group (TID 1411) of the same tracking UID has the box itself: the volume
+surface between two planar polygons, its lower and upper face along the first array axis, in mm. The score is the
+"Certainty of Finding" in percent.
+
+The viewer OHIF draws the first region of the groups of one object, and edits a region that a measurement is inferred
+from: hence the order, and the region once more below the score.
 """
 
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +19,13 @@ import numpy as np
 from boxel.export.dicom_source import (
     SCHEME,
     Source,
+    around,
     keep_patient_name,
     made_by,
     need_highdicom,
+    object_uid,
+    planes_of,
+    rectangle,
     same_uid,
     save,
     source_of,
@@ -48,8 +57,9 @@ def _write_case(path: Path, prediction: Prediction) -> Path:
     headers, series = source.headers, source.series
     entries = list(prediction.ranking)
     groups = [
-        _group(number, prediction, box, score, name, source)
+        group
         for number, (_, box, score, name) in enumerate(entries, start=1)
+        for group in _groups(number, prediction, box, score, name, source)
     ]
     observer = hd.sr.DeviceObserverIdentifyingAttributes(uid=same_uid("device"), name="Boxel", model_name="Boxel")
     report = hd.sr.MeasurementReport(
@@ -62,7 +72,9 @@ def _write_case(path: Path, prediction: Prediction) -> Path:
         # highdicom describes them by attributes that multi-frame files and radiographs need not have
         referenced_images=None if source.is_multi_frame or source.planes[0].position is None else headers,
     )
-    content = [(box.tolist(), score, name) for _, box, score, name in entries]
+    for note in prediction.notes:
+        report[0].ContentSequence.append(_comment(note))
+    content = [[(box.tolist(), score, name) for _, box, score, name in entries], *prediction.notes]
     with keep_patient_name():
         document = hd.sr.Comprehensive3DSR(
             evidence=headers,
@@ -79,47 +91,49 @@ def _write_case(path: Path, prediction: Prediction) -> Path:
     return path
 
 
-def _group(number: int, prediction: Prediction, box: np.ndarray, score: float, name: str, source: Source) -> Any:
+def _groups(number: int, prediction: Prediction, box: np.ndarray, score: float, name: str, source: Source) -> list[Any]:
+    """The measurement groups of one detection."""
     import highdicom as hd
 
-    label = prediction.classes.index(name)
-    certainty = hd.sr.Measurement(
+    label, shape = prediction.classes.index(name), prediction.geometry.shape
+    shared: dict[str, Any] = {
+        "tracking_identifier": hd.sr.TrackingIdentifier(
+            uid=object_uid(source, box, score, name), identifier=f"{name} {number}"
+        ),
+        "finding_type": hd.sr.CodedConcept(f"CLASS{label}", SCHEME, name[:64]),
+        "algorithm_id": hd.sr.AlgorithmIdentification(name="Boxel", version=made_by()["software_versions"]),
+    }
+    groups: list[Any] = []
+    planes = planes_of(box, shape) if len(shape) == 3 else range(1)
+    if planes:  # not if a box in 3D lies outside the image
+        region = _region(box, shape, source, planes[len(planes) // 2])
+        certainty, copy = _certainty(score), deepcopy(region)
+        planar = hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations
+        groups.append(planar(referenced_region=region, measurements=[certainty], **shared))
+        copy.RelationshipType = "INFERRED FROM"
+        certainty[0].ContentSequence = [copy]  # TID 1419 is extensible, but highdicom refuses to make the group with it
+    if len(shape) == 3:
+        surface = _surface(box, prediction, source)
+        volumetric = hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations
+        groups.append(volumetric(referenced_volume_surface=surface, measurements=[_certainty(score)], **shared))
+    return groups
+
+
+def _certainty(score: float) -> Any:
+    import highdicom as hd
+
+    return hd.sr.Measurement(
         name=hd.sr.CodedConcept(*CERTAINTY),
         value=round(100 * score, 4),
         unit=hd.sr.CodedConcept("%", "UCUM", "percent"),
     )
-    tracking = hd.sr.TrackingIdentifier(
-        uid=same_uid("object", source.series, box.tolist(), score, name), identifier=f"{name} {number}"
-    )
-    flat = box.shape[-1] == 2
-    kind = (
-        hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations
-        if flat
-        else hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations
-    )
-    region = {"referenced_region": _rectangle(box, prediction, source)} if flat else {
-        "referenced_volume_surface": _surface(box, prediction, source)
-    }  # fmt: skip
-    return kind(
-        tracking_identifier=tracking,
-        **region,
-        finding_type=hd.sr.CodedConcept(f"CLASS{label}", SCHEME, name[:64]),
-        algorithm_id=hd.sr.AlgorithmIdentification(name="Boxel", version=made_by()["software_versions"]),
-        measurements=[certainty],
-    )
-
-
-def _around(box: np.ndarray) -> np.ndarray:
-    """The corners of a rectangle `(2, 2)` in order, the first also last."""
-    (top, left), (bottom, right) = box
-    return np.array([(top, left), (top, right), (bottom, right), (bottom, left), (top, left)])
 
 
 def _surface(box: np.ndarray, prediction: Prediction, source: Source) -> Any:
     import highdicom as hd
 
-    around = _around(box[:, 1:])
-    faces = [prediction.geometry.to_world(np.insert(around, 0, plane, axis=1)) for plane in box[:, 0]]
+    corners = around(box[:, 1:])
+    faces = [prediction.geometry.to_world(np.insert(corners, 0, plane, axis=1)) for plane in box[:, 0]]
     return hd.sr.VolumeSurface(
         graphic_type=hd.sr.GraphicTypeValues3D.POLYGON,
         graphic_data=faces,
@@ -128,17 +142,23 @@ def _surface(box: np.ndarray, prediction: Prediction, source: Source) -> Any:
     )
 
 
-def _rectangle(box: np.ndarray, prediction: Prediction, source: Source) -> Any:
-    """A closed polyline; columns and rows count from the corner of the first pixel, as ours do."""
+def _region(box: np.ndarray, shape: tuple[int, ...], source: Source, plane: int) -> Any:
     import highdicom as hd
 
-    header = source.headers[0]
-    inside = np.clip(box, 0, prediction.geometry.shape)
+    header, frame = source.at(plane)
     return hd.sr.ImageRegion(
         graphic_type=hd.sr.GraphicTypeValues.POLYLINE,
-        graphic_data=_around(inside)[:, ::-1],
-        source_image=hd.sr.SourceImageForRegion(header.SOPClassUID, header.SOPInstanceUID),
+        graphic_data=rectangle(box, shape),
+        source_image=hd.sr.SourceImageForRegion(header.SOPClassUID, header.SOPInstanceUID, [frame] if frame else None),
     )
+
+
+def _comment(text: str) -> Any:
+    import highdicom as hd
+    from pydicom.sr.codedict import codes
+
+    contains = hd.sr.RelationshipTypeValues.CONTAINS
+    return hd.sr.TextContentItem(name=codes.DCM.Comment, value=text, relationship_type=contains)
 
 
 def _no_detections(header: Any) -> Any:
@@ -189,4 +209,4 @@ def detect(path: Path) -> bool:
 
 
 # Of 2D images only DICOM files can be reported, and those of the public check are NIfTI.
-register_export("dicom-sr", write, read, detect, ndims=(3,))
+register_export("dicom-sr", write, read, detect, ndims=(3,), for_viewers=True)

@@ -145,4 +145,4 @@ def _entry(roi: _Region, ndim: int) -> tuple[np.ndarray, float, str]:
     return np.stack([lower, upper + 1]), numbers["score"], name
 
 
-register_export("mitk", write, read, detect)
+register_export("mitk", write, read, detect, for_viewers=True)

@@ -95,4 +95,4 @@ def detect(path: Path) -> bool:
     return holds(path, f"*{SUFFIX}")
 
 
-register_export("nifti", write, read, detect)
+register_export("nifti", write, read, detect, for_viewers=True)

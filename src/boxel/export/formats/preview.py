@@ -16,6 +16,7 @@ from boxel.files import write_bytes
 from boxel.io import read_image
 from boxel.io.display import (
     class_colour,
+    draw_box,
     fit_text,
     get_font,
     outline_classes,
@@ -115,7 +116,6 @@ def _tile(
 ) -> Any:
     """The neighbourhood of a box in the pictures of its plane and of its label map, square in mm."""
     from PIL import Image as Picture
-    from PIL import ImageDraw
 
     steps, corners = np.asarray(spacing[-2:]), box[:, -2:]
     side = max(float(((corners[1] - corners[0]) * steps).max()) * MARGIN, LEAST * float(steps.min()))
@@ -128,9 +128,7 @@ def _tile(
     )
     tile = outline_classes(tile, labels, colours)
     (top, left), (bottom, right) = ((corners - start) * scale).tolist()
-    draw = ImageDraw.Draw(tile)
-    draw.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline="black", width=4)
-    draw.rectangle((left, top, right, bottom), outline=colour, width=2)
+    draw_box(tile, (left, top, right, bottom), colour)
     return tile
 
 
@@ -147,4 +145,4 @@ def _captioned(tile: Any, text: str, where: str) -> Any:
     return whole
 
 
-register_export("preview", write)
+register_export("preview", write, for_viewers=True)

@@ -146,4 +146,4 @@ def _entry(markup: _Markup, geometry: Geometry) -> tuple[np.ndarray, float, str]
     return box_around(corners, geometry), float(point["description"].split()[-1]), point["label"]
 
 
-register_export("slicer", write, read, detect)
+register_export("slicer", write, read, detect, for_viewers=True)
