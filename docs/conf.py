@@ -1,7 +1,7 @@
 """Settings of Sphinx, which makes the site of the pages in this folder and of the three in the folder above.
 
-The pages are plain Markdown for GitHub. What the site adds: the navigation, which is the lists of `index.md`, and what
-the markers `<!-- api: MODULE -->` and `<!-- settings -->` name.
+The pages are plain Markdown for GitHub. The site adds the navigation, which is the lists of `index.md`, and what the
+markers `<!-- api: MODULE -->` and `<!-- settings -->` name.
 """
 
 import inspect
@@ -31,8 +31,10 @@ html_title = "Boxel"
 html_copy_source = False
 html_show_copyright = False
 
+KINDS = {"module": inspect.ismodule, "class": inspect.isclass, "function": inspect.isfunction}
 
-def links(section: str) -> list[str]:
+
+def links(section: str) -> list[tuple[str, str]]:
     """What the lists of a section link to, with the titles that the links have there."""
     return re.findall(r"^(?:- |\d+\. )\[([^]]+)\]\(([^)#\s]+\.md)\)", section, flags=re.M)
 
@@ -41,7 +43,7 @@ def navigation(index: str) -> str:
     parts = re.split(r"^## ", index, flags=re.M)
     trees = []
     for part in parts:
-        pages = "\n".join(f"{title} <{target.removesuffix('.md')}>" for title, target in links(part))
+        pages = "\n".join(f"{title.replace('`', '')} <{target.removesuffix('.md')}>" for title, target in links(part))
         caption = "Start" if part is parts[0] else part.partition("\n")[0]
         trees.append(f"```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{pages}\n```")
     return "\n\n".join(trees)
@@ -59,9 +61,6 @@ def api(module: str) -> str:
         first = f".. auto{kind}:: {module}.{name}" if kind else f".. py:data:: {module}.{name}\n   :value: {public!r}"
         directives.append("\n   ".join([first, *options]) + "\n")
     return "```{eval-rst}\n" + "\n".join(directives) + "```"
-
-
-KINDS = {"module": inspect.ismodule, "class": inspect.isclass, "function": inspect.isfunction}
 
 
 def complete(app, page: str, source: list[str]) -> None:
