@@ -11,7 +11,7 @@ DEMO_ARGS ?= --out demo_out
 NEWEST ?= .venv-newest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-newest lint format bench clean
+.PHONY: help demo test test-slow test-newest lint format docs bench clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
@@ -43,6 +43,9 @@ lint: $(VENV)/.installed-dev  ## style, types, and who imports whom
 format: $(VENV)/.installed-dev  ## rewrite in the house style
 	$(BIN)/ruff check --fix-only --exit-zero --quiet
 	$(BIN)/ruff format
+
+docs: $(VENV)/.installed-dev  ## the documentation as a site: open build/docs/index.html; a broken link is an error
+	$(BIN)/python -m sphinx --fresh-env --fail-on-warning --quiet -c docs -d build/doctrees . build/docs
 
 bench: $(VENV)/.installed-dev  ## the benchmarks, one file per topic, but for accuracy.py, which takes hours
 	@set -e; for topic in $(filter-out benchmarks/accuracy%.py, $(wildcard benchmarks/*.py)); do echo "== $$topic"; $(BIN)/python $$topic; done

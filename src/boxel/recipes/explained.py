@@ -48,9 +48,14 @@ class Setting:
     default: str
     depth: int
 
+    @property
+    def shown(self) -> str:
+        """The value as YAML; of a choice its type, of a group nothing."""
+        return _shown(self.value)
+
     def __str__(self) -> str:
         page = PAGES.get(self.key.split(".")[0], "docs/how_to/configure.md")
-        now = "" if isinstance(self.value, Config) else f"\n  value: {_as_yaml(self.value)}"
+        now = f"\n  value: {self.shown}" if self.shown else ""
         default = f"\n  default: {self.default}" if self.default else ""
         return f"{self.key}: {self.about}\n  type: {self.kind}{now}{default}\n  see: {page}"
 
@@ -61,7 +66,7 @@ def explain(experiment: Experiment, key: str) -> str:
     Raises:
         ValueError: there is no such setting in this experiment.
     """
-    every = list(_settings(experiment))
+    every = list(settings(experiment))
     chosen = [setting for setting in every if f"{setting.key}.".startswith(f"{key}.")]
     if not chosen:
         known = [setting.key for setting in every]
@@ -72,7 +77,7 @@ def explain(experiment: Experiment, key: str) -> str:
 def as_yaml(experiment: Experiment) -> str:
     """The experiment as YAML, which `get_recipe` reads; a comment before each setting says what it does."""
     lines = [f"# The recipe {experiment.recipe}. Change what you like, and give this file to --recipe."]
-    for setting in _settings(experiment):
+    for setting in settings(experiment):
         indent, name = "  " * setting.depth, setting.key.rpartition(".")[2]
         text = f"{setting.about} [{setting.kind}]"
         first = "" if setting.depth else "\n"  # a blank line before each group
@@ -86,14 +91,15 @@ def as_yaml(experiment: Experiment) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _settings(record: Config, path: str = "", depth: int = 0) -> Iterator[Setting]:
+def settings(record: Config, path: str = "", depth: int = 0) -> Iterator[Setting]:
+    """Every setting of a record and of the groups in it, in order; `path` comes before each key."""
     for name, field in type(record).model_fields.items():
         value = getattr(record, name)
-        default = "" if isinstance(field.default, Config) or field.is_required() else _as_yaml(field.default)
+        default = "" if field.is_required() else _shown(field.default)
         about = _about(type(record), name) or _summary(type(value) if isinstance(value, Config) else type(record))
         yield Setting(path + name, value, about, _kind(field, value), default, depth)
         if isinstance(value, Config):
-            yield from _settings(value, f"{path}{name}.", depth + 1)
+            yield from settings(value, f"{path}{name}.", depth + 1)
 
 
 def _about(kind: type, name: str) -> str:
@@ -102,12 +108,19 @@ def _about(kind: type, name: str) -> str:
         text = inspect.cleandoc(one.__dict__.get("__doc__") or "")
         found = re.search(rf"^    (?:\w+, )*{name}(?:, \w+)*: (.+(?:\n {{8}}.+)*)", text, re.MULTILINE)
         if found:
-            return re.sub(r"\bNone\b", "null", " ".join(found[1].split()))
+            return _with_null(found[1])
     return ""
 
 
 def _summary(kind: type) -> str:
-    return " ".join(inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0].split())
+    """What a record is for; of a choice what all of its types are for."""
+    kind = next((base for base in kind.__mro__ if Choice in base.__bases__), kind)
+    return _with_null(inspect.cleandoc(kind.__doc__ or "").partition("\n\n")[0])
+
+
+def _with_null(text: str) -> str:
+    """In one line, with the name that None has in files."""
+    return re.sub(r"\bNone\b", "null", " ".join(text.split()))
 
 
 def _kind(field: FieldInfo, value: Any) -> str:
@@ -128,6 +141,10 @@ def _in_words(annotation: Any) -> str:
     if origin is tuple:
         return f"list ({_in_words(inner[0])})"
     return _in_words(inner[0]) if inner else KINDS.get(annotation, "group")
+
+
+def _shown(value: Any) -> str:
+    return getattr(value, "type_name", "") if isinstance(value, Config) else _as_yaml(value)
 
 
 def _as_yaml(value: Any) -> str:
