@@ -5,8 +5,9 @@
 Every cell (tool, data set, minutes, seed) trains from random weights on the same training images, chooses on the same
 validation images, and is evaluated by Boxel on the same test images. The budget is CPU time of one process with one
 thread, from after its imports until it has chosen its weights and thresholds; the prediction of the test images is
-timed apart. A finished cell is a file of `OUT/cells`: rerun the command to resume. The first cell of a tool installs
-it, with pinned versions, into an environment of its own below `--environments`; no later one needs a network.
+timed apart. A finished cell is a file of `OUT/cells`, or of `--cells`: rerun the command to resume. The first cell of a
+tool installs it, with pinned versions, into an environment of its own below `--environments`; no later one needs a
+network.
 
 A name with `_small` is a recipe of Boxel. `yolo11n` is Ultralytics'; `torchvision_...` have a ResNet-18 with an FPN;
 `stardist` learns from masks, all others but those of Boxel with masks from boxes alone; `monai` is its RetinaNet.
@@ -21,6 +22,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -121,17 +123,17 @@ def python_of(environment: str, root: Path) -> Path:
 
 
 def run_cell(
-    name: str, data: str, minutes: float, seed: int, out: Path, environments: Path
+    name: str, data: str, minutes: float, seed: int, out: Path, environments: Path, cells: Path | None = None
 ) -> dict[str, object] | None:
     """The record of a cell, from its file if it is there; None if the tool cannot learn from the data."""
     peer = PEERS[name]
-    dataset, split = opened(data, out)
-    if dataset.ndim not in peer.ndims or (peer.needs_masks and dataset[split.train[0]].label_map is None):
-        return None
     cell = f"{data}-{name}-{minutes:g}min-seed{seed}"
-    record = out / "cells" / f"{cell}.json"
+    record = (cells or out / "cells") / f"{cell}.json"
     if record.exists():
         return json.loads(record.read_text())
+    dataset, split = opened(data, out)
+    if dataset.ndim not in peer.ndims or (peer.needs_masks and not has_masks(out / "exchange" / data)):
+        return None
     given = out / "given" / f"{cell}.json"
     if not given.exists():
         given.parent.mkdir(parents=True, exist_ok=True)
@@ -152,6 +154,8 @@ def run_cell(
         "seed": seed,
         "metrics": metrics,
         "cases": len(split.test),
+        "commit": commit(),
+        "date": str(date.today()),
     }
     write_text(record, json.dumps(result, indent=2))
     return result
@@ -166,6 +170,18 @@ def opened(data: str, out: Path) -> tuple[Dataset, Split]:
     if not (out / "exchange" / data / "data.json").exists():
         write_exchange(dataset, split, out / "exchange" / data)
     return dataset, split
+
+
+def has_masks(exchange: Path) -> bool:
+    """Whether drivers get label maps of the training images."""
+    cases = json.loads((exchange / "data.json").read_text())["cases"]
+    return any(case["label_map"] for case in cases if case["part"] == "train")
+
+
+def commit() -> str:
+    """Of Boxel, with which the cell ran."""
+    asked = ["git", "-C", Path(__file__).parent, "rev-parse", "--short", "HEAD"]
+    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
 
 
 def table(records: Sequence[dict]) -> str:
@@ -203,13 +219,15 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
     parser.add_argument("--minutes", type=positive, nargs="+", default=[5.0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--cells", type=Path, help="folder of the finished cells [OUT/cells]")
     parser.add_argument("--environments", type=Path, default=Path.home() / ".cache" / "boxel-peers")
     given = parser.parse_args()
     cells = [
         (peer, data, minutes, seed)
         for seed in given.seeds for data in given.data for minutes in given.minutes for peer in given.peers
     ]  # fmt: skip
-    records = [run_cell(*cell, given.out, given.environments.expanduser()) for cell in cells]
+    places = (given.out, given.environments.expanduser(), given.cells)
+    records = [run_cell(*cell, *places) for cell in cells]
     print(table([record for record in records if record]))
 
 

@@ -202,15 +202,18 @@ def test_a_cell_is_run_once(dataset, tmp_path, monkeypatch):
     drivers.mkdir()
     (drivers / "stub.py").write_text(STUB.format(path=str(BENCHMARKS / "peers")))
     monkeypatch.setattr(accuracy, "DRIVERS", drivers)
-    monkeypatch.setattr(accuracy, "PEERS", {"stub": accuracy.Peer("stub"), "deep": accuracy.Peer("stub", ndims=(3,))})
+    monkeypatch.setattr(accuracy, "PEERS", {"stub": accuracy.Peer("stub"), "deep": accuracy.Peer("stub", ndims=(3,)),
+                                           "masks": accuracy.Peer("stub", needs_masks=True)})  # fmt: skip
     monkeypatch.setattr(accuracy, "DATA", {"cells": lambda _: dataset})
     monkeypatch.setattr(accuracy, "dataset_splits", lambda _: [SPLIT])
     cell = ("cells", 0.5, 1, tmp_path / "out", tmp_path)
     first = accuracy.run_cell("stub", *cell)
     assert first["metrics"]["AP@0.50/round"] == 1  # the one that the stub always finds
     assert first["versions"] == {"numpy": np.__version__}
+    assert accuracy.run_cell("masks", *cell)["tool"] == "masks"
     (drivers / "stub.py").unlink()
     assert accuracy.run_cell("stub", *cell) == first
+    assert accuracy.run_cell("stub", "cells", 0.5, 1, tmp_path / "elsewhere", tmp_path, tmp_path / "out/cells") == first
     assert accuracy.run_cell("deep", *cell) is None  # it does not learn from images of two axes
     with pytest.raises(SystemExit, match="seed2 failed; read the end of this file"):
         accuracy.run_cell("stub", "cells", 0.5, 2, tmp_path / "out", tmp_path)
