@@ -187,9 +187,12 @@ class OperatingPoints(Config):
         if self.rule == ALL:
             return "all detections" if self.points else "all detections, as no score thresholds are known"
         names = {at_rate(rate): f"{_false_positives(rate)} per image" for rate in FP_PER_IMAGE}
-        how = {BEST_F1: "the highest F1", GIVEN: "the given score", **names}.get(self.rule, self.rule)
+        how = {BEST_F1: "the highest F1", **names}.get(self.rule, self.rule)
         each = {name: str(point) for name, point in self.applied.items()}
         alike = len(set(each.values())) == 1
-        said = next(iter(each.values())) if alike else "; ".join(f"{name}: {text}" for name, text in each.items())
+        from_scores = [f"from {next(iter(each.values()))}"] if alike else [f"of {k} from {v}" for k, v in each.items()]
+        said = f"detections {', '.join(from_scores)}"
+        if self.rule == GIVEN:
+            return f"{said}, as given"
         where = f", measured on {counted(self.num_images, 'validation image')}" if self.num_images else ""
-        return f"detections from {said}, the threshold of {how}{where}"
+        return f"{said}, the threshold{'' if alike else 's'} of {how}{where}"

@@ -102,9 +102,9 @@ def print_points(points: Any) -> None:
     title = f"{counted(points.num_images, 'validation image')}, IoU ≥ {points.iou_threshold:.2f}"
     table, rows = Table(title=title), points_table(points)
     for number, column in enumerate(["class", *rows["columns"]]):
-        table.add_column(column, justify="left" if number < 2 else "right")
+        table.add_column(column.replace(" ", "\n"), justify="left" if number < 2 else "right")  # 80 characters hold it
     for name, cells in rows["rows"]:
-        table.add_row(Text(printable(name)), *(text for text, _ in cells))
+        table.add_row(Text(printable(name)), *(text.replace(", ", ",\n") for text, _ in cells))
     Console().print(table)
 
 

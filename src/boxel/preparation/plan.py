@@ -31,7 +31,7 @@ ANCHOR_GAIN = 0.02
 
 
 class PlanConfig(Config):
-    """Settings of the plan; those that are None follow from the data.
+    """Settings of the plan; those that are not set follow from the data.
 
     Attributes:
         ndim: number of axes of the model; slice-wise models have fewer than the images.

@@ -105,16 +105,17 @@ class TrainingImages(Config):
             ("spacing", image["spacing"], self.spacing, SPACING), ("size", image["shape"], self.shape, SIZE),
         ):  # fmt: skip
             if any(not low / factor <= v <= high * factor for v, (low, high) in zip(values, ranges, strict=False)):
-                found.append(
-                    f"{what} {_by(values)}, not {_by(low for low, _ in ranges)} to {_by(high for _, high in ranges)}"
-                )
+                ends = dict.fromkeys(_by(end) for end in zip(*ranges, strict=True))  # one where all are alike
+                found.append(f"{what} {_by(values)}, not {' to '.join(ends)}")
         for number, (values, ranges) in enumerate(zip(image["intensities"], self.intensities, strict=False)):
             margin = INTENSITY * (max(high for _, high in ranges) - min(low for low, _ in ranges))
             for share, value, (low, high) in zip(QUANTILES, values, ranges, strict=True):
                 if not low - margin <= value <= high + margin:
                     channel = f" of channel {number}" if len(self.intensities) > 1 else ""
-                    limits = f"{low:.4g} to {high:.4g}"
-                    found.append(f"{100 * share:g} % of the values{channel} below {value:.4g}, not {limits}")
+                    below, *limits = (
+                        np.format_float_positional(v, 4, fractional=False, trim="-") for v in (value, low, high)
+                    )
+                    found.append(f"{100 * share:g} % of the values{channel} below {below}, not {' to '.join(limits)}")
                     break
         return found
 

@@ -25,7 +25,7 @@ def cards(metrics: Mapping[str, Any], ends: Sequence[float]) -> list[dict[str, s
     wanted += [
         ("num_images", "images evaluated"),
         ("num_objects", "annotated objects"),
-        ("num_detections", "detections"),
+        ("num_detections", "with any score"),
     ]
     return [
         _card(metrics, key, meaning)
@@ -48,7 +48,7 @@ def _card(metrics: Mapping[str, Any], key: str, meaning: str) -> dict[str, str]:
 
 
 def class_table(metrics: Mapping[str, Any], ends: Sequence[float]) -> dict[str, list]:
-    """One row per class, one column per metric."""
+    """One row per class, one column per metric that some class has."""
     names = [key.removeprefix("num_objects/") for key in metrics if key.startswith("num_objects/")]
     columns = [("num_objects", "objects"), ("num_detections", "detections")]
     columns += [(f"AP@{iou:.2f}", f"AP@{iou:.2f}") for iou in ends]
@@ -57,6 +57,7 @@ def class_table(metrics: Mapping[str, Any], ends: Sequence[float]) -> dict[str, 
         columns += [(f"score_threshold@{iou:.2f}", "threshold"), (f"mean_iou@{iou:.2f}", "mean IoU")]
         columns += [(f"ECE@{iou:.2f}", "calibration error")]
     columns += [("patient_AP", "patient AP"), ("patient_AUROC", "patient AUROC")]
+    columns = [(key, title) for key, title in columns if any(metrics.get(f"{key}/{n}") is not None for n in names)]
     rows = []
     for name in names:
         keys = [f"{key}/{name}" for key, _ in columns]
@@ -66,17 +67,22 @@ def class_table(metrics: Mapping[str, Any], ends: Sequence[float]) -> dict[str, 
 
 
 def points_table(points: OperatingPoints | None) -> dict[str, list]:
-    """One row per class and operating point that was measured on validation images; none where none was."""
+    """One row per class and operating point that was measured on validation images; none where none was.
+
+    The calibration error is a column where scores of a class are calibrated.
+    """
+    fits = points.calibration if points else {}
+    errors = {name: f"{fit.ece_before:.3f} before, {fit.ece_after:.3f} after" for name, fit in fits.items()}
     rows = []
     for name, of_class in points.points.items() if points else ():
-        fit = points.calibration.get(name) if points else None
-        error = f"{fit.ece_before:.3f} before, {fit.ece_after:.3f} after" if fit else ABSENT
         for key, point in of_class.items():
-            what = "highest F1" if key == BEST_F1 else f"{key.removeprefix('fp=')} per image"
+            best = key == BEST_F1
+            what = "highest F1" if best else f"FP ≤ {key.removeprefix('fp=')}"
+            error = [errors.get(name, ABSENT) if best else ""] if errors else []
             values = map(_value, (point.score, point.sensitivity, point.fp_per_image))
-            rows.append((name, [(text, "") for text in (what, *values, error if key == BEST_F1 else "")]))
-    columns = ["point", "score threshold", "sensitivity", "false positives per image", "calibration error"]
-    return {"columns": columns, "rows": rows}
+            rows.append((name, [(text, "") for text in (what, *values, *error)]))
+    columns = ["point", "score threshold", "sensitivity", "false positives per image"]
+    return {"columns": columns + ["calibration error"] * bool(errors), "rows": rows}
 
 
 def segmentation_table(metrics: Mapping[str, Any]) -> dict[str, list]:

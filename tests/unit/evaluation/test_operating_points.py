@@ -181,3 +181,14 @@ def test_another_point_is_chosen_by_its_name(ndim):
     assert len(points.above(detections, min_score=0.5)) == 2
     with pytest.raises(ValueError, match="no thresholds were measured"):
         OperatingPoints.unknown("ab").above(detections, fp_per_image=1)
+
+
+def test_which_detections_are_shown_is_said_in_words():
+    a, b = OperatingPoint(score=0.6, sensitivity=0.9, fp_per_image=1), OperatingPoint(score=0.5, fp_per_image=2)
+    points = OperatingPoints(applied={"a": a, "b": b}, num_images=3)
+    assert str(points) == (
+        "detections of a from score 0.600 (sensitivity 0.90, 1 false positive per image), of b from score 0.500 "
+        "(no object to detect, 2 false positives per image), the thresholds of the highest F1, measured on 3 "
+        "validation images"
+    )
+    assert str(points.choose(Shown(min_score=0.3))) == "detections from score 0.300, as given"

@@ -79,3 +79,13 @@ def test_another_modality_is_an_error_unless_it_is_only_a_difference(series):
         detector.differences(image, series, modality=False)
     unknown = Detector(make_task(3), [], PredictConfig(), ConsolidateConfig())
     assert unknown.differences(image, series, modality=False) == ()
+
+
+def test_a_difference_is_said_in_plain_numbers(known):
+    _, image, file = known
+    same, low, high = describe(image, file) | {"spacing": (2.0,) * 3}, (9.0,) * 5, (82.351,) * 5
+    training = TrainingImages(spacing=((1.0, 1.0),) * 3, intensities=[tuple(zip(low, high, strict=True))])
+    assert training.differences(same | {"intensities": ((15920.4,) * 5,)}) == [
+        "spacing 2 x 2 x 2, not 1 x 1 x 1",
+        "1 % of the values below 15920, not 9 to 82.35",
+    ]

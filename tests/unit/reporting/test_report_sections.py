@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from boxel.api.reporting import rank_false_positives, rank_missed
+from boxel.cli.console import print_points
 from boxel.evaluation import evaluate_segmentation
 from boxel.evaluation.case_segmentation import score_case
+from boxel.operating_points import Calibration, OperatingPoint, OperatingPoints
 from boxel.reporting import Detail, Picture, ReportContent, write_report
 from boxel.reporting.charts import Axis, Chart, Line
 from boxel.reporting.drawing import chart_svg
-from boxel.reporting.tables import notes
+from boxel.reporting.tables import ABSENT, class_table, notes
 from boxel.types import Detections, Instances
 from unit.reporting.test_report import EVIL, Page, charts, content
 
@@ -95,6 +97,34 @@ def test_sizes_confusion_and_calibration_are_shown_where_they_were_measured(tmp_
     for words in ("Class confusion", "annotated \\ detected", "85 %", "Calibration, IoU ≥ 0.10"):
         assert words in page.text, words
     assert "confusion" not in page_of(tmp_path, ReportContent("x")).text
+
+
+def test_a_class_has_the_columns_of_what_was_measured():
+    metrics = {
+        "num_objects/a": 3,
+        "num_objects/b": 0,
+        "patient_AP/a": 0.625,
+        "patient_AP/b": None,
+        "patient_AUROC/a": None,
+    }
+    table = class_table(metrics, [0.1])
+    assert table["columns"] == ["objects", "patient AP"]
+    assert [[text for text, _ in cells] for _, cells in table["rows"]] == [["3", "0.625"], ["0", ABSENT]]
+
+
+@pytest.mark.parametrize("calibrated", [{}, {"a": Calibration(slope=1, offset=0, ece_before=0.25, ece_after=0.125)}])
+def test_scores_are_said_to_be_calibrated_where_they_are(tmp_path, capsys, calibrated):
+    of_class = {"f1": OperatingPoint(score=0.6, sensitivity=1, fp_per_image=0)}
+    points = OperatingPoints(applied={"a": of_class["f1"], "b": of_class["f1"]}, iou_threshold=0.1, num_images=3,
+                             points={"a": of_class, "b": of_class}, calibration=calibrated)  # fmt: skip
+    text = page_of(tmp_path, ReportContent("x", points=points)).text
+    assert ("0.250 before, 0.125 after" in text) == ("calibration error" in text) == bool(calibrated)
+    assert ("Scores are not calibrated." in text) == (not calibrated)
+    print_points(points)
+    said = capsys.readouterr().out
+    assert "sensitivity" in said
+    assert max(map(len, said.splitlines())) <= 80
+    assert ("0.250 before," in said) == bool(calibrated)
 
 
 def test_segmentations_have_a_card_a_table_charts_and_outlines(tmp_path, ndim):
