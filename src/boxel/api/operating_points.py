@@ -60,7 +60,9 @@ def thresholds(
     if not split.val:
         raise ValueError(f"{run}: {NO_CASES}")
     with working_in(run, "thresholds"):
-        TrainingImages.of(store.fingerprint).save(run / TRAINING_IMAGES)  # an earlier Boxel wrote none
+        TrainingImages.of(store.fingerprint, store.task.normalisation).save(
+            run / TRAINING_IMAGES
+        )  # an earlier Boxel wrote none
         return measure_points(run, store, split, experiment, progress=progress)
 
 

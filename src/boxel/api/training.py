@@ -137,7 +137,7 @@ def train(
     given = pretrained_parts(experiment.model, task) if fresh else {}
     with working_in(run, "train"):
         start_run(run, experiment, task, split)
-        TrainingImages.of(store.fingerprint).save(run / TRAINING_IMAGES)
+        TrainingImages.of(store.fingerprint, store.task.normalisation).save(run / TRAINING_IMAGES)
         initial = {
             f"{name}.{key}".lstrip("."): tensor
             for name, weights in given.items()

@@ -14,7 +14,7 @@ from boxel.datasets.formats.dicom_files import PROJECTIONS
 from boxel.io import read_kind
 from boxel.preparation.fingerprint import Fingerprint
 from boxel.slabs import Voxels
-from boxel.types import Geometry, Image
+from boxel.types import Geometry, Image, Normalisation
 
 FILE = "training_images.json"
 QUANTILES = (0.01, 0.25, 0.5, 0.75, 0.99)
@@ -61,6 +61,8 @@ class TrainingImages(Config):
         spacing: least and largest per axis.
         shape: least and largest per axis.
         intensities: per channel, the range of each of the `QUANTILES` of an image, but for rare images.
+        relative: of each channel, whether these are relative to the image's own median and range, as the network sees
+            each image normalised by itself; empty: of none.
     """
 
     modalities: tuple[str, ...] = ()
@@ -69,15 +71,17 @@ class TrainingImages(Config):
     spacing: tuple[Range, ...] = ()
     shape: tuple[Range, ...] = ()
     intensities: tuple[tuple[Range, ...], ...] = ()
+    relative: tuple[bool, ...] = ()
 
     @classmethod
-    def of(cls, fingerprint: Fingerprint) -> Self:
-        """Those of the cases that were measured."""
+    def of(cls, fingerprint: Fingerprint, normalisation: Sequence[Normalisation] = ()) -> Self:
+        """Those of the cases that were measured, for a network that sees them normalised like this."""
+        relative = tuple(rule.kind == "z_score" for rule in normalisation)
         cases = fingerprint.cases
         known = {name: {value for case in cases if (value := getattr(case, name))}
                  for name in ("modality", "body_part", "orientation")}  # fmt: skip
         named = {MODALITIES[name.upper()] for name in fingerprint.channels if name.upper() in MODALITIES}
-        measured = [case.intensities for case in cases if case.intensities]
+        measured = [_as_seen(case.intensities, relative) for case in cases if case.intensities]
         return cls(
             modalities=sorted(known["modality"] or named),
             body_parts=sorted(known["body_part"]) if all(case.body_part for case in cases) else (),
@@ -85,6 +89,7 @@ class TrainingImages(Config):
             spacing=_ranges([case.spacing for case in cases]),
             shape=_ranges([case.shape for case in cases]),
             intensities=[_ranges(quantiles, RARE) for quantiles in zip(*measured, strict=True)],
+            relative=relative,
         )
 
     def other_modality(self, image: Mapping[str, Any]) -> str:
@@ -107,7 +112,8 @@ class TrainingImages(Config):
             if any(not low / factor <= v <= high * factor for v, (low, high) in zip(values, ranges, strict=False)):
                 ends = dict.fromkeys(_by(end) for end in zip(*ranges, strict=True))  # one where all are alike
                 found.append(f"{what} {_by(values)}, not {' to '.join(ends)}")
-        for number, (values, ranges) in enumerate(zip(image["intensities"], self.intensities, strict=False)):
+        seen = _as_seen(image["intensities"], self.relative)
+        for number, (values, ranges) in enumerate(zip(seen, self.intensities, strict=False)):
             margin = INTENSITY * (max(high for _, high in ranges) - min(low for low, _ in ranges))
             for share, value, (low, high) in zip(QUANTILES, values, ranges, strict=True):
                 if not low - margin <= value <= high + margin:
@@ -115,6 +121,8 @@ class TrainingImages(Config):
                     below, *limits = (
                         np.format_float_positional(v, 4, fractional=False, trim="-") for v in (value, low, high)
                     )
+                    if self.relative and self.relative[number]:
+                        below += " of their range from the median"
                     found.append(f"{100 * share:g} % of the values{channel} below {below}, not {' to '.join(limits)}")
                     break
         return found
@@ -130,6 +138,13 @@ def _ranges(rows: Sequence[Sequence[float]], rare: float = 0.0) -> tuple[Range, 
         return ()
     low, high = np.quantile(rows, [rare, 1 - rare], axis=0, method="nearest").tolist()
     return tuple(zip(low, high, strict=True))
+
+
+def _as_seen(intensities: Sequence[Sequence[float]], relative: Sequence[bool]) -> list[tuple[float, ...]]:
+    """The quantiles of each channel, of some relative to the median and the range between the extreme ones."""
+    flags = relative or [False] * len(intensities)
+    return [tuple(own) if not flag else tuple((np.asarray(own) - own[len(own) // 2]) / max(own[-1] - own[0], 1e-9))
+            for own, flag in zip(intensities, flags, strict=True)]  # fmt: skip
 
 
 def _orientation(geometry: Geometry) -> str:

@@ -11,7 +11,7 @@ from boxel.inference.config import PredictConfig
 from boxel.io import read_image
 from boxel.preparation.measure import measure
 from boxel.preparation.training_images import TrainingImages, describe
-from boxel.types import Geometry, Image
+from boxel.types import Geometry, Image, Normalisation
 from unit.builders import make_task
 
 
@@ -57,6 +57,19 @@ def test_an_image_of_another_kind_differs_in_one_thing(known, change, says):
     [difference] = training.differences(describe(change(image), file))
     assert difference.startswith(says)
     assert ", not " in difference
+
+
+def test_values_are_compared_as_the_network_sees_them(truth):
+    """An image that is normalised by itself may have any scale, but not another distribution."""
+    data, cases = truth
+    image, file = cases["d"].image, data["d"].channels[0]
+    rules = [Normalisation(kind="z_score")] * len(data.channels)
+    training = TrainingImages.of(measure(data, workers=0), rules)
+    brighter = replace(image, array=500 * image.array + 2000)
+    assert training.differences(describe(brighter, file)) == []
+    array = np.where(image.array > np.quantile(image.array, 0.2), image.array.max(), image.array)
+    [difference] = training.differences(describe(replace(image, array=array), file))
+    assert " of their range from the median, not " in difference
 
 
 @pytest.fixture
