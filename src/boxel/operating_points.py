@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 
 from boxel.config import Config
 from boxel.ranges import ZeroToOne
@@ -131,6 +131,18 @@ class OperatingPoints(Config):
     calibration: dict[str, Calibration] = {}
     iou_threshold: PositiveFloat | None = None
     num_images: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.points and [*self.points] != [*self.applied]:
+            raise ValueError("points must name the classes of applied, in their order")
+        if unknown := self.calibration.keys() - self.applied.keys():
+            raise ValueError(f"calibration.{min(unknown)}: no such class in applied")
+        names = [BEST_F1, *map(at_rate, FP_PER_IMAGE)]
+        for of_class, points in self.points.items():
+            if missing := [name for name in names if name not in points]:
+                raise ValueError(f"points.{of_class}: {', '.join(missing)} must be there")
+        return self
 
     @classmethod
     def unknown(cls, classes: Iterable[str]) -> Self:

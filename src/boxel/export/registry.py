@@ -117,13 +117,13 @@ def list_formats() -> Mapping[str, Format]:
 def recognise(path: Path) -> Format:
     """The format of a file or folder of predictions; Boxel JSON if no format detects it.
 
-    Formats are asked from the last registered to the first, so that a user's format comes before the package's.
+    Boxel JSON comes first, since `predict --to` writes the other formats into folders below it. The others are asked
+    from the last registered to the first, so that a user's format comes before the package's.
     """
-    detected = (
-        form for form in reversed(list(_formats.values())) if form.detect is not None and form.detect(Path(path))
-    )
+    own = _formats["boxel"]
+    detected = (form for form in (own, *reversed(list(_formats.values()))) if form.detect and form.detect(Path(path)))
     with listed_once():
-        return next(detected, _formats["boxel"])
+        return next(detected, own)
 
 
 def _names(ability: str) -> list[str]:
