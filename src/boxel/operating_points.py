@@ -138,10 +138,6 @@ class OperatingPoints(Config):
             raise ValueError("points must name the classes of applied, in their order")
         if unknown := self.calibration.keys() - self.applied.keys():
             raise ValueError(f"calibration.{min(unknown)}: no such class in applied")
-        names = [BEST_F1, *map(at_rate, FP_PER_IMAGE)]
-        for of_class, points in self.points.items():
-            if missing := [name for name in names if name not in points]:
-                raise ValueError(f"points.{of_class}: {', '.join(missing)} must be there")
         return self
 
     @classmethod
@@ -160,12 +156,12 @@ class OperatingPoints(Config):
             return self.apply(dict.fromkeys(self.applied, point), ALL if shown.keep_all else GIVEN)
         if shown.fp_per_image is None:
             return self
-        if not self.points:
+        rule = at_rate(shown.fp_per_image)
+        if not self.points or any(rule not in of_class for of_class in self.points.values()):
             raise ValueError(
                 "--fp-per-image: no thresholds were measured for these predictions; measure them with "
                 "`boxel thresholds RUN` and predict again, or give --min-score"
             )
-        rule = at_rate(shown.fp_per_image)
         return self.apply({name: points[rule] for name, points in self.points.items()}, rule)
 
     def apply(self, applied: Mapping[str, OperatingPoint], rule: str) -> Self:
