@@ -75,7 +75,7 @@ def register_export(
         read: returns the predictions in a file or folder, given what is known about the data set; None for a format
             that is only written.
         detect: whether a file or folder holds this format, without opening images; None for a format that is only
-            read when named. Formats are asked from the last registered to the first.
+            read when named. Boxel JSON is asked first, then formats from the last registered to the first.
         read_masks: returns the label maps of a case, each with the ids of its objects; together the ids are in the
             order of the case's detections. None where masks, if any, are in `Detections.masks`.
         ndims: numbers of image axes that the format supports.
