@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 
 from boxel.config import Config
 from boxel.ranges import ZeroToOne
@@ -132,6 +132,14 @@ class OperatingPoints(Config):
     iou_threshold: PositiveFloat | None = None
     num_images: NonNegativeInt = 0
 
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.points and [*self.points] != [*self.applied]:
+            raise ValueError("points must name the classes of applied, in their order")
+        if unknown := self.calibration.keys() - self.applied.keys():
+            raise ValueError(f"calibration.{min(unknown)}: no such class in applied")
+        return self
+
     @classmethod
     def unknown(cls, classes: Iterable[str]) -> Self:
         """Those of a detector of which none were measured: all detections are above."""
@@ -148,12 +156,12 @@ class OperatingPoints(Config):
             return self.apply(dict.fromkeys(self.applied, point), ALL if shown.keep_all else GIVEN)
         if shown.fp_per_image is None:
             return self
-        if not self.points:
+        rule = at_rate(shown.fp_per_image)
+        if not self.points or any(rule not in of_class for of_class in self.points.values()):
             raise ValueError(
                 "--fp-per-image: no thresholds were measured for these predictions; measure them with "
                 "`boxel thresholds RUN` and predict again, or give --min-score"
             )
-        rule = at_rate(shown.fp_per_image)
         return self.apply({name: points[rule] for name, points in self.points.items()}, rule)
 
     def apply(self, applied: Mapping[str, OperatingPoint], rule: str) -> Self:

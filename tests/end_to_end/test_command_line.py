@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -26,6 +28,12 @@ def test_the_program_says_its_version_and_helps_with_completion():
     assert "--install-completion" in text
     assert "--show-completion" in text
     assert "<bool>" not in text + commands.boxel("experiment", "run", "-h").stdout
+
+
+def test_messages_do_not_end_among_the_results_if_standard_error_is_closed(tmp_path):
+    command = f"exec 2>&-; {sys.executable} -m boxel check {tmp_path / 'nowhere'}"
+    end = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (end.returncode, end.stdout) == (2, "")
 
 
 def test_a_recipe_is_a_file_that_prepare_and_train_take(root, tmp_path):

@@ -89,7 +89,7 @@ def check_segmentation(volumes, run, model):
 def test_masks_are_written_and_read_back_and_painted(volumes, tmp_path):
     work, images = volumes / "work", volumes / "data" / "imagesTs"
     command("train", work, "--out", tmp_path / "run", "--recipe", "retina_unet_small", "--model", "mask_rcnn", *SET)
-    command("predict", tmp_path / "run", images, "--out", tmp_path / "p", "--masks", "--to", "nifti")
+    command("predict", tmp_path / "run", images, "--out", tmp_path / "p", "--masks", "--to", "nifti", "--all")
     _, detections, _ = read_detections(tmp_path / "p" / "test_00000.json")
     painted = read_image(next((tmp_path / "p" / "nifti").glob("*_boxes.nii.gz"))).array[0]
     number = int(painted.max())

@@ -1,6 +1,7 @@
 """Score thresholds from training to the files that people look at, as a user types the commands."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,6 +92,7 @@ def test_predict_and_convert_choose_alike(way, tmp_path, words):
     [
         (("--all", "--min-score", 0.3), "--min-score and --all both choose"),
         (("--fp-per-image", 3), "--fp-per-image 3: must be one of 0.125, 0.25, 0.5, 1, 2, 4, 8"),
+        (("--guarantee", "fp=1", "--confidence", 0), "--confidence 0: must be above 0"),
         (("--guarantee", "fp=1"), "needs at least 9 validation patients, and this run has 3"),
     ],
 )
@@ -127,6 +129,51 @@ def test_without_thresholds_everything_is_shown_and_said(way, tmp_path):
     convert = ("convert", tmp_path / "p", "--to", "mitk", "--out", tmp_path / "mitk")
     assert "no score thresholds are known, --min-score" in boxel(*convert).stderr
     refused(*convert, "--fp-per-image", 1, says="no thresholds were measured")
+
+
+def swap_classes(values):
+    values["points"]["applied"] = dict(reversed(values["points"]["applied"].items()))
+
+
+def rename_class(values):
+    values["matches"]["classes"]["other"] = values["matches"]["classes"].pop("donut")
+
+
+def add_score(values):
+    one = values["matches"]["classes"]["donut"]
+    one["scores"] = [*one["scores"], 0.5]
+
+
+def drop_patient(values):
+    del values["matches"]["patients"][0]
+
+
+def drop_quantile(values):
+    del values["intensities"][0][0]
+
+
+@pytest.mark.parametrize("way", [2], indirect=True, ids=["2d"])
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (swap_classes, "points must name the classes of applied, in their order"),
+        (rename_class, "its classes are not disc, donut, those of the run"),
+        (add_score, "images, scores and hits must have a value for each detection"),
+        (drop_patient, "objects and images must be those of 2 images"),
+        (drop_quantile, "intensities.0: "),
+    ],
+)
+def test_what_a_training_measured_is_refused_if_damaged_and_can_be_made_again(way, tmp_path, damage, says):
+    name = "training_images.json" if damage is drop_quantile else "operating_points.json"
+    run = tmp_path / "run"
+    shutil.copytree(way / "run", run)
+    values = json.loads((run / name).read_text())
+    damage(values)
+    (run / name).write_text(json.dumps(values))
+    error = refused("predict", run, way / "data" / "imagesTs", "--out", tmp_path / "p", says=says)
+    assert f"{run / name}: " in error
+    assert f"`boxel thresholds {run}` writes it again" in error
+    assert not (tmp_path / "p").exists()
 
 
 def test_an_image_unlike_the_training_images_is_predicted_with_a_warning(way, tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from boxel.api.ensemble import load_models, read_members
-from boxel.api.run_points import points_without, read_points
+from boxel.api.run_points import points_without, read_points, read_training_images
 from boxel.consolidation import ConsolidateConfig, consolidate
 from boxel.consolidation.views import RecordedViews, view_axes
 from boxel.inference.config import PredictConfig
@@ -22,7 +22,7 @@ from boxel.models.base import Model
 from boxel.operating_points import OTHERWISE, OperatingPoints, Shown
 from boxel.preparation.prepared import Prepared
 from boxel.preparation.preprocess import check_grid
-from boxel.preparation.training_images import FILE, TrainingImages, describe
+from boxel.preparation.training_images import TrainingImages, describe
 from boxel.slabs import Voxels
 from boxel.training.devices import device_named
 from boxel.training.memory import keep_freed_memory
@@ -102,7 +102,7 @@ class Detector:
         models, checkpoints, fingerprint, weights = load_models(members)
         experiment, segmentation = members[0].experiment, {member.segmentation_classes for member in members}
         path, task = members[0].run, members[0].task
-        stored = read_points(path) if measured else None
+        stored = read_points(path, task.classes) if measured else None
         if not stored:
             points = points_without(path, task.classes, shown)
         else:
@@ -121,7 +121,7 @@ class Detector:
             segmentation_classes=segmentation.pop() if len(segmentation) == 1 else (),
             checkpoints=checkpoints,
             operating_points=points,
-            training_images=TrainingImages.load(path / FILE) if (path / FILE).exists() else None,
+            training_images=read_training_images(path),
         )
 
     @property

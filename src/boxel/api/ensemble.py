@@ -43,7 +43,16 @@ class Member:
 
     @classmethod
     def read(cls, run: Path | str, overrides: Sequence[str], trust: bool) -> "Member":
-        """The description of a run; raises ValueError if the folder is not a run."""
+        """The description of a run.
+
+        Raises:
+            ValueError: the folder is not a run, or a setting has no effect once it is trained.
+        """
+        for key in (assignment.partition("=")[0].strip() for assignment in overrides):
+            if key.split(".")[0] in ("recipe", "seed", "train", "plan") and key != "plan.max_detections":
+                raise ValueError(
+                    f"{key}: has no effect on a trained detector; leave it out, or train another run with it"
+                )
         trained, task, _ = read_run(Path(run), trust=trust)
         experiment = trained.override(overrides)
         return cls(Path(run), trained, experiment, _with_cap(task, trained, experiment))

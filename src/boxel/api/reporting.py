@@ -61,7 +61,7 @@ def report(
         raise ValueError(f"--cases is {num_cases}; give 0 or more")
     path = Path(out) if out else run / "report.html"
     check_file(path, PAGE_BEGINS, "report")
-    measured = read_points(run)
+    measured = read_points(run, task.classes)
     content = ReportContent(
         title=f"{task.name}: {experiment.model.type_name}, fold {split.fold}",
         history=read_history(run),

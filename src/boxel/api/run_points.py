@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from boxel.config import Config
 from boxel.evaluation.operating_points import ValidationMatches
 from boxel.operating_points import OperatingPoints, Shown
+from boxel.preparation.training_images import FILE as TRAINING_IMAGES
+from boxel.preparation.training_images import TrainingImages
 from boxel.recipes import Experiment
 
 FILE = "operating_points.json"
@@ -15,6 +17,9 @@ UNKNOWN = "no score thresholds are known: all detections are shown; `boxel thres
 NO_CASES = "no validation cases, and therefore no score thresholds: all detections are shown"
 # Settings of prediction that change no score, or that may be changed afterwards.
 _NO_EFFECT = ("masks", "segmentation", "batch_size", "memory", "tile_voxels", "precision", "calibrate")
+
+
+Record = TypeVar("Record", bound=Config)
 
 
 class RunPoints(Config):
@@ -42,7 +47,9 @@ class RunPoints(Config):
         """The points with those applied that are asked for; raises ValueError where they cannot be."""
         points = self.points if calibrate else self.matches.operating_points(calibrate=False)
         if shown.guarantee:
-            return self.matches.guaranteed(points, shown.guarantee, shown.confidence or CONFIDENCE)
+            return self.matches.guaranteed(
+                points, shown.guarantee, CONFIDENCE if shown.confidence is None else shown.confidence
+            )
         return points.choose(shown)
 
     def changes(self, weights: str, experiment: Experiment) -> list[str]:
@@ -51,9 +58,36 @@ class RunPoints(Config):
         return [name for name in now if self.settings.get(name) != now[name]] + ["weights"] * (weights != self.weights)
 
 
-def read_points(run: Path) -> RunPoints | None:
-    """The operating points of a run; None if none were measured."""
-    return RunPoints.load(run / FILE) if (run / FILE).exists() else None
+def read_points(run: Path, classes: tuple[str, ...]) -> RunPoints | None:
+    """The operating points of a run on these classes; None if none were measured.
+
+    Raises:
+        ValueError: the file is damaged, or has other classes.
+    """
+    stored = _read(RunPoints, run, FILE)
+    if stored and {tuple(stored.points.applied), tuple(stored.matches.classes)} != {classes}:
+        raise ValueError(f"{run / FILE}: its classes are not {', '.join(classes)}, those of the run; {_again(run)}")
+    return stored
+
+
+def read_training_images(run: Path) -> TrainingImages | None:
+    """What the training images of a run were like; None if that was not recorded.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    return _read(TrainingImages, run, TRAINING_IMAGES)
+
+
+def _read(kind: type[Record], run: Path, name: str) -> Record | None:
+    try:
+        return kind.load(run / name) if (run / name).exists() else None
+    except ValueError as error:
+        raise ValueError(f"{error}; {_again(run)}") from None
+
+
+def _again(run: Path) -> str:
+    return f"`boxel thresholds {run}` writes it again"
 
 
 def points_without(run: Path, classes: tuple[str, ...], shown: Shown) -> OperatingPoints | None:

@@ -257,6 +257,8 @@ def main() -> None:
     """Run the command line; errors of users become one line and exit status 2."""
     if int(os.environ.get("LOCAL_RANK", "0")):  # one of several processes of a training: the first speaks for all
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    # What is printed to a standard error that is closed (None) would end on standard output.
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
     try:
         with warnings.catch_warnings():
             warnings.showwarning = warning_lines()  # type: ignore[assignment]

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Self
 
 import numpy as np
-from pydantic import NonNegativeInt
+from pydantic import NonNegativeInt, model_validator
 
 from boxel.config import Config
 from boxel.evaluation.grouped_matches import CALIBRATION_BINS
 from boxel.evaluation.overlaps import match_cases
 from boxel.operating_points import BEST_F1, FP_PER_IMAGE, Calibration, OperatingPoint, OperatingPoints, at_rate
+from boxel.ranges import ZeroToOne
 from boxel.types import Detections, Instances
 from boxel.wording import counted
 
@@ -31,7 +32,7 @@ class ClassMatches(Config):
     """
 
     images: tuple[NonNegativeInt, ...]
-    scores: tuple[float, ...]
+    scores: tuple[ZeroToOne, ...]
     hits: tuple[bool, ...]
     objects: tuple[NonNegativeInt, ...]
 
@@ -48,6 +49,15 @@ class ValidationMatches(Config):
     patients: tuple[NonNegativeInt, ...]
     classes: dict[str, ClassMatches]
     iou_threshold: float
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        for name, one in self.classes.items():
+            if not len(one.images) == len(one.scores) == len(one.hits):
+                raise ValueError(f"classes.{name}: images, scores and hits must have a value for each detection")
+            if len(one.objects) != len(self.patients) or max(one.images, default=-1) >= len(self.patients):
+                raise ValueError(f"classes.{name}: objects and images must be those of {len(self.patients)} images")
+        return self
 
     @classmethod
     def of(

@@ -75,7 +75,7 @@ def register_export(
         read: returns the predictions in a file or folder, given what is known about the data set; None for a format
             that is only written.
         detect: whether a file or folder holds this format, without opening images; None for a format that is only
-            read when named. Formats are asked from the last registered to the first.
+            read when named. Boxel JSON is asked first, then formats from the last registered to the first.
         read_masks: returns the label maps of a case, each with the ids of its objects; together the ids are in the
             order of the case's detections. None where masks, if any, are in `Detections.masks`.
         ndims: numbers of image axes that the format supports.
@@ -117,13 +117,13 @@ def list_formats() -> Mapping[str, Format]:
 def recognise(path: Path) -> Format:
     """The format of a file or folder of predictions; Boxel JSON if no format detects it.
 
-    Formats are asked from the last registered to the first, so that a user's format comes before the package's.
+    Boxel JSON comes first, since `predict --to` writes the other formats into folders below it. The others are asked
+    from the last registered to the first, so that a user's format comes before the package's.
     """
-    detected = (
-        form for form in reversed(list(_formats.values())) if form.detect is not None and form.detect(Path(path))
-    )
+    own = _formats["boxel"]
+    detected = (form for form in (own, *reversed(list(_formats.values()))) if form.detect and form.detect(Path(path)))
     with listed_once():
-        return next(detected, _formats["boxel"])
+        return next(detected, own)
 
 
 def _names(ability: str) -> list[str]:

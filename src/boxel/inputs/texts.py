@@ -6,6 +6,7 @@ names (entities of XML, aliases of YAML): a few lines of such a file can stand f
 
 import codecs
 import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,7 @@ def read_json(path: Path, shape: Any = Any, fix: str = AGAIN) -> Any:
 def read_mapping(path: Path, report: Report | None = None) -> Any:
     """The content of a JSON or YAML file, whose text is read by `read_text`."""
     text = read_text(path, report)
-    return _parse_yaml(text, path) if path.suffix in (".yaml", ".yml") else parse_json(text, path)
+    return _parse_yaml(text, path) if path.suffix.lower() in (".yaml", ".yml") else parse_json(text, path)
 
 
 def _parse_yaml(text: str, path: Path) -> Any:
@@ -127,9 +128,16 @@ def _parse_yaml(text: str, path: Path) -> Any:
                 raise yaml.MarkedYAMLError(None, None, "aliases (*name) are not read, write the value itself", mark)
             return super().compose_node(parent, index)
 
-    def number(loader: Any, node: Any) -> int:
-        whole_number(node.value)
-        return loader.construct_yaml_int(node)
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+            names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+            if len(set(names)) < len(names):
+                twice = Counter(names).most_common(1)[0][0]
+                problem = f"{twice!r} occurs twice; names must be unique"
+                raise yaml.MarkedYAMLError(None, None, problem, node.start_mark)
+            return super().construct_mapping(node, deep)
+
+    def number(_: Any, node: Any) -> int:
+        return whole_number(node.value)  # decimal, as in YAML 1.2; PyYAML takes 010 for 8
 
     Loader.add_constructor("tag:yaml.org,2002:int", number)
     try:

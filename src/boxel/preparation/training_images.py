@@ -5,9 +5,10 @@ Limits lie well outside the training images: they point at images of another kin
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
+from pydantic import Field
 
 from boxel.config import Config
 from boxel.datasets.formats.dicom_files import PROJECTIONS
@@ -30,6 +31,7 @@ MODALITIES = {
 }  # fmt: skip
 
 Range = tuple[float, float]
+Ranges = Annotated[tuple[Range, ...], Field(min_length=len(QUANTILES), max_length=len(QUANTILES))]
 
 
 def describe(image: Image[Voxels], file: Path, uid: str | None = None) -> dict[str, Any]:
@@ -70,7 +72,7 @@ class TrainingImages(Config):
     orientations: tuple[str, ...] = ()
     spacing: tuple[Range, ...] = ()
     shape: tuple[Range, ...] = ()
-    intensities: tuple[tuple[Range, ...], ...] = ()
+    intensities: tuple[Ranges, ...] = ()
     relative: tuple[bool, ...] = ()
 
     @classmethod

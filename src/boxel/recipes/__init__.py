@@ -73,13 +73,13 @@ def get_recipe(recipe: str | Path | Experiment, model: str | None = None) -> Exp
 
 def is_file(recipe: str | Path) -> bool:
     """Whether a recipe is given as a file, and not by its name."""
-    return Path(recipe).suffix in (".json", ".yaml", ".yml")
+    return Path(recipe).suffix.lower() in (".json", ".yaml", ".yml")
 
 
 def _read(path: Path) -> Experiment:
     """The experiment in a file; if that of a run cannot be read, the error names the plug-ins beside it."""
     try:
-        values = read_json(path) if path.suffix == ".json" else read_mapping(path)
+        values = read_json(path) if path.suffix.lower() == ".json" else read_mapping(path)
         return Experiment.from_dict(values, str(path))
     except ValueError as error:
         files = sorted(path.parent.glob("plugins/*.py"))

@@ -2,6 +2,7 @@
 
 import pytest
 
+import boxel
 from boxel.api.case_prediction import is_done
 from boxel.api.chosen_cases import chosen_cases
 from boxel.api.prediction import _write_formats
@@ -56,3 +57,9 @@ def test_a_format_that_cannot_be_written_does_not_keep_the_others_from_it(tmp_pa
     with pytest.raises(ValueError, match=r"^--to dicom-seg: case 'a': its image is no DICOM series$"):
         _write_formats({"dicom-seg": refuse, "preview": write}, tmp_path, [])
     assert [path.name for path in tmp_path.iterdir()] == ["preview"]
+
+
+@pytest.mark.parametrize("setting", ["train.lr=3", "plan.spacing=[2,2]", "seed=1"])
+def test_a_setting_without_effect_on_a_trained_detector_is_refused(setting, tmp_path):
+    with pytest.raises(ValueError, match=r"^[a-z.]+: has no effect on a trained detector; leave it out, or train"):
+        boxel.load(tmp_path, overrides=[setting])

@@ -41,10 +41,11 @@ def exit_code(monkeypatch, *words):
 
 @pytest.mark.filterwarnings("ignore:.*missing in the detection map")
 @pytest.mark.parametrize("name", WRITTEN_IN_2D)
-def test_every_format_is_written_from_boxel_json(predictions, tmp_path, name):
-    written = boxel.convert(predictions, tmp_path / name, name, images=tmp_path / "images")
+def test_every_format_is_written_from_boxel_json_which_is_still_recognised_above_it(predictions, tmp_path, name):
+    written = boxel.convert(predictions, predictions / name, name, images=tmp_path / "images")
     assert written
     assert all(path.exists() for path in written)
+    assert recognise(predictions).name == "boxel"
 
 
 @pytest.mark.filterwarnings("ignore:.*missing in the detection map", "ignore:.*one voxel thick")

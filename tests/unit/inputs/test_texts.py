@@ -104,6 +104,7 @@ ALIASES = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("a: !!int ''", "not valid YAML"),
         ("a: !!timestamp x", "not valid YAML"),
         ("[" * 3000, "not valid YAML"),
+        ("a: 1\nb:\n  c: 1\n  c: 2", r"'c' occurs twice; names must be unique: line 3, column 3"),
     ],
 )
 def test_yaml_that_no_reader_can_use_is_refused(text, words, tmp_path):
@@ -111,6 +112,11 @@ def test_yaml_that_no_reader_can_use_is_refused(text, words, tmp_path):
     file.write_text(text)
     with pytest.raises(InputError, match=rf"data\.yaml: .*{words}"):
         read_mapping(file)
+
+
+def test_whole_numbers_in_yaml_are_decimal(tmp_path):
+    (tmp_path / "DATA.YAML").write_text("{a: 0100, b: -1_000, 08: 1}")
+    assert read_mapping(tmp_path / "DATA.YAML") == {"a": 100, "b": -1000, "08": 1}
 
 
 def test_other_yaml_is_read_as_before(tmp_path):

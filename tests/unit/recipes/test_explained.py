@@ -14,8 +14,8 @@ from boxel.recipes.explained import _about, as_yaml, explain
 def test_a_recipe_written_as_yaml_is_the_same_recipe_and_explains_every_setting(name, tmp_path):
     recipe = get_recipe(name)
     text = as_yaml(recipe)
-    (tmp_path / "mine.yaml").write_text(text)
-    assert get_recipe(tmp_path / "mine.yaml") == recipe
+    (tmp_path / "Mine.YAML").write_text(text)
+    assert get_recipe(tmp_path / "Mine.YAML") == recipe
     lines = text.splitlines()
     settings = [number for number, line in enumerate(lines) if re.match(r" *[a-z_]+:", line) and " type: " not in line]
     assert len(settings) > 60
