@@ -242,7 +242,7 @@ def _check_same(out: Path, before: Any, mine: Mapping[str, Any], option: str) ->
         )
     old = before["job"]
     changes = [
-        f"{key} {json.dumps(old.get(key))} instead of {json.dumps(job.get(key))}"
+        f"{key} {_value(old, key)} instead of {_value(job, key)}"
         for key in sorted(old.keys() | job.keys())
         if old.get(key) != job.get(key)
     ]
@@ -252,3 +252,7 @@ def _check_same(out: Path, before: Any, mine: Mapping[str, Any], option: str) ->
             f"{out}: holds the output of `boxel {verb}`{origin} with {', '.join(changes)}; choose another folder with "
             f"{option}, or repeat that command to resume it"
         )
+
+
+def _value(settings: Mapping[str, Any], key: str) -> str:
+    return json.dumps(settings[key]) if key in settings else "not set"
