@@ -34,7 +34,7 @@ def root(tmp_path_factory) -> Path:
 def test_a_training_whose_output_is_a_file_writes_lines(root, tmp_path):
     steps = set_words(["train.steps=12", "train.validate_every=6"])
     end = commands.boxel("train", root / "work", "--out", tmp_path / "run", *RECIPE, *steps)
-    first, *rest, last = end.stderr.splitlines()
+    first, *rest = end.stderr.splitlines()
     assert re.fullmatch(rf"training {tmp_path}/run on cpu: 12 steps; the run takes [\d.]+ MiB on the disk", first)
     assert re.match(r"train 1/12, loss [\d.]+, lr ", rest[0])
     assert any(re.match(r"train 6/12, .* s left, " + STEP, line) for line in rest)
@@ -44,7 +44,7 @@ def test_a_training_whose_output_is_a_file_writes_lines(root, tmp_path):
         )
         for line in rest
     )
-    assert re.match(r"train 12/12, " + STEP, last)
+    assert any(re.match(r"train 12/12, " + STEP, line) for line in rest)
     assert "\r" not in end.stderr
     assert "\x1b" not in end.stderr
 

@@ -119,10 +119,11 @@ class _Record(Config):
 
 def write_raw(path: Path | str, prediction: RawPrediction) -> None:
     """Write a raw prediction as compressed numpy arrays; the file appears whole or not at all."""
-    raw = prediction.raw
+    raw, views = prediction.raw, prediction.views
+    more = [name for name in ("operating_points", "warnings") if getattr(prediction, name)]
     record = _Record(
         format="boxel-raw",
-        version=VERSION,
+        version=VERSION if more else 2 if views is None or views.scales == (1.0,) else 3,
         case=prediction.case,
         classes=prediction.classes,
         images=tuple(map(str, prediction.image_files)),
@@ -130,7 +131,7 @@ def write_raw(path: Path | str, prediction: RawPrediction) -> None:
         geometry=prediction.geometry,
         num_views=raw.num_views,
         slice_axes=raw.slice_axes,
-        views=prediction.views,
+        views=views,
         capped=raw.capped,
         consolidate=prediction.config,
         extra=prediction.extra,
@@ -141,7 +142,9 @@ def write_raw(path: Path | str, prediction: RawPrediction) -> None:
     if raw.masks is not None:
         columns["masks"] = np.asarray(raw.masks)
     buffer = BytesIO()
-    np.savez_compressed(buffer, record=np.array(record.to_json()), **columns)  # type: ignore[arg-type]
+    without = {"operating_points", "warnings"} - set(more)  # an earlier Boxel reads a file that has none
+    text = record.model_dump_json(serialize_as_any=True, exclude=without)
+    np.savez_compressed(buffer, record=np.array(text), **columns)  # type: ignore[arg-type]
     write_bytes(Path(path), buffer.getvalue())
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Self
 
 import numpy as np
-from pydantic import NonNegativeInt, model_validator
+from pydantic import NonNegativeInt, PositiveFloat, model_validator
 
 from boxel.config import Config
 from boxel.evaluation.grouped_matches import CALIBRATION_BINS
@@ -48,7 +48,7 @@ class ValidationMatches(Config):
 
     patients: tuple[NonNegativeInt, ...]
     classes: dict[str, ClassMatches]
-    iou_threshold: float
+    iou_threshold: PositiveFloat
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

@@ -11,7 +11,7 @@ DEFLATE = 1100  # most bytes from one byte (1032 by its format)
 LOSSLESS = 20_000  # JPEG 2000, JPEG-LS and the like on constant images
 on_claim: Callable[[int], None] = lambda claimed: None  # noqa: E731 - told of every claim that was checked
 MEMORY = 0.5  # share of the memory; reading and converting takes about twice the image
-SMALL = 1 << 24  # bytes that every machine has; to ask how many it has takes longer than to read a small picture
+SMALL = 1 << 20  # bytes that every machine has; to ask how many it has takes longer than to read a small picture
 
 
 def check_claim(path: Path, claimed: int, stored: int, ratio: float = 1, at_once: int | None = None) -> None:

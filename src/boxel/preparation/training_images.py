@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, PositiveFloat
 
 from boxel.config import Config
 from boxel.datasets.formats.dicom_files import PROJECTIONS
@@ -31,6 +31,7 @@ MODALITIES = {
 }  # fmt: skip
 
 Range = tuple[float, float]
+PositiveRange = tuple[PositiveFloat, PositiveFloat]
 Ranges = Annotated[tuple[Range, ...], Field(min_length=len(QUANTILES), max_length=len(QUANTILES))]
 
 
@@ -70,8 +71,8 @@ class TrainingImages(Config):
     modalities: tuple[str, ...] = ()
     body_parts: tuple[str, ...] = ()
     orientations: tuple[str, ...] = ()
-    spacing: tuple[Range, ...] = ()
-    shape: tuple[Range, ...] = ()
+    spacing: tuple[PositiveRange, ...] = ()
+    shape: tuple[PositiveRange, ...] = ()
     intensities: tuple[Ranges, ...] = ()
     relative: tuple[bool, ...] = ()
 

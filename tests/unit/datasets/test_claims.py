@@ -157,6 +157,7 @@ def test_the_memory_of_a_container_is_the_limit(tmp_path, monkeypatch):
     limit = tmp_path / "memory.max"
     limit.write_text("1000\n")
     monkeypatch.setattr("boxel.inputs.memory.LIMITS", (tmp_path / "no such file", limit))
+    monkeypatch.setattr("boxel.io.claims.SMALL", 0)
     check_claim(Path("a.nii"), 499, 499)
     with pytest.raises(ValueError, match="too many for 1000 bytes of memory"):
         check_claim(Path("a.nii"), 501, 501)
