@@ -35,6 +35,12 @@ def at_rate(fp_per_image: float) -> str:
     return f"fp={fp_per_image:g}"
 
 
+def logits_of(scores: np.ndarray) -> np.ndarray:
+    """The logits of `scores (n,)`, also of 0 and 1."""
+    clipped = np.clip(np.asarray(scores, np.float64), EXTREME, 1 - EXTREME)
+    return np.asarray(np.log(clipped / (1 - clipped)))
+
+
 class OperatingPoint(Config):
     """A score threshold of a class, and what is expected above it.
 
@@ -70,8 +76,7 @@ class Calibration(Config):
 
     def of(self, scores: np.ndarray) -> np.ndarray:
         """The calibrated `scores (n,)` float32, in the same order: a fiftieth of the score itself remains in them."""
-        clipped = np.clip(np.asarray(scores, np.float64), EXTREME, 1 - EXTREME)
-        logits = self.slope * np.log(clipped / (1 - clipped)) + self.offset
+        logits = self.slope * logits_of(scores) + self.offset
         probability = np.exp(-np.logaddexp(0, -logits))
         return ((1 - KEPT) * probability + KEPT * np.asarray(scores, np.float64)).astype(np.float32)
 

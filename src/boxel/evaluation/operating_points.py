@@ -11,7 +11,15 @@ from pydantic import NonNegativeInt, PositiveFloat, model_validator
 from boxel.config import Config
 from boxel.evaluation.grouped_matches import CALIBRATION_BINS
 from boxel.evaluation.overlaps import match_cases
-from boxel.operating_points import BEST_F1, FP_PER_IMAGE, Calibration, OperatingPoint, OperatingPoints, at_rate
+from boxel.operating_points import (
+    BEST_F1,
+    FP_PER_IMAGE,
+    Calibration,
+    OperatingPoint,
+    OperatingPoints,
+    at_rate,
+    logits_of,
+)
 from boxel.ranges import ZeroToOne
 from boxel.types import Detections, Instances
 from boxel.wording import counted
@@ -202,10 +210,11 @@ def fit_calibration(matches: ClassMatches) -> Calibration | None:
         return None
     targets = np.where(hits, (right + 1) / (right + 2), 1 / (wrong + 2))
 
+    logits = logits_of(scores)
+
     def loss(parameters: np.ndarray) -> float:
-        values = Calibration(slope=math.exp(parameters[0]), offset=parameters[1]).of(scores).astype(np.float64)
-        values = np.clip(values, 1e-6, 1 - 1e-6)
-        return float(-(targets * np.log(values) + (1 - targets) * np.log(1 - values)).mean())
+        values = math.exp(parameters[0]) * logits + parameters[1]
+        return float((np.logaddexp(0, values) - targets * values).mean())
 
     log_slope, offset = minimize(loss, np.zeros(2), method="Nelder-Mead").x.tolist()
     fit = Calibration(slope=round(math.exp(np.clip(log_slope, -4, 4)), 6), offset=round(offset, 6))

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from boxel.evaluation.operating_points import ClassMatches, ValidationMatches
-from boxel.operating_points import Calibration, OperatingPoint, OperatingPoints, Shown
+from boxel.evaluation.operating_points import ClassMatches, ValidationMatches, fit_calibration
+from boxel.operating_points import Calibration, OperatingPoint, OperatingPoints, Shown, logits_of
 from boxel.types import Detections, Instances
 from tests.settings import evaluate
 
@@ -88,6 +88,20 @@ def test_calibration_lowers_the_error_and_leaves_the_order_and_ap_of_each_class(
     plain = measured.operating_points(calibrate=False)
     assert plain.calibrated(detections["0"]) is detections["0"]
     assert plain.applied["benign"].sensitivity == best.sensitivity
+
+
+def test_the_curve_is_that_of_a_logistic_regression_also_where_scores_part_right_from_wrong():
+    """Without Platt's targets the curve would be a step: every score nearly 0 or 1."""
+    linear_model = pytest.importorskip("sklearn.linear_model")
+    right, wrong = np.linspace(0.85, 0.95, 25), np.linspace(0.02, 0.2, 500)
+    fit = fit_calibration(matches_of([*right, *-wrong]))
+    logits = logits_of(np.concatenate([right, wrong]))[:, None]
+    targets = np.repeat([26 / 27, 1 / 502], [25, 500])
+    regression = linear_model.LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(
+        np.tile(logits, (2, 1)), np.repeat([1, 0], 525), np.concatenate([targets, 1 - targets])
+    )
+    assert fit.slope == pytest.approx(regression.coef_[0, 0], rel=1e-3)
+    assert fit.offset == pytest.approx(regression.intercept_[0], rel=1e-2, abs=1e-3)
 
 
 @pytest.mark.parametrize(("slope", "offset"), [(8, 3), (0.2, -4), (1, 0)])
