@@ -11,14 +11,12 @@ import numpy as np
 from boxel.api.budget import THRESHOLDS
 from boxel.api.detector import Detector
 from boxel.api.run import RunSplit, read_run
-from boxel.api.run_points import FILE, NO_CASES, RunPoints, relevant_settings
+from boxel.api.run_points import FILE, NO_CASES, RunPoints, relevant_settings, write_training_images
 from boxel.api.validation import config_of, predict_stored
 from boxel.evaluation.operating_points import ValidationMatches
 from boxel.operating_points import OperatingPoints
 from boxel.output_folder import working_in
 from boxel.preparation.store import Store
-from boxel.preparation.training_images import FILE as TRAINING_IMAGES
-from boxel.preparation.training_images import TrainingImages
 from boxel.recipes import Experiment
 from boxel.training.config import LAST
 from boxel.types import Detections, Progress, silent
@@ -60,9 +58,7 @@ def thresholds(
     if not split.val:
         raise ValueError(f"{run}: {NO_CASES}")
     with working_in(run, "thresholds"):
-        TrainingImages.of(store.fingerprint, store.task.normalisation).save(
-            run / TRAINING_IMAGES
-        )  # an earlier Boxel wrote none
+        write_training_images(run, store)  # an earlier Boxel wrote none
         return measure_points(run, store, split, experiment, progress=progress)
 
 

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from boxel.config import Config
 from boxel.evaluation.operating_points import ValidationMatches
 from boxel.operating_points import OperatingPoints, Shown
+from boxel.preparation.store import Store
 from boxel.preparation.training_images import FILE as TRAINING_IMAGES
 from boxel.preparation.training_images import TrainingImages
 from boxel.recipes import Experiment
@@ -77,6 +78,11 @@ def read_training_images(run: Path) -> TrainingImages | None:
         ValueError: the file is damaged.
     """
     return _read(TrainingImages, run, TRAINING_IMAGES)
+
+
+def write_training_images(run: Path, store: Store) -> None:
+    """Record what the training images of a run are like."""
+    TrainingImages.of(store.fingerprint, store.task.normalisation).save(run / TRAINING_IMAGES)
 
 
 def _read(kind: type[Record], run: Path, name: str) -> Record | None:

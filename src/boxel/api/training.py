@@ -11,6 +11,7 @@ from boxel.api.fitting import Fitted, fit
 from boxel.api.operating_points import measure_once
 from boxel.api.prepared_with import PREPARED_WITH, PreparedWith, fitted_before, plan_choices
 from boxel.api.run import read_history, start_run
+from boxel.api.run_points import write_training_images
 from boxel.api.start import start_of
 from boxel.api.validation import make_validation, validation_ids
 from boxel.datasets.cases import Dataset
@@ -24,8 +25,6 @@ from boxel.preparation.fingerprint import Fingerprint
 from boxel.preparation.plan import PlanConfig
 from boxel.preparation.prepare import prepare as prepare_store
 from boxel.preparation.store import Store
-from boxel.preparation.training_images import FILE as TRAINING_IMAGES
-from boxel.preparation.training_images import TrainingImages
 from boxel.recipes import Experiment, get_recipe, is_file
 from boxel.training.checkpoints import is_ranked_finally, rank_finally, read_ranking
 from boxel.training.config import LAST, TrainConfig
@@ -137,7 +136,7 @@ def train(
     given = pretrained_parts(experiment.model, task) if fresh else {}
     with working_in(run, "train"):
         start_run(run, experiment, task, split)
-        TrainingImages.of(store.fingerprint, store.task.normalisation).save(run / TRAINING_IMAGES)
+        write_training_images(run, store)
         initial = {
             f"{name}.{key}".lstrip("."): tensor
             for name, weights in given.items()

@@ -121,9 +121,9 @@ def recognise(path: Path) -> Format:
     from the last registered to the first, so that a user's format comes before the package's.
     """
     own = _formats["boxel"]
-    detected = (form for form in (own, *reversed(list(_formats.values()))) if form.detect and form.detect(Path(path)))
+    others = [form for form in reversed(list(_formats.values())) if form is not own]
     with listed_once():
-        return next(detected, own)
+        return next((form for form in (own, *others) if form.detect and form.detect(Path(path))), own)
 
 
 def _names(ability: str) -> list[str]:

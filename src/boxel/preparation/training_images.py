@@ -161,6 +161,9 @@ def _intensities(voxels: Voxels) -> tuple[tuple[float, ...], ...]:
     """The quantiles of each channel, of evenly spaced planes."""
     size = voxels.shape[1]
     planes = np.unique(np.linspace(0, size - 1, min(size, PLANES)).round().astype(int)).tolist()
-    sample = np.concatenate([np.asarray(voxels[(slice(None), slice(k, k + 1))]) for k in planes], axis=1)
+    if isinstance(voxels, np.ndarray):
+        sample = voxels[:, planes]
+    else:  # on disk
+        sample = np.concatenate([np.asarray(voxels[(slice(None), slice(k, k + 1))]) for k in planes], axis=1)
     values = np.quantile(sample.reshape(len(sample), -1).astype(np.float32), QUANTILES, axis=1)
     return tuple(map(tuple, np.round(values.T.astype(float), 4).tolist()))

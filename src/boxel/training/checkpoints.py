@@ -23,6 +23,7 @@ from boxel.models.base import Model
 from boxel.training.config import TrainConfig
 from boxel.training.optimise import MovingAverage
 from boxel.training.tensors import (
+    load_metadata,
     load_tensors,
     load_weights,
     misfit,
@@ -178,7 +179,7 @@ def disk_needed(model: nn.Module, config: TrainConfig) -> int:
 def saved_step(run: Path) -> int:
     """The step from which an interrupted training resumes; 0 if no state was saved."""
     path = run / "resume.safetensors"
-    return int(load_tensors(path, ANEW)[1].get("step", 0)) if path.exists() else 0
+    return int(load_metadata(path, ANEW).get("step", 0)) if path.exists() else 0
 
 
 def state_tensors(

@@ -13,15 +13,15 @@ def device_named(name: str | None) -> torch.device:
     Raises:
         ValueError: this machine has no such device, or torch knows none of that name.
     """
-    mps = torch.backends.mps.is_available()
-    gpu = "mps" if mps and not torch.cuda.is_available() else "cuda"
+    found = _found()
+    gpu = "mps" if found["mps"] and not found["cuda"] else "cuda"
     if name in (None, "auto"):
-        name = gpu if mps or torch.cuda.is_available() else "cpu"
+        name = gpu if found[gpu] else "cpu"
     try:
         device = torch.device(gpu if name == "gpu" else str(name))
     except RuntimeError:
         raise ValueError(f"device {name!r} is unknown; choose auto, cpu, cuda or mps") from None
-    number = {"cuda": torch.cuda.device_count(), "mps": int(mps)}.get(device.type, 1)
+    number = found.get(device.type, 1)
     if (device.index or 0) >= number:
         raise ValueError(
             f"device {str(name)!r}: torch {torch.__version__} finds {number} such devices on this machine; choose auto "
@@ -32,13 +32,18 @@ def device_named(name: str | None) -> torch.device:
 
 def check_devices(config: TrainConfig) -> None:
     """Raise ValueError if this machine has not the devices that are asked for."""
-    cuda, mps = torch.cuda.device_count(), int(torch.backends.mps.is_available())
-    most = {"cuda": cuda, "mps": mps, "gpu": max(cuda, mps)}.get(config.accelerator)
+    found = _found()
+    most = {**found, "gpu": max(found.values())}.get(config.accelerator)
     if most is not None and config.devices > most:
         raise ValueError(
             f"train.accelerator={config.accelerator} with train.devices={config.devices}: torch {torch.__version__} "
             f"finds {most} such devices on this machine; set train.accelerator to auto or cpu, or train.devices lower"
         )
+
+
+def _found() -> dict[str, int]:
+    """How many devices of each kind this machine has."""
+    return {"cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
 
 
 def make_fabric(config: TrainConfig, *, unused_parameters: bool = False) -> Any:

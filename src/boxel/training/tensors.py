@@ -1,7 +1,8 @@
 """Files of tensors of a run: written whole or not at all, read with one clear error. No pickle."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 
 from boxel.files import write_bytes
 from boxel.inputs.folders import refuse_special
+
+Content = TypeVar("Content")
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
@@ -25,6 +28,19 @@ def load_tensors(path: Path, fix: str) -> tuple[dict[str, Tensor], dict[str, str
     Raises:
         ValueError: there is no such file, or it is empty, cut short or otherwise damaged; names it.
     """
+    return _read(path, fix, lambda file: ({key: file.get_tensor(key) for key in file.keys()}, _metadata(file)))  # noqa: SIM118
+
+
+def load_metadata(path: Path, fix: str) -> dict[str, str]:
+    """The metadata of a safetensors file, without reading its tensors; arguments and errors as of `load_tensors`."""
+    return _read(path, fix, _metadata)
+
+
+def _metadata(file: Any) -> dict[str, str]:
+    return file.metadata() or {}
+
+
+def _read(path: Path, fix: str, content: Callable[[Any], Content]) -> Content:
     refuse_special(path)
     if not path.exists():
         raise ValueError(f"{path}: no such file; {fix}")
@@ -32,7 +48,7 @@ def load_tensors(path: Path, fix: str) -> tuple[dict[str, Tensor], dict[str, str
         raise ValueError(f"{path}: the file is empty; {fix}")
     try:
         with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            return content(file)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"{path}: not a readable safetensors file ({error}), it may be cut short; {fix}") from None
 
