@@ -31,7 +31,7 @@ from boxel.training.config import LAST, TrainConfig
 from boxel.training.loggers import Loggers, observers_of
 from boxel.training.loop import is_finished
 from boxel.training.loop import train as train_model
-from boxel.training.observers import Begun, Everyone, Functions, Heard
+from boxel.training.observers import Begun, Callback, Everyone, Functions
 from boxel.training.patience import last_phase
 from boxel.types import Progress, Task, silent
 
@@ -103,8 +103,8 @@ def train(
     model: str | None = None,
     overrides: Sequence[str] = (),
     logger: Loggers = "auto",
-    on_step: Heard | None = None,
-    on_validation: Heard | None = None,
+    on_step: Callback | None = None,
+    on_validation: Callback | None = None,
     progress: Progress = silent,
 ) -> Path:
     """Train a detector on prepared data, and return its run folder, which is all that `load` needs.
@@ -162,7 +162,7 @@ def train(
         def on_start(done: int, device: Any) -> None:
             observers.on_start(Begun(run, experiment.to_dict(), experiment.train, str(device), done, disk))
 
-        def heard(done: int, measured: dict[str, float]) -> None:
+        def tell(done: int, measured: dict[str, float]) -> None:
             observers.on_step(done, measured)
             share = measured["seconds"] / limit if limit else 0.0
             progress("train", max(done, min(steps, int(share * steps))), steps)
@@ -176,7 +176,7 @@ def train(
             with start.memory_explained():
                 train_model(
                     run, store, list(split.train), task, experiment.model, experiment.train, seed=experiment.seed,
-                    initial=initial, validate=validate, on_start=on_start, on_step=heard, finish=finish,
+                    initial=initial, validate=validate, on_start=on_start, on_step=tell, finish=finish,
                 )  # fmt: skip
         finally:
             observers.on_end()

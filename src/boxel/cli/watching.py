@@ -80,5 +80,5 @@ class Watch(Observer):
         if self.display.state[0] not in ("", STAGE):  # a command may do more than train
             return self.display.interrupted()
         saved = saved_step(self.begun.run)
-        step = max(self.step, saved)  # a state may be saved just before its step is heard of
+        step = max(self.step, saved)  # a state may be saved just before its step is reported
         return f"interrupted at step {step:,}; rerun the command to resume from step {saved:,}"

@@ -1,4 +1,4 @@
-"""What hears of a training while it runs: what is shown of it, loggers, and functions of users."""
+"""Observers of a training while it runs: what is shown of it, loggers, and the callbacks of users."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any
 from boxel.training.config import TrainConfig
 
 Metrics = Mapping[str, float]
-Heard = Callable[[int, Metrics], object]  # called with the number of a step, and its metrics
+Callback = Callable[[int, Metrics], object]  # called with the number of a step, and its metrics
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Begun:
 
 
 class Observer:
-    """What hears of a training, in its first process; each method may be left as it is."""
+    """An observer of a training, called in its first process; each method may be left as it is."""
 
     def on_start(self, begun: Begun) -> None:
         """Called before the first step."""
@@ -49,9 +49,9 @@ class Observer:
 
 
 class Functions(Observer):
-    """Functions of a user."""
+    """The callbacks of a user."""
 
-    def __init__(self, step: Heard | None = None, validation: Heard | None = None) -> None:
+    def __init__(self, step: Callback | None = None, validation: Callback | None = None) -> None:
         self.step, self.validation = step, validation
 
     def on_step(self, step: int, metrics: Metrics) -> None:
@@ -64,7 +64,7 @@ class Functions(Observer):
 
 
 class Everyone(Observer):
-    """Several observers as one, which hears nothing unless it heard the start."""
+    """Several observers as one; those that were not told of the start are told of nothing else."""
 
     def __init__(self, *observers: Observer) -> None:
         self.observers = observers

@@ -1,4 +1,4 @@
-"""Functions that hear of a training, and loggers; libraries that are not installed are stood in for."""
+"""Callbacks of a training, and loggers; stand-ins take the place of libraries that are not installed."""
 
 import json
 import sys
@@ -23,42 +23,42 @@ def work(tmp_path_factory):
 
 
 @pytest.fixture
-def heard(monkeypatch):
+def logged(monkeypatch):
     """Modules with the functions that Boxel calls, as their documentation has them; what they are called with."""
-    heard = {name: [] for name in NAMES}
+    logged = {name: [] for name in NAMES}
 
     class SummaryWriter:
         def __init__(self, log_dir, purge_step):
-            heard["tensorboard"].append(("start", log_dir, purge_step))
+            logged["tensorboard"].append(("start", log_dir, purge_step))
 
         def add_scalar(self, tag, value, step):
-            heard["tensorboard"].append((step, tag))
+            logged["tensorboard"].append((step, tag))
 
         def close(self):
-            heard["tensorboard"].append(("end",))
+            logged["tensorboard"].append(("end",))
 
     def start_run(run_id, run_name):
-        heard["mlflow"].append(("start", run_id, run_name))
+        logged["mlflow"].append(("start", run_id, run_name))
         return SimpleNamespace(info=SimpleNamespace(run_id="m1"))
 
     class Run:
         id = "w1"
 
         def log(self, values, step):
-            heard["wandb"].extend((step, key) for key in values)
+            logged["wandb"].extend((step, key) for key in values)
 
         def finish(self):
-            heard["wandb"].append(("end",))
+            logged["wandb"].append(("end",))
 
     def init(id, resume, name, dir, config):  # noqa: A002
-        heard["wandb"].append(("start", id, config["train"]["steps"]))
+        logged["wandb"].append(("start", id, config["train"]["steps"]))
         return Run()
 
     mlflow = {
         "start_run": start_run,
-        "log_params": lambda values: heard["mlflow"].append(("params", values["train.steps"])),
-        "log_metrics": lambda values, step: heard["mlflow"].extend((step, key) for key in values),
-        "end_run": lambda: heard["mlflow"].append(("end",)),
+        "log_params": lambda values: logged["mlflow"].append(("params", values["train.steps"])),
+        "log_metrics": lambda values, step: logged["mlflow"].extend((step, key) for key in values),
+        "end_run": lambda: logged["mlflow"].append(("end",)),
     }
     parts = {"torch.utils.tensorboard": {"SummaryWriter": SummaryWriter}, "mlflow": mlflow, "wandb": {"init": init}}
     for name, content in parts.items():
@@ -66,10 +66,10 @@ def heard(monkeypatch):
         vars(stand_in).update(content)
         monkeypatch.setitem(sys.modules, name, stand_in)
     monkeypatch.setattr(module, "find_spec", lambda name: name in NAMES)
-    return heard
+    return logged
 
 
-def test_functions_hear_of_steps_and_validations_and_loggers_of_both_also_when_resumed(work, tmp_path, heard):
+def test_callbacks_get_steps_and_validations_and_loggers_both_also_when_resumed(work, tmp_path, logged):
     steps, validations, run = [], [], tmp_path / "run"
 
     def stop(step, metrics):
@@ -84,14 +84,14 @@ def test_functions_hear_of_steps_and_validations_and_loggers_of_both_also_when_r
     assert steps == [(step, True, False) for step in range(1, 6)]
     assert validations == [(8, "AP@0.10", "AP@0.50", "mAP@0.10:0.50")]
     first, resumed = [("start", str(run / "tensorboard"), step) for step in (1, 5)]
-    assert first in heard["tensorboard"]
-    assert resumed in heard["tensorboard"]
-    assert heard["mlflow"][:2] == [("start", None, "run"), ("params", "8")]
-    assert [one for one in heard["mlflow"] if one[0] == "start"][1] == ("start", "m1", None)
-    assert [one for one in heard["wandb"] if one[0] == "start"] == [("start", None, 8), ("start", "w1", 8)]
+    assert first in logged["tensorboard"]
+    assert resumed in logged["tensorboard"]
+    assert logged["mlflow"][:2] == [("start", None, "run"), ("params", "8")]
+    assert [one for one in logged["mlflow"] if one[0] == "start"][1] == ("start", "m1", None)
+    assert [one for one in logged["wandb"] if one[0] == "start"] == [("start", None, 8), ("start", "w1", 8)]
     for name, metric in (("tensorboard", "val/AP@0.10"), ("mlflow", "val/AP_0.10"), ("wandb", "val/AP@0.10")):
-        assert {(1, "loss"), (8, "lr"), (8, metric)} <= set(heard[name])
-        assert heard[name].count(("end",)) == 2
+        assert {(1, "loss"), (8, "lr"), (8, metric)} <= set(logged[name])
+        assert logged[name].count(("end",)) == 2
     assert json.loads((run / "loggers.json").read_text()) == {"mlflow": "m1", "wandb": "w1"}
 
 
@@ -105,7 +105,7 @@ def test_a_logger_that_is_unknown_or_not_installed_is_refused_before_anything_is
     assert not (tmp_path / "run").exists()
 
 
-def test_a_logger_that_fails_to_start_is_one_message(work, tmp_path, heard):
+def test_a_logger_that_fails_to_start_is_one_message(work, tmp_path, logged):
     sys.modules["wandb"].init = lambda **_: 1 / 0
     with pytest.raises(ValueError, match="--logger wandb: division by zero; correct this, or train with --logger none"):
         boxel.train(work, tmp_path / "run", recipe="retina_unet_small", overrides=QUICK, logger="wandb")
